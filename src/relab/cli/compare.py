@@ -28,6 +28,7 @@ def compare(
             "or latency_ms<=5%; may be repeated."
         ),
     ] = None,
+    scores: Annotated[str | None, typer.Option(help="Compare by the scores of this name from `lab rescore`.")] = None,
     json: JsonOption = False,
 ) -> int:
     """Judge whether each variant of a run may replace the baseline; of a set, in each of its runs.
@@ -35,16 +36,20 @@ def compare(
     Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no such run.
     """
     from relab.cli.experiments import open_experiments
-    from relab.core.errors import ConflictError, NotFoundError
+    from relab.core.errors import ConflictError, InvalidInputError, NotFoundError
     from relab.experiments.sets import find_set
 
     with open_experiments(telemetry=False) as service:
         try:
             if (of_set := find_set(Path.cwd(), run_dir)) is not None:
+                if scores is not None:
+                    raise InvalidInputError("--scores needs a single run, not a set.")
                 experiments = service.sets.find(Path.cwd(), of_set)
                 judged = service.sets.compare(experiments, baseline=baseline, metrics=metric or (), gates=gate or ())
                 return _show_set(judged, json)
-            found = service.compare(Path.cwd(), run_dir, baseline=baseline, metrics=metric or (), gates=gate or ())
+            found = service.compare(
+                Path.cwd(), run_dir, baseline=baseline, metrics=metric or (), gates=gate or (), scores=scores
+            )
         except NotFoundError as error:
             # Not the usual exit code 1, which means FAIL here.
             report_error(error)

@@ -69,6 +69,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "pause": "pausing:pause",
     "resume": "pausing:resume",
     "replay": "replaying:replay",
+    "rescore": "rescoring:rescore",
     "verify": "proof:verify",
     "publish": "bundles:publish",
     "open": "bundles:open_command",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
+from relab.experiments import rescoring
 from relab.experiments.config import knobs, starter_files
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.forking import PlannedFork as PlannedFork  # noqa: PLC0414 part of this service
@@ -22,8 +23,9 @@ from relab.experiments.pausing import PauseAnswer as PauseAnswer  # noqa: PLC041
 from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
-from relab.experiments.records.run_folder import open_run
+from relab.experiments.records.run_folder import open_checked_run, open_run
 from relab.experiments.replaying import Replayed as Replayed  # noqa: PLC0414 part of this service
+from relab.experiments.rescoring import Rescored, Scorer, rescored_folder
 from relab.experiments.results import listing
 from relab.experiments.results.compare import (
     VariantComparison as VariantComparison,  # noqa: PLC0414 part of this service
@@ -157,6 +159,7 @@ class ExperimentService(TrialUseCases):
         baseline: str | None = None,
         metrics: Sequence[str] = (),
         gates: Sequence[str] = (),
+        scores: str | None = None,
     ) -> VariantComparison:
         """Judge the variants of a run against the baseline.
 
@@ -166,15 +169,37 @@ class ExperimentService(TrialUseCases):
             baseline: the id of the variant to compare with; None for the configuration's baseline.
             metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
             gates: conditions on the differences, such as `success>=-0.02` or `latency_ms<=5%`.
+            scores: the name of scores by `rescore` that replace the run's outcomes and metrics; None for those of the run.
 
         Raises:
+            InvalidInputError: the run has no scores of this name.
             RunNotFoundError: there is no such run.
             RunDamagedError: a file that the comparison reads was changed after the run wrote it.
             GateInvalidError: a gate cannot be parsed.
         """
         run_dir = listing.find_run(root, named)
-        check_compared(read_facts(run_dir))
+        facts = read_facts(run_dir)
+        if scores is not None:
+            run_dir = rescored_folder(root, facts.run_id, scores)
+        else:
+            check_compared(facts)
         return compare_run(run_dir, baseline=baseline, metrics=metrics, gates=gates)
+
+    def rescore(self, root: Path, named: Path, scorer: Scorer, stop: StopSwitch) -> Rescored:
+        """Score the finished trials of a run by another scorer, without running them; the run is not changed.
+
+        Args:
+            root: the folder of the project.
+            named: the run's folder or its id.
+            scorer: the scorer and the name of its scores.
+            stop: ends the command when pressed; nothing is recorded then.
+
+        Raises:
+            RunNotFoundError, RunDamagedError: there is no such run, or a file of it was changed.
+            InvalidInputError, ScoresExistError: the scorer cannot be run, or there are scores of this name.
+        """
+        run = open_checked_run(listing.find_run(root, named))
+        return rescoring.rescore(run, root, scorer, clock=self._clock, stop=stop)
 
     def variants(self, root: Path, named: Path) -> tuple[str, ...]:
         """Return the ids of the variants of a run, the baseline first; `named` is the run's folder or its id.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 LAB: Final = ".lab"
+RESCORED: Final = "rescored"
 REPLAYS: Final = "replays"
 """The folder below `LAB` with the replays of trials."""
 DATASET_PACKS: Final = "dataset_packs"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relab.core.clock import parse_time
 from relab.core.errors import InvalidInputError, RelabError
-from relab.experiments.config.paths import LAB, REPLAYS, SETS, runs_folder
+from relab.experiments.config.paths import LAB, REPLAYS, RESCORED, SETS, runs_folder
 from relab.experiments.config.starter_files import EXPERIMENT, SCHEMA
 from relab.experiments.errors import RunBusyError, RunNotFoundError
 from relab.experiments.records.run_folder import open_run
@@ -82,6 +82,7 @@ def plan_cleaning(
         [
             root / LAB / "cache",
             root / LAB / REPLAYS,
+            root / LAB / RESCORED,
             root / LAB / SETS,
             *(path for path in _leftovers(root) if path not in found),
         ]

@@ -1,0 +1,328 @@
+"""Score the finished trials of a run again by another scorer: a command that reads what a trial left. No trial runs.
+
+The grades are a set of their own beside the run, in `.lab/rescored/<run>/<name>/`; the run stays as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import jiter
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relab.core.clock import Clock, format_time
+from relab.core.errors import ConflictError, InvalidInputError
+from relab.experiments.config.paths import LAB, RESCORED
+from relab.experiments.errors import ExperimentInvalidError, RunDamagedError, damaged
+from relab.experiments.models import StopSwitch, TrialOutcome
+from relab.experiments.records.file_names import MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.records.journal import journal_head, read_journal
+from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.records.seals import digest_of_file, seal
+from relab.experiments.results.aggregates import STOPPING
+from relab.experiments.results.integrity import damage_of_trial
+from relab.experiments.results.result_tables import METRICS, TRIALS, tables_dir, write_tables
+from relab.experiments.results.trial_views import changes_of, document_of
+from relab.experiments.trial.trial_folder import INPUT, OUTPUT, trial_folder
+from relab.experiments.trial.wire import numeric_metrics
+
+RECORD: Final = "rescore.json"
+SCORES: Final = "scores.jsonl"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MAX_ANSWER: Final = 1_048_576
+_COPIED: Final = (MANIFEST, RESOLVED, RUN_CONTROL, STOPPING)
+
+
+class ScoresExistError(ConflictError):
+    """The run already has scores of this name."""
+
+    code = "scores_exist"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A scorer.
+
+    Attributes:
+        name: the name of its set of scores.
+        command: the program and its arguments; it runs in a copy of the trial's workspace.
+        timeout_s: seconds for one trial.
+        jobs: the number of trials that are scored at the same time.
+    """
+
+    name: str
+    command: Sequence[str]
+    timeout_s: float = 60.0
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """The scores of a run.
+
+    Attributes:
+        folder: the folder of the scores.
+        outcomes: `{variant id: {outcome: trials}}` by the scorer.
+        changed: the number of trials with another outcome than in the run.
+        failed: the number of trials that the scorer could not score; their outcome is `error`.
+        first_error: the first reason; None without one.
+    """
+
+    run_id: str
+    name: str
+    folder: Path
+    outcomes: Mapping[str, Mapping[str, int]]
+    changed: int
+    failed: int
+    first_error: str | None
+
+
+class _Answer(BaseModel):
+    """What a scorer prints: `outcome`, and any of `metrics` and `explanation`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    outcome: Literal["success", "failure"]
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    explanation: Annotated[str, Field(max_length=10_000)] | None = None
+
+
+def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: StopSwitch) -> Rescored:
+    """Score every trial of a run that ended in success or failure, and record the scores.
+
+    Args:
+        run: the run.
+        root: the folder of the project, below which the scores are written.
+        scorer: the scorer.
+        clock: the source of the time in the record.
+        stop: ends the command before all trials are scored; then nothing is recorded.
+
+    Raises:
+        InvalidInputError: the name, the time-out or the number of jobs is invalid.
+        ExperimentInvalidError: the command does not exist.
+        ScoresExistError: there are scores of this name.
+        RunDamagedError: the journal or a document of a trial was changed.
+        KeyboardInterrupt: `stop` was pressed.
+    """
+    _check(scorer)
+    folder = root / LAB / RESCORED / run.run_id / scorer.name
+    if folder.exists():
+        raise ScoresExistError(
+            f"{run.run_id} has scores {scorer.name!r} already.", remedy=f"Delete {folder}, or choose another name."
+        )
+    program = shutil.which(scorer.command[0])
+    if program is None:
+        raise ExperimentInvalidError(
+            f"The program {scorer.command[0]!r} of the scorer does not exist or is not executable."
+        )
+    entries = list(read_journal(run.path))
+    for entry in entries:
+        for problem in damage_of_trial(run.path, entry):
+            raise RunDamagedError(f"{problem}.", remedy="Restore the file from a copy; a changed trial is not scored.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{scorer.name}-", dir=folder.parent) as name:
+        made, scratch = Path(name) / "scores", Path(name) / "scratch"
+        made.mkdir()
+        scratch.mkdir()
+        # Absolute, because the scorer runs in the workspace, where a trial may have left a file of the same name.
+        files = (str(Path(part).absolute()) if Path(part).is_file() else part for part in scorer.command[1:])
+        command = [str(Path(program).absolute()), *files]
+        with ThreadPoolExecutor(scorer.jobs) as pool:
+            scored = list(pool.map(lambda entry: _score(run, entry, command, scorer.timeout_s, scratch, stop), entries))
+        if stop.finish.is_set():
+            raise KeyboardInterrupt
+        _record(run, scorer, program, scored, made, clock)
+        made.rename(folder)
+    outcomes: dict[str, Counter[str]] = {}
+    for document in scored:
+        outcomes.setdefault(document["row"]["variant_id"], Counter())[document["row"]["outcome"]] += 1
+    errors = [document["error"] for document in scored if document["error"] is not None]
+    changed = sum(document["row"]["outcome"] != document["outcome_before"] for document in scored)
+    return Rescored(run.run_id, scorer.name, folder, outcomes, changed, len(errors), next(iter(errors), None))
+
+
+def rescored_folder(root: Path, run_id: str, name: str) -> Path:
+    """Return the folder of the scores `name` of a run, for a comparison, after checking its files.
+
+    Raises:
+        InvalidInputError: there are no such scores.
+        RunDamagedError: a file was changed after it was written.
+    """
+    folder = root / LAB / RESCORED / run_id / name
+    if not _NAME.fullmatch(name) or not (folder / RECORD).is_file():
+        known = sorted(path.name for path in folder.parent.glob("[!.]*")) if _NAME.fullmatch(name) else []
+        raise InvalidInputError(
+            f"{run_id} has no scores {name[:100]!r}.", remedy=f"It has: {', '.join(known) or 'none'}. See lab rescore."
+        )
+    try:
+        record = jiter.from_json((folder / RECORD).read_bytes())
+        sealed = (
+            seal({**record, "ext": {key: value for key, value in record["ext"].items() if key != "seal"}}) == record
+        )
+        files = dict(record["ext"]["files"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(folder / RECORD, f"cannot be read: {error}") from error
+    if not sealed:
+        raise damaged(folder / RECORD, "was changed after it was written: its seal does not match")
+    for path, digest in files.items():
+        if digest_of_file(folder / path) != digest:
+            raise damaged(folder / path, f"was changed after it was written: {RECORD} names another digest")
+    return folder
+
+
+def _check(scorer: Scorer) -> None:
+    if not _NAME.fullmatch(scorer.name):
+        raise InvalidInputError(
+            f"The name {scorer.name[:100]!r} is invalid.", remedy="Use letters, digits, '.', '_' and '-'."
+        )
+    if not scorer.command:
+        raise InvalidInputError("The scorer has no command.")
+    if not 0 < scorer.timeout_s < float("inf") or not 1 <= scorer.jobs <= 1_000:
+        raise InvalidInputError("The time-out must be above 0 s, and the number of jobs from 1 to 1,000.")
+
+
+def _score(
+    run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, scratch: Path, stop: StopSwitch
+) -> dict[str, Any]:
+    """Return the row of a trial with its new outcome and metrics, and what the scorer said."""
+    row = dict(entry["row"])
+    document: dict[str, Any] = {"row": row, "outcome_before": row["outcome"], "explanation": None, "error": None}
+    if row["outcome"] not in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} or stop.finish.is_set():
+        return document
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as name:
+        try:
+            answer = _Answer.model_validate_json(_run(run, entry, command, timeout_s, Path(name)))
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            document["error"] = (
+                f"the answer is invalid: {'.'.join(map(str, problem['loc'])) or 'JSON'}: {problem['msg']}"
+            )
+        except (OSError, subprocess.SubprocessError, _ScorerError) as error:
+            document["error"] = str(error)
+    if document["error"] is not None:
+        row.update(outcome=TrialOutcome.ERROR.value, error_type="scorer_error", error_message=document["error"][:4_000])
+    else:
+        row.update(outcome=answer.outcome, metrics={**row["metrics"], **numeric_metrics(answer.metrics)})
+        row.update(error_type=None, error_message=None)
+        document["explanation"] = answer.explanation
+    row["success"] = row["outcome"] == TrialOutcome.SUCCESS
+    if row["primary_metric_name"] == "success":
+        row["primary_metric_value"] = float(row["success"])
+    return document
+
+
+class _ScorerError(Exception):
+    """The scorer gave no answer."""
+
+
+def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, home: Path) -> bytes:
+    """Run the scorer for a trial in a copy of its workspace; return what it printed."""
+    workspace, answer = home / "workspace", home / "answer"
+    given = pydantic_core.to_json(_input(run, entry, workspace))
+    (home / "score_input.json").write_bytes(given)
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "LANG": "C.UTF-8",
+    }
+    environment["LAB_SCORE_INPUT"] = str(home / "score_input.json")
+    with (
+        answer.open("wb") as out,
+        (home / "score_input.json").open("rb") as stdin,
+        (home / "stderr").open("w+b") as err,
+    ):
+        process = subprocess.Popen(  # noqa: S603 the user's own scorer
+            command, cwd=workspace, env=environment, stdin=stdin, stdout=out, stderr=err, start_new_session=True
+        )  # fmt: skip
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise _ScorerError(f"the scorer took longer than {timeout_s:g} s") from error
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if code != 0:
+            err.seek(0)
+            said = err.read(_MAX_ANSWER).decode(errors="replace").strip()[-500:]
+            raise _ScorerError(f"the scorer ended with exit code {code}: {said}")
+    if answer.stat().st_size > _MAX_ANSWER:
+        raise _ScorerError("the scorer printed more than 1 MB")
+    return answer.read_bytes()
+
+
+def _input(run: RunFolder, entry: Mapping[str, Any], workspace: Path) -> dict[str, Any]:
+    """Copy the workspace of a trial to `workspace`; return the document `score_input_v1`."""
+    row = entry["row"]
+    folder = trial_folder(run.path, row["trial_id"])
+    has_workspace = folder.workspace.is_dir() and not folder.workspace.is_symlink()
+    if has_workspace:
+        shutil.copytree(folder.workspace, workspace, symlinks=True, ignore=_special_files)
+    else:
+        workspace.mkdir()
+    trial_input = document_of(folder, INPUT) or {}
+    names = ("trial_id", "variant_id", "task_id", "repl_idx")
+    return {
+        "schema_version": "score_input_v1",
+        "ids": {"run_id": run.run_id, **{name: row[name] for name in names}},
+        "task": trial_input.get("task"),
+        "bindings": trial_input.get("bindings"),
+        "outcome": row["outcome"],
+        "metrics": row["metrics"],
+        "output": document_of(folder, OUTPUT),
+        "changes": changes_of(run.path, entry),
+        "paths": {
+            "workspace": str(workspace) if has_workspace else None,
+            "stdout": str(folder.stdout),
+            "stderr": str(folder.stderr),
+            "events": str(folder.host_path(run.config.runtime.harness.events.path)),
+        },
+    }
+
+
+def _special_files(folder: str, names: list[str]) -> list[str]:
+    """Return the names of pipes, sockets and devices, which a copy would wait for."""
+    kinds = ((name, (Path(folder) / name).lstat().st_mode) for name in names)
+    return [name for name, mode in kinds if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))]
+
+
+def _record(
+    run: RunFolder, scorer: Scorer, program: str, scored: Sequence[Mapping[str, Any]], folder: Path, clock: Clock
+) -> None:
+    for name in _COPIED:
+        if (run.path / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(run.path / name, folder / name)
+    with (folder / SCORES).open("wb") as file:
+        file.writelines(pydantic_core.to_json(document, inf_nan_mode="constants") + b"\n" for document in scored)
+    write_tables(folder, (document["row"] for document in scored))
+    tables = [str((tables_dir(folder) / f"{name}.parquet").relative_to(folder)) for name in (TRIALS, METRICS)]
+    kept = [name for name in (*_COPIED, SCORES, *tables) if (folder / name).is_file()]
+    scripts = {part: digest_of_file(Path(part)) for part in (program, *scorer.command[1:]) if Path(part).is_file()}
+    head = journal_head(run.path)
+    record = {
+        "schema_version": "rescore_v1",
+        "run_id": run.run_id,
+        "name": scorer.name,
+        "created_at": format_time(clock.now_us()),
+        "command": list(scorer.command),
+        "digests": scripts,
+        "journal": None if head is None else head.to_json(),
+        "ext": {"files": {name: digest_of_file(folder / name) for name in kept}},
+    }
+    (folder / RECORD).write_bytes(pydantic_core.to_json(seal(record), indent=2) + b"\n")

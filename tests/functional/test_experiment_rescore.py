@@ -1,0 +1,112 @@
+"""Trials are scored again by another scorer: from what they left, without running, and without a change of the run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.experiments.projects import Project, Run
+
+HARNESS = """\
+Path("answer.txt").write_text(bindings["text"])
+answer("failure", answer=bindings["text"], metrics={"cost_usd": 1.0})
+"""
+SCORER = """\
+import json, os, sys
+from pathlib import Path
+given = json.load(sys.stdin)
+assert Path("answer.txt").read_text() == given["output"]["answer"]
+assert [each["path"] for each in given["changes"]["added"]] == ["answer.txt"]
+assert "SECRET" not in os.environ
+Path("answer.txt").write_text("changed by the scorer")
+solved = given["bindings"]["text"] == "right"
+print(json.dumps({"outcome": "success" if solved else "failure", "metrics": {"score": len(given["output"]["answer"])}}))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project.make(tmp_path, HARNESS, tasks=6)
+    made.configure(
+        baseline={"bindings": {"text": "wrong"}},
+        variant_plan=[{"variant_id": "better", "bindings": {"text": "right"}}],
+        design={"max_concurrency": 2},
+    )
+    (tmp_path / "score.py").write_text(SCORER)
+    (tmp_path / "broken.py").write_text('print(\'{"outcome": "perhaps"}\')')
+    (tmp_path / "slow.py").write_text("import time; time.sleep(600)")
+    return made
+
+
+def _files(run: Run) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.full
+def test_scores_stand_beside_the_run_and_a_comparison_can_use_them(project: Project, tmp_path: Path) -> None:
+    run = project.run()
+    before = _files(run)
+    # A file of the scorer's name in the workspace is not the scorer.
+    command = (
+        "rescore",
+        run.path.name,
+        "--scorer",
+        f"{sys.executable} {tmp_path / 'score.py'}",
+        "--name",
+        "strict",
+        "--jobs",
+        "2",
+    )
+    answer = project.json(*command, SECRET="x")
+
+    assert answer["outcomes"] == {"control": {"failure": 6}, "better": {"success": 6}}
+    assert (answer["changed"], answer["failed"]) == (6, 0)
+    assert project.json("compare", run.path.name, code=2)["verdict"] == "EDGE"
+    compared = project.json("compare", run.path.name, "--scores", "strict", "--gate", "success>=0")
+    assert compared["verdict"] == "PASS"
+    assert compared["results"][0]["estimate"] == 1.0
+    assert _files(run) == before
+    assert project.json(*command, code=1)["error"]["code"] == "scores_exist"
+
+    # A scorer that fails gives errors, and no outcome of its own.
+    for name in ("broken", "slow"):
+        scorer = (
+            "--scorer",
+            f"{sys.executable} {tmp_path / name}.py",
+            "--name",
+            name,
+            "--timeout",
+            "0.5",
+            "--jobs",
+            "12",
+        )
+        failed = project.json("rescore", run.path.name, *scorer, code=1)
+        assert failed["outcomes"] == {"control": {"error": 6}, "better": {"error": 6}}
+    record = Path(answer["folder"]) / "rescore.json"
+    assert json.loads(record.read_bytes())["digests"].keys() >= {str(tmp_path / "score.py")}
+    record.write_text(record.read_text().replace("strict", "strong"))
+    assert project.json("compare", run.path.name, "--scores", "strict", code=2)["error"]["code"] == "run_damaged"
+
+
+def test_wrong_scorers_are_rejected_and_write_nothing(project: Project, tmp_path: Path) -> None:
+    run = project.run()
+    good = f"{sys.executable} {tmp_path / 'score.py'}"
+    for scorer, name, option in (
+        ("no-such-program", "a", ()),
+        ("'", "a", ()),
+        ("", "a", ()),
+        (good, "../a", ()),
+        (good, "a", ("--timeout", "0")),
+        (good, "a", ("--jobs", "0")),
+    ):
+        project.json("rescore", run.path.name, "--scorer", scorer, "--name", name, *option, code=64)
+    project.json("compare", run.path.name, "--scores", "none", code=64)
+    output = next(run.path.glob("trials/*/trial_output.json"))
+    output.write_text(output.read_text().replace("wrong", "right").replace("right", "wrong!"))
+    answer = project.json("rescore", run.path.name, "--scorer", good, "--name", "a", code=1)
+
+    assert answer["error"]["code"] == "run_damaged"
+    assert list((project.root / ".lab").glob("rescored/*/*")) == []
