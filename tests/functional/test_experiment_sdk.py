@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,9 +160,12 @@ def test_a_trainer_runs_with_overrides_that_were_validated(tmp_path: Path) -> No
     overrides.write_text(json.dumps(document | {"values": {"design.replications": 2}}))
     validated = client.validate_knobs(**files)
     response = client.run(overrides=files["overrides"])
-    again = client.continue_run(response.run.run_dir)
+    again = client.continue_run(response.run.run_dir, retry_errors=True, ceilings={"max_trials": 0})
+    (tmp_path / "score.py").write_text('print(\'{"outcome": "failure"}\')')
+    scored = client.rescore(response.run.run_dir, scorer=f"{sys.executable} {tmp_path / 'score.py'}", name="strict")
 
     assert validated.valid is True
+    assert scored["outcomes"] == {"small": {"failure": 2}}
     assert validated.values == {"design.replications": 2}
     assert again.run == response.run
     assert again.finished is True

@@ -96,13 +96,37 @@ class LabClient:
         """
         return self._run("run-experiment", experiment, overrides=overrides)
 
-    def continue_run(self, run_dir: str) -> RunResponse:
-        """Continue the run in the folder `run_dir`, which was interrupted or killed.
+    def continue_run(
+        self, run_dir: str, *, retry_errors: bool = False, ceilings: Mapping[str, float] | None = None
+    ) -> RunResponse:
+        """Continue a run that was interrupted or killed, or that a ceiling of its budget ended.
+
+        Args:
+            run_dir: the folder of the run.
+            retry_errors: whether trials that ended in an error run again.
+            ceilings: new values of `max_trials`, `max_cost_usd` and `max_seconds`; 0 for no ceiling.
 
         Raises:
             LabRunnerError: the run cannot be continued.
         """
-        return _run_response(self._call("run", **{"continue": run_dir}))
+        # As texts, because an option with the value 0 would be left out.
+        limits = {name: str(value) for name, value in (ceilings or {}).items()}
+        return _run_response(self._call("run", **{"continue": run_dir, "retry_errors": retry_errors, **limits}))
+
+    def rescore(self, run_dir: str, *, scorer: str, name: str, timeout: float = 60.0, jobs: int = 1) -> dict[str, Any]:
+        """Score the finished trials of a run by another scorer; return `outcomes`, `changed`, `failed` and `folder`.
+
+        Args:
+            run_dir: the folder or the id of the run.
+            scorer: the command of the scorer.
+            name: the name of the scores.
+            timeout: seconds for one trial.
+            jobs: the number of trials that are scored at the same time.
+
+        Raises:
+            LabRunnerError: the run cannot be scored.
+        """
+        return self._call("rescore", run_dir, scorer=scorer, name=name, timeout=timeout, jobs=jobs)
 
     def pause(
         self,
