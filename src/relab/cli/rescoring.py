@@ -25,7 +25,7 @@ def rescore(
     Exit code: 0 if every trial was scored, 1 if the scorer failed for one.
     """
     from relab.core.errors import InvalidInputError
-    from relab.experiments.rescoring import Scorer
+    from relab.experiments.service import Scorer
 
     try:
         command = shlex.split(scorer)

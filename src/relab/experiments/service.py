@@ -25,7 +25,9 @@ from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
 from relab.experiments.records.run_folder import open_checked_run, open_run
 from relab.experiments.replaying import Replayed as Replayed  # noqa: PLC0414 part of this service
-from relab.experiments.rescoring import Rescored, Scorer, rescored_folder
+from relab.experiments.rescoring import Rescored as Rescored  # noqa: PLC0414 part of this service
+from relab.experiments.rescoring import Scorer as Scorer  # noqa: PLC0414 part of this service
+from relab.experiments.rescoring import rescored_folder
 from relab.experiments.results import listing
 from relab.experiments.results.compare import (
     VariantComparison as VariantComparison,  # noqa: PLC0414 part of this service
