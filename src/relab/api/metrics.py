@@ -58,7 +58,12 @@ class DatabaseCollector(Collector):
         for category, number, runs in self._services.rca.clusters.count_by_category():
             clusters.add_metric([category], number)
             clustered.add_metric([category], runs)
-        yield from (clusters, clustered)
+        behaviours = GaugeMetricFamily(
+            "relab_run_behaviours", "Runs in which rules found a behaviour, by rule in use.", labels=["behaviour"]
+        )
+        for name, number in self._services.rca.behaviours.count().items():
+            behaviours.add_metric([name], number)
+        yield from (clusters, clustered, behaviours)
         yield GaugeMetricFamily(
             "relab_agent_runs_awaiting_analysis",
             "Failed and suspect runs whose analysis is not queued yet.",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from relab.bootstrap.foundation import Foundation
 from relab.jobs.models import Subscription
 from relab.telemetry.handlers import TelemetryHandlers
-from relab.telemetry.service import LABEL_JOB, REMAP_JOB, TelemetryService
+from relab.telemetry.service import BEHAVIOURS_JOB, LABEL_JOB, REMAP_JOB, TelemetryService
 
 
 def build_telemetry(base: Foundation) -> TelemetryService:
@@ -18,4 +18,8 @@ def build_telemetry(base: Foundation) -> TelemetryService:
 def subscriptions(service: TelemetryService) -> Sequence[Subscription]:
     """Return the handlers of the jobs of telemetry."""
     handlers = TelemetryHandlers(service)
-    return [Subscription(LABEL_JOB, handlers.label), Subscription(REMAP_JOB, handlers.remap)]
+    return [
+        Subscription(LABEL_JOB, handlers.label),
+        Subscription(BEHAVIOURS_JOB, handlers.mark_behaviours),
+        Subscription(REMAP_JOB, handlers.remap),
+    ]

@@ -51,13 +51,13 @@ def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
     At most `at_most` pending jobs are considered.
     """
     from relab.jobs.models import JobStatus
-    from relab.telemetry.service import DELETED_JOB, LABEL_JOB
+    from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB
 
     if services.worker_lives():
         return
     runner = services.runner()
     for job in services.queue.list(status=JobStatus.PENDING, limit=at_most):
-        if job.name in {LABEL_JOB, DELETED_JOB}:
+        if job.name in {BEHAVIOURS_JOB, LABEL_JOB, DELETED_JOB}:
             runner.run_next(job.job_id)
 
 

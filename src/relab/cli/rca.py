@@ -13,6 +13,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, write_t
 from relab.cli.rca_batch import analyze_all
 from relab.cli.rca_clusters import clusters
 from relab.cli.rca_labels import label, labels
+from relab.cli.rca_rules import app as rules
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = typer.Typer(help="Root causes of failed agent runs: lab rca RUN, and group
 
 app.command("clusters")(clusters)
 app.command("label")(label)
+app.add_typer(rules, name="rules")
 app.command("labels")(labels)
 
 

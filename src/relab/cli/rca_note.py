@@ -51,6 +51,8 @@ def _lines(note: RunNote, console: Console, width: int) -> Iterator[tuple[str, s
     if note.candidates:
         head.append(("Steps that may have gone wrong first (ranked guess):", "bold"))
         head += [(_cut(f"  {rank}. {text}", width), "") for rank, text in enumerate(note.candidates, 1)]
+    if note.behaviours:
+        head.append((_cut(f"Also seen: {'; '.join(note.behaviours)}", width), ""))
     # One line for the heading of the evidence, one for that of the changes, one for the footer.
     free = HEIGHT - len(head) - min(len(note.quotes), _MAX_QUOTES) - 3
     changes = list(_changes(note, console, width, max(free, _CHANGE_LINES)))

@@ -40,6 +40,9 @@ def print_report(agent_run_id: str, report: Report, console: Console | None = No
         console.print(Text(f"Location: {', '.join(where)} ({sure})"))
     _print_candidates(report, console)
     _print_hypotheses(report, console)
+    for found in report.behaviours:
+        console.print(Text(f"Also seen: {plain(found.description)} ({found.behaviour})"))
+        console.print(Text(f"   evidence: {_citations(report, found.evidence_ids)}", style="dim"))
     _print_evidence(report, console)
     console.print(Text("Actions:", style="bold"))
     for item in report.action_items:

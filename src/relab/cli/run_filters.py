@@ -34,6 +34,7 @@ class RunFilterOptions:
     environment: Annotated[str | None, typer.Option(help="Environment, such as production.")] = None
     category: Annotated[str | None, typer.Option(help="Failure category that the analysis found.")] = None
     task: Annotated[str | None, typer.Option(help="Task id.")] = None
+    behaviour: Annotated[str | None, typer.Option(help="Behaviour that a rule found (lab rca rules).")] = None
     conversation: Annotated[str | None, typer.Option(help="Conversation or session id.")] = None
     since: Annotated[
         str | None, typer.Option(help="Started at or after a time (2024-01-15T10:30:00Z) or an age (7d).")
@@ -59,6 +60,7 @@ class RunFilterOptions:
             category=self.category,
             task_id=self.task,
             conversation_id=self.conversation,
+            behaviour=self.behaviour,
             started_after_us=moment_us("--since", self.since, now_us),
             started_before_us=moment_us("--until", self.until, now_us),
             text=self.text,

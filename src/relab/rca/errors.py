@@ -55,3 +55,9 @@ class RankingModelError(InvalidInputError):
     """A ranking model cannot be read or trained; the message says what to change."""
 
     code = "ranking_model"
+
+
+class RuleFileError(InvalidInputError):
+    """A file of rules is wrong; `problems` lists file, line and field of each mistake."""
+
+    code = "invalid_rules"

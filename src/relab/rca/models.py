@@ -189,6 +189,19 @@ class CandidateStep(CitedModel):
     odds: GuessOdds | None = Field(None, description="How likely it is right; null without a trained model.")
 
 
+class BehaviourFinding(CitedModel):
+    """A behaviour that a rule of this installation found in the run: the rule's name and description, and where it is shown.
+
+    The fields that name a step, a call or an agent are null where that does not apply.
+    """
+
+    behaviour: str
+    description: str
+    step_id: str | None = None
+    call_id: str | None = None
+    agent_name: str | None = None
+
+
 class ActionItem(RcaModel):
     """A recommended action: what kind of change, in a few words and in sentences, and how urgent."""
 
@@ -231,6 +244,9 @@ class Report(RcaModel):
         description="Up to three steps that may have gone wrong first, most likely first; empty where errors show the place with confidence, and no executed code failed before it.",
     )
     action_items: Annotated[tuple[ActionItem, ...], Field(min_length=1)]
+    behaviours: tuple[BehaviourFinding, ...] = Field(
+        (), description="The behaviours that rules of this installation found."
+    )
     omitted: Omitted = Omitted()
     analyzer_version: str
 
@@ -259,6 +275,7 @@ class Report(RcaModel):
     def _every_claim_resolves(self) -> Self:
         known = {item.evidence_id for item in self.evidence_index}
         claims: list[CitedModel | ActionItem] = [*self.findings, *self.hypotheses, *self.candidates, *self.action_items]
+        claims += self.behaviours
         if self.attribution is not None:
             claims.append(self.attribution)
         for claim in claims:

@@ -14,10 +14,12 @@ from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rca import repository
+from relab.rca.behaviours import RuleBook, read_rules
+from relab.rca.behaviours.scanning import BehaviourScanner, ScannedRun
 from relab.rca.clusters import ClusterPage, FailureCluster, key_of
 from relab.rca.clusters import repository as failures
 from relab.rca.clusters.reader import ClusterReader
-from relab.rca.errors import RcaRunNotFoundError, VanishedRunError
+from relab.rca.errors import RcaRunNotFoundError, RuleFileError, VanishedRunError
 from relab.rca.labels import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
 from relab.rca.labels.keeper import LabelKeeper
 from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
@@ -27,7 +29,7 @@ from relab.storage import Database, UnitOfWork
 from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
 from relab.telemetry.models import AgentRun, RunContent
-from relab.telemetry.service import LABEL_JOB, TelemetryService
+from relab.telemetry.service import BEHAVIOURS_JOB, LABEL_JOB, TelemetryService
 
 __all__ = [
     "ClusterPage",
@@ -40,9 +42,13 @@ __all__ = [
     "NoteQuote",
     "RcaReceipt",
     "RcaService",
+    "RuleBook",
+    "RuleFileError",
     "RunLabel",
     "RunNote",
+    "ScannedRun",
     "check_sentence",
+    "read_rules",
 ]
 
 ANALYZE_JOB = "rca.analyze"
@@ -92,11 +98,13 @@ class RcaService:
 
     Args:
         word: rewrites the summary of a finished report. Without it, the deterministic summary stays.
+        rules: the rules of behaviours of this installation.
 
     Attributes:
         notes: the reports as notes for people.
         clusters: failed runs that share a cause.
         labels: what people say that the first mistakes of runs were.
+        behaviours: the behaviours that rules find in runs.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class RcaService:
         progress: ProgressLog,
         telemetry: TelemetryService,
         *,
+        rules: RuleBook,
         word: Wording | None = None,
     ) -> None:
         self._database = database
@@ -116,6 +125,7 @@ class RcaService:
         self._telemetry = telemetry
         self._word = word
         self.labels = LabelKeeper(database, clock, telemetry, self.report_on)
+        self.behaviours = BehaviourScanner(telemetry, rules)
         self.clusters = ClusterReader(database)
         self.notes = NoteReader(self.get, telemetry, self.clusters)
 
@@ -234,6 +244,7 @@ class RcaService:
         classified = classify(collected)
         self._stage(rca_run_id, "Generating report", 85)
         report = build_report(classified)
+        report = self._with_behaviours(report, run)
         if self._word is not None and not rca_run.on_arrival:
             # A model costs money and receives the data of the run, so that only a person's request asks it.
             report = self._word(report)
@@ -340,6 +351,10 @@ class RcaService:
             if not repository.change(unit.session, rca_run.rca_run_id, **values):
                 return
             self._publish(unit, rca_run.rca_run_id, "RCA complete", 100, status="done")
+            if self.behaviours.book.rules():
+                shown = [found.behaviour for found in report.behaviours]
+                marks = {"run_id": run.run_id, "content_hash": content_hash, "behaviours": shown}
+                self._queue.enqueue(unit, BEHAVIOURS_JOB, marks)
             if not failed:
                 failures.remove(unit.session, run.run_id)
             else:
@@ -347,6 +362,12 @@ class RcaService:
                 confidence = report.hypotheses[0].confidence.value if report.hypotheses else None
                 label = {"category": report.category, "confidence": confidence}
                 self._queue.enqueue(unit, LABEL_JOB, {"run_id": rca_run.run_id, "content_hash": content_hash, **label})
+
+    def _with_behaviours(self, report: Report, run: AgentRun) -> Report:
+        from relab.rca.behaviours.matching import find_behaviours
+        from relab.rca.behaviours.reporting import with_behaviours
+
+        return with_behaviours(report, run, find_behaviours(run, self.behaviours.book.rules()))
 
     def _stage(self, rca_run_id: str, step: str, pct: int) -> None:
         self._progress.publish(rca_run_id, status="running", step=step, pct=pct, message=step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
@@ -119,6 +120,9 @@ class RcaSettings(_Section):
     on_arrival_after_s: Seconds = Field(5.0, description="A run is analysed when it has not changed for this time.")
     on_arrival_max_waiting: Annotated[int, Field(ge=1, le=100_000)] = Field(
         100, description="The maximum number of such analyses that wait or run; further runs wait until they are done."
+    )
+    rules: Path | None = Field(
+        None, description="The file of rules for behaviours; by default rules.yaml in the home, if it exists."
     )
 
 

@@ -9,8 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
+from relab.telemetry.filtering import filtered
 from relab.telemetry.models import RunFilter
-from relab.telemetry.repository import ITEM_COLUMNS, filtered
+from relab.telemetry.repository import ITEM_COLUMNS
 from relab.telemetry.tables import (
     AgentRunRow,
     LogRecordRow,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from relab.telemetry import repository
+from relab.telemetry.filtering import filtered
 from relab.telemetry.models import RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import AgentRunRow
@@ -39,14 +39,14 @@ class FailedRuns:
         """Return the number of failed runs that match the filter."""
         statement = select(func.count()).select_from(AgentRunRow).where(AgentRunRow.outcome.in_(_FAILURES))
         with self._reading() as session:
-            number: int = session.execute(repository.filtered(statement, run_filter)).scalar_one()
+            number: int = session.execute(filtered(statement, run_filter)).scalar_one()
         return number
 
     def list(self, run_filter: RunFilter, *, after: FailedRun | None = None, limit: int = 50) -> list[FailedRun]:
         """Return at most `limit` failed runs that match the filter, newest first; with `after`, those that follow this run."""
         row = AgentRunRow
         columns: tuple[Any, ...] = (row.run_id, row.started_at, row.content_hash, row.received_at)
-        statement = repository.filtered(select(*columns).where(row.outcome.in_(_FAILURES)), run_filter)
+        statement = filtered(select(*columns).where(row.outcome.in_(_FAILURES)), run_filter)
         if after is not None:
             statement = statement.where(tuple_(row.started_at, row.run_id) < (after.started_at, after.run_id))
         statement = statement.order_by(row.started_at.desc(), row.run_id.desc()).limit(limit)

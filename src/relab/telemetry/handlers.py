@@ -26,6 +26,13 @@ class TelemetryHandlers:
     def label(self, args: Mapping[str, Any]) -> None:
         """Set the category of a run, unless its content has changed since the analysis.
 
-        The job's arguments are `run_id`, `content_hash`, `category` and `confidence`, those of `TelemetryService.label`.
+        The job's arguments are `run_id`, `content_hash`, `category` and `confidence`, those of `RunMarks.label`.
         """
-        self._service.label(args["run_id"], args["content_hash"], args["category"], args.get("confidence"))
+        self._service.marks.label(args["run_id"], args["content_hash"], args["category"], args.get("confidence"))
+
+    def mark_behaviours(self, args: Mapping[str, Any]) -> None:
+        """Store which behaviours a run shows, unless its content has changed since.
+
+        The job's arguments are `run_id`, `content_hash` and `behaviours`, a list of names.
+        """
+        self._service.marks.set_behaviours(args["run_id"], args["content_hash"], args["behaviours"])

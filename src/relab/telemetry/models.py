@@ -266,9 +266,8 @@ class IngestReceipt(BaseModel):
 class RunFilter(BaseModel):
     """A filter of runs; a run must match every given field.
 
-    A field that is named like a column of `agent_runs` matches equal values. `started_after_us` (included) and `started_before_us`
-    (not included) are in microseconds since 1970. `text` is a case-insensitive substring of the run's ids, names and error
-    messages, those of its steps, tool calls and guardrail events included.
+    A field that is named like a column of `agent_runs` matches equal values. Times are in microseconds since 1970, the first included. `behaviour` is
+    one that a rule found in the run. `text` is a case-insensitive substring of ids, names and error messages of the run and its items.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -281,6 +280,7 @@ class RunFilter(BaseModel):
     category: str | None = None
     task_id: str | None = None
     conversation_id: str | None = None
+    behaviour: str | None = None
     started_after_us: int | None = None
     started_before_us: int | None = None
     text: str | None = None

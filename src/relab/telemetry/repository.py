@@ -8,13 +8,14 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
-from sqlalchemy import JSON, ColumnElement, Select, Text, bindparam, cast, collate, delete, func, select, tuple_, update
+from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
+from relab.telemetry.filtering import SHOWN, filtered
 from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import (
@@ -24,6 +25,7 @@ from relab.telemetry.tables import (
     AgentRunRow,
     FormerRun,
     ItemKey,
+    RunBehaviourRow,
     StoredItem,
     StoredRun,
     TimelineItemRow,
@@ -49,11 +51,6 @@ RUN_COLUMNS: Final = _as_stored(AgentRunRow, StoredRun._fields)
 _FORMER_COLUMNS: Final = _as_stored(AgentRunRow, FormerRun._fields)
 ITEM_COLUMNS: Final = _as_stored(TimelineItemRow, StoredItem._fields)
 """The columns of a `StoredItem`."""
-_EQUAL: Final = tuple(name for name in RunFilter.model_fields if name in StoredRun._fields)
-"""The fields of a filter that are compared with the column of the same name."""
-
-_SHOWN: Final = AgentRunRow.content_hash != NEVER_PROJECTED
-"""The condition for runs that were projected at least once. The others arrived after the reader had projected what was there."""
 
 IDS_PER_STATEMENT = 500
 _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in {"run_id", "received_at"})  # noqa: SIM118
@@ -234,7 +231,7 @@ def has_run(session: Session, agent_run_id: str) -> bool:
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
     """Return the content hash of a run and the time when it was first received; None if it does not exist or was never projected."""
     statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(
-        AgentRunRow.run_id == agent_run_id, _SHOWN
+        AgentRunRow.run_id == agent_run_id, SHOWN
     )
     row = session.execute(statement).one_or_none()
     return None if row is None else RunContent(content_hash=row.content_hash, received_at=row.received_at)
@@ -324,7 +321,7 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
     Both times are in microseconds since 1970.
     """
     statement = select(func.min(AgentRunRow.started_at)).where(
-        AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, _SHOWN
+        AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, SHOWN
     )
     return session.execute(statement).scalar_one()
 
@@ -340,7 +337,7 @@ def version_before(session: Session, agent_name: str, environment: str | None, b
             AgentRunRow.agent_name == agent_name,
             AgentRunRow.environment == environment if environment is not None else AgentRunRow.environment.is_(None),
             AgentRunRow.started_at < before_us,
-            _SHOWN,
+            SHOWN,
         )
         .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
         .limit(1)
@@ -360,7 +357,7 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
             AgentRunRow.step_count,
             AgentRunRow.tool_stats,
         )
-        .where(AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, _SHOWN)
+        .where(AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, SHOWN)
         .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
         .limit(limit)
     )
@@ -378,17 +375,7 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
     ]
 
 
-def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
-    """Return a query of runs with the conditions of a filter added; runs that were never projected are left out."""
-    statement = statement.where(_SHOWN)
-    for name in _EQUAL:
-        wanted = getattr(run_filter, name)
-        if wanted is not None:
-            statement = statement.where(table_of(AgentRunRow).c[name] == wanted)
-    if run_filter.started_after_us is not None:
-        statement = statement.where(AgentRunRow.started_at >= run_filter.started_after_us)
-    if run_filter.started_before_us is not None:
-        statement = statement.where(AgentRunRow.started_at < run_filter.started_before_us)
-    if run_filter.text is not None:
-        statement = statement.where(AgentRunRow.search_text.contains(run_filter.text.lower(), autoescape=True))
-    return statement
+def delete_marks(session: Session, run_ids: Iterable[str]) -> None:
+    """Delete the marks of deleted runs."""
+    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+        session.execute(delete(table_of(RunBehaviourRow)).where(RunBehaviourRow.run_id.in_(ids)))

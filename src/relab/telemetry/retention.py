@@ -90,6 +90,7 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
     repository.delete_runs(session, stored)
     span_repository.delete_spans(session, [run_id for run_id, row in stored.items() if row.source == "otlp"])
     log_repository.delete_logs(session, stored)
+    repository.delete_marks(session, stored)
     rollup_repository.apply(session, changes, shard)
     return set(stored)
 

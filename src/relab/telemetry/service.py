@@ -22,6 +22,7 @@ from relab.telemetry.failed_runs import FailedRuns
 from relab.telemetry.headers import header_of
 from relab.telemetry.intake import TelemetryIntake
 from relab.telemetry.log_models import LogLine
+from relab.telemetry.marks import RunMarks
 from relab.telemetry.models import (
     ITEM_KINDS,
     AgentRun,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
 LABEL_JOB = "telemetry.label"
+BEHAVIOURS_JOB = "telemetry.behaviours"
 REMAP_JOB = "telemetry.remap"
 ROLLUP_SHARDS = 16
 EXACT_STEPS = 2_000
@@ -63,6 +65,7 @@ class TelemetryService(RunRemapper):
 
     Attributes:
         awaiting, failed: the runs that await their analysis; those that failed.
+        marks: what analyses have found in runs, for lists of them.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
@@ -71,6 +74,7 @@ class TelemetryService(RunRemapper):
         super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
         self.prices = PriceBook(prices_folder)
         self.awaiting, self.failed = AwaitingRuns(database, clock, self.projector), FailedRuns(self.projector.reading)
+        self.marks = RunMarks(database)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
@@ -351,15 +355,6 @@ class TelemetryService(RunRemapper):
         from relab.telemetry.export import RunExport
 
         return RunExport(self._database, self.projector.reading, run_filter, what, self.prices.usable())
-
-    def label(self, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
-        """Store the failure category, with its confidence, that an analysis found for the content `content_hash` of a run.
-
-        Return False, and store nothing, if the run was deleted or has another content now.
-        """
-        # The commit need not wait for the disk: the job that calls this is retried unless both are on disk.
-        with self._database.write(durable=False) as unit:
-            return repository.set_category(unit.session, agent_run_id, content_hash, category, confidence)
 
     def history(self, run: AgentRun) -> list[PastRun]:
         """Return the runs by which the run's version and the previous version of the agent can be compared, oldest first.

@@ -114,6 +114,17 @@ class AgentRunRow(Base):
     """What a projection of an unprojected run reads (`postponing.size_of`); 0 for other runs."""
 
 
+class RunBehaviourRow(Base):
+    """A behaviour that an analysis found in a run, for the content of the run that has the digest `content_hash`."""
+
+    __tablename__ = "run_behaviours"
+    __table_args__ = (Index("ix_run_behaviours_behaviour_run_id", "behaviour", "run_id"),)
+
+    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    behaviour: Mapped[str] = mapped_column(String(64), primary_key=True)
+    content_hash: Mapped[str] = mapped_column(String(80))
+
+
 class StoredRun(NamedTuple):
     """One row of `agent_runs` without `search_text`, `awaits_analysis` and the marks of unprojected runs, which no reader shows.
 

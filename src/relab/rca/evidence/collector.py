@@ -102,11 +102,15 @@ class EvidenceCollector:
     A quotation cites a part of one field of an object: of the run, or of one of its steps, tool calls, guardrail events
     or log lines. The first quotation of an object gets the plain id (such as `ev_tool_<call_id>`); others of the same
     object get that id with `~2`, `~3`, ... A numbered id never equals the plain id of another object of the run.
+
+    Args:
+        run: the run that is quoted.
+        known: the evidence of a report that is extended; it comes first.
     """
 
-    def __init__(self, run: AgentRun) -> None:
+    def __init__(self, run: AgentRun, known: Sequence[Evidence] = ()) -> None:
         self._run = run
-        self._by_id: dict[str, Evidence] = {}
+        self._by_id: dict[str, Evidence] = {item.evidence_id: item for item in known}
         self._by_place: dict[tuple[object, ...], str] = {}
         self._quoted: set[int] = set()
         self._plain_ids: frozenset[str] | None = None

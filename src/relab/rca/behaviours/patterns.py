@@ -1,0 +1,65 @@
+"""Regular expressions that take linear time on any text.
+
+They run on the Rust crate `regex`, which pydantic contains: it has no backreferences and no look-around, limits the size of a compiled
+expression, and its time is linear in the text. Python's own engine would take for ever on expressions such as `(a+)+$`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+MAX_PATTERN_CHARS: Final = 1_000
+MAX_TEXT_CHARS: Final = 200_000
+"""A longer text is searched up to here."""
+
+
+def check_pattern(pattern: str) -> str:
+    """Return the pattern if it can be compiled.
+
+    Raises:
+        ValueError: it cannot; the message says why.
+    """
+    try:
+        _compiled(pattern)
+    except SchemaError as error:
+        lines = str(error).splitlines()
+        said = lines[-1].strip().removeprefix("error: ").removeprefix("SchemaError: ")
+        raise ValueError(f"is not a regular expression of linear time: {said}") from error
+    return pattern
+
+
+Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS), AfterValidator(check_pattern)]
+"""A regular expression in the syntax of the Rust crate `regex`, found anywhere in a text."""
+
+
+def find(pattern: str, text: str | None) -> tuple[int, int] | None:
+    """Return where the first line that matches is in the text, as `(start, end)`; None if it is not found.
+
+    Nothing is found in an empty text. A match across lines is reported as the first line of the text.
+    """
+    if not text:
+        # Nothing can be quoted of it.
+        return None
+    searched, compiled = text[:MAX_TEXT_CHARS], _compiled(pattern)
+    if not compiled.isinstance_python(_encodable(searched)):
+        return None
+    start = 0
+    for line in searched.split("\n"):
+        if line and compiled.isinstance_python(_encodable(line)):
+            return start, start + len(line)
+        start += len(line) + 1
+    return 0, max(searched.find("\n"), 1)
+
+
+def _encodable(text: str) -> str:
+    """Return the text with a replacement for lone surrogates, which the engine rejects."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+@functools.lru_cache(maxsize=512)
+def _compiled(pattern: str) -> SchemaValidator:
+    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))

@@ -1,0 +1,37 @@
+"""Put the behaviours of a run into its report, as claims with evidence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relab.rca.behaviours.matching import SeenBehaviour
+from relab.rca.evidence import EvidenceCollector
+from relab.rca.models import BehaviourFinding, Report
+from relab.telemetry.models import AgentRun, Step, ToolCall
+
+
+def with_behaviours(report: Report, run: AgentRun, seen: Sequence[SeenBehaviour]) -> Report:
+    """Return the report with a finding for each behaviour, and their quotations at the end of its evidence."""
+    if not seen:
+        return report
+    collector = EvidenceCollector(run, report.evidence_index)
+    cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in each.quotes)) for each in seen]
+    evidence = collector.evidence
+    agents = {step.step_id: step.agent_name for step in run.steps}
+    findings = []
+    for each, ids in zip(seen, cited, strict=True):
+        source = each.quotes[0].source
+        step_id = source.step_id if isinstance(source, Step | ToolCall) else None
+        findings.append(
+            BehaviourFinding.citing(
+                evidence,
+                behaviour=each.rule.name,
+                description=each.rule.description,
+                step_id=step_id,
+                call_id=source.call_id if isinstance(source, ToolCall) else None,
+                agent_name=agents.get(step_id or ""),
+                evidence_ids=ids,
+            )
+        )
+    fields = {name: getattr(report, name) for name in type(report).model_fields if name != "evidence_index"}
+    return Report.build(evidence, **{**fields, "behaviours": tuple(findings)})

@@ -1,0 +1,152 @@
+"""The rules of behaviours: what a file may contain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from relab.rca.behaviours.patterns import Pattern
+from relab.telemetry.models import StepStatus
+
+NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,63}$"
+MAX_RULES: Final = 100
+MAX_CONDITIONS: Final = 30
+
+
+class _RuleModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Range(_RuleModel):
+    """A number within bounds, both included; at least one bound."""
+
+    min: Annotated[float, Field(ge=0)] | None = None
+    max: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) is above max ({self.max:g})")
+        return self
+
+    def holds(self, number: float | None) -> bool:
+        """Return whether a number is within the bounds; one that is not known is not."""
+        if number is None:
+            return False
+        return (self.min is None or number >= self.min) and (self.max is None or number <= self.max)
+
+
+class StepTest(_RuleModel):
+    """A step that matches all given fields; all except the status are regular expressions."""
+
+    name: Pattern | None = None
+    agent: Pattern | None = None
+    input: Pattern | None = None
+    output: Pattern | None = None
+    error: Pattern | None = None
+    status: StepStatus | None = None
+
+
+class CallTest(_RuleModel):
+    """A tool call that matches all given fields; all except the status and its code are regular expressions."""
+
+    tool: Pattern | None = None
+    arguments: Pattern | None = None
+    result: Pattern | None = None
+    error: Pattern | None = None
+    status: StepStatus | None = None
+    status_code: Range | None = None
+
+
+class GuardrailTest(_RuleModel):
+    """A guardrail event that matches all given fields, which are regular expressions."""
+
+    type: Pattern | None = None
+    message: Pattern | None = None
+
+
+class RunTest(_RuleModel):
+    """Properties of the run that all hold; texts are regular expressions."""
+
+    agent: Pattern | None = None
+    version: Pattern | None = None
+    environment: Pattern | None = None
+    outcome: Literal["succeeded", "completed_with_errors", "failed", "unknown"] | None = None
+    duration_s: Range | None = None
+    steps: Range | None = None
+    tool_calls: Range | None = None
+    cost_usd: Range | None = None
+
+
+class Item(_RuleModel):
+    """One item of a sequence: a step or a tool call."""
+
+    step: StepTest | None = None
+    call: CallTest | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.step is None) == (self.call is None):
+            raise ValueError("needs either step or call")
+        return self
+
+
+class Repeated(Item):
+    """Steps or calls that match, of which at least `times` say the same: the words of the line that matched, of calls of one tool.
+
+    `similarity` is the share of words that two lines must have in common (Jaccard).
+    """
+
+    times: Annotated[int, Field(ge=2, le=100)] = 2
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.6
+
+
+class RuleCondition(_RuleModel):
+    """One condition: exactly one of its fields, and `count` beside `step`, `call` and `guardrail` (at least one by default).
+
+    `within` beside `sequence` is the largest number of steps and calls from the first item to the last.
+    """
+
+    step: StepTest | None = None
+    call: CallTest | None = None
+    guardrail: GuardrailTest | None = None
+    count: Range | None = None
+    question: Pattern | None = None
+    answer: Pattern | None = None
+    run: RunTest | None = None
+    repeated: Repeated | None = None
+    sequence: Annotated[tuple[Item, ...], Field(min_length=2, max_length=10)] | None = None
+    within: Annotated[int, Field(ge=2)] | None = None
+    all: Annotated[tuple[RuleCondition, ...], Field(min_length=1, max_length=MAX_CONDITIONS)] | None = None
+    any: Annotated[tuple[RuleCondition, ...], Field(min_length=1, max_length=MAX_CONDITIONS)] | None = None
+    not_: Annotated[RuleCondition | None, Field(alias="not")] = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = [name for name in self.model_fields_set if name not in {"count", "within"}]
+        if len(given) != 1:
+            names = "step, call, guardrail, question, answer, run, repeated, sequence, all, any or not"
+            raise ValueError(f"needs exactly one of {names}")
+        if self.count is not None and given[0] not in {"step", "call", "guardrail"}:
+            raise ValueError("count belongs beside step, call or guardrail")
+        if self.within is not None and given[0] != "sequence":
+            raise ValueError("within belongs beside sequence")
+        return self
+
+
+class BehaviourRule(_RuleModel):
+    """One behaviour: its name, what it is in words, and the condition under which a run shows it."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    description: Annotated[str, Field(min_length=1, max_length=300)]
+    when: RuleCondition
+
+
+class RuleSet(_RuleModel):
+    """A file of rules."""
+
+    version: Literal[1]
+    behaviours: Annotated[tuple[BehaviourRule, ...], Field(min_length=1, max_length=MAX_RULES)]

@@ -1,0 +1,89 @@
+"""Look for behaviours in stored runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from relab.core.errors import NotFoundError
+from relab.rca.behaviours.rule_file import RuleBook, read_rules
+from relab.rca.behaviours.rules import BehaviourRule, RuleSet
+from relab.telemetry.models import RunFilter
+from relab.telemetry.service import TelemetryService
+
+_PAGE = 200
+
+
+class ShownBehaviour(NamedTuple):
+    """A behaviour that a run shows, and the places that show it, as `kind [id], field: text`."""
+
+    name: str
+    places: tuple[str, ...]
+
+
+class ScannedRun(NamedTuple):
+    """A run that was searched, the hash of its content, and the behaviours that it shows."""
+
+    run_id: str
+    content_hash: str
+    shown: tuple[ShownBehaviour, ...]
+
+
+class BehaviourScanner:
+    """Looks for behaviours in stored runs, failed or not.
+
+    Args:
+        telemetry: the runs.
+        book: the rules of this installation.
+    """
+
+    def __init__(self, telemetry: TelemetryService, book: RuleBook) -> None:
+        self._telemetry = telemetry
+        self.book = book
+
+    def read(self, path: Path) -> RuleSet:
+        """Read and check a file of rules.
+
+        Raises:
+            RuleFileError: the file cannot be read or is wrong.
+        """
+        return read_rules(path)
+
+    def count(self) -> dict[str, int]:
+        """Return `{behaviour: number of runs that were found to show it}` for the rules in use; other names are "other"."""
+        known = {rule.name for rule in self.book.rules()}
+        counts = dict.fromkeys(sorted(known), 0)
+        for name, number in self._telemetry.marks.count_behaviours().items():
+            # The label of a metric has the names of the rules in use and no others, so that its values stay few.
+            key = name if name in known else "other"
+            counts[key] = counts.get(key, 0) + number
+        return counts
+
+    def matching(self, run_filter: RunFilter) -> Iterator[str]:
+        """Yield the ids of the runs that match the filter, newest first."""
+        cursor: str | None = None
+        while True:
+            page = self._telemetry.list_runs(run_filter, cursor=cursor, limit=_PAGE)
+            yield from (run.run_id for run in page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def scan(self, rules: Sequence[BehaviourRule], run_ids: Iterable[str]) -> Iterator[ScannedRun]:
+        """Yield the result for each run, in the given order; a run that was deleted meanwhile is left out."""
+        from relab.rca.behaviours.matching import find_behaviours, lines_of  # noqa: PLC0415 loads the analysis
+
+        for run_id in run_ids:
+            try:
+                run, content_hash = self._telemetry.load(run_id)
+            except NotFoundError:
+                continue
+            seen = find_behaviours(run, rules)
+            shown = tuple(ShownBehaviour(each.rule.name, tuple(lines_of(each))) for each in seen)
+            yield ScannedRun(run_id, content_hash, shown)
+
+    def mark(self, scanned: ScannedRun) -> None:
+        """Store the behaviours that a run shows, so that lists of runs filter by them."""
+        names = [each.name for each in scanned.shown]
+        self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names)

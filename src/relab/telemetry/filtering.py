@@ -1,0 +1,40 @@
+"""The conditions of a filter of runs, as parts of queries."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Select, select
+
+from relab.storage.base import table_of
+from relab.telemetry.models import RunFilter
+from relab.telemetry.tables import NEVER_PROJECTED, AgentRunRow, RunBehaviourRow, StoredRun
+
+_EQUAL: Final = tuple(name for name in RunFilter.model_fields if name in StoredRun._fields)
+"""The fields of a filter that are compared with the column of the same name."""
+
+SHOWN: Final = AgentRunRow.content_hash != NEVER_PROJECTED
+"""The condition for runs that were projected at least once. The others arrived after the reader had projected what was there."""
+
+
+def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
+    """Return a query of runs with the conditions of a filter added; runs that were never projected are left out."""
+    statement = statement.where(SHOWN)
+    for name in _EQUAL:
+        wanted = getattr(run_filter, name)
+        if wanted is not None:
+            statement = statement.where(table_of(AgentRunRow).c[name] == wanted)
+    if run_filter.started_after_us is not None:
+        statement = statement.where(AgentRunRow.started_at >= run_filter.started_after_us)
+    if run_filter.started_before_us is not None:
+        statement = statement.where(AgentRunRow.started_at < run_filter.started_before_us)
+    if run_filter.behaviour is not None:
+        mark = RunBehaviourRow
+        # A mark counts only for the content in which it was found.
+        shown = select(mark.content_hash).where(
+            mark.run_id == AgentRunRow.run_id, mark.behaviour == run_filter.behaviour
+        )
+        statement = statement.where(AgentRunRow.content_hash == shown.scalar_subquery())
+    if run_filter.text is not None:
+        statement = statement.where(AgentRunRow.search_text.contains(run_filter.text.lower(), autoescape=True))
+    return statement

@@ -1,0 +1,54 @@
+"""Marks of runs: what analyses have found in them, so that lists of runs show it and filter by it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import delete, func, insert, select
+
+from relab.storage import Database
+from relab.storage.base import table_of
+from relab.telemetry import repository
+from relab.telemetry.tables import RunBehaviourRow
+
+
+class RunMarks:
+    """Writes and counts the marks of runs. A mark belongs to the content that was analysed, and counts for no other.
+
+    Args:
+        database: the database of the runs.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def label(self, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
+        """Store the failure category, with its confidence, that an analysis found for the content `content_hash` of a run.
+
+        Return False, and store nothing, if the run was deleted or has another content now.
+        """
+        # The commit need not wait for the disk: the job that calls this is retried unless both are on disk.
+        with self._database.write(durable=False) as unit:
+            return repository.set_category(unit.session, agent_run_id, content_hash, category, confidence)
+
+    def set_behaviours(self, agent_run_id: str, content_hash: str, names: Collection[str]) -> None:
+        """Store the behaviours that the content `content_hash` of a run shows, in place of earlier ones.
+
+        Nothing is stored for a run that was deleted or has another content now.
+        """
+        table = table_of(RunBehaviourRow)
+        with self._database.write(durable=False) as unit:
+            content = repository.get_content(unit.session, agent_run_id)
+            if content is None or content.content_hash != content_hash:
+                return
+            unit.session.execute(delete(table).where(table.c.run_id == agent_run_id))
+            rows = [{"run_id": agent_run_id, "behaviour": name, "content_hash": content_hash} for name in set(names)]
+            if rows:
+                unit.session.execute(insert(table), rows)
+
+    def count_behaviours(self) -> dict[str, int]:
+        """Return `{behaviour: number of runs that were found to show it}`."""
+        behaviour = RunBehaviourRow.behaviour
+        with self._database.read() as session:
+            found = session.execute(select(behaviour, func.count()).group_by(behaviour))
+            return {name: number for name, number in found}  # noqa: C416 rows are no pairs to mypy

@@ -1,0 +1,25 @@
+"""Revision 0027: behaviours of runs get a table, and the way back drops nothing else."""
+
+from __future__ import annotations
+
+from sqlalchemy import inspect, text
+
+from relab.storage import Database
+from relab.storage.migrate import downgrade, upgrade
+
+MARK = "INSERT INTO run_behaviours (run_id, behaviour, content_hash) VALUES ('r', 'b', 'h')"
+
+
+def test_behaviours_are_stored_and_the_way_back_drops_them_alone(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database, "0026")
+    for _ in range(2):
+        upgrade(database, "0027")
+        with database.write() as unit:
+            unit.session.execute(text(MARK))
+        downgrade(database, "0026")
+        with database.read() as session:
+            names = inspect(session.connection()).get_table_names()
+        assert "run_behaviours" not in names
+        assert "rca_labels" in names
+    database.close()

@@ -1,0 +1,66 @@
+"""`lab rca rules`: mistakes by line, and rules tried on stored runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import relab
+from relab.cli.output import EXIT_FAILED, EXIT_USAGE
+from support.lab.cli import Lab
+from support.telemetry.runs import failed_run, minimal_run, step
+
+SHIPPED = Path(relab.__file__).parent.parent.parent / "examples/rules/behaviours.yaml"
+
+WRONG = """version: 1
+behaviours:
+  - name: one
+    description: first
+    when:
+      answer: '(?=x)'
+  - name: two
+    description: second
+    whn: {answer: x}
+"""
+
+
+def test_mistakes_are_named_with_their_lines(empty: Lab) -> None:
+    file = empty.home / "wrong.yaml"
+    file.write_text(WRONG)
+    out = empty.run("rca", "rules", "lint", str(file), code=EXIT_FAILED).out
+
+    assert f"{file}:6: behaviours.0.when.answer: is not a regular expression of linear time" in out
+    assert f"{file}:9: behaviours.1.whn: is an unknown field (did you mean 'when'?)" in out
+    file.write_text(WRONG.replace("'(?=x)'", "x").replace("whn", "when").replace("two", "one"))
+    assert (
+        f"{file}:7: behaviours.1.name: the name 'one' is used in line 3 already"
+        in empty.run("rca", "rules", "lint", str(file), code=EXIT_FAILED).out
+    )
+    assert empty.run("rca", "rules", "lint", "missing.yaml", code=EXIT_FAILED).out
+    empty.run("rca", "rules", "test", str(file), code=EXIT_USAGE)
+
+
+def test_shipped_rules_find_what_they_describe(empty: Lab) -> None:
+    question = "What is your order number?"
+    runs = [
+        failed_run("sorry", steps=[step("s1", output_summary="I apologise.")], tool_calls=[]),
+        minimal_run("twice", steps=[step("s1", output_summary=question), step("s2", output_summary=f"So: {question}")]),
+        minimal_run("fine", steps=[step("s1", output_summary="Here it is.")]),
+    ]
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps(runs))
+    empty.run("rca", "rules", "lint", str(SHIPPED))
+    found = empty.json("rca", "rules", "test", str(SHIPPED))
+    shown = {run["run_id"]: [each["name"] for each in run["behaviours"]] for run in found["runs"]}
+
+    assert found["searched"] == 3
+    assert shown == {"sorry": ["apologised-without-a-call"], "twice": ["asked-twice"]}
+    assert question in empty.run("rca", "rules", "test", str(SHIPPED), "--run", "twice").out
+    assert empty.json("rca", "rules", "test", str(SHIPPED), "--outcome", "failed")["searched"] == 1
+
+    empty.run("rca", "rules", "apply", code=EXIT_USAGE)
+    shutil.copy(SHIPPED, empty.home / "rules.yaml")
+    assert empty.json("rca", "rules", "apply")["counts"]["asked-twice"] == 1
+    listed = empty.json("agent-runs", "list", "--behaviour", "asked-twice")["items"]
+    assert [run["run_id"] for run in listed] == ["twice"]
+    assert "Also seen: The agent apologised without calling a tool" in empty.run("rca", "sorry").out
