@@ -270,7 +270,8 @@ def test_two_pauses_at_once_are_one_pause_and_one_named_error(tmp_path: Path) ->
 
 @pytest.mark.full
 def test_client_pauses_and_resumes(tmp_path: Path) -> None:
-    project = reference(tmp_path)
+    # Long enough that the client's process starts before the trial ends, also on a busy machine.
+    project = reference(tmp_path, steps=150)
     client = LabClient(
         runner_bin=str(Path(sys.executable).with_name("lab")), cwd=project.root, env={"RELAB_HOME": str(project.home)}
     )
