@@ -104,10 +104,18 @@ def test_killed_worker_and_killed_node_lose_no_trial_and_double_none(
         assert len(workers) == 6
 
         os.kill(min(workers), signal.SIGKILL)
-        wait_until(lambda: (tmp_path / "launches").read_text().count("\n") >= 7, what="the repetition of its trial")
+        wait_until(
+            lambda: (tmp_path / "launches").read_text().count("\n") >= 7,
+            what="the repetition of its trial",
+            within_s=100,
+        )
         node = cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
         cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
-        wait_until(lambda: (tmp_path / "launches").read_text().count("\n") >= 9, what="the repetition of two trials")
+        wait_until(
+            lambda: (tmp_path / "launches").read_text().count("\n") >= 9,
+            what="the repetition of two trials",
+            within_s=100,
+        )
         (tmp_path / "go").touch()
         done = runner.end().json
 
@@ -172,6 +180,25 @@ def test_trial_on_a_node_is_paused_and_goes_on_there(tmp_path: Path, on_ray: tup
     assert run.rows["trial_1"]["outcome"] == "success"
     assert run.rows["trial_1"]["hook_events_invalid"] == 0
     assert run.rows["trial_1"]["event_counts"]["agent_step_end"] == STEPS
+
+
+def test_fork_on_a_node_goes_on_from_the_checkpoint_of_its_parent(tmp_path: Path, on_ray: tuple[str, ...]) -> None:
+    project = reference(tmp_path, steps=5)
+    parent = project.run(*on_ray, code=0)
+
+    done = project.json("fork", "--run-dir", str(parent.path), "--from-trial", "trial_1", "--at", "step:3", *on_ray)
+
+    fork = Run(Path(done["run"]["run_dir"]))
+    events = read_lines(fork.trial("trial_1") / "out" / "harness_events.jsonl")
+    steps = [event["step_index"] for event in events if event["event_type"] == "agent_step_end"]
+    whole = read_lines(parent.trial("trial_1") / "out" / "harness_events.jsonl")
+    assert steps == [event["step_index"] for event in whole if event["event_type"] == "agent_step_end"][-len(steps) :]
+    assert 0 < len(steps) < 5
+    answers = [json.loads((run.trial("trial_1") / "trial_output.json").read_bytes()) for run in (parent, fork)]
+    assert answers[0]["outcome"] == answers[1]["outcome"] == "success"
+    assert answers[0].get("answer") == answers[1].get("answer")
+    given = json.loads((fork.trial("trial_1") / "trial_input.json").read_bytes())
+    assert given["ext"]["fork"]["fallback_mode"] == "checkpoint"
 
 
 def test_killed_run_continues_on_ray_and_second_ctrl_c_ends_the_trials(tmp_path: Path, on_ray: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ import typer
 from relab.cli.experiments import (
     DEFAULT_EXECUTOR,
     DEFAULT_KEEP,
+    AddressOption,
     ExecutorOption,
     KeepOption,
     NoTelemetryOption,
@@ -21,6 +22,19 @@ from relab.cli.experiments import (
 )
 from relab.cli.output import JsonOption
 from relab.cli.pausing import RunDirOption
+
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Refuse a harness that is not of the level sdk_full, and trials without any checkpoint."
+    ),
+]
+ControlOption = Annotated[
+    bool,
+    typer.Option(
+        "--control", help="Fork each trial a second time with nothing changed, and compare with that, not the parents."
+    ),
+]
 
 
 def fork(
@@ -46,21 +60,11 @@ def fork(
             help="A binding to change, name=value or outer.inner=value, with a JSON value or a text; may be repeated.",
         ),
     ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="Refuse a harness that is not of the level sdk_full, and trials without any checkpoint."
-        ),
-    ] = False,
-    control: Annotated[
-        bool,
-        typer.Option(
-            "--control",
-            help="Fork each trial a second time with nothing changed, and compare with that, not the parents.",
-        ),
-    ] = False,
+    strict: StrictOption = False,
+    control: ControlOption = False,
     keep: KeepOption = DEFAULT_KEEP,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
+    address: AddressOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -73,7 +77,15 @@ def fork(
     from relab.experiments.models import ForkOptions
 
     options = ForkOptions(
-        at, from_trial or (), variant, changes or (), strict, control, keep=keep_of(keep), executor=executor
+        at,
+        from_trial or (),
+        variant,
+        changes or (),
+        strict,
+        control,
+        keep=keep_of(keep),
+        executor=executor,
+        address=address,
     )
     with open_experiments(telemetry=not no_telemetry) as service:
         planned = service.plan_fork(service.run_folder(Path.cwd(), run_dir), options)

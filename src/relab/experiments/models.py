@@ -337,7 +337,7 @@ class ForkOptions:
         strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
         control: whether to fork each trial a second time without changes, and to compare with that.
         keep: which workspaces are kept after the run.
-        executor: the name of the executor that runs the trials.
+        executor, address: what runs the trials, and the address of its cluster; None for its default.
     """
 
     selector: str
@@ -348,6 +348,7 @@ class ForkOptions:
     control: bool = False
     keep: Keep = Keep.ALL
     executor: str = LOCAL_EXECUTOR
+    address: str | None = None
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class ForkRuns(ExperimentRuns):
         now_us, parent, config = self._clock.now_us(), planned.parent, planned.config
         run_id, root = new_run_id(now_us), Path(parent.facts["project_root"])
         snapshot, tasks, runs = kept_snapshot(parent, root), parent.tasks(), runs_folder(root)
-        with self._session(config, run_id, root, (options.executor, None), stop, on_result) as session:
+        with self._session(config, run_id, root, (options.executor, options.address), stop, on_result) as session:
             session.executor.prepare(runs / run_id)
             check_image(parent, session.executor.image_digest)
             make_writable(runs)

@@ -24,7 +24,6 @@ from relab.experiments.config.paths import DATASET_PACKS, LAB
 from relab.experiments.errors import (
     ArchiveInvalidError,
     ExecutorUnavailableError,
-    ExperimentInvalidError,
     SandboxUnavailableError,
     TrialStopped,
 )
@@ -161,18 +160,9 @@ class RayExecutor:
             sandbox.close()
 
     def open(self, context: RunContext) -> None:
-        """Put what all trials share into Ray's object store, from which each node fetches it once.
-
-        Raises:
-            ExperimentInvalidError: the trials are forks.
-        """
+        """Put what all trials share into Ray's object store, from which each node fetches it once."""
         import ray
 
-        if context.forks:
-            raise ExperimentInvalidError(
-                "The executor ray runs no forks: their checkpoints are on this machine.",
-                remedy="Fork with the executor local.",
-            )
         passed = context.config.runtime.harness.environment.passed
         self._context = context
         run = NodeRun(
@@ -266,7 +256,19 @@ class RayExecutor:
                     self._packs[path] = self._shipment(source)
                 if path in self._packs:
                     packs[path] = self._packs[path]
-        return TrialOrder(trial=trial, secrets=context.secrets, paused=paused, previous=previous, packs=packs)
+        fork = context.forks.get(trial.ids.trial_id)
+        checkpoint = None
+        if fork is not None and fork.file is not None:
+            checkpoint = self._shipment(fork.parent_dir, only=fork.file.stored)
+        return TrialOrder(
+            trial=trial,
+            secrets=context.secrets,
+            paused=paused,
+            previous=previous,
+            fork=fork,
+            checkpoint=checkpoint,
+            packs=packs,
+        )
 
     def _attempt(self, order: TrialOrder, context: RunContext, folder: TrialFolder) -> TrialResult | str:
         """Run a trial on a node; return its result, or a sentence about the loss of its node or worker.
@@ -335,11 +337,11 @@ class RayExecutor:
         row = make_row(context.config, trial, TrialOutcome.ERROR, problem, attempts=1)
         return TrialResult(row, None, {"row": row.to_json()})
 
-    def _shipment(self, folder: Path) -> Shipment:
-        """Pack a folder for the nodes; a large archive is put into Ray's object store."""
+    def _shipment(self, folder: Path, only: str | None = None) -> Shipment:
+        """Pack a folder, or `only` a part of it, for the nodes; a large archive is put into Ray's object store."""
         import ray
 
-        chunks = pack(folder, self._settings.root / LAB)
+        chunks = pack(folder, self._settings.root / LAB, only=only)
         first = next(chunks)
         return [first] if len(first) <= _INLINE_BYTES else [ray.put(first), *map(ray.put, chunks)]
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.models import Keep, TrialResult
 from relab.experiments.plan.trials import Trial
+from relab.experiments.trial.checkpoints import ForkSource
 
 STOP: Final = b"stop"
 """The message that ends a running trial; every other message is a request to pause it."""
@@ -60,6 +61,8 @@ class TrialOrder:
         secrets: `{name: value}` of the harness's secrets.
         paused: the archive of the trial's folder, if it goes on after a pause; else None.
         previous: the archives of the folders `workspace` and `state` of the trial that it continues from, by name.
+        fork: the parent and the checkpoint of a fork; None for other trials.
+        checkpoint: the archive with the file of that checkpoint at its path in the parent's folder; None without one.
         packs: the archives of the data set packs that the task mounts, by path below `dataset_packs`.
     """
 
@@ -67,6 +70,8 @@ class TrialOrder:
     secrets: Mapping[str, str] = field(repr=False)
     paused: Shipment | None = None
     previous: Mapping[str, Shipment] = field(default_factory=dict)
+    fork: ForkSource | None = None
+    checkpoint: Shipment | None = None
     packs: Mapping[str, Shipment] = field(default_factory=dict)
 
 

@@ -40,6 +40,7 @@ from relab.experiments.executors.ray_messages import (
 from relab.experiments.models import TrialResult
 from relab.experiments.sandbox.protocol import Sandbox
 from relab.experiments.sandbox.stale_processes import end_stale_processes
+from relab.experiments.trial.checkpoints import ForkSource
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.evidence import STORE, stored_documents
 from relab.experiments.trial.network_services import TrialNetwork
@@ -148,6 +149,8 @@ class _Worker:
                 "on the node where the run began.",
                 remedy="Put the same image on all nodes.",
             )
+        self._forks: dict[str, ForkSource] = {}
+        """The running trial, if it is a fork."""
         passed = set(run.config.runtime.harness.environment.passed)
         own = {name: value for name, value in os.environ.items() if name not in passed}
         self._context = RunContext(
@@ -162,6 +165,7 @@ class _Worker:
             dataset=self._folder / "dataset",
             harness_identity=run.harness_identity,
             keep=run.keep,
+            forks=self._forks,
         )
         self._trials = TrialRunner(self._context, self._sandbox, self._network, redactor)
 
@@ -189,6 +193,7 @@ class _Worker:
             yield replace(report, archive=next(chunks))
             yield from chunks
         finally:
+            self._forks.clear()
             remove_tree(self._context.run_dir / "trials")
 
     def close(self) -> None:
@@ -218,6 +223,11 @@ class _Worker:
             before = trial_folder(self._context.run_dir, order.trial.previous_id)
             for name, shipment in order.previous.items():
                 _receive_folder(shipment, before.root / name)
+        if order.fork is not None:
+            parent = self._context.run_dir / "trials" / "parent"
+            if order.checkpoint is not None:
+                _receive_folder(order.checkpoint, parent)
+            self._forks[folder.root.name] = replace(order.fork, parent_dir=parent)
         if order.packs:
             with _lock(self._folder / "fetch.lock"):
                 for path, shipment in order.packs.items():

@@ -6,6 +6,7 @@ have no content.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -26,13 +27,14 @@ _PIECE: Final = 1_048_576
 _KINDS: Final = (tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE)
 
 
-def pack(root: Path, folder: Path, *, left_out: Collection[str] = ()) -> Iterator[bytes]:
+def pack(root: Path, folder: Path, *, left_out: Collection[str] = (), only: str | None = None) -> Iterator[bytes]:
     """Yield the chunks of an archive of everything below a folder; at least one chunk.
 
     Args:
         root: the folder. No link in it is followed.
         folder: where a temporary file may be created, for an archive of more than one chunk.
         left_out: paths of files below `root` that are not packed.
+        only: the path of a file or folder below `root`: only that is packed, if it exists; None for everything.
 
     Raises:
         OSError: a file cannot be read, or the disk is full.
@@ -40,7 +42,7 @@ def pack(root: Path, folder: Path, *, left_out: Collection[str] = ()) -> Iterato
     with SpooledTemporaryFile(max_size=CHUNK_BYTES, dir=str(folder)) as spool:
         # PAX headers keep file names that are not valid UTF-8.
         with tarfile.open(fileobj=spool, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as archive:
-            _add_tree(archive, root, left_out)
+            _add_tree(archive, root, left_out, only)
         spool.seek(0)
         yield spool.read(CHUNK_BYTES)
         while chunk := spool.read(CHUNK_BYTES):
@@ -79,27 +81,33 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
             raise
 
 
-def _add_tree(archive: tarfile.TarFile, root: Path, left_out: Collection[str]) -> None:
+def _add_tree(archive: tarfile.TarFile, root: Path, left_out: Collection[str], only: str | None) -> None:
     top = f"{root}/"
-    for entry in walk(root):
+    if only is not None and not (root / only).is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            _add(archive, root, root / only, only, (root / only).lstat())
+        return
+    for entry in walk(root if only is None else root / only):
         name = entry.path.removeprefix(top)
-        if name in left_out:
-            continue
-        status = entry.stat(follow_symlinks=False)
-        member = tarfile.TarInfo(name)
-        # No set-user-ID, and the owner can read and delete the copy.
-        member.mode = status.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR
-        member.mtime = status.st_mtime
-        if stat.S_ISLNK(status.st_mode):
-            member.type, member.linkname = tarfile.SYMTYPE, os.readlink(entry.path)  # noqa: PTH115 the path is text
-            archive.addfile(member)
-        elif stat.S_ISDIR(status.st_mode):
-            member.type = tarfile.DIRTYPE
-            archive.addfile(member)
-        elif stat.S_ISREG(status.st_mode):
-            check_holes(Path(entry.path), status)
-            allow_owner(Path(entry.path))
-            _add_file(archive, member, Path(entry.path), root)
+        if name not in left_out:
+            _add(archive, root, Path(entry.path), name, entry.stat(follow_symlinks=False))
+
+
+def _add(archive: tarfile.TarFile, root: Path, path: Path, name: str, status: os.stat_result) -> None:
+    member = tarfile.TarInfo(name)
+    # No set-user-ID, and the owner can read and delete the copy.
+    member.mode = status.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR
+    member.mtime = status.st_mtime
+    if stat.S_ISLNK(status.st_mode):
+        member.type, member.linkname = tarfile.SYMTYPE, str(path.readlink())
+        archive.addfile(member)
+    elif stat.S_ISDIR(status.st_mode):
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+    elif stat.S_ISREG(status.st_mode):
+        check_holes(path, status)
+        allow_owner(path)
+        _add_file(archive, member, path, root)
 
 
 def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path) -> None:
