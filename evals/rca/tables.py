@@ -26,7 +26,7 @@ def print_measured(console: Console, measured: Measured) -> None:
     console.print(_figures("Guarantees and controls", measured.controls, first="figure"))
     for title, bins, errors in measured.reliability:
         console.print(_reliability(title, bins, errors))
-    cost = Table(title="Cost of one analysis in this process")
+    cost = Table(title="Cost of one analysis in this process (processor time)")
     for heading in ("set", "n", "median ms", "95 % ms", "max ms", "max KiB (each tenth run)"):
         cost.add_column(heading)
     for name, row in measured.cost:

@@ -14,6 +14,7 @@ from relab.cli.rca_batch import analyze_all
 from relab.cli.rca_clusters import clusters
 from relab.cli.rca_labels import label, labels
 from relab.cli.rca_rules import app as rules
+from relab.cli.rca_train import train
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app.command("clusters")(clusters)
 app.command("label")(label)
 app.add_typer(rules, name="rules")
 app.command("labels")(labels)
+app.command("train")(train)
 
 
 @app.command("run")

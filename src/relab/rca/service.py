@@ -22,6 +22,7 @@ from relab.rca.clusters.reader import ClusterReader
 from relab.rca.errors import RcaRunNotFoundError, RuleFileError, VanishedRunError
 from relab.rca.labels import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
 from relab.rca.labels.keeper import LabelKeeper
+from relab.rca.labels.ranking_models import RankingModelKeeper, TrainedModel
 from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
 from relab.rca.notes import NoteQuote, RunNote
 from relab.rca.notes.reader import NoteReader
@@ -47,6 +48,7 @@ __all__ = [
     "RunLabel",
     "RunNote",
     "ScannedRun",
+    "TrainedModel",
     "check_sentence",
     "read_rules",
 ]
@@ -105,6 +107,7 @@ class RcaService:
         clusters: failed runs that share a cause.
         labels: what people say that the first mistakes of runs were.
         behaviours: the behaviours that rules find in runs.
+        ranking: the models that rank the steps of runs, which labels train.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class RcaService:
         self._word = word
         self.labels = LabelKeeper(database, clock, telemetry, self.report_on)
         self.behaviours = BehaviourScanner(telemetry, rules)
+        self.ranking = RankingModelKeeper(database, clock, self.labels)
         self.clusters = ClusterReader(database)
         self.notes = NoteReader(self.get, telemetry, self.clusters)
 
@@ -241,7 +245,7 @@ class RcaService:
         self._stage(rca_run_id, "Collecting evidence", 30)
         collected = collect_evidence(run, self._telemetry.history(run), self._telemetry.log_lines(run.run_id))
         self._stage(rca_run_id, "Classifying failure", 55)
-        classified = classify(collected)
+        classified = classify(collected, self.ranking.models())
         self._stage(rca_run_id, "Generating report", 85)
         report = build_report(classified)
         report = self._with_behaviours(report, run)
@@ -254,7 +258,7 @@ class RcaService:
         """Analyse a stored run now, without the model, and return the report; nothing is stored."""
         from relab.rca.analyzer import analyze
 
-        return analyze(run, self._telemetry.history(run), self._telemetry.log_lines(run.run_id))
+        return analyze(run, self._telemetry.history(run), self._telemetry.log_lines(run.run_id), self.ranking.models())
 
     def fail(self, rca_run_id: str, error: str) -> None:
         """Mark the analysis as permanently failed, and end its progress stream with the error message `error`.

@@ -79,3 +79,13 @@ class RcaLabelRow(Base):
     note: Mapped[str | None] = mapped_column(Text)
     labelled_by: Mapped[str] = mapped_column(ShortText)
     labelled_at: Mapped[int] = mapped_column(Micros)
+
+
+class RcaRankingModelRow(Base):
+    """The ranking model of one agent, trained on the labels of its runs; `artefact` is its JSON."""
+
+    __tablename__ = "rca_ranking_models"
+
+    source: Mapped[str] = mapped_column(IdText, primary_key=True)
+    trained_at: Mapped[int] = mapped_column(Micros)
+    artefact: Mapped[str] = mapped_column(Text)

@@ -1,4 +1,4 @@
-"""Queries over labels. Every function takes the session of a transaction."""
+"""Queries over labels and the ranking models that they train. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from relab.rca.labels.models import RunLabel
-from relab.rca.tables import RcaLabelRow
+from relab.rca.tables import RcaLabelRow, RcaRankingModelRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 
@@ -56,3 +56,30 @@ def delete_for_runs(session: Session, run_ids: Iterable[str], before_us: int) ->
 
 def _label(row: Any) -> RunLabel:
     return RunLabel.model_validate(dict(zip(RunLabel.model_fields, row, strict=True)))
+
+
+def save_model(session: Session, source: str, artefact: str, trained_at: int) -> None:
+    """Store the ranking model of a source in place of an older one; `trained_at` is in microseconds since 1970."""
+    remove_model(session, source)
+    table = table_of(RcaRankingModelRow)
+    session.execute(insert(table).values(source=source, trained_at=trained_at, artefact=artefact))
+
+
+def remove_model(session: Session, source: str) -> bool:
+    """Delete the ranking model of a source; return False if it has none."""
+    row = RcaRankingModelRow
+    statement = delete(table_of(row)).where(row.source == source).returning(row.source)
+    return session.execute(statement).one_or_none() is not None
+
+
+def model_versions(session: Session) -> tuple[tuple[str, int], ...]:
+    """Return (source, time of training) of each ranking model, the oldest first."""
+    row = RcaRankingModelRow
+    found = session.execute(select(row.source, row.trained_at).order_by(row.trained_at, row.source))
+    return tuple((source, trained_at) for source, trained_at in found)
+
+
+def model_artefacts(session: Session) -> list[str]:
+    """Return the artefacts of all ranking models, the oldest first."""
+    row = RcaRankingModelRow
+    return list(session.execute(select(row.artefact).order_by(row.trained_at, row.source)).scalars())

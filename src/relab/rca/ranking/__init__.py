@@ -9,12 +9,13 @@ from relab.rca.ranking.details import DETAILS, Detail
 from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
 from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
 from relab.rca.ranking.ranker import quote_unit, rank_run
-from relab.rca.ranking.training import TrainingRun, train
+from relab.rca.ranking.training import MIN_RUNS, TrainingRun, train
 from relab.rca.ranking.units import Unit
 
 __all__ = [
     "CANDIDATES",
     "DETAILS",
+    "MIN_RUNS",
     "Detail",
     "Guess",
     "Odds",

@@ -1,0 +1,52 @@
+"""`lab rca train`: retrain the ranking of steps on labels."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+
+
+def train(
+    agent: Annotated[
+        str | None, typer.Option(help="Only for this agent; by default for each with enough labels.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the model of --agent.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the ranking of the steps of failed runs on your labels (`lab rca label`), one model for each agent.
+
+    New analyses use it; analyse older runs again with --force.
+    """
+    from relab.cli.context import open_services
+
+    if remove and agent is None:
+        raise typer.BadParameter("--remove needs --agent.")
+    with open_services() as services:
+        ranking = services.rca.ranking
+        if remove:
+            assert agent is not None
+            removed = ranking.remove(agent)
+            if as_json:
+                print_json("rca train", agent_name=agent, removed=removed)
+            else:
+                state = "is deleted" if removed else "does not exist"
+                print(f"The model of {plain(agent)} {state}.")
+            if not removed:
+                raise typer.Exit(EXIT_FAILED)
+            return
+        outcomes = ranking.train(agent)
+    if as_json:
+        print_json("rca train", agents=[outcome.model_dump(mode="json") for outcome in outcomes])
+        return
+    rows = (
+        (
+            outcome.agent_name,
+            outcome.labels,
+            f"{outcome.right} of {outcome.held_out}" if outcome.trained else "too few labels",
+        )
+        for outcome in outcomes
+    )
+    print_table("Ranking models", ("agent", "labelled runs", "step right, held out"), rows)

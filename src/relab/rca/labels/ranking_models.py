@@ -1,0 +1,116 @@
+"""Ranking models that are trained on labels: one for each agent, kept in the database for all workers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+from pydantic import BaseModel
+
+from relab.core.clock import Clock, format_time
+from relab.rca.errors import RankingModelError
+from relab.rca.labels import repository
+from relab.rca.labels.keeper import LabelKeeper
+from relab.rca.labels.models import LabelledRun
+from relab.rca.ranking import MIN_RUNS, RankingModels, TrainingRun, shipped_models, train
+from relab.storage import Database
+
+_MAX_SOURCE_CHARS: Final = 200
+
+
+class TrainedModel(BaseModel):
+    """The outcome of training for one agent.
+
+    `right` of `held_out` labelled runs that a model had not seen had their labelled step ranked first. `trained` is false if there
+    are too few labels; an older model of the agent then stays.
+    """
+
+    agent_name: str
+    labels: int
+    trained: bool
+    right: int = 0
+    held_out: int = 0
+
+
+class RankingModelKeeper:
+    """Trains ranking models on labels, and keeps them."""
+
+    def __init__(self, database: Database, clock: Clock, labels: LabelKeeper) -> None:
+        self._database = database
+        self._clock = clock
+        self._labels = labels
+        self._read: tuple[tuple[tuple[str, int], ...], RankingModels] = ((), shipped_models())
+
+    def models(self) -> RankingModels:
+        """Return the models that rank runs: those of one's own before the shipped ones.
+
+        Raises:
+            RankingModelError: a stored model is of another version; train it again or remove it.
+        """
+        with self._database.read() as session:
+            key = repository.model_versions(session)
+            if key != self._read[0]:
+                models = shipped_models()
+                for text in repository.model_artefacts(session):
+                    for model in RankingModels.load(text).sources:
+                        models = models.with_source(model)
+                self._read = (key, models)
+        return self._read[1]
+
+    def train(self, agent_name: str | None = None) -> list[TrainedModel]:
+        """Train a model for each agent with at least `MIN_RUNS` labelled runs, in place of its older one.
+
+        With `agent_name` only for that agent. Labels without a step are left out.
+
+        Raises:
+            RankingModelError: no agent has enough labels.
+        """
+        labelled: defaultdict[str, list[TrainingRun]] = defaultdict(list)
+        for item in self._labels.labelled_runs():
+            found = _training_run(item)
+            if found is not None and agent_name in {None, item.run.agent_name}:
+                labelled[item.run.agent_name].append(found)
+        outcomes = [self._train(name, runs) for name, runs in sorted(labelled.items())]
+        if not any(outcome.trained for outcome in outcomes):
+            most = max((outcome.labels for outcome in outcomes), default=0)
+            raise RankingModelError(
+                f"No agent has enough labels: at most {most} runs of an agent have a label with a step.",
+                remedy=f"Label at least {MIN_RUNS} failed runs of one agent: lab rca label RUN --step ID.",
+            )
+        return outcomes
+
+    def remove(self, agent_name: str) -> bool:
+        """Delete the model of an agent; return False if it has none."""
+        with self._database.write() as unit:
+            return repository.remove_model(unit.session, _source(agent_name))
+
+    def _train(self, agent_name: str, runs: list[TrainingRun]) -> TrainedModel:
+        if len(runs) < MIN_RUNS:
+            return TrainedModel(agent_name=agent_name, labels=len(runs), trained=False)
+        now = self._clock.now_us()
+        card = {"data": f"runs of {agent_name}", "labels": f"{len(runs)}, of one's own", "made": format_time(now)}
+        # The labels come newest first; a model must not depend on their order.
+        runs.sort(key=lambda item: item.run.run_id)
+        model = train(runs, source=_source(agent_name), agents=[agent_name], card=card)
+        with self._database.write() as unit:
+            repository.save_model(unit.session, model.source, RankingModels(sources=(model,)).dump(), now)
+        hits = model.steps.calibration.hits if model.steps is not None else ()
+        return TrainedModel(
+            agent_name=agent_name,
+            labels=len(runs),
+            trained=True,
+            right=sum(right for _, _, right, _ in hits),
+            held_out=sum(count for _, _, _, count in hits),
+        )
+
+
+def _source(agent_name: str) -> str:
+    return f"agent {agent_name}"[:_MAX_SOURCE_CHARS]
+
+
+def _training_run(item: LabelledRun) -> TrainingRun | None:
+    """Return a labelled run for training; None if its label has no step, or the run no longer has it."""
+    step_id = item.label.step_id
+    if step_id is None or all(step.step_id != step_id for step in item.run.steps):
+        return None
+    return TrainingRun(item.run, item.run.task_id or item.run.question or item.run.run_id, step_id)

@@ -1,0 +1,25 @@
+"""Revision 0028: ranking models get a table, and the way back drops nothing else."""
+
+from __future__ import annotations
+
+from sqlalchemy import inspect, text
+
+from relab.storage import Database
+from relab.storage.migrate import downgrade, upgrade
+
+MODEL = "INSERT INTO rca_ranking_models (source, trained_at, artefact) VALUES ('s', 0, '{}')"
+
+
+def test_models_are_stored_and_the_way_back_drops_them_alone(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database, "0027")
+    for _ in range(2):
+        upgrade(database, "0028")
+        with database.write() as unit:
+            unit.session.execute(text(MODEL))
+        downgrade(database, "0027")
+        with database.read() as session:
+            names = inspect(session.connection()).get_table_names()
+        assert "rca_ranking_models" not in names
+        assert "rca_labels" in names
+    database.close()
