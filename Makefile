@@ -7,9 +7,12 @@ DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
 RL_STAMP := $(VENV)/.installed-rl
 RAY_STAMP := $(VENV)/.installed-ray
-# Tests of one file stay on one worker, so that its servers are started once.
+# Tests of one file stay on one worker, so that its servers are started once. Many tests wait for windows of load, processes
+# and time limits, so two workers leave a third of two cores idle.
 PYTEST := $(BIN)/python -m pytest -q
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 4 --dist loadfile
+# Long tests time real services: fewer at once.
+PARALLEL_LONG := -n 3 --dist loadfile
 
 .PHONY: help demo serve install-rl install-ray test test-long test-full test-faults test-search check format bench bench-trials bench-ray eval eval-rca lock clean
 
@@ -26,12 +29,12 @@ test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
 	$(PYTEST) $(PARALLEL) -m "not full"
 
 test-long: $(DEV_STAMP) $(RL_STAMP) $(RAY_STAMP)  ## run the long tests, among them a sample of the fault matrix, those of DQN and of Ray
-	RELAB_REQUIRE_RL=1 RELAB_REQUIRE_RAY=1 $(PYTEST) $(PARALLEL) -m "(full or rl) and not matrix"
+	RELAB_REQUIRE_RL=1 RELAB_REQUIRE_RAY=1 $(PYTEST) $(PARALLEL_LONG) -m "(full or rl) and not matrix"
 
 test-full: test test-long  ## run the tests and the long tests (under 60 minutes)
 
 test-faults: $(DEV_STAMP)  ## every fault of the testbed against every repair, and every kill of its responder: 45 minutes
-	$(PYTEST) $(PARALLEL) -m matrix
+	$(PYTEST) -n 2 --dist loadfile -m matrix
 
 test-search: $(DEV_STAMP)  ## let the property tests draw examples that they have not seen
 	HYPOTHESIS_PROFILE=search $(PYTEST) $(PARALLEL) -m "not matrix" \
