@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from relab.rca.ranking.texts import SIGNS, Tokens, jaccard, overlap, tokens_of
+from relab.rca.ranking.texts import SIGNS, TextTokens, jaccard, overlap, tokens_of
 from relab.rca.ranking.turns import coordinator_of
 from relab.rca.ranking.units import Unit
 
@@ -138,7 +138,7 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
     return table
 
 
-def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[Tokens]) -> set[str]:
+def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[TextTokens]) -> set[str]:
     """Return the names and numbers of the final answer: the given one, else the last text of an agent that states any."""
     if answer:
         return tokens_of(answer).facts
@@ -248,7 +248,7 @@ def _describe_errors(table: NDArray[np.float64], units: Sequence[Unit]) -> None:
 
 
 def _describe_words(
-    table: NDArray[np.float64], units: Sequence[Unit], tokens: Sequence[Tokens], answer: set[str]
+    table: NDArray[np.float64], units: Sequence[Unit], tokens: Sequence[TextTokens], answer: set[str]
 ) -> None:
     task = tokens[0].words if not units[0].asked else tokens_of(units[0].asked).words | tokens[0].words
     later: Counter[str] = Counter()
@@ -260,8 +260,8 @@ def _describe_words(
     instruction: set[str] = set()
     results = 0
     for index, (unit, item) in enumerate(zip(units, tokens, strict=True)):
-        before = tokens[index - 1] if index else Tokens()
-        asked = tokens_of(unit.asked) if unit.asked else Tokens()
+        before = tokens[index - 1] if index else TextTokens()
+        asked = tokens_of(unit.asked) if unit.asked else TextTokens()
         known = seen | asked.facts
         numbers, names = item.numbers - known, item.names - known
         new = numbers | names

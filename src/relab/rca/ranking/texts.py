@@ -11,7 +11,7 @@ _TOKEN = re.compile(r"[^\W_]+(?:[.,'\u2019][^\W_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class TextSign:
     """A sign in a text: one of some words, or one of some phrases, in lower case."""
 
     words: frozenset[str] = frozenset()
@@ -22,8 +22,8 @@ class Sign:
         return not self.words.isdisjoint(words) or any(phrase in text for phrase in self.phrases)
 
 
-def _sign(words: str = "", *phrases: str) -> Sign:
-    return Sign(frozenset(words.split()), phrases)
+def _sign(words: str = "", *phrases: str) -> TextSign:
+    return TextSign(frozenset(words.split()), phrases)
 
 
 SIGNS: Final = MappingProxyType(
@@ -62,7 +62,7 @@ SIGNS: Final = MappingProxyType(
 
 
 @dataclass(slots=True)
-class Tokens:
+class TextTokens:
     """The sets of words of a text; `words` holds the lower-case ones with at least four letters."""
 
     words: set[str] = field(default_factory=set)
@@ -75,9 +75,9 @@ class Tokens:
         return self.numbers | self.names
 
 
-def tokens_of(text: str) -> Tokens:
+def tokens_of(text: str) -> TextTokens:
     """Return the words, numbers and names of a text; a number has at least two characters, a name three."""
-    found = Tokens()
+    found = TextTokens()
     for token in set(_TOKEN.findall(text)):
         first = token[0]
         if first.isdigit():
