@@ -38,6 +38,7 @@ OF_EVERY_RUN = {
     "manifest_v1",
     "resolved_experiment_v0_3",
     "run_control_v1",
+    "run_session_v1",
     "state_inventory_v1",
     "task_chain_state_v1",
     "trial_input_v1",

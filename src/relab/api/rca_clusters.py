@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from relab.access.models import Scope
-from relab.core.clock import Timestamp
+from relab.api.agent_runs import TimeText
+from relab.core.clock import parse_time
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
 from relab.http.problems import problem_responses
@@ -27,13 +28,12 @@ def list_clusters(
     services: ServicesDep,
     agent_name: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")] = None,
     category: Category | None = None,
-    started_after: Annotated[
-        Timestamp | None, Query(description="Only runs that started at or after this time.")
-    ] = None,
+    started_after: TimeText = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> ClusterPage:
     """Return the clusters with the most runs, with the first and the last run of each.
 
     Each run counts with its newest analysis. `clusters` and `runs` are the numbers of all that match.
     """
-    return services.rca.clusters.list(agent_name=agent_name, category=category, since_us=started_after, limit=limit)
+    since_us = None if started_after is None else parse_time(started_after)
+    return services.rca.clusters.list(agent_name=agent_name, category=category, since_us=since_us, limit=limit)

@@ -17,7 +17,7 @@ _UNSTABLE_CHANGES: Final = 3
 
 
 class HistoryStatus(StrEnum):
-    """What the history of a test says about it."""
+    """Whether a test is flaky, broken, fixed or stable, judged by its outcomes in the builds of the history."""
 
     FLAKY = "flaky"
     """One input had both outcomes."""

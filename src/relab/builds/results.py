@@ -36,10 +36,10 @@ def id_of_key(key: int) -> str:
 
 
 def key_of_id(test_id: str) -> int:
-    """Return the key with this id.
+    """Return the key of a test from its id, the inverse of `id_of_key`.
 
     Raises:
-        ValueError: the text is no such id.
+        ValueError: the id does not have 16 hexadecimal digits.
     """
     if _ID.fullmatch(test_id) is None:
         raise ValueError(f"{test_id[:40]!r} does not have 16 hexadecimal digits")

@@ -66,7 +66,7 @@ class DocumentedBody(ABC):
 
     @abstractmethod
     async def __call__(self, *_args: Any, **_options: Any) -> Any:
-        """Read the body and return it; FastAPI passes the parameters that the subclass declares."""
+        """Read the body and return it. A subclass overrides this with the parameters that FastAPI is to pass, such as the request."""
 
     def described(self) -> dict[str, Any]:
         """Return the `requestBody` of a route with this body, for the OpenAPI document."""

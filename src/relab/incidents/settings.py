@@ -19,7 +19,8 @@ class ResponderSettings:
         poll_interval_s: the time between two polls (`POLL_INTERVAL_SECONDS`).
         detection, investigation, planning, policy, verification: the settings of these parts of the response.
         approval_valid_s: how long an approval request is valid.
-        stand_down_s, max_stand_downs: how long to wait before the next probe after a stand-down, and how often at most.
+        stand_down_s, max_stand_downs: how long the responder waits where it must not act (others act, the figures are stale, or the
+            outage is wider), and how often at most.
         server_retry_s, max_server_retries: how long to wait for an action server that is busy or does not answer, and
             how often at most.
         use_incident_history: whether past incidents raise the prior probabilities of causes.

@@ -133,7 +133,12 @@ def always_valid_interval(values: Floats, *, level: float, bounds: tuple[float, 
 
 
 def always_valid_test(values: Floats, bounds: tuple[float, float] | None = None) -> TestResult:
-    """Return the test of whether the mean is 0, valid at any number of values; its statistic is the mean."""
+    """Return the test of whether the mean of the values is 0. It may be repeated after each new value without correction.
+
+    Args:
+        values: independent differences, in the order in which they were observed.
+        bounds: smallest and largest possible difference; None if there are no such limits.
+    """
     found = evidence(values, 0.0, bounds)
     return TestResult("always-valid evidence", found.p_value, float(values.mean()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import event
 from relab.bootstrap import Services, build
 from relab.jobs.models import Lane
 from relab.rca.models import RcaRun, Report
-from relab.rca.service import ANALYZE_JOB, RcaService
+from relab.rca.service import ANALYZE_JOB, RcaService, RuleBook
 from relab.telemetry.models import RunFilter
 from relab.telemetry.reading import check_agent_run
 from support.clocks import MovableClock
@@ -230,14 +231,15 @@ def test_deleted_run_awaits_nothing(here: Services, clock: MovableClock) -> None
     assert request_due(here) == 0
 
 
-def test_model_is_asked_by_people_only(here: Services, clock: MovableClock) -> None:
+def test_model_is_asked_by_people_only(here: Services, clock: MovableClock, tmp_path: Path) -> None:
     asked: list[str] = []
 
     def word(report: Report) -> Report:
         asked.append(report.category)
         return report.model_copy(update={"summary_source": "llm"})
 
-    rca = RcaService(here.database, clock, here.queue, here.progress, here.telemetry, word=word)
+    rules = RuleBook(tmp_path / "no-rules.yaml")
+    rca = RcaService(here.database, clock, here.queue, here.progress, here.telemetry, rules=rules, word=word)
     run_id = post(here, timed_out("worded"))
     clock.move(QUIET_S)
     request_due(here)

@@ -244,7 +244,7 @@ def test_flags_that_do_not_stick_are_an_error(lab: Lab) -> None:
     lab.service.forgets = True
 
     with pytest.raises(FlagsNotAppliedError):
-        lab.gate(lab.run_dir(), lab.service_plan(timeout=0.3))
+        lab.gate(lab.run_dir(), lab.service_plan(timeout=2))
 
     (record,) = lab.services.rollouts.list_rollouts().items
     assert record.status is RolloutStatus.FAILED

@@ -18,7 +18,7 @@ from relab.telemetry.tables import (
     TimelineItemRow,
 )
 
-NOT_COLUMNS = {"started_after_us", "started_before_us", "text"}
+NOT_COLUMNS = {"behaviour", "started_after_us", "started_before_us", "text"}
 """The fields of a filter that are no equality with a column."""
 
 

@@ -136,7 +136,7 @@ class BuildSimulator:
         return outcome.result.model_copy(update={"duration_s": round(duration_s, 3)})
 
     def fit(self, seed: int = 0) -> list[FitRow]:
-        """Return the measured figures beside those of 2,000 simulated builds, for each fault and action."""
+        """Return how well the simulator fits: for each fault and action, the figures of the measured builds beside those of 2,000 simulated ones."""
         generator = np.random.default_rng(seed)
         rows = []
         for (fault, action_id), measured in self._measured.items():

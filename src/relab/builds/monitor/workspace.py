@@ -108,8 +108,8 @@ class BuildFolder:
     def _take_copied(self) -> set[str] | None:
         """Return the paths of the project's files in the workspace, and delete their list.
 
-        None if there is no complete list, because the process that made the workspace was killed. Without the list, files
-        that were deleted from the project since then look like files that a build created.
+        None if there is no complete list, because the process that made the workspace was killed. Then files that were
+        copied into it, and deleted from the project later, cannot be distinguished from files that a build created.
         """
         try:
             return set(json.loads(self._copied.read_text()))

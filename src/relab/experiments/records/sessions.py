@@ -20,6 +20,7 @@ from relab.experiments.models import Ceilings
 from relab.experiments.records.file_names import SESSIONS
 
 COST: Final = "cost_usd"
+_VERSION: Final = {"schema_version": "run_session_v1"}
 _NAMES: Final = frozenset(field.name for field in fields(Ceilings))
 
 
@@ -151,6 +152,7 @@ class RunSpending:
 def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:
     """Return the first line of a session, as JSON."""
     return {
+        **_VERSION,
         "began_at": format_time(now_us),
         "seconds_before": spending.seconds_before,
         "ceilings": spending.ceilings.to_json(),
@@ -159,4 +161,4 @@ def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:
 
 def session_end(now_us: int, seconds: float, status: str, ceiling: str | None) -> dict[str, Any]:
     """Return the last line of a session, as JSON; `ceiling` says which ceiling ended it, None if none did."""
-    return {"ended_at": format_time(now_us), "seconds": seconds, "status": status, "ceiling": ceiling}
+    return {**_VERSION, "ended_at": format_time(now_us), "seconds": seconds, "status": status, "ceiling": ceiling}

@@ -64,7 +64,7 @@ class _Questions:
 
 
 def analyze_run(run_dir: Path) -> dict[str, Any]:
-    """Analyse a run as `analyze` does, with the metrics and the design of its own configuration; return the summary.
+    """Analyse a run as `analyze` does, with the metrics and the design that its configuration file names; return the summary.
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.

@@ -14,6 +14,7 @@ from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.schemas.agentlab import CONTRACT
 from relab.experiments.schemas.parts import (
     DIGEST,
+    POSITIVE,
     SOME_TEXT,
     TEXT,
     TIME,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from referencing import Registry
 
 _BASE: Final = "https://agent-lab.local/schemas/"
+_CEILINGS: Final = ("max_trials", "max_cost_usd", "max_seconds")
 _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 
 
@@ -87,6 +89,20 @@ _OWN_SCHEMAS: Final[dict[str, Schema]] = {
             "updated_at": TIME,
         },
     ),
+    # A line at the start of a session, or one at its end.
+    "run_session_v1": {
+        "anyOf": [
+            named(
+                "run_session_v1",
+                {
+                    "began_at": TIME,
+                    "seconds_before": POSITIVE,
+                    "ceilings": closed(dict.fromkeys(_CEILINGS, or_null(POSITIVE))),
+                },
+            ),
+            named("run_session_v1", {"ended_at": TIME, "seconds": POSITIVE, "status": TEXT, "ceiling": or_null(TEXT)}),
+        ]
+    },
     "trial_state_v1": named(
         "trial_state_v1",
         {

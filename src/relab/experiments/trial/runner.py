@@ -231,7 +231,10 @@ class TrialRunner:
     def _read_documents(
         self, trial: Trial, folder: TrialFolder, end: AttemptEnd, paused: PausedTrial | None
     ) -> tuple[AttemptEnd, wire.ReadOutput, EventStream]:
-        """Remove secrets and what is too much from a trial's folder; return its end, its output and its events."""
+        """Read the output and the events of an attempt that has ended, after large logs are cut and secrets masked in its folder.
+
+        Return the end of the attempt (after a full disk, without its incomplete files), its output and its events.
+        """
         config = self._context.config
         for path in (folder.stdout, folder.stderr):
             cut(path, int(config.runtime.workspace.max_output_mb * MB))

@@ -95,9 +95,10 @@ class Item(_RuleModel):
 
 
 class Repeated(Item):
-    """Steps or calls that match, of which at least `times` say the same: the words of the line that matched, of calls of one tool.
+    """Steps or calls that match this item and repeat each other, at least `times` of them.
 
-    `similarity` is the share of words that two lines must have in common (Jaccard).
+    Two steps repeat each other if the lines that matched have a share of at least `similarity` of their words in common
+    (Jaccard); two calls, if they also are calls of the same tool.
     """
 
     times: Annotated[int, Field(ge=2, le=100)] = 2

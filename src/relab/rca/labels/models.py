@@ -19,7 +19,16 @@ CATEGORY_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 class NewLabel(BaseModel):
     """What a person says about a failed run: at least the step, the agent or the category of its first mistake."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}}
+                for name in ("step_id", "agent_name", "category")
+            ]
+        },
+    )
 
     step_id: ExternalId | None = Field(None, description="The step that went wrong first.")
     agent_name: ShortText | None = Field(

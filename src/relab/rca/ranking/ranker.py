@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from relab.rca.evidence import PlacedStep, Quotation, RunView
+from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
 from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
 from relab.rca.ranking.model import RankingModels, SourceModel, StepModel, describe
@@ -29,7 +29,7 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     rules, and so are its problems found.
     """
     known, units = _known_source(view, models)
-    problems = _problems(view, known, units)
+    problems = tuple((unit, kinds) for unit, kinds in _problems(view, known, units) if _is_quotable(unit))
     turns = turns_of(view) if view.failed else ()
     if not are_rankable(turns):
         return Ranking(problems=problems, source=known.source if known else None)
@@ -69,6 +69,11 @@ def _problems(
     return tuple((units[row], kinds) for row, kinds in model.problems.find(table))
 
 
+def _is_quotable(unit: Unit) -> bool:
+    """Return whether a unit has any text, so that a claim about it can cite it; a step may have not even a name."""
+    return bool(field_text(unit.source, unit.field))
+
+
 def _ranked(
     view: RunView,
     known: SourceModel,
@@ -78,7 +83,8 @@ def _ranked(
 ) -> Ranking:
     table = model.columns.table(steps, view.run.answer)
     shares = model.shares(table)
-    order = sorted(range(len(steps)), key=lambda row: -shares[row])[:CANDIDATES]
+    quotable = [row for row, unit in enumerate(steps) if _is_quotable(unit)]
+    order = sorted(quotable, key=lambda row: -shares[row])[:CANDIDATES]
     guesses = tuple(_guess(model, steps[row], table, row, float(shares[row])) for row in order)
     by_agent: defaultdict[str | None, float] = defaultdict(float)
     for unit, share in zip(steps, shares, strict=True):

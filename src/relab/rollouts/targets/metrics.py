@@ -33,7 +33,7 @@ class MetricSource(Protocol):
 
     @property
     def delay_s(self) -> float:
-        """How long after the end of a window it may be read, in seconds."""
+        """The seconds to wait after the end of a window before its figures are complete and can be read."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:

@@ -145,7 +145,7 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 
 
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the requested limits that are higher than a component's current ones; unset limits stay unset."""
+    """Return the requested limits that are higher than the current ones. A limit of memory or processor that is not set stays so."""
     # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}

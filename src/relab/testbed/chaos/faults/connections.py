@@ -212,7 +212,7 @@ class PoolLeakFault(Fault[FaultParameters]):
         return PoolLeak(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether any worker holds leaked connections."""
+        """Return the check that says whether this fault is still present: whether any worker holds leaked connections."""
         return Presence(lambda: ground.any_worker(lambda status: status["connections"] > 0))
 
 
@@ -237,7 +237,7 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the client with the idle sessions still has one."""
+        """Return the check that says whether this fault is still present: whether the client with the idle sessions still has one."""
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -266,7 +266,7 @@ class LockFault(Fault[Lock]):
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
-        """Return a test of whether the client that holds the lock still has its session."""
+        """Return the check that says whether this fault is still present: whether the client with the lock still has its session."""
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
