@@ -98,8 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def written_cases() -> list[FixCase]:
-    """Return the logs that were rewritten from memory; see the head of their file."""
-    parts = yaml.safe_load((_FOLDER / "build_failures.yaml").read_text(encoding="utf-8"))
+    """Return the logs that were rewritten from memory; see the heads of their files."""
+    parts: dict[str, list[dict[str, str]]] = {}
+    for name in ("build_failures.yaml", "build_failures_blind.yaml"):
+        parts |= yaml.safe_load((_FOLDER / name).read_text(encoding="utf-8"))
     return [
         FixCase(f"{part} {number}", f"rewritten, {part.replace('_', ' ')}", each["incident"], _log(each["log"]))
         for part, cases in parts.items()
