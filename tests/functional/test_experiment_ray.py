@@ -201,6 +201,14 @@ def test_fork_on_a_node_goes_on_from_the_checkpoint_of_its_parent(tmp_path: Path
     assert given["ext"]["fork"]["fallback_mode"] == "checkpoint"
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_killed_run_continues_on_ray_and_second_ctrl_c_ends_the_trials(tmp_path: Path, on_ray: tuple[str, ...]) -> None:
     project = meeting(tmp_path, "..ww..", concurrency=2)
     marks = [tmp_path / f"started-trial_{number}" for number in (3, 4)]
@@ -219,7 +227,8 @@ def test_killed_run_continues_on_ray_and_second_ctrl_c_ends_the_trials(tmp_path:
             again.press()
             again.end(130)
     assert len(run.journal()) == 2
-    wait_until(lambda: not any(map(psutil.pid_exists, harnesses)), what="the end of the first harnesses")
+    # A harness that has ended is a zombie until the process that took it over waits for it.
+    wait_until(lambda: not any(map(is_running, harnesses)), within_s=100, what="the end of the first harnesses")
 
     (tmp_path / "go").touch()
     done = project.json("run", "--continue", str(run.path), *on_ray)
