@@ -142,7 +142,7 @@ def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    """Return whether a field of a document holds a secret by its name; a number of tokens is none."""
+    """Return whether a field of a document holds a secret, judged by its name; counts, such as `tokens_in`, are not secrets."""
     if isinstance(value, bool) or not isinstance(value, (str, int)) or len(str(value)) < MIN_CHARS:
         return False
     if MASK in str(value) or str(value).startswith("[secret "):
