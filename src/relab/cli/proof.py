@@ -66,7 +66,7 @@ def show(
     pem: Annotated[bool, typer.Option("--pem", help="Print only the public key, in PEM.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show the public key with which others verify the runs that are signed here; make the pair if there is none."""
+    """Show the public key with which others verify the runs that are signed here; create the pair of keys at the first call."""
     service = open_proof()
     key = service.public_key()
     if json:

@@ -60,7 +60,7 @@ class SigningKey:
         self.path = path
 
     def public(self) -> PublicKey:
-        """Return the public key; create the pair if there is none.
+        """Return the public key; create the pair of keys if it does not exist yet.
 
         Raises:
             SigningKeyError: the key cannot be created or used.
