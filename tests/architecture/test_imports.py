@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import relab
+from tests.support.source import syntax_tree
 
 SOURCE = Path(relab.__file__).parent
 PROJECT = SOURCE.parent.parent
@@ -80,12 +81,6 @@ def modules() -> Iterator[Path]:
 
 
 @functools.cache
-def tree_of(path: Path) -> ast.Module:
-    """Return the syntax tree of a file."""
-    return ast.parse(path.read_bytes())
-
-
-@functools.cache
 def is_module(name: str) -> bool:
     path = SOURCE.joinpath(*name.split(".")[1:])
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
@@ -93,7 +88,7 @@ def is_module(name: str) -> bool:
 
 def imports(path: Path) -> Iterator[str]:
     """Yield the modules of relab that a file imports, wherever in the file."""
-    for node in ast.walk(tree_of(path)):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("relab"))
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "relab":
@@ -104,7 +99,7 @@ def imports(path: Path) -> Iterator[str]:
 
 def imported_modules(path: Path) -> Iterator[str]:
     """Yield the full name of each module that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -204,7 +199,7 @@ def test_package_init_files_only_describe_and_reexport() -> None:
     """An `__init__` says what the package is and re-exports; it holds no code."""
     allowed = ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign
     for path in SOURCE.rglob("__init__.py"):
-        tree = tree_of(path)
+        tree = syntax_tree(path)
         assert ast.get_docstring(tree), f"{path} says nothing about its package"
         assert all(isinstance(node, allowed) for node in tree.body[1:]), path
 
@@ -222,7 +217,7 @@ def test_nothing_unpacks_an_archive() -> None:
     unpackers = {"zipfile", "tarfile", "lzma", "bz2", "zipimport"}
     found = []
     for path in (path for path in modules() if str(path.relative_to(SOURCE)) not in readers):
-        for node in ast.walk(tree_of(path)):
+        for node in ast.walk(syntax_tree(path)):
             names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [node.attr] if isinstance(node, ast.Attribute) else []

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import relab
+from tests.support.source import syntax_tree
 
 SOURCE = Path(relab.__file__).parent
 
@@ -14,7 +15,7 @@ SOURCE = Path(relab.__file__).parent
 def test_public_class_name_is_unique() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.parse(path.read_bytes()).body:
+        for node in syntax_tree(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(f"{path.relative_to(SOURCE)}:{node.lineno}")
 

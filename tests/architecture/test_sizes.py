@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import relab
+from tests.support.source import syntax_tree
 
 SOURCE = Path(relab.__file__).parent
 TESTS = SOURCE.parent.parent / "tests"
@@ -33,7 +34,7 @@ def function_sizes() -> tuple[tuple[str, int], ...]:
 
 def _function_sizes() -> Iterator[tuple[str, int]]:
     for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(syntax_tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
                 yield f"{path.relative_to(SOURCE)}:{node.name}", node.end_lineno - node.lineno + 1

@@ -26,10 +26,19 @@ def read_printed(text: str) -> Any:
         return None
     plain = _OPAQUE.sub("None", _MEMBER.sub(r"\1", text))
     try:
-        return _value(ast.parse(plain, mode="eval").body, 0)
+        return _value(_parsed(plain).body, 0)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         # What an instrumentation cut in the middle is no expression.
         return None
+
+
+def _parsed(text: str) -> ast.Expression:
+    try:
+        return ast.parse(text, mode="eval")
+    except SystemError:
+        # CPython before 3.11.8 raises it when garbage is collected meanwhile and a finaliser parses source too, for
+        # example one that logs a traceback (gh-106905). The garbage is gone now.
+        return ast.parse(text, mode="eval")
 
 
 def _value(node: ast.expr, depth: int) -> Any:

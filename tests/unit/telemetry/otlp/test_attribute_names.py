@@ -15,6 +15,7 @@ from openinference.semconv import trace
 
 from relab.telemetry import otlp
 from relab.telemetry.otlp import dialects
+from tests.support.source import syntax_tree
 
 DOTTED = re.compile(r"[a-z][A-Za-z_]*(\.[A-Za-z0-9_]+)+\.?")
 PRODUCERS = (
@@ -63,7 +64,7 @@ def names_read() -> Iterator[str]:
     """Yield the dotted names in the modules of the mapper, without those of docstrings and of modules."""
     for folder in (*otlp.__path__, *dialects.__path__):
         for file in Path(folder).glob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text())):
+            for node in ast.walk(syntax_tree(file)):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
                     yield node.value
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 from typing import Any
 
 import pytest
@@ -55,3 +57,29 @@ def test_what_python_prints_is_read_back(value: Any) -> None:
 @given(st.text())
 def test_any_text_is_answered(text: str) -> None:
     assert isinstance(read_printed(text), (type(None), bool, int, float, str, list, dict))
+
+
+class _ParsesWhenCollected:
+    """Garbage that parses source when it is collected, as the log record of a traceback does."""
+
+    def __init__(self) -> None:
+        self.cycle = self
+
+    def __del__(self) -> None:
+        ast.parse("f(x, [1, [2]])")
+
+
+def test_value_is_read_while_garbage_is_collected() -> None:
+    thresholds = gc.get_threshold()
+    gc.collect()
+    try:
+        _ParsesWhenCollected()
+        gc.set_threshold(30)
+        value = read_printed("[" * 30 + "1" + "]" * 30)
+    finally:
+        gc.set_threshold(*thresholds)
+
+    for _ in range(30):
+        assert len(value) == 1
+        value = value[0]
+    assert value == 1
