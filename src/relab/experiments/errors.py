@@ -32,7 +32,7 @@ class ExecutorUnavailableError(UnavailableError):
 
 
 class ArchiveInvalidError(RelabError):
-    """Files that came from another machine are damaged, or would be written outside of their folder."""
+    """An archive from another machine cannot be unpacked: it is damaged or too large, or a path in it is not allowed."""
 
     code = "archive_invalid"
 

@@ -73,7 +73,7 @@ class _Totals:
 
 
 def export_run(run: RunFolder, folder: Path) -> Exported:
-    """Write one log for each variant of a run; trials without a start have no sample.
+    """Write one log of Inspect AI (`.eval`) for each variant of a run; trials that have not started are left out.
 
     Args:
         run: the run.

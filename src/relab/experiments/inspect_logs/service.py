@@ -60,7 +60,7 @@ class InspectLogService:
         return [replace(item, warnings=[*item.warnings, lost]) for item in found]
 
     def export_run(self, root: Path, run: Path, folder: Path) -> Exported:
-        """Write one log for each variant of a run.
+        """Write one log of Inspect AI (`.eval`) for each variant of a run, and return the paths.
 
         Args:
             root: the folder of the project.

@@ -64,7 +64,9 @@ class _Questions:
 
 
 def analyze_run(run_dir: Path) -> dict[str, Any]:
-    """Analyse a run as `analyze` does, with the metrics and the design that its configuration file names; return the summary.
+    """Write the analysis of a run as `analyze` does, with what the run's configuration names; return the summary.
+
+    The configuration names the metrics, the variants and the design.
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
