@@ -17,7 +17,9 @@ from relab.storage import Database
 
 
 @pytest.mark.parametrize("is_write", [False, True], ids=["read", "write"])
-def test_job_whose_query_takes_too_long_counts_as_timed_out(migrated_postgres_url: str, is_write: bool) -> None:
+def test_job_whose_query_takes_too_long_counts_as_timed_out(
+    migrated_postgres_url: str, is_write: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     database = Database.open(migrated_postgres_url)
 
     def handler(_args: Mapping[str, Any]) -> None:
@@ -36,8 +38,17 @@ def test_job_whose_query_takes_too_long_counts_as_timed_out(migrated_postgres_ur
 
     assert runner.run_next()
     job = queue.get(job_id)
+    with database.read() as session:
+        running = session.scalar(
+            text(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+                " AND query = 'SELECT pg_sleep(20)'"
+            )
+        )
     database.close()
 
     assert job.status is JobStatus.PARKED
     assert job.error is not None
     assert job.error.startswith("JobTimeoutError: ")
+    assert running == 0
+    assert [record.message for record in caplog.records if record.name.startswith("sqlalchemy")] == []

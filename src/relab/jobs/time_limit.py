@@ -15,12 +15,16 @@ _REPEAT_S = 10.0
 """Time between two alarms: a block may swallow the first one, and must be able to clean up after it."""
 
 
+class _TimeIsUpError(KeyboardInterrupt):
+    """The alarm rang. Drivers and event loops clean up after a Ctrl-C: psycopg, for example, cancels the query."""
+
+
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Interrupt the block when it has run for `seconds`.
 
-    It uses the alarm signal, which also ends a blocking system call, so it works in the main thread alone; in
-    another thread the block is not interrupted. An alarm that was set before continues after the block.
+    It raises a KeyboardInterrupt in the block by the alarm signal, which also ends a blocking system call. So it works in
+    the main thread alone; in another thread the block is not interrupted. An alarm that was set before continues after the block.
 
     Raises:
         JobTimeoutError: the block ran too long; this error also replaces any other that the interruption has caused.
@@ -39,7 +43,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         # An alarm that arrives after the end must not prevent the restoration of the former one.
         if not is_ended:
             is_over = True
-            raise timeout()
+            raise _TimeIsUpError
 
     started = time.monotonic()
     handler = signal.signal(signal.SIGALRM, interrupt)
@@ -49,11 +53,11 @@ def time_limit(seconds: float) -> Iterator[None]:
             yield
         finally:
             is_ended = True
-    except JobTimeoutError:
-        raise
+    except _TimeIsUpError:
+        raise timeout() from None
     except Exception as error:
         if is_over:
-            # For example: the rollback of an interrupted query fails, because the connection is still busy.
+            # For example, closing an interrupted connection failed.
             raise timeout() from error
         raise
     finally:

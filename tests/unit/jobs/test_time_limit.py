@@ -59,7 +59,7 @@ def test_block_that_swallows_the_interruption_is_interrupted_again(monkeypatch: 
     monkeypatch.setattr(module, "_REPEAT_S", 0.05)
 
     def swallowing() -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(KeyboardInterrupt):
             NEVER.wait(FOR_EVER_S)
         NEVER.wait(FOR_EVER_S)
 
