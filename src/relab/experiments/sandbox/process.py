@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from relab.experiments.sandbox.process_tree import children_of, descendants
+from relab.experiments.sandbox.process_tree import adopted_children, descendants
 from relab.experiments.sandbox.protocol import Launch, SandboxError
 from relab.experiments.sandbox.trial_user import TrialUser
 
@@ -151,11 +151,13 @@ class Child:
         return code
 
     def processes(self) -> list[int]:
-        """Return the ids of the process, of its orphans, and of the descendants of these."""
+        """Return the ids of the process, unless it was found to have ended, of its orphans, and of the descendants of these."""
         # The lock is held, because a process of a trial that is just starting would look like an orphan of this one.
         with _lock:
             orphans = _orphans(self._marker, self._since_s) if _IS_LINUX else []
-        return [pid for first in (self.pid, *orphans) for pid in descendants(first)]
+        # A process that was waited for has no children any more, and its id may be that of another process.
+        own = [self.pid] if self._popen.returncode is None else []
+        return [pid for first in (*own, *orphans) for pid in descendants(first)]
 
     def close(self) -> None:
         """End the process, its group and its orphans. May be called repeatedly."""
@@ -245,8 +247,11 @@ def _orphans(marker: bytes | None, since_s: float) -> list[int]:
 
     Orphans without any marker are included only if no other trial is running.
     """
+    found = [pid for pid in adopted_children() if pid not in _own]
+    if not found:
+        return []
     others = {own for own in _own.values() if own and own != marker}
-    return [pid for pid in children_of("self") if pid not in _own and _belongs(pid, marker, others, since_s)]
+    return [pid for pid in found if _belongs(pid, marker, others, since_s)]
 
 
 def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float) -> bool:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Final
 
 _PIECE: Final = 65_536
 
 
-def children_of(pid: int | str) -> list[int]:
-    """Return the ids of the children of a process; `self` is this process. The list is empty for an ended process."""
-    pieces: list[bytes] = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 a list of numbers, read after each trial
-            with contextlib.suppress(OSError):
-                descriptor = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY)
-                try:
-                    while piece := os.read(descriptor, _PIECE):
-                        pieces.append(piece)
-                finally:
-                    os.close(descriptor)
-                pieces.append(b" ")
-    return list(map(int, b"".join(pieces).split()))
+def children_of(pid: int) -> list[int]:
+    """Return the ids of the children of a process; the list is empty for an ended process."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 a list of numbers, read for each trial
+    except OSError:
+        return []
+    return [child for thread in threads for child in _children(pid, thread)]
+
+
+def adopted_children() -> list[int]:
+    """Return the ids of the orphans that this process has adopted, and of the children that its first thread has started.
+
+    The kernel makes an orphan the child of the first living thread of its subreaper (`find_new_reaper` in kernel/exit.c), and the
+    first thread of a Python process lives as long as the process. So one file is read, however many threads there are.
+    """
+    pid = os.getpid()
+    return _children(pid, str(pid))
 
 
 def descendants(pid: int) -> list[int]:
@@ -32,3 +34,21 @@ def descendants(pid: int) -> list[int]:
     for parent in found:
         found += children_of(parent)
     return found
+
+
+def _children(pid: int, thread: str) -> list[int]:
+    """Return the ids of the children of one thread of a process; the list is empty if the thread has ended."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY)
+    except OSError:
+        return []
+    pieces: list[bytes] = []
+    try:
+        while piece := os.read(descriptor, _PIECE):
+            pieces.append(piece)
+    except OSError:
+        # The thread ended meanwhile; what was read are children.
+        pass
+    finally:
+        os.close(descriptor)
+    return list(map(int, b"".join(pieces).split()))

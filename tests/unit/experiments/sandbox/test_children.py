@@ -38,32 +38,27 @@ def a_child(folder: Path, name: str) -> Iterator[Child]:
 def test_trial_that_starts_during_a_process_scan_is_not_an_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[Child] = []
-    may_end, real = threading.Event(), process.children_of
+    scans, scanned = threading.Event(), list[int]()
+    real = process.adopted_children
 
-    def start_another() -> None:
-        with a_child(tmp_path, "second") as child:
-            found.append(child)
-            may_end.wait(30)
-
-    starter = threading.Thread(target=start_another)
-
-    def children(pid: int | str) -> list[int]:
-        if not starter.ident:
-            starter.start()
-            # Time enough for a start that nothing holds up.
-            starter.join(0.3)
-        return real(pid)
+    def adopted() -> list[int]:
+        scans.set()
+        # Time enough for a start that nothing holds up.
+        has_started.wait(0.3)
+        return real()
 
     with a_child(tmp_path, "first") as first:
-        monkeypatch.setattr(process, "children_of", children)
-        try:
-            assert first.processes() == [first.pid]
-        finally:
-            may_end.set()
-            starter.join(30)
-    (second,) = found
-    assert second.wait(0) is not None
+        monkeypatch.setattr(process, "adopted_children", adopted)
+        has_started = threading.Event()
+        scanner = threading.Thread(target=lambda: scanned.extend(first.processes()))
+        scanner.start()
+        assert scans.wait(60)
+        # Here, because orphans are children of the first thread, and so is a process that it starts.
+        with a_child(tmp_path, "second") as second:
+            has_started.set()
+            scanner.join(60)
+            assert scanned == [first.pid]
+            assert second.wait(0) is None
 
 
 def test_an_orphan_of_a_trial_is_found_by_its_marker(tmp_path: Path) -> None:
@@ -72,3 +67,12 @@ def test_an_orphan_of_a_trial_is_found_by_its_marker(tmp_path: Path) -> None:
         subprocess.run(["sh", "-c", "setsid sleep 600 & :"], env={MARKER: "second", "PATH": os.defpath}, check=True)
         wait_until(lambda: len(second.processes()) == 2, what="the orphan")
         assert first.processes() == [first.pid]
+
+
+def test_the_processes_of_a_child_that_has_ended_are_its_orphans(tmp_path: Path) -> None:
+    with a_child(tmp_path, "first") as child:
+        subprocess.run(["sh", "-c", "setsid sleep 600 & :"], env={MARKER: "first", "PATH": os.defpath}, check=True)
+        wait_until(lambda: len(child.processes()) == 2, what="the orphan")
+        child.end(0)
+        assert child.pid not in child.processes()
+        assert len(child.processes()) == 1
