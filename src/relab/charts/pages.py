@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import platformdirs
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
+from relab import __version__
 from relab.core.atomic_files import replace_file
 
 _FOLDER: Final = Path(__file__).parent
@@ -42,7 +44,13 @@ def environment(templates: Path) -> Environment:
     `templates` is the folder of the templates.
     """
     # Autoescape makes the page safe; `finalize` also makes every value legible.
-    return Environment(loader=FileSystemLoader(templates), autoescape=True, undefined=StrictUndefined, finalize=_shown)
+    return Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        bytecode_cache=_CompiledTemplates(),
+    )
 
 
 def style() -> Markup:
@@ -71,16 +79,48 @@ def vega() -> str:
     Bundling them takes a second, so the bundle is cached in the user's own cache directory. It is not cached in a
     project: a project may come from others, and the bundle runs in the browser of every reader of a page.
     """
-    path = platformdirs.user_cache_path("relab") / f"vega-{version('vl-convert-python')}.js"
+    path = _cached(f"vega-{version('vl-convert-python')}.js")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         bundle = _put_together()
+    _keep(path, bundle.encode())
+    return bundle
+
+
+class _CompiledTemplates(BytecodeCache):
+    """Caches compiled templates in the user's own cache directory: to compile one takes as long as to draw the charts.
+
+    Jinja compares the digest of the template's source. A compiled template also depends on the options of the
+    environment and on the version of Jinja, so the versions are in the name of the file.
+    """
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Read the compiled template of a bucket; leave the bucket empty if it is not cached, or damaged."""
+        try:
+            bucket.bytecode_from_string(self._path(bucket).read_bytes())
+        except OSError:
+            return
+        except Exception:  # noqa: BLE001 pickle raises many kinds for damaged bytes; the template is compiled again
+            bucket.reset()
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Write the compiled template of a bucket."""
+        _keep(self._path(bucket), bucket.bytecode_to_string())
+
+    def _path(self, bucket: Bucket) -> Path:
+        return _cached("templates") / f"{bucket.key}-{__version__}-{version('jinja2')}"
+
+
+def _cached(name: str) -> Path:
+    return platformdirs.user_cache_path("relab") / name
+
+
+def _keep(path: Path, content: bytes) -> None:
     # A failed write to the cache must not prevent the page.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, bundle.encode())
-    return bundle
+        replace_file(path, content)
 
 
 def _put_together() -> str:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+from typing import Final
+
+_FIRST: Final = 400_000
+_THRESHOLDS: Final = (50_000, 20, 50)
 
 
 def collect_seldom() -> None:
     """Run the cyclic garbage collector less often: modules, spans and rows form few cycles, and each run visits objects.
 
     With Python's defaults it took a quarter of the time to read an export (2026-11-21, bench/ingest.py), and an
-    eighth of the time to load the libraries of a command (2026-11-23).
+    eighth of the time to load the libraries of a command (2026-11-23). The first run waits for 400,000 objects, about as many as
+    the libraries of a command have: all of these stay.
     """
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(_FIRST, *_THRESHOLDS[1:])
+    if _end_of_start not in gc.callbacks:
+        gc.callbacks.append(_end_of_start)
+
+
+def _end_of_start(_phase: str, _info: object) -> None:
+    gc.callbacks.remove(_end_of_start)
+    gc.set_threshold(*_THRESHOLDS)
 
 
 def skip_collections_at_exit() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.charts.pages import vega
+from relab.charts.pages import environment, vega
 from relab.experiments.results.report import write_report
 from rig.trial_rows import trial_row, write_run
 
@@ -56,3 +56,34 @@ def test_foreign_project_adds_no_script_to_a_report(tmp_path: Path) -> None:
     planted.write_text("alert('planted')")
     run_dir = write_run(project / ".lab" / "runs" / "run_1", [trial_row("base", 1), trial_row("better", 1)])
     assert b"planted" not in write_report(run_dir).read_bytes()
+
+
+def test_compiled_template_is_read_from_the_users_own_cache(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("{{ value }}")
+    first = environment(tmp_path).get_template("page.html").render(value="<")
+    (compiled,) = (tmp_path / "cache" / "relab" / "templates").iterdir()
+    written = compiled.stat().st_mtime_ns
+
+    assert environment(tmp_path).get_template("page.html").render(value="<") == first == "&lt;"
+    assert compiled.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("cut", [0, 5, 40, -10])
+def test_damaged_compiled_template_is_compiled_again(tmp_path: Path, cut: int) -> None:
+    (tmp_path / "page.html").write_text("{{ value }}")
+    environment(tmp_path).get_template("page.html")
+    (compiled,) = (tmp_path / "cache" / "relab" / "templates").iterdir()
+    whole = compiled.read_bytes()
+    compiled.write_bytes(whole[:cut])
+
+    assert environment(tmp_path).get_template("page.html").render(value="x") == "x"
+    assert compiled.read_bytes() == whole
+
+
+def test_changed_template_is_compiled_again(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("old")
+    environment(tmp_path).get_template("page.html")
+    page.write_text("new")
+
+    assert environment(tmp_path).get_template("page.html").render() == "new"

@@ -18,3 +18,23 @@ def test_process_that_used_duckdb_ends_without_a_word() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stderr == ""
+
+
+STARTING = """
+import gc
+from relab.core.garbage import collect_seldom
+collect_seldom()
+before = gc.get_stats()
+loaded = [[] for _ in range(100_000)]
+print(gc.get_stats() == before)
+loaded += [[] for _ in range(400_000)]
+print(gc.get_threshold()[0], gc.callbacks)
+"""
+
+
+def test_first_collection_waits_for_the_libraries_and_later_ones_are_more_frequent() -> None:
+    command = [sys.executable, "-c", STARTING]
+    before, after = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+
+    assert before == "True"
+    assert after == "50000 []"

@@ -19,7 +19,7 @@ from relab.experiments.results.analysis import analyze_run, document_bytes
 from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.integrity import digests_of_run
 from relab.experiments.results.provenance import attestation
-from relab.experiments.results.result_tables import write_tables
+from relab.experiments.results.result_tables import one_duckdb, write_tables
 from relab.experiments.results.stopping import StoppingMonitor
 from relab.experiments.trial.wire import write_json
 
@@ -38,11 +38,12 @@ def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = Non
     """
     from relab.experiments.results.report import write_report  # noqa: PLC0415 loads what draws charts
 
-    # The parents of forks are in the tables as the baseline, so that everything that compares variants compares them.
-    write_tables(run.path, chain(compared_rows(run), (entry["row"] for entry in read_journal(run.path))))
-    _write_stopping(run, is_complete=is_complete)
-    analyze_run(run.path)
-    write_report(run.path, is_ending=is_complete)
+    with one_duckdb(run.path):
+        # The parents of forks are in the tables as the baseline, so that everything that compares variants compares them.
+        write_tables(run.path, chain(compared_rows(run), (entry["row"] for entry in read_journal(run.path))))
+        _write_stopping(run, is_complete=is_complete)
+        analyze_run(run.path)
+        write_report(run.path, is_ending=is_complete)
     _write_evidence(run.path)
     tally = TrialTally()
     for entry in read_journal(run.path):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,12 @@ def fork_manifest(
 
 
 def _machine() -> dict[str, str]:
-    return {"python": platform.python_version(), "platform": platform.platform()}
+    if sys.platform != "linux":
+        return {"python": platform.python_version(), "platform": platform.platform()}
+    # As `platform.platform()` gives it, which starts the program `uname` for the name of the processor.
+    kernel = os.uname()
+    parts = (kernel.sysname, kernel.release, kernel.machine, "with", "".join(platform.libc_ver()))
+    return {"python": platform.python_version(), "platform": "-".join(parts)}
 
 
 def git_state(root: Path) -> dict[str, Any] | None:
@@ -154,12 +160,17 @@ def git_state(root: Path) -> dict[str, Any] | None:
 
     Keys: `sha` of the commit, `dirty` (whether there are changes), and `diff_digest` if tracked files differ.
     """
+    # `HEAD` is in a repository without a working tree.
+    if not any((folder / name).exists() for folder in (root, *root.absolute().parents) for name in (".git", "HEAD")):
+        return None
     sha = _git(root, "rev-parse", "HEAD")
     if sha is None:
         return None
-    diff = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv") or b""
     status = _git(root, "status", "--porcelain") or b""
     found: dict[str, Any] = {"sha": sha.decode().strip(), "dirty": bool(status.strip())}
+    # Files that git does not track are not in the diff.
+    is_changed = any(not line.startswith(b"??") for line in status.splitlines())
+    diff = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv") if is_changed else None
     if diff:
         found["diff_digest"] = "sha256:" + hashlib.sha256(diff).hexdigest()
     return found
