@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relab.experiments.proof.fingerprints import ChangedAt, Fingerprint, find_change, first_difference, sha256_of
-from relab.experiments.proof.folder_walk import Listing, list_folder, open_listed
-from relab.experiments.proof.seal import NOT_SEALED, SealDamagedError, SealedFolder, read_seal, sealed_file
+from relab.experiments.proof.fingerprints import (
+    ChangedAt,
+    Fingerprint,
+    digest_of,
+    find_change,
+    first_difference,
+    sha256_of,
+)
+from relab.experiments.proof.folder_walk import Listing, descriptor_of, list_folder, open_listed
+from relab.experiments.proof.seal import MOST_LINKED, NOT_SEALED, SealDamagedError, SealedFolder, read_seal, sealed_file
 from relab.experiments.records.file_names import LOCK, SEAL
 
 MAX_SHOWN: Final = 1_000
@@ -82,6 +88,7 @@ class SealCheck:
         self.damage: list[Damage] = []
         self.count = 0
         self.files = self.bytes = 0
+        self._linked: dict[tuple[int, int], tuple[str, int]] = {}
 
     def run(self) -> None:
         """Compare everything.
@@ -115,8 +122,9 @@ class SealCheck:
                 Damage(then.folder or ".", "cannot be listed" if now.problem else "can be listed, but could not be")
             )
             return {then.path_of(name) for name in then.folders}
+        there = set(now.files)
         for name in then.files:
-            if name in now.files:
+            if name in there:
                 self._file(then.path_of(name), sealed.fingerprints[name])
         self._names(then, now)
         for name, target in then.links.items():
@@ -131,6 +139,8 @@ class SealCheck:
             ("link", tuple(then.links), tuple(now.links)),
             ("special file", then.others, now.others),
         ):
+            if before == after:
+                continue
             for name in sorted(set(before) - set(after)):
                 self.note(Damage(then.path_of(name), f"is missing: it was a {kind}"))
             for name in sorted(set(after) - set(before)):
@@ -138,9 +148,7 @@ class SealCheck:
 
     def _file(self, path: str, before: Fingerprint | None) -> None:
         try:
-            file = open_listed(self._root, path)
-            with file or nullcontext():
-                found = None if file is None else (sha256_of(file), os.fstat(file.fileno()).st_size)
+            found = self._digest(path)
         except OSError:
             found = None
         if found is None:
@@ -156,6 +164,28 @@ class SealCheck:
             self._on_file(path, sha256)
         else:
             self.note(self._place(path, before))
+
+    def _digest(self, path: str) -> tuple[str, int] | None:
+        """Return the SHA-256 of a file and its size; None if it is not a regular file. Names of the same file are read once.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        opened = descriptor_of(self._root, path)
+        if opened is None:
+            return None
+        descriptor, status = opened
+        try:
+            if status.st_nlink == 1:
+                return digest_of(descriptor, status.st_size)
+            key = (status.st_dev, status.st_ino)
+            if key not in self._linked:
+                if len(self._linked) >= MOST_LINKED:
+                    self._linked.clear()
+                self._linked[key] = digest_of(descriptor, status.st_size)
+            return self._linked[key]
+        finally:
+            os.close(descriptor)
 
     def _place(self, path: str, before: Fingerprint) -> Damage:
         with (self._root / path).open("rb") as file:

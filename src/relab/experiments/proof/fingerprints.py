@@ -10,21 +10,21 @@ exact position is proven, and otherwise the range of the block is all that is kn
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 BLOCK_BYTES: Final = 4_096
 _STRONG: Final = 12
 _CHECK: Final = _STRONG + 4
-_PIECE: Final = 256 * BLOCK_BYTES
+_PIECE: Final = 64 * BLOCK_BYTES
 _ADLER_PRIME: Final = 65_521
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """The fingerprint of a file.
 
     Attributes:
@@ -55,15 +55,37 @@ class ChangedAt:
         return self.end == self.begin + 1
 
 
-def fingerprint(file: BinaryIO) -> Fingerprint:
-    """Return the fingerprint of a file that is open for reading; it is read from its current position to its end."""
-    whole, size, blocks = hashlib.sha256(), 0, []
-    while piece := file.read(_PIECE):
+def fingerprint(descriptor: int, size: int) -> Fingerprint:
+    """Return the fingerprint of a file.
+
+    Args:
+        descriptor: the file, open for reading at its begin; it stays open.
+        size: its length according to its status; if it changes meanwhile, the bytes that were read count.
+    """
+    pieces = pieces_of(descriptor, size)
+    piece = next(pieces, b"")
+    whole, read = hashlib.sha256(piece), len(piece)
+    if read == size <= BLOCK_BYTES:
+        # The only block is the whole file.
+        digest = whole.digest()
+        return Fingerprint(size, digest.hex(), _joined(digest, piece) if piece else b"")
+    blocks = list(_checks_of(piece))
+    for piece in pieces:
         whole.update(piece)
-        size += len(piece)
-        view = memoryview(piece)
-        blocks += [_check_of(view[begin : begin + BLOCK_BYTES]) for begin in range(0, len(piece), BLOCK_BYTES)]
-    return Fingerprint(size, whole.hexdigest(), b"".join(blocks))
+        read += len(piece)
+        blocks += _checks_of(piece)
+    return Fingerprint(read, whole.hexdigest(), b"".join(blocks))
+
+
+def digest_of(descriptor: int, size: int) -> tuple[str, int]:
+    """Return the SHA-256 of a file, in hexadecimal, and its length; the arguments are those of `fingerprint`."""
+    pieces = pieces_of(descriptor, size)
+    piece = next(pieces, b"")
+    whole, read = hashlib.sha256(piece), len(piece)
+    for piece in pieces:
+        whole.update(piece)
+        read += len(piece)
+    return whole.hexdigest(), read
 
 
 def sha256_of(file: BinaryIO) -> str:
@@ -133,8 +155,32 @@ def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
     return ChangedAt(begin, begin + len(block))
 
 
+def pieces_of(descriptor: int, size: int) -> Iterator[bytes]:
+    """Yield the content of a file in pieces of 256 KiB, the last one shorter; the arguments are those of `fingerprint`."""
+    # One byte more than there is, so that most files need one call: it returns what is there, and nothing follows.
+    piece = os.read(descriptor, min(size + 1, _PIECE))
+    if len(piece) == size:
+        if piece:
+            yield piece
+        return
+    while piece:
+        while len(piece) < _PIECE and (more := os.read(descriptor, _PIECE - len(piece))):
+            piece += more
+        yield piece
+        piece = os.read(descriptor, _PIECE)
+
+
+def _checks_of(piece: bytes) -> Iterator[bytes]:
+    view = memoryview(piece)
+    return (_check_of(view[begin : begin + BLOCK_BYTES]) for begin in range(0, len(piece), BLOCK_BYTES))
+
+
 def _check_of(block: bytes | bytearray | memoryview) -> bytes:
-    return hashlib.sha256(block).digest()[:_STRONG] + zlib.adler32(block).to_bytes(4, "big")
+    return _joined(hashlib.sha256(block).digest(), block)
+
+
+def _joined(digest: bytes, block: bytes | bytearray | memoryview) -> bytes:
+    return digest[:_STRONG] + zlib.adler32(block).to_bytes(4, "big")
 
 
 def _checks(blocks: bytes) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from relab.experiments.workspace.untrusted_trees import check_holes
+from relab.experiments.workspace.untrusted_trees import MAX_HOLES, check_holes
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -57,16 +57,17 @@ def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> List
     """Return the entries of one folder; `folder` is its path below `root`, and paths in `left_out` are not listed."""
     files, folders, links, others = [], [], {}, []
     try:
-        with os.scandir(root / folder) as entries:
+        # Paths are text in this module: there may be very many, and path objects took a third of a verification.
+        with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
                 if left_out and (f"{folder}/{entry.name}" if folder else entry.name) in left_out:
                     continue
-                if entry.is_symlink():
-                    links[entry.name] = os.readlink(entry.path)  # noqa: PTH115 for each entry of a run
+                if entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
-                elif entry.is_file(follow_symlinks=False):
-                    files.append(entry.name)
+                elif entry.is_symlink():
+                    links[entry.name] = os.readlink(entry.path)  # noqa: PTH115 as above
                 else:
                     others.append(entry.name)
     except OSError as error:
@@ -77,20 +78,37 @@ def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> List
     )
 
 
-def open_listed(root: Path, path: str) -> BinaryIO | None:
-    """Open a listed file for reading without waiting; None if it is not a regular file any more, or mostly a hole.
+def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
+    """Open a listed file for reading without waiting; None if it is not a regular file any more.
+
+    Return its descriptor, which the caller closes, and its status.
+
+    Args:
+        root: the folder that was listed.
+        path: the path of the file below it, with `/`.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is mostly a hole.
     """
-    descriptor = os.open(root / path, _READ)
+    descriptor = os.open(f"{root}/{path}", _READ)
     try:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
-            check_holes(root / path, status)
-            return os.fdopen(descriptor, "rb", buffering=0)
+            if status.st_size > MAX_HOLES:
+                check_holes(root / path, status)
+            return descriptor, status
     except BaseException:
         os.close(descriptor)
         raise
     os.close(descriptor)
     return None
+
+
+def open_listed(root: Path, path: str) -> BinaryIO | None:
+    """Open a listed file for reading as `descriptor_of` does; return it as a file, or None.
+
+    Raises:
+        OSError: the file cannot be read, or is mostly a hole.
+    """
+    opened = descriptor_of(root, path)
+    return None if opened is None else os.fdopen(opened[0], "rb", buffering=0)

@@ -8,7 +8,7 @@ itself is found in its line. The seal has no key; its digest is a subject of the
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import json
 import os
@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+import jiter
+
 from relab.core.atomic_files import replacing
 from relab.experiments.proof.fingerprints import BLOCK_BYTES, Fingerprint, fingerprint
-from relab.experiments.proof.folder_walk import Listing, listings, open_listed
+from relab.experiments.proof.folder_walk import Listing, descriptor_of, listings
 from relab.experiments.records.file_names import LOCK, SEAL, SEAL_FORMAT, STATEMENTS
 
 NOT_SEALED: Final = frozenset(
@@ -35,7 +37,9 @@ _END: Final = b'"}\n'
 _HEX: Final = 32
 _TAIL: Final = len(_CHECK) + _HEX + len(_END)
 _START: Final = "0" * _HEX
-_MOST_LINKED: Final = 10_000
+_NO_NAMES: Final = frozenset(("", ".", ".."))
+MOST_LINKED: Final = 10_000
+"""How many files with several names are remembered, so that each is read once."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
             what = "was added" if is_ended else "was changed, or a line before it is missing"
             raise SealDamagedError(number, begin, end, what)
         try:
-            document = json.loads(payload + b"}")
+            document = _parsed(payload + b"}")
             if "end" in document:
                 is_ended = True
             elif number > 1:
@@ -158,19 +162,21 @@ def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
 def _of_file(root: Path, path: str, linked: dict[tuple[int, int], Fingerprint | None]) -> Fingerprint | None:
     """Return the fingerprint of a file; None if it cannot be read. Names of the same file are read once."""
     try:
-        file = open_listed(root, path)
-        if file is None:
+        opened = descriptor_of(root, path)
+        if opened is None:
             return None
-        with file:
-            status = os.fstat(file.fileno())
-            key = (status.st_dev, status.st_ino)
+        descriptor, status = opened
+        try:
             if status.st_nlink == 1:
-                return fingerprint(file)
+                return fingerprint(descriptor, status.st_size)
+            key = (status.st_dev, status.st_ino)
             if key not in linked:
-                if len(linked) >= _MOST_LINKED:
+                if len(linked) >= MOST_LINKED:
                     linked.clear()
-                linked[key] = fingerprint(file)
+                linked[key] = fingerprint(descriptor, status.st_size)
             return linked[key]
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
 
@@ -180,7 +186,9 @@ def _to_json(sealed: SealedFolder) -> dict[str, Any]:
     document: dict[str, Any] = {"folder": listing.folder}
     if sealed.fingerprints:
         document["files"] = {
-            name: None if found is None else [found.size, found.sha256, base64.b64encode(found.blocks).decode()]
+            name: None
+            if found is None
+            else [found.size, found.sha256, binascii.b2a_base64(found.blocks, newline=False).decode()]
             for name, found in sealed.fingerprints.items()
         }
     for name in ("folders", "links", "others", "problem"):
@@ -192,7 +200,8 @@ def _to_json(sealed: SealedFolder) -> dict[str, Any]:
 def _from_json(document: dict[str, Any]) -> SealedFolder:
     files = document.get("files", {})
     names = [*files, *document.get("folders", ())]
-    if any("/" in name or "\0" in name or name in {"", ".", ".."} for name in names):
+    joined = "".join(names)
+    if "/" in joined or "\0" in joined or not _NO_NAMES.isdisjoint(names):
         raise ValueError("a name is not that of an entry of a folder")
     listing = Listing(
         document["folder"],
@@ -203,10 +212,18 @@ def _from_json(document: dict[str, Any]) -> SealedFolder:
         document.get("problem"),
     )
     found = {
-        name: None if entry is None else Fingerprint(entry[0], entry[1], base64.b64decode(entry[2]))
+        name: None if entry is None else Fingerprint(entry[0], entry[1], binascii.a2b_base64(entry[2]))
         for name, entry in files.items()
     }
     return SealedFolder(listing, found)
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return jiter.from_json(line)
+    except ValueError:
+        # The name of a file need not be text; such a name has characters that only this parser accepts.
+        return json.loads(line)
 
 
 def _check_of(before: str, payload: bytes) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from relab import __version__
@@ -26,15 +26,14 @@ from relab.experiments.records.file_names import (
     STATEMENTS,
 )
 from relab.experiments.records.journal import NAME as JOURNAL
-from relab.experiments.records.journal import Head, journal_head, read_journal
+from relab.experiments.records.journal import Head, read_journal
 from relab.experiments.records.run_folder import RunFolder, is_locked, open_run
 from relab.experiments.records.seals import digest_of_file, read_attestation
 from relab.experiments.results.grades import TrialTally, grades
 from relab.experiments.results.integrity import damage_of_run
 from relab.experiments.results.run_metadata import COMPLETED
-from relab.experiments.trial.event_chain import hash_chain
+from relab.experiments.trial.event_chain import NO_EVENTS, hash_chain
 from relab.experiments.trial.evidence import REF, STORE
-from relab.experiments.trial.trial_folder import TrialFolder
 
 _MAX_PROBLEMS: Final = 1_000
 
@@ -144,6 +143,39 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
     return _Check(run_dir, given, own).result(state)
 
 
+@dataclass
+class _Records:
+    """What the journal of a run says, and which files of events the run has.
+
+    Attributes:
+        tally: the counts over its entries.
+        outcomes: the outcome of each trial, by its id.
+        chains: the folder of each trial and the hash chain of its events, by the path of their file.
+        head: the head of the journal; None if it has no checksums.
+        problem: why the journal cannot be used; None if it can.
+        with_events: the paths of the unchanged files of events.
+    """
+
+    tally: TrialTally = field(default_factory=TrialTally)
+    outcomes: dict[str, str] = field(default_factory=dict)
+    chains: dict[str, tuple[str, str]] = field(default_factory=dict)
+    head: Head | None = None
+    problem: str | None = None
+    with_events: set[str] = field(default_factory=set)
+
+    def note(self, entry: Mapping[str, Any], events_place: str) -> None:
+        """Add an entry of the journal; `events_place` is the path of the events below a trial's folder, after a slash."""
+        row = entry["row"]
+        self.tally.note(entry)
+        self.outcomes[row["trial_id"]] = row["outcome"]
+        if "head" in entry:
+            self.chains[row["trial_dir"] + events_place] = row["trial_dir"], entry["head"]
+
+    def note_head(self, head: Head) -> None:
+        """Store the head of the journal."""
+        self.head = head
+
+
 class _Check:
     """Verifies a run that has a seal."""
 
@@ -152,13 +184,15 @@ class _Check:
         self._given, self._own = given, own
         self._key: PublicKey | None = None
         self._refs: dict[str, str] = {}
+        self._records = _Records()
+        self._events_place = ""
         self._seal = SealCheck(run_dir, self._on_file)
 
     def result(self, state: str) -> Verification:
         """Return the verification; `state` is that of the run."""
         run = self._opened()
         if run is not None:
-            self._collect_refs()
+            self._read_records(run)
         self._seal.run()
         statements = self._statements()
         # Only if all files are as they were is a contradiction between them damage of its own.
@@ -190,27 +224,35 @@ class _Check:
         except RelabError:
             return None
 
-    def _collect_refs(self) -> None:
-        """Read which documents the evidence records in the journal name, with their digests."""
+    def _read_records(self, run: RunFolder) -> None:
+        """Read the journal: which documents its evidence records name, with their digests, and what is compared later."""
+        self._events_place = f"/{PurePosixPath(run.config.runtime.harness.events.path[1:])}"
         try:
-            for entry in read_journal(self._root):
+            for entry in read_journal(self._root, self._records.note_head):
+                self._records.note(entry, self._events_place)
                 record = entry.get("evidence")
                 if record is None:
                     continue
                 refs, folder = record["evidence"], record["paths"]["trial_dir"]
                 for name, path in record["paths"].items():
-                    if f"{name}_ref" in refs:
-                        self._refs[path] = refs[f"{name}_ref"]
+                    if (ref := refs.get(f"{name}_ref")) is not None:
+                        self._refs[path] = ref
                 for name, ref in record.get("ext", {}).get("files", {}).items():
                     self._refs[f"{folder}/{name}"] = ref
-        except (RelabError, KeyError, TypeError, AttributeError):
+        except RelabError as error:
             # A damaged journal is found by its fingerprint.
             self._refs.clear()
+            self._records.problem = error.message
+        except (KeyError, TypeError, AttributeError) as error:
+            self._refs.clear()
+            self._records.problem = f"it has a line of another form ({type(error).__name__}: {error})"
 
     def _on_file(self, path: str, sha256: str) -> None:
         ref = self._refs.pop(path, None)
         if ref is not None and ref != REF + sha256:
             self._seal.note(Damage(path, "was changed between the end of its trial and the end of the run"))
+        if self._events_place and path.endswith(self._events_place):
+            self._records.with_events.add(path)
         folder, _, name = path.rpartition("/")
         if folder == STORE and name != f"{sha256}.json":
             self._seal.note(Damage(path, "has another digest than its name says"))
@@ -261,31 +303,32 @@ class _Check:
         for path in self._refs:
             if (self._root / path).parent.is_dir():
                 yield Damage(path, "is missing, although the journal names it")
-        tally, outcomes = TrialTally(), {}
+        records = self._records
         try:
-            document, head = read_attestation(self._root), journal_head(self._root)
-            for entry in read_journal(self._root):
-                tally.note(entry)
-                outcomes[entry["row"]["trial_id"]] = entry["row"]["outcome"]
-                yield from self._chain(run, entry)
+            document = read_attestation(self._root)
         except RelabError as error:
-            yield Damage(JOURNAL, f"cannot be used: {error.message}")
+            records.problem = records.problem or error.message
+        if records.problem is not None:
+            yield Damage(JOURNAL, f"cannot be used: {records.problem}")
             return
+        yield from self._chains()
         if document is not None:
-            yield from self._attestation(run, document, tally, head)
+            yield from self._attestation(run, document, records.tally, records.head)
         for statement in statements:
-            expected = results_of(run, {SEAL: "0" * 64}, outcomes)["predicate"]
-            if statement.get("predicateType") == TEST_RESULT and statement.get("predicate") != expected:
+            if statement.get("predicateType") != TEST_RESULT:
+                continue
+            expected = results_of(run, {SEAL: "0" * 64}, records.outcomes)["predicate"]
+            if statement.get("predicate") != expected:
                 yield Damage(STATEMENTS, "has other results than the journal")
 
-    def _chain(self, run: RunFolder, entry: Mapping[str, Any]) -> Iterator[Damage]:
-        """Yield the damage if the events of a trial do not have the hash chain that its journal entry names."""
-        if "head" not in entry:
-            return
-        folder = TrialFolder(self._root / entry["row"]["trial_dir"])
-        path = folder.host_path(run.config.runtime.harness.events.path)
-        if entry["head"] != hash_chain(path, below=folder.root):
-            yield Damage(str(path.relative_to(self._root)), "has another hash chain than the journal names")
+    def _chains(self) -> Iterator[Damage]:
+        """Yield each file of events that does not have the hash chain that the journal names for its trial."""
+        for path, (folder, head) in self._records.chains.items():
+            # A trial whose file was not read has no events.
+            if head == NO_EVENTS and path not in self._records.with_events:
+                continue
+            if head != hash_chain(self._root / path, below=self._root / folder):
+                yield Damage(path, "has another hash chain than the journal names")
 
     def _attestation(
         self, run: RunFolder, document: Mapping[str, Any], tally: TrialTally, head: Head | None

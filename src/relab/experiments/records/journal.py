@@ -18,7 +18,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,10 +143,14 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
     (run_dir / NAME).write_bytes(_header(f"sha256:{hashlib.sha256(manifest).hexdigest()}")[0])
 
 
-def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
+def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None) -> Iterator[dict[str, Any]]:
     """Yield the entry of each trial, in the order in which the trials ended; its key `row` is the row of the results.
 
     A result that was withdrawn is left out.
+
+    Args:
+        run_dir: the folder of the run.
+        on_head: is called for each line with the head of the journal up to it; its last value is that of `journal_head`.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
@@ -154,6 +158,8 @@ def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
     seen: set[str] = set()
     withdrawn = _withdrawals(run_dir / NAME)
     for number, line in enumerate(_lines(run_dir), start=1):
+        if line.head.check != _START:
+            on_head(line.head)
         if line.entry is None or WITHDRAWN in line.entry:
             continue
         trial_id = line.entry["row"]["trial_id"]

@@ -13,7 +13,8 @@ from typing import Final
 
 from relab.experiments.workspace.untrusted_files import open_plain
 
-_EMPTY: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
+NO_EVENTS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
+"""The hash chain of a trial without events."""
 _PIECE: Final = 1_048_576
 
 
@@ -21,7 +22,7 @@ class _Links:
     """Computes a hash chain from the pieces of a file."""
 
     def __init__(self) -> None:
-        self._head = _EMPTY
+        self._head = NO_EVENTS
         # The digest of a line whose end was not read yet; a line may be longer than the memory.
         self._open: hashlib._Hash | None = None
 
