@@ -15,7 +15,7 @@ from relab.experiments.workspace.untrusted_files import open_plain
 
 NO_EVENTS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
 """The hash chain of a trial without events."""
-_PIECE: Final = 1_048_576
+_PIECE: Final = 65_536
 
 
 class _Links:

@@ -28,7 +28,7 @@ from relab.experiments.workspace.untrusted_trees import check_holes, make_access
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")
 """Patterns, as in .gitignore, of files that are never copied; no pattern of the configuration can include them again."""
-_PIECE = 1_048_576
+_PIECE = 65_536
 _ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
 
 
