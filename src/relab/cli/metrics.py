@@ -37,6 +37,11 @@ def overview(
     ]
     rows += [(f"failing tool {tool.tool}", tool.count) for tool in figures.top_failing_tools]
     print_table(f"Last {hours:g} hours", ("figure", "value"), rows)
+    if figures.unprojected_runs:
+        print(
+            f"Runs that arrived and are not in these figures yet: {figures.unprojected_runs:,}. "
+            "Run the command again in a few seconds."
+        )
 
 
 def _cost(figures: MetricsOverview) -> str | None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, tuple_
-from sqlalchemy.orm import Session
 
 from relab.telemetry.filtering import filtered
 from relab.telemetry.models import RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.projector import Projector
 from relab.telemetry.tables import AgentRunRow
 
 _FAILURES = tuple(outcome.value for outcome in RunOutcome if outcome.is_failure)
@@ -29,16 +27,16 @@ class FailedRuns:
     """Lists runs that failed or completed with unrecovered errors.
 
     Args:
-        reading: opens a transaction that reads.
+        projector: projects runs before they are read.
     """
 
-    def __init__(self, reading: Callable[[], AbstractContextManager[Session]]) -> None:
-        self._reading = reading
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
 
     def count(self, run_filter: RunFilter) -> int:
         """Return the number of failed runs that match the filter."""
         statement = select(func.count()).select_from(AgentRunRow).where(AgentRunRow.outcome.in_(_FAILURES))
-        with self._reading() as session:
+        with self._projector.reading(from_us=run_filter.started_after_us or 0) as session:
             number: int = session.execute(filtered(statement, run_filter)).scalar_one()
         return number
 
@@ -50,7 +48,7 @@ class FailedRuns:
         if after is not None:
             statement = statement.where(tuple_(row.started_at, row.run_id) < (after.started_at, after.run_id))
         statement = statement.order_by(row.started_at.desc(), row.run_id.desc()).limit(limit)
-        with self._reading() as session:
+        with self._projector.reading(from_us=run_filter.started_after_us or 0) as session:
             return [
                 FailedRun(
                     found.run_id,

@@ -384,6 +384,11 @@ class MetricsOverview(BaseModel):
     prices_as_of: str | None = Field(description="The date of the oldest price in `estimated_cost_usd`.")
     runs_without_estimate: int = Field(description="Runs without a reported cost and without an estimate.")
     tokens: TokenSums
+    unprojected_runs: int = Field(
+        0,
+        description="Runs whose newest spans are stored and not in these figures yet, after many arrived at once; "
+        "0 if the figures are complete.",
+    )
 
 
 class PastRun(BaseModel):

@@ -14,36 +14,30 @@ from relab.telemetry.repository import IDS_PER_STATEMENT
 from relab.telemetry.tables import UNPROJECTED, UNPROJECTED_RUN, AgentRunRow
 
 
-def list_unprojected(
-    session: Session, run_id: str | None = None, *, due_us: int | None = None, limit: int | None = None
-) -> list[tuple[str, int]]:
-    """Return `(run id, size of its trace)` of the unprojected runs, ordered by the time when they are due.
+def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, int]]:
+    """Return `(run id, size of its trace)` of at most `limit` unprojected runs that are due, those first that are due for the longest time.
 
-    Args:
-        session: the session of the transaction.
-        run_id: only this run, if it is one of them.
-        due_us: only those that are due at this time, in microseconds since 1970.
-        limit: the most runs to return.
+    `now_us` is the current time in microseconds since 1970.
     """
     row = AgentRunRow
-    statement = select(row.run_id, row.waiting_size).where(UNPROJECTED_RUN)
-    if run_id is not None:
-        statement = statement.where(row.run_id == run_id)
-    if due_us is not None:
-        statement = statement.where(row.project_at <= due_us)
-    statement = statement.order_by(row.project_at, row.run_id).limit(limit)
-    return [(found, size) for found, size in session.execute(statement)]
+    statement = select(row.run_id, row.waiting_size).where(UNPROJECTED_RUN, row.project_at <= now_us)
+    return [
+        (found, size) for found, size in session.execute(statement.order_by(row.project_at, row.run_id).limit(limit))
+    ]
 
 
-def list_unprojected_starts(session: Session, from_us: int) -> list[tuple[str, int, int]]:
+def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
     """Return `(run id, size of its trace, start)` of the unprojected runs with a start of at least `from_us`, newest first.
 
-    The times are in microseconds since 1970. A projection makes the start of a run earlier or leaves it.
+    The times are in microseconds since 1970. A projection makes the start of a run earlier or leaves it. With `run_id`, only this
+    run is returned, if it is one of them.
     """
     row = AgentRunRow
     statement = select(row.run_id, row.waiting_size, row.started_at).where(UNPROJECTED_RUN, row.started_at >= from_us)
+    if run_id is not None:
+        statement = statement.where(row.run_id == run_id)
     rows = session.execute(statement.order_by(row.started_at.desc(), row.run_id.desc()))
-    return [(run_id, size, started_at) for run_id, size, started_at in rows]
+    return [(found, size, started_at) for found, size, started_at in rows]
 
 
 def waiting_size(session: Session) -> int:
@@ -52,9 +46,10 @@ def waiting_size(session: Session) -> int:
     return int(session.execute(statement).scalar_one())
 
 
-def count_unprojected(session: Session) -> int:
-    """Return the number of unprojected runs."""
-    return session.execute(select(func.count()).select_from(AgentRunRow).where(UNPROJECTED_RUN)).scalar_one()
+def count_unprojected(session: Session, from_us: int = 0) -> int:
+    """Return the number of unprojected runs with a start of at least `from_us`, in microseconds since 1970."""
+    statement = select(func.count()).select_from(AgentRunRow).where(UNPROJECTED_RUN, AgentRunRow.started_at >= from_us)
+    return session.execute(statement).scalar_one()
 
 
 class Waiting(NamedTuple):

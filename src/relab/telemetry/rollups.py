@@ -146,12 +146,15 @@ class Sums:
         """The number of steps with a latency."""
         return sum(self.latencies.values())
 
-    def overview(self, prices: PriceTable, latencies_ms: list[float] | None = None) -> MetricsOverview:
+    def overview(
+        self, prices: PriceTable, latencies_ms: list[float] | None = None, *, unprojected_runs: int = 0
+    ) -> MetricsOverview:
         """Return the figures of the overview.
 
         Args:
             prices: the prices for estimates.
             latencies_ms: the latencies of all steps, ascending, for an exact percentile; without them it is within 1 %.
+            unprojected_runs: the runs whose newest spans these sums do not count yet.
         """
         outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}
         succeeded = outcomes[RunOutcome.SUCCEEDED]
@@ -180,6 +183,7 @@ class Sums:
             tokens=TokenSums(
                 **{kind: entry[1] if (entry := self.tokens.get(kind, [0, 0]))[0] else None for kind in TOKEN_KINDS}
             ),
+            unprojected_runs=unprojected_runs,
         )
 
     def _estimate(self, prices: PriceTable) -> _Estimated:

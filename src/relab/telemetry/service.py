@@ -73,7 +73,7 @@ class TelemetryService(RunRemapper):
         shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
         super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
         self.prices = PriceBook(prices_folder)
-        self.awaiting, self.failed = AwaitingRuns(database, clock, self.projector), FailedRuns(self.projector.reading)
+        self.awaiting, self.failed = AwaitingRuns(database, clock, self.projector), FailedRuns(self.projector)
         self.marks = RunMarks(database)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
@@ -354,7 +354,8 @@ class TelemetryService(RunRemapper):
         """
         from relab.telemetry.export import RunExport
 
-        return RunExport(self._database, self.projector.reading, run_filter, what, self.prices.usable())
+        reading = functools.partial(self.projector.reading, from_us=run_filter.started_after_us or 0)
+        return RunExport(self._database, reading, run_filter, what, self.prices.usable())
 
     def history(self, run: AgentRun) -> list[PastRun]:
         """Return the runs by which the run's version and the previous version of the agent can be compared, oldest first.
@@ -383,13 +384,16 @@ class TelemetryService(RunRemapper):
         return runs
 
     def overview(self, hours: float) -> MetricsOverview:
-        """Return the metrics of the runs that started within the last `hours`; the window covers whole minutes."""
+        """Return the metrics of the runs that started within the last `hours`; the window covers whole minutes.
+
+        After a burst they leave out runs that are stored and not projected yet, and say how many (`unprojected_runs`).
+        """
         now = self._clock.now_us()
         since = max(now - int(hours * HOUR_US), 0)
         ranges = window(since, now)
-        with self.projector.reading() as session:
+        with self.projector.reading_sums(ranges[0][1]) as (session, unprojected):
             sums = rollup_repository.read(session, ranges)
             latencies_ms = None
             if 0 < sums.step_count <= EXACT_STEPS:
                 latencies_ms = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
-        return sums.overview(self.prices.usable(), latencies_ms)
+        return sums.overview(self.prices.usable(), latencies_ms, unprojected_runs=unprojected)

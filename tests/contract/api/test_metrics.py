@@ -24,7 +24,8 @@ MINUTE_US = 60_000_000
 NOW_US = parse_time(time_text(24 * 3_600))
 OF_THE_SEED = {"total_runs", "success_rate", "top_failing_tools", "p95_step_latency_ms", "total_cost_usd"}
 FIELDS = OF_THE_SEED | {
-    "outcomes", "runs_without_cost", "estimated_cost_usd", "prices_as_of", "runs_without_estimate", "tokens"
+    "outcomes", "runs_without_cost", "estimated_cost_usd", "prices_as_of", "runs_without_estimate", "tokens",
+    "unprojected_runs",
 }  # fmt: skip
 NO_TOKENS = {"prompt": None, "cached": None, "cache_write": None, "completion": None, "reasoning": None}
 OUTCOMES = ("succeeded", "completed_with_errors", "failed", "unknown")
@@ -75,6 +76,7 @@ def expected(bodies: list[RunBody], hours: float) -> dict[str, Any]:
         "prices_as_of": None,
         "runs_without_estimate": len(inside) - len(costs),
         "tokens": NO_TOKENS,
+        "unprojected_runs": 0,
     }
 
 
@@ -144,6 +146,7 @@ def test_no_runs_give_empty_figures(frozen: tuple[TestClient, MovableClock]) -> 
         "prices_as_of": None,
         "runs_without_estimate": 0,
         "tokens": NO_TOKENS,
+        "unprojected_runs": 0,
     }
 
 

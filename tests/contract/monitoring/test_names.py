@@ -17,7 +17,10 @@ NOBODY = "http://127.0.0.1:9"
 """Where nothing answers."""
 OF_PROMETHEUS = frozenset({"job", "instance"})
 """The labels that Prometheus adds to each scraped series."""
-SHARED = ("relab_build", "relab_jobs", "relab_rca_", "relab_agent_runs_awaiting", "relab_rollouts", "relab_incident")
+SHARED = (
+    "relab_build", "relab_jobs", "relab_rca_", "relab_agent_runs_awaiting", "relab_agent_runs_unprojected",
+    "relab_rollouts", "relab_incident",
+)  # fmt: skip
 """How the names of metrics begin that all servers on one database export alike."""
 
 

@@ -69,3 +69,63 @@ def test_list_projects_only_what_its_page_needs(services: Services, monkeypatch:
 
     assert [run.run_id for run in shown.items] == [trace.id for trace in reversed(traces[-2:])]
     assert len(waiting(services)) == 21
+
+
+def sent_hours_ago(services: Services, name: str, hours: float) -> Trace:
+    trace = Trace(name)
+    start_ms = services.telemetry._clock.now_us() / 1_000 - hours * 3_600_000 - START_NS / 1e6
+    send(services, [trace.span("root", None, AGENT, start_ms=start_ms, end_ms=start_ms + 5)])
+    return trace
+
+
+def test_overview_projects_only_runs_that_can_be_in_its_window(services: Services) -> None:
+    old, new = sent_hours_ago(services, "old", 30), sent_hours_ago(services, "new", 1)
+
+    figures = services.telemetry.overview(24)
+
+    assert figures.total_runs == 1
+    assert figures.unprojected_runs == 0
+    assert waiting(services) == [old.id]
+    assert new.id not in waiting(services)
+
+
+def test_failed_runs_of_a_time_project_only_what_can_be_in_it(services: Services) -> None:
+    old = sent_hours_ago(services, "old", 30)
+    sent_hours_ago(services, "new", 1)
+
+    services.telemetry.failed.count(RunFilter(started_after_us=services.telemetry._clock.now_us() - 24 * 3_600_000_000))
+
+    assert waiting(services) == [old.id]
+
+
+def test_overview_after_a_burst_says_how_many_runs_it_leaves_out(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector, "MAX_SUM_SIZE", 3)
+    traces = [sent_hours_ago(services, f"burst-{number}", 1) for number in range(8)]
+
+    first = services.telemetry.overview(24)
+
+    assert first.total_runs == 3
+    assert first.unprojected_runs == 5
+    # A run itself, and lists, are complete as soon as the spans are acknowledged.
+    assert services.telemetry.get(traces[0].id).run_id == traces[0].id
+    assert len(services.telemetry.list_runs(RunFilter()).items) == 8
+    whole = services.telemetry.overview(24)
+    assert whole.total_runs == 8
+    assert whole.unprojected_runs == 0
+
+
+def test_overview_does_not_wait_for_one_large_trace(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projector, "MAX_SUM_SIZE", 3)
+    small = sent_hours_ago(services, "small", 1)
+    large = Trace("large")
+    start_ms = services.telemetry._clock.now_us() / 1_000 - START_NS / 1e6
+    send(services, [large.span(f"root-{number}", None, AGENT, start_ms=start_ms) for number in range(4)])
+
+    figures = services.telemetry.overview(24)
+
+    assert figures.total_runs == 1
+    assert figures.unprojected_runs == 1
+    assert waiting(services) == [large.id]
+    assert services.telemetry.get(small.id).run_id == small.id

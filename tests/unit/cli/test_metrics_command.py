@@ -1,0 +1,25 @@
+"""`lab metrics`: what it prints below its table after more arrived at once than one reader projects."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.telemetry.projector import MAX_SUM_SIZE
+from support.lab.cli import Lab
+from support.otlp.traces import Trace, encode
+
+
+@pytest.mark.full
+def test_last_line_says_how_many_runs_are_not_in_the_figures(empty: Lab) -> None:
+    trace = Trace("large")
+    spans = [trace.span(f"span-{number}", None) for number in range(MAX_SUM_SIZE + 1)]
+    empty.run("agent-runs", "ingest", "-", stdin=encode(spans, "json"))
+
+    printed = empty.run("metrics", "--hours", "1000000").out.splitlines()
+
+    assert printed[-1].startswith("Runs that arrived and are not in these figures yet: 1.")
+    assert empty.json("metrics", "--hours", "1000000")["unprojected_runs"] == 1
+    # Reading the run projects it.
+    empty.run("agent-runs", "show", trace.id)
+    assert empty.json("metrics", "--hours", "1000000")["total_runs"] == 1
+    assert "not in these figures" not in empty.run("metrics", "--hours", "1000000").out
