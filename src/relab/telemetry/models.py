@@ -378,17 +378,11 @@ class MetricsOverview(BaseModel):
     total_cost_usd: float | None = Field(description="The sum of the costs that were reported; null if none was.")
     outcomes: dict[RunOutcome, int]
     runs_without_cost: int = Field(description="Runs without a reported cost, which `total_cost_usd` leaves out.")
-    estimated_cost_usd: float | None = Field(
-        description="The sum of relab's estimates for runs without a reported cost; null if there is no estimate."
-    )
+    estimated_cost_usd: float | None = Field(description="Relab's estimates for runs without a reported cost, or null.")
     prices_as_of: str | None = Field(description="The date of the oldest price in `estimated_cost_usd`.")
     runs_without_estimate: int = Field(description="Runs without a reported cost and without an estimate.")
     tokens: TokenSums
-    unprojected_runs: int = Field(
-        0,
-        description="Runs whose newest spans are stored and not in these figures yet, after many arrived at once; "
-        "0 if the figures are complete.",
-    )
+    unprojected_runs: int = Field(0, description="Runs that have arrived and are not in these figures yet.")
 
 
 class PastRun(BaseModel):

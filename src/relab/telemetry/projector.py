@@ -210,6 +210,8 @@ def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, 
 
 def _parts(waiting: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
     """Yield the ids of runs in parts, so small that their writes hardly delay others; each run is given with its size."""
+    if not waiting:
+        return
     from relab.telemetry import remapping
 
     rest = list(waiting)
