@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from relab.experiments.models import Keep
 
 ContinueOption = Annotated[
     Path | None,
@@ -32,8 +35,31 @@ MaxSecondsOption = Annotated[
     typer.Option(help="Stop cleanly once the run has taken so long, with its earlier sessions; 0 for no ceiling."),
 ]
 
+ResultCacheOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--result-cache/--no-result-cache",
+        help="Take results of equal trials from the cache of the project, or run all; by default as in the experiment file.",
+    ),
+]
+
 
 def ceilings_of(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:
     """Return the ceilings of a run's budget that are given (not None), by name."""
     asked = {"max_trials": max_trials, "max_cost_usd": max_cost_usd, "max_seconds": max_seconds}
     return {name: value for name, value in asked.items() if value is not None}
+
+
+def keep_of(text: str) -> Keep:
+    """Return the value of `--keep-workspaces`.
+
+    Raises:
+        InvalidInputError: there is no such value.
+    """
+    from relab.core.errors import InvalidInputError
+    from relab.experiments.models import Keep
+
+    try:
+        return Keep(text)
+    except ValueError as error:
+        raise InvalidInputError(f"--keep-workspaces must be all, failed or none, not {text!r}.") from error

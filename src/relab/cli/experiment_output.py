@@ -164,6 +164,10 @@ def show_run(summary: ExperimentRunSummary) -> None:
         print(
             f"retried: {summary.retried:,} trials; the files of their earlier attempts are in {plain(summary.run_dir / 'retries')}"
         )
+    if summary.cached:
+        print(
+            f"cached: {summary.cached:,} of {summary.done:,} trials are from the result cache, and cost nothing again"
+        )
     for decision in summary.decisions:
         print(f"decided: {plain(decision['reason'])}")
     if summary.finished and summary.not_needed:
@@ -226,4 +230,5 @@ def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
         "stopping": {"decisions": list(summary.decisions), "trials_not_needed": summary.not_needed},
         "budget_reached": summary.ceiling,
         "retried": summary.retried,
+        "cached": summary.cached,
     }

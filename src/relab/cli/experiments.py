@@ -16,13 +16,15 @@ from relab.cli.experiment_options import (
     MaxCostOption,
     MaxSecondsOption,
     MaxTrialsOption,
+    ResultCacheOption,
     RetryErrorsOption,
     ceilings_of,
+    keep_of,
 )
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
 
 if TYPE_CHECKING:
-    from relab.experiments.models import ContinueOptions, ExperimentRunSummary, Keep, RunOptions, StopSwitch
+    from relab.experiments.models import ContinueOptions, ExperimentRunSummary, RunOptions, StopSwitch
     from relab.experiments.service import ExperimentService
 
 EXIT_BUDGET = 75
@@ -117,6 +119,7 @@ def run(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    result_cache: ResultCacheOption = None,
     set_id: Annotated[
         str | None, typer.Option("--set", help="The id of the set; the same command continues it.")
     ] = None,
@@ -135,15 +138,24 @@ def run(
         raise InvalidInputError("--retry-errors needs --continue RUN: only a run that exists has errors to retry.")
     if go_on is None:
         options = RunOptions(
-            Command.RUN, container, overrides, keep=keep_of(keep), executor=executor, address=address, ceilings=ceilings
+            Command.RUN,
+            container,
+            overrides,
+            keep=keep_of(keep),
+            executor=executor,
+            address=address,
+            ceilings=ceilings,
+            result_cache=result_cache,
         )
         files = experiment or [DEFAULT_EXPERIMENT]
         if len(files) > 1 or set_id is not None or is_set_file(files[0]):
             return run_set(files, set_id, options, quiet, no_telemetry, json)
         return _run(files[0], options, quiet, no_telemetry, json)
-    if experiment or container or set_id is not None or overrides is not None or keep != DEFAULT_KEEP:
+    settings = (set_id, overrides, result_cache)
+    if experiment or container or keep != DEFAULT_KEEP or any(value is not None for value in settings):
         raise InvalidInputError(
-            "--continue uses the settings that the run was started with: give no experiment, --container, --overrides, --set or --keep-workspaces."
+            "--continue uses the settings that the run was started with: give no experiment, --container, --overrides, --set, "
+            "--keep-workspaces or --result-cache."
         )
     again = ContinueOptions(executor, address, ceilings=ceilings, retry_errors=retry_errors)
     if (folder := find_set(Path.cwd(), go_on)) is not None:
@@ -163,6 +175,7 @@ def run_dev(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    result_cache: ResultCacheOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -181,6 +194,7 @@ def run_dev(
         executor=executor,
         address=address,
         ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds),
+        result_cache=result_cache,
     )
     return _run(experiment, options, quiet, no_telemetry, json)
 
@@ -194,6 +208,7 @@ def run_experiment(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    result_cache: ResultCacheOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -208,6 +223,7 @@ def run_experiment(
         executor=executor,
         address=address,
         ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds),
+        result_cache=result_cache,
     )
     return _run(experiment, options, quiet, no_telemetry, json)
 
@@ -315,21 +331,6 @@ def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: d
     else:
         show_run(summary)
     return code
-
-
-def keep_of(text: str) -> Keep:
-    """Return the value of `--keep-workspaces`.
-
-    Raises:
-        InvalidInputError: there is no such value.
-    """
-    from relab.core.errors import InvalidInputError
-    from relab.experiments.models import Keep
-
-    try:
-        return Keep(text)
-    except ValueError as error:
-        raise InvalidInputError(f"--keep-workspaces must be all, failed or none, not {text!r}.") from error
 
 
 @contextmanager

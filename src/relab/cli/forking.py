@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from relab.cli.experiment_options import keep_of
 from relab.cli.experiments import (
     DEFAULT_EXECUTOR,
     DEFAULT_KEEP,
@@ -15,7 +16,6 @@ from relab.cli.experiments import (
     KeepOption,
     NoTelemetryOption,
     QuietOption,
-    keep_of,
     open_experiments,
     report_run,
     stoppable_run,

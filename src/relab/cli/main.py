@@ -77,6 +77,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "fork": "forking:fork",
     "trials": "trials:trials",
     "trial": "trials:app",
+    "cache": "result_cache:app",
     "inspect": "inspect_logs:app",
     "clean": "clean:clean",
     "compare": "compare:compare",

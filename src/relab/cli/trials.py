@@ -38,8 +38,20 @@ def trials(
     if json:
         print_json("trials", trials=shown, total=len(found))
         return
-    forks = ("parent",) if shown and "parent" in shown[0] else ()
-    columns = ("trial", "variant", "task", "repeat", "outcome", "error", "seconds", "value", *forks)
+    more = ("parent",) if shown and "parent" in shown[0] else ()
+    if any(row["cached_from"] for row in shown):
+        more = (*more, "cached_from")
+    columns = (
+        "trial",
+        "variant",
+        "task",
+        "repeat",
+        "outcome",
+        "error",
+        "seconds",
+        "value",
+        *(name.replace("_", " ") for name in more),
+    )
     rows = (
         [
             row["trial_id"],
@@ -50,7 +62,7 @@ def trials(
             row["error_type"],
             _seconds(row["duration_ms"]),
             row["primary_metric_value"],
-            *(row[name] for name in forks),
+            *(row[name] for name in more),
         ]
         for row in shown
     )
@@ -76,6 +88,8 @@ def show(trial: TrialArgument, json: JsonOption = False) -> None:
         "trial_dir": found["trial_dir"],
     }.items():
         print(f"{name}: {plain(value)}")
+    if row.get("cached_from"):
+        print(f"from the result cache: {plain(row['cached_from'])}")
     for reason in found["why"]:
         print(f"why: {plain(reason)}")
     for name in ("input", "output"):

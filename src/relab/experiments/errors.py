@@ -37,6 +37,12 @@ class ArchiveInvalidError(RelabError):
     code = "archive_invalid"
 
 
+class StoredResultInvalidError(RelabError):
+    """An entry of the result cache was changed or does not give the result that was stored; the trial is run instead."""
+
+    code = "stored_result_invalid"
+
+
 class RunNotFoundError(NotFoundError):
     """There is no run in the given folder, or the project has no run with this id."""
 

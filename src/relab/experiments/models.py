@@ -5,44 +5,18 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-
-class TrialOutcome(StrEnum):
-    """How a trial ended, in the words of AgentLab's documents. MISSING: it was not run, or gave no answer."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
-    MISSING = "missing"
-    ERROR = "error"
-
-
-class ErrorType(StrEnum):
-    """The runner's reasons why a trial has no result. A row's `error_type` may also be one that the harness reports."""
-
-    HARNESS_PROCESS = "harness_process_error"
-    TIMEOUT = "trial_timeout"
-    BUDGET = "budget_exceeded"
-    OUTPUT_LIMIT = "output_limit_exceeded"
-    DISK_LIMIT = "disk_limit_exceeded"
-    MEMORY_LIMIT = "memory_limit_exceeded"
-    PROCESS_LIMIT = "process_limit_exceeded"
-    OPEN_FILES_LIMIT = "open_files_limit_exceeded"
-    INVALID_OUTPUT = "invalid_trial_output"
-    FOREIGN_OUTPUT = "foreign_trial_output"
-    INVALID_EVENTS = "invalid_events"
-    SANDBOX = "sandbox_error"
-    NODE_LOST = "node_lost"
-    EGRESS_OPEN = "egress_open"
-    WORKSPACE = "workspace_error"
-    DISK_FULL = "disk_full"
-    PRUNED = "pruned"
-    STOPPED = "stopped"
-    PAUSED = "paused"
-
+from relab.experiments.trial_models import (
+    REQUIRED_OF_A_ROW as REQUIRED_OF_A_ROW,  # noqa: PLC0414 part of this module
+)
+from relab.experiments.trial_models import ErrorType as ErrorType  # noqa: PLC0414 part of this module
+from relab.experiments.trial_models import TrialIds as TrialIds  # noqa: PLC0414 part of this module
+from relab.experiments.trial_models import TrialOutcome as TrialOutcome  # noqa: PLC0414 part of this module
+from relab.experiments.trial_models import TrialRow as TrialRow  # noqa: PLC0414 part of this module
 
 LOCAL_EXECUTOR: Final = "local"
 """The name of the default executor: threads of this process."""
@@ -51,106 +25,6 @@ RAY_EXECUTOR: Final = "ray"
 
 MAX_PROBLEM_KINDS: Final = 20
 """The largest number of kinds of problems in a run's summary; the rows contain all problems."""
-
-
-class TrialIds(NamedTuple):
-    """The ids of a trial, of its run, its variant (what is compared) and its task, as in every document about it.
-
-    `repl_idx` is the number of the repeat of this task with this variant, from 0.
-    """
-
-    run_id: str
-    trial_id: str
-    variant_id: str
-    task_id: str
-    repl_idx: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the ids as the object `ids` of AgentLab's documents."""
-        return self._asdict()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRow:
-    """One row of `trials.jsonl`: the last attempt of a trial, with all values that the analysis needs.
-
-    Attributes:
-        baseline_id: the id of the variant that the others are compared with.
-        task_index: the position of the task in the data set, from 0.
-        repl_idx: the number of the repeat, from 0.
-        success: whether the outcome is success.
-        started_at, ended_at: the times of the attempt, in ISO 8601; None if there was no attempt.
-        duration_ms: the duration of the harness's process.
-        overhead_ms: the duration of everything else about the trial.
-        exit_code: the exit code of the harness; negative for the signal that ended it; None if it never started.
-        error_type, error_message: the error that the runner or else the harness reported; None after a success.
-        integration_level: how much the harness reports to the runner, as configured.
-        sandbox, container_mode: the configured sandbox, and whether it runs an image.
-        network_mode_requested, network_mode_effective: the network access as configured, and as it was in effect.
-        metrics: the metrics by name; numbers, booleans and texts as the harness and the runner report them.
-        primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
-        hook_events_total, event_counts: the number of the harness's events, in total and by type.
-        hook_events_invalid, hook_event_problems: the number of its invalid events, and sentences about them.
-        cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
-        agent_run_id: the id of this trial's agent run in telemetry.
-        attempts: the number of attempts; the files of all but the last are in `attempts/` of the trial's folder.
-        violations: the violated rules of the sanitization profile, as sentences.
-        guardrails_exceeded: the metrics above their guardrail.
-    """
-
-    run_id: str
-    trial_id: str
-    baseline_id: str
-    workload_type: str
-    variant_id: str
-    task_index: int
-    task_id: str
-    repl_idx: int
-    outcome: TrialOutcome
-    success: bool
-    started_at: str | None = None
-    ended_at: str | None = None
-    duration_ms: float | None = None
-    overhead_ms: float | None = None
-    exit_code: int | None = None
-    status_code: str = ""
-    error_type: str | None = None
-    error_message: str | None = None
-    attempts: int
-    integration_level: str
-    sandbox: str
-    container_mode: bool
-    network_mode_requested: str
-    network_mode_effective: str = "none"
-    primary_metric_name: str = "success"
-    primary_metric_value: float | None = None
-    primary_metric_direction: str | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    hook_events_total: int = 0
-    has_hook_events: bool = False
-    event_counts: dict[str, int] = field(default_factory=dict)
-    hook_events_invalid: int = 0
-    hook_event_problems: list[str] = field(default_factory=list)
-    cluster: str | None = None
-    agent_run_id: str | None = None
-    violations: list[str] = field(default_factory=list)
-    guardrails_exceeded: list[str] = field(default_factory=list)
-    trial_dir: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the row as a JSON object."""
-        return {name: getattr(self, name) for name in _ROW_FIELDS}
-
-    @property
-    def ids(self) -> TrialIds:
-        """The ids of the trial."""
-        return TrialIds(self.run_id, self.trial_id, self.variant_id, self.task_id, self.repl_idx)
-
-
-# `dataclasses.asdict` deep-copies every value, which takes longer than writing the row.
-_ROW_FIELDS = tuple(field.name for field in fields(TrialRow))
-REQUIRED_OF_A_ROW: Final = frozenset(_ROW_FIELDS)
-"""The fields that every row of `trials.jsonl` must have."""
 
 
 class Keep(StrEnum):
@@ -203,7 +77,7 @@ class TrialProblem:
     """A problem that occurred in one or more trials.
 
     Attributes:
-        kind: an error type, `harness_exit_nonzero` or `hook_events_invalid`.
+        kind: an error type, `harness_exit_nonzero`, `hook_events_invalid` or `result_cache_entry_rejected`.
         message: the message of the first trial with this problem.
         trial_dir: the folder of that trial.
         trials: the number of trials with this problem.
@@ -224,16 +98,22 @@ class RunProgress:
         done: the number of trials with a result.
         outcomes: `{variant id: {outcome: trials}}`.
         problems: the problems by kind.
+        cached: the number of trials whose result is from the result cache.
     """
 
     total: int
     done: int = 0
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     problems: dict[str, TrialProblem] = field(default_factory=dict)
+    cached: int = 0
 
-    def note(self, row: Mapping[str, Any]) -> None:
-        """Count a finished trial; `row` is its row in the results, as JSON."""
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Count a finished trial; `entry` is its journal entry, as JSON."""
+        row = entry["row"]
         self.done += 1
+        self.cached += row.get("cached_from") is not None
+        if "cache_rejected" in entry:
+            self._problem("result_cache_entry_rejected", entry["cache_rejected"], row)
         self.outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
         if row["outcome"] == TrialOutcome.ERROR:
             self._problem(row["error_type"] or "error", row["error_message"] or "", row)
@@ -286,6 +166,7 @@ class RunOptions:
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for its default.
         ceilings: ceilings by name that replace those of the experiment file; 0 for no ceiling.
+        result_cache: whether to use the result cache; None for what the experiment file says.
         member: the id of the set that the run belongs to, and its position in it, from 0; None outside of a set.
     """
 
@@ -297,6 +178,7 @@ class RunOptions:
     executor: str = LOCAL_EXECUTOR
     address: str | None = None
     ceilings: Mapping[str, float] = field(default_factory=dict)
+    result_cache: bool | None = None
     member: tuple[str, int] | None = None
 
 
@@ -370,6 +252,7 @@ class ExperimentRunSummary:
         not_needed: the number of trials that are not run because their variants are decided.
         ceiling: why a ceiling of the budget ended the run, as a sentence; None if none did.
         retried: the number of results that were withdrawn to run their trials again.
+        cached: the number of trials whose result is from the result cache.
     """
 
     run_id: str
@@ -388,6 +271,7 @@ class ExperimentRunSummary:
     not_needed: int = 0
     ceiling: str | None = None
     retried: int = 0
+    cached: int = 0
 
     @property
     def variants_without_result(self) -> list[str]:

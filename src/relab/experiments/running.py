@@ -17,7 +17,7 @@ from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
 from relab.experiments.errors import ExperimentInvalidError, damaged
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
-from relab.experiments.executors.registry import make_executor
+from relab.experiments.executors.registry import make_executor_of_run
 from relab.experiments.models import (
     CONTINUE_ALL,
     ContinueOptions,
@@ -135,7 +135,13 @@ class ExperimentRuns:
             PostureRefusedError: the command requires another isolation than the configuration provides.
         """
         check_ceilings(options.ceilings)
-        resolved = resolve(path, command=options.command, container=options.container, overrides=options.overrides)
+        resolved = resolve(
+            path,
+            command=options.command,
+            container=options.container,
+            overrides=options.overrides,
+            result_cache=options.result_cache,
+        )
         check_harness(resolved)
         return resolved
 
@@ -256,7 +262,7 @@ class ExperimentRuns:
         )
         link = TelemetryLink(self._telemetry)
         name, address = executor
-        made = make_executor(
+        made = make_executor_of_run(
             name, ExecutorOptions(settings=settings, stop=stop, on_spans=link.send_spans, address=address)
         )
         try:
@@ -311,7 +317,7 @@ class ExperimentRuns:
             signer = usable_signer(self._signing_key)
             finish_run(run, is_complete=runner.is_finished, signed_by=signer.key_id)
             paused = [] if runner.is_finished else paused_trials(run)
-            status = _status(runner, paused)
+            status = runner.status(paused)
             note_session(run.path, session_end(self._clock.now_us(), runner.seconds, status, runner.ceiling))
             run.write_control(status, self._clock.now_us())
             (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
@@ -343,14 +349,6 @@ class _Session:
         )
 
 
-def _status(runner: PlanRunner, paused: Sequence[str]) -> str:
-    if runner.is_finished:
-        return "completed"
-    if runner.ceiling is not None:
-        return "budget_reached"
-    return "paused" if paused else "interrupted"
-
-
 def _summary(
     run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str], warnings: Sequence[str]
 ) -> ExperimentRunSummary:
@@ -371,6 +369,7 @@ def _summary(
         [decision.to_json() for decision in runner.stopping.decisions] if runner.stopping is not None else [],
         runner.not_needed,
         None if runner.is_finished else runner.ceiling,
+        cached=progress.cached,
     )
 
 
@@ -390,7 +389,7 @@ def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpendi
             path = context.run_dir / NAME
             raise damaged(path, f"has a trial of a variant that the experiment does not have: {row['variant_id']!r}")
         last.append(row)
-        runner.count_finished(row)
+        runner.count_finished(entry)
         spending.note(entry)
     for entry in withdrawn_entries(context.run_dir):
         spending.note(entry)

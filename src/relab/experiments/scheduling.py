@@ -10,7 +10,7 @@ import functools
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -92,15 +92,16 @@ class PlanRunner:
         self._variants = {variant.variant_id: number for number, variant in enumerate(context.config.variants)}
         self.progress = RunProgress(len(plan), outcomes={name: Counter() for name in self._variants})
 
-    def count_finished(self, row: Mapping[str, Any]) -> None:
+    def count_finished(self, entry: Mapping[str, Any]) -> None:
         """Count a trial that an earlier process of the run finished; call it in the order in which the trials ended.
 
-        `row` is the trial's row in the results, as JSON.
+        `entry` is the trial's journal entry, as JSON.
         """
+        row = entry["row"]
         self._prune(self._variants[row["variant_id"]], success=row["success"])
         if self.stopping is not None:
             self.stopping.note(row)
-        self.progress.note(row)
+        self.progress.note(entry)
 
     @property
     def seconds(self) -> float:
@@ -118,6 +119,14 @@ class PlanRunner:
     def is_finished(self) -> bool:
         """Whether no trial is left to run; read it after `run`."""
         return self.progress.done + self.not_needed >= self.progress.total
+
+    def status(self, paused: Sequence[str]) -> str:
+        """Return the status of the run after `run`; `paused` has the ids of its paused trials."""
+        if self.is_finished:
+            return "completed"
+        if self.ceiling is not None:
+            return "budget_reached"
+        return "paused" if paused else "interrupted"
 
     def run(self, stop: StopSwitch) -> None:
         """Run until all trials have a result or `stop` is set.
@@ -241,7 +250,7 @@ class PlanRunner:
         if self._state.carries_state:
             self._last_of_chain[self._chain(slot)] = slot.trial_id
         self._prune(slot.variant, success=result.row.success)
-        self.progress.note(result.entry["row"])
+        self.progress.note(result.entry)
         self._on_result(result, self.progress)
 
     def _chain(self, slot: Slot) -> str:

@@ -41,6 +41,7 @@ from relab.experiments.running_forks import ForkRuns
 from relab.experiments.schemas import documents
 from relab.experiments.schemas.check import check_file
 from relab.experiments.sets import ExperimentSets
+from relab.experiments.trial.result_cache import whole_cache
 from relab.experiments.trial_use_cases import TrialUseCases
 
 if TYPE_CHECKING:
@@ -246,6 +247,17 @@ class ExperimentService(TrialUseCases):
         """
         run_dir = open_run(listing.find_run(root, named)).path
         return run_dir, damage_of_run(run_dir)
+
+    def list_cache(self, root: Path) -> list[dict[str, Any]]:
+        """Return the stored results of the project at `root` as JSON, the most recently used first."""
+        return [entry.to_json() for entry in whole_cache(root, self._clock).entries()]
+
+    def clear_cache(self, root: Path, *, older_than_us: int = 0) -> int:
+        """Delete the stored results of the project at `root` that were not used for `older_than_us` microseconds.
+
+        Return their number.
+        """
+        return whole_cache(root, self._clock).remove(self._clock.now_us() - older_than_us)
 
     def plan_cleaning(
         self,

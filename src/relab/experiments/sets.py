@@ -170,6 +170,7 @@ class ExperimentSets:
                 record["container"],
                 None if record["overrides"] is None else Path(record["overrides"]),
                 keep=Keep(record["keep_workspaces"]),
+                result_cache=record.get("result_cache"),
             )
             entries = [
                 SetEntry(index, project / item["path"], item["experiment"], item["digest"])
@@ -277,6 +278,7 @@ class ExperimentSets:
             "container": options.container,
             "overrides": None if options.overrides is None else str(options.overrides.absolute()),
             "keep_workspaces": options.keep.value,
+            "result_cache": options.result_cache,
             "experiments": [
                 {"path": str(entry.path.relative_to(root)), "experiment": entry.experiment, "digest": entry.digest}
                 for entry in made.entries
@@ -363,7 +365,7 @@ def _summary_of(run_dir: Path) -> ExperimentRunSummary:
     run = open_run(run_dir)
     progress = RunProgress(run.facts["total_trials"])
     for entry in read_journal(run_dir):
-        progress.note(entry["row"])
+        progress.note(entry)
     return ExperimentRunSummary(
         run.run_id,
         run_dir,
@@ -376,4 +378,5 @@ def _summary_of(run_dir: Path) -> ExperimentRunSummary:
         None,
         list(run.facts["warnings"]),
         list(progress.problems.values()),
+        cached=progress.cached,
     )

@@ -206,3 +206,26 @@ def test_unknown_executor_is_rejected(benches: Benches) -> None:
     with pytest.raises(ExperimentInvalidError) as caught:
         make_executor("no-such", options)
     assert caught.value.code == "experiment_invalid"
+
+
+def test_result_of_the_cache_is_that_of_the_executor(benches: Benches, tmp_path: Path) -> None:
+    harness = """
+with Path(bindings["log"]).open("a") as log:
+    print(ids["trial_id"], file=log)
+Path("made.txt").write_text("made")
+answer(metrics={"cost_usd": 2.0})
+"""
+    baseline = {"variant_id": "control", "bindings": {"log": str(tmp_path / "log")}}
+    bench = benches.open(harness, tasks=1, baseline=baseline, runtime={"result_cache": {}})
+    folder = bench.run_dir / "trials" / "trial_1"
+
+    ran = bench.executor.submit(bench.trial(1)).result(TIMEOUT_S)
+    files = {path.relative_to(folder) for path in folder.rglob("*")}
+    cached = bench.executor.submit(bench.trial(1)).result(TIMEOUT_S)
+
+    assert (tmp_path / "log").read_text().splitlines() == ["trial_1"]
+    assert (ran.row.cached_from, cached.row.cached_from) == (None, "run_1.trial_1")
+    assert cached.agent_run is None
+    assert cached.row.started_at == ran.row.started_at
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == files
+    assert (folder / "workspace" / "made.txt").read_text() == "made"

@@ -8,7 +8,7 @@ from typing import Any
 
 from relab.core.clock import SystemClock
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
-from relab.experiments.executors.registry import make_executor
+from relab.experiments.executors.registry import make_executor_of_run
 from relab.experiments.models import StopSwitch
 from relab.experiments.plan.resolve import Resolved, resolve
 from relab.experiments.plan.trials import Trial, trial_at
@@ -59,7 +59,7 @@ class Benches:
         options = ExecutorOptions(
             settings=settings, stop=stop, on_spans=lambda _body, _encoding: None, address=self._address
         )
-        executor = make_executor(self._name, options)
+        executor = make_executor_of_run(self._name, options)
         self._made.append(executor)
         executor.prepare(run_dir)
         run_dir.mkdir(parents=True)

@@ -75,7 +75,8 @@ def test_result_is_recorded_before_the_remaining_trials_of_a_pruned_variant(benc
         bench.context, plan, tasks, Answering(submit), journal, journal.open(),  # type: ignore[arg-type]
         lambda result, _: order.append(f"recorded {result.row.trial_id}"),
     )  # fmt: skip
-    runner.count_finished({**result_of(bench, bench.trial(1)).row.to_json(), "variant_id": "worse", "success": False})
+    row = {**result_of(bench, bench.trial(1)).row.to_json(), "variant_id": "worse", "success": False}
+    runner.count_finished({"row": row})
     runner.run(StopSwitch())
     journal.close()
 

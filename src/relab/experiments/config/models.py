@@ -5,14 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from relab.core.ids import ExternalId
 from relab.experiments.config.model_gateways import MAX_GATEWAYS, ModelGatewayConfig, check_gateways
 from relab.experiments.config.policies import OWN_POLICIES, STRICT, ComparisonDesign, Policies
+from relab.experiments.config.result_cache import ResultCacheConfig
+from relab.experiments.config.sandbox_section import SandboxConfig
 from relab.experiments.config.sanitization import Profile
 from relab.experiments.sandbox.egress_rules import EgressRule
-from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.sandbox.protocol import NetworkMode
 
 VERSION: Final = "0.3"
@@ -225,46 +226,6 @@ class Harness(_Section):
         return self
 
 
-class Resources(_Section):
-    """Resource limits of a trial; 0 means no limit. The trial's state inventory records what enforces each limit."""
-
-    cpu_count: Annotated[float, Field(gt=0)] | None = None
-    memory_mb: Annotated[int, Field(ge=0)] | None = None
-    """Memory of all processes together, in MB; by default a share of the machine's memory."""
-    max_pids: Annotated[int, Field(ge=0)] | None = None
-    """Number of concurrent processes and threads."""
-    max_open_files: Annotated[int, Field(ge=0)] | None = None
-    """Open files of each process."""
-
-    @field_validator("memory_mb", "max_open_files")
-    @classmethod
-    def _is_enough_to_start(cls, value: int | None, info: ValidationInfo) -> int | None:
-        least = {"memory_mb": 4, "max_open_files": 16}[info.field_name or ""]
-        if value is not None and 0 < value < least:
-            raise ValueError(f"{value} is too little for any program; give at least {least}, or 0 for no limit")
-        return value
-
-
-class Hardening(_Section):
-    """Security restrictions of the containers that trials run in."""
-
-    no_new_privileges: bool = True
-    drop_all_caps: bool = True
-
-
-class SandboxConfig(_Section):
-    """The sandbox that trials run in."""
-
-    mode: Annotated[SandboxMode, Field(strict=False)] = SandboxMode.LOCAL
-    engine: Literal["docker"] = "docker"
-    image: Annotated[str, Field(min_length=1)] | None = None
-    root_read_only: bool = True
-    run_as_user: str | None = None
-    hardening: Hardening = Hardening()
-    resources: Resources = Resources()
-    read_only_paths: list[str] = []
-
-
 class NetworkConfig(_Section):
     """The network access of trials; with the mode `allowlist_enforced` they may reach only `allowed_hosts`."""
 
@@ -322,6 +283,7 @@ class RuntimeConfig(_Section):
     budgets: Budgets = Budgets()
     workspace: Workspace = Workspace()
     model_gateways: Annotated[list[ModelGatewayConfig], Field(max_length=MAX_GATEWAYS)] = []
+    result_cache: ResultCacheConfig | None = None
 
     @model_validator(mode="after")
     def _gateways_are_permitted(self) -> RuntimeConfig:
@@ -374,6 +336,15 @@ class ExperimentConfig(_Section):
         )
         return self
 
+    @model_validator(mode="after")
+    def _cached_trials_are_isolated(self) -> ExperimentConfig:
+        if self.runtime.result_cache is not None and self.design.policies.state.carries_state:
+            raise ValueError(
+                "runtime.result_cache needs policies.state: isolate_per_trial, because a trial that continues from "
+                "another one depends on more than its own inputs"
+            )
+        return self
+
     @property
     def variants(self) -> list[Variant]:
         """All variants: the baseline first."""
@@ -386,7 +357,10 @@ class ExperimentConfig(_Section):
         gets the value of `design.comparison`.
         """
         document = self.model_dump(mode="json", by_alias=True)
-        design = document["design"]
+        design, runtime = document["design"], document["runtime"]
+        if runtime["result_cache"] is None:
+            # Such as of a run that an earlier version began, whose digest must stay the same.
+            del runtime["result_cache"]
         for section in (document["experiment"], document["dataset"], design["policies"]["pruning"]):
             for name in [name for name, value in section.items() if value is None]:
                 del section[name]

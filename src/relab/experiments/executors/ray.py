@@ -174,6 +174,7 @@ class RayExecutor:
             environment={name: context.host_environment[name] for name in passed if name in context.host_environment},
             harness_identity=context.harness_identity,
             keep=context.keep,
+            stored_result_bytes=context.stored_result_bytes,
             image_digest=self._image_digest,
             snapshot_digest=context.snapshot.manifest.digest,
             snapshot=self._shipment(context.snapshot.root),

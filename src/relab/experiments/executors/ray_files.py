@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Final
 
 from relab.core.errors import RelabError
-from relab.experiments.errors import ArchiveInvalidError
 from relab.experiments.executors.ray_messages import TrialReport
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.evidence import store_document
@@ -17,8 +15,8 @@ from relab.experiments.trial.pausing import PAUSED
 from relab.experiments.trial.preparing import disk_bytes_of
 from relab.experiments.trial.trial_folder import EXPORTS, INPUT, TrialFolder
 from relab.experiments.trial.watch import MB
-from relab.experiments.workspace.archives import unpack
-from relab.experiments.workspace.snapshots import ProjectSnapshot, clone
+from relab.experiments.workspace.archives import remove_changed, unpack
+from relab.experiments.workspace.snapshots import clone
 
 _OWN_BYTES: Final = 64 * MB
 """Room for the runner's own documents in the archive of a trial."""
@@ -43,11 +41,12 @@ def unpack_trial(
     (folder.root / INPUT).unlink()
     if report.has_workspace:
         clone(context.snapshot.copier, folder.workspace)
-        _remove(folder.workspace, report.changed, context.snapshot)
+        remove_changed(folder.workspace, report.changed, context.snapshot.manifest.files)
     attempts = context.config.design.policies.retry.max_attempts
     output_bytes = int(2 * attempts * context.config.runtime.workspace.max_output_mb * MB)
     # Each attempt may leave what a trial may write, and the last one also its artifacts.
     limit = (attempts + 1) * disk_bytes_of(context) + output_bytes + MAX_TRIAL_BYTES + _OWN_BYTES
+    limit += context.stored_result_bytes
     unpack(chunks, folder.root, max_bytes=limit, last=PAUSED)
     for name, raw in report.evidence.items():
         store_document(context.run_dir, name, raw)
@@ -55,16 +54,3 @@ def unpack_trial(
         # The exports stay in the trial's folder if telemetry cannot store them, as with the local executor.
         with contextlib.suppress(OSError, RelabError):
             on_spans(body, encoding)
-
-
-def _remove(workspace: Path, paths: Sequence[str], snapshot: ProjectSnapshot) -> None:
-    """Delete files of a fresh copy of the snapshot, and the folders that are empty afterwards."""
-    for name in paths:
-        if name not in snapshot.manifest.files:
-            raise ArchiveInvalidError(f"The node reports a change of {name[:200]!r}, which is not in the snapshot.")
-        path = workspace / name
-        path.unlink()
-        for parent in path.parents:
-            if parent == workspace or any(parent.iterdir()):
-                break
-            parent.rmdir()

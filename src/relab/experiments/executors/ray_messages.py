@@ -32,6 +32,7 @@ class NodeRun:
         environment: the environment variables that the harness gets by name.
         harness_identity: the digests that identify the harness.
         keep: which workspaces are kept after their trial.
+        stored_result_bytes: the largest size of a result that a trial writes for the result cache; 0 to write none.
         image_digest: the digest of the sandbox's image; None without one.
         snapshot_digest: the digest of the project's snapshot.
         snapshot: its archive.
@@ -46,6 +47,7 @@ class NodeRun:
     environment: Mapping[str, str]
     harness_identity: Mapping[str, Any]
     keep: Keep
+    stored_result_bytes: int
     image_digest: str | None
     snapshot_digest: str
     snapshot: Shipment

@@ -165,6 +165,7 @@ class _Worker:
             dataset=self._folder / "dataset",
             harness_identity=run.harness_identity,
             keep=run.keep,
+            stored_result_bytes=run.stored_result_bytes,
             forks=self._forks,
         )
         self._trials = TrialRunner(self._context, self._sandbox, self._network, redactor)

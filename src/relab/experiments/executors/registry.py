@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.executors.caching import CachingExecutor
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
 from relab.experiments.models import LOCAL_EXECUTOR, RAY_EXECUTOR
+from relab.experiments.trial.result_cache import result_cache_of
 
 
 def _local(options: ExecutorOptions) -> Executor:
@@ -26,7 +28,7 @@ EXECUTORS: Final[Mapping[str, Callable[[ExecutorOptions], Executor]]] = {LOCAL_E
 
 
 def make_executor(name: str, options: ExecutorOptions) -> Executor:
-    """Return the executor with this name for a run, without starting or checking anything.
+    """Return the executor with this name for single trials, without the result cache; start and check nothing.
 
     Raises:
         ExperimentInvalidError: there is no executor of this name, or it has no address.
@@ -37,3 +39,16 @@ def make_executor(name: str, options: ExecutorOptions) -> Executor:
     if options.address is not None and name == LOCAL_EXECUTOR:
         raise ExperimentInvalidError(f"The executor {name} has no address, so --address cannot be used with it.")
     return make(options)
+
+
+def make_executor_of_run(name: str, options: ExecutorOptions) -> Executor:
+    """Return the executor with this name for a run, behind the result cache if the experiment uses it.
+
+    Nothing is started or checked.
+
+    Raises:
+        ExperimentInvalidError: there is no executor of this name, or it has no address.
+    """
+    made, settings = make_executor(name, options), options.settings
+    cache = result_cache_of(settings.config, settings.root, settings.clock)
+    return made if cache is None else CachingExecutor(made, name, options, cache)

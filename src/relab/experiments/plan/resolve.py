@@ -14,6 +14,7 @@ from relab.experiments.config.knobs import Override, apply_overrides, load_overr
 from relab.experiments.config.model_gateways import cache_warnings
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
+from relab.experiments.config.result_cache import with_result_cache
 from relab.experiments.config.sanitization import EFFECTS, Profile, violations
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.models import Command
@@ -57,6 +58,7 @@ def resolve(
     command: Command = Command.RUN,
     container: bool = False,
     overrides: Path | None = None,
+    result_cache: bool | None = None,
     check_posture: bool = True,
 ) -> Resolved:
     """Read an experiment with its overrides, data set, harness and plan.
@@ -66,6 +68,7 @@ def resolve(
         command: the command, which determines the isolation.
         container: whether `--container` was given.
         overrides: a file of values for knobs; None without one.
+        result_cache: whether to use the result cache; None for what the file says.
         check_posture: whether to raise if the command does not allow the configured isolation; if False, the configured
             isolation is returned unchanged in that case, for a description.
 
@@ -78,7 +81,7 @@ def resolve(
     value, applied = source.value, list[Override]()
     if overrides is not None:
         value, applied = apply_overrides(value, load_overrides(overrides, root))
-    given = check_config(value, source)
+    given = check_config(with_result_cache(value, result_cache), source)
     warnings: list[str] = []
     config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
     warnings += cache_warnings(config.runtime.model_gateways, config.design.replications)

@@ -120,14 +120,19 @@ class RunSpending:
         ceilings: the ceilings.
         seconds_before: the time of earlier sessions.
         cost_usd: the cost of all attempts so far.
+        cached: the number of trials whose result is from the result cache, which count towards no ceiling.
     """
 
     ceilings: Ceilings
     seconds_before: float = 0.0
     cost_usd: float = 0.0
+    cached: int = 0
 
     def note(self, entry: Mapping[str, Any]) -> None:
         """Add the cost of a finished trial, with its earlier attempts; `entry` is its journal entry."""
+        if entry["row"].get("cached_from") is not None:
+            self.cached += 1
+            return
         for value in (entry["row"]["metrics"].get(COST), entry.get("earlier_cost_usd")):
             if isinstance(value, (int, float)) and math.isfinite(value) and value > 0:
                 self.cost_usd += value
@@ -140,7 +145,7 @@ class RunSpending:
             seconds: the time of this session.
         """
         limits, total = self.ceilings, self.seconds_before + seconds
-        if limits.max_trials is not None and started >= limits.max_trials:
+        if limits.max_trials is not None and started - self.cached >= limits.max_trials:
             return f"the ceiling of {limits.max_trials:,} trials is reached (max_trials)"
         if limits.max_cost_usd is not None and self.cost_usd >= limits.max_cost_usd:
             return f"{self.cost_usd:.4g} USD are spent, of at most {limits.max_cost_usd:.4g} (max_cost_usd)"

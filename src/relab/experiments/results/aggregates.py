@@ -135,6 +135,8 @@ class TrialData:
         self._stopping = _read_sequences(run_dir / STOPPING)
         for name in (TRIALS, METRICS):
             connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {table_source(run_dir, name)}")  # noqa: S608
+        # Tables of an earlier version have no such column.
+        self._has_cache = any(name == "cached_from" for name, *_ in self.rows("DESCRIBE trials"))
         connection.execute(_SET_UP)
         found = dict(self.rows("SELECT metric_name, metric_source FROM sources ORDER BY metric_name"))
         first = [name for name in dict.fromkeys([*wanted, DURATION, COST]) if name in found]
@@ -221,6 +223,17 @@ class TrialData:
             "GROUP BY ALL ORDER BY n DESC, error_type"
         )
         return dict(self.rows(query, [variant]))
+
+    def cached(self, variant: str) -> dict[str, float]:
+        """Return the number of a variant's `trials` from the result cache, and the `cost_usd` that they did not spend again."""
+        if not self._has_cache:
+            return {"trials": 0, "cost_usd": 0.0}
+        query = (
+            "SELECT count(*), coalesce(sum(try_cast(metrics->>'cost_usd' AS DOUBLE)), 0) "
+            "FROM trials WHERE variant_id = ? AND cached_from IS NOT NULL"
+        )
+        trials, cost_usd = self.rows(query, [variant])[0]
+        return {"trials": int(trials), "cost_usd": float(cost_usd)}
 
     def nonzero_exits(self, variant: str) -> int:
         """Return in how many of a variant's trials with outcome success or failure the harness had a non-zero exit code."""

@@ -229,6 +229,7 @@ def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapp
             if (values := data.quantiles(variant, name)) is not None
         },
         "cost_usd_total": data.total(variant, COST),
+        "cached": data.cached(variant),
         "pass_k": list(_pass_k(data.solved(variant), questions.replications)),
         "error_types": data.error_types(variant),
         "nonzero_exits": data.nonzero_exits(variant),
@@ -389,6 +390,8 @@ def _row(run_id: str, variant: str, baseline: str, figures: Mapping[str, Any]) -
         **{f"{DURATION}_p{round(q * 100)}": durations.get(f"p{round(q * 100)}") for q in QUANTILES},
         "cost_usd_total": figures["cost_usd_total"],
         "cost_usd_mean": figures["metrics"].get(COST, {}).get("mean"),
+        "cached_trials": figures["cached"]["trials"],
+        "cost_usd_cached": figures["cached"]["cost_usd"],
         "metrics": {name: of["mean"] for name, of in figures["metrics"].items()},
         "pass_k": figures["pass_k"],
         "event_counts": figures["event_counts"],

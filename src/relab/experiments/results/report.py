@@ -134,6 +134,7 @@ def _render(
         failures=failures,
         failing=failing,
         model_use=model_use,
+        cached=_cached(summary["variants"]),
         max_failures=MAX_FAILURES,
         style=pages.style(),
         scripts=scripts,
@@ -340,6 +341,17 @@ def _percent(value: float | None) -> str:
 
 def _range(interval: Mapping[str, Any] | None) -> str:
     return _NOTHING if interval is None else f"{_percent(interval['low'])} to {_percent(interval['high'])}"
+
+
+def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return how many trials are from the result cache, `of` how many, and the cost that they did not spend again."""
+    # A summary of an earlier version does not have it.
+    found = [figures.get("cached", {"trials": 0, "cost_usd": 0.0}) for figures in variants.values()]
+    return {
+        "trials": sum(each["trials"] for each in found),
+        "cost_usd": sum(each["cost_usd"] for each in found),
+        "of": sum(figures["total"] for figures in variants.values()),
+    }
 
 
 def _model_use(data: TrialData) -> dict[str, int]:

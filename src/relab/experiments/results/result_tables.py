@@ -74,6 +74,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "violations": "VARCHAR[]",
         "guardrails_exceeded": "VARCHAR[]",
         "trial_dir": "VARCHAR",
+        "cached_from": "VARCHAR",
     },
     METRICS: {
         **_IDS,
@@ -108,6 +109,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "duration_ms_p99": "DOUBLE",
         "cost_usd_total": "DOUBLE",
         "cost_usd_mean": "DOUBLE",
+        "cached_trials": "BIGINT",
+        "cost_usd_cached": "DOUBLE",
         "metrics": "JSON",
         "pass_k": "JSON",
         "event_counts": "JSON",

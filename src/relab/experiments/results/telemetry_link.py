@@ -93,8 +93,12 @@ class TelemetryLink:
         events_path = context.config.runtime.harness.events.path
         for document in rows:
             try:
-                # A trial that did not start has no agent run.
-                if document["started_at"] is None or self._is_stored(document["agent_run_id"]):
+                # A trial that did not start has no agent run, and one from the result cache has that of the trial that ran.
+                if (
+                    document["started_at"] is None
+                    or document.get("cached_from") is not None
+                    or self._is_stored(document["agent_run_id"])
+                ):
                     continue
             except RelabError as error:
                 self._note(error)

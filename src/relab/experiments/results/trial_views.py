@@ -37,7 +37,7 @@ _CONTEXT_LINES: Final = 3
 _TRIAL_ID: Final = re.compile(r"trial_[0-9]{1,12}")
 _LISTED: Final = (
     "trial_id", "variant_id", "task_id", "repl_idx", "outcome", "error_type", "duration_ms", "primary_metric_name",
-    "primary_metric_value", "attempts", "agent_run_id",
+    "primary_metric_value", "attempts", "agent_run_id", "cached_from",
 )  # fmt: skip
 _COMPARED: Final = (
     "variant_id",
@@ -84,7 +84,7 @@ def list_trials(
     wanted = {"outcome": outcome, "variant_id": variant, "task_id": task}
     parents = {name: f"{source.parent_run_id}.{source.parent_trial_id}" for name, source in sources_of(run).items()}
     return [
-        {name: row[name] for name in _LISTED} | ({"parent": parents[row["trial_id"]]} if parents else {})
+        {name: row.get(name) for name in _LISTED} | ({"parent": parents[row["trial_id"]]} if parents else {})
         for row in (entry["row"] for entry in read_journal(run.path))
         if all(value is None or row[name] == value for name, value in wanted.items())
     ]

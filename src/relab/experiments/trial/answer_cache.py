@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ import pydantic_core
 
 from relab.core.atomic_files import replace_file
 from relab.core.clock import Clock
+from relab.experiments.trial.bounded_folder import BoundedFolder
 
 FOLDER: Final = "model_answers"
 """The folder below the project's cache."""
 FORMAT: Final = "model_answer_v1"
-_KEPT_SHARE: Final = 0.9
 _SECOND_US: Final = 1_000_000
 
 
@@ -54,8 +53,7 @@ class AnswerCache:
         self._ttl_us = int(ttl_s * _SECOND_US)
         self._max_bytes = max_bytes
         self._clock = clock
-        self._lock = threading.Lock()
-        self._total: int | None = None
+        self._bound = BoundedFolder(folder, max_bytes)
 
     def get(self, key: str) -> CachedAnswer | None:
         """Return an answer; None if there is none, or it is too old, or its file is damaged: then the file is deleted."""
@@ -92,7 +90,7 @@ class AnswerCache:
             replace_file(path, raw, mode=0o600)
         except OSError:
             return False
-        self._make_room(len(raw))
+        self._bound.make_room(len(raw))
         return True
 
     def _path(self, key: str) -> Path:
@@ -117,29 +115,3 @@ class AnswerCache:
             pieces.append(body[at : at + size])
             at += size
         return CachedAnswer(content_type, pieces)
-
-    def _make_room(self, added: int) -> None:
-        with self._lock:
-            self._total = added + (self._total if self._total is not None else self._size() - added)
-            if self._total <= self._max_bytes:
-                return
-            files = sorted(self._files(), key=lambda item: item[0])
-            self._total = sum(size for _, size, _ in files)
-            for _, size, path in files:
-                if self._total <= self._max_bytes * _KEPT_SHARE:
-                    return
-                with contextlib.suppress(OSError):
-                    os.unlink(path)  # noqa: PTH108 a path of os.scandir
-                    self._total -= size
-
-    def _size(self) -> int:
-        return sum(size for _, size, _ in self._files())
-
-    def _files(self) -> list[tuple[int, int, str]]:
-        """Return `(time of the last use, size in bytes, path)` of each file."""
-        found = []
-        for path in self._folder.glob("??/*"):
-            with contextlib.suppress(OSError):
-                stat = path.stat()
-                found.append((stat.st_mtime_ns, stat.st_size, str(path)))
-        return found

@@ -45,6 +45,7 @@ class RunContext(RunSettings):
         harness_identity: the digests that identify the harness, from the run's manifest.
         keep: which workspaces are kept after their trial.
         forks: `{trial id: its parent and checkpoint}` of trials that are forks.
+        stored_result_bytes: the largest size of a result that a trial writes for the result cache; 0 to write none.
     """
 
     run_dir: Path
@@ -53,3 +54,4 @@ class RunContext(RunSettings):
     harness_identity: Mapping[str, Any]
     keep: Keep = Keep.ALL
     forks: Mapping[str, ForkSource] = field(default_factory=dict)
+    stored_result_bytes: int = 0

@@ -34,12 +34,12 @@ def harness_identity(
     in_container = config.runtime.sandbox.mode.kind.runs_image
     found, of = None, "script"
     if script.path is not None and (not in_container or script.path.is_relative_to(root)):
-        found = _digest_of(script.path)
+        found = digest_of_file(script.path)
     if found is None and image_digest is not None:
         found, of = image_digest, "image"
     if found is None and not in_container:
         program = shutil.which(command[0])
-        found, of = _digest_of(Path(program)) if program is not None else None, "program"
+        found, of = digest_of_file(Path(program)) if program is not None else None, "program"
     if found is None:
         found, of = digest(command), "command"
     return {"entry_command": command, "exec_digest": found, "exec_digest_of": of}
@@ -58,7 +58,8 @@ def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tu
     return contract, others
 
 
-def _digest_of(path: Path) -> str | None:
+def digest_of_file(path: Path) -> str | None:
+    """Return the SHA-256 digest of a file, as `sha256:` and hexadecimal digits; None if it cannot be read."""
     try:
         with path.open("rb") as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

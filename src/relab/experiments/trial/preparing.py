@@ -113,12 +113,12 @@ def make_launch(
     return Launch(
         name=f"{trial.run_id}.{trial.ids.trial_id}",
         command=[*harness.command, "--input", input_path, "--output", output_path],
-        environment=_environment(context, places) | dict(services.environment) | agentlab,
+        environment=harness_environment(context, places) | dict(services.environment) | agentlab,
         folders=folders,
         stdin=folder.root / INPUT,
         stdout=folder.stdout,
         stderr=folder.stderr,
-        mounts=_mounts(trial.task, context.root),
+        mounts=mounts_of(trial.task, context.root),
         listeners=services.listeners,
         max_file_bytes=disk_bytes_of(context),
     )
@@ -140,7 +140,13 @@ def restore_input(folder: TrialFolder, given: bytes) -> None:
         write_own(record, given)
 
 
-def _environment(context: RunContext, places: Places) -> dict[str, str]:
+def harness_environment(context: RunContext, places: Places) -> dict[str, str]:
+    """Return the environment variables of every harness of a run, besides those of AgentLab and of the runner's services.
+
+    Args:
+        context: the values that all trials share.
+        places: the trial's folders, as paths inside the sandbox.
+    """
     host, listed = context.host_environment, context.config.runtime.harness.environment
     base = base_environment(context.config.design.sanitization_profile, host, places.home, places.tmp)
     if context.config.runtime.sandbox.mode.kind.runs_image:
@@ -155,7 +161,12 @@ def pack_path(mount: Mount) -> str:
     return mount.ref.replace(":", "/", 1)
 
 
-def _mounts(task: Task, root: Path) -> dict[str, Path]:
+def mounts_of(task: Task, root: Path) -> dict[str, Path]:
+    """Return the data set packs that a task reads: `{path in the sandbox: path on this machine}`, in the task's order.
+
+    Raises:
+        OSError: the project at `root` has no such pack.
+    """
     found = {}
     packs = root / LAB / DATASET_PACKS
     for mount in task.mounts:

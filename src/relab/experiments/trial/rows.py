@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +16,11 @@ from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.trial.agent_run import agent_run_id
 from relab.experiments.trial.events import EventStream
 from relab.experiments.trial.evidence import TrialEvidence
-from relab.experiments.trial.metrics import guardrails_exceeded
+from relab.experiments.trial.metrics import guardrails_exceeded, measure
+from relab.experiments.trial.trial_folder import TrialFolder
 from relab.experiments.trial.watch import AttemptEnd
 from relab.experiments.trial.wire import ReadOutput, numeric_metrics
-from relab.experiments.workspace.manifests import Diff
+from relab.experiments.workspace.manifests import Diff, FileManifest
 
 MAX_MESSAGE = 4_000
 
@@ -43,6 +44,7 @@ class FinishedAttempt:
         times: when it began and ended.
         output: the output of the harness, or why it cannot be used.
         events: the events that the harness reported.
+        before, after: the files of the workspace before and after it.
         diff: the changes of the workspace.
         evidence: the stored documents about the workspace; None without one.
     """
@@ -52,6 +54,8 @@ class FinishedAttempt:
     times: AttemptTimes
     output: ReadOutput
     events: EventStream
+    before: FileManifest
+    after: FileManifest
     diff: Diff
     evidence: TrialEvidence | None
     problem: tuple[str, str] | None
@@ -66,6 +70,19 @@ class FinishedAttempt:
         if self.problem is not None or self.output.output is None:
             return TrialOutcome.ERROR
         return self.output.output.outcome
+
+    def is_retried(self, retry_on: Sequence[str]) -> bool:
+        """Return whether a policy demands another attempt after this one; `retry_on` names ends of attempts."""
+        if self.end.ended_for is ErrorType.TIMEOUT:
+            return "timeout" in retry_on
+        if self.outcome is TrialOutcome.ERROR:
+            return "error" in retry_on
+        return self.outcome is TrialOutcome.FAILURE and "failure" in retry_on
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether it ended in success or failure, by itself, and left what it had reported."""
+        return self.outcome in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} and not self.end.rewrote_events
 
     @property
     def cost_usd(self) -> float:
@@ -96,6 +113,26 @@ def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
     if attempt.outcome is TrialOutcome.SUCCESS or error is None:
         return None, None
     return error.error_type, error.message
+
+
+def metrics_of(config: ExperimentConfig, folder: TrialFolder, attempt: FinishedAttempt) -> dict[str, Any]:
+    """Return the metrics of an attempt by name: those of the harness and those that the runner measures.
+
+    Args:
+        config: the experiment.
+        folder: the folder of the trial.
+        attempt: the attempt.
+    """
+    return measure(
+        config,
+        duration_ms=attempt.times.duration_ms,
+        exit_code=attempt.end.exit_code,
+        raw_output=attempt.output.raw,
+        output=attempt.output.output,
+        events=attempt.events,
+        diff=attempt.diff,
+        workspace=folder.workspace,
+    )
 
 
 def make_row(

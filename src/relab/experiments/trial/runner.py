@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import shutil
-import stat
 import threading
 import time
 from dataclasses import replace
@@ -15,19 +12,19 @@ from relab.core.clock import format_time, uptime_us
 from relab.experiments.config.limits import limits_of
 from relab.experiments.config.models import IntegrationLevel
 from relab.experiments.errors import RunDiskFullError, TrialPaused, TrialStopped
-from relab.experiments.models import ErrorType, Keep, TrialOutcome, TrialResult, TrialRow
+from relab.experiments.models import ErrorType, TrialOutcome, TrialResult
 from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Posture, RunningAttempt, Sandbox, SandboxError
 from relab.experiments.trial import wire
 from relab.experiments.trial.agent_run import agent_run_of
-from relab.experiments.trial.checkpoints import begin_fork, keep_checkpoints
+from relab.experiments.trial.checkpoints import begin_fork
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.event_chain import hash_chain
 from relab.experiments.trial.events import EventStream, read_events
 from relab.experiments.trial.evidence import REF, EvidenceStore
 from relab.experiments.trial.inventory import inventory
-from relab.experiments.trial.metrics import collect, measure
 from relab.experiments.trial.network_services import TrialNetwork
+from relab.experiments.trial.outputs import keep_files, write_output, write_state
 from relab.experiments.trial.pausing import REQUEST, PauseDialogue, PausedTrial
 from relab.experiments.trial.preparing import (
     disk_bytes_of,
@@ -39,20 +36,17 @@ from relab.experiments.trial.preparing import (
 )
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.resuming import begin_segment, record_pause, resumable
-from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, make_row
+from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, make_row, metrics_of
+from relab.experiments.trial.stored_results import StoredResult, capture
 from relab.experiments.trial.trial_folder import (
     INVENTORY,
-    OUTPUT,
     STATE,
     TrialFolder,
-    link_or_copy,
-    mode_of,
     trial_folder,
 )
 from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch, without_holes
 from relab.experiments.workspace.manifests import FileManifest, compare
 from relab.experiments.workspace.snapshots import Clone
-from relab.experiments.workspace.untrusted_files import write_own
 from relab.experiments.workspace.untrusted_trees import remove_tree
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
@@ -91,24 +85,33 @@ class TrialRunner:
         begun, earlier_usd = time.perf_counter(), 0.0
         context = self._context
         folder = trial_folder(context.run_dir, trial.ids.trial_id)
-        max_attempts = context.config.design.policies.retry.max_attempts
+        retry = context.config.design.policies.retry
         try:
             paused = resumable(folder)
+            was_paused = paused is not None
             if paused is None:
                 folder.clear()
             else:
                 # The row's duration includes the time before the pause.
                 begun -= paused.duration_ms / 1_000
-            for number in range(paused.attempt if paused is not None else 1, max_attempts + 1):
+            for number in range(paused.attempt if paused is not None else 1, retry.max_attempts + 1):
                 attempt = self._attempt(trial, folder, stop_now, number, paused)
                 paused = None
                 if attempt.end.ended_for is ErrorType.STOPPED:
                     raise TrialStopped
-                if number == max_attempts or not self._tries_again(attempt):
+                if number == retry.max_attempts or not attempt.is_retried(retry.retry_on):
                     break
                 earlier_usd += attempt.cost_usd
                 folder.set_attempt_aside(number)
-            return self._finish(trial, folder, attempt, number, begun, earlier_usd)
+            return self._finish(
+                trial,
+                folder,
+                attempt,
+                number,
+                begun,
+                earlier_usd,
+                captures=not was_paused and trial.ids.trial_id not in context.forks,
+            )
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise RunDiskFullError(
@@ -116,6 +119,31 @@ class TrialRunner:
                     remedy=f"Free disk space, then run: lab run --continue {context.run_dir}",
                 ) from error
             return self._broken(trial, folder, error, begun)
+
+    def restore(self, trial: Trial, stored: StoredResult, max_bytes: int) -> TrialResult:
+        """Return the result of a trial from the result cache instead of running it; its folder gets all files of a run one.
+
+        Args:
+            trial: the trial.
+            stored: the entry of the cache.
+            max_bytes: the largest total size of its files.
+
+        Raises:
+            StoredResultInvalidError: the entry does not give the result that was stored.
+            OSError: the disk is full, or a file cannot be read.
+        """
+        begun, context, head = time.perf_counter(), self._context, stored.head
+        folder = trial_folder(context.run_dir, trial.ids.trial_id)
+        folder.clear()
+        folder.make()
+        copied = make_workspace(context, trial, folder)
+        places = self._sandbox.places(folders_of(context, folder))
+        document = self._redactor.data(wire.to_json_bytes(wire.trial_input(context.config, trial, places)))
+        write_documents(context, folder, document, head.started_us)
+        stored.unpack(context.config, folder, copied.manifest, trial.ids, max_bytes)
+        attempt = self._read(trial, folder, copied, AttemptEnd(head.exit_code), head.isolation, head.times, None)
+        stored.check(context.config, attempt)
+        return self._finish(trial, folder, attempt, head.attempts, begun, 0.0, source=stored)
 
     def _attempt(
         self, trial: Trial, folder: TrialFolder, stop_now: threading.Event, number: int, paused: PausedTrial | None
@@ -226,7 +254,8 @@ class TrialRunner:
         elif output.output is None:
             assert output.error_type is not None
             problem = (output.error_type.value, self._redactor.text(output.message or ""))
-        return FinishedAttempt(end, posture, times, output, events, diff, evidence, problem)
+        before = copied.manifest
+        return FinishedAttempt(end, posture, times, output, events, before, after, diff, evidence, problem)
 
     def _read_documents(
         self, trial: Trial, folder: TrialFolder, end: AttemptEnd, paused: PausedTrial | None
@@ -282,45 +311,54 @@ class TrialRunner:
         )
         reason = "paused" if paused.acknowledged else "pause_timeout"
         name = None if paused.checkpoint is None else paused.checkpoint.name
-        self._write_state(folder, "paused", reason, label=paused.label, checkpoint=name)
-
-    def _tries_again(self, attempt: FinishedAttempt) -> bool:
-        retry_on = self._context.config.design.policies.retry.retry_on
-        if attempt.end.ended_for is ErrorType.TIMEOUT:
-            return "timeout" in retry_on
-        if attempt.outcome is TrialOutcome.ERROR:
-            return "error" in retry_on
-        return attempt.outcome is TrialOutcome.FAILURE and "failure" in retry_on
+        write_state(self._context, folder, "paused", reason, label=paused.label, checkpoint=name)
 
     def _finish(
-        self, trial: Trial, folder: TrialFolder, attempt: FinishedAttempt, number: int, begun: float, usd: float
+        self,
+        trial: Trial,
+        folder: TrialFolder,
+        attempt: FinishedAttempt,
+        number: int,
+        begun: float,
+        usd: float,
+        *,
+        captures: bool = False,
+        source: StoredResult | None = None,
     ) -> TrialResult:
+        """Make the result of a trial from its last attempt, which may have been restored from the result cache (`source`).
+
+        `captures` is whether it may be stored there.
+        """
         context = self._context
         config = context.config
-        self._write_output(folder, trial, attempt)
+        write_output(context.config, folder, trial, attempt)
         document = inventory(config, attempt.posture, context.harness_identity)
+        if source is not None:
+            document["ext"]["result_cache"] = source.provenance()
         own = {INVENTORY: REF + self._evidence.link(document, folder.root / INVENTORY)}
-        metrics = measure(
-            config,
-            duration_ms=attempt.times.duration_ms,
-            exit_code=attempt.end.exit_code,
-            raw_output=attempt.output.raw,
-            output=attempt.output.output,
-            events=attempt.events,
-            diff=attempt.diff,
-            workspace=folder.workspace,
-        )
-        metrics |= self._network.model_use(folder)
+        model_use = self._network.model_use(folder) if source is None else dict(source.head.model_use)
         row = make_row(
-            config, trial, attempt.outcome, error_of(attempt), attempts=number, attempt=attempt, metrics=metrics
+            config,
+            trial,
+            attempt.outcome,
+            error_of(attempt),
+            attempts=number,
+            attempt=attempt,
+            metrics=metrics_of(config, folder, attempt) | model_use,
         )
-        self._keep_files(folder, attempt, row)
+        if source is not None:
+            # Its agent run is in telemetry already; a second one would count its tokens and its failure twice.
+            row = replace(row, cached_from=source.head.source, agent_run_id=source.head.agent_run_id)
+        elif captures:
+            capture(context, folder, attempt, row, earlier_usd=usd, model_use=model_use)
+        keep_files(context, folder, attempt, row)
         if config.runtime.harness.integration_level is not IntegrationLevel.CLI_BASIC:
             status = "failed" if row.outcome is TrialOutcome.ERROR else "completed"
             fork = context.forks.get(trial.ids.trial_id)
             begun_from = None if fork is None else fork.name
-            own[STATE] = REF + self._write_state(folder, status, row.error_type, checkpoint=begun_from)
-        row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000 - attempt.times.duration_ms)
+            own[STATE] = REF + write_state(context, folder, status, row.error_type, checkpoint=begun_from)
+        ran_ms = attempt.times.duration_ms if source is None else 0.0
+        row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000 - ran_ms)
         agent_run = agent_run_of(
             row,
             experiment_id=config.experiment.id,
@@ -334,61 +372,9 @@ class TrialRunner:
             entry["evidence"] = attempt.evidence.record(row, trial.chain_id, policy, own)
             entry["chain"] = attempt.evidence.chain(row, trial.chain_id, policy)
         entry["head"] = hash_chain(folder.host_path(config.runtime.harness.events.path), below=folder.root)
-        return TrialResult(row, agent_run, entry)
-
-    def _write_output(self, folder: TrialFolder, trial: Trial, attempt: FinishedAttempt) -> None:
-        written = folder.host_path(self._context.config.runtime.harness.output_path)
-        if attempt.problem is None and stat.S_ISREG(mode_of(written)):
-            link_or_copy(written, folder.root / OUTPUT)
-            return
-        document = attempt.output.raw
-        if attempt.problem is not None:
-            error_type, message = attempt.problem
-            document = wire.error_output(trial.ids, TrialOutcome.ERROR, error_type, message)
-            if attempt.output.raw:
-                document["ext"] = {"harness_output": attempt.output.raw}
-        write_own(folder.root / OUTPUT, wire.to_json_bytes(document))
-
-    def _keep_files(self, folder: TrialFolder, attempt: FinishedAttempt, row: TrialRow) -> None:
-        context = self._context
-        changed = [entry.path for entry in [*attempt.diff.added, *[new for _, new in attempt.diff.modified]]]
-        wanted = context.config.artifacts
-        for path in collect(folder.workspace, wanted.collect, wanted.base_dir, changed):
-            target = folder.root / "artifacts" / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder.workspace / path, target)
-        needed_later = context.config.design.policies.state.carries_state
-        keeps = context.keep is Keep.ALL or (context.keep is Keep.FAILED and not row.success)
-        if not keeps and not needed_later:
-            if attempt.output.output is not None:
-                keep_checkpoints(context.config, folder, attempt.output.output.checkpoints)
-            remove_tree(folder.workspace)
-
-    def _write_state(
-        self,
-        folder: TrialFolder,
-        status: str,
-        exit_reason: str | None,
-        *,
-        label: str | None = None,
-        checkpoint: str | None = None,
-    ) -> str:
-        """Write the state document of a trial (`trial_state_v1`); return its SHA-256 in hexadecimal.
-
-        `label` is that of its pause; `checkpoint` is the one that it is to be resumed, or was forked, from.
-        """
-        document = {
-            "schema_version": "trial_state_v1",
-            "trial_id": folder.root.name,
-            "status": status,
-            "pause_label": label,
-            "checkpoint_selected": checkpoint,
-            "exit_reason": exit_reason,
-            "updated_at": format_time(self._context.clock.now_us()),
-        }
-        raw = wire.to_json_bytes(document)
-        write_own(folder.root / STATE, raw)
-        return hashlib.sha256(raw).hexdigest()
+        if source is None:
+            return TrialResult(row, agent_run, entry)
+        return TrialResult(row, None, entry | {"cached": source.provenance()})
 
     def _broken(self, trial: Trial, folder: TrialFolder, error: OSError, begun: float) -> TrialResult:
         """Return the result of a trial whose files could not be created, read or deleted: outcome ERROR."""

@@ -81,6 +81,30 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
             raise
 
 
+def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]) -> None:
+    """Delete files of a fresh copy that the archive to unpack next has with other content, or whose deletion it means.
+
+    Folders that are empty afterwards are deleted, too.
+
+    Args:
+        workspace: the copy.
+        paths: the paths of the files, below it.
+        known: the paths of all files of the copy.
+
+    Raises:
+        ArchiveInvalidError: a path is not one of the copy.
+    """
+    for name in paths:
+        if name not in known:
+            raise ArchiveInvalidError(f"A change of {name[:200]!r} is reported, which is not in the snapshot.")
+        path = workspace / name
+        path.unlink()
+        for parent in path.parents:
+            if parent == workspace or any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+
 def _add_tree(archive: tarfile.TarFile, root: Path, left_out: Collection[str], only: str | None) -> None:
     top = f"{root}/"
     if only is not None and not (root / only).is_dir():

@@ -128,12 +128,21 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Projec
     return ProjectSnapshot(target, manifest)
 
 
+def manifest_of(root: Path) -> FileManifest:
+    """Return the manifest of all files below a folder.
+
+    Raises:
+        ExperimentInvalidError: a file cannot be read.
+    """
+    return _read_manifest(root, None)
+
+
 def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
     """Return the snapshot with this digest; None if the cache lacks it or its content does not match the digest."""
     root = snapshot_folder(cache, digest)
     if not root.is_dir():
         return None
-    manifest = _read_manifest(root, None)
+    manifest = manifest_of(root)
     return ProjectSnapshot(root, manifest) if manifest.digest == digest else None
 
 

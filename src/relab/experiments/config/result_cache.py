@@ -1,0 +1,40 @@
+"""The section `runtime.result_cache`: whether results of trials are stored and used again by later runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from relab.experiments.config.policies import STRICT
+
+
+class ResultCacheConfig(BaseModel):
+    """A cache of trial results: a trial whose inputs were all the same before is not run again; None to run every trial.
+
+    Results older than `ttl_hours` are not used; the cache of the project keeps at most `max_mb`, the most recently used
+    ones. Repeats of a task never share a result.
+    """
+
+    model_config = STRICT
+
+    ttl_hours: Annotated[float, Field(gt=0, le=87_600)] = 720.0
+    max_mb: Annotated[float, Field(gt=0)] = 1_024.0
+
+
+def with_result_cache(value: Any, is_on: bool | None) -> Any:
+    """Return the content of an experiment file (parsed YAML) with its result cache turned on or off.
+
+    Args:
+        value: the content; it may be invalid, and is then returned as it is.
+        is_on: whether to use the cache, with the settings of the file or else the defaults; None to change nothing.
+    """
+    if is_on is None or not isinstance(value, Mapping) or not isinstance(value.get("runtime"), Mapping):
+        return value
+    runtime = dict(value["runtime"])
+    if not is_on:
+        runtime.pop("result_cache", None)
+    elif runtime.get("result_cache") is None:
+        runtime["result_cache"] = {}
+    return {**value, "runtime": runtime}

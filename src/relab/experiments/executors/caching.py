@@ -1,0 +1,156 @@
+"""The result cache in front of an executor: a trial whose result is stored is restored here; the others are passed on."""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.errors import StoredResultInvalidError
+from relab.experiments.executors.local import sandbox_options
+from relab.experiments.executors.protocol import Executor, ExecutorOptions
+from relab.experiments.models import TrialResult
+from relab.experiments.plan.trials import Trial
+from relab.experiments.trial.context import RunContext
+from relab.experiments.trial.network_services import TrialNetwork
+from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.result_cache import ResultCache
+from relab.experiments.trial.result_key import ResultKeys
+from relab.experiments.trial.resuming import resumable
+from relab.experiments.trial.runner import TrialRunner
+from relab.experiments.trial.stored_results import CAPTURE
+from relab.experiments.trial.trial_folder import trial_folder
+from relab.experiments.workspace.snapshots import ProjectSnapshot
+
+_MB: Final = 1_048_576
+REJECTED: Final = "cache_rejected"
+"""The field of a journal entry with the reason why the trial was run although the cache had an entry for it."""
+
+
+class CachingExecutor:
+    """Restores trials from the result cache of the project, and stores the results of those that its executor runs.
+
+    Forks and resumed trials are run, and not stored: they depend on more than their own inputs.
+
+    Args:
+        inner: runs the trials.
+        name: the name of that executor.
+        options: its options.
+        cache: the cache.
+    """
+
+    def __init__(self, inner: Executor, name: str, options: ExecutorOptions, cache: ResultCache) -> None:
+        self._inner = inner
+        self._name = name
+        self._settings = options.settings
+        self._cache = cache
+        settings = options.settings.config.runtime.result_cache
+        assert settings is not None
+        self._max_bytes = int(settings.max_mb * _MB)
+        self._context: RunContext | None = None
+        self._keys: ResultKeys | None = None
+        self._restorer: TrialRunner | None = None
+
+    @property
+    def capacity(self) -> int:
+        """The number of trials that run at the same time."""
+        return self._inner.capacity
+
+    @property
+    def image_digest(self) -> str | None:
+        """The digest of the image that trials run in; None if they run in no image, and before `prepare`."""
+        return self._inner.image_digest
+
+    def prepare(self, run_dir: Path) -> None:
+        """Prepare the executor behind the cache; see `Executor.prepare`."""
+        self._inner.prepare(run_dir)
+
+    def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:
+        """Run the command by the executor behind the cache; see `Executor.run_setup`."""
+        return self._inner.run_setup(command, snapshot)
+
+    def open(self, context: RunContext) -> None:
+        """Store `context`, the values of the run that all trials share; trials can be submitted afterwards."""
+        self._inner.open(replace(context, stored_result_bytes=self._max_bytes))
+        self._context = context
+        self._keys = ResultKeys(context, self._name, self._inner.image_digest)
+        config, redactor = self._settings.config, Redactor(self._settings.secrets)
+        # The sandbox starts nothing: it only says where folders are inside it.
+        sandbox = config.runtime.sandbox.mode.kind.make(sandbox_options(config, self._settings.run_id))
+        network = TrialNetwork(config, lambda _body, _encoding: None, redactor)
+        self._restorer = TrialRunner(context, sandbox, network, redactor)
+
+    def submit(self, trial: Trial) -> Future[TrialResult]:
+        """Restore a trial from the cache and return a future that has ended, or start it; see `Executor.submit`."""
+        assert self._context is not None, "the executor is not open"
+        assert self._keys is not None
+        if trial.ids.trial_id in self._context.forks or self._is_resumed(trial):
+            return self._inner.submit(trial)
+        try:
+            key = self._cache.key(self._keys.document(trial))
+        except (OSError, ValueError):
+            # A file that the task reads is missing, or the cache cannot be written: the run itself says so if it matters.
+            return self._inner.submit(trial)
+        rejected = None
+        try:
+            restored = self._restored(trial, key)
+        except StoredResultInvalidError as error:
+            self._cache.reject(key)
+            restored = None
+            path = self._cache.path(key)
+            rejected = f"the entry {path} of the result cache was rejected, and the trial was run: {error}"
+        except OSError:
+            # Such as a full disk: the run itself says so.
+            restored = None
+        done: Future[TrialResult] = Future()
+        # As many trials as the executor runs at the same time are submitted, so none waits, and none can be cancelled.
+        done.set_running_or_notify_cancel()
+        if restored is not None:
+            done.set_result(restored)
+        else:
+            self._inner.submit(trial).add_done_callback(functools.partial(self._pass_on, trial, key, rejected, done))
+        return done
+
+    def close(self) -> None:
+        """Close the executor behind the cache."""
+        self._inner.close()
+
+    def _is_resumed(self, trial: Trial) -> bool:
+        assert self._context is not None
+        try:
+            return resumable(trial_folder(self._context.run_dir, trial.ids.trial_id)) is not None
+        except Exception:  # noqa: BLE001 the executor raises it where a trial's errors belong
+            return True
+
+    def _restored(self, trial: Trial, key: str) -> TrialResult | None:
+        assert self._restorer is not None
+        stored = self._cache.find(key)
+        if stored is None:
+            return None
+        with stored.file:
+            return self._restorer.restore(trial, stored, self._max_bytes)
+
+    def _pass_on(
+        self,
+        trial: Trial,
+        key: str,
+        rejected: str | None,
+        done: Future[TrialResult],
+        ended: Future[TrialResult],
+    ) -> None:
+        """Store the result of a trial that was run, and then end the future `done`, so that nothing of it is left in its folder."""
+        assert self._context is not None
+        captured = trial_folder(self._context.run_dir, trial.ids.trial_id).root / CAPTURE
+        try:
+            result = ended.result()
+            if rejected is not None:
+                result.entry[REJECTED] = rejected
+            if captured.is_file() and not captured.is_symlink():
+                self._cache.put(key, captured)
+                captured.unlink()
+        except BaseException as error:  # noqa: BLE001 the caller gets it
+            done.set_exception(error)
+        else:
+            done.set_result(result)

@@ -1,0 +1,65 @@
+"""Keep the files of a cache below a size: those that were not used for longest are deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+_KEPT_SHARE: Final = 0.9
+_ABANDONED_S: Final = 3_600.0
+"""The age of a file that is being written from which on its writer is taken for dead."""
+
+
+class BoundedFolder:
+    """The files `<two characters>/<name>` of a folder, with a largest total size; several threads and processes may use it.
+
+    A file counts as used when its time of change is set. Names that begin with a dot are files that are being written.
+
+    Args:
+        folder: the folder; it may not exist yet.
+        max_bytes: the largest size of all files together.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._total: int | None = None
+
+    def make_room(self, added: int) -> None:
+        """Delete files until the others fit; `added` is the size in bytes of a file that was just written."""
+        with self._lock:
+            self._total = added + (self._total if self._total is not None else self._size() - added)
+            if self._total <= self._max_bytes:
+                return
+            files = sorted(self.files(), key=lambda item: item[0])
+            self._total = sum(size for _, size, _ in files)
+            for _, size, path in files:
+                if self._total <= self._max_bytes * _KEPT_SHARE:
+                    return
+                with contextlib.suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108 a path as text
+                    self._total -= size
+
+    def files(self) -> Sequence[tuple[int, int, str]]:
+        """Return `(time of the last use in nanoseconds, size in bytes, path)` of each file.
+
+        Files that a killed process began to write are deleted.
+        """
+        found = []
+        for path in self._folder.glob("??/*"):
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                if not path.name.startswith("."):
+                    found.append((stat.st_mtime_ns, stat.st_size, str(path)))
+                elif time.time() - stat.st_mtime > _ABANDONED_S:
+                    path.unlink()
+        return found
+
+    def _size(self) -> int:
+        return sum(size for _, size, _ in self.files())

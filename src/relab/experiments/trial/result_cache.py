@@ -1,0 +1,245 @@
+"""The result cache of a project: one file for each result, named by its key, with a largest age and a largest size of all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from relab.core.atomic_files import replacing
+from relab.core.clock import Clock, format_time
+from relab.core.json import canonical_json
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.config.paths import LAB
+from relab.experiments.errors import StoredResultInvalidError
+from relab.experiments.trial.bounded_folder import BoundedFolder
+from relab.experiments.trial.stored_results import StoredHead, StoredResult, read_head
+
+FOLDER: Final = "results"
+"""The folder below the project's cache."""
+_SALT: Final = "key"
+_SALT_BYTES: Final = 32
+_TAIL: Final = 8 + 32
+"""The end of a file: when it was stored (microseconds since 1970, 8 bytes), and its keyed digest."""
+_PIECE: Final = 1_048_576
+_MB: Final = 1_048_576
+_HOUR_US: Final = 3_600_000_000
+
+
+def cache_folder(root: Path) -> Path:
+    """Return the folder of the result cache of the project at `root`; it may not exist."""
+    return root / LAB / "cache" / FOLDER
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """An entry of the cache, for a list: where its result is from, its size, and when it was stored and last used.
+
+    Times are in microseconds since 1970.
+    """
+
+    path: Path
+    head: StoredHead
+    size_bytes: int
+    stored_us: int
+    used_us: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as a JSON object."""
+        ids = self.head.ids
+        return {
+            "trial": self.head.source,
+            **{name: ids[name] for name in ("variant_id", "task_id", "repl_idx")},
+            "outcome": self.head.outcome,
+            "duration_ms": self.head.duration_ms,
+            "cost_usd": self.head.cost_usd,
+            "stored_at": format_time(self.stored_us),
+            "used_at": format_time(self.used_us),
+            "size_bytes": self.size_bytes,
+            "path": str(self.path),
+        }
+
+
+class ResultCache:
+    """The stored results of one project; several threads and processes may use it at once.
+
+    Names and digests of entries are made with a random key of the folder (HMAC-SHA256), so that they say nothing about
+    the secrets that decide a trial, and an entry that another program wrote or moved is rejected.
+
+    Args:
+        folder: where the files are; created with the first one.
+        max_bytes: the largest size of all files; above it, those that were not used for longest are deleted.
+        ttl_us: the largest age of a result, in microseconds.
+        clock: the source of ages.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int, ttl_us: int, clock: Clock) -> None:
+        self._folder = folder
+        self._ttl_us = ttl_us
+        self._clock = clock
+        self._bound = BoundedFolder(folder, max_bytes)
+        self._secret = b""
+
+    def key(self, document: Mapping[str, Any]) -> str:
+        """Return the key of a trial, in hexadecimal; `document` has everything that decides it (`ResultKeys.document`).
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        return hmac.digest(self._salt(), canonical_json(document).encode("utf-8", "surrogatepass"), "sha256").hex()
+
+    def path(self, key: str) -> Path:
+        """Return the path of the entry with this key; it may not exist."""
+        return self._folder / key[:2] / key
+
+    def find(self, key: str) -> StoredResult | None:
+        """Return the result with this key, with its file open; None if there is none, or it is too old.
+
+        Raises:
+            StoredResultInvalidError: the entry was changed, cut or moved here; it is deleted.
+        """
+        path = self.path(key)
+        try:
+            file = path.open("rb")
+        except OSError:
+            return None
+        try:
+            found = self._checked(file, key)
+            if not 0 <= self._clock.now_us() - found[0] <= self._ttl_us:
+                file.close()
+                return None
+            head = read_head(file)
+        except (StoredResultInvalidError, OSError) as error:
+            file.close()
+            self.reject(key)
+            reason = str(error) if isinstance(error, StoredResultInvalidError) else f"it cannot be read: {error}"
+            raise StoredResultInvalidError(reason) from error
+        with contextlib.suppress(OSError):
+            # The file that was not used for longest is deleted first.
+            os.utime(path)
+        stored_us, digest, size = found
+        return StoredResult(key, head, format_time(stored_us), digest.hex(), file, file.tell(), size - _TAIL)
+
+    def put(self, key: str, captured: Path) -> bool:
+        """Store the result in the file `captured` under a key; return whether there was room. A full disk is no error.
+
+        Either the whole entry appears or nothing, also after a crash.
+        """
+        path = self.path(key)
+        try:
+            salt = self._salt()
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with replacing(path) as fresh:
+                descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with os.fdopen(descriptor, "wb") as target, captured.open("rb") as source:
+                    shutil.copyfileobj(source, target, _PIECE)
+                    stored = self._clock.now_us().to_bytes(8, "big")
+                    target.write(stored)
+                    target.flush()
+                    size = target.tell()
+                    with fresh.open("rb") as written:
+                        target.write(_keyed_digest(salt, key, written, size))
+        except OSError:
+            return False
+        self._bound.make_room(size + _TAIL - 8)
+        return True
+
+    def reject(self, key: str) -> None:
+        """Delete the entry with this key, because it is damaged."""
+        with contextlib.suppress(OSError):
+            self.path(key).unlink()
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """Yield the entries, the most recently used first; a damaged one is left out, and is found when it is used."""
+        for used_ns, size, name in sorted(self._bound.files(), reverse=True):
+            with contextlib.suppress(OSError, StoredResultInvalidError), open(name, "rb") as file:  # noqa: PTH123
+                head = read_head(file)
+                file.seek(size - _TAIL)
+                stored_us = int.from_bytes(file.read(8), "big")
+                yield CacheEntry(Path(name), head, size, stored_us, used_ns // 1_000)
+
+    def remove(self, unused_since_us: int) -> int:
+        """Delete the entries that were not used since a time, in microseconds since 1970; return their number."""
+        removed = 0
+        for used_ns, _, name in self._bound.files():
+            if used_ns // 1_000 <= unused_since_us:
+                with contextlib.suppress(OSError):
+                    Path(name).unlink()
+                    removed += 1
+        return removed
+
+    def _salt(self) -> bytes:
+        """Return the key of the folder; create it if there is none."""
+        if not self._secret:
+            path = self._folder / _SALT
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.is_file() or path.stat().st_size != _SALT_BYTES:
+                self._make_salt(path)
+            self._secret = path.read_bytes()
+        return self._secret
+
+    def _make_salt(self, path: Path) -> None:
+        fresh = self._folder / f".{secrets.token_hex(8)}"
+        try:
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(secrets.token_bytes(_SALT_BYTES))
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileExistsError):
+                # Linked into place, so that of two processes at once one makes the key.
+                os.link(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def _checked(self, file: IO[bytes], key: str) -> tuple[int, bytes, int]:
+        """Return when an entry was stored, its keyed digest and its size, after its digest was checked."""
+        size = os.fstat(file.fileno()).st_size
+        if size <= _TAIL:
+            raise StoredResultInvalidError("it is cut")
+        expected = _keyed_digest(self._salt(), key, file, size - 32)
+        file.seek(size - _TAIL)
+        stored_us, digest = int.from_bytes(file.read(8), "big"), file.read(32)
+        if not hmac.compare_digest(expected, digest):
+            raise StoredResultInvalidError("its digest does not match its content")
+        file.seek(0)
+        return stored_us, digest, size
+
+
+def result_cache_of(config: ExperimentConfig, root: Path, clock: Clock) -> ResultCache | None:
+    """Return the result cache of a project for an experiment; None if the experiment uses none.
+
+    Args:
+        config: the experiment.
+        root: the project's folder.
+        clock: the source of ages.
+    """
+    settings = config.runtime.result_cache
+    if settings is None:
+        return None
+    return ResultCache(
+        cache_folder(root),
+        max_bytes=int(settings.max_mb * _MB),
+        ttl_us=int(settings.ttl_hours * _HOUR_US),
+        clock=clock,
+    )
+
+
+def whole_cache(root: Path, clock: Clock) -> ResultCache:
+    """Return the result cache of the project at `root` to list or to delete its entries, whatever their age and size."""
+    return ResultCache(cache_folder(root), max_bytes=1 << 62, ttl_us=1 << 62, clock=clock)
+
+
+def _keyed_digest(salt: bytes, key: str, file: IO[bytes], size: int) -> bytes:
+    made = hmac.new(salt, key.encode(), hashlib.sha256)
+    file.seek(0)
+    left = size
+    while left and (piece := file.read(min(_PIECE, left))):
+        left -= len(piece)
+        made.update(piece)
+    return made.digest()

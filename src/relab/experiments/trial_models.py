@@ -1,0 +1,143 @@
+"""What a trial is called, how it ended, and its row in the results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+
+class TrialOutcome(StrEnum):
+    """How a trial ended, in the words of AgentLab's documents. MISSING: it was not run, or gave no answer."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    MISSING = "missing"
+    ERROR = "error"
+
+
+class ErrorType(StrEnum):
+    """The runner's reasons why a trial has no result. A row's `error_type` may also be one that the harness reports."""
+
+    HARNESS_PROCESS = "harness_process_error"
+    TIMEOUT = "trial_timeout"
+    BUDGET = "budget_exceeded"
+    OUTPUT_LIMIT = "output_limit_exceeded"
+    DISK_LIMIT = "disk_limit_exceeded"
+    MEMORY_LIMIT = "memory_limit_exceeded"
+    PROCESS_LIMIT = "process_limit_exceeded"
+    OPEN_FILES_LIMIT = "open_files_limit_exceeded"
+    INVALID_OUTPUT = "invalid_trial_output"
+    FOREIGN_OUTPUT = "foreign_trial_output"
+    INVALID_EVENTS = "invalid_events"
+    SANDBOX = "sandbox_error"
+    NODE_LOST = "node_lost"
+    EGRESS_OPEN = "egress_open"
+    WORKSPACE = "workspace_error"
+    DISK_FULL = "disk_full"
+    PRUNED = "pruned"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+
+
+class TrialIds(NamedTuple):
+    """The ids of a trial, of its run, its variant (what is compared) and its task, as in every document about it.
+
+    `repl_idx` is the number of the repeat of this task with this variant, from 0.
+    """
+
+    run_id: str
+    trial_id: str
+    variant_id: str
+    task_id: str
+    repl_idx: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ids as the object `ids` of AgentLab's documents."""
+        return self._asdict()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One row of `trials.jsonl`: the last attempt of a trial, with all values that the analysis needs.
+
+    Attributes:
+        baseline_id: the id of the variant that the others are compared with.
+        task_index: the position of the task in the data set, from 0.
+        repl_idx: the number of the repeat, from 0.
+        success: whether the outcome is success.
+        started_at, ended_at: the times of the attempt, in ISO 8601; None if there was no attempt.
+        duration_ms: the duration of the harness's process.
+        overhead_ms: the duration of everything else about the trial.
+        exit_code: the exit code of the harness; negative for the signal that ended it; None if it never started.
+        error_type, error_message: the error that the runner or else the harness reported; None after a success.
+        integration_level: how much the harness reports to the runner, as configured.
+        sandbox, container_mode: the configured sandbox, and whether it runs an image.
+        network_mode_requested, network_mode_effective: the network access as configured, and as it was in effect.
+        metrics: the metrics by name; numbers, booleans and texts as the harness and the runner report them.
+        primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
+        hook_events_total, event_counts: the number of the harness's events, in total and by type.
+        hook_events_invalid, hook_event_problems: the number of its invalid events, and sentences about them.
+        cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
+        agent_run_id: the id of this trial's agent run in telemetry.
+        attempts: the number of attempts; the files of all but the last are in `attempts/` of the trial's folder.
+        violations: the violated rules of the sanitization profile, as sentences.
+        guardrails_exceeded: the metrics above their guardrail.
+        cached_from: the trial whose result this one got from the result cache, as `<run>.<trial>`; None if it was run.
+            Then times, durations and costs are those of that trial, and were not spent again.
+    """
+
+    run_id: str
+    trial_id: str
+    baseline_id: str
+    workload_type: str
+    variant_id: str
+    task_index: int
+    task_id: str
+    repl_idx: int
+    outcome: TrialOutcome
+    success: bool
+    started_at: str | None = None
+    ended_at: str | None = None
+    duration_ms: float | None = None
+    overhead_ms: float | None = None
+    exit_code: int | None = None
+    status_code: str = ""
+    error_type: str | None = None
+    error_message: str | None = None
+    attempts: int
+    integration_level: str
+    sandbox: str
+    container_mode: bool
+    network_mode_requested: str
+    network_mode_effective: str = "none"
+    primary_metric_name: str = "success"
+    primary_metric_value: float | None = None
+    primary_metric_direction: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    hook_events_total: int = 0
+    has_hook_events: bool = False
+    event_counts: dict[str, int] = field(default_factory=dict)
+    hook_events_invalid: int = 0
+    hook_event_problems: list[str] = field(default_factory=list)
+    cluster: str | None = None
+    agent_run_id: str | None = None
+    violations: list[str] = field(default_factory=list)
+    guardrails_exceeded: list[str] = field(default_factory=list)
+    trial_dir: str = ""
+    cached_from: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as a JSON object."""
+        return {name: getattr(self, name) for name in _ROW_FIELDS}
+
+    @property
+    def ids(self) -> TrialIds:
+        """The ids of the trial."""
+        return TrialIds(self.run_id, self.trial_id, self.variant_id, self.task_id, self.repl_idx)
+
+
+# `dataclasses.asdict` deep-copies every value, which takes longer than writing the row.
+_ROW_FIELDS = tuple(field.name for field in fields(TrialRow))
+REQUIRED_OF_A_ROW: Final = frozenset(_ROW_FIELDS) - {"cached_from"}
+"""The fields that every row of `trials.jsonl` must have, also one of an earlier version."""
