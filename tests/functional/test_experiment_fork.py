@@ -252,6 +252,25 @@ def test_checkpoint_that_is_gone_or_hostile_is_a_named_error(tmp_path: Path) -> 
     assert project.runs() == [run.path]
 
 
+def test_checkpoint_that_was_changed_since_the_seal_is_a_named_error_unless_drift_is_allowed(tmp_path: Path) -> None:
+    project, run = made(tmp_path)
+    path = run.trial("trial_1") / "state" / "checkpoint-3.json"
+    path.write_bytes(path.read_bytes() + b"\n")
+    begin = ("--from-trial", "trial_1", "--at", "step:3")
+
+    refused = project.lab("fork", "--run-dir", str(run.path), *begin, "--json", code=1).json["error"]
+    forked = fork(project, run, *begin, "--allow-drift")
+
+    assert refused["code"] == "checkpoint_changed"
+    assert "state/checkpoint-3.json" in refused["message"]
+    assert project.runs() == [run.path, forked.path]
+    (drift,) = forked.json("manifest.json")["ext"]["fork"]["drift"]
+    assert drift["path"] == "trials/trial_1/state/checkpoint-3.json"
+    assert "changed since their run was sealed" in str(forked.answer["warnings"])
+    assert steps_of(forked) == [4, 5]
+    assert project.json("verify", str(forked.path))["verdict"] == "verified"
+
+
 def test_edited_record_of_parents_is_damage(tmp_path: Path) -> None:
     project, run = made(tmp_path)
     forked = fork(project, run, "--from-trial", "trial_1", "--at", "step:2")

@@ -65,6 +65,13 @@ def fork(
     keep: KeepOption = DEFAULT_KEEP,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
     address: AddressOption = None,
+    allow_drift: Annotated[
+        bool,
+        typer.Option(
+            "--allow-drift",
+            help="Fork also from checkpoints that were changed after their run was sealed; it is recorded.",
+        ),
+    ] = False,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -86,6 +93,7 @@ def fork(
         keep=keep_of(keep),
         executor=executor,
         address=address,
+        allow_drift=allow_drift,
     )
     with open_experiments(telemetry=not no_telemetry) as service:
         planned = service.plan_fork(service.run_folder(Path.cwd(), run_dir), options)

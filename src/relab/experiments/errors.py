@@ -106,6 +106,12 @@ class CheckpointMissingError(ConflictError):
     code = "checkpoint_missing"
 
 
+class CheckpointChangedError(ConflictError):
+    """The checkpoint that a trial is to be forked from is not as it was when its run was sealed."""
+
+    code = "checkpoint_changed"
+
+
 class CheckpointInvalidError(ConflictError):
     """A checkpoint is outside of its trial's folders, behind a link, or neither a file nor a folder."""
 

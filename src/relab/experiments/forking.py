@@ -13,6 +13,7 @@ from relab.core.json import canonical_json
 from relab.experiments.config.bindings import changed, parse_bindings, unknown
 from relab.experiments.config.models import ExperimentConfig, IntegrationLevel, Variant
 from relab.experiments.errors import (
+    CheckpointChangedError,
     ForkInvalidError,
     RunDamagedError,
     SelectorUnmatchedError,
@@ -20,6 +21,7 @@ from relab.experiments.errors import (
     TrialStateError,
 )
 from relab.experiments.models import ForkOptions, TrialIds
+from relab.experiments.proof.sealed_paths import changed_since_seal
 from relab.experiments.records.forks import Parent, digest_of, parents_jsonl
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder
@@ -72,6 +74,7 @@ def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
         TrialStateError: trials of the run continue from each other, or `strict` refuses one.
         SelectorUnmatchedError: the selector is past the end or before the first checkpoint, or names no checkpoint.
         CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is gone, or cannot be used.
+        CheckpointChangedError: the file of a checkpoint is not as the run's seal says.
         RunDamagedError: a record of the run was changed.
     """
     selector, changes = parse_selector(options.selector), parse_bindings(options.bindings)
@@ -81,6 +84,7 @@ def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
     rows, of = _chosen(run, options)
     variant = next(each for each in run.config.variants if each.variant_id == rows[0]["row"]["variant_id"])
     parents, left_out = _parents(run, rows, selector, options)
+    drift = _drift(run, parents, options)
     forked = Variant(
         variant_id=_variant_id(variant.variant_id, selector, changes), bindings=changed(variant.bindings, changes)
     )
@@ -101,6 +105,7 @@ def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
         "parents_digest": digest_of(raw),
         "fallback_modes": dict(modes),
         "left_out": dict(left_out),
+        "drift": drift,
     }
     return PlannedFork(
         run,
@@ -108,7 +113,7 @@ def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
         parents,
         raw,
         facts,
-        _warnings(variant, changes, modes, left_out, len(parents)),
+        [*_warnings(variant, changes, modes, left_out, len(parents)), *_drift_warnings(drift)],
     )
 
 
@@ -204,6 +209,30 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
     if checkpoint is None:
         return Parent(row)
     return Parent(row, checkpoint, find_checkpoint(run.config, folder, checkpoint))
+
+
+def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
+    """Return the checkpoints that are not as they were when the run was sealed, with the digests that they have now."""
+    files = {
+        f"trials/{parent.row['trial_id']}/{parent.file.stored}": parent.file
+        for parent in parents
+        if parent.file is not None
+    }
+    changed_paths = sorted(changed_since_seal(run.path, files))
+    if changed_paths and not options.allow_drift:
+        raise CheckpointChangedError(
+            f"The checkpoint {run.path / changed_paths[0]} was changed since the run was sealed; its digest is now "
+            f"{files[changed_paths[0]].digest}.",
+            remedy="Restore it from a copy, choose another checkpoint, or fork from it as it is with --allow-drift, which "
+            "records the change.",
+        )
+    return [{"path": path, "digest": files[path].digest} for path in changed_paths]
+
+
+def _drift_warnings(drift: Sequence[Mapping[str, str]]) -> list[str]:
+    if not drift:
+        return []
+    return [f"{len(drift):,} checkpoints were changed since their run was sealed; the first: {drift[0]['path']}"]
 
 
 def _variant_id(parent: str, selector: Selector, changes: Mapping[str, Any]) -> str:

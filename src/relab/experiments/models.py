@@ -220,6 +220,7 @@ class ForkOptions:
         control: whether to fork each trial a second time without changes, and to compare with that.
         keep: which workspaces are kept after the run.
         executor, address: what runs the trials, and the address of its cluster; None for its default.
+        allow_drift: whether to fork from checkpoints that were changed after their run was sealed; the forks record it.
     """
 
     selector: str
@@ -231,6 +232,7 @@ class ForkOptions:
     keep: Keep = Keep.ALL
     executor: str = LOCAL_EXECUTOR
     address: str | None = None
+    allow_drift: bool = False
 
 
 @dataclass(frozen=True)
