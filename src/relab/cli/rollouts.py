@@ -128,6 +128,8 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
         print_json("rollout show", rollout=record.model_dump(mode="json"))
         return
     print(plain(summary))
+    if not record.status.is_over:
+        print(f"status: {record.status.value}, phase: {record.phase.value}")
     rows = (
         (window.index, window.round, window.arm.value, window.completed, window.bad, window.dropped, window.metric)
         for window in record.windows

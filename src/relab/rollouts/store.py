@@ -91,10 +91,13 @@ class RolloutStore:
             found = repository.stop_of(session, rollout_id)
         return None if found is None else AuditEntry(at=found.at, actor=found.actor, action="stopped", note=found.note)
 
-    def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store a record without its windows; with `closes_change`, its flags need no restoration any more."""
+    def save(self, record: RolloutRecord, *, closes_change: bool = False, durable: bool = True) -> None:
+        """Store a record without its windows; with `closes_change`, its flags need no restoration any more.
+
+        `durable` is whether it is on the disk when this returns.
+        """
         closing = {"open_change": None} if closes_change else {}
-        with self._database.write() as unit:
+        with self._database.write(durable=durable) as unit:
             repository.change(unit.session, record.rollout_id, **_columns(record), **closing)
 
     def open_change(self, rollout_id: str, change: OpenChange) -> None:
@@ -144,6 +147,15 @@ class StoredJournal:
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
         """Store the current record; with `closes_change`, the flags need no restoration from now on."""
         self._store.save(record, closes_change=closes_change)
+
+    def begin_phase(self, record: RolloutRecord) -> None:
+        """Store the record of a rollout whose phase begins, unless the lease is lost or the database is unavailable."""
+        if not self._lease.is_held:
+            return
+        try:
+            self._store.save(record, durable=False)
+        except DatabaseUnavailableError as error:
+            _log.warning("rollout_phase_not_stored", rollout_id=self._rollout_id, error=str(error))
 
     def still_leased(self) -> bool:
         """Return whether this rollout still holds the lease of its target; False once the lease has expired or was taken over."""

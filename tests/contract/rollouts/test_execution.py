@@ -18,8 +18,9 @@ from relab.rollouts.errors import (
     TargetUnavailableError,
     TargetUnhealthyError,
 )
+from relab.rollouts.execution.progress import RolloutProgress
 from relab.rollouts.models import Arm
-from relab.rollouts.record import RolloutStatus
+from relab.rollouts.record import RolloutPhase, RolloutStatus
 from relab.stats.verdicts import Verdict
 from support.rollouts.plans import CONC_CAP, faster_b, slower_b, small_plan
 from support.rollouts.rollout_lab import RolloutLab
@@ -38,6 +39,24 @@ def test_better_arm_is_applied_and_read_back(lab: RolloutLab) -> None:
     assert lab.limit() == CONC_CAP
     assert [window.arm for window in record.windows] == [Arm.A, Arm.B, Arm.A, Arm.B]
     assert lab.services.rollouts.get(record.rollout_id) == record
+
+
+def test_reader_sees_the_phase_that_is_under_way(lab: RolloutLab) -> None:
+    lab.service.delay_s = faster_b
+    seen: list[tuple[RolloutPhase, RolloutPhase, RolloutStatus]] = []
+
+    def look(progress: RolloutProgress) -> None:
+        stored = lab.last()
+        # The short phases before the measurement are stored at their end.
+        if progress.phase not in {RolloutPhase.HEALTH, RolloutPhase.PLAN}:
+            seen.append((progress.phase, stored.phase, stored.status))
+
+    lab.on_progress = look
+    lab.run(policy="seed")
+
+    assert all(shown is under_way for under_way, shown, _ in seen)
+    assert {status for _, _, status in seen} == {RolloutStatus.RUNNING}
+    assert {shown for _, shown, _ in seen} == {RolloutPhase.EXECUTE, RolloutPhase.JUDGE, RolloutPhase.APPLY}
 
 
 def test_default_policy_applies_what_enough_rounds_show(lab: RolloutLab) -> None:

@@ -23,6 +23,10 @@ class RolloutJournal(Protocol):
         """Store the current record; with `closes_change`, the flags need no restoration from now on."""
         ...
 
+    def begin_phase(self, record: RolloutRecord) -> None:
+        """Store the current record for its readers when a phase begins; if that is impossible now, the rollout goes on."""
+        ...
+
     def owns_change(self) -> bool:
         """Return whether the flags are this process's to restore: it holds the lease, or no process has taken over since."""
         ...
