@@ -84,16 +84,7 @@ def fork(
     from relab.experiments.models import ForkOptions
 
     options = ForkOptions(
-        at,
-        from_trial or (),
-        variant,
-        changes or (),
-        strict,
-        control,
-        keep=keep_of(keep),
-        executor=executor,
-        address=address,
-        allow_drift=allow_drift,
+        at, from_trial or (), variant, changes or (), strict, control, keep_of(keep), executor, address, allow_drift
     )
     with open_experiments(telemetry=not no_telemetry) as service:
         planned = service.plan_fork(service.run_folder(Path.cwd(), run_dir), options)

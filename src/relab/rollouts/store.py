@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from relab.core.logging import get_logger
 from relab.rollouts import repository
 from relab.rollouts.errors import RolloutNotFoundError
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.models import ArmWindow
-from relab.rollouts.record import AuditEntry, OpenChange, RolloutRecord
+from relab.rollouts.record import AuditEntry, OpenChange, RolloutPhase, RolloutRecord
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import DatabaseUnavailableError
 
+_STORED_PHASES: Final = frozenset((RolloutPhase.EXECUTE, RolloutPhase.JUDGE, RolloutPhase.APPLY))
+"""Phases that are stored when they begin. The restoration of flags waits for nothing, and the others end with a stored record."""
 _log = get_logger(__name__)
 
 
@@ -149,8 +151,8 @@ class StoredJournal:
         self._store.save(record, closes_change=closes_change)
 
     def begin_phase(self, record: RolloutRecord) -> None:
-        """Store the record of a rollout whose phase begins, unless the lease is lost or the database is unavailable."""
-        if not self._lease.is_held:
+        """Store the record of a rollout that begins to measure, judge or apply, unless the lease or the database is lost."""
+        if record.is_dry_run or record.phase not in _STORED_PHASES or not self._lease.is_held:
             return
         try:
             self._store.save(record, durable=False)

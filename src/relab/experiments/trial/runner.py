@@ -325,10 +325,7 @@ class TrialRunner:
         captures: bool = False,
         source: StoredResult | None = None,
     ) -> TrialResult:
-        """Make the result of a trial from its last attempt, which may have been restored from the result cache (`source`).
-
-        `captures` is whether it may be stored there.
-        """
+        """Make the result of a trial from its last attempt: restored from the cache (`source`), or to be stored (`captures`)."""
         context = self._context
         config = context.config
         write_output(context.config, folder, trial, attempt)

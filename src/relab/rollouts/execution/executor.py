@@ -43,8 +43,6 @@ from relab.stats.verdicts import Verdict
 CANARY_ROUND: Final = 0
 LIVE_SHARE_PCT: Final = 50.0
 """The share of arm B while the service's own traffic is measured."""
-_STORED_PHASES: Final = frozenset((RolloutPhase.EXECUTE, RolloutPhase.JUDGE, RolloutPhase.APPLY))
-"""Phases that are stored when they begin. The restoration of flags waits for nothing, and the others end with a stored record."""
 _log = get_logger(__name__)
 
 
@@ -377,13 +375,11 @@ class RolloutExecution:
 
     def _enter(self, phase: RolloutPhase, message: str) -> None:
         self._begin(phase)
-        if phase in _STORED_PHASES and not self._record.is_dry_run:
-            self._journal.begin_phase(self._record)
+        self._journal.begin_phase(self._record)
         self._report(message)
 
     def _begin(self, phase: RolloutPhase) -> None:
-        begun = PhaseStart(phase=phase, at=self._clock.now_us())
-        self._update(phase=phase, phases=(*self._record.phases, begun))
+        self._update(phase=phase, phases=(*self._record.phases, PhaseStart(phase=phase, at=self._clock.now_us())))
 
     def _report(self, message: str) -> None:
         windows = self._record.windows
