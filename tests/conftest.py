@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,9 +24,15 @@ from support.storage.migrated import create_migrated, migrate
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
 # what fails fails again, and not on another machine a month later; `make test-search` looks for others.
-hypothesis.settings.register_profile("relab", deadline=None, derandomize=True)
+# `make test` takes two fifths of the examples, `make test-long` all of them.
+hypothesis.settings.register_profile("relab", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.register_profile("long", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "relab"))
+
+# Images often forbid to write bytecode. Then each of four test processes would compile a thousand test modules in each run,
+# which takes longer than most tests. Programs that the tests start still get the variable, and write none.
+sys.dont_write_bytecode = False
 
 # A test run in the background of a shell ignores Ctrl-C, and so would the commands that it starts and stops.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -34,16 +42,23 @@ _database_numbers = itertools.count()
 _home_numbers = itertools.count()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage while tests are collected: there is hardly any, and to look for it took a third of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """Exclude the collected tests from garbage collection: most of its time went into visiting them again and again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-
-
-def pytest_unconfigure() -> None:
-    """Let the interpreter free everything at its end; otherwise some libraries report leaks."""
-    gc.unfreeze()
+    # At its end the interpreter frees everything; otherwise some libraries report leaks. Not before: pytest collects five times.
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(scope="session")

@@ -307,10 +307,12 @@ def _load() -> None:
 
 
 def main() -> None:
+    gc.disable()
     _load()
     # No loaded object is garbage: without a collection, forked processes do not copy the pages with reference counts.
     gc.collect()
     gc.freeze()
+    gc.enable()
     forks = _Forks(sys.argv[1])
     print("ready", flush=True)
     request = forks.serve()

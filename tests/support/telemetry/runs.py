@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 RunBody = dict[str, Any]
 
 
+FEW = 20
+"""A test with so few examples always takes all of them."""
+
+
 def examples(count: int) -> settings:
-    """Return the settings of a deterministic property test with so many examples.
+    """Return the settings of a deterministic property test with so many examples; `make test` takes two fifths of them.
 
     Fixtures may be shared by the examples: each example uses ids of its own, or looks only at its own run.
     """
     return settings(
-        max_examples=count,
+        # Hypothesis takes 100 unless its profile says otherwise.
+        max_examples=max(min(count, FEW), count * settings().max_examples // 100),
         derandomize=True,
         deadline=None,
         database=None,
