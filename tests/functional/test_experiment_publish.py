@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import RelabError
@@ -23,18 +23,14 @@ from relab.experiments.proof.bundle_reading import BundleInvalidError, unpack_bu
 from relab.experiments.proof.verification import ProofVerdict
 from relab.experiments.sdk import LabClient
 from support.experiments.projects import WAITING, Project, Run
+from support.experiments.proven import proven_project
+from support.telemetry.runs import examples
 
 DECLARED = "correct horse battery"
 OF_THE_SHELL = "staple-9f8e7d6c"
 TOKEN = "ghp_" + "a1B2" * 9
 PASSWORD = "hunter2-hunter2"
 PLANTED = [DECLARED, OF_THE_SHELL, TOKEN, PASSWORD]
-HARNESS = """\
-event("agent_step_start", step_index=1)
-event("agent_step_end", step_index=1)
-print("line one\\nline two")
-answer(metrics={"score": 0.5}, answer={"text": "no secret here", "max_total_tokens": 1000000})
-"""
 PLANTING = f"""\
 import base64, gzip, shutil
 out = Path(paths["out"])
@@ -55,9 +51,7 @@ answer(answer={{"note": "password=" + password}})
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = Project.make(tmp_path_factory.mktemp("publish"), HARNESS, tasks=2)
-    made.configure(runtime={"harness": {"integration_level": "cli_events"}})
-    return made
+    return proven_project(tmp_path_factory.mktemp("publish"))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +94,7 @@ def test_workspaces_are_published_on_request(project: Project, run: Run, tmp_pat
     client = LabClient(cwd=project.root, env={"RELAB_HOME": str(project.home)})
     answer = client.publish(str(run.path), output=str(tmp_path / "whole.zip"), with_workspaces=True)
 
-    assert answer["left_out"] == {}
+    assert answer["left_out"] == {"link": 2}, "a link could lead anywhere"
     with zipfile.ZipFile(answer["bundle"]) as archive:
         assert archive.read("run/trials/trial_1/workspace/harness") == (project.root / "harness").read_bytes()
     assert client.verify(answer["bundle"])["verdict"] == "verified"
@@ -189,7 +183,7 @@ def test_digests_of_masked_documents_are_not_published(masked: tuple[dict[str, A
 
 
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_flipped_bit_of_a_bundle_changes_no_content_unnoticed(
     bundle: Path, tmp_path_factory: pytest.TempPathFactory, position: float, bit: int
 ) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.experiments.proof.keys import PublicKey, SigningKey, SigningKeyError
@@ -18,25 +18,15 @@ from relab.experiments.proof.verification import ProofVerdict, Trust, Verificati
 from relab.experiments.records.run_folder import open_run
 from relab.experiments.records.seals import seal
 from support.experiments.projects import WAITING, Project, Run, answering
+from support.experiments.proven import proven_project
+from support.telemetry.runs import examples
 
 SEAL, STATEMENTS, LOCK = "seal.jsonl", "attestation.intoto.jsonl", "runtime/run.lock"
-HARNESS = """\
-for step in (1, 2):
-    event("agent_step_start", step_index=step)
-    event("agent_step_end", step_index=step)
-Path("notes.bin").write_bytes(bytes(range(256)) * 40)
-os.symlink("notes.bin", "link")
-Path(paths["state"], "memory").mkdir()
-print("line 1\\nline 2\\nline 3")
-answer(metrics={"score": 0.5})
-"""
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = Project.make(tmp_path_factory.mktemp("verify"), HARNESS, tasks=2)
-    made.configure(runtime={"harness": {"integration_level": "cli_events"}})
-    return made
+    return proven_project(tmp_path_factory.mktemp("verify"))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +87,7 @@ def test_untouched_run_is_verified_and_names_its_key(run: Run, key: PublicKey) -
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 def test_every_flipped_bit_is_found_at_its_byte(run: Run, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([name for name in files_of(run) if (run.path / name).stat().st_size]))
     at = data.draw(st.integers(0, (run.path / name).stat().st_size - 1))
@@ -152,7 +142,7 @@ def rewritings(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 @given(data=st.data(), change=rewritings())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 def test_every_rewriting_is_found_in_the_range_that_is_named(
     run: Run, data: st.DataObject, change: Callable[[bytes], bytes]
 ) -> None:
