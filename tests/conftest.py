@@ -31,7 +31,8 @@ hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "relab"))
 
 # Images often forbid to write bytecode. Then each of four test processes would compile a thousand test modules in each run,
-# which takes longer than most tests. Programs that the tests start still get the variable, and write none.
+# which takes longer than most tests. What the tests themselves import and start writes none, as before.
+_writes_no_bytecode = sys.dont_write_bytecode
 sys.dont_write_bytecode = False
 
 # A test run in the background of a shell ignores Ctrl-C, and so would the commands that it starts and stops.
@@ -44,12 +45,16 @@ _home_numbers = itertools.count()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Collect no garbage while tests are collected: there is hardly any, and to look for it took a third of the time."""
+    """Collect no garbage while tests are collected: there is hardly any, and to look for it took a third of the time.
+
+    After it, bytecode is written only if the environment allows it.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
+        sys.dont_write_bytecode = _writes_no_bytecode
 
 
 def pytest_collection_finish() -> None:
