@@ -117,6 +117,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(lab: Lab, tmp_path: Path) -> N
     assert len(lab.json("builds", "list")["items"]) == 1
 
 
+@pytest.mark.full
 def test_folder_of_a_thousand_files_prints_a_summary(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()

@@ -186,6 +186,7 @@ def test_the_runner_follows_no_link_of_a_harness(run: Run, meet: Path) -> None:
     assert json.loads((trial / "trial_input.json").read_bytes())["ids"]["task_id"] == "rewrites_its_input"
 
 
+@pytest.mark.full
 def test_ten_thousand_files_are_accounted_for(tmp_path: Path) -> None:
     harness = """
 for number in range(10_000):

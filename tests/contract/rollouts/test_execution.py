@@ -323,7 +323,7 @@ def automatic(lab: RolloutLab, noise: Callable[[int], float]) -> dict[str, Any]:
     return {**rounds, "subject": {"flags": {"kind": "service"}, "metric": metric}}
 
 
-@pytest.mark.parametrize("stored", [4, 7])
+@pytest.mark.parametrize("stored", [4, pytest.param(7, marks=pytest.mark.full)])
 def test_rounds_that_a_plan_chooses_are_measured_after_the_worker_died(lab: RolloutLab, stored: int) -> None:
     # Rounds that differ by a hundredth need no more than the 7 that any PASS needs.
     fields = automatic(lab, lambda read: read % 3)

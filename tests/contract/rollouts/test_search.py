@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -11,13 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from relab.bootstrap import Services
+from relab.bootstrap import Services, build
 from relab.core.errors import RelabError, UnavailableError
 from relab.rollouts.errors import ChangesForbiddenError, PlanInvalidError
 from relab.rollouts.execution.progress import RolloutProgress
 from relab.rollouts.search.service import RolloutSearch, SearchResult, new_search, read_result, read_search
+from relab.settings import load_settings
 from relab.stats.verdicts import Verdict
+from support.lab.process import SETTING_NAMES
 from support.rollouts.small_service import SmallService, small_service
+from support.storage.migrated import migrate
 
 BEFORE = 10
 BEST = 40
@@ -87,6 +91,21 @@ def lab(make_services: Callable[..., Services], tmp_path: Path) -> Iterator[Lab]
         yield Lab(make_services(), service, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, SearchResult]]:
+    """A search that has ended, with its installation; tests only read."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("RELAB_") or name in SETTING_NAMES]:
+            environment.delenv(name)
+        services = build(load_settings(folder / "home"))
+    migrate(services.database)
+    with small_service() as service:
+        lab = Lab(services, service, folder)
+        yield lab, lab.run(lab.search())
+    services.close()
+
+
 def test_best_candidate_is_confirmed_by_new_windows_and_applied(lab: Lab) -> None:
     found = lab.run(lab.search())
 
@@ -104,8 +123,8 @@ def test_best_candidate_is_confirmed_by_new_windows_and_applied(lab: Lab) -> Non
     assert lab.service.limit == BEFORE
 
 
-def test_screening_applies_nothing(lab: Lab) -> None:
-    found = lab.run(lab.search())
+def test_screening_applies_nothing(finished: tuple[Lab, SearchResult]) -> None:
+    lab, found = finished
 
     screenings = [lab.services.rollouts.get(one.rollout_id or "") for one in found.candidates]
     assert [len(record.windows) for record in screenings] == [4] * 4
@@ -166,7 +185,10 @@ def test_stopped_search_continues_without_repeating_candidates(lab: Lab) -> None
     assert lab.service.limit == BEST
 
 
-@pytest.mark.parametrize(("status", "error"), [(503, UnavailableError), (401, ChangesForbiddenError)])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(503, UnavailableError), pytest.param(401, ChangesForbiddenError, marks=pytest.mark.full)],
+)
 def test_search_that_lost_its_target_continues_from_its_stored_rollouts(
     lab: Lab, status: int, error: type[RelabError]
 ) -> None:
@@ -185,8 +207,8 @@ def test_search_that_lost_its_target_continues_from_its_stored_rollouts(
     assert lab.service.limit == BEST
 
 
-def test_finished_search_is_not_repeated(lab: Lab) -> None:
-    first = lab.run(lab.search())
+def test_finished_search_is_not_repeated(finished: tuple[Lab, SearchResult]) -> None:
+    lab, first = finished
     rollouts = len(lab.services.rollouts.list_rollouts().items)
 
     assert lab.run(read_result(lab.saved())) == first
@@ -206,8 +228,8 @@ def test_bayesian_search_proposes_from_the_results(lab: Lab) -> None:
     assert len({str(one.values) for one in found.candidates}) == 3
 
 
-def test_report_shows_candidates_and_the_chosen_one(lab: Lab) -> None:
-    found = lab.run(lab.search())
+def test_report_shows_candidates_and_the_chosen_one(finished: tuple[Lab, SearchResult]) -> None:
+    lab, found = finished
 
     text = lab.saved().with_name("search.txt").read_text()
     assert f"* {found.chosen}: b=40" in text

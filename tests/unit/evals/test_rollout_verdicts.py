@@ -80,6 +80,7 @@ def test_tables_can_be_made_from_few_runs() -> None:
     assert "10 |" in rows[0].line
 
 
+@pytest.mark.full
 def test_rollouts_drawn_by_request_are_judged_like_simulated_windows() -> None:
     same, gain = whole_rollouts(runs=6, draw=np.random.default_rng(11))
 

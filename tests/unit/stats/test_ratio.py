@@ -58,6 +58,7 @@ def test_input_without_a_ratio_is_rejected(above: list[float], below: list[float
         ratio_of_sums([1.0], [1.0], level=95)
 
 
+@pytest.mark.full
 def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says() -> None:
     rng = random.Random(11)
     held = 0

@@ -63,7 +63,7 @@ def test_rates_are_given_with_errors_as_failures_and_with_errors_dropped(tmp_pat
     assert base["primary_metric_mean"] == pytest.approx(3 / 7)
 
 
-@pytest.mark.parametrize("by_source", [False, True])
+@pytest.mark.parametrize("by_source", [pytest.param(False, marks=pytest.mark.full), True])
 def test_the_interval_of_success_holds_the_true_rate_as_often_as_it_says(tmp_path: Path, by_source: bool) -> None:
     # Each variant is a run of its own of 30 tasks x 3; tasks are solved nearly always or hardly ever.
     random, variants, rate = np.random.default_rng(7), [f"v{number:02d}" for number in range(80)], 0.7
