@@ -14,7 +14,7 @@ from relab.http.access import requires
 from relab.http.deps import ServicesDep, TailerDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
 from relab.http.problems import problem_responses
-from relab.rca.models import RcaRun
+from relab.rca.models import JudgeMethod, RcaRun
 from relab.rca.service import RcaReceipt
 
 router = APIRouter(tags=["root cause analysis"])
@@ -31,19 +31,24 @@ _STREAM_EXAMPLE = (
     "/agent-runs/{run_id}/rca-runs",
     status_code=202,
     dependencies=[requires(Scope.OPERATE)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=problem_responses(401, 403, 404, 409, 422, 503),
     summary="Request a root cause analysis of a run",
 )
 def post_rca_run(
     run_id: RunId,
     services: ServicesDep,
     force: Annotated[bool, Query(description="Analyse again even if an analysis of this content exists.")] = False,
+    judge: Annotated[
+        JudgeMethod | None,
+        Query(description="How the configured language model judges the run; without it, the settings decide."),
+    ] = None,
 ) -> RcaReceipt:
     """Queue an analysis, or return the id of the existing analysis of the same content.
 
-    An existing analysis counts if it is queued, running or done, but not if it failed.
+    An existing analysis counts if it is queued, running or done, but not if it failed or was judged in another way than `judge` asks.
+    Without a language model, every `judge` except `off` is a conflict (409).
     """
-    return services.rca.request(run_id, force=force)
+    return services.rca.request(run_id, force=force, judge=judge)
 
 
 @router.get(

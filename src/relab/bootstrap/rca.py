@@ -6,10 +6,16 @@ import functools
 from collections.abc import Sequence
 
 from relab.bootstrap.foundation import Foundation
+from relab.core.clock import Clock
+from relab.core.errors import ConfigurationError
 from relab.jobs.models import Subscription
 from relab.llm.gateway import LlmGateway, NullGateway
+from relab.llm.langchain_gateway import LangChainGateway
 from relab.rca.handlers import RcaHandlers
+from relab.rca.judge.stage import Judging
+from relab.rca.judge_method import JudgeMethod
 from relab.rca.service import ANALYZE_JOB, RcaService, RuleBook
+from relab.settings import Settings
 from relab.telemetry.service import DELETED_JOB, TelemetryService
 
 
@@ -24,7 +30,47 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
         from relab.rca.wording import word_summary
 
         word = functools.partial(word_summary, gateway=gateway)
-    return RcaService(base.database, base.clock, base.queue, base.progress, telemetry, rules=rules, word=word)
+    return RcaService(
+        base.database,
+        base.clock,
+        base.queue,
+        base.progress,
+        telemetry,
+        rules=rules,
+        word=word,
+        judge=build_judge(base.settings, base.clock, gateway),
+        judge_by_default=JudgeMethod(base.settings.rca.judge),
+    )
+
+
+def build_judge(settings: Settings, clock: Clock, gateway: LlmGateway) -> Judging | None:
+    """Return the judge with the limits of the settings; None without a model.
+
+    Raises:
+        ConfigurationError: the cost is limited, and a price is not set.
+    """
+    if isinstance(gateway, NullGateway):
+        return None
+    from relab.llm import BudgetLimits
+    from relab.rca.judge.judge import Judge
+    from relab.rca.judge.session import JudgeLimits
+
+    rca, llm = settings.rca, settings.llm
+    if rca.judge_max_usd is not None and None in (llm.prompt_usd_per_million, llm.completion_usd_per_million):
+        raise ConfigurationError(
+            "RELAB_RCA__JUDGE_MAX_USD needs prices.",
+            remedy="Set RELAB_LLM__PROMPT_USD_PER_MILLION and RELAB_LLM__COMPLETION_USD_PER_MILLION.",
+        )
+    budget = BudgetLimits(
+        max_calls=rca.judge_max_calls,
+        max_prompt_tokens=rca.judge_max_tokens,
+        max_usd=rca.judge_max_usd,
+        prompt_usd_per_million=llm.prompt_usd_per_million,
+        completion_usd_per_million=llm.completion_usd_per_million,
+    )
+    limits = JudgeLimits(budget, rca.judge_max_s, rca.judge_context_tokens)
+    model = gateway.model if isinstance(gateway, LangChainGateway) else None
+    return Judge(gateway, model=model, limits=limits, clock=clock).judge
 
 
 def subscriptions(service: RcaService) -> Sequence[Subscription]:

@@ -16,6 +16,7 @@ from relab.cli.rca_labels import label, labels
 from relab.cli.rca_rules import app as rules
 from relab.cli.rca_train import train
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
+from relab.rca.judge_method import JudgeMethod
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
@@ -45,6 +46,10 @@ def analyze(
     ] = False,
     follow: Annotated[bool, typer.Option(help="Print each stage when it begins.")] = False,
     force: Annotated[bool, typer.Option(help="Analyse again even if an analysis exists.")] = False,
+    judge: Annotated[
+        JudgeMethod | None,
+        typer.Option(help="Let the configured language model name the first wrong step, beside the local ranking."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of --html.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Print the whole report, not only one screen.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")] = False,
@@ -62,16 +67,16 @@ def analyze(
     from relab.rca.models import RcaStatus
 
     if everything:
-        if run_id is not None or follow or full or markdown or html is not None:
+        if run_id is not None or follow or full or markdown or html is not None or judge is not None:
             raise typer.BadParameter(
-                "--all takes no run and prints no reports: use --since, --agent and such, --force, --json."
+                "--all takes no run, asks no judge and prints no reports: use --since, --agent and such, --force, --json."
             )
         with open_services() as services:
             raise typer.Exit(analyze_all(services, options.read(services.clock.now_us()), force=force, as_json=as_json))
     if run_id is None or options != RunFilterOptions():
         raise typer.BadParameter("Name one run, or use --all with the options that select runs.")
     with open_services() as services:
-        receipt = services.rca.request(run_id, force=force)
+        receipt = services.rca.request(run_id, force=force, judge=judge)
         rca_run = _wait(services, receipt.rca_run_id, show=follow and not as_json)
         run_follow_ups(services)
         if rca_run.report is not None and html is not None:

@@ -19,6 +19,7 @@ WIDTH: Final = 100
 HEIGHT: Final = 24
 _SUMMARY_LINES: Final = 5
 _WHERE_LINES: Final = 2
+_JUDGE_LINES: Final = 2
 _MIN_QUOTES: Final = 3
 _MAX_QUOTES: Final = 8
 _CHANGE_LINES: Final = 6
@@ -51,6 +52,8 @@ def _lines(note: RunNote, console: Console, width: int) -> Iterator[tuple[str, s
     if note.candidates:
         head.append(("Steps that may have gone wrong first (ranked guess):", "bold"))
         head += [(_cut(f"  {rank}. {text}", width), "") for rank, text in enumerate(note.candidates, 1)]
+    if note.judge is not None:
+        head += [(text, "") for text in _wrapped(note.judge, console, width, _JUDGE_LINES)]
     if note.behaviours:
         head.append((_cut(f"Also seen: {'; '.join(note.behaviours)}", width), ""))
     # One line for the heading of the evidence, one for that of the changes, one for the footer.

@@ -39,6 +39,10 @@ def print_report(agent_run_id: str, report: Report, console: Console | None = No
         sure = "ranked guess" if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
         console.print(Text(f"Location: {', '.join(where)} ({sure})"))
     _print_candidates(report, console)
+    if report.judge is not None:
+        console.print(Text(plain(report.judge.sentence())))
+        for step in report.judge.steps:
+            console.print(Text(f"   evidence: {_citations(report, step.evidence_ids)}", style="dim"))
     _print_hypotheses(report, console)
     for found in report.behaviours:
         console.print(Text(f"Also seen: {plain(found.description)} ({found.behaviour})"))

@@ -62,6 +62,11 @@ class LangChainGateway:
         self._budget = budget or Budget()
         self._runner = DeadlineRunner(config.max_concurrency)
 
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self._config.model
+
     def preload(self) -> None:
         """Load the provider's library, which takes seconds, so that the first call need not load it."""
         _load(self._config.provider)

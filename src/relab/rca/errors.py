@@ -30,6 +30,12 @@ class NoReportError(ConflictError):
     code = "no_report"
 
 
+class NoJudgeError(ConflictError):
+    """A judge was requested, and no language model is configured; the caller leaves it out, or an operator configures one."""
+
+    code = "no_judge"
+
+
 class LabelPlaceError(InvalidInputError):
     """A label names a step or an agent that the run does not have; the caller must correct it."""
 

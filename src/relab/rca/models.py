@@ -13,10 +13,37 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from relab.core.clock import Timestamp
+from relab.rca.claims import CitedModel, Confidence, Evidence, EvidenceKind, RcaModel
 from relab.rca.errors import UncitedClaimError
+from relab.rca.judge_models import JudgedStep, JudgeMethod, JudgeVerdict
+
+__all__ = [
+    "ActionItem",
+    "Attribution",
+    "AttributionBasis",
+    "BehaviourFinding",
+    "CandidateStep",
+    "Category",
+    "CitedModel",
+    "Confidence",
+    "Evidence",
+    "EvidenceKind",
+    "Finding",
+    "GuessOdds",
+    "Hypothesis",
+    "JudgeMethod",
+    "JudgeVerdict",
+    "JudgedStep",
+    "Omitted",
+    "RcaModel",
+    "RcaRun",
+    "RcaStatus",
+    "RcaSummary",
+    "Report",
+]
 
 
 class Category(StrEnum):
@@ -35,80 +62,11 @@ class Category(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Confidence(StrEnum):
-    """How far a claim can be trusted. High: the run states the cause; medium: a strong sign; low: a hint."""
-
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
-
-
 class AttributionBasis(StrEnum):
     """What a claim of a place rests on: errors and behaviour that the run shows, or only a ranking of its steps."""
 
     EVIDENCE = "evidence"
     RANKED_GUESS = "ranked_guess"
-
-
-class EvidenceKind(StrEnum):
-    """The kind of object that a piece of evidence quotes."""
-
-    RUN = "run"
-    STEP = "step"
-    TOOL_CALL = "tool_call"
-    GUARDRAIL_EVENT = "guardrail_event"
-    LOG_LINE = "log_line"
-    VERSION = "version"
-
-
-class RcaModel(BaseModel):
-    """Base of the immutable values of a report."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Evidence(RcaModel):
-    """A verbatim quotation of the run, which claims cite by its `evidence_id`.
-
-    `snippet` is a contiguous part of the text of `field` in the object that `ref_id`
-    names; a field that is not text (a status code, arguments) is quoted as its JSON.
-    `attributes` are further facts, such as the status code of a quoted call.
-    """
-
-    evidence_id: str
-    kind: EvidenceKind
-    ref_id: str
-    title: str
-    field: str
-    snippet: str
-    attributes: dict[str, str | int | float | bool | None] = {}
-
-
-class CitedModel(RcaModel):
-    """A claim that cites evidence. Build it with `citing`, never directly."""
-
-    evidence_ids: Annotated[tuple[str, ...], Field(min_length=1)]
-
-    @classmethod
-    def citing(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
-        """Build the claim and check its citations against `evidence`, which maps ids to evidence.
-
-        Raises:
-            UncitedClaimError: an id in `evidence_ids` is not in `evidence`.
-            pydantic.ValidationError: a field is missing or wrong.
-        """
-        return cls.model_validate(fields, context={"evidence": evidence})
-
-    @model_validator(mode="after")
-    def _cites_known_evidence(self, info: ValidationInfo) -> Self:
-        evidence = (info.context or {}).get("evidence")
-        name = type(self).__name__
-        if evidence is None:
-            raise UncitedClaimError(f"A {name} was built without evidence; use {name}.citing(evidence, ...).")
-        unknown = [evidence_id for evidence_id in self.evidence_ids if evidence_id not in evidence]
-        if unknown:
-            raise UncitedClaimError(f"A {name} cites evidence that does not exist: {', '.join(unknown)}.")
-        return self
 
 
 class Finding(CitedModel):
@@ -247,6 +205,9 @@ class Report(RcaModel):
     behaviours: tuple[BehaviourFinding, ...] = Field(
         (), description="The behaviours that rules of this installation found."
     )
+    judge: JudgeVerdict | None = Field(
+        None, description="The opinion of a language model on the first wrong step, if one was asked for."
+    )
     omitted: Omitted = Omitted()
     analyzer_version: str
 
@@ -276,6 +237,7 @@ class Report(RcaModel):
         known = {item.evidence_id for item in self.evidence_index}
         claims: list[CitedModel | ActionItem] = [*self.findings, *self.hypotheses, *self.candidates, *self.action_items]
         claims += self.behaviours
+        claims += self.judge.steps if self.judge is not None else ()
         if self.attribution is not None:
             claims.append(self.attribution)
         for claim in claims:
@@ -321,4 +283,5 @@ class RcaRun(BaseModel):
     on_arrival: bool = Field(
         description="Whether the arrival of the failed run or a batch requested it, and no person who waits for it."
     )
+    judge: JudgeMethod = Field(JudgeMethod.OFF, description="How a language model was asked for its opinion, or `off`.")
     report: Report | None

@@ -30,13 +30,14 @@ def current_key(agent_run_id: str, content_hash: str) -> str:
 class CurrentAnalysis(NamedTuple):
     """The current analysis of a run's content; `created_at` is in microseconds since 1970.
 
-    `on_arrival` says whether the arrival of the failed run requested it, and no person.
+    `on_arrival` says whether the arrival of the failed run requested it, and no person; `judge` is a `JudgeMethod`.
     """
 
     rca_run_id: str
     created_at: int
     status: str
     on_arrival: bool
+    judge: str
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:

@@ -16,10 +16,12 @@ from relab.progress.service import ProgressLog
 from relab.rca import repository
 from relab.rca.behaviours import RuleBook, read_rules
 from relab.rca.behaviours.scanning import BehaviourScanner, ScannedRun
-from relab.rca.clusters import ClusterPage, FailureCluster, key_of
+from relab.rca.clusters import ClusterPage, FailureCluster, failure_row
 from relab.rca.clusters import repository as failures
 from relab.rca.clusters.reader import ClusterReader
 from relab.rca.errors import RcaRunNotFoundError, RuleFileError, VanishedRunError
+from relab.rca.judge.stage import JudgeStage, Judging
+from relab.rca.judge_method import JudgeMethod
 from relab.rca.labels import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
 from relab.rca.labels.keeper import LabelKeeper
 from relab.rca.labels.ranking_models import RankingModelKeeper, TrainedModel
@@ -73,21 +75,6 @@ def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]
     return shown, None if problem is None else problem[0].value
 
 
-def _failure_of(rca_run_id: str, run: AgentRun, report: Report) -> dict[str, Any]:
-    """Return the failure of a run as a row of `rca_failures`."""
-    found = key_of(report, run.agent_name)
-    return {
-        "run_id": run.run_id,
-        "rca_run_id": rca_run_id,
-        "cluster": found.key,
-        "category": report.category.value,
-        "line": found.line,
-        "agent_name": run.agent_name,
-        "agent_version": run.agent_version,
-        "started_at": run.started_at,
-    }
-
-
 class RcaReceipt(BaseModel):
     """The answer to a request for an analysis: its id, and whether it is new or existed before (`created`)."""
 
@@ -100,6 +87,8 @@ class RcaService:
 
     Args:
         word: rewrites the summary of a finished report. Without it, the deterministic summary stays.
+        judge: asks a language model for its opinion; None without a model.
+        judge_by_default: how it is asked if a request does not say so.
         rules: the rules of behaviours of this installation.
 
     Attributes:
@@ -120,6 +109,8 @@ class RcaService:
         *,
         rules: RuleBook,
         word: Wording | None = None,
+        judge: Judging | None = None,
+        judge_by_default: JudgeMethod = JudgeMethod.OFF,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -127,26 +118,29 @@ class RcaService:
         self._progress = progress
         self._telemetry = telemetry
         self._word = word
+        self._judging = JudgeStage(database, clock, judge, judge_by_default)
         self.labels = LabelKeeper(database, clock, telemetry, self.report_on)
         self.behaviours = BehaviourScanner(telemetry, rules)
         self.ranking = RankingModelKeeper(database, clock, self.labels)
         self.clusters = ClusterReader(database)
         self.notes = NoteReader(self.get, telemetry, self.clusters)
 
-    def request(self, agent_run_id: str, *, force: bool = False) -> RcaReceipt:
+    def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
         """Queue an analysis of the run's current content, or return the existing analysis of that content.
 
-        An existing analysis counts if it is queued, running or done, not if it failed.
-        `force` always queues a new analysis, which then becomes the current one.
+        An existing analysis counts if it is queued, running or done, not if it failed or asks no judge as `judge` wants.
+        `force` always queues a new analysis, which then becomes the current one. Without `judge`, the settings decide.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
+            NoJudgeError: a judge is wanted, and no language model is configured.
         """
+        method = self._judging.choose(judge)
         content = self._telemetry.get_content(agent_run_id)
         while True:
             try:
                 with self._database.write() as unit:
-                    return self._request_within(unit, agent_run_id, content, force=force)
+                    return self._request_within(unit, agent_run_id, content, force=force, judge=method)
             except ConstraintError:
                 # Another process inserted the current analysis between our query and our insert.
                 continue
@@ -252,6 +246,7 @@ class RcaService:
         if self._word is not None and not rca_run.on_arrival:
             # A model costs money and receives the data of the run, so that only a person's request asks it.
             report = self._word(report)
+        report = self._judging.apply(report, run, rca_run.judge)
         self._finish(rca_run, run, content_hash, report, failed=collected.view.failed)
 
     def report_on(self, run: AgentRun) -> Report:
@@ -289,6 +284,7 @@ class RcaService:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
             failures.delete_of(unit.session, ids)
             self.labels.delete_for_runs(unit, agent_run_ids, created_before)
+            self._judging.delete_for_runs(unit, agent_run_ids, created_before)
             for topics in chunks(ids, TOPICS_PER_STATEMENT):
                 self._progress.delete_in(unit, topics)
 
@@ -298,14 +294,21 @@ class RcaService:
             return repository.count_by_category(session)
 
     def _request_within(
-        self, unit: UnitOfWork, agent_run_id: str, content: RunContent, *, force: bool = False, on_arrival: bool = False
+        self,
+        unit: UnitOfWork,
+        agent_run_id: str,
+        content: RunContent,
+        *,
+        force: bool = False,
+        on_arrival: bool = False,
+        judge: JudgeMethod = JudgeMethod.OFF,
     ) -> RcaReceipt:
         content_hash = content.content_hash
         current = repository.find_current(unit.session, agent_run_id, content_hash)
         if current is not None:
             # An older analysis belongs to a deleted run with the same id and content; a job deletes it.
             is_valid = not force and current.created_at >= content.received_at
-            if is_valid and (on_arrival or self._serves_person(unit, current)):
+            if is_valid and (on_arrival or self._serves_person(unit, current, judge)):
                 return RcaReceipt(rca_run_id=current.rca_run_id, created=False)
             repository.retire_current(unit.session, agent_run_id, content_hash)
         rca_run_id = new_id()
@@ -319,25 +322,26 @@ class RcaService:
                 "status": RcaStatus.QUEUED,
                 "created_at": self._clock.now_us(),
                 "on_arrival": on_arrival,
+                "judge": judge,
             },
         )
         lane = Lane.BACKGROUND if on_arrival else Lane.INTERACTIVE
         self._queue.enqueue(unit, ANALYZE_JOB, {"rca_run_id": rca_run_id}, lane=lane, job_id=rca_run_id)
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
-    def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis) -> bool:
-        """Return whether the current analysis of a run is sufficient if a person requests one.
+    def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
+        """Return whether the current analysis of a run is sufficient if a person requests one with this judge.
 
         An analysis that was requested because the run arrived gets no summary by a model. It is sufficient while it has
         not begun, because it then becomes an analysis for a person, while it runs, and if no model is configured.
         """
         if not current.on_arrival:
-            return True
+            return judge in {JudgeMethod.OFF, current.judge}
         if current.status == RcaStatus.QUEUED:
             self._queue.promote(unit, current.rca_run_id, Lane.INTERACTIVE)
-            repository.change(unit.session, current.rca_run_id, on_arrival=False)
+            repository.change(unit.session, current.rca_run_id, on_arrival=False, judge=judge)
             return True
-        return self._word is None or current.status == RcaStatus.RUNNING
+        return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
         """Store the report and the run's failure, end the progress stream and enqueue the job that labels the run, in one transaction."""
@@ -362,7 +366,7 @@ class RcaService:
             if not failed:
                 failures.remove(unit.session, run.run_id)
             else:
-                failures.save(unit.session, _failure_of(rca_run.rca_run_id, run, report))
+                failures.save(unit.session, failure_row(rca_run.rca_run_id, run, report))
                 confidence = report.hypotheses[0].confidence.value if report.hypotheses else None
                 label = {"category": report.category, "confidence": confidence}
                 self._queue.enqueue(unit, LABEL_JOB, {"run_id": rca_run.run_id, "content_hash": content_hash, **label})

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, Boolean, Index, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
+from relab.rca.judge_method import JudgeMethod
 from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
 
 
@@ -35,6 +36,8 @@ class RcaRunRow(Base):
     category: Mapped[str | None] = mapped_column(String(32))
     on_arrival: Mapped[bool] = mapped_column(Boolean, server_default=false())
     """Whether the arrival of the run requested it, and no person."""
+    judge: Mapped[str] = mapped_column(String(16), server_default=JudgeMethod.OFF)
+    """How a language model is asked for its opinion (`JudgeMethod`)."""
     created_at: Mapped[int] = mapped_column(Micros)
     started_at: Mapped[int | None] = mapped_column(Micros)
     finished_at: Mapped[int | None] = mapped_column(Micros)
@@ -89,3 +92,17 @@ class RcaRankingModelRow(Base):
     source: Mapped[str] = mapped_column(IdText, primary_key=True)
     trained_at: Mapped[int] = mapped_column(Micros)
     artefact: Mapped[str] = mapped_column(Text)
+
+
+class RcaJudgeAnswerRow(Base):
+    """An answer of the judge to a request about a run, so that an equal request is not paid for twice.
+
+    `request` is the SHA-256 digest of model, instructions and prompt.
+    """
+
+    __tablename__ = "rca_judge_answers"
+
+    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    request: Mapped[str] = mapped_column(String(64), primary_key=True)
+    answer: Mapped[str] = mapped_column(Text)
+    answered_at: Mapped[int] = mapped_column(Micros)

@@ -124,6 +124,22 @@ class RcaSettings(_Section):
     rules: Path | None = Field(
         None, description="The file of rules for behaviours; by default rules.yaml in the home, if it exists."
     )
+    judge: Literal["off", "all_at_once", "step_by_step", "binary_search", "rerank"] = Field(
+        "off", description="How a configured language model judges a run for whose analysis a person asks."
+    )
+    judge_max_calls: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        60, description="The most calls of one judgement; beyond a limit, the local ranking remains alone."
+    )
+    judge_max_tokens: Annotated[int, Field(ge=1)] = Field(
+        500_000, description="The most prompt tokens of one judgement."
+    )
+    judge_max_usd: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="The most that one judgement may cost; needs both prices of RELAB_LLM."
+    )
+    judge_max_s: Seconds = Field(300.0, description="The most time that the calls of one judgement take together.")
+    judge_context_tokens: Annotated[int, Field(ge=4_000, le=10_000_000)] = Field(
+        60_000, description="The most tokens of one prompt; a longer run is cut."
+    )
 
 
 class ProgressSettings(_Section):

@@ -3,7 +3,7 @@
 In: reports. Out: a key for each failure (`key.py`, pure), and the clusters of the stored ones (`reader.py`).
 """
 
-from relab.rca.clusters.key import FailureKey, key_of
+from relab.rca.clusters.key import FailureKey, failure_row, key_of
 from relab.rca.clusters.models import ClusterPage, FailureCluster
 
-__all__ = ["ClusterPage", "FailureCluster", "FailureKey", "key_of"]
+__all__ = ["ClusterPage", "FailureCluster", "FailureKey", "failure_row", "key_of"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from relab.core.error_templates import MAX_CAUSE_CHARS, cause_of
 from relab.core.masking import mask_secrets
 from relab.rca.models import AttributionBasis, Category, Evidence, Report
+from relab.telemetry.models import AgentRun
 
 KEY_CHARS: Final = 24
 _ERROR_FIELDS: Final = frozenset({"error_message", "message", "error_class", "error_type", "status_code"})
@@ -75,3 +76,18 @@ def _text(shown: Evidence) -> str:
     if not lines:
         return ""
     return lines[-1] if lines[0].startswith("Traceback (most recent") else lines[0]
+
+
+def failure_row(rca_run_id: str, run: AgentRun, report: Report) -> dict[str, Any]:
+    """Return the failure of a run, which an analysis explains, as a row of `rca_failures`."""
+    found = key_of(report, run.agent_name)
+    return {
+        "run_id": run.run_id,
+        "rca_run_id": rca_run_id,
+        "cluster": found.key,
+        "category": report.category.value,
+        "line": found.line,
+        "agent_name": run.agent_name,
+        "agent_version": run.agent_version,
+        "started_at": run.started_at,
+    }

@@ -38,6 +38,9 @@ def _lines(note: RunNote) -> Iterator[str]:
         yield ""
         yield from (f"{rank}. {escaped(text)}" for rank, text in enumerate(note.candidates, 1))
         yield ""
+    if note.judge is not None:
+        yield escaped(note.judge)
+        yield ""
     if note.behaviours:
         yield f"**Also seen:** {escaped('; '.join(note.behaviours))}"
         yield ""

@@ -1,0 +1,80 @@
+"""Evidence, and the base of all claims, which cannot be built without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from relab.rca.errors import UncitedClaimError
+
+
+class Confidence(StrEnum):
+    """How far a claim can be trusted. High: the run states the cause; medium: a strong sign; low: a hint."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class EvidenceKind(StrEnum):
+    """The kind of object that a piece of evidence quotes."""
+
+    RUN = "run"
+    STEP = "step"
+    TOOL_CALL = "tool_call"
+    GUARDRAIL_EVENT = "guardrail_event"
+    LOG_LINE = "log_line"
+    VERSION = "version"
+
+
+class RcaModel(BaseModel):
+    """Base of the immutable values of a report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evidence(RcaModel):
+    """A verbatim quotation of the run, which claims cite by its `evidence_id`.
+
+    `snippet` is a contiguous part of the text of `field` in the object that `ref_id`
+    names; a field that is not text (a status code, arguments) is quoted as its JSON.
+    `attributes` are further facts, such as the status code of a quoted call.
+    """
+
+    evidence_id: str
+    kind: EvidenceKind
+    ref_id: str
+    title: str
+    field: str
+    snippet: str
+    attributes: dict[str, str | int | float | bool | None] = {}
+
+
+class CitedModel(RcaModel):
+    """A claim that cites evidence. Build it with `citing`, never directly."""
+
+    evidence_ids: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @classmethod
+    def citing(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
+        """Build the claim and check its citations against `evidence`, which maps ids to evidence.
+
+        Raises:
+            UncitedClaimError: an id in `evidence_ids` is not in `evidence`.
+            pydantic.ValidationError: a field is missing or wrong.
+        """
+        return cls.model_validate(fields, context={"evidence": evidence})
+
+    @model_validator(mode="after")
+    def _cites_known_evidence(self, info: ValidationInfo) -> Self:
+        evidence = (info.context or {}).get("evidence")
+        name = type(self).__name__
+        if evidence is None:
+            raise UncitedClaimError(f"A {name} was built without evidence; use {name}.citing(evidence, ...).")
+        unknown = [evidence_id for evidence_id in self.evidence_ids if evidence_id not in evidence]
+        if unknown:
+            raise UncitedClaimError(f"A {name} cites evidence that does not exist: {', '.join(unknown)}.")
+        return self

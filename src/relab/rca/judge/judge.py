@@ -1,0 +1,126 @@
+"""Ask a language model which step of a failed run went wrong first, and add its opinion to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relab.core.clock import Clock
+from relab.core.logging import get_logger
+from relab.llm import LlmBudgetExceededError, LlmError, LlmGateway, LlmInvalidOutputError
+from relab.rca.evidence import EvidenceCollector, RunView
+from relab.rca.judge.answers import DroppedAnswerError, Opinion
+from relab.rca.judge.cache import AnswerCache
+from relab.rca.judge.methods import METHODS, MIN_CANDIDATES, Judgement, prompt_overhead
+from relab.rca.judge.session import JudgeLimitError, JudgeLimits, JudgeSession
+from relab.rca.judge.transcript import Transcript
+from relab.rca.judge_models import JudgeDrop, JudgedStep, JudgeMethod, JudgeVerdict
+from relab.rca.models import Report
+from relab.telemetry.models import AgentRun
+
+_log = get_logger(__name__)
+
+_CHARS_PER_TOKEN = 2
+"""As `Prompt.most_tokens` counts: no text has more tokens."""
+
+
+class Judge:
+    """Asks a language model about failed runs.
+
+    Args:
+        gateway: calls the model.
+        model: the name of the model, for the report; None if it is not known.
+        limits: the limits of each judgement.
+        clock: the time.
+    """
+
+    def __init__(self, gateway: LlmGateway, *, model: str | None, limits: JudgeLimits, clock: Clock) -> None:
+        self._gateway = gateway
+        self._model = model
+        self._limits = limits
+        self._clock = clock
+
+    def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: AnswerCache) -> Report:
+        """Return the report with the opinion of the model, which changes nothing else in it.
+
+        Errors of the model, its limits and answers that break a rule raise nothing: the opinion then says why it names no step.
+        `method` must not be `OFF`; `cache` holds the answers to earlier requests.
+        """
+        session = JudgeSession(self._gateway, self._model, self._limits, self._clock, cache)
+        view = RunView(run)
+        room = _CHARS_PER_TOKEN * self._limits.context_tokens - prompt_overhead()
+        transcript = Transcript(view, room)
+        candidates = _candidates(report, transcript)
+        judgement = Judgement(transcript, session, candidates)
+        opinion, fallback = Opinion((), None), _obstacle(view, transcript, candidates, method)
+        if fallback is None:
+            try:
+                opinion = METHODS[method](judgement)
+            except (DroppedAnswerError, JudgeLimitError, LlmError) as error:
+                fallback = _fallback(error, session)
+        if fallback is None and not opinion.picks:
+            fallback = "the model found no wrong step"
+        spent = session.spent
+        collector = EvidenceCollector(run, report.evidence_index)
+        cited = [(pick, collector.quote(pick.quotation)) for pick in opinion.picks]
+        evidence = collector.evidence
+        steps = tuple(
+            JudgedStep.citing(
+                evidence,
+                step_id=pick.step.step_id,
+                step_name=pick.step.placed.step.name,
+                agent_name=pick.step.placed.step.agent_name,
+                reason=pick.reason,
+                evidence_ids=(evidence_id,),
+            )
+            for pick, evidence_id in cited
+        )
+        verdict = JudgeVerdict(
+            method=method,
+            model=self._model,
+            steps=steps,
+            fallback=fallback,
+            stated_confidence=opinion.confidence,
+            calls=spent.calls,
+            cached_answers=session.cached_answers,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
+            usd=spent.usd,
+            dropped=dict(sorted(session.dropped.items())),
+            steps_left_out=judgement.left_out,
+            texts_cut=judgement.cut,
+            texts_withheld=judgement.withheld,
+        )
+        _log.info("rca.judged", method=str(method), steps=len(steps), calls=spent.calls, fallback=fallback is not None)
+        fields = {name: getattr(report, name) for name in type(report).model_fields if name != "evidence_index"}
+        return Report.build(evidence, **{**fields, "judge": verdict})
+
+
+def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:
+    """Return the numbers of the steps that the report names: that of its attribution, then the candidates."""
+    named = [report.attribution.step_id] if report.attribution is not None else []
+    named += [candidate.step_id for candidate in report.candidates]
+    numbers = (transcript.number_of(step_id) for step_id in dict.fromkeys(named))
+    return [number for number in numbers if number is not None]
+
+
+def _obstacle(view: RunView, transcript: Transcript, candidates: Sequence[int], method: JudgeMethod) -> str | None:
+    """Return why the model is not asked about a run; None if it is."""
+    if not view.failed:
+        return "the run did not fail"
+    if not transcript.steps:
+        return "the run has no steps"
+    if method is JudgeMethod.RERANK and len(candidates) < MIN_CANDIDATES:
+        return "the local ranking has fewer than two candidates"
+    return None
+
+
+def _fallback(error: DroppedAnswerError | JudgeLimitError | LlmError, session: JudgeSession) -> str:
+    """Return in words why the judge names no step, and count a dropped answer."""
+    if isinstance(error, LlmInvalidOutputError):
+        error = DroppedAnswerError(JudgeDrop.INVALID_ANSWER)
+    if isinstance(error, DroppedAnswerError):
+        session.dropped[error.reason] += 1
+        return f"the model's answer was dropped ({error.reason})"
+    if isinstance(error, JudgeLimitError | LlmBudgetExceededError):
+        return f"a limit was reached: {str(error).rstrip('.')}"
+    return f"the model gave no answer ({error.code})"

@@ -1,0 +1,187 @@
+"""The methods of the judge: each asks a model about the steps of a run, and returns the steps that it names."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any, Final
+
+from relab.llm import Prompt
+from relab.rca.judge.answers import (
+    DroppedAnswerError,
+    HalfAnswer,
+    JudgeAnswer,
+    MistakeAnswer,
+    Opinion,
+    OrderAnswer,
+    Pick,
+    StepAnswer,
+    check_quote,
+    grounded_reason,
+)
+from relab.rca.judge.session import AnswerT, CheckedT, JudgeSession
+from relab.rca.judge.transcript import ShownStep, Transcript
+from relab.rca.judge_models import JudgeDrop, JudgeMethod
+from relab.rca.models import Confidence
+
+MIN_CANDIDATES: Final = 2
+
+
+class Judgement:
+    """One application of a method to a run.
+
+    Args:
+        transcript: the steps of the run; at least one.
+        session: calls the model.
+        candidates: the numbers of the steps that the local ranking names, the most likely first.
+
+    Attributes:
+        left_out, cut, withheld: the most steps, texts and passages that one prompt lost.
+    """
+
+    def __init__(self, transcript: Transcript, session: JudgeSession, candidates: Sequence[int]) -> None:
+        self._transcript = transcript
+        self._session = session
+        self._candidates = candidates
+        self.left_out = self.cut = self.withheld = 0
+
+    def all_at_once(self) -> Opinion:
+        """Ask once about the whole run; raises the errors of `JudgeSession.ask`."""
+        steps = self._transcript.steps
+
+        def check(answer: StepAnswer, shown: frozenset[int]) -> Opinion:
+            if answer.step is None:
+                return Opinion((), Confidence(answer.confidence))
+            return self._opinion([self._pick(answer.step, answer.quote, answer.reason, shown)], answer)
+
+        return self._ask("all_at_once", StepAnswer, check, range(len(steps)), self._candidates)
+
+    def step_by_step(self) -> Opinion:
+        """Ask about one step after the other, each with the steps before it, until one is the first mistake."""
+
+        def check(answer: MistakeAnswer, shown: frozenset[int], number: int) -> Opinion | None:
+            if not answer.is_first_mistake:
+                return None
+            return self._opinion([self._pick(number, answer.quote, answer.reason, shown)], answer)
+
+        for step in self._transcript.steps:
+            number = step.number
+            asked = functools.partial(check, number=number)
+            found = self._ask("step_by_step", MistakeAnswer, asked, range(number + 1), (number,), newest_step=number)
+            if found is not None:
+                return found
+        return Opinion((), None)
+
+    def binary_search(self) -> Opinion:
+        """Ask in which half of the steps the first mistake is, until one step is left."""
+        low, high = 0, len(self._transcript.steps) - 1
+        if low == high:
+            return self.all_at_once()
+        opinion = Opinion((), None)
+        while low < high:
+            first = (low, (low + high) // 2)
+            second = (first[1] + 1, high)
+
+            def check(
+                answer: HalfAnswer,
+                shown: frozenset[int],
+                halves: Mapping[str, tuple[int, int]],
+            ) -> tuple[tuple[int, int], Opinion]:
+                half = halves[answer.half]
+                steps = [self._transcript.steps[number] for number in range(half[0], half[1] + 1) if number in shown]
+                step, _ = check_quote(tuple(steps), answer.quote)
+                return half, self._opinion([self._pick(step.number, answer.quote, answer.reason, shown)], answer)
+
+            (low, high), opinion = self._ask(
+                "binary_search",
+                HalfAnswer,
+                functools.partial(check, halves={"first": first, "second": second}),
+                range(low, high + 1),
+                (),
+                first_half=first,
+                second_half=second,
+            )
+        return opinion
+
+    def rerank(self) -> Opinion:
+        """Ask for the order of the candidates of the local ranking; there must be at least two."""
+
+        def check(answer: OrderAnswer, shown: frozenset[int]) -> Opinion:
+            if not answer.order:
+                return Opinion((), Confidence(answer.confidence))
+            if len({ranked.step for ranked in answer.order}) < len(answer.order):
+                raise DroppedAnswerError(JudgeDrop.REPEATED_STEP)
+            allowed = shown & set(self._candidates)
+            picks = [self._pick(ranked.step, ranked.quote, ranked.reason, allowed) for ranked in answer.order]
+            return self._opinion(picks, answer)
+
+        numbers = range(len(self._transcript.steps))
+        candidates = list(self._candidates)
+        return self._ask("rerank", OrderAnswer, check, numbers, candidates, candidates=candidates)
+
+    def _ask(
+        self,
+        name: str,
+        schema: type[AnswerT],
+        check: Callable[[AnswerT, frozenset[int]], CheckedT],
+        numbers: Sequence[int],
+        anchors: Collection[int],
+        **facts: Any,
+    ) -> CheckedT:
+        excerpt = self._transcript.excerpt(numbers, anchors, **facts)
+        self.left_out = max(self.left_out, excerpt.left_out)
+        self.cut = max(self.cut, excerpt.cut)
+        self.withheld = max(self.withheld, excerpt.withheld)
+        prompt, code = build_prompt(name, excerpt.data)
+        return self._session.ask(prompt, code, schema, lambda answer: check(answer, excerpt.shown))
+
+    def _pick(self, number: int, quote: str, reason: str, allowed: frozenset[int]) -> Pick:
+        if number not in allowed:
+            raise DroppedAnswerError(JudgeDrop.UNKNOWN_STEP)
+        step, quotation = check_quote((self._transcript.steps[number],), quote)
+        return Pick(step, quotation, self._reason(step, reason))
+
+    def _reason(self, step: ShownStep, reason: str) -> str | None:
+        shown = grounded_reason(self._transcript, step, reason)
+        if shown is None:
+            self._session.dropped[JudgeDrop.UNGROUNDED_REASON] += 1
+        return shown
+
+    @staticmethod
+    def _opinion(picks: Sequence[Pick], answer: JudgeAnswer) -> Opinion:
+        return Opinion(tuple(picks), Confidence(answer.confidence))
+
+
+METHODS: Final[Mapping[JudgeMethod, Callable[[Judgement], Opinion]]] = {
+    JudgeMethod.ALL_AT_ONCE: Judgement.all_at_once,
+    JudgeMethod.STEP_BY_STEP: Judgement.step_by_step,
+    JudgeMethod.BINARY_SEARCH: Judgement.binary_search,
+    JudgeMethod.RERANK: Judgement.rerank,
+}
+
+
+def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
+    """Return the prompt of a method for an excerpt of a run, and the code that its answer must repeat.
+
+    The code is a part of the marks around the data. It is a digest of the data, so that no text in it can contain the code, and equal
+    requests have equal prompts.
+    """
+    code = hashlib.sha256(f"{name}\0{data}".encode()).hexdigest()[:32]
+    rules = _prompt_text("judge.system.txt")
+    user = Template(_prompt_text("judge.user.txt")).substitute(code=code, run=data)
+    return Prompt(system=f"{rules}\n{_prompt_text(f'judge_{name}.txt')}", user=user), code
+
+
+def prompt_overhead() -> int:
+    """Return the most characters of a prompt besides the excerpt."""
+    return max(
+        len(prompt.system) + len(prompt.user) for prompt, _ in (build_prompt(method.value, "") for method in METHODS)
+    )
+
+
+@functools.cache
+def _prompt_text(name: str) -> str:
+    return files("relab.rca").joinpath("prompts", name).read_text(encoding="utf-8")

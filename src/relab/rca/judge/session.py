@@ -1,0 +1,130 @@
+"""The requests of one judgement: within its limits, and never twice for the same request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from relab.core.clock import Clock
+from relab.core.errors import RelabError
+from relab.llm import Budget, BudgetLimits, LlmGateway, MeteredGateway, Prompt, Spent, TokenUsage
+from relab.rca.judge.answers import DroppedAnswerError, JudgeAnswer
+from relab.rca.judge.cache import AnswerCache
+from relab.rca.judge_models import JudgeDrop
+
+ANSWER_TOKENS: Final = 1_024
+"""The completion tokens that are reserved for an answer."""
+
+_US: Final = 1_000_000
+
+AnswerT = TypeVar("AnswerT", bound=JudgeAnswer)
+CheckedT = TypeVar("CheckedT")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeLimits:
+    """The limits of one judgement.
+
+    Attributes:
+        budget: the most calls, tokens and USD; without a window.
+        max_s: the most seconds that all calls take together.
+        context_tokens: the most tokens of one prompt.
+    """
+
+    budget: BudgetLimits
+    max_s: float
+    context_tokens: int
+
+
+class JudgeLimitError(RelabError):
+    """The time of a judgement is over; the message names the limit."""
+
+    code = "judge_limit"
+
+
+class JudgeSession:
+    """The requests of one judgement.
+
+    Args:
+        gateway: calls the model.
+        model: the name of the model; answers of other models are not used.
+        limits: the limits of this judgement.
+        clock: the time, for the limit of seconds.
+        cache: the stored answers.
+
+    Attributes:
+        dropped: how many answers or parts of them were dropped, by reason.
+        cached_answers: how many requests were answered from the cache.
+    """
+
+    def __init__(
+        self, gateway: LlmGateway, model: str | None, limits: JudgeLimits, clock: Clock, cache: AnswerCache
+    ) -> None:
+        self._metered = MeteredGateway(gateway)
+        self._model = model
+        self._limits = limits
+        self._budget = Budget(limits.budget, clock=clock)
+        self._clock = clock
+        self._ends_us = clock.now_us() + round(limits.max_s * _US)
+        self._cache = cache
+        self.dropped: Counter[JudgeDrop] = Counter()
+        self.cached_answers = 0
+
+    @property
+    def spent(self) -> Spent:
+        """What the calls of this judgement cost."""
+        return self._metered.spent
+
+    def ask(self, prompt: Prompt, code: str, schema: type[AnswerT], check: Callable[[AnswerT], CheckedT]) -> CheckedT:
+        """Return what `check` makes of the answer to a prompt; an answer that passed is stored, and not asked for again.
+
+        Raises:
+            JudgeLimitError, LlmBudgetExceededError: a limit is reached; no request was sent.
+            DroppedAnswerError: the answer does not have the code of the request, or does not pass `check`.
+            LlmError: the model gave no answer.
+        """
+        key = self._key(prompt, schema)
+        stored = self._stored(key, schema)
+        if stored is not None:
+            self.cached_answers += 1
+            return check(stored)
+        left_s = (self._ends_us - self._clock.now_us()) / _US
+        if left_s <= 0:
+            raise JudgeLimitError(f"The judge may take {self._limits.max_s:g} s, which are over.")
+        answer = self._call(prompt, schema, left_s)
+        if answer.code != code:
+            # A text of the run that dictates an answer cannot contain the code, which depends on all texts.
+            raise DroppedAnswerError(JudgeDrop.WRONG_CODE)
+        checked = check(answer)
+        self._cache.put(key, answer.model_dump_json())
+        return checked
+
+    def _call(self, prompt: Prompt, schema: type[AnswerT], left_s: float) -> AnswerT:
+        charge = self._budget.reserve(prompt.most_tokens(), ANSWER_TOKENS)
+        usage = TokenUsage(0, 0)
+
+        def note(spent: Spent) -> None:
+            nonlocal usage
+            usage = TokenUsage(spent.prompt_tokens, spent.completion_tokens)
+
+        try:
+            return self._metered.complete(prompt, schema, timeout_s=left_s, billed=note)
+        finally:
+            self._budget.settle(charge, usage)
+
+    def _key(self, prompt: Prompt, schema: type[AnswerT]) -> str:
+        parts = (self._model or "", schema.__name__, prompt.system, prompt.user)
+        return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()
+
+    def _stored(self, key: str, schema: type[AnswerT]) -> AnswerT | None:
+        text = self._cache.get(key)
+        try:
+            return None if text is None else schema.model_validate_json(text)
+        except ValidationError:
+            # Another version of relab stored it.
+            return None

@@ -1,0 +1,92 @@
+"""The judge as a stage of stored analyses: whether it is asked, and its stored answers, which are deleted with their run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final, TypeAlias
+
+from sqlalchemy import delete, insert, select
+
+from relab.core.clock import Clock
+from relab.rca.errors import NoJudgeError
+from relab.rca.judge.cache import AnswerCache
+from relab.rca.judge_method import JudgeMethod
+from relab.rca.models import Report
+from relab.rca.tables import RcaJudgeAnswerRow
+from relab.storage import Database, UnitOfWork
+from relab.storage.base import table_of
+from relab.storage.bulk import chunks
+from relab.storage.errors import ConstraintError
+from relab.telemetry.models import AgentRun
+
+Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, AnswerCache], Report]
+"""Adds the opinion of a language model to a report (`Judge.judge`)."""
+
+_IDS_PER_STATEMENT: Final = 300
+
+
+class StoredAnswers:
+    """The stored answers to requests about one run (`AnswerCache`)."""
+
+    def __init__(self, database: Database, clock: Clock, run_id: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._run_id = run_id
+
+    def get(self, key: str) -> str | None:
+        """Return the JSON of the answer to a request; None if it is not stored."""
+        row = RcaJudgeAnswerRow
+        statement = select(row.answer).where(row.run_id == self._run_id, row.request == key)
+        with self._database.read() as session:
+            return session.execute(statement).scalar_one_or_none()
+
+    def put(self, key: str, answer: str) -> None:
+        """Store the JSON of the answer to a request; an answer that is stored already stays."""
+        values = {"run_id": self._run_id, "request": key, "answer": answer, "answered_at": self._clock.now_us()}
+        try:
+            with self._database.write(durable=False) as unit:
+                unit.session.execute(insert(table_of(RcaJudgeAnswerRow)).values(values))
+        except ConstraintError:
+            # Another analysis of the run asked the same at the same time.
+            return
+
+
+class JudgeStage:
+    """Asks the judge about analysed runs, if one is configured.
+
+    Args:
+        judge: adds the opinion of a language model to a report; None without a model.
+        by_default: how it is asked if a request does not say so.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, judge: Judging | None, by_default: JudgeMethod = JudgeMethod.OFF
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._judge = judge
+        self._by_default = by_default
+
+    def choose(self, wanted: JudgeMethod | None) -> JudgeMethod:
+        """Return how the judge is asked for a request that wants `wanted`; None leaves it to the settings.
+
+        Raises:
+            NoJudgeError: a judge is wanted, and no language model is configured.
+        """
+        if self._judge is None and wanted not in {None, JudgeMethod.OFF}:
+            raise NoJudgeError("No language model is configured.", remedy="Configure one, or leave out the judge.")
+        if wanted is None and self._judge is not None:
+            return self._by_default
+        return wanted or JudgeMethod.OFF
+
+    def apply(self, report: Report, run: AgentRun, method: JudgeMethod) -> Report:
+        """Return the report with the opinion of the judge, or the unchanged report if the method is `OFF`."""
+        if self._judge is None or method is JudgeMethod.OFF:
+            return report
+        return self._judge(report, run, method, StoredAnswers(self._database, self._clock, run.run_id))
+
+    def delete_for_runs(self, unit: UnitOfWork, run_ids: Collection[str], before_us: int) -> None:
+        """In the transaction `unit`, delete the answers about runs that were stored up to a time in microseconds since 1970."""
+        row = RcaJudgeAnswerRow
+        for ids in chunks(run_ids, _IDS_PER_STATEMENT):
+            unit.session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.answered_at <= before_us))

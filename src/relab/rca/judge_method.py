@@ -1,0 +1,19 @@
+"""The ways to ask a language model which step of a run went wrong first."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JudgeMethod(StrEnum):
+    """How a language model judges a failed run; `off` asks none.
+
+    `all_at_once` sends the whole run in one request, `step_by_step` one step after the other until the first mistake,
+    `binary_search` halves of the run, and `rerank` only orders the candidates of the local ranking.
+    """
+
+    OFF = "off"
+    ALL_AT_ONCE = "all_at_once"
+    STEP_BY_STEP = "step_by_step"
+    BINARY_SEARCH = "binary_search"
+    RERANK = "rerank"

@@ -1,0 +1,91 @@
+"""What a language model says about a run, as a part of the report beside the local ranking."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from relab.rca.claims import CitedModel, Confidence, RcaModel
+from relab.rca.judge_method import JudgeMethod
+
+__all__ = ["JudgeDrop", "JudgeMethod", "JudgeVerdict", "JudgedStep"]
+
+
+class JudgeDrop(StrEnum):
+    """Why an answer of the judge, or a part of it, was dropped."""
+
+    INVALID_ANSWER = "invalid_answer"
+    WRONG_CODE = "wrong_code"
+    UNKNOWN_STEP = "unknown_step"
+    REPEATED_STEP = "repeated_step"
+    TOO_LONG = "too_long"
+    QUOTE_TOO_SHORT = "quote_too_short"
+    QUOTE_NOT_VERBATIM = "quote_not_verbatim"
+    UNGROUNDED_REASON = "ungrounded_reason"
+
+
+class JudgedStep(CitedModel):
+    """A step that the judge says went wrong first; its evidence is the judge's verbatim quotation of the step or of its calls."""
+
+    step_id: str
+    step_name: str
+    agent_name: str | None = None
+    reason: str | None = Field(
+        None,
+        description="The judge's reason in a sentence; null if it was dropped because the run does not support it.",
+    )
+
+
+class JudgeVerdict(RcaModel):
+    """The opinion of a language model (the judge) on the first wrong step of a run, and what it cost.
+
+    The cost covers the calls of this analysis; answers that were stored before (`cached_answers`) cost nothing.
+    """
+
+    method: JudgeMethod
+    model: str | None = Field(None, description="The name of the model; null if it is not known.")
+    steps: tuple[JudgedStep, ...] = Field(
+        (), description="The step that the judge names; with the method `rerank`, its order of the candidates."
+    )
+    fallback: str | None = Field(
+        None, description="Why the judge names no step, so that only the local ranking remains; null if it names one."
+    )
+    stated_confidence: Confidence | None = Field(
+        None, description="What the model says of its own answer; it is neither measured nor a probability."
+    )
+    calls: int = Field(0, ge=0)
+    cached_answers: int = Field(0, ge=0)
+    prompt_tokens: int = Field(0, ge=0)
+    completion_tokens: int = Field(0, ge=0)
+    usd: float | None = Field(None, description="The cost of the calls; null if a price is not configured.")
+    dropped: dict[JudgeDrop, int] = Field({}, description="Dropped answers, and dropped parts of answers, by reason.")
+    steps_left_out: int = Field(0, ge=0, description="The most steps that one request left out to fit the context.")
+    texts_cut: int = Field(0, ge=0, description="The most texts that one request shortened to fit the context.")
+    texts_withheld: int = Field(
+        0,
+        ge=0,
+        description="The most passages that one request withheld because they read like instructions to a model.",
+    )
+
+    def sentence(self) -> str:
+        """Return the opinion in words, on one line: method, model, cost, the named steps, and what was dropped."""
+        cost = "" if not self.calls or self.usd is None else f", {self.usd:.4f} USD"
+        cached = f", {self.cached_answers} stored answers" if self.cached_answers else ""
+        calls = f"{self.calls} {'call' if self.calls == 1 else 'calls'}"
+        by = "" if self.model is None else f" by {self.model}"
+        tokens = f"{self.prompt_tokens + self.completion_tokens:,} tokens"
+        said = f"Judge ({self.method}{by}: {calls}, {tokens}{cost}{cached}): {self._said()}"
+        lost = [f"{number} x {reason}" for reason, number in self.dropped.items()]
+        return f"{said}. Dropped: {', '.join(lost)}." if lost else f"{said}."
+
+    def _said(self) -> str:
+        if not self.steps:
+            return f"no step, because {self.fallback}; the local ranking remains"
+        named = "; then ".join(
+            f"{step.step_name} [{step.step_id}]{f' of {step.agent_name}' if step.agent_name else ''}"
+            for step in self.steps
+        )
+        reason = self.steps[0].reason
+        why = f": {reason.rstrip('.')}" if reason else ""
+        return f"{named}{why} (the model calls its confidence {self.stated_confidence}; this is not a probability)"
