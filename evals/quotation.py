@@ -73,6 +73,8 @@ def _claims(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"hypotheses.{index}", hypothesis
     for index, candidate in enumerate(report.get("candidates", [])):
         yield f"candidates.{index}", candidate
+    for index, step in enumerate((report.get("judge") or {}).get("steps", [])):
+        yield f"judge.steps.{index}", step
     if report["attribution"] is not None:
         yield "attribution", report["attribution"]
 

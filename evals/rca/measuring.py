@@ -198,7 +198,7 @@ def _curve(
     for size, part in learning_curve(name, found, sizes, seeds):
         made = ((cases[index], analyse_case(cases[index], part.models).prediction) for index in part.cases)
         parts.setdefault(size, []).extend(made)
-    return {f"{size} labelled runs": _step_row(pairs) for size, pairs in parts.items()}
+    return {f"{size} labelled runs": step_row(pairs) for size, pairs in parts.items()}
 
 
 def _pairs(cases: Sequence[Case], predictions: Iterable[Prediction]) -> list[Pair]:
@@ -207,10 +207,11 @@ def _pairs(cases: Sequence[Case], predictions: Iterable[Prediction]) -> list[Pai
 
 def _step_rows(cases: Sequence[Case], found: Mapping[str, Sequence[Pair]]) -> Rows:
     methods = {name: _pairs(cases, (rule(case.run) for case in cases)) for name, rule in STEP_RULES.items()}
-    return {name: _step_row(pairs) for name, pairs in {**methods, **found}.items()}
+    return {name: step_row(pairs) for name, pairs in {**methods, **found}.items()}
 
 
-def _step_row(pairs: Sequence[Pair]) -> dict[str, Figure]:
+def step_row(pairs: Sequence[Pair]) -> dict[str, Figure]:
+    """Return the figures of the first mistake for predictions of one method."""
     return {
         "step": share(pairs, is_step),
         "step ±1": share(pairs, is_within_one),

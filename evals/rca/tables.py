@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.rca.figures import Bin, Figure
+from evals.rca.judging import JudgeMeasured
 from evals.rca.measuring import Measured
 
 
@@ -31,6 +32,22 @@ def print_measured(console: Console, measured: Measured) -> None:
         cost.add_column(heading)
     for name, row in measured.cost:
         cost.add_row(name, *(f"{value:,.0f}" if index in {0, 4} else f"{value:.1f}" for index, value in enumerate(row)))
+    console.print(cost)
+
+
+def print_judged(console: Console, measured: JudgeMeasured) -> None:
+    """Print the figures of the judge beside the local ranking, and what it cost."""
+    for title, rows in measured.steps:
+        console.print(_figures(f"{title}: the first mistake", rows))
+    cost = Table(title="Cost of the judge")
+    for heading in ("set", "runs", "named a step", "calls", "tokens", "USD", "no step", "dropped"):
+        cost.add_column(heading)
+    for name, row in measured.cost.items():
+        usd = "not known" if row.usd is None else f"{row.usd:.2f}"
+        counts = (
+            "; ".join(f"{count} x {said}" for said, count in part.items()) for part in (row.fallbacks, row.dropped)
+        )
+        cost.add_row(name, str(row.runs), str(row.named), str(row.calls), f"{row.tokens:,}", usd, *counts)
     console.print(cost)
 
 

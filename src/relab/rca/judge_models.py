@@ -33,7 +33,7 @@ class JudgedStep(CitedModel):
     agent_name: str | None = None
     reason: str | None = Field(
         None,
-        description="The judge's reason in a sentence; null if it was dropped because the run does not support it.",
+        description="The judge's reason in a sentence; null if it gave none, or if it was dropped because the run does not support it.",
     )
 
 

@@ -32,6 +32,8 @@ def test_what_does_not_belong_together_is_rejected(empty: Lab) -> None:
     for words in (
         ("--all", "r1"),
         ("--all", "--full"),
+        ("--all", "--judge", "rerank"),
+        ("r1", "--judge", "oracle"),
         ("r1", "--agent", "a"),
         ("--force",),
         ("clusters", "--category", "x"),
@@ -48,3 +50,12 @@ def test_report_files_are_not_replaced_without_being_asked(empty: Lab) -> None:
 
     assert "<h1>Run r1</h1>" in page.read_text()
     assert empty.run("rca", "r1", "--markdown").out.startswith("# Run r1: ")
+
+
+def test_judge_without_a_model_is_rejected_before_anything_is_queued(empty: Lab) -> None:
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps(failed_run("r1")))
+    refused = empty.run("rca", "r1", "--judge", "all_at_once", code=None)
+
+    assert refused.code != 0
+    assert "No language model is configured" in refused.err
+    assert empty.json("rca", "r1", "--judge", "off")["judge"] == "off"

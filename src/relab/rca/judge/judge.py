@@ -74,21 +74,24 @@ class Judge:
             )
             for pick, evidence_id in cited
         )
-        verdict = JudgeVerdict(
-            method=method,
-            model=self._model,
-            steps=steps,
-            fallback=fallback,
-            stated_confidence=opinion.confidence,
-            calls=spent.calls,
-            cached_answers=session.cached_answers,
-            prompt_tokens=spent.prompt_tokens,
-            completion_tokens=spent.completion_tokens,
-            usd=spent.usd,
-            dropped=dict(sorted(session.dropped.items())),
-            steps_left_out=judgement.left_out,
-            texts_cut=judgement.cut,
-            texts_withheld=judgement.withheld,
+        verdict = JudgeVerdict.model_validate(
+            {
+                "method": method,
+                "model": self._model,
+                "steps": steps,
+                "fallback": fallback,
+                "stated_confidence": opinion.confidence,
+                "calls": spent.calls,
+                "cached_answers": session.cached_answers,
+                "prompt_tokens": spent.prompt_tokens,
+                "completion_tokens": spent.completion_tokens,
+                "usd": spent.usd,
+                "dropped": dict(sorted(session.dropped.items())),
+                "steps_left_out": judgement.left_out,
+                "texts_cut": judgement.cut,
+                "texts_withheld": judgement.withheld,
+            },
+            context={"evidence": evidence},
         )
         _log.info("rca.judged", method=str(method), steps=len(steps), calls=spent.calls, fallback=fallback is not None)
         fields = {name: getattr(report, name) for name in type(report).model_fields if name != "evidence_index"}
@@ -122,5 +125,5 @@ def _fallback(error: DroppedAnswerError | JudgeLimitError | LlmError, session: J
         session.dropped[error.reason] += 1
         return f"the model's answer was dropped ({error.reason})"
     if isinstance(error, JudgeLimitError | LlmBudgetExceededError):
-        return f"a limit was reached: {str(error).rstrip('.')}"
+        return f"a limit was reached: {error.message.rstrip('.')}"
     return f"the model gave no answer ({error.code})"

@@ -145,6 +145,8 @@ class Judgement:
         return Pick(step, quotation, self._reason(step, reason))
 
     def _reason(self, step: ShownStep, reason: str) -> str | None:
+        if not reason.strip():
+            return None
         shown = grounded_reason(self._transcript, step, reason)
         if shown is None:
             self._session.dropped[JudgeDrop.UNGROUNDED_REASON] += 1

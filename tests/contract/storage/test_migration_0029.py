@@ -1,0 +1,33 @@
+"""Revision 0029: analyses say how they were judged, the judge's answers get a table, and the way back drops nothing else."""
+
+from __future__ import annotations
+
+from sqlalchemy import inspect, text
+
+from relab.storage import Database
+from relab.storage.migrate import downgrade, upgrade
+
+ANALYSIS = (
+    "INSERT INTO rca_runs (rca_run_id, run_id, content_hash, status, created_at) VALUES ('a', 'r', 'h', 'queued', 0)"
+)
+ANSWER = "INSERT INTO rca_judge_answers (run_id, request, answer, answered_at) VALUES ('r', 'q', '{}', 0)"
+
+
+def test_analyses_have_a_judge_and_the_way_back_keeps_them(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database, "0028")
+    with database.write() as unit:
+        unit.session.execute(text(ANALYSIS))
+    for _ in range(2):
+        upgrade(database, "0029")
+        with database.write() as unit:
+            unit.session.execute(text(ANSWER))
+        with database.read() as session:
+            assert session.execute(text("SELECT judge FROM rca_runs")).scalar_one() == "off"
+        downgrade(database, "0028")
+        with database.read() as session:
+            names = inspect(session.connection()).get_table_names()
+            assert session.execute(text("SELECT count(*) FROM rca_runs")).scalar_one() == 1
+        assert "rca_judge_answers" not in names
+        assert "rca_ranking_models" in names
+    database.close()

@@ -1,0 +1,91 @@
+"""A gateway that answers the prompts of the judge for one step that it is given, without a model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from relab.llm.answers import validate_text
+from relab.llm.budget import Spent
+from relab.llm.gateway import AnswerT, Billed
+from relab.llm.models import Prompt
+
+_PROMPT = re.compile(r'<run code="(?P<code>\w+)">\n(?P<data>.*)\n</run code=')
+Answer = dict[str, Any]
+
+
+def read_prompt(prompt: Prompt) -> tuple[str, Answer]:
+    """Return the code and the data of a prompt of the judge."""
+    found = _PROMPT.search(prompt.user)
+    assert found is not None
+    return found["code"], json.loads(found["data"])
+
+
+def quote_of(data: Answer, number: int) -> str:
+    """Return the beginning of a text of a step in the data of a prompt; "" if the data does not have the step."""
+    step = next((step for step in data["steps"] if step["step"] == number), {})
+    text = step.get("output_summary") or step.get("input_summary") or step.get("name", "")
+    return str(text[:40])
+
+
+class StepJudge:
+    """Answers that the step `number` went wrong first, whatever the method, with a verbatim quotation.
+
+    Args:
+        number: the number of the step; None for no step.
+        change: changes an answer before it is returned; it may return text instead.
+
+    Attributes:
+        prompts: the prompts that were sent.
+    """
+
+    def __init__(self, number: int | None, change: Callable[[Answer], Answer | str] = lambda answer: answer) -> None:
+        self._number = number
+        self._change = change
+        self.prompts: list[Prompt] = []
+
+    def complete(
+        self,
+        prompt: Prompt,
+        schema: type[AnswerT],
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
+        billed: Billed | None = None,
+    ) -> AnswerT:
+        """Return the answer to a prompt, validated like that of a model."""
+        self.prompts.append(prompt)
+        if billed is not None:
+            billed(Spent(1, 100, 10, 0.001))
+        code, data = read_prompt(prompt)
+        answer = self._change({"code": code, "confidence": "high", **self._said(schema.__name__, data)})
+        return validate_text(answer if isinstance(answer, str) else json.dumps(answer), schema)
+
+    def _said(self, schema: str, data: Answer) -> Answer:
+        number = self._number
+        quoted = {"quote": "" if number is None else quote_of(data, number), "reason": ""}
+        if schema == "StepAnswer":
+            return {"step": number, **quoted}
+        if schema == "MistakeAnswer":
+            return {"is_first_mistake": data["newest_step"] == number, **quoted}
+        if schema == "HalfAnswer":
+            low, high = data["first_half"]
+            return {"half": "first" if number is not None and low <= number <= high else "second", **quoted}
+        order = sorted(data["candidates"], key=lambda candidate: candidate != number)
+        return {"order": [{"step": each, "quote": quote_of(data, each), "reason": ""} for each in order]}
+
+
+class Answers:
+    """Stores answers in memory, like `AnswerCache`."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, str] = {}
+
+    def get(self, key: str) -> str | None:
+        """Return a stored answer."""
+        return self.stored.get(key)
+
+    def put(self, key: str, answer: str) -> None:
+        """Store an answer."""
+        self.stored[key] = answer

@@ -1,0 +1,62 @@
+"""The opinion of the judge in the note of a report: on one screen, in Markdown and as a page, with all texts escaped."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from relab.cli.rca_note import HEIGHT, print_note
+from relab.llm import BudgetLimits
+from relab.rca.analyzer import analyze
+from relab.rca.judge.judge import Judge
+from relab.rca.judge.session import JudgeLimits
+from relab.rca.models import JudgeMethod
+from relab.rca.notes.composition import compose_note
+from relab.rca.notes.markdown import to_markdown
+from relab.rca.notes.models import RunNote
+from relab.rca.notes.page import render_note_page
+from support.clocks import MovableClock
+from support.rca.judges import Answers, StepJudge
+from support.telemetry.runs import step
+from unit.rca.builders import agent_run
+
+
+def note_with(number: int | None, name: str = "Plan", **changes: Any) -> RunNote:
+    steps = [step(f"s{n}", n, name=name, agent_name="a", output_summary=f"what turn {n} said") for n in range(6)]
+    run = agent_run(steps=steps)
+    gateway = StepJudge(number, lambda answer: {**answer, **changes})
+    judge = Judge(gateway, model="scripted", limits=JudgeLimits(BudgetLimits(), 60.0, 60_000), clock=MovableClock())
+    report = judge.judge(analyze(run), run, JudgeMethod.ALL_AT_ONCE, Answers())
+    return compose_note("a-1", run.run_id, report, run)
+
+
+def test_note_says_what_the_judge_says_and_what_it_cost() -> None:
+    assert note_with(2, reason="Turn 2 said it.").judge == (
+        "Judge (all_at_once by scripted: 1 call, 110 tokens, 0.0010 USD): Plan [s2] of a: Turn 2 said it"
+        " (the model calls its confidence high; this is not a probability)."
+    )
+
+
+def test_note_says_why_the_judge_names_no_step() -> None:
+    assert note_with(2, code="x").judge == (
+        "Judge (all_at_once by scripted: 1 call, 110 tokens, 0.0010 USD): no step, because the model's answer was dropped"
+        " (wrong_code); the local ranking remains. Dropped: 1 x wrong_code."
+    )
+
+
+def test_note_with_a_judge_fits_one_screen() -> None:
+    screen = io.StringIO()
+    print_note(note_with(2), Console(file=screen, width=100))
+    lines = screen.getvalue().splitlines()
+
+    assert len(lines) <= HEIGHT
+    assert any(line.startswith("Judge (all_at_once") for line in lines)
+
+
+def test_names_of_steps_are_escaped_in_the_opinion() -> None:
+    note = note_with(2, name="<script>x</script> [link](http://evil.example)")
+
+    assert "<script>x" not in to_markdown(note)
+    assert "<script>x" not in render_note_page(note, libraries="")
