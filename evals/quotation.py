@@ -7,8 +7,9 @@ analyser cannot hide here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from evals.datasets.source import Body
@@ -20,6 +21,7 @@ _PARTS = {
     "tool_call": ("tool_calls", "call_id"),
     "guardrail_event": ("guardrail_events", "event_id"),
 }
+_PASSING = "passing_run"
 _WHOLE_RUN = frozenset({"run", "version"})
 
 
@@ -40,12 +42,15 @@ class Check:
     problems: list[str] = field(default_factory=list)
 
 
-def check_report(body: Body, report: Report) -> Check:
-    """Check every evidence item, citation and location of a report against the posted body of its run."""
+def check_report(body: Body, report: Report, passing: Mapping[str, Body] = MappingProxyType({})) -> Check:
+    """Check every evidence item, citation and location of a report against the posted body of its run.
+
+    `passing` are the bodies of the runs that it was compared with, by run id.
+    """
     check = Check()
     for item in report["evidence_index"]:
         check.evidence += 1
-        problem = _quotation_problem(body, item)
+        problem = _quotation_problem(passing.get(item["ref_id"], {}) if item["kind"] == _PASSING else body, item)
         if problem is None:
             check.verbatim += 1
         else:
@@ -73,6 +78,8 @@ def _claims(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"hypotheses.{index}", hypothesis
     for index, candidate in enumerate(report.get("candidates", [])):
         yield f"candidates.{index}", candidate
+    for index, difference in enumerate((report.get("passing") or {}).get("differences", [])):
+        yield f"passing.differences.{index}", difference
     for index, step in enumerate((report.get("judge") or {}).get("steps", [])):
         yield f"judge.steps.{index}", step
     if report["attribution"] is not None:
@@ -88,7 +95,12 @@ def _location_problems(body: Body, name: str, claim: dict[str, Any]) -> Iterator
 
 def _quotation_problem(body: Body, item: dict[str, Any]) -> str | None:
     """Return the problem of one quotation, or None if it is verbatim."""
-    source = _quoted_object(body, item["kind"], item["ref_id"])
+    kind, ref_id = item["kind"], item["ref_id"]
+    if kind == _PASSING:
+        kind, ref_id = (
+            ("tool_call", item["attributes"]["call_id"]) if "call_id" in item["attributes"] else ("run", ref_id)
+        )
+    source = _quoted_object(body, kind, ref_id)
     if source is None:
         return f"there is no {item['kind']} {item['ref_id']!r} in the run"
     value = source.get(item["field"])
@@ -104,7 +116,7 @@ def _quotation_problem(body: Body, item: dict[str, Any]) -> str | None:
 
 def _quoted_object(body: Body, kind: str, ref_id: str) -> dict[str, Any] | None:
     if kind in _WHOLE_RUN:
-        return body if body["run_id"] == ref_id else None
+        return body if body.get("run_id") == ref_id else None
     collection, key = _PARTS[kind]
     return next((part for part in body.get(collection, []) if part[key] == ref_id), None)
 

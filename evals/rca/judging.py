@@ -11,13 +11,13 @@ from evals.rca.cases import ALGORITHM_SET, HAND_SET, Case
 from evals.rca.measuring import NO_MODELS, RULES, Rows, step_row
 from evals.rca.predictions import Prediction, prediction_of
 from relab.rca.analyzer import analyze
-from relab.rca.judge.cache import AnswerCache
+from relab.rca.judge.cache import JudgeAnswerCache
 from relab.rca.judge_models import JudgeVerdict
 from relab.rca.models import JudgeMethod, Report
 from relab.telemetry.models import AgentRun
 
 CONVERSATIONS: Final = (HAND_SET, ALGORITHM_SET)
-Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, AnswerCache], Report]
+Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, JudgeAnswerCache], Report]
 
 
 @dataclass(frozen=True)

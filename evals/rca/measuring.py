@@ -36,6 +36,7 @@ from evals.rca.figures import (
     reliability,
     share,
 )
+from evals.rca.passing import compare_trials, passing_rows
 from evals.rca.predictions import Analysed, Prediction, analyse_case
 from evals.rca.rules import SPAN_RULES, STEP_RULES
 from evals.rca.training import SEEDS, examples, held_out, learning_curve, train_set
@@ -62,6 +63,7 @@ class Measured:
         reliability: per set its name, its reliability table, and the calibration errors of that table and of five equal parts.
         curves: per set the figures by number of labelled runs.
         cost: per set (n, median ms, 95 % ms, max ms, max KiB).
+        passing: per set of tau-bench how often the comparison with passing trials finds each kind of difference.
         problems: violated guarantees of quotations and citations, one sentence each.
     """
 
@@ -72,6 +74,7 @@ class Measured:
     reliability: Sequence[tuple[str, Sequence[Bin], tuple[float, float]]]
     curves: Sequence[tuple[str, Rows]]
     cost: Sequence[tuple[str, tuple[float, ...]]]
+    passing: Rows
     problems: Sequence[str]
 
 
@@ -122,6 +125,7 @@ def measure(
             model = RankingModels(sources=(train_set(other, examples(cases[other]), agents),))
             forced[name] = _pairs(cases[name], (analyse_case(case, model).prediction for case in cases[name]))
     tick("controls")
+    compared = compare_trials(cases)
     conversations = (HAND_SET, ALGORITHM_SET)
     everything = [*(item for items in analysed.values() for item in items)]
     everything += [item for part in held.values() for _, item in part.analysed]
@@ -151,7 +155,11 @@ def measure(
             *((name, _cost(items)) for name, items in analysed.items()),
             *((f"{name}, with a model", _cost([item for _, item in part.analysed])) for name, part in held.items()),
         ],
-        problems=[problem for item in everything for problem in item.check.problems],
+        passing=passing_rows(compared),
+        problems=[
+            *(problem for item in everything for problem in item.check.problems),
+            *(problem for found in compared.values() for *_, check in found for problem in check.problems),
+        ],
     )
 
 

@@ -25,6 +25,7 @@ def print_measured(console: Console, measured: Measured) -> None:
     for title, rows in measured.curves:
         console.print(_figures(f"{title}: learning curve, held out", rows, first="trained on"))
     console.print(_figures("Guarantees and controls", measured.controls, first="figure"))
+    console.print(_figures("Differences from passing trials", measured.passing, first="set"))
     for title, bins, errors in measured.reliability:
         console.print(_reliability(title, bins, errors))
     cost = Table(title="Cost of one analysis in this process (processor time)")

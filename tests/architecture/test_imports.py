@@ -20,8 +20,8 @@ CONTEXTS = frozenset(
         "telemetry", "rca", "access", "knowledge", "flags", "load", "experiments", "incidents", "rollouts", "builds", "testbed",
     }
 )  # fmt: skip
-DOORS = frozenset({"service", "models", "outcome_models", "log_models", "agent_models"})
-"""What one context may import of another; the last three are values that telemetry's models are made of, or its service returns."""
+DOORS = frozenset({"service", "models", "outcome_models", "log_models", "agent_models", "past_models", "judge_method"})
+"""What one context may import of another; the last five are values that models are made of, or a service takes or returns."""
 SUB_CONTEXT_DOORS = frozenset(
     {
         "builds.ingest.service",
@@ -168,7 +168,7 @@ def test_a_context_is_entered_through_its_service_and_its_models() -> None:
 def test_the_composition_root_takes_services_handlers_and_adapters() -> None:
     names = {name.split(".")[1] for by, name in crossings() if by == "bootstrap" and name not in SUB_CONTEXT_DOORS}
 
-    assert names <= {"service", "models", "handlers", "wording"}
+    assert names <= {"service", "models", "handlers", "wording", "judge"}
 
 
 def test_a_context_uses_another_ones_tables_never() -> None:

@@ -13,7 +13,7 @@ from relab.llm.gateway import LlmGateway, NullGateway
 from relab.llm.langchain_gateway import LangChainGateway
 from relab.rca.handlers import RcaHandlers
 from relab.rca.judge.stage import Judging
-from relab.rca.judge_method import JudgeMethod
+from relab.rca.models import JudgeMethod
 from relab.rca.service import ANALYZE_JOB, RcaService, RuleBook
 from relab.settings import Settings
 from relab.telemetry.service import DELETED_JOB, TelemetryService

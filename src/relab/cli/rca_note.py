@@ -52,6 +52,9 @@ def _lines(note: RunNote, console: Console, width: int) -> Iterator[tuple[str, s
     if note.candidates:
         head.append(("Steps that may have gone wrong first (ranked guess):", "bold"))
         head += [(_cut(f"  {rank}. {text}", width), "") for rank, text in enumerate(note.candidates, 1)]
+    if note.passing:
+        more = f" ({len(note.passing) - 1} more with --full)" if len(note.passing) > 1 else ""
+        head.append((_cut(f"Beside: {note.passing[0]}{more}", width), ""))
     if note.judge is not None:
         head += [(text, "") for text in _wrapped(note.judge, console, width, _JUDGE_LINES)]
     if note.behaviours:

@@ -39,6 +39,11 @@ def print_report(agent_run_id: str, report: Report, console: Console | None = No
         sure = "ranked guess" if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
         console.print(Text(f"Location: {', '.join(where)} ({sure})"))
     _print_candidates(report, console)
+    if report.passing is not None:
+        console.print(Text(f"Compared with {len(report.passing.run_ids)} runs that succeeded:", style="bold"))
+        for difference in report.passing.differences:
+            console.print(Text(f"  {plain(difference.sentence)}"))
+            console.print(Text(f"   evidence: {_citations(report, difference.evidence_ids)}", style="dim"))
     if report.judge is not None:
         console.print(Text(plain(report.judge.sentence())))
         for step in report.judge.steps:

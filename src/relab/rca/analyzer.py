@@ -19,9 +19,10 @@ from relab.rca.models import Report
 from relab.rca.ranking import Ranking, RankingModels, rank_run, shipped_models
 from relab.rca.report import compose
 from relab.telemetry.log_models import LogLine
-from relab.telemetry.models import AgentRun, PastRun
+from relab.telemetry.models import AgentRun
+from relab.telemetry.past_models import PastRun
 
-ANALYZER_VERSION = "6"
+ANALYZER_VERSION = "7"
 """Increase it with each change that may alter a run's report; stored reports name the version that made them."""
 
 

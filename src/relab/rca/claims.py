@@ -28,6 +28,7 @@ class EvidenceKind(StrEnum):
     GUARDRAIL_EVENT = "guardrail_event"
     LOG_LINE = "log_line"
     VERSION = "version"
+    PASSING_RUN = "passing_run"
 
 
 class RcaModel(BaseModel):

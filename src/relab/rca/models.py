@@ -19,6 +19,7 @@ from relab.core.clock import Timestamp
 from relab.rca.claims import CitedModel, Confidence, Evidence, EvidenceKind, RcaModel
 from relab.rca.errors import UncitedClaimError
 from relab.rca.judge_models import JudgedStep, JudgeMethod, JudgeVerdict
+from relab.rca.passing_models import PassingComparison
 
 __all__ = [
     "ActionItem",
@@ -208,6 +209,9 @@ class Report(RcaModel):
     judge: JudgeVerdict | None = Field(
         None, description="The opinion of a language model on the first wrong step, if one was asked for."
     )
+    passing: PassingComparison | None = Field(
+        None, description="How a failed run differs from runs that succeeded; null if there is none to compare it with."
+    )
     omitted: Omitted = Omitted()
     analyzer_version: str
 
@@ -237,6 +241,7 @@ class Report(RcaModel):
         known = {item.evidence_id for item in self.evidence_index}
         claims: list[CitedModel | ActionItem] = [*self.findings, *self.hypotheses, *self.candidates, *self.action_items]
         claims += self.behaviours
+        claims += self.passing.differences if self.passing is not None else ()
         claims += self.judge.steps if self.judge is not None else ()
         if self.attribution is not None:
             claims.append(self.attribution)

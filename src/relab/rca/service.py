@@ -219,6 +219,7 @@ class RcaService:
             VanishedRunError: the run was deleted since the request; a retry cannot help.
         """
         from relab.rca.analyzer import build_report, classify, collect_evidence
+        from relab.rca.passing import with_comparison
 
         rca_run = self.get(rca_run_id)
         if rca_run.status is RcaStatus.DONE:
@@ -242,6 +243,7 @@ class RcaService:
         classified = classify(collected, self.ranking.models())
         self._stage(rca_run_id, "Generating report", 85)
         report = build_report(classified)
+        report = with_comparison(report, collected.view, self._telemetry.passing.like(run))
         report = self._with_behaviours(report, run)
         if self._word is not None and not rca_run.on_arrival:
             # A model costs money and receives the data of the run, so that only a person's request asks it.

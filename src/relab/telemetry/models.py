@@ -383,17 +383,3 @@ class MetricsOverview(BaseModel):
     runs_without_estimate: int = Field(description="Runs without a reported cost and without an estimate.")
     tokens: TokenSums
     unprojected_runs: int = Field(0, description="Runs that have arrived and are not in these figures yet.")
-
-
-class PastRun(BaseModel):
-    """The fields of a past run that a comparison of versions needs; `tool_call_counts` is `{tool: number of calls}`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    run_id: str
-    agent_version: str | None
-    prompt_hash: str | None
-    started_at: int
-    outcome: RunOutcome
-    step_count: int
-    tool_call_counts: dict[str, int]

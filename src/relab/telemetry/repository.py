@@ -16,8 +16,9 @@ from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.filtering import SHOWN, filtered
-from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilter
+from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.past_models import PastRun
 from relab.telemetry.tables import (
     AWAITING_ANALYSIS,
     NEVER_PROJECTED,

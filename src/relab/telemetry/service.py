@@ -28,7 +28,6 @@ from relab.telemetry.models import (
     AgentRun,
     IngestReceipt,
     MetricsOverview,
-    PastRun,
     RunContent,
     RunFilter,
     RunHeader,
@@ -36,6 +35,8 @@ from relab.telemetry.models import (
     TimelinePage,
 )
 from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
+from relab.telemetry.passing import PassingReader
+from relab.telemetry.past_models import PastRun
 from relab.telemetry.posted import PostedRun
 from relab.telemetry.prices import PriceBook
 from relab.telemetry.reading import read_agent_run
@@ -66,6 +67,7 @@ class TelemetryService(RunRemapper):
     Attributes:
         awaiting, failed: the runs that await their analysis; those that failed.
         marks: what analyses have found in runs, for lists of them.
+        passing: the runs that succeeded, to compare failed ones with them.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
@@ -74,7 +76,7 @@ class TelemetryService(RunRemapper):
         super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
         self.prices = PriceBook(prices_folder)
         self.awaiting, self.failed = AwaitingRuns(database, clock, self.projector), FailedRuns(self.projector)
-        self.marks = RunMarks(database)
+        self.marks, self.passing = RunMarks(database), PassingReader(self.projector.reading)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:

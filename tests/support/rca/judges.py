@@ -77,7 +77,7 @@ class StepJudge:
 
 
 class Answers:
-    """Stores answers in memory, like `AnswerCache`."""
+    """Stores answers in memory, like `JudgeAnswerCache`."""
 
     def __init__(self) -> None:
         self.stored: dict[str, str] = {}

@@ -11,8 +11,9 @@ from demo.agents_act import EXPECTED
 from relab.core.json import parse_json
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category
-from relab.telemetry.models import AgentRun, PastRun
+from relab.telemetry.models import AgentRun
 from relab.telemetry.outcome import activities_of, outcome_of
+from relab.telemetry.past_models import PastRun
 
 
 def recorded(run):

@@ -6,8 +6,9 @@ from typing import Any
 
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category, Finding, Report
-from relab.telemetry.models import AgentRun, PastRun
+from relab.telemetry.models import AgentRun
 from relab.telemetry.outcome import RunOutcome
+from relab.telemetry.past_models import PastRun
 from support.telemetry.runs import RunBody, minimal_run, step, time_text, tool_call
 
 HOUR_US = 3_600_000_000

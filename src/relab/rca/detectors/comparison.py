@@ -14,8 +14,9 @@ from typing import Literal
 
 from relab.stats.multiplicity import holm
 from relab.stats.two_sample import TestResult, fisher_exact, fisher_exact_greater, hodges_lehmann_shift, mann_whitney
-from relab.telemetry.models import AgentRun, PastRun
+from relab.telemetry.models import AgentRun
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.past_models import PastRun
 
 ALPHA = 0.05
 MIN_RUNS = 3

@@ -12,6 +12,7 @@ from relab.rca.evidence.quotation import Attributes, Quotable, Quotation
 from relab.rca.models import Evidence, EvidenceKind
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, GuardrailEvent, Step, StepStatus, ToolCall
+from relab.telemetry.past_models import PassedCall, PassingRun
 
 MAX_SNIPPET_CHARS = 500
 
@@ -22,6 +23,7 @@ _PREFIX = {
     EvidenceKind.LOG_LINE: "ev_log_",
     EvidenceKind.RUN: "ev_run_",
     EvidenceKind.VERSION: "ev_version_",
+    EvidenceKind.PASSING_RUN: "ev_passing_",
 }
 _VERSION_FIELDS = frozenset({"agent_version", "prompt_hash"})
 
@@ -55,7 +57,7 @@ def ref_id(source: Quotable) -> str:
             return source.event_id
         case LogLine():
             return source.record_id
-        case AgentRun():
+        case AgentRun() | PassingRun() | PassedCall():
             return source.run_id
 
 
@@ -69,6 +71,8 @@ def _title(kind: EvidenceKind, source: Quotable) -> str:
             return f"Guardrail event: {source.type}"
         case LogLine():
             return f"Log line: {source.severity_text or ('error' if source.is_error else 'warning')}"
+        case PassingRun() | PassedCall():
+            return f"Passing run {source.run_id}"
         case AgentRun():
             return "Version of the agent" if kind is EvidenceKind.VERSION else f"Run of {source.agent_name}"
 
@@ -83,8 +87,10 @@ def _own_attributes(kind: EvidenceKind, source: Quotable) -> Attributes:
             return {"type": source.type}
         case LogLine():
             return {"severity": source.severity, "span_id": source.span_id}
-        case AgentRun():
-            return {} if kind is EvidenceKind.VERSION else {"error_type": source.error_type}
+        case AgentRun() if kind is EvidenceKind.RUN:
+            return {"error_type": source.error_type}
+        case _:
+            return {}
 
 
 def _cut(text: str, start: int, end: int) -> str:
@@ -178,8 +184,18 @@ def _plain_ids(run: AgentRun) -> frozenset[str]:
     return frozenset(_PREFIX[kind] + ref_id(source) for kind, sources in kinds for source in sources)
 
 
-def _objects(run: AgentRun, evidence: Evidence, logs: Sequence[LogLine]) -> list[Quotable]:
+def _objects(
+    run: AgentRun, evidence: Evidence, logs: Sequence[LogLine], passing: Sequence[PassingRun]
+) -> Sequence[Quotable]:
     match evidence.kind:
+        case EvidenceKind.PASSING_RUN:
+            found = [other for other in passing if other.run_id == evidence.ref_id]
+            call_id = evidence.attributes.get("call_id")
+            return (
+                found
+                if call_id is None
+                else [call for other in found for call in other.calls if call.call_id == call_id]
+            )
         case EvidenceKind.TOOL_CALL:
             return [call for call in run.tool_calls if call.call_id == evidence.ref_id]
         case EvidenceKind.STEP:
@@ -192,8 +208,10 @@ def _objects(run: AgentRun, evidence: Evidence, logs: Sequence[LogLine]) -> list
             return [run] if run.run_id == evidence.ref_id else []
 
 
-def verify_verbatim(run: AgentRun, evidence: Evidence, logs: Sequence[LogLine] = ()) -> bool:
-    """Return whether a piece of evidence quotes `run`, or one of the lines of its log (`logs`), verbatim.
+def verify_verbatim(
+    run: AgentRun, evidence: Evidence, logs: Sequence[LogLine] = (), passing: Sequence[PassingRun] = ()
+) -> bool:
+    """Return whether a piece of evidence quotes `run`, a line of its log (`logs`) or one of the `passing` runs verbatim.
 
     True if the id has the prefix of its kind and the object's id, the object exists, and the
     snippet is a non-empty contiguous part (at most `MAX_SNIPPET_CHARS`) of the text of the
@@ -205,5 +223,5 @@ def verify_verbatim(run: AgentRun, evidence: Evidence, logs: Sequence[LogLine] =
         return False
     if evidence.kind is EvidenceKind.VERSION and evidence.field not in _VERSION_FIELDS:
         return False
-    texts = (field_text(source, evidence.field) for source in _objects(run, evidence, logs))
+    texts = (field_text(source, evidence.field) for source in _objects(run, evidence, logs, passing))
     return any(text is not None and evidence.snippet in text for text in texts)

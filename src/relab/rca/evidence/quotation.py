@@ -14,8 +14,9 @@ from typing import TypeAlias
 from relab.rca.models import EvidenceKind
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
+from relab.telemetry.past_models import PassedCall, PassingRun
 
-Quotable: TypeAlias = AgentRun | Step | ToolCall | GuardrailEvent | LogLine
+Quotable: TypeAlias = AgentRun | Step | ToolCall | GuardrailEvent | LogLine | PassingRun | PassedCall
 Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 

@@ -24,7 +24,7 @@ from relab.rca.evidence.failures import (
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
 from relab.telemetry.log_models import LogLine
-from relab.telemetry.models import AgentRun, GuardrailEvent, PastRun, StepStatus
+from relab.telemetry.models import AgentRun, GuardrailEvent, StepStatus
 from relab.telemetry.outcome import (
     Case,
     OutcomeReport,
@@ -35,6 +35,7 @@ from relab.telemetry.outcome import (
     is_error_in_result,
     judge,
 )
+from relab.telemetry.past_models import PastRun
 
 _SHORT_OUTPUT_CHARS = 300
 """A longer output of a failed step or call is content, not an error message, unless it begins like an error report."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class AnswerCache(Protocol):
+class JudgeAnswerCache(Protocol):
     """Stores answers by the hash of their request."""
 
     def get(self, key: str) -> str | None:

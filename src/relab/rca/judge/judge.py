@@ -9,8 +9,8 @@ from relab.core.logging import get_logger
 from relab.llm import LlmBudgetExceededError, LlmError, LlmGateway, LlmInvalidOutputError
 from relab.rca.evidence import EvidenceCollector, RunView
 from relab.rca.judge.answers import DroppedAnswerError, Opinion
-from relab.rca.judge.cache import AnswerCache
-from relab.rca.judge.methods import METHODS, MIN_CANDIDATES, Judgement, prompt_overhead
+from relab.rca.judge.cache import JudgeAnswerCache
+from relab.rca.judge.methods import METHODS, MIN_CANDIDATES, JudgeRun, prompt_overhead
 from relab.rca.judge.session import JudgeLimitError, JudgeLimits, JudgeSession
 from relab.rca.judge.transcript import Transcript
 from relab.rca.judge_models import JudgeDrop, JudgedStep, JudgeMethod, JudgeVerdict
@@ -39,7 +39,7 @@ class Judge:
         self._limits = limits
         self._clock = clock
 
-    def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: AnswerCache) -> Report:
+    def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: JudgeAnswerCache) -> Report:
         """Return the report with the opinion of the model, which changes nothing else in it.
 
         Errors of the model, its limits and answers that break a rule raise nothing: the opinion then says why it names no step.
@@ -50,7 +50,7 @@ class Judge:
         room = _CHARS_PER_TOKEN * self._limits.context_tokens - prompt_overhead()
         transcript = Transcript(view, room)
         candidates = _candidates(report, transcript)
-        judgement = Judgement(transcript, session, candidates)
+        judgement = JudgeRun(transcript, session, candidates)
         opinion, fallback = Opinion((), None), _obstacle(view, transcript, candidates, method)
         if fallback is None:
             try:

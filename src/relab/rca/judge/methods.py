@@ -30,7 +30,7 @@ from relab.rca.models import Confidence
 MIN_CANDIDATES: Final = 2
 
 
-class Judgement:
+class JudgeRun:
     """One application of a method to a run.
 
     Args:
@@ -157,11 +157,11 @@ class Judgement:
         return Opinion(tuple(picks), Confidence(answer.confidence))
 
 
-METHODS: Final[Mapping[JudgeMethod, Callable[[Judgement], Opinion]]] = {
-    JudgeMethod.ALL_AT_ONCE: Judgement.all_at_once,
-    JudgeMethod.STEP_BY_STEP: Judgement.step_by_step,
-    JudgeMethod.BINARY_SEARCH: Judgement.binary_search,
-    JudgeMethod.RERANK: Judgement.rerank,
+METHODS: Final[Mapping[JudgeMethod, Callable[[JudgeRun], Opinion]]] = {
+    JudgeMethod.ALL_AT_ONCE: JudgeRun.all_at_once,
+    JudgeMethod.STEP_BY_STEP: JudgeRun.step_by_step,
+    JudgeMethod.BINARY_SEARCH: JudgeRun.binary_search,
+    JudgeMethod.RERANK: JudgeRun.rerank,
 }
 
 

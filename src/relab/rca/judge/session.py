@@ -14,7 +14,7 @@ from relab.core.clock import Clock
 from relab.core.errors import RelabError
 from relab.llm import Budget, BudgetLimits, LlmGateway, MeteredGateway, Prompt, Spent, TokenUsage
 from relab.rca.judge.answers import DroppedAnswerError, JudgeAnswer
-from relab.rca.judge.cache import AnswerCache
+from relab.rca.judge.cache import JudgeAnswerCache
 from relab.rca.judge_models import JudgeDrop
 
 ANSWER_TOKENS: Final = 1_024
@@ -63,7 +63,7 @@ class JudgeSession:
     """
 
     def __init__(
-        self, gateway: LlmGateway, model: str | None, limits: JudgeLimits, clock: Clock, cache: AnswerCache
+        self, gateway: LlmGateway, model: str | None, limits: JudgeLimits, clock: Clock, cache: JudgeAnswerCache
     ) -> None:
         self._metered = MeteredGateway(gateway)
         self._model = model

@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, select
 
 from relab.core.clock import Clock
 from relab.rca.errors import NoJudgeError
-from relab.rca.judge.cache import AnswerCache
+from relab.rca.judge.cache import JudgeAnswerCache
 from relab.rca.judge_method import JudgeMethod
 from relab.rca.models import Report
 from relab.rca.tables import RcaJudgeAnswerRow
@@ -19,14 +19,14 @@ from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
 from relab.telemetry.models import AgentRun
 
-Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, AnswerCache], Report]
+Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, JudgeAnswerCache], Report]
 """Adds the opinion of a language model to a report (`Judge.judge`)."""
 
 _IDS_PER_STATEMENT: Final = 300
 
 
 class StoredAnswers:
-    """The stored answers to requests about one run (`AnswerCache`)."""
+    """The stored answers to requests about one run (`JudgeAnswerCache`)."""
 
     def __init__(self, database: Database, clock: Clock, run_id: str) -> None:
         self._database = database

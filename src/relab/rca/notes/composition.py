@@ -55,6 +55,7 @@ def compose_note(
         where=None if place is None else _where(place),
         where_ref=None if place is None else place.call_id or place.step_id,
         candidates=tuple(map(_candidate, report.candidates)),
+        passing=() if report.passing is None else tuple(found.sentence for found in report.passing.differences),
         judge=None if report.judge is None else report.judge.sentence(),
         behaviours=tuple(found.description for found in report.behaviours),
         quotes=_quotes(report, view),

@@ -38,6 +38,11 @@ def _lines(note: RunNote) -> Iterator[str]:
         yield ""
         yield from (f"{rank}. {escaped(text)}" for rank, text in enumerate(note.candidates, 1))
         yield ""
+    if note.passing:
+        yield "## Beside runs that succeeded"
+        yield ""
+        yield from (f"- {escaped(sentence)}" for sentence in note.passing)
+        yield ""
     if note.judge is not None:
         yield escaped(note.judge)
         yield ""

@@ -69,6 +69,7 @@ class RunNote(_NoteModel):
     where: str | None = Field(description="The call, the step and the agent, with their ids; null if none is known.")
     where_ref: str | None = Field(description="The id of the call, else of the step, that `where` names.")
     candidates: tuple[str, ...] = Field(description="Steps that may have gone wrong first, each with the reasons.")
+    passing: tuple[str, ...] = Field((), description="What runs that succeeded did in another way, in sentences.")
     judge: str | None = Field(None, description="The opinion of a language model in words; null if none was asked for.")
     behaviours: tuple[str, ...] = Field(description="What the behaviours are that rules found, in words.")
     quotes: tuple[NoteQuote, ...]

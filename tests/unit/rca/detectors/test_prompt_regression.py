@@ -11,7 +11,7 @@ from relab.rca.analyzer import analyze
 from relab.rca.detectors.comparison import compare_versions
 from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, EvidenceKind, Report
-from relab.telemetry.models import PastRun
+from relab.telemetry.past_models import PastRun
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, failed, findings, past_runs
 

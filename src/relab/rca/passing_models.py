@@ -1,0 +1,42 @@
+"""How a failed run differs from runs that succeeded, as a part of the report."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from relab.rca.claims import CitedModel, RcaModel
+
+
+class PassingDifferenceKind(StrEnum):
+    """What a failed run did in another way than runs that succeeded."""
+
+    MISSING_TOOL = "missing_tool"
+    ARGUMENT = "argument"
+    EXTRA_TOOL = "extra_tool"
+    ORDER = "order"
+    ANSWER = "answer"
+    FIRST_DIVERGENCE = "first_divergence"
+
+
+class PassingDifference(CitedModel):
+    """A difference from runs that succeeded, in a sentence; it is an observation, not a cause.
+
+    `runs` of the compared runs show it. `step_id` and `call_id` are the place in the failed run, null where it has none.
+    """
+
+    kind: PassingDifferenceKind
+    sentence: str
+    tool_name: str | None = None
+    step_id: str | None = None
+    call_id: str | None = None
+    runs: int = Field(ge=1)
+
+
+class PassingComparison(RcaModel):
+    """The comparison of a failed run with runs that succeeded: of the same agent and task, else (`same_task` false) version."""
+
+    same_task: bool
+    run_ids: tuple[str, ...] = Field(description="The compared runs, newest first.")
+    differences: tuple[PassingDifference, ...] = Field((), description="The clearest differences first.")

@@ -1,0 +1,112 @@
+"""Find runs that succeeded at the task of a failed run, to compare it with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
+
+from pydantic_core import from_json
+from sqlalchemy import Text, cast, func, select
+from sqlalchemy.orm import Session
+
+from relab.telemetry.filtering import SHOWN
+from relab.telemetry.models import CALL, AgentRun, StepStatus
+from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.past_models import PassedCall, PassingRun, PassingRuns
+from relab.telemetry.records import version_key
+from relab.telemetry.tables import AgentRunRow, TimelineItemRow
+
+MAX_RUNS: Final = 20
+MAX_SEARCHED: Final = 2_000
+"""How many of the newest runs of the agent are searched."""
+MAX_CALLS: Final = 100
+"""A run with more tool calls is not compared."""
+MAX_TEXT_CHARS: Final = 4_000
+"""A longer answer, and longer arguments, are not read."""
+
+
+class PassingReader:
+    """Finds runs that succeeded.
+
+    Args:
+        reading: opens a transaction that reads.
+    """
+
+    def __init__(self, reading: Callable[[], AbstractContextManager[Session]]) -> None:
+        self._reading = reading
+
+    def like(self, run: AgentRun) -> PassingRuns:
+        """Return at most 20 runs that succeeded and had the agent and the task of `run`, newest first.
+
+        Without such a run, those of its agent and version. The newest 2,000 runs of the agent are searched, without `run`.
+        """
+        key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
+        with self._reading() as session:
+            found: tuple[PassingRun, ...] = ()
+            if run.task_id is not None:
+                found = _runs(session, run, ("task_id", run.task_id))
+            if found:
+                return PassingRuns(same_task=True, runs=found)
+            return PassingRuns(same_task=False, runs=_runs(session, run, ("version_key", key)))
+
+
+def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
+    """Return the runs that succeeded and whose column `like[0]` has the value `like[1]`."""
+    row = AgentRunRow
+    columns = (row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count)
+    # A range of the index of agent and start, whatever the conditions on the runs are.
+    newest = (
+        select(*columns)
+        .where(row.agent_name == run.agent_name, SHOWN)
+        .order_by(row.started_at.desc())
+        .limit(MAX_SEARCHED)
+        .subquery()
+    )
+    statement = (
+        select(newest.c.run_id, newest.c.started_at)
+        .where(
+            newest.c.outcome == RunOutcome.SUCCEEDED,
+            newest.c.run_id != run.run_id,
+            newest.c.tool_call_count <= MAX_CALLS,
+            newest.c[like[0]] == like[1],
+        )
+        .order_by(newest.c.started_at.desc(), newest.c.run_id.desc())
+        .limit(MAX_RUNS)
+    )
+    started: dict[str, int] = {found.run_id: found.started_at for found in session.execute(statement)}
+    answers, calls = _answers(session, list(started)), _calls(session, list(started))
+    return tuple(
+        PassingRun(run_id=run_id, started_at=at, answer=answers[run_id], calls=tuple(calls[run_id]))
+        for run_id, at in started.items()
+    )
+
+
+def _answers(session: Session, run_ids: list[str]) -> dict[str, str | None]:
+    row = AgentRunRow
+    answer = func.substr(row.data["answer"].as_string(), 1, MAX_TEXT_CHARS + 1)
+    return {
+        run_id: _short(text)
+        for run_id, text in session.execute(select(row.run_id, answer).where(row.run_id.in_(run_ids)))
+    }
+
+
+def _calls(session: Session, run_ids: list[str]) -> dict[str, list[PassedCall]]:
+    """Return the tool calls of runs that did not fail, in order of time; only names and arguments leave the database."""
+    item = TimelineItemRow
+    arguments = func.substr(cast(item.data["args_json"], Text), 1, MAX_TEXT_CHARS + 1)
+    statement = (
+        select(item.run_id, item.ref_id, item.data["tool_name"].as_string(), arguments)
+        .where(item.run_id.in_(run_ids), item.kind == CALL, item.data["status"].as_string() != StepStatus.FAILURE.value)
+        .order_by(item.run_id, item.at, item.position, item.ref_id)
+    )
+    found: dict[str, list[PassedCall]] = {run_id: [] for run_id in run_ids}
+    for run_id, call_id, tool, text in session.execute(statement):
+        short = _short(text)
+        values = None if short is None else from_json(short)
+        found[run_id].append(PassedCall(run_id=run_id, call_id=call_id, tool_name=tool, args_json=values))
+    return found
+
+
+def _short(text: str | None) -> str | None:
+    return text if text is not None and len(text) <= MAX_TEXT_CHARS else None
