@@ -66,8 +66,7 @@ class TelemetryService(RunRemapper):
 
     Attributes:
         awaiting, failed: the runs that await their analysis; those that failed.
-        marks: what analyses have found in runs, for lists of them.
-        passing: the runs that succeeded, to compare failed ones with them.
+        marks, passing: what analyses have found in runs, for lists; runs that succeeded, to compare failed ones with them.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
