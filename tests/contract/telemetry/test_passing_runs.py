@@ -100,7 +100,7 @@ def test_runs_are_found_along_the_index_of_agents(services: Services) -> None:
         engine = session.connection().engine
     event.listen(engine, "before_cursor_execute", lambda _c, _u, sql, values, *_: queries.append((sql, values)))
     services.telemetry.passing.like(failed)
-    query, values = next(found for found in queries if "ORDER BY agent_runs.started_at" in found[0])
+    query, values = next(found for found in queries if "agent_runs.tool_call_count" in found[0])
     with services.database.write() as unit:
         connection = unit.session.connection()
         if not services.database.is_sqlite:
