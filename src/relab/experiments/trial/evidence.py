@@ -66,8 +66,10 @@ class TrialEvidence:
         }
         digests = {name: digest_plain(path, below=root) for name, path in files.items()}
         refs = {f"{name}_ref": REF + digest for name, digest in digests.items() if digest is not None}
+        # All are below the root; text is much faster than path objects.
+        begin = len(str(root)) + 1
         paths = {
-            name: f"{row.trial_dir}/{files[name].relative_to(root)}" for name in files if digests[name] is not None
+            name: f"{row.trial_dir}/{str(path)[begin:]}" for name, path in files.items() if digests[name] is not None
         }
         return {
             "schema_version": "evidence_record_v1",
@@ -232,6 +234,8 @@ def stored_documents(record: Mapping[str, Any]) -> set[str]:
     Args:
         record: an evidence record, as `TrialEvidence.record` returns it.
     """
-    names = {Path(path).stem for path in record["paths"].values() if Path(path).parent == Path(STORE)}
+    top = f"{STORE}/"
+    found = (path[len(top) :] for path in record["paths"].values() if path.startswith(top))
+    names = {name.removesuffix(".json") for name in found if "/" not in name}
     inventory = record.get("ext", {}).get("files", {}).get(INVENTORY)
     return names if inventory is None else names | {inventory.removeprefix(REF)}

@@ -17,7 +17,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Final
 
 from relab.experiments.errors import ArchiveInvalidError
-from relab.experiments.workspace.untrusted_files import open_plain
+from relab.experiments.workspace.untrusted_files import open_plain, write_all
 from relab.experiments.workspace.untrusted_trees import allow_owner, check_holes, walk
 
 CHUNK_BYTES: Final = 16 * 1_048_576
@@ -73,7 +73,7 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
         spool.seek(0)
         try:
             _unpack(spool, root, max_bytes, last)
-        except (tarfile.TarError, UnicodeError, ValueError) as error:
+        except (tarfile.TarError, UnicodeError, ValueError, OverflowError) as error:
             raise ArchiveInvalidError(f"The archive is damaged: {error}") from error
         except OSError as error:
             if error.errno in {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}:
@@ -109,29 +109,30 @@ def _add_tree(archive: tarfile.TarFile, root: Path, left_out: Collection[str], o
     top = f"{root}/"
     if only is not None and not (root / only).is_dir():
         with contextlib.suppress(FileNotFoundError):
-            _add(archive, root, root / only, only, (root / only).lstat())
+            _add(archive, root, str(root / only), only, (root / only).lstat())
         return
     for entry in walk(root if only is None else root / only):
         name = entry.path.removeprefix(top)
         if name not in left_out:
-            _add(archive, root, Path(entry.path), name, entry.stat(follow_symlinks=False))
+            _add(archive, root, entry.path, name, entry.stat(follow_symlinks=False))
 
 
-def _add(archive: tarfile.TarFile, root: Path, path: Path, name: str, status: os.stat_result) -> None:
+def _add(archive: tarfile.TarFile, root: Path, path: str, name: str, status: os.stat_result) -> None:
     member = tarfile.TarInfo(name)
     # No set-user-ID, and the owner can read and delete the copy.
     member.mode = status.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR
-    member.mtime = status.st_mtime
+    member.mtime, member.uid, member.gid = _tar_time(status.st_mtime_ns)
     if stat.S_ISLNK(status.st_mode):
-        member.type, member.linkname = tarfile.SYMTYPE, str(path.readlink())
+        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)  # noqa: PTH115 paths are text here
         archive.addfile(member)
     elif stat.S_ISDIR(status.st_mode):
         member.type = tarfile.DIRTYPE
         archive.addfile(member)
     elif stat.S_ISREG(status.st_mode):
-        check_holes(path, status)
-        allow_owner(path)
-        _add_file(archive, member, path, root)
+        check_holes(Path(path), status)
+        if status.st_mode & 0o600 != 0o600:
+            allow_owner(Path(path))
+        _add_file(archive, member, Path(path), root)
 
 
 def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path) -> None:
@@ -143,20 +144,37 @@ def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, roo
         archive.addfile(member, file)
 
 
+def _tar_time(time_ns: int) -> tuple[int, int, int]:
+    """Return a time as the values of the fields `mtime`, `uid` and `gid` of an entry.
+
+    The fraction of the second is in the fields of the owner, microseconds and the nanoseconds that remain, because owners
+    do not move between machines. In `mtime` it would need a second header, which doubles the time that an entry takes.
+    """
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return seconds, *divmod(rest, 1_000)
+
+
+def _time_ns(member: tarfile.TarInfo) -> int:
+    """Return the time of an entry whose fields `_tar_time` has filled, in nanoseconds since 1970."""
+    return int(member.mtime) * 1_000_000_000 + member.uid * 1_000 + member.gid
+
+
 def _unpack(spool: IO[bytes], root: Path, max_bytes: int, last: str | None) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    links: list[tuple[Path, str]] = []
-    held: tuple[Path, Path] | None = None
-    folders = {root}
+    links: list[tuple[str, str]] = []
+    held: tuple[str, str] | None = None
+    top = str(root)
+    folders = {top}
     total = 0
     with tarfile.open(fileobj=spool, mode="r:", errors="surrogateescape") as archive:
         for number, member in enumerate(archive):
-            if number >= MAX_ENTRIES or member.type not in _KINDS:
+            # Of a sparse file the archive does not have the content as it is.
+            if number >= MAX_ENTRIES or member.type not in _KINDS or member.issparse():
                 raise ArchiveInvalidError("The archive has too many entries, or an entry that is not a file.")
-            path = root / _checked(member.name)
-            _make_folder(path.parent, root, folders)
+            path = f"{top}/{_checked(member.name)}"
+            _make_folder(path.rpartition("/")[0], folders)
             if member.isdir():
-                _make_folder(path, root, folders)
+                _make_folder(path, folders)
                 continue
             if member.issym():
                 links.append((path, member.linkname))
@@ -165,12 +183,12 @@ def _unpack(spool: IO[bytes], root: Path, max_bytes: int, last: str | None) -> N
             if total > max_bytes:
                 raise ArchiveInvalidError(f"The files of the archive have more than {max_bytes:,} bytes.")
             if member.name == last:
-                held = path.with_name(f".{path.name}.new"), path
-            _write(archive, member, held[0] if member.name == last and held is not None else path)
+                held = f"{top}/.{member.name}.new", path
+            _write(spool, member, held[0] if member.name == last and held is not None else path)
     for path, target in links:
-        path.symlink_to(target)
+        os.symlink(target, path)  # noqa: PTH211 paths are text here
     if held is not None:
-        held[0].rename(held[1])
+        os.rename(*held)  # noqa: PTH104 as above
 
 
 def _checked(name: str) -> str:
@@ -179,26 +197,36 @@ def _checked(name: str) -> str:
     return name
 
 
-def _make_folder(path: Path, root: Path, folders: set[Path]) -> None:
-    """Create a folder and its parents below `root`, or check that they are folders and no links."""
-    if path in folders:
-        return
-    _make_folder(path.parent, root, folders)
-    try:
-        path.mkdir()
-    except FileExistsError:
-        if not stat.S_ISDIR(path.lstat().st_mode):
-            raise
-    folders.add(path)
+def _make_folder(path: str, folders: set[str]) -> None:
+    """Create a folder and its parents, up to one that is in `folders`, or check that they are folders and no links."""
+    missing = []
+    while path not in folders:
+        missing.append(path)
+        path = path.rpartition("/")[0]
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)  # noqa: PTH102 as above
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                raise
+        folders.add(folder)
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    source = archive.extractfile(member)
-    assert source is not None
+def _write(spool: IO[bytes], member: tarfile.TarInfo, path: str) -> None:
+    """Write the content of an entry, which begins at its offset in the archive, to a new file."""
+    spool.seek(member.offset_data)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as target:
-        while piece := source.read(_PIECE):
-            target.write(piece)
-        target.flush()
-        os.fchmod(target.fileno(), member.mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR)
-    os.utime(path, (member.mtime, member.mtime))
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        left = member.size
+        while left:
+            piece = spool.read(min(left, _PIECE))
+            if not piece:
+                raise ArchiveInvalidError("The archive is damaged: it ends within a file.")
+            write_all(descriptor, piece)
+            left -= len(piece)
+        os.fchmod(descriptor, member.mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR)
+        time_ns = _time_ns(member)
+        os.utime(descriptor, ns=(time_ns, time_ns))
+    finally:
+        os.close(descriptor)

@@ -69,9 +69,27 @@ def test_any_tree_returns_with_the_same_content(
     assert {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*") if path.is_file()} == written
 
 
+@pytest.mark.parametrize("time_ns", [0, 1, 999_999_999, 1_764_000_000_123_456_789, 2**33 * 10**9 + 5, -1_500_000_001])
+def test_file_keeps_its_time_to_the_nanosecond(tmp_path: Path, time_ns: int) -> None:
+    (tmp_path / "source").mkdir()
+    file = tmp_path / "source" / "file"
+    file.touch()
+    os.utime(file, ns=(time_ns, time_ns))
+
+    unpack(pack(tmp_path / "source", tmp_path), tmp_path / "copy", max_bytes=MB)
+
+    assert (tmp_path / "copy" / "file").stat().st_mtime_ns == file.stat().st_mtime_ns
+
+
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", size: int = 1) -> tarfile.TarInfo:
     made = tarfile.TarInfo(name)
     made.type, made.linkname, made.size = kind, target, size if kind == tarfile.REGTYPE else 0
+    return made
+
+
+def with_headers(name: str, **headers: str) -> tarfile.TarInfo:
+    made = member(name)
+    made.pax_headers = headers
     return made
 
 
@@ -95,6 +113,10 @@ HOSTILE = {
     "file that exists": [member("kept")],
     "one name twice": [member("same"), member("same")],
     "file as a folder": [member("file"), member("file/inside")],
+    "file in a folder of many levels": [member("/".join(["a"] * 5_000))],
+    "sparse file": [with_headers("sparse", **{"GNU.sparse.map": "0,1", "GNU.sparse.size": "1"})],
+    "time without end": [with_headers("late", mtime="inf")],
+    "owner that is no number of a clock": [with_headers("late", uid="9" * 30)],
     "larger than allowed": [member("large", size=2 * MB)],
     "many that are larger together": [member(f"part_{number}", size=MB // 2) for number in range(3)],
 }
