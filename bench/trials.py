@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,7 +56,9 @@ class Figures:
         what: the runner.
         jobs: the number of trials.
         ms_per_job: wall time per trial, in ms.
-        beyond_bare_ms: how much longer that is than for bare child processes.
+        beyond_bare_ms: how much longer that is than for bare child processes of the same round.
+        processor_ms: processor time of the whole command and its children per trial, in ms; other work on the machine
+            disturbs it less than wall time.
         running_mb: maximum memory while trials ran.
         peak_mb: maximum memory of the whole command, including the analysis.
     """
@@ -65,6 +67,7 @@ class Figures:
     jobs: int = 0
     ms_per_job: float | None = None
     beyond_bare_ms: float | None = None
+    processor_ms: float | None = None
     running_mb: float | None = None
     peak_mb: float | None = None
     note: str = ""
@@ -78,6 +81,7 @@ def main() -> None:
     parser.add_argument("--inspect-samples", type=int, default=1_000)
     parser.add_argument("--analysed", type=int, default=100_000, help="Trials whose analysis is timed.")
     parser.add_argument("--concurrency", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1, help="How often all parts are measured, in turn.")
     parser.add_argument("--no-telemetry", action="store_true", help="Do not record trials as agent runs.")
     parser.add_argument("--peers-dir", type=Path, default=Path(".bench/peers"))
     parser.add_argument("--json", action="store_true")
@@ -92,19 +96,32 @@ def main() -> None:
         "inspect": lambda: inspect_ai(args.inspect_samples, args.concurrency, args.peers_dir.absolute()),
     }
     rows: list[Figures] = []
+    load = os.getloadavg()[0]
+    for _ in range(args.rounds):
+        measured = list(_round(args, parts))
+        base = next((row.ms_per_job for row in measured if row.what.startswith("bare")), None)
+        for row in measured:
+            if base is not None and row.ms_per_job is not None and not row.what.startswith("bare"):
+                row.beyond_bare_ms = row.ms_per_job - base
+        rows += measured
+    if args.json:
+        print(json.dumps({"cores": os.cpu_count(), "load": load, "rows": [asdict(row) for row in rows]}, indent=2))
+    else:
+        print(f"load {load:.1f} at the begin, {os.getloadavg()[0]:.1f} at the end")
+        _show(rows, args.concurrency)
+
+
+def _round(args: argparse.Namespace, parts: Mapping[str, Callable[[], Figures]]) -> Iterator[Figures]:
+    """Measure the parts that are wanted once each, with their processor time."""
     for part in args.only.split(","):
         print(f"{part} ...", file=sys.stderr)
-        rows.append(parts[part]())
+        before = sum(os.times()[:4])
+        row = parts[part]()
+        if row.jobs and part not in {"docker", "analysis"}:
+            row.processor_ms = (sum(os.times()[:4]) - before) / row.jobs * 1_000
+        yield row
         if part == "docker":
-            rows.append(docker_run(args.docker_trials, args.concurrency))
-    base = next((row.ms_per_job for row in rows if row.what.startswith("bare")), None)
-    for row in rows:
-        if base is not None and row.ms_per_job is not None and not row.what.startswith("bare"):
-            row.beyond_bare_ms = row.ms_per_job - base
-    if args.json:
-        print(json.dumps({"cores": os.cpu_count(), "rows": [asdict(row) for row in rows]}, indent=2))
-    else:
-        _show(rows, args.concurrency)
+            yield docker_run(args.docker_trials, args.concurrency)
 
 
 def bare(count: int, concurrency: int) -> Figures:
@@ -248,10 +265,10 @@ def analysis(count: int) -> Figures:
 def _show(rows: list[Figures], concurrency: int) -> None:
     title = f"Trials on {os.cpu_count()} cores, {concurrency} at a time"
     table = Table(title=title, title_justify="left")
-    for column in ("what", "n", "ms per job", "beyond bare ms", "running MB", "peak MB", "note"):
+    for column in ("what", "n", "ms per job", "beyond bare ms", "processor ms", "running MB", "peak MB", "note"):
         table.add_column(column, justify="left" if column in {"what", "note"} else "right")
     for row in rows:
-        figures = (row.ms_per_job, row.beyond_bare_ms, row.running_mb, row.peak_mb)
+        figures = (row.ms_per_job, row.beyond_bare_ms, row.processor_ms, row.running_mb, row.peak_mb)
         texts = ("" if value is None else f"{value:,.2f}" for value in figures)
         table.add_row(row.what, f"{row.jobs:,}", *texts, row.note)
     Console(width=160).print(table)

@@ -23,6 +23,8 @@ from relab.experiments.workspace.untrusted_trees import allow_owner, check_holes
 CHUNK_BYTES: Final = 16 * 1_048_576
 """The size of a chunk of an archive: what a sender and a receiver hold in memory."""
 MAX_ENTRIES: Final = 1_000_000
+_MAX_PATH: Final = 4_095
+"""The longest path that the kernel accepts, in bytes."""
 _PIECE: Final = 1_048_576
 _KINDS: Final = (tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE)
 
@@ -192,7 +194,13 @@ def _unpack(spool: IO[bytes], root: Path, max_bytes: int, last: str | None) -> N
 
 
 def _checked(name: str) -> str:
-    if not name or name.startswith("/") or "\0" in name or any(part in {"", ".", ".."} for part in name.split("/")):
+    if (
+        len(os.fsencode(name)) > _MAX_PATH
+        or not name
+        or name.startswith("/")
+        or "\0" in name
+        or any(part in {"", ".", ".."} for part in name.split("/"))
+    ):
         raise ArchiveInvalidError(f"The archive has the invalid path {name[:200]!r}.")
     return name
 
