@@ -31,7 +31,7 @@ from relab.rca.ranking.model import (
 )
 from relab.rca.ranking.sources import name_words, signature_of
 from relab.rca.ranking.training import MIN_RUNS, TrainingRun
-from relab.rca.ranking.trees import boost
+from relab.rca.ranking.trees import boost, boost_chances
 from relab.rca.ranking.units import Unit, units_of
 
 FOLDS = 5
@@ -266,38 +266,49 @@ def _calibrate(shares: Table, right: Table) -> Calibration:
 def _train_problems(examples: Sequence[Example]) -> ProblemModel:
     counts = Counter(kind for example in examples for kinds in example.kinds for kind in kinds)
     names = sorted(kind for kind, count in counts.items() if count >= MIN_EXAMPLES)
-    best: tuple[float, float, float, float] | None = None
-    for penalty in PROBLEM_PENALTIES:
-        chances: list[Table] = [np.zeros((0, 0))] * len(examples)
-        for fitted, held in _held_out(examples):
-            model = _fit_problems([examples[index] for index in fitted], names, penalty)
+    true = [kinds for example in examples for kinds in example.kinds]
+    chances: dict[float, list[Table]] = {penalty: [np.zeros((0, 0))] * len(examples) for penalty in PROBLEM_PENALTIES}
+    for fitted, held in _held_out(examples):
+        models = _fit_problems([examples[index] for index in fitted], names, PROBLEM_PENALTIES)
+        for penalty, model in models.items():
             for index, table in zip(held, _tables([examples[index] for index in held], _own(model)), strict=True):
-                scores = np.stack(
-                    [model.any.scores(table), *(model.kinds[name].scores(table) for name in names)], axis=1
-                )
-                chances[index] = 1 / (1 + np.exp(-np.clip(scores, -30, 30)))
-        found = np.vstack(chances)
-        true = [kinds for example in examples for kinds in example.kinds]
+                chances[penalty][index] = np.column_stack([model.chances(table), model.kind_chances(table)])
+    best: tuple[float, float, float, float] | None = None
+    for penalty, tables in chances.items():
+        found = np.vstack(tables)
         any_f1, from_probability = _best_any(found[:, 0], true)
         kinds_f1, kinds_from = _best_kinds(found, names, true, from_probability)
         if best is None or any_f1 + kinds_f1 > best[0]:
             best = (any_f1 + kinds_f1, penalty, from_probability, kinds_from)
     assert best is not None
-    model = _fit_problems(examples, names, best[1])
+    (model,) = _fit_problems(examples, names, (best[1],)).values()
     return model.model_copy(update={"from_probability": best[2], "kinds_from": best[3]})
 
 
-def _fit_problems(examples: Sequence[Example], names: Sequence[str], penalty: float) -> ProblemModel:
+def _fit_problems(
+    examples: Sequence[Example], names: Sequence[str], penalties: Sequence[float]
+) -> dict[float, ProblemModel]:
+    """Return one model per penalty, with thresholds that are not yet chosen."""
     words = _words(examples)
     rows = np.vstack(_tables(examples, words))
+    run = np.repeat(np.arange(len(examples)), [len(example.units) for example in examples])
     true = [kinds for example in examples for kinds in example.kinds]
-    return ProblemModel(
-        columns=Columns(names=(*NAMES, *word_columns(words))),
-        any=_logit(rows, np.array([float(bool(kinds)) for kinds in true]), penalty),
-        kinds={name: _logit(rows, np.array([float(name in kinds) for kinds in true]), penalty) for name in names},
-        from_probability=0.5,
-        kinds_from=0.5,
-    )
+    any_true = np.array([float(bool(kinds)) for kinds in true])
+    kind_true = {name: np.array([float(name in kinds) for kinds in true]) for name in names}
+    any_trees = boost_chances(rows, run, any_true)
+    kind_trees = {name: boost_chances(rows, run, target) for name, target in kind_true.items()}
+    return {
+        penalty: ProblemModel(
+            columns=Columns(names=(*NAMES, *word_columns(words))),
+            any=_logit(rows, any_true, penalty),
+            kinds={name: _logit(rows, target, penalty) for name, target in kind_true.items()},
+            any_trees=any_trees,
+            kind_trees=kind_trees,
+            from_probability=0.5,
+            kinds_from=0.5,
+        )
+        for penalty in penalties
+    }
 
 
 def _best_any(chances: Table, true: Sequence[frozenset[str]]) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from relab.rca.evidence import PlacedStep, Quotation
 from relab.rca.ranking.units import Unit
@@ -54,9 +55,11 @@ class Ranking:
         agent: the agent that most likely made the first mistake, over all of its steps; None to take that of the first guess.
         problems: pairs (unit, kinds of its problems) that a model of the source found.
         source: the source whose model was used; None if rules ranked.
+        writers: the step that wrote a tool call or a failed step, by the id of the call or step.
     """
 
     guesses: tuple[Guess, ...] = ()
     agent: str | None = None
     problems: tuple[tuple[Unit, tuple[str, ...]], ...] = ()
     source: str | None = None
+    writers: Mapping[str, Unit] = field(default_factory=dict)

@@ -140,18 +140,32 @@ class ProblemModel(Artefact):
     """Finds the units of a run that have a problem, and names its kind.
 
     A unit has a problem if its probability is at least `from_probability`; its kinds are those of at least
-    `kinds_from`, or the most probable one.
+    `kinds_from`, or the most probable one. Each probability is the mean of a logistic regression and of boosted trees.
+
+    Attributes:
+        any: finds a problem of any kind; `any_trees` are its trees.
+        kinds: one for each kind; `kind_trees` are their trees. Artefacts of older versions have no trees.
     """
 
     columns: Columns
     any: Linear
     kinds: dict[str, Linear]
+    any_trees: Trees | None = None
+    kind_trees: dict[str, Trees] = {}
     from_probability: float
     kinds_from: float
 
     def chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability that each row of `table` has a problem."""
-        return _logistic(self.any.scores(table))
+        return _mean_chance(table, self.any, self.any_trees)
+
+    def kind_chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probability that each row of `table` has a problem of each kind, in the order of `kinds`."""
+        import numpy as np  # noqa: PLC0415 - as above
+
+        return np.stack(
+            [_mean_chance(table, linear, self.kind_trees.get(name)) for name, linear in self.kinds.items()], axis=1
+        )
 
     def find(self, table: NDArray[np.float64]) -> list[tuple[int, tuple[str, ...]]]:
         """Return (row, kinds of problems) for each row of `table` that has a problem."""
@@ -160,7 +174,7 @@ class ProblemModel(Artefact):
         if not self.kinds:
             return []
         names = list(self.kinds)
-        chances = np.stack([_logistic(self.kinds[name].scores(table)) for name in names], axis=1)
+        chances = self.kind_chances(table)
         found = []
         for row in np.flatnonzero(self.chances(table) >= self.from_probability):
             order = np.argsort(-chances[row], kind="stable")
@@ -243,6 +257,11 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     lifted = np.exp(scores - scores.max())
     shares: NDArray[np.float64] = lifted / lifted.sum()
     return shares
+
+
+def _mean_chance(table: NDArray[np.float64], linear: Linear, trees: Trees | None) -> NDArray[np.float64]:
+    chance = _logistic(linear.scores(table))
+    return chance if trees is None else (chance + _logistic(trees.scores(table))) / 2
 
 
 def _logistic(scores: NDArray[np.float64]) -> NDArray[np.float64]:

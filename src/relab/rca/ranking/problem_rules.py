@@ -38,6 +38,23 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
     return tuple((read[index], tuple(found[index])) for index in sorted(found))
 
 
+def writers_of(view: RunView, units: Sequence[Unit]) -> dict[str, Unit]:
+    """Return the step that wrote each tool call and each failed step: the model call before it inside the same step, or its last part.
+
+    `units` are the run's steps and calls in order of time. The keys are ids of calls and of steps around others; a call inside
+    the step that wrote it has none.
+    """
+    found: dict[str, Unit] = {}
+    last: dict[str | None, Unit] = {}
+    for unit in units[:MAX_UNITS]:
+        if not unit.is_call:
+            last[unit.parent_id] = unit
+        elif unit.parent_id in last:
+            found[unit.unit_id] = last[unit.parent_id]
+    outer = {placed.step.step_id for placed in view.steps if placed.step.status == "failure"}
+    return found | {parent: unit for parent, unit in last.items() if parent is not None and parent in outer}
+
+
 def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
     """Yield the steps that wrote what failed: the last part of a failed step, and the step before a failed execution."""
     parts: defaultdict[str | None, list[int]] = defaultdict(list)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
 from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
 from relab.rca.ranking.model import RankingModels, SourceModel, StepModel, describe
-from relab.rca.ranking.problem_rules import problems_by_rules
+from relab.rca.ranking.problem_rules import problems_by_rules, writers_of
 from relab.rca.ranking.rules import rank_by_rules
 from relab.rca.ranking.turns import MIN_TURNS, are_rankable, turns_of
 from relab.rca.ranking.units import Unit, units_of
@@ -30,13 +31,14 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     """
     known, units = _known_source(view, models)
     problems = tuple((unit, kinds) for unit, kinds in _problems(view, known, units) if _is_quotable(unit))
+    writers = writers_of(view, units_of(view, with_calls=True)) if problems else {}
     turns = turns_of(view) if view.failed else ()
     if not are_rankable(turns):
-        return Ranking(problems=problems, source=known.source if known else None)
+        return Ranking(problems=problems, source=known.source if known else None, writers=writers)
     if known is None or known.steps is None:
-        return Ranking(guesses=rank_by_rules(turns), problems=problems, source=None)
+        return Ranking(guesses=rank_by_rules(turns), problems=problems, source=None, writers=writers)
     steps = [unit for unit in units if not unit.is_call]
-    return _ranked(view, known, known.steps, steps, problems)
+    return replace(_ranked(view, known, known.steps, steps, problems), writers=writers)
 
 
 def quote_unit(unit: Unit) -> Quotation:

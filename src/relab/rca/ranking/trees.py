@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,22 +61,50 @@ def boost(tables: list[NDArray[np.float64]], chosen: list[int], *, seed: int = 0
     """
     import numpy as np  # noqa: PLC0415 - as above
 
-    draw = np.random.default_rng(seed)
-    rows = np.vstack(tables)
     sizes = np.array([len(table) for table in tables])
     starts = np.cumsum(np.r_[0, sizes])[:-1]
     run = np.repeat(np.arange(len(tables)), sizes)
-    target = np.zeros(len(rows))
+    target = np.zeros(len(run))
     target[starts + np.array(chosen)] = 1
+
+    def shares(score: NDArray[np.float64]) -> NDArray[np.float64]:
+        lifted = np.exp(score - np.maximum.reduceat(score, starts)[run])
+        share: NDArray[np.float64] = lifted / np.add.reduceat(lifted, starts)[run]
+        return share
+
+    return _boost(np.vstack(tables), run, target, shares, seed)
+
+
+def boost_chances(rows: NDArray[np.float64], run: NDArray[np.int64], target: NDArray[np.float64]) -> Trees:
+    """Fit trees whose logistic function is the chance that `target` (0 or 1 per row) is 1; `run` is the run of each row."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    def chances(score: NDArray[np.float64]) -> NDArray[np.float64]:
+        chance: NDArray[np.float64] = 1 / (1 + np.exp(-score))
+        return chance
+
+    return _boost(rows, run, target, chances, seed=0)
+
+
+def _boost(
+    rows: NDArray[np.float64],
+    run: NDArray[np.int64],
+    target: NDArray[np.float64],
+    predict: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    seed: int,
+) -> Trees:
+    """Fit trees by Newton steps on the loss whose gradient is `target` minus what `predict` makes of the scores."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    draw = np.random.default_rng(seed)
     cuts = [np.unique(np.quantile(column, np.linspace(0, 1, BINS + 1)[1:-1])) for column in rows.T]
     codes = np.stack([np.searchsorted(cut, column) for cut, column in zip(cuts, rows.T, strict=True)], axis=1)
     score = np.zeros(len(rows))
     trees = Trees(features=[], cuts=[], leaves=[])
     for _ in range(TREES):
-        lifted = np.exp(score - np.maximum.reduceat(score, starts)[run])
-        share = lifted / np.add.reduceat(lifted, starts)[run]
+        share = predict(score)
         slope, curve = target - share, share * (1 - share) + 1e-6
-        kept = (draw.random(len(tables)) < SHARE_OF_RUNS)[run]
+        kept = (draw.random(int(run.max()) + 1) < SHARE_OF_RUNS)[run]
         columns = np.sort(draw.permutation(rows.shape[1])[: max(1, int(rows.shape[1] * SHARE_OF_FEATURES))])
         features, values, node = _grow(codes, cuts, columns, slope, curve, kept)
         leaves = np.zeros(_NODES + 1)

@@ -25,6 +25,7 @@ from relab.rca.report.candidates import build_candidates, guessed_place, is_gues
 from relab.rca.report.hypotheses import build_hypotheses, reportable_causes
 from relab.rca.report.naming import step_of, tool_of
 from relab.rca.report.summary import summarise
+from relab.rca.report.writers import merge_with_writers
 
 MAX_FINDINGS = 1_000
 MAX_CONTEXT_EVIDENCE = 200
@@ -51,7 +52,8 @@ def compose(
     reportable = reportable_causes(causes, insufficient=insufficient is not None)
     hypotheses = build_hypotheses(reportable, view, collector, insufficient=insufficient is not None)
     kept = _kept(problems, causes)
-    cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)) for problem in kept]
+    shown, guessed = merge_with_writers(kept, ranking)
+    cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)) for problem in shown]
     explanation = explain_cause(reportable[0], view) if reportable else None
     actions = _actions(view, reportable, explanation, collector, insufficient=insufficient is not None)
     if view.failed and len(kept) == len(problems):
@@ -62,11 +64,11 @@ def compose(
     candidates = build_candidates(ranking.guesses if is_shown else (), collector)
     marks = [
         (unit, kind, collector.quote(quote_unit(unit)))
-        for unit, kinds in ranking.problems[: MAX_FINDINGS - len(kept)]
+        for unit, kinds in guessed[: MAX_FINDINGS - len(kept)]
         for kind in kinds
     ]
     evidence = collector.evidence
-    found = [_finding(evidence, view, problem, ids) for problem, ids in zip(kept, cited, strict=True)]
+    found = [_finding(evidence, view, problem, ids) for problem, ids in zip(shown, cited, strict=True)]
     found += [_marked(evidence, view, unit, kind, evidence_id) for unit, kind, evidence_id in marks]
     # Findings without a time stay last; those of detectors are in order of time already.
     findings = tuple(sorted(found, key=lambda item: item.at or "~")) if marks else tuple(found)

@@ -6,7 +6,7 @@ from relab.rca.analyzer import analyze
 from relab.rca.models import AttributionBasis
 from relab.telemetry.models import AgentRun
 from support.telemetry.runs import step
-from unit.rca.builders import agent_run
+from unit.rca.builders import agent_run, failed
 
 
 def trace(output: str, *, asked: str = "the task", around: dict[str, object] | None = None) -> AgentRun:
@@ -25,9 +25,33 @@ def guessed(run: AgentRun) -> list[tuple[str | None, str | None]]:
     return [(item.step_id, item.detail) for item in found if item.basis is AttributionBasis.RANKED_GUESS]
 
 
-def test_the_model_call_inside_a_failed_step_wrote_what_failed() -> None:
+def test_the_failure_of_a_step_is_one_finding_at_the_model_call_that_wrote_it() -> None:
     run = trace("call(1", around={"status": "failure", "error_message": "SyntaxError: '(' was never closed"})
-    assert guessed(run) == [("model", "format_broken")]
+    report = analyze(run)
+    assert [(item.step_id, item.detail) for item in report.findings] == [("model", "format_broken")]
+    cited = {item.ref_id for item in report.evidence_index if item.evidence_id in report.findings[0].evidence_ids}
+    assert cited == {"part", "model"}
+
+
+def called(**failure: object) -> list[tuple[str | None, str | None, str | None]]:
+    """Return the places and categories of the findings about a failed call that a model call in the same step wrote."""
+    steps = [
+        step("agent", 0, name="agent"),
+        step("model", 1, parent_step_id="agent", output_summary="page_down(lines=2)"),
+        step("next", 4, parent_step_id="agent", output_summary="all is well"),
+    ]
+    page_down = failed(offset_s=2, step_id="agent", tool_name="page_down", **failure)
+    report = analyze(agent_run(steps=steps, tool_calls=[page_down]))
+    return [(item.step_id, item.call_id, item.category.value) for item in report.findings]
+
+
+def test_arguments_that_a_tool_rejects_are_a_finding_at_the_model_call_that_wrote_them() -> None:
+    rejected = "TypeError: page_down() got an unexpected keyword argument 'lines'"
+    assert called(error_message=rejected) == [("model", None, "tool_schema_mismatch")]
+
+
+def test_a_model_call_is_not_blamed_for_a_rate_limit() -> None:
+    assert called(status_code=429, error_message="Too many requests") == [("agent", "c1", "rate_limited")]
 
 
 def test_a_trace_without_signs_has_no_problems() -> None:
