@@ -80,6 +80,20 @@ def without_labelled_evidence(case: Case) -> Case:
     return Case(case.dataset, case.group, {**case.body, "steps": steps, "tool_calls": calls}, case.truth)
 
 
+def renumbered(case: Case) -> Case:
+    """Return the case with new ids for its steps and calls, without gaps in their numbers; the truth fits no longer."""
+    names = {step["step_id"]: f"turn-{index}" for index, step in enumerate(case.body["steps"])}
+    steps = [
+        {**step, "step_id": names[step["step_id"]], "parent_step_id": names.get(step.get("parent_step_id"))}
+        for step in case.body["steps"]
+    ]
+    calls = [
+        {**call, "call_id": f"call-{index}", "step_id": names.get(call.get("step_id"))}
+        for index, call in enumerate(case.body["tool_calls"])
+    ]
+    return Case(case.dataset, case.group, {**case.body, "steps": steps, "tool_calls": calls})
+
+
 def _conversations(data: Path, name: str, subset: Subset) -> Iterator[Case]:
     folder = data / who_and_when.NAME / subset.folder
     paths = (path for path in folder.glob("*.json") if path.stem.isdecimal())

@@ -19,6 +19,7 @@ from evals.rca.cases import (
     PASSING_SET,
     TRAIL_SET,
     Case,
+    renumbered,
     without_labelled_evidence,
 )
 from evals.rca.figures import (
@@ -80,10 +81,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Held:
-    """Predictions of models for cases that they were not trained on, and of the same cases without their labelled steps."""
+    """Predictions of models for cases that they were not trained on, and of the same cases without their labelled steps.
+
+    Attributes:
+        renumbered: those of the conversations without their labelled steps, with ids that show no gap.
+    """
 
     analysed: Sequence[tuple[Case, Analysed]]
     deleted: Sequence[Pair]
+    renumbered: Sequence[Pair]
     top_spans: Sequence[Pair]
 
     @property
@@ -171,6 +177,7 @@ def _guessed(pairs: Sequence[Pair]) -> list[Pair]:
 def _held(name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Sequence[int]) -> Held:
     analysed: list[tuple[Case, Analysed]] = []
     deleted: list[Pair] = []
+    without_gaps: list[Pair] = []
     top: list[Pair] = []
     for part in held_out(name, found, seeds):
         for index in part.cases:
@@ -180,9 +187,12 @@ def _held(name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Seq
             if part.seed == seeds[0]:
                 again = without_labelled_evidence(case)
                 deleted.append((again, analyse_case(again, part.models).prediction))
+                if name != TRAIL_SET:
+                    other = renumbered(again)
+                    without_gaps.append((other, analyse_case(other, part.models).prediction))
             if name == TRAIL_SET:
                 top.append((case, _top_span(found[index], part.models)))
-    return Held(analysed, deleted, top)
+    return Held(analysed, deleted, without_gaps, top)
 
 
 def _top_span(example: Example, models: RankingModels) -> Prediction:
@@ -285,8 +295,14 @@ def _controls(
                 "share": share(most_certain(part.top_spans), _is_labelled_span)
             }
         else:
+            chosen = [pair for pair in part.pairs if pair[1].stands_out]
+            rows[f"{name}: a guess stands out"] = {"share": share(part.pairs, lambda _, item: item.stands_out)}
+            rows[f"{name}: the guess that stands out is right"] = {"share": share(chosen, is_step)}
             rows[f"{name}: no guess stands out after the labelled steps are deleted"] = {
                 "share": share(part.deleted, lambda _, item: not item.stands_out)
+            }
+            rows[f"{name}: the same, and the ids show no gap"] = {
+                "share": share(part.renumbered, lambda _, item: not item.stands_out)
             }
     return rows
 

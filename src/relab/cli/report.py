@@ -68,6 +68,8 @@ def _print_candidates(report: Report, console: Console) -> None:
         agent = "" if candidate.agent_name is None else f" of {plain(candidate.agent_name)}"
         console.print(Text(f"  {rank}. {plain(candidate.step_name)} [{plain(candidate.step_id)}]{agent}"))
         console.print(Text(f"     why: {plain('; '.join(candidate.reasons))}"))
+    for gap in report.gaps:
+        console.print(Text(f"  Steps may be missing: {plain(gap)}."))
 
 
 def _print_hypotheses(report: Report, console: Console) -> None:

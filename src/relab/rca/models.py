@@ -112,7 +112,7 @@ class GuessOdds(RcaModel):
     right: int
     all: int
     stands_out: bool = Field(
-        description="Whether the probability reaches the threshold from which a guess is singled out."
+        description="Whether the run has no gaps, and the probability reaches the threshold from which a guess is singled out."
     )
 
 
@@ -201,6 +201,11 @@ class Report(RcaModel):
     candidates: tuple[CandidateStep, ...] = Field(
         (),
         description="Up to three steps that may have gone wrong first, most likely first; empty where errors show the place with confidence, and no executed code failed before it.",
+    )
+    gaps: tuple[str, ...] = Field(
+        (),
+        description="Signs that steps of the run were not recorded; the first mistake may be one of them, so that no guess stands out.",
+        exclude_if=lambda value: not value,
     )
     action_items: Annotated[tuple[ActionItem, ...], Field(min_length=1)]
     behaviours: tuple[BehaviourFinding, ...] = Field(

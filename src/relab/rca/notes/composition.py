@@ -52,7 +52,7 @@ def compose_note(
         context=None if view is None else _context(view),
         what=report.summary,
         recurrence=recurrence,
-        where=None if place is None else _where(place),
+        where=None if place is None else _where(place, report.gaps),
         where_ref=None if place is None else place.call_id or place.step_id,
         candidates=tuple(map(_candidate, report.candidates)),
         passing=() if report.passing is None else tuple(found.sentence for found in report.passing.differences),
@@ -99,7 +99,7 @@ def _duration(took_ms: float) -> str:
     return f"{took_ms / 1_000:.1f} s" if took_ms < 120_000 else f"{took_ms / 60_000:.1f} min"
 
 
-def _where(place: Attribution) -> str:
+def _where(place: Attribution, gaps: Sequence[str]) -> str:
     parts = []
     if place.call_id is not None:
         parts.append(f"call of {place.tool_name or 'a tool'} [{place.call_id}]")
@@ -109,7 +109,7 @@ def _where(place: Attribution) -> str:
         parts.append(f"step {place.step_name or ''} [{place.step_id}]".replace("  ", " "))
     if place.agent_name is not None:
         parts.append(f"agent {place.agent_name}")
-    sure = _odds(place.odds) if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
+    sure = _odds(place.odds, gaps) if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
     return f"{', '.join(parts) or 'the run as a whole'} ({sure})"
 
 
@@ -119,13 +119,14 @@ def _candidate(found: CandidateStep) -> str:
     return f"{found.step_name} [{found.step_id}]{agent}{chance}: {'; '.join(found.reasons)}"
 
 
-def _odds(odds: GuessOdds | None) -> str:
+def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
     """Return how far a ranked guess can be trusted; without odds, the source of the run is unknown and no figure is given."""
+    missing = f"; steps may be missing: {gaps[0]}" if gaps else ""
     if odds is None:
-        return "ranked guess"
+        return f"ranked guess{missing}"
     chance = f"ranked guess, probability {odds.probability:.0%}"
     rate = f"; such guesses were right {odds.right} times of {odds.all}" if odds.all else ""
-    return f"{chance}{rate}" if odds.stands_out else f"{chance}, no step stands out{rate}"
+    return f"{chance}{rate}" if odds.stands_out else f"{chance}, no step stands out{missing}{rate}"
 
 
 def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:

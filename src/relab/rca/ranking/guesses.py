@@ -18,7 +18,7 @@ class Odds:
     Attributes:
         probability: the calibrated probability, from 0 to 1.
         right, all: how many held-out first guesses with a probability like this were right, and how many there were.
-        stands_out: whether the probability reaches the threshold from which on a guess is singled out.
+        stands_out: whether the run has no gaps, and the probability reaches the threshold from which on a guess is singled out.
     """
 
     probability: float
@@ -56,6 +56,7 @@ class Ranking:
         problems: pairs (unit, kinds of its problems) that a model of the source found.
         source: the source whose model was used; None if rules ranked.
         writers: the step that wrote a tool call or a failed step, by the id of the call or step.
+        gaps: signs that steps of the run were not recorded, each a sentence without its full stop.
     """
 
     guesses: tuple[Guess, ...] = ()
@@ -63,3 +64,4 @@ class Ranking:
     problems: tuple[tuple[Unit, tuple[str, ...]], ...] = ()
     source: str | None = None
     writers: Mapping[str, Unit] = field(default_factory=dict)
+    gaps: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
+from relab.rca.ranking.gaps import gaps_of
 from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
 from relab.rca.ranking.model import RankingModels, SourceModel, StepModel, describe
 from relab.rca.ranking.problem_rules import problems_by_rules, writers_of
@@ -35,10 +36,11 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     turns = turns_of(view) if view.failed else ()
     if not are_rankable(turns):
         return Ranking(problems=problems, source=known.source if known else None, writers=writers)
+    gaps = gaps_of(view, turns)
     if known is None or known.steps is None:
-        return Ranking(guesses=rank_by_rules(turns), problems=problems, source=None, writers=writers)
+        return Ranking(guesses=rank_by_rules(turns), problems=problems, source=None, writers=writers, gaps=gaps)
     steps = [unit for unit in units if not unit.is_call]
-    return replace(_ranked(view, known, known.steps, steps, problems), writers=writers)
+    return replace(_ranked(view, known, known.steps, steps, problems, gaps), writers=writers)
 
 
 def quote_unit(unit: Unit) -> Quotation:
@@ -82,24 +84,28 @@ def _ranked(
     model: StepModel,
     steps: Sequence[Unit],
     problems: tuple[tuple[Unit, tuple[str, ...]], ...],
+    gaps: tuple[str, ...],
 ) -> Ranking:
     table = model.columns.table(steps, view.run.answer)
     shares = model.shares(table)
     quotable = [row for row, unit in enumerate(steps) if _is_quotable(unit)]
     order = sorted(quotable, key=lambda row: -shares[row])[:CANDIDATES]
-    guesses = tuple(_guess(model, steps[row], table, row, float(shares[row])) for row in order)
+    guesses = tuple(_guess(model, steps[row], table, row, float(shares[row]), is_complete=not gaps) for row in order)
     by_agent: defaultdict[str | None, float] = defaultdict(float)
     for unit, share in zip(steps, shares, strict=True):
         by_agent[unit.agent_name] += float(share)
     best = max(by_agent, key=lambda agent: by_agent[agent])
-    return Ranking(guesses=guesses, agent=best, problems=problems, source=known.source)
+    return Ranking(guesses=guesses, agent=best, problems=problems, source=known.source, gaps=gaps)
 
 
-def _guess(model: StepModel, unit: Unit, table: NDArray[np.float64], row: int, share: float) -> Guess:
+def _guess(
+    model: StepModel, unit: Unit, table: NDArray[np.float64], row: int, share: float, *, is_complete: bool
+) -> Guess:
     assert isinstance(unit.place, PlacedStep)
     probability = model.calibration.probability(share)
     right, count = model.calibration.hit_rate(probability)
     names = model.reasons(table, row, MAX_REASONS)
     reasons = tuple(dict.fromkeys(describe(name) for name in names)) or ("its place in the run",)
-    odds = Odds(round(probability, 3), right, count, probability >= model.stands_out)
+    # A step that was not recorded cannot be chosen, and the shares of the others do not notice that it is missing.
+    odds = Odds(round(probability, 3), right, count, is_complete and probability >= model.stands_out)
     return Guess(unit.place, reasons, (quote_unit(unit),), odds=odds)

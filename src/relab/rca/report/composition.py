@@ -85,6 +85,7 @@ def compose(
         if is_guess
         else _attribution(evidence, view, collector, placed, insufficient=insufficient is not None),
         candidates=candidates,
+        gaps=ranking.gaps if candidates else (),
         action_items=actions,
         omitted=Omitted(findings=len(problems) - len(kept)),
         analyzer_version=analyzer_version,

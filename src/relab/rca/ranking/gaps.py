@@ -1,0 +1,82 @@
+"""Signs that parts of a run were not recorded: a step that is missing cannot be ranked, so that no other one may stand out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from relab.rca.evidence import RunView
+from relab.rca.ranking.turns import Turn
+
+MAX_GAPS = 3
+"""How many signs a report names."""
+
+MIN_IN_ORDER = 0.5
+"""Ids are numbers of steps if this share of them follows its predecessor by one."""
+
+_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]{1,9})", re.DOTALL)
+_EXIT_CODE = re.compile(r"exit ?code|exited with", re.IGNORECASE)
+_MARKER_CHARS = 120
+_ID_CHARS = 60
+_CODE = "```"
+
+
+def gaps_of(view: RunView, turns: Sequence[Turn]) -> tuple[str, ...]:
+    """Return at most `MAX_GAPS` signs that parts of a run are missing, each a sentence without its full stop.
+
+    `turns` are the turns of the run in order of time. Empty if nothing seems to be missing.
+    """
+    signs = (*_jumps(view), *_unknown_steps(view), *_results_without_code(turns))
+    return signs[:MAX_GAPS]
+
+
+def _jumps(view: RunView) -> Iterator[str]:
+    """Find gaps in the numbers at the end of the ids of steps, if steps and calls are numbered one by one."""
+    ids = [placed.step.step_id for placed in view.steps]
+    parts = [_NUMBERED.fullmatch(each) for each in ids]
+    if len(ids) < 3 or any(part is None for part in parts):
+        return
+    prefixes = {part["prefix"] for part in parts if part}
+    if len(prefixes) != 1:
+        return
+    (prefix,) = prefixes
+    others = (_NUMBERED.fullmatch(placed.call.call_id) for placed in view.calls)
+    # A recorder may number steps and calls together.
+    taken = {int(part["number"]) for part in others if part and part["prefix"] == prefix}
+    numbers = sorted({int(part["number"]) for part in parts if part})
+    following = list(pairwise(numbers))
+    if sum(after - before == 1 for before, after in following) < max(1.0, MIN_IN_ORDER * len(following)):
+        return
+    for before, after in following:
+        between = after - before - 1
+        if between and not any(number in taken for number in (before + 1, after - 1)):
+            yield f"the numbers of the steps go from {before} to {after}"
+
+
+def _unknown_steps(view: RunView) -> Iterator[str]:
+    """Find steps and calls that name a step which the run does not have."""
+    inside = sum(
+        placed.step.parent_step_id is not None and view.step(placed.step.parent_step_id) is None
+        for placed in view.steps
+    )
+    calls = sum(placed.call.step_id is not None and view.step(placed.call.step_id) is None for placed in view.calls)
+    for count, kind in ((inside, "step"), (calls, "tool call")):
+        if count:
+            yield f"{count} {kind}{'s' if count > 1 else ''} belong{'' if count > 1 else 's'} to a step that the run does not have"
+
+
+def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
+    """Find a report of executed code before which no step contains code; only in runs that write their code in fences."""
+    if not any(_CODE in turn.text for turn in turns):
+        return
+    is_written = False
+    for turn in turns:
+        step = turn.placed.step
+        if turn.is_executor and _EXIT_CODE.search(turn.text, 0, _MARKER_CHARS):
+            if not is_written:
+                yield f"step {step.step_id[:_ID_CHARS]!r} reports how code ran that no step before it contains"
+                return
+            is_written = False
+        elif any(_CODE in text for text in (step.output_summary, step.input_summary) if text):
+            is_written = True
