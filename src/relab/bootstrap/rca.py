@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from relab.bootstrap.foundation import Foundation
 from relab.core.clock import Clock
@@ -14,9 +15,12 @@ from relab.llm.langchain_gateway import LangChainGateway
 from relab.rca.handlers import RcaHandlers
 from relab.rca.judge.stage import Judging
 from relab.rca.models import JudgeMethod
-from relab.rca.service import ANALYZE_JOB, RcaService, RuleBook
+from relab.rca.service import ANALYZE_JOB, NOTICE_JOB, SEARCH_JOB, RcaService, RuleBook
 from relab.settings import Settings
 from relab.telemetry.service import DELETED_JOB, TelemetryService
+
+if TYPE_CHECKING:
+    from relab.incidents.notices.service import NoticeService
 
 
 def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway) -> RcaService:
@@ -73,10 +77,19 @@ def build_judge(settings: Settings, clock: Clock, gateway: LlmGateway) -> Judgin
     return Judge(gateway, model=model, limits=limits, clock=clock).judge
 
 
-def subscriptions(service: RcaService) -> Sequence[Subscription]:
-    """Return the handlers of the jobs of root cause analysis."""
+def subscriptions(service: RcaService, notices: Callable[[], NoticeService]) -> Sequence[Subscription]:
+    """Return the handlers of the jobs of root cause analysis; `notices` is called when a job posts a notice."""
+
+    def post(args: Mapping[str, Any]) -> None:
+        # Most workers never post one.
+        from relab.incidents.notices.service import NewNotice
+
+        notices().post(NewNotice.model_validate(args))
+
     handlers = RcaHandlers(service)
     return [
         Subscription(ANALYZE_JOB, handlers.analyze, handlers.analysis_parked),
+        Subscription(SEARCH_JOB, handlers.search),
+        Subscription(NOTICE_JOB, post),
         Subscription(DELETED_JOB, handlers.delete_for_runs),
     ]

@@ -160,7 +160,7 @@ class Services(Foundation):
 
         return [
             *telemetry.subscriptions(self.telemetry),
-            *rca.subscriptions(self.rca),
+            *rca.subscriptions(self.rca, lambda: self.notices),
             *rollouts.subscriptions(lambda: self.rollouts),
             *builds.subscriptions(lambda: self.build_training),
         ]
@@ -261,6 +261,7 @@ class Services(Foundation):
         self.telemetry.end_incomplete(self.settings.telemetry.incomplete_after_s)
         if rca.on_arrival:
             self.rca.analyze_arrivals(quiet_s=rca.on_arrival_after_s, max_waiting=rca.on_arrival_max_waiting)
+        self.rca.arrivals.queue_search(quiet_s=rca.on_arrival_after_s, is_on=rca.behaviours_on_arrival)
 
     def close(self) -> None:
         """Close all connections: to the job back end, the progress signal and the database."""

@@ -26,6 +26,10 @@ class RcaHandlers:
         except RcaRunNotFoundError as error:
             _log.info("rca_run_deleted", error=str(error))
 
+    def search(self, args: Mapping[str, Any]) -> None:
+        """Search runs that arrived for behaviours; `quiet_s` of the job's arguments is the time that they must not have changed."""
+        self._service.arrivals.search(float(args["quiet_s"]))
+
     def analysis_parked(self, job: Job, error: str) -> None:
         """Mark the analysis of a permanently failed job as failed, with `error` as the reason."""
         self._service.fail(job.args["rca_run_id"], error)

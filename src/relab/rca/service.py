@@ -15,6 +15,7 @@ from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rca import repository
 from relab.rca.behaviours import RuleBook, read_rules
+from relab.rca.behaviours.arrivals import NOTICE_JOB, SEARCH_JOB, BehaviourArrivals
 from relab.rca.behaviours.scanning import BehaviourScanner, ScannedRun
 from relab.rca.clusters import ClusterPage, FailureCluster, failure_row
 from relab.rca.clusters import repository as failures
@@ -35,6 +36,8 @@ from relab.telemetry.models import AgentRun, RunContent
 from relab.telemetry.service import BEHAVIOURS_JOB, LABEL_JOB, TelemetryService
 
 __all__ = [
+    "NOTICE_JOB",
+    "SEARCH_JOB",
     "ClusterPage",
     "FailureCluster",
     "LabelPage",
@@ -96,6 +99,7 @@ class RcaService:
         clusters: failed runs that share a cause.
         labels: what people say that the first mistakes of runs were.
         behaviours: the behaviours that rules find in runs.
+        arrivals: the search for behaviours in runs that arrive, and the notices of them.
         ranking: the models that rank the steps of runs, which labels train.
     """
 
@@ -121,6 +125,7 @@ class RcaService:
         self._judging = JudgeStage(database, clock, judge, judge_by_default)
         self.labels = LabelKeeper(database, clock, telemetry, self.report_on)
         self.behaviours = BehaviourScanner(telemetry, rules)
+        self.arrivals = BehaviourArrivals(database, clock, queue, telemetry, self.behaviours)
         self.ranking = RankingModelKeeper(database, clock, self.labels)
         self.clusters = ClusterReader(database)
         self.notes = NoteReader(self.get, telemetry, self.clusters)
@@ -365,6 +370,8 @@ class RcaService:
                 shown = [found.behaviour for found in report.behaviours]
                 marks = {"run_id": run.run_id, "content_hash": content_hash, "behaviours": shown}
                 self._queue.enqueue(unit, BEHAVIOURS_JOB, marks)
+                if rca_run.on_arrival:
+                    self.arrivals.notify(unit, run, {found.behaviour: found.step_id for found in report.behaviours})
             if not failed:
                 failures.remove(unit.session, run.run_id)
             else:

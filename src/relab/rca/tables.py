@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Index, String, Text, false
+from sqlalchemy import JSON, Boolean, Index, Integer, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.rca.judge_method import JudgeMethod
@@ -106,3 +106,13 @@ class RcaJudgeAnswerRow(Base):
     request: Mapped[str] = mapped_column(String(64), primary_key=True)
     answer: Mapped[str] = mapped_column(Text)
     answered_at: Mapped[int] = mapped_column(Micros)
+
+
+class RcaBehaviourNoticeRow(Base):
+    """When the last notice of a behaviour was posted, and how many runs have shown it since."""
+
+    __tablename__ = "rca_behaviour_notices"
+
+    behaviour: Mapped[str] = mapped_column(String(64), primary_key=True)
+    noticed_at: Mapped[int] = mapped_column(Micros)
+    counted: Mapped[int] = mapped_column(Integer)

@@ -121,6 +121,9 @@ class RcaSettings(_Section):
     on_arrival_max_waiting: Annotated[int, Field(ge=1, le=100_000)] = Field(
         100, description="The maximum number of such analyses that wait or run; further runs wait until they are done."
     )
+    behaviours_on_arrival: bool = Field(
+        True, description="Whether runs that need no analysis are searched for behaviours when they arrive."
+    )
     rules: Path | None = Field(
         None, description="The file of rules for behaviours; by default rules.yaml in the home, if it exists."
     )

@@ -39,6 +39,7 @@ from relab.telemetry.records import (
 )
 from relab.telemetry.retention import StartKey
 from relab.telemetry.rollups import Changes, Contribution
+from relab.telemetry.searches import collect
 from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun
 
 MAX_BATCH_ITEMS: Final = 5_000
@@ -194,6 +195,7 @@ class _Remap:
         self._now_us = now_us
         self._changes = Changes()
         self._replaced: list[dict[str, Any]] = []
+        self._written: list[RunRecord] = []
         self._decided: list[StoredRun] = []
         self._gone: list[ItemKey] = []
         self._new: list[StoredItem] = []
@@ -268,6 +270,7 @@ class _Remap:
         repository.set_outcomes(session, self._decided)
         repository.delete_items(session, self._gone)
         repository.insert_items(session, self._new)
+        collect(session, self._written, self._now_us)
         rollup_repository.apply(session, self._changes, shard)
 
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
@@ -290,6 +293,7 @@ class _Remap:
         # An unprojected run was last written when its spans arrived: the quiet time of a trace counts from then.
         written_us = former.updated_at if former.is_unprojected else self._now_us
         self._replaced.append(record.columns(written_us))
+        self._written.append(record)
         self._gone.extend([key for key, item in items.items() if wanted.get(key) != item])
         self._new.extend([item for key, item in wanted.items() if items.get(key) != item])
         self._changes.subtract(former, step_latencies_ms(items.values()))

@@ -29,6 +29,7 @@ from relab.telemetry.postponing import Backlog, due_us, size_of
 from relab.telemetry.projection_repository import Waiting
 from relab.telemetry.records import RunRecord, run_record, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
+from relab.telemetry.searches import collect
 from relab.telemetry.tables import NEVER_PROJECTED, UNPROJECTED, FormerRun, ItemKey, StoredItem, StoredSpan
 
 MAX_SPANS_PER_TRACE = MAX_ITEMS
@@ -116,6 +117,7 @@ class _Batch:
         self._new_items: list[StoredItem] = []
         self._gone_items: list[ItemKey] = []
         self._replaced: list[dict[str, Any]] = []
+        self._written: list[RunRecord] = []
         self._new_spans: list[StoredSpan] = []
         self._rewritten_spans: list[StoredSpan] = []
         self._new_origins: list[span_repository.OriginTuple] = []
@@ -139,6 +141,7 @@ class _Batch:
             if run_id not in present:
                 self._outcome.created.add(run_id)
                 self._new_items.extend(record.items)
+                self._written.append(record)
                 self._count(record)
         for trace_id, trace in traces.items():
             if trace_id not in present and trace.spans:
@@ -215,6 +218,7 @@ class _Batch:
             self._changes.subtract(stored[run_id], step_latencies_ms(items.values()))
             self._count(record)
             self._replaced.append(record.columns(self._now_us))
+            self._written.append(record)
             self._replace_items(items, record.items)
 
     def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
@@ -292,6 +296,7 @@ class _Batch:
         projection_repository.mark_unprojected(session, self._growing)
         repository.delete_items(session, self._gone_items)
         repository.insert_items(session, self._new_items)
+        collect(session, self._written, self._now_us)
         span_repository.insert_origins(session, self._new_origins)
         span_repository.rewrite_spans(session, self._rewritten_spans)
         span_repository.insert_spans(session, self._new_spans)

@@ -36,7 +36,7 @@ def notices_database(shared_url: str) -> Iterator[Database]:
     database = Database.open(shared_url)
     yield database
     with database.write() as unit:
-        for table in ("incidents", "notice_receivers", "slack_requests", "responder_leases"):
+        for table in ("incidents", "notice_posts", "notice_receivers", "slack_requests", "responder_leases"):
             unit.session.execute(text(f"DELETE FROM {table}"))
     database.close()
 

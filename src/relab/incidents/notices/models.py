@@ -1,11 +1,12 @@
-"""Value types of notices: messages to people about incidents."""
+"""Value types of notices: messages to people about incidents, and about behaviours of runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from relab.core.clock import Timestamp
 from relab.incidents.models import Severity
@@ -25,17 +26,20 @@ class NoticeKind(StrEnum):
     """The target became worse, or broke again, while the responder works on the incident."""
     ESCALATED = "escalated"
     CLOSED = "closed"
+    POSTED = "posted"
+    """A message of another part of relab, such as a behaviour that a run shows; it belongs to no incident."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A message to people about an event of an incident.
+    """A message to people about an event of an incident, or one that another part of relab posted.
 
     It may contain untrusted text, which each receiver's adapter escapes.
 
     Attributes:
-        seq: the number of the event in the incident's timeline; together with the incident's id it identifies the
-            notice.
+        incident_id: the incident; of a posted notice its topic.
+        seq: the number of the event in the incident's timeline, or of the message within its topic; together with the
+            incident's id it identifies the notice.
         target: the service that the incident is about.
         at_us: the time of the event, in microseconds since 1970.
         title: a few words, written by relab.
@@ -69,6 +73,47 @@ class Notice:
     def key(self) -> str:
         """The idempotency key of the notice: the same for every retry."""
         return f"{self.incident_id}:{self.seq}"
+
+
+class NewNotice(BaseModel):
+    """A message that another part of relab posts; texts may be untrusted.
+
+    Attributes:
+        topic, seq: identify it; a second message with both is ignored.
+        at_us: its time, in microseconds since 1970.
+        target: what it is about, such as the name of an agent.
+        title: a few words, written by relab.
+        headline: one sentence.
+        details: pairs of a label and a text.
+        pages: whether PagerDuty gets it too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topic: Annotated[str, Field(min_length=1, max_length=150)]
+    seq: int
+    at_us: int
+    target: str
+    severity: Severity = Severity.WARNING
+    title: str
+    headline: str
+    details: tuple[tuple[str, str], ...] = ()
+    pages: bool = False
+
+    def notice(self) -> Notice:
+        """Return the message as a notice."""
+        return Notice(
+            incident_id=self.topic,
+            seq=self.seq,
+            kind=NoticeKind.POSTED,
+            at_us=self.at_us,
+            target=self.target,
+            severity=self.severity,
+            title=self.title,
+            headline=self.headline,
+            details=self.details,
+            wants_person=self.pages,
+        )
 
 
 class ReceiverState(BaseModel):

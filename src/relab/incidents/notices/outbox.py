@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from sqlalchemy.orm import Session
+
+from relab.core.ids import new_id
 from relab.incidents.notices import repository
-from relab.incidents.notices.models import ReceiverState
+from relab.incidents.notices.models import NewNotice, Notice, ReceiverState
 from relab.incidents.storage.models import EventKind, TimelineEvent
 from relab.incidents.storage.text_limits import cut
 from relab.storage import Database
@@ -25,6 +28,7 @@ MAX_PAUSE_US: Final = 3_600 * 1_000_000
 MAX_ERROR: Final = 500
 _MAX_PENDING: Final = 50
 _MAX_ALERTS: Final = 5
+_KEEP_POSTS_US: Final = 7 * NEWS_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,13 @@ class PendingIncident:
 
     incident_id: str
     seq: int
+
+
+class PostedNotice(NamedTuple):
+    """A notice that another part of relab posted, with the id under which its deliveries are stored."""
+
+    notice_id: str
+    notice: Notice
 
 
 class Outbox:
@@ -64,8 +75,8 @@ class Outbox:
     def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
         """Return the incidents with events that a receiver has not processed yet; empty during a retry pause."""
         with self._database.read() as session:
-            row = repository.get_receiver(session, receiver)
-            if row is None or now_us < (row.retry_at or 0) <= now_us + MAX_PAUSE_US:
+            row = self._ready(session, receiver, now_us)
+            if row is None:
                 return []
             since_us = max(row.since, now_us - NEWS_US)
             found = repository.waiting(session, receiver, opened_from=since_us, limit=_MAX_PENDING)
@@ -95,6 +106,34 @@ class Outbox:
         with self._database.write(durable=False) as unit:
             repository.change_receiver(unit.session, receiver, values)
 
+    def post(self, notice: NewNotice, *, now_us: int) -> None:
+        """Store a notice for all receivers; do nothing if one with its topic and number was stored before."""
+        values = {"notice_id": new_id(), "topic": notice.topic, "seq": notice.seq, "at": notice.at_us}
+        with self._database.write(durable=False) as unit:
+            repository.delete_posts(unit.session, now_us - _KEEP_POSTS_US)
+            repository.add_post(unit.session, {**values, "content": notice.model_dump(mode="json")})
+
+    def posted(self, receiver: str, *, now_us: int) -> list[PostedNotice]:
+        """Return posted notices of the last day that a receiver has not processed; empty during a retry pause."""
+        with self._database.read() as session:
+            row = self._ready(session, receiver, now_us)
+            if row is None:
+                return []
+            since_us = max(row.since, now_us - NEWS_US)
+            found = repository.pending_posts(session, receiver, since=since_us, limit=_MAX_PENDING)
+        return [PostedNotice(each.notice_id, NewNotice.model_validate(each.content).notice()) for each in found]
+
+    def settle_post(
+        self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
+    ) -> None:
+        """Store that a receiver needs a posted notice no more: it accepted it at `sent_at_us`, it was given up, or it is not for it."""
+        with contextlib.suppress(ConstraintError), self._database.write(durable=False) as unit:
+            repository.add_delivery(unit.session, receiver, posted.notice_id)
+            if sent_at_us is not None:
+                self._count(unit.session, receiver, "sent", {"last_sent_at": sent_at_us, "error": None})
+            elif error is not None:
+                self._count(unit.session, receiver, "given_up", {"error": cut(error, MAX_ERROR)})
+
     def earlier_diagnosis(self, incident_id: str, seq: int) -> dict[str, Any] | None:
         """Return the content of the last `diagnosed` event of an incident before event `seq`; None if there is none."""
         with self._database.read() as session:
@@ -121,7 +160,17 @@ class Outbox:
         with contextlib.suppress(ConstraintError), self._database.write(durable=False) as unit:
             repository.put_place(unit.session, receiver, event.incident_id, event.seq, is_over=event.is_terminal)
             if count is not None:
-                row = repository.get_receiver(unit.session, receiver)
-                number = 1 if row is None else getattr(row, count) + 1
-                counted = {count: number, "attempts": 0, "retry_at": None}
-                repository.change_receiver(unit.session, receiver, {**values, **counted})
+                self._count(unit.session, receiver, count, values)
+
+    @staticmethod
+    def _ready(session: Session, receiver: str, now_us: int) -> Any | None:
+        """Return the row of a receiver; None if it is unknown or in a retry pause."""
+        row = repository.get_receiver(session, receiver)
+        return None if row is None or now_us < (row.retry_at or 0) <= now_us + MAX_PAUSE_US else row
+
+    @staticmethod
+    def _count(session: Session, receiver: str, count: str, values: dict[str, Any]) -> None:
+        """Add one to the column `count` of a receiver, end its retries, and set the columns `values`."""
+        row = repository.get_receiver(session, receiver)
+        number = 1 if row is None else getattr(row, count) + 1
+        repository.change_receiver(session, receiver, {**values, count: number, "attempts": 0, "retry_at": None})

@@ -67,11 +67,17 @@ def event_of(notice: Notice, routing_key: str, page_on: PageTrigger) -> dict[str
             "timestamp": format_time(notice.at_us),
             "component": harmless(notice.target, _MAX_SOURCE),
             "class": notice.kind.value,
-            "custom_details": {**details, "incident": notice.incident_id, "event": notice.seq},
+            "custom_details": {**details, **_identity(notice)},
         },
         "client": "relab",
         **({} if notice.url is None else {"client_url": notice.url}),
     }
+
+
+def _identity(notice: Notice) -> dict[str, str | int]:
+    if notice.kind is NoticeKind.POSTED:
+        return {"topic": notice.incident_id}
+    return {"incident": notice.incident_id, "event": notice.seq}
 
 
 def _event(action: str, notice: Notice, routing_key: str) -> dict[str, Any]:

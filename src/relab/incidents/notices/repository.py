@@ -11,7 +11,13 @@ from typing import Any
 from sqlalchemy import and_, delete, func, select, union, update
 from sqlalchemy.orm import Session
 
-from relab.incidents.notices.tables import NoticePlaceRow, NoticeReceiverRow, SlackRequestRow
+from relab.incidents.notices.tables import (
+    NoticeDeliveryRow,
+    NoticePlaceRow,
+    NoticePostRow,
+    NoticeReceiverRow,
+    SlackRequestRow,
+)
 from relab.incidents.storage.tables import EventRow, IncidentRow
 from relab.storage.base import table_of
 from relab.storage.upsert import insert_into
@@ -88,6 +94,31 @@ def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is
             where=NoticePlaceRow.seq < seq,
         )
     )
+
+
+def add_post(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert a posted notice; do nothing if one with its topic and number exists. `values` holds the columns by name."""
+    session.execute(insert_into(session, table_of(NoticePostRow)).values(**values).on_conflict_do_nothing())
+
+
+def delete_posts(session: Session, before: int) -> None:
+    """Delete the posted notices from before a time (microseconds since 1970), with their deliveries."""
+    session.execute(delete(table_of(NoticePostRow)).where(NoticePostRow.at < before))
+
+
+def pending_posts(session: Session, receiver: str, *, since: int, limit: int) -> Sequence[Any]:
+    """Return `(notice_id, content)` of posted notices from `since` on that a receiver has not processed, oldest first."""
+    settled = select(NoticeDeliveryRow.notice_id).where(NoticeDeliveryRow.receiver == receiver)
+    statement = select(NoticePostRow.notice_id, NoticePostRow.content).where(
+        NoticePostRow.at >= since, NoticePostRow.notice_id.not_in(settled)
+    )
+    return session.execute(statement.order_by(NoticePostRow.at, NoticePostRow.notice_id).limit(limit)).all()
+
+
+def add_delivery(session: Session, receiver: str, notice_id: str) -> None:
+    """Store that a receiver has processed a posted notice."""
+    values = insert_into(session, table_of(NoticeDeliveryRow)).values(receiver=receiver, notice_id=notice_id)
+    session.execute(values.on_conflict_do_nothing())
 
 
 def event_before(session: Session, incident_id: str, kind: str, seq: int) -> dict[str, Any] | None:

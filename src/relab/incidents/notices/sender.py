@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar
@@ -16,7 +17,7 @@ from relab.incidents.briefing import DIAGNOSED
 from relab.incidents.notices.composition import NoticeContext, notice_of
 from relab.incidents.notices.http_delivery import DeliveryReply, DeliveryResult, NoticePoster
 from relab.incidents.notices.models import Notice
-from relab.incidents.notices.outbox import MAX_PAUSE_US, Outbox, PendingIncident
+from relab.incidents.notices.outbox import MAX_PAUSE_US, Outbox, PendingIncident, PostedNotice
 from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.settings import DeliverySettings
 from relab.incidents.storage.coordination import NOTICES
@@ -50,6 +51,23 @@ class SenderResources:
     delivery: DeliverySettings
     public_url: str | None = None
     answers_slack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """What is stored about sending one notice.
+
+    Attributes:
+        topic, seq: identify the notice.
+        sent: stores that the receiver accepted it at a time (microseconds since 1970).
+        give_up: stores that it is skipped for good, with the reason.
+    """
+
+    topic: str
+    seq: int
+    kind: str
+    sent: Callable[[int], None]
+    give_up: Callable[[str], None]
 
 
 class NoticeSender:
@@ -122,6 +140,9 @@ class NoticeSender:
         for waiting in await _blocking(resources.outbox.waiting, self._receiver.name, now_us=resources.clock.now_us()):
             if not await self._notify_of(waiting, stop):
                 return
+        for posted in await _blocking(resources.outbox.posted, self._receiver.name, now_us=resources.clock.now_us()):
+            if not await self._notify_of_post(posted, stop):
+                return
 
     async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
         """Send the pending notices of one incident; return False if sending to this receiver must stop for now."""
@@ -139,7 +160,7 @@ class NoticeSender:
             if stop.is_set() or not await self._leads():
                 return False
             reply = await self._poster.post(self._receiver, body, key=notice.key)
-            if not await self._note(event, reply):
+            if not await self._note(self._delivery_of(event), reply):
                 return False
             passed = None
             if event.is_terminal:
@@ -148,13 +169,42 @@ class NoticeSender:
             await _blocking(resources.outbox.pass_over, name, passed)
         return True
 
-    async def _note(self, event: TimelineEvent, reply: DeliveryReply) -> bool:
+    async def _notify_of_post(self, posted: PostedNotice, stop: asyncio.Event) -> bool:
+        """Send a posted notice; return False if sending to this receiver must stop for now."""
+        outbox, name = self._resources.outbox, self._receiver.name
+        body = self._receiver.compose(posted.notice)
+        if body is None:
+            await _blocking(outbox.settle_post, name, posted)
+            return True
+        if stop.is_set() or not await self._leads():
+            return False
+        reply = await self._poster.post(self._receiver, body, key=posted.notice.key)
+        delivery = _Delivery(
+            posted.notice.incident_id,
+            posted.notice.seq,
+            posted.notice.kind,
+            sent=lambda at_us: outbox.settle_post(name, posted, sent_at_us=at_us),
+            give_up=lambda reason: outbox.settle_post(name, posted, error=reason),
+        )
+        return await self._note(delivery, reply)
+
+    def _delivery_of(self, event: TimelineEvent) -> _Delivery:
+        outbox, name = self._resources.outbox, self._receiver.name
+        return _Delivery(
+            event.incident_id,
+            event.seq,
+            event.kind,
+            sent=lambda at_us: outbox.note_sent(name, event, at_us=at_us),
+            give_up=functools.partial(self._give_up, event),
+        )
+
+    async def _note(self, delivery: _Delivery, reply: DeliveryReply) -> bool:
         """Store the result of sending a notice; return False if it is to be retried after a pause."""
         resources, name, now_us = self._resources, self._receiver.name, self._resources.clock.now_us()
         if reply.result is DeliveryResult.TAKEN:
-            await _blocking(resources.outbox.note_sent, name, event, at_us=now_us)
+            await _blocking(delivery.sent, now_us)
             return True
-        if reply.result is DeliveryResult.LATER and self._waited_s(event) < resources.delivery.give_up_after_s:
+        if reply.result is DeliveryResult.LATER and self._waited_s(delivery) < resources.delivery.give_up_after_s:
             attempts = await _blocking(resources.outbox.attempts, name) + 1
             pause_s = self._pause_s(attempts, reply)
             _log.warning(
@@ -170,18 +220,18 @@ class NoticeSender:
             self._paused_s += pause_s
             return False
         _log.error(
-            "notice_given_up", receiver=name, incident_id=event.incident_id, kind=event.kind, reason=reply.reason
+            "notice_given_up", receiver=name, incident_id=delivery.topic, kind=delivery.kind, reason=reply.reason
         )
-        await _blocking(self._give_up, event, reply.reason)
+        await _blocking(delivery.give_up, reply.reason)
         return True
 
-    def _waited_s(self, event: TimelineEvent) -> float:
-        """Return the total of the pauses, in seconds, between this process's tries to send a notice of an event.
+    def _waited_s(self, delivery: _Delivery) -> float:
+        """Return the total of the pauses, in seconds, between this process's tries to send a notice.
 
         The age of the event is not used: after a night in which relab was down, or a jump of the clock, an old event may not
         have been tried once.
         """
-        key = event.incident_id, event.seq
+        key = delivery.topic, delivery.seq
         if self._put_off != key:
             self._put_off, self._paused_s = key, 0.0
         return self._paused_s

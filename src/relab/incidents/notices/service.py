@@ -16,7 +16,7 @@ from relab.core.clock import Clock
 from relab.core.errors import NotFoundError
 from relab.core.ids import new_id
 from relab.core.logging import get_logger
-from relab.incidents.notices.models import ReceiverState
+from relab.incidents.notices.models import NewNotice, ReceiverState
 from relab.incidents.notices.outbox import Outbox
 from relab.incidents.notices.pagerduty import PageTrigger
 from relab.incidents.notices.receivers import Receiver, receivers_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from relab.incidents.notices.http_delivery import NoticePoster
     from relab.incidents.notices.sender import NoticeSender
 
-__all__ = ["DeliverySettings", "NoticeOptions", "NoticeService", "PageTrigger", "SlackCommand"]
+__all__ = ["DeliverySettings", "NewNotice", "NoticeOptions", "NoticeService", "PageTrigger", "SlackCommand"]
 
 _US: Final = 1_000_000
 _MAX_SIGNATURE_AGE_US: Final = 3 * TOLERANCE_S * _US
@@ -96,6 +96,10 @@ class NoticeService:
     def states(self) -> list[ReceiverState]:
         """Return the delivery state of each receiver that was ever set up."""
         return self._outbox.states()
+
+    def post(self, notice: NewNotice) -> None:
+        """Store a notice of another part of relab, which is sent to the receivers; a repetition changes nothing."""
+        self._outbox.post(notice, now_us=self._clock.now_us())
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:

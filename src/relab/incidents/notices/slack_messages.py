@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from relab.core.clock import format_time
 from relab.incidents.notices.message_text import escaped, for_slack, length
-from relab.incidents.notices.models import Notice
+from relab.incidents.notices.models import Notice, NoticeKind
 
 _MAX_IN_SECTION: Final = 2_900
 """Slack rejects a section of more than 3,000 characters."""
@@ -31,7 +31,8 @@ def message_of(notice: Notice) -> dict[str, Any]:
     if notice.commands:
         # Commands and their ids are written by relab, so they need no further masking.
         blocks.append(_section(["Answer by one of", *(f"`{escaped(each, 500)}`" for each in notice.commands)]))
-    footer = f"incident {notice.incident_id} · event {notice.seq} · {format_time(notice.at_us)}"
+    event = f"incident {notice.incident_id} · event {notice.seq}"
+    footer = f"{escaped(notice.incident_id, 150) if notice.kind is NoticeKind.POSTED else event} · {format_time(notice.at_us)}"
     shown = footer if notice.url is None else f"{footer} · <{notice.url}|show it>"
     blocks.append({"type": "context", "elements": [_text(shown)]})
     return {

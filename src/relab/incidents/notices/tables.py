@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, ForeignKey, Index, Integer, String, Text
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.incidents.storage.tables import IncidentRow
-from relab.storage.base import Base, Micros
+from relab.storage.base import Base, Micros, OwnId
 
 
 class NoticeReceiverRow(Base):
@@ -50,6 +52,31 @@ class NoticePlaceRow(Base):
     incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(Integer)
     is_over: Mapped[bool] = mapped_column(Boolean)
+
+
+class NoticePostRow(Base):
+    """A notice that another part of relab posted; `content` is a `NewNotice` as JSON, `at` its time."""
+
+    __tablename__ = "notice_posts"
+    __table_args__ = (
+        UniqueConstraint("topic", "seq", name="uq_notice_posts_topic_seq"),
+        Index("ix_notice_posts_at", "at"),
+    )
+
+    notice_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    topic: Mapped[str] = mapped_column(String(150))
+    seq: Mapped[int] = mapped_column(Micros)
+    at: Mapped[int] = mapped_column(Micros)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class NoticeDeliveryRow(Base):
+    """A posted notice that a receiver accepted, that is not for it, or that was given up."""
+
+    __tablename__ = "notice_deliveries"
+
+    receiver: Mapped[str] = mapped_column(String(40), primary_key=True)
+    notice_id: Mapped[str] = mapped_column(ForeignKey(NoticePostRow.notice_id, ondelete="CASCADE"), primary_key=True)
 
 
 class SlackRequestRow(Base):

@@ -22,7 +22,7 @@ from relab.rca.behaviours.rules import (
 )
 from relab.rca.evidence import PlacedCall, PlacedStep, Quotation, RunView, field_text, quotable_field
 from relab.rca.models import EvidenceKind
-from relab.telemetry.models import AgentRun, GuardrailEvent, ToolCall
+from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
 
 MAX_QUOTES: Final = 5
 MAX_COMPARED: Final = 300
@@ -40,6 +40,12 @@ class SeenBehaviour:
 
     rule: BehaviourRule
     quotes: Quotes
+
+    @property
+    def step_id(self) -> str | None:
+        """The step of the first place; None if that is no step and no call of one."""
+        source = self.quotes[0].source
+        return source.step_id if isinstance(source, Step | ToolCall) else None
 
 
 def find_behaviours(run: AgentRun, rules: Sequence[BehaviourRule]) -> tuple[SeenBehaviour, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from relab.rca.behaviours.matching import SeenBehaviour
 from relab.rca.evidence import EvidenceCollector
 from relab.rca.models import BehaviourFinding, Report
-from relab.telemetry.models import AgentRun, Step, ToolCall
+from relab.telemetry.models import AgentRun, ToolCall
 
 
 def with_behaviours(report: Report, run: AgentRun, seen: Sequence[SeenBehaviour]) -> Report:
@@ -21,15 +21,14 @@ def with_behaviours(report: Report, run: AgentRun, seen: Sequence[SeenBehaviour]
     findings = []
     for each, ids in zip(seen, cited, strict=True):
         source = each.quotes[0].source
-        step_id = source.step_id if isinstance(source, Step | ToolCall) else None
         findings.append(
             BehaviourFinding.citing(
                 evidence,
                 behaviour=each.rule.name,
                 description=each.rule.description,
-                step_id=step_id,
+                step_id=each.step_id,
                 call_id=source.call_id if isinstance(source, ToolCall) else None,
-                agent_name=agents.get(step_id or ""),
+                agent_name=agents.get(each.step_id or ""),
                 evidence_ids=ids,
             )
         )

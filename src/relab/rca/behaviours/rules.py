@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from relab.rca.behaviours.patterns import Pattern
 from relab.telemetry.models import StepStatus
@@ -138,12 +138,29 @@ class RuleCondition(_RuleModel):
         return self
 
 
+class Notify(_RuleModel):
+    """How people are notified of runs that show a behaviour: at most once in `every_minutes`; with `page` also by PagerDuty."""
+
+    every_minutes: Annotated[int, Field(ge=1, le=10_080)] = 60
+    severity: Literal["warning", "degraded", "critical"] = "warning"
+    page: bool = False
+
+
 class BehaviourRule(_RuleModel):
-    """One behaviour: its name, what it is in words, and the condition under which a run shows it."""
+    """One behaviour: its name, what it is in words, and the condition under which a run shows it.
+
+    `notify` is null if nobody is notified; `true` in a file stands for its defaults.
+    """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     description: Annotated[str, Field(min_length=1, max_length=300)]
     when: RuleCondition
+    notify: Notify | None = None
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _read_switch(cls, value: Any) -> Any:
+        return {} if value is True else None if value is False else value
 
 
 class RuleSet(_RuleModel):

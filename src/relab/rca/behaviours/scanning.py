@@ -9,25 +9,34 @@ from typing import NamedTuple
 from relab.core.errors import NotFoundError
 from relab.rca.behaviours.rule_file import RuleBook, read_rules
 from relab.rca.behaviours.rules import BehaviourRule, RuleSet
-from relab.telemetry.models import RunFilter
+from relab.telemetry.models import AgentRun, RunFilter
 from relab.telemetry.service import TelemetryService
 
 _PAGE = 200
 
 
 class ShownBehaviour(NamedTuple):
-    """A behaviour that a run shows, and the places that show it, as `kind [id], field: text`."""
+    """A behaviour that a run shows, and the places that show it, as `kind [id], field: text`.
+
+    `step_id` is the first step that shows it; None if no step does.
+    """
 
     name: str
     places: tuple[str, ...]
+    step_id: str | None = None
 
 
 class ScannedRun(NamedTuple):
     """A run that was searched, the hash of its content, and the behaviours that it shows."""
 
-    run_id: str
+    run: AgentRun
     content_hash: str
     shown: tuple[ShownBehaviour, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.run.run_id
 
 
 class BehaviourScanner:
@@ -80,8 +89,8 @@ class BehaviourScanner:
             except NotFoundError:
                 continue
             seen = find_behaviours(run, rules)
-            shown = tuple(ShownBehaviour(each.rule.name, tuple(lines_of(each))) for each in seen)
-            yield ScannedRun(run_id, content_hash, shown)
+            shown = tuple(ShownBehaviour(each.rule.name, tuple(lines_of(each)), each.step_id) for each in seen)
+            yield ScannedRun(run, content_hash, shown)
 
     def mark(self, scanned: ScannedRun) -> None:
         """Store the behaviours that a run shows, so that lists of runs filter by them."""

@@ -1,0 +1,91 @@
+"""Search runs for behaviours when they arrive, and notify people of what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from relab.core.clock import Clock
+from relab.jobs.models import Lane
+from relab.jobs.queue import JobQueue
+from relab.rca.behaviours.notifying import notice_of
+from relab.rca.behaviours.scanning import BehaviourScanner
+from relab.storage import Database, UnitOfWork
+from relab.telemetry.models import AgentRun
+from relab.telemetry.service import TelemetryService
+
+SEARCH_JOB: Final = "rca.search"
+NOTICE_JOB: Final = "rca.notice"
+"""The job that posts a notice for people; its arguments are the notice as JSON (`notifying.notice_of`)."""
+SEARCHED_RUNS: Final = 200
+"""How many runs one job searches."""
+
+
+class BehaviourArrivals:
+    """Searches runs that arrived and need no analysis for behaviours; runs that are analysed are searched then.
+
+    Args:
+        scanner: searches stored runs, and has the rules.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        queue: JobQueue,
+        telemetry: TelemetryService,
+        scanner: BehaviourScanner,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._queue = queue
+        self._searches = telemetry.searches
+        self._scanner = scanner
+
+    def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
+        """Queue a search of the runs that are due, in the lane `background`; at most one such job waits or runs.
+
+        Without rules, or if not `is_on`, runs are no longer collected for it.
+
+        Args:
+            quiet_s: only runs that did not change for this time are searched, so that a trace is complete by then.
+            is_on: whether runs are searched when they arrive.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; the next call does the work.
+        """
+        self._searches.switch(is_on=is_on and bool(self._scanner.book.rules()))
+        if self._searches.due(quiet_s, 1) and not self._queue.count_unfinished(SEARCH_JOB, Lane.BACKGROUND):
+            with self._database.write(durable=False) as unit:
+                self._queue.enqueue(unit, SEARCH_JOB, {"quiet_s": quiet_s})
+
+    def search(self, quiet_s: float) -> int:
+        """Search up to `SEARCHED_RUNS` runs that are due, newest first; mark them and return their number.
+
+        `quiet_s` is that of `queue_search`.
+        """
+        due = self._searches.due(quiet_s, SEARCHED_RUNS)
+        for scanned in self._scanner.scan(self._scanner.book.rules(), due):
+            if scanned.shown:
+                self._scanner.mark(scanned)
+                with self._database.write(durable=False) as unit:
+                    self.notify(unit, scanned.run, {each.name: each.step_id for each in scanned.shown})
+        self._searches.done(due)
+        return len(due)
+
+    def notify(self, unit: UnitOfWork, run: AgentRun, shown: Mapping[str, str | None]) -> None:
+        """Enqueue the notices that are due because a run shows behaviours.
+
+        Args:
+            unit: the transaction of the search.
+            run: the run.
+            shown: `{behaviour: id of the step that shows it}`; None if no step does.
+        """
+        names = {step.step_id: step.name for step in run.steps}
+        for rule in self._scanner.book.rules():
+            if rule.notify is None or rule.name not in shown:
+                continue
+            step_name = names.get(shown[rule.name] or "")
+            notice = notice_of(unit.session, rule, run, step_name=step_name, now_us=self._clock.now_us())
+            if notice is not None:
+                self._queue.enqueue(unit, NOTICE_JOB, notice)

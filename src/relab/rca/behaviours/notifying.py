@@ -1,0 +1,72 @@
+"""Decide which runs people are notified of: at most one for each rule and window, so that a storm of runs sends one notice."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from relab.rca.behaviours.rules import BehaviourRule
+from relab.rca.tables import RcaBehaviourNoticeRow
+from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
+from relab.telemetry.models import AgentRun
+
+_MINUTE_US: Final = 60_000_000
+NEWS_US: Final = 24 * 60 * _MINUTE_US
+"""Runs that ended longer ago than this (1 day) are no news: nobody is notified of them."""
+
+
+def notice_of(
+    session: Session, rule: BehaviourRule, run: AgentRun, *, step_name: str | None, now_us: int
+) -> dict[str, Any] | None:
+    """Return the notice of a run that shows a behaviour, as JSON; None if none is due: the run is only counted.
+
+    The first run in each window of the rule gets one, which also says how many runs were counted since the notice before.
+
+    Args:
+        session: the session of the transaction; the window is stored in it.
+        rule: the rule of the behaviour.
+        run: the run.
+        step_name: the step that shows the behaviour; None without one.
+        now_us: the current time in microseconds since 1970.
+    """
+    if rule.notify is None or (run.ended_at or run.started_at) < now_us - NEWS_US:
+        return None
+    counted = _take_turn(session, rule.name, now_us, rule.notify.every_minutes * _MINUTE_US)
+    if counted is None:
+        return None
+    details = [("run", run.run_id)]
+    if step_name is not None:
+        details.append(("step", step_name))
+    if counted:
+        details.append(("also", f"{counted} more run{'s' if counted > 1 else ''} since the notice before"))
+    return {
+        "topic": f"behaviour {rule.name}",
+        "seq": now_us,
+        "at_us": now_us,
+        "target": run.agent_name,
+        "severity": rule.notify.severity,
+        "title": "A run shows a behaviour",
+        "headline": f"{rule.name}: {rule.description}",
+        "details": details,
+        "pages": rule.notify.page,
+    }
+
+
+def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> int | None:
+    """Begin a window for a behaviour and return how many runs were counted in the one before; None if one goes on."""
+    row = RcaBehaviourNoticeRow
+    table = table_of(row)
+    first = insert_into(session, table).values(behaviour=behaviour, noticed_at=now_us, counted=0)
+    if session.execute(first.on_conflict_do_nothing().returning(row.behaviour)).one_or_none() is not None:
+        return 0
+    counted: int = session.execute(select(row.counted).where(row.behaviour == behaviour)).scalar_one()
+    # A window that begins in the future began before the clock was set back.
+    is_over = (row.noticed_at <= now_us - every_us) | (row.noticed_at > now_us)
+    begun = update(table).where(row.behaviour == behaviour, is_over).values(noticed_at=now_us, counted=0)
+    if session.execute(begun.returning(row.behaviour)).one_or_none() is not None:
+        return counted
+    session.execute(update(table).where(row.behaviour == behaviour).values(counted=row.counted + 1))
+    return None

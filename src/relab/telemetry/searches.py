@@ -1,0 +1,88 @@
+"""Runs that are to be searched for behaviours: those that arrive and need no analysis, while searches are on.
+
+They are collected by the transaction that writes them, whichever process does it; the switch is a row, so that all processes agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from relab.core.clock import Clock
+from relab.storage import Database
+from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
+from relab.telemetry.models import RunStatus
+from relab.telemetry.records import RunRecord
+from relab.telemetry.tables import RunSearchRow, RunSearchSwitchRow
+
+if TYPE_CHECKING:
+    from relab.telemetry.projector import Projector
+
+KEPT_US: Final = 3_600 * 1_000_000
+"""A run that was not searched within this time (1 hour) is left out: more runs arrive than are searched."""
+_ON: Final = "on"
+_ROWS_PER_STATEMENT: Final = 500
+
+
+def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
+    """Add finished runs that were written now and need no analysis, if searches are on."""
+    ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})
+    if not ids or not _is_on(session):
+        return
+    table = table_of(RunSearchRow)
+    for start in range(0, len(ids), _ROWS_PER_STATEMENT):
+        rows = [{"run_id": run_id, "written_at": now_us} for run_id in ids[start : start + _ROWS_PER_STATEMENT]]
+        statement = insert_into(session, table).values(rows)
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["run_id"], set_={"written_at": statement.excluded.written_at}
+            )
+        )
+
+
+class RunSearches:
+    """The runs that are to be searched for behaviours."""
+
+    def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:
+        self._database = database
+        self._clock = clock
+        self._projector = projector
+
+    def switch(self, *, is_on: bool) -> None:
+        """Collect runs from now on, or no more; what was collected is deleted when searches are switched off."""
+        with self._database.read() as session:
+            if _is_on(session) is is_on:
+                return
+        switch = table_of(RunSearchSwitchRow)
+        with self._database.write(durable=False) as unit:
+            if is_on:
+                unit.session.execute(insert_into(unit.session, switch).values(name=_ON).on_conflict_do_nothing())
+            else:
+                unit.session.execute(delete(switch))
+                unit.session.execute(delete(table_of(RunSearchRow)))
+
+    def due(self, quiet_s: float, limit: int) -> dict[str, int]:
+        """Return `{run id: when it was written}` of up to `limit` runs that did not change for `quiet_s` seconds, newest first."""
+        row = RunSearchRow
+        before_us = self._clock.now_us() - int(quiet_s * 1_000_000)
+        statement = select(row.run_id, row.written_at).where(row.written_at <= before_us)
+        with self._projector.reading() as session:
+            found = session.execute(statement.order_by(row.written_at.desc()).limit(limit))
+            return {run_id: written_at for run_id, written_at in found}  # noqa: C416 rows are no pairs to mypy
+
+    def done(self, searched: Mapping[str, int]) -> None:
+        """Remove runs that were searched, unless they changed since, and those that wait for too long."""
+        table = table_of(RunSearchRow)
+        with self._database.write(durable=False) as unit:
+            for run_id, written_at in sorted(searched.items()):
+                here = (table.c.run_id == run_id, table.c.written_at == written_at)
+                unit.session.execute(delete(table).where(*here))
+            unit.session.execute(delete(table).where(table.c.written_at < self._clock.now_us() - KEPT_US))
+
+
+def _is_on(session: Session) -> bool:
+    return session.execute(select(RunSearchSwitchRow.name)).first() is not None
