@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from relab.access.models import Scope
-from relab.api.agent_runs import TimeText
+from relab.api.agent_runs import Cursor, TimeText
 from relab.core.clock import parse_time
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
@@ -29,11 +29,14 @@ def list_clusters(
     agent_name: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")] = None,
     category: Category | None = None,
     started_after: TimeText = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> ClusterPage:
-    """Return the clusters with the most runs, with the first and the last run of each.
+    """Return a page of clusters, those with the most runs first, with the first and the last run of each.
 
     Each run counts with its newest analysis. `clusters` and `runs` are the numbers of all that match.
     """
     since_us = None if started_after is None else parse_time(started_after)
-    return services.rca.clusters.list(agent_name=agent_name, category=category, since_us=since_us, limit=limit)
+    return services.rca.clusters.list(
+        agent_name=agent_name, category=category, since_us=since_us, cursor=cursor, limit=limit
+    )

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from relab.access.models import Caller, Scope
-from relab.api.agent_runs import RunId
+from relab.api.agent_runs import Cursor, RunId
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
 from relab.http.problems import problem_responses
@@ -62,11 +62,8 @@ def delete_label(run_id: RunId, services: ServicesDep) -> None:
 )
 def list_labels(
     services: ServicesDep,
-    before: Annotated[
-        str | None,
-        Query(pattern=r"^[0-9]{1,16}\.[^/\x00-\x1f]{1,200}$", description="`next_before` of the previous page."),
-    ] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> LabelPage:
     """Return a page of labels."""
-    return services.rca.labels.page(before=before, limit=limit)
+    return services.rca.labels.page(cursor=cursor, limit=limit)

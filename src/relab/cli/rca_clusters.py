@@ -20,6 +20,7 @@ def clusters(
         typer.Option(help="Only runs that started at or after a time (2024-01-15T10:30:00Z) or an age (7d)."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Number of clusters to show.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List failures that share a cause, those of the most runs first. Each run counts with its newest analysis."""
@@ -37,6 +38,7 @@ def clusters(
             agent_name=agent,
             category=Category(category) if category is not None else None,
             since_us=moment_us("--since", since, services.clock.now_us()),
+            cursor=cursor,
             limit=limit,
         )
     if as_json:
@@ -48,3 +50,5 @@ def clusters(
         print(f"  {item.category}: {plain(' '.join(item.line.split()))[:MAX_LINE_CHARS]}")
         agents = ", ".join(item.agents[:5]) + (", …" if len(item.agents) > 5 else "")
         print(f"  agents: {plain(agents)[:MAX_LINE_CHARS]} · lab rca {plain(item.last_run)}")
+    if page.next_cursor is not None:
+        print(f"\nThere are more clusters; continue with --cursor {plain(page.next_cursor)}.")

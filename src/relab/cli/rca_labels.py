@@ -68,7 +68,7 @@ def labels(
     export: Annotated[
         Path | None, typer.Option(help="Write all labels to this file, one JSON object per line.")
     ] = None,
-    before: Annotated[str | None, typer.Option(help="Continue a list after this text, which its page prints.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,7 +94,7 @@ def labels(
             write_text(export, "".join(f"{line}\n" for line in lines), overwrite=False, option="another file")
             print(f"Written: {plain(export.resolve())} ({len(lines)} labels)")
             return
-        page = keeper.page(before=before, limit=limit)
+        page = keeper.page(cursor=cursor, limit=limit)
     if as_json:
         print_json("rca labels", **page.model_dump(mode="json"))
         return
@@ -102,8 +102,8 @@ def labels(
         (each.run_id, each.step_id, each.agent_name, each.category, each.labelled_by, each.note) for each in page.items
     )
     print_table("Labels", ("run", "step", "agent", "category", "by", "note"), rows)
-    if page.next_before is not None:
-        print(f"More labels: --before {plain(page.next_before)}")
+    if page.next_cursor is not None:
+        print(f"There are more labels; continue with --cursor {plain(page.next_cursor)}.")
 
 
 def _row(score: LabelScore) -> tuple[object, ...]:

@@ -42,12 +42,6 @@ class LabelPlaceError(InvalidInputError):
     code = "label_place"
 
 
-class LabelCursorError(InvalidInputError):
-    """The text is not the end of a page of labels."""
-
-    code = "invalid_cursor"
-
-
 class NoLabelError(NotFoundError):
     """The run has no label."""
 

@@ -20,12 +20,6 @@ class InvalidAgentRunError(InvalidInputError):
     code = "invalid_agent_run"
 
 
-class InvalidCursorError(InvalidInputError):
-    """The cursor is not a `next_cursor` of this list."""
-
-    code = "invalid_cursor"
-
-
 class SourceConflictError(ConflictError):
     """The id belongs to a run already ingested from the other source (OTLP or JSON)."""
 

@@ -9,9 +9,9 @@ from pydantic import Field, TypeAdapter
 from sqlalchemy import Select, delete, func, select, true, tuple_
 from sqlalchemy.orm import Session
 
+from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_rows
-from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.log_models import SEVERITY_WARN
 from relab.telemetry.models import MAX_INT64
 from relab.telemetry.span_repository import OriginTuple

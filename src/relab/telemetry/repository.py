@@ -11,10 +11,10 @@ from pydantic_core import from_json
 from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from relab.core.cursor import decode_cursor, encode_cursor
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
-from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.filtering import SHOWN, filtered
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome

@@ -10,9 +10,9 @@ from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_rows
-from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.tables import SpanOriginRow, SpanRow, StoredSpan
 
 IDS_PER_STATEMENT = 500

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
-from relab.telemetry.cursor import encode_cursor
+from relab.core.cursor import encode_cursor
 from support.api.client import assert_problem, fields_of, run_jobs, running_api
 from support.telemetry.runs import examples, failed_run, guardrail_event, minimal_run, step, time_text, tool_call
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from relab.telemetry.cursor import encode_cursor
+from relab.core.cursor import encode_cursor
 from support.api.client import assert_problem, fields_of
 from support.telemetry.runs import (
     RunBody,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from relab.bootstrap import Services
+from relab.core.cursor import InvalidCursorError
 from relab.jobs.models import Lane
 from relab.rca.models import Category
 from relab.rca.service import ANALYZE_JOB
@@ -64,6 +65,24 @@ def test_runs_that_failed_alike_are_one_cluster_with_its_first_and_last_run(serv
     assert services.rca.clusters.list(since_us=first.last_at).items[0].runs == 1
     assert services.rca.clusters.list(category=Category.PLANNER_LOOP).items == []
     assert services.rca.clusters.count_by_category() == [("timeout", 2, 4)]
+
+
+def test_clusters_are_listed_page_by_page_the_largest_first(services: Services) -> None:
+    sizes = {"alpha": 3, "beta": 1, "gamma": 2, "delta": 1, "epsilon": 1}
+    post(services, *(timed_out(f"{tool}-{n}", tool=tool) for tool, size in sizes.items() for n in range(size)))
+    analyse_all(services)
+    reader = services.rca.clusters
+
+    pages = [reader.list(limit=2)]
+    while pages[-1].next_cursor is not None:
+        pages.append(reader.list(cursor=pages[-1].next_cursor, limit=2))
+    found = [item for page in pages for item in page.items]
+    assert [len(page.items) for page in pages] == [2, 2, 1]
+    assert [item.runs for item in found] == [3, 2, 1, 1, 1]
+    assert len({item.cluster for item in found}) == 5
+    assert {(page.clusters, page.runs) for page in pages} == {(5, 8)}
+    with pytest.raises(InvalidCursorError):
+        reader.list(cursor="WyJhIl0")
 
 
 def test_run_counts_once_with_its_newest_analysis_and_leaves_with_it(services: Services) -> None:

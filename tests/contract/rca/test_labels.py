@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from relab.bootstrap import Services
-from relab.rca.errors import LabelCursorError, LabelPlaceError, NoLabelError
+from relab.core.cursor import InvalidCursorError
+from relab.rca.errors import LabelPlaceError, NoLabelError
 from relab.rca.service import NewLabel
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.reading import check_agent_run
@@ -62,13 +63,13 @@ def test_labels_are_listed_page_by_page_and_yield_their_runs(services: Services)
         label(services, f"r{number}", step_id="s1")
     keeper = services.rca.labels
     first = keeper.page(limit=3)
-    second = keeper.page(before=first.next_before, limit=3)
+    second = keeper.page(cursor=first.next_cursor, limit=3)
 
     assert [each.run_id for each in (*first.items, *second.items)] == ["r4", "r3", "r2", "r1", "r0"]
-    assert second.next_before is None
+    assert second.next_cursor is None
     assert [each.run.run_id for each in keeper.labelled_runs()] == ["r4", "r3", "r2", "r1", "r0"]
-    with pytest.raises(LabelCursorError):
-        keeper.page(before="yesterday")
+    with pytest.raises(InvalidCursorError):
+        keeper.page(cursor="yesterday")
 
 
 def test_reports_are_measured_against_labels(services: Services) -> None:
@@ -117,6 +118,6 @@ def test_labels_over_http(services: Services) -> None:
         assert client.put(path, json={"step_id": "s1", "agent_name": "worker"}).json()["step_id"] == "s1"
         assert client.get(path).json()["agent_name"] == "worker"
         assert [each["run_id"] for each in client.get("/rca/labels").json()["items"]] == ["r"]
-        assert client.get("/rca/labels", params={"before": "x"}).status_code == 422
+        assert client.get("/rca/labels", params={"cursor": "x"}).status_code == 422
         assert client.delete(path).status_code == 204
         assert client.delete(path).status_code == 404

@@ -34,8 +34,12 @@ class FailureCluster(BaseModel):
 
 
 class ClusterPage(BaseModel):
-    """The largest clusters, and the number of all clusters and of the runs in them."""
+    """A page of clusters, those with the most runs first, and the number of all clusters and of the runs in them.
+
+    `next_cursor` continues the list, or is null. A cluster that grows or shrinks between two pages may be left out or be in both.
+    """
 
     items: list[FailureCluster]
     clusters: int
     runs: int
+    next_cursor: str | None

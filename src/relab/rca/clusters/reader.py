@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
+from relab.core.cursor import decode_cursor, encode_cursor
 from relab.rca.clusters import repository as queries
 from relab.rca.clusters.models import ClusterPage, FailureCluster
 from relab.rca.clusters.repository import ClusterFilter
 from relab.rca.models import Category
 from relab.storage import Database
+
+_KEY: Final = TypeAdapter(tuple[int, str])
 
 
 class ClusterReader:
@@ -40,22 +46,34 @@ class ClusterReader:
         agent_name: str | None = None,
         category: Category | None = None,
         since_us: int | None = None,
+        cursor: str | None = None,
         limit: int = 50,
     ) -> ClusterPage:
-        """Return the clusters with the most runs, at most `limit`.
+        """Return a page of clusters, those with the most runs first.
 
         Args:
             agent_name: only runs of this agent are counted.
             category: only failures of this category.
             since_us: only runs that started at or after this time, in microseconds since 1970.
+            cursor: `next_cursor` of the previous page.
             limit: the largest number of clusters.
+
+        Raises:
+            InvalidCursorError: the cursor is not from a previous page.
         """
         wanted = ClusterFilter(agent_name, category, since_us)
+        after = None if cursor is None else decode_cursor(cursor, _KEY)
         with self._database.read() as session:
-            found = queries.largest(session, wanted, limit)
-            items = [_cluster(session, row.cluster, row.runs, wanted) for row in found]
+            found = queries.largest(session, wanted, limit + 1, after)
+            items = [_cluster(session, row.cluster, row.runs, wanted) for row in found[:limit]]
             clusters, runs = queries.totals(session, wanted)
-        return ClusterPage(items=[item for item in items if item is not None], clusters=clusters, runs=runs)
+        last = found[limit - 1] if len(found) > limit else None
+        return ClusterPage(
+            items=[item for item in items if item is not None],
+            clusters=clusters,
+            runs=runs,
+            next_cursor=None if last is None else encode_cursor((last.runs, last.cluster)),
+        )
 
 
 def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVarTuple
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from relab.rca.tables import RcaFailureRow
@@ -52,10 +52,15 @@ def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
         session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.rca_run_id.in_(ids)))
 
 
-def largest(session: Session, wanted: ClusterFilter, limit: int) -> list[ClusterRow]:
-    """Return at most `limit` clusters, those with the most runs first."""
+def largest(
+    session: Session, wanted: ClusterFilter, limit: int, after: tuple[int, str] | None = None
+) -> list[ClusterRow]:
+    """Return at most `limit` clusters, those with the most runs first; with `after`, those that follow these runs and key."""
     number = func.count()
     statement = _filtered(select(RcaFailureRow.cluster, number), wanted).group_by(RcaFailureRow.cluster)
+    if after is not None:
+        runs, cluster = after
+        statement = statement.having(or_(number < runs, and_(number == runs, RcaFailureRow.cluster > cluster)))
     found = session.execute(statement.order_by(number.desc(), RcaFailureRow.cluster).limit(limit))
     return [ClusterRow(cluster, runs) for cluster, runs in found]
 

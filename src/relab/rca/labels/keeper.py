@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from relab.core.clock import LATEST_US, Clock
+from pydantic import TypeAdapter
+
+from relab.core.clock import Clock
+from relab.core.cursor import decode_cursor, encode_cursor
 from relab.core.errors import NotFoundError
 from relab.core.yaml_source import nearest
-from relab.rca.errors import LabelCursorError, LabelPlaceError, NoLabelError
+from relab.rca.errors import LabelPlaceError, NoLabelError
 from relab.rca.labels import repository
 from relab.rca.labels.models import LabelledRun, LabelPage, LabelScores, NewLabel, RunLabel
 from relab.rca.models import Report
@@ -17,6 +20,7 @@ from relab.telemetry.models import AgentRun
 from relab.telemetry.service import TelemetryService
 
 _PAGE: Final = 200
+_KEY: Final = TypeAdapter(tuple[int, str])
 
 
 class LabelKeeper:
@@ -76,27 +80,29 @@ class LabelKeeper:
             if not repository.remove(unit.session, agent_run_id):
                 raise NoLabelError(agent_run_id)
 
-    def page(self, *, before: str | None = None, limit: int = 50) -> LabelPage:
-        """Return a page of labels, the newest first; `before` is `next_before` of the previous page.
+    def page(self, *, cursor: str | None = None, limit: int = 50) -> LabelPage:
+        """Return a page of labels, the newest first; `cursor` is `next_cursor` of the previous page.
 
         Raises:
-            LabelCursorError: `before` is not from a previous page.
+            InvalidCursorError: the cursor is not from a previous page.
         """
-        cursor = None if before is None else _read_cursor(before)
+        before = None if cursor is None else decode_cursor(cursor, _KEY)
         with self._database.read() as session:
-            found = repository.list_labels(session, cursor, limit + 1)
+            found = repository.list_labels(session, before, limit + 1)
         items = found[:limit]
         last = items[-1] if len(found) > limit else None
-        return LabelPage(items=items, next_before=None if last is None else f"{last.labelled_at}.{last.run_id}")
+        return LabelPage(
+            items=items, next_cursor=None if last is None else encode_cursor((last.labelled_at, last.run_id))
+        )
 
     def all(self) -> Iterator[RunLabel]:
         """Yield all labels, the newest first."""
-        before: str | None = None
+        cursor: str | None = None
         while True:
-            page = self.page(before=before, limit=_PAGE)
+            page = self.page(cursor=cursor, limit=_PAGE)
             yield from page.items
-            before = page.next_before
-            if before is None:
+            cursor = page.next_cursor
+            if cursor is None:
                 return
 
     def labelled_runs(self) -> Iterator[LabelledRun]:
@@ -134,10 +140,3 @@ def _check_place(run: AgentRun, label: NewLabel) -> None:
     if label.agent_name is not None and label.agent_name not in agents:
         known = ", ".join(map(repr, agents[:10]))
         raise LabelPlaceError(f"The run {run.run_id!r} has no agent {label.agent_name!r}; it has {known}.")
-
-
-def _read_cursor(text: str) -> tuple[int, str]:
-    at, _, run_id = text.partition(".")
-    if not (at.isascii() and at.isdigit() and len(at) <= len(str(LATEST_US)) and run_id):
-        raise LabelCursorError(f"{text[:60]!r} is not from a previous page of labels.")
-    return int(at), run_id

@@ -56,10 +56,10 @@ class RunLabel(NewLabel):
 
 
 class LabelPage(BaseModel):
-    """A page of labels, the newest first; `next_before` continues it, or is null."""
+    """A page of labels, the newest first; `next_cursor` continues it, or is null."""
 
     items: list[RunLabel]
-    next_before: str | None
+    next_cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)

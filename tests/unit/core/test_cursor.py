@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from relab.telemetry.cursor import decode_cursor, encode_cursor
-from relab.telemetry.errors import InvalidCursorError
+from relab.core.cursor import InvalidCursorError, decode_cursor, encode_cursor
 from support.telemetry.runs import examples, texts
 
 RUN_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(tuple[int, str])

@@ -8,11 +8,16 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from relab.core.errors import MalformedBodyError
+from relab.core.errors import InvalidInputError, MalformedBodyError
 from relab.core.json import canonical_json, parse_json
-from relab.telemetry.errors import InvalidCursorError
 
 Key = TypeVar("Key")
+
+
+class InvalidCursorError(InvalidInputError):
+    """The cursor is not a `next_cursor` of this list."""
+
+    code = "invalid_cursor"
 
 
 def encode_cursor(key: tuple[object, ...]) -> str:
