@@ -21,7 +21,7 @@ class Detail:
         category: the category that it belongs to.
         meaning: what went wrong, as a sentence without its full stop.
         trail: its category in TRAIL.
-        mast: its failure mode in MAST; empty if MAST has none.
+        mast: its failure mode in MAST (arXiv 2503.13657), where the definitions agree; else empty.
     """
 
     category: Category
@@ -46,16 +46,13 @@ DETAILS: Final[Mapping[str, Detail]] = MappingProxyType(
             Category.UNKNOWN,
             "the plan or the order of the steps does not lead to the goal",
             "Task Orchestration",
-            "FM-2.6",
         ),
         "wrong_tool": Detail(
-            Category.UNKNOWN, "the step uses another tool than the one it needs", "Tool Selection Errors", "FM-2.6"
+            Category.UNKNOWN, "the step uses another tool than the one it needs", "Tool Selection Errors"
         ),
-        "invented_result": Detail(
-            Category.UNKNOWN, "the step states a result that no tool gave", "Tool-related", "FM-2.6"
-        ),
+        "invented_result": Detail(Category.UNKNOWN, "the step states a result that no tool gave", "Tool-related"),
         "invented_fact": Detail(
-            Category.UNKNOWN, "the step states facts that nothing in the run supports", "Language-only", "FM-3.3"
+            Category.UNKNOWN, "the step states facts that nothing in the run supports", "Language-only"
         ),
         "context_lost": Detail(
             Category.UNKNOWN, "the step forgets what the run knew before", "Context Handling Failures", "FM-1.4"
@@ -64,10 +61,9 @@ DETAILS: Final[Mapping[str, Detail]] = MappingProxyType(
             Category.UNKNOWN,
             "the step misunderstands what is to be solved",
             "Incorrect Problem Identification",
-            "FM-2.2",
         ),
         "result_misread": Detail(
-            Category.UNKNOWN, "the step misreads the result of a tool", "Tool Output Misinterpretation", "FM-2.6"
+            Category.UNKNOWN, "the step misreads the result of a tool", "Tool Output Misinterpretation"
         ),
         "wrong_answer_accepted": Detail(Category.UNKNOWN, "a wrong result is accepted without a check", "", "FM-3.2"),
         "poor_retrieval": Detail(
