@@ -9,15 +9,21 @@ from relab.storage import Database, UnitOfWork
 from relab.telemetry import repository
 from relab.telemetry.models import RunContent
 from relab.telemetry.projector import Projector
+from relab.telemetry.searches import RunSearches
 
 
 class AwaitingRuns:
-    """The runs that await their analysis. The mark is part of a run's row, so that it exists if and only if the run does."""
+    """The runs that await their analysis. The mark is part of a run's row, so that it exists if and only if the run does.
+
+    Attributes:
+        searches: the runs that need no analysis and are to be searched for behaviours.
+    """
 
     def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:
         self._database = database
         self._clock = clock
         self._projector = projector
+        self.searches = RunSearches(database, clock, projector)
 
     def list(self, quiet_s: float, limit: int) -> dict[str, RunContent]:
         """Return `{run id: content}` of up to `limit` runs that did not change for `quiet_s` seconds, newest first."""

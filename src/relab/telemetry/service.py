@@ -43,7 +43,6 @@ from relab.telemetry.reading import read_agent_run
 from relab.telemetry.retention import PruneCounts, delete_runs
 from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
 from relab.telemetry.run_remapper import RunRemapper
-from relab.telemetry.searches import RunSearches
 from relab.telemetry.timeline import page_json, present
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ class TelemetryService(RunRemapper):
 
     Attributes:
         awaiting, failed: the runs that await their analysis; those that failed.
-        searches: the runs that are to be searched for behaviours.
         marks, passing: what analyses have found in runs, for lists; runs that succeeded, to compare failed ones with them.
     """
 
@@ -78,7 +76,6 @@ class TelemetryService(RunRemapper):
         self.prices = PriceBook(prices_folder)
         self.awaiting, self.failed = AwaitingRuns(database, clock, self.projector), FailedRuns(self.projector)
         self.marks, self.passing = RunMarks(database), PassingReader(self.projector.reading)
-        self.searches = RunSearches(database, clock, self.projector)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:

@@ -102,7 +102,7 @@ def test_search_is_off_without_the_setting(here: Services, clock: MovableClock) 
     post(here, "polite", answer="Thank you.")
     arrive(here, clock, is_on=False)
     assert shown(here, "thanked") == []
-    assert here.telemetry.searches.due(0.0, 10) == {}
+    assert here.telemetry.awaiting.searches.due(0.0, 10) == {}
 
 
 def test_run_that_changes_is_searched_again(here: Services, clock: MovableClock) -> None:

@@ -39,7 +39,7 @@ class BehaviourArrivals:
         self._database = database
         self._clock = clock
         self._queue = queue
-        self._searches = telemetry.searches
+        self._searches = telemetry.awaiting.searches
         self._scanner = scanner
 
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
