@@ -45,7 +45,7 @@ _home_numbers = itertools.count()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Collect no garbage while tests are collected: there is hardly any, and to look for it took a third of the time.
+    """Collect no garbage while tests are collected: there is hardly any, and to look for it took 30 % of the time.
 
     After it, bytecode is written only if the environment allows it.
     """

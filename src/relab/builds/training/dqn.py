@@ -75,8 +75,9 @@ def network_of(model: DQN) -> ValueNetwork:
 
 
 def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
-    """Return the mean reward of the network's first choice for 200 inputs, the same ones for each network."""
-    project = SimulatedProject(simulator, np.random.default_rng(_JUDGE_SEED))
+    """Return the mean reward of the network's first choice for 200 inputs, with the same faults and first builds for each network."""
+    inputs, outcomes = np.random.default_rng(_JUDGE_SEED).spawn(2)
+    project = SimulatedProject(simulator, inputs, outcomes)
     rewards = []
     for _ in range(_JUDGED_INPUTS):
         features = project.next_input().features()

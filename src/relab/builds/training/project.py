@@ -26,15 +26,23 @@ class SimulatedProject:
     Args:
         simulator: simulates the builds.
         generator: the source of randomness.
+        outcomes: the source of randomness of builds with a chosen action; with one of its own, the faults and the first
+            builds of all inputs do not depend on the actions. None: `generator`.
 
     Attributes:
         fault: the fault of the current input, which no policy sees.
         situation: the situation after the last build.
     """
 
-    def __init__(self, simulator: BuildSimulator, generator: np.random.Generator) -> None:
+    def __init__(
+        self,
+        simulator: BuildSimulator,
+        generator: np.random.Generator,
+        outcomes: np.random.Generator | None = None,
+    ) -> None:
         self._simulator = simulator
         self._generator = generator
+        self._outcomes = generator if outcomes is None else outcomes
         self._configurations = possible_actions(_DEFAULTS, lambda _knob: float("inf"), ("fast",))
         self._builds: list[Build] = []
         # Whether each of the newest builds gave its input a second outcome; to compare all of them again would be slow.
@@ -51,7 +59,7 @@ class SimulatedProject:
         """Draw the fault of a new input, build it with the default configuration, and return the situation after that."""
         self._builds.clear()
         self.fault = self._simulator.faults[int(self._generator.integers(len(self._simulator.faults)))]
-        self._build(KEEP)
+        self._build(KEEP, self._generator)
         return self.situation
 
     def apply(self, action_id: int) -> float:
@@ -60,10 +68,10 @@ class SimulatedProject:
         Raises:
             UnknownBuildActionError: the action is not possible.
         """
-        return reward_of(self._build(action_id).result, self._simulator.reference_s)
+        return reward_of(self._build(action_id, self._outcomes).result, self._simulator.reference_s)
 
-    def _build(self, action_id: int) -> Build:
-        result = self._simulator.build(self.fault, action_id, self._generator)
+    def _build(self, action_id: int, generator: np.random.Generator) -> Build:
+        result = self._simulator.build(self.fault, action_id, generator)
         # Validation would take longer than the simulation.
         build = Build.model_construct(
             build_id="",

@@ -71,3 +71,17 @@ def test_same_seed_gives_the_same_builds() -> None:
         played.append([(project.next_input(), project.apply(project.actions[-1])) for _ in range(50)])
 
     assert played[0] == played[1]
+
+
+def test_inputs_do_not_depend_on_the_actions_where_chosen_builds_have_their_own_randomness() -> None:
+    played = []
+    for choice in (0, -1):
+        project = SimulatedProject(shipped_simulator(), *np.random.default_rng(5).spawn(2))
+        inputs = []
+        for _ in range(50):
+            first = project.next_input()
+            inputs.append((project.fault, first.failure))
+            project.apply(project.actions[choice])
+        played.append(inputs)
+
+    assert played[0] == played[1]
