@@ -39,6 +39,7 @@ from evals.rca.figures import (
 )
 from evals.rca.passing import compare_trials, passing_rows
 from evals.rca.predictions import Analysed, Prediction, analyse_case
+from evals.rca.recognition import recognition_rows, source_of
 from evals.rca.rules import SPAN_RULES, STEP_RULES
 from evals.rca.training import SEEDS, examples, held_out, learning_curve, train_set
 from relab.rca.ranking import RankingModels
@@ -85,12 +86,14 @@ class Held:
 
     Attributes:
         renumbered: those of the conversations without their labelled steps, with ids that show no gap.
+        recognised: the cases, and whether the model recognised them as runs of its source.
     """
 
     analysed: Sequence[tuple[Case, Analysed]]
     deleted: Sequence[Pair]
     renumbered: Sequence[Pair]
     top_spans: Sequence[Pair]
+    recognised: Sequence[tuple[Case, bool]]
 
     @property
     def pairs(self) -> list[Pair]:
@@ -118,10 +121,12 @@ def measure(
     held: dict[str, Held] = {}
     curves = []
     forced = {}
+    whole = {}
     for name in (HAND_SET, ALGORITHM_SET, TRAIL_SET):
         tick(f"{name}: cross-validation")
         found = examples(cases[name])
         held[name] = _held(name, cases[name], found, seeds)
+        whole[name] = train_set(name, found)
         if name != TRAIL_SET:
             if curve:
                 tick(f"{name}: learning curve")
@@ -150,7 +155,10 @@ def measure(
             },
         ),
         macro={RULES: macro_f1(pairs[TRAIL_SET]), TRAINED: macro_f1(held[TRAIL_SET].pairs)},
-        controls=_controls(cases, analysed, pairs, held),
+        controls={
+            **_controls(cases, analysed, pairs, held),
+            **recognition_rows(cases, {name: part.recognised for name, part in held.items()}, whole),
+        },
         reliability=[
             (name, table, (error, calibration_error(held[name].pairs)))
             for name in conversations
@@ -179,11 +187,13 @@ def _held(name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Seq
     deleted: list[Pair] = []
     without_gaps: list[Pair] = []
     top: list[Pair] = []
+    recognised: list[tuple[Case, bool]] = []
     for part in held_out(name, found, seeds):
         for index in part.cases:
             case = cases[index]
             is_traced = part.seed == seeds[0] and index % 10 == 0
             analysed.append((case, analyse_case(case, part.models, trace_memory=is_traced)))
+            recognised.append((case, source_of(case, part.models) is not None))
             if part.seed == seeds[0]:
                 again = without_labelled_evidence(case)
                 deleted.append((again, analyse_case(again, part.models).prediction))
@@ -192,7 +202,7 @@ def _held(name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Seq
                     without_gaps.append((other, analyse_case(other, part.models).prediction))
             if name == TRAIL_SET:
                 top.append((case, _top_span(found[index], part.models)))
-    return Held(analysed, deleted, without_gaps, top)
+    return Held(analysed, deleted, without_gaps, top, recognised)
 
 
 def _top_span(example: Example, models: RankingModels) -> Prediction:
