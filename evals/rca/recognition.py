@@ -9,12 +9,14 @@ from evals.rca.figures import Figure, share
 from evals.rca.predictions import Prediction
 from evals.rca.training import SOURCES
 from relab.rca.evidence import RunView
-from relab.rca.ranking import RankingModels, SourceModel, rank_run
+from relab.rca.ranking import RankingModels, SourceModel
+from relab.rca.ranking.ranker import known_source
 
 
 def source_of(case: Case, models: RankingModels) -> str | None:
     """Return the source of which `models` have one and recognise the run of a case; None if they recognise none."""
-    return rank_run(RunView(case.run), models).source
+    model, _ = known_source(RunView(case.run), models)
+    return None if model is None else model.source
 
 
 def recognition_rows(

@@ -30,7 +30,7 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     Steps are ranked only in a run that failed and has at least three texts. A run of a source without a model is ranked by
     rules, and so are its problems found.
     """
-    known, units = _known_source(view, models)
+    known, units = known_source(view, models)
     problems = tuple((unit, kinds) for unit, kinds in _problems(view, known, units) if _is_quotable(unit))
     writers = writers_of(view, units_of(view, with_calls=True)) if problems else {}
     turns = turns_of(view) if view.failed else ()
@@ -49,7 +49,7 @@ def quote_unit(unit: Unit) -> Quotation:
     return Quotation(kind, unit.source, unit.field)
 
 
-def _known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
+def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
     """Return the model of the run's source and the run's units; no model if no source is recognised."""
     longest = max((model.signature.limit for model in models.sources), default=0)
     if len(view.steps) + len(view.calls) < MIN_TURNS or len(view.steps) > 2 * longest:
