@@ -263,7 +263,7 @@ def test_checkpoint_that_was_changed_since_the_seal_is_a_named_error_unless_drif
 
     assert refused["code"] == "checkpoint_changed"
     assert "state/checkpoint-3.json" in refused["message"]
-    assert project.runs() == [run.path, forked.path]
+    assert set(project.runs()) == {run.path, forked.path}
     (drift,) = forked.json("manifest.json")["ext"]["fork"]["drift"]
     assert drift["path"] == "trials/trial_1/state/checkpoint-3.json"
     assert "changed since their run was sealed" in str(forked.answer["warnings"])
