@@ -231,6 +231,15 @@ class Report(RcaModel):
             {"evidence_index": tuple(evidence.values()), **fields}, context={"evidence": evidence}
         )
 
+    def with_changes(self, evidence: Mapping[str, Evidence], **changes: Any) -> Self:
+        """Return a copy with other values of some fields; its `evidence_index` holds all of `evidence`, in the given order.
+
+        Raises:
+            UncitedClaimError: a claim cites an id that is not in `evidence`.
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "evidence_index"}
+        return self.build(evidence, **{**fields, **changes})
+
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
         """Read a stored report from its JSON object, and check all of its citations again.

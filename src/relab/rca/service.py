@@ -248,7 +248,8 @@ class RcaService:
         classified = classify(collected, self.ranking.models())
         self._stage(rca_run_id, "Generating report", 85)
         report = build_report(classified)
-        report = with_comparison(report, collected.view, self._telemetry.passing.like(run))
+        if collected.view.failed:
+            report = with_comparison(report, collected.view, self._telemetry.passing.like(run))
         report = self._with_behaviours(report, run)
         if self._word is not None and not rca_run.on_arrival:
             # A model costs money and receives the data of the run, so that only a person's request asks it.

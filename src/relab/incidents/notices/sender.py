@@ -145,7 +145,7 @@ class NoticeSender:
                 return
 
     async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
-        """Send the pending notices of one incident; return False if sending to this receiver must stop for now."""
+        """Send the pending notices of one incident; return False to leave the other notices of this receiver to the next round."""
         resources, name = self._resources, self._receiver.name
         passed: TimelineEvent | None = None
         for event in await _blocking(resources.log.read_after, waiting.incident_id, waiting.seq):
@@ -170,7 +170,7 @@ class NoticeSender:
         return True
 
     async def _notify_of_post(self, posted: PostedNotice, stop: asyncio.Event) -> bool:
-        """Send a posted notice; return False if sending to this receiver must stop for now."""
+        """Send a posted notice; return False to leave the other notices of this receiver to the next round."""
         outbox, name = self._resources.outbox, self._receiver.name
         body = self._receiver.compose(posted.notice)
         if body is None:

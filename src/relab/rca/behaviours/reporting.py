@@ -32,5 +32,4 @@ def with_behaviours(report: Report, run: AgentRun, seen: Sequence[SeenBehaviour]
                 evidence_ids=ids,
             )
         )
-    fields = {name: getattr(report, name) for name in type(report).model_fields if name != "evidence_index"}
-    return Report.build(evidence, **{**fields, "behaviours": tuple(findings)})
+    return report.with_changes(evidence, behaviours=tuple(findings))

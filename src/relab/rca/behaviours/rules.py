@@ -149,7 +149,7 @@ class Notify(_RuleModel):
 class BehaviourRule(_RuleModel):
     """One behaviour: its name, what it is in words, and the condition under which a run shows it.
 
-    `notify` is null if nobody is notified; `true` in a file stands for its defaults.
+    `notify` is null if no notices are sent; `true` in a file stands for its defaults.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]

@@ -94,8 +94,7 @@ class Judge:
             context={"evidence": evidence},
         )
         _log.info("rca.judged", method=str(method), steps=len(steps), calls=spent.calls, fallback=fallback is not None)
-        fields = {name: getattr(report, name) for name in type(report).model_fields if name != "evidence_index"}
-        return Report.build(evidence, **{**fields, "judge": verdict})
+        return report.with_changes(evidence, judge=verdict)
 
 
 def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:

@@ -42,5 +42,4 @@ def with_comparison(report: Report, view: RunView, passing: PassingRuns) -> Repo
         },
         context={"evidence": evidence},
     )
-    fields = {name: getattr(report, name) for name in type(report).model_fields if name != "evidence_index"}
-    return Report.build(evidence, **{**fields, "passing": comparison})
+    return report.with_changes(evidence, passing=comparison)
