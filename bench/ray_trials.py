@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 from rig.ray_cluster import ray_cluster
 
@@ -35,40 +35,63 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=300, help="Trials of one run.")
     args = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {args.rounds} pairs of runs of {args.trials} trials")
+    # Files are deleted after the last measurement, because deleted ones make new ones slower (see `bench.trials`).
+    with TemporaryDirectory(prefix="relab-ray-bench-") as top:
+        one_node = _measure_one_node(args, Path(top))
+        _measure_three_nodes(args, Path(top), one_node)
+
+
+def _measure_one_node(args: argparse.Namespace, top: Path) -> list[float]:
+    """Print what Ray adds on one node; return the seconds per sleeping trial there, one for each round."""
     with ray_cluster(nodes=1, num_cpus=SLOTS) as cluster:
         ray = ("--executor", "ray", "--address", cluster.address)
         pairs = [
-            (seconds(args.trials, SLOTS, ["/bin/true"]), seconds(args.trials, SLOTS, ["/bin/true"], *ray))
+            (
+                seconds(top, args.trials, SLOTS, ["/bin/true"]),
+                seconds(top, args.trials, SLOTS, ["/bin/true"], *ray),
+            )
             for _ in range(args.rounds)
         ]
+        sleeping = [seconds(top, args.trials, SLOTS, ["./harness"], *ray) for _ in range(args.rounds)]
     for name, values in zip(("local", "ray, one node"), zip(*pairs, strict=True), strict=True):
         print(f"{name}, {SLOTS} at a time, /bin/true: {_figures(value * 1_000 for value in values)} ms a trial")
     print(f"ray adds {_figures((there - here) * 1_000 for here, there in pairs)} ms a trial")
+    return sleeping
+
+
+def _measure_three_nodes(args: argparse.Namespace, top: Path, one_node: list[float]) -> None:
+    """Print the efficiency of three nodes beside the time that the harness sleeps, and beside three times one node."""
     with ray_cluster(nodes=NODES, num_cpus=SLOTS) as cluster:
         ray = ("--executor", "ray", "--address", cluster.address)
         at_once = NODES * SLOTS
         pairs = [
-            (seconds(args.trials, at_once, ["./harness"]), seconds(args.trials, at_once, ["./harness"], *ray))
+            (
+                seconds(top, args.trials, at_once, ["./harness"]),
+                seconds(top, args.trials, at_once, ["./harness"], *ray),
+            )
             for _ in range(args.rounds)
         ]
     ideal = SLEEP_S / at_once
     for name, values in zip(("local pool", f"ray, {NODES} nodes"), zip(*pairs, strict=True), strict=True):
-        print(f"efficiency, sleep of {SLEEP_S} s, {name}, {at_once} at a time: {_figures(ideal / v for v in values)}")
+        print(
+            f"sleep of {SLEEP_S} s, {name}, {at_once} at a time, of the sleep alone: {_figures(ideal / v for v in values)}"
+        )
+    scaling = [one / NODES / three for one, (_, three) in zip(one_node, pairs, strict=True)]
+    print(f"sleep of {SLEEP_S} s, ray, {NODES} nodes of {NODES} times one node: {_figures(scaling)}")
 
 
-def seconds(count: int, at_once: int, command: list[str], *options: str) -> float:
-    """Return the seconds per trial of a run, from its first result to its last."""
-    with TemporaryDirectory(prefix="relab-ray-bench-") as name:
-        root = Path(name)
-        _project(root, count, at_once, command)
-        environment = {**os.environ, "RELAB_HOME": str(root / "home"), "LOG_LEVEL": "ERROR"}
-        lab = [sys.executable, "-m", "relab", "run", "--json", "--quiet", "--no-telemetry", *options]
-        # The harness writes no output, so that no variant has a result: `lab run` then ends with 1.
-        done = subprocess.run(lab, cwd=root, env=environment, capture_output=True, text=True, check=False)
-        answer = json.loads(done.stdout)
-        assert answer.get("finished"), answer
-        table = Path(answer["run"]["run_dir"], "analysis", "tables", "trials.jsonl")
-        ends = sorted(datetime.fromisoformat(json.loads(line)["ended_at"]) for line in table.open())
+def seconds(top: Path, count: int, at_once: int, command: list[str], *options: str) -> float:
+    """Return the seconds per trial of a run in a new folder in `top`, from its first result to its last."""
+    root = Path(mkdtemp(dir=top))
+    _project(root, count, at_once, command)
+    environment = {**os.environ, "RELAB_HOME": str(root / "home"), "LOG_LEVEL": "ERROR"}
+    lab = [sys.executable, "-m", "relab", "run", "--json", "--quiet", "--no-telemetry", *options]
+    # The harness writes no output, so that no variant has a result: `lab run` then ends with 1.
+    done = subprocess.run(lab, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout)
+    assert answer.get("finished"), answer
+    table = Path(answer["run"]["run_dir"], "analysis", "tables", "trials.jsonl")
+    ends = sorted(datetime.fromisoformat(json.loads(line)["ended_at"]) for line in table.open())
     # The workers of a node start with its first trials.
     left_out = min(at_once * 2, count // 4)
     return (ends[-1] - ends[left_out]).total_seconds() / (len(ends) - left_out - 1)

@@ -3,6 +3,10 @@
 Everything runs on one machine. The harness is `/bin/true`, so that everything measured is the runner's own work:
 workspace, documents, sandbox, watching, reading back, the journal, the agent run in telemetry. A figure is wall time
 per job, at the same concurrency for all.
+
+What the runs write is deleted after the last measurement: for minutes after many files were deleted, ext4 searches their
+inodes whenever a file is created, which made a trial up to four times as long in later rounds. So leave some minutes
+between two calls, or set `TMPDIR` to a folder in memory.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import psutil
 from rich.console import Console
@@ -86,17 +90,28 @@ def main() -> None:
     parser.add_argument("--peers-dir", type=Path, default=Path(".bench/peers"))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    load = os.getloadavg()[0]
+    with TemporaryDirectory(prefix="relab-trials-") as top:
+        rows = _rounds(args, Path(top))
+    if args.json:
+        print(json.dumps({"cores": os.cpu_count(), "load": load, "rows": [asdict(row) for row in rows]}, indent=2))
+    else:
+        print(f"load {load:.1f} at the begin, {os.getloadavg()[0]:.1f} at the end")
+        _show(rows, args.concurrency)
+
+
+def _rounds(args: argparse.Namespace, top: Path) -> list[Figures]:
+    """Measure all parts, in turn, as often as is wanted; runs are written to `top`."""
     parts: dict[str, Callable[[], Figures]] = {
         "bare": lambda: bare(args.trials, args.concurrency),
-        "local": lambda: relab("local", args.trials, args),
-        "bwrap": lambda: relab("bwrap", args.trials, args),
-        "docker": lambda: relab("container", args.docker_trials, args),
+        "local": lambda: relab("local", args.trials, args, top),
+        "bwrap": lambda: relab("bwrap", args.trials, args, top),
+        "docker": lambda: relab("container", args.docker_trials, args, top),
         "parallel": lambda: gnu_parallel(args.trials, args.concurrency),
         "analysis": lambda: analysis(args.analysed),
         "inspect": lambda: inspect_ai(args.inspect_samples, args.concurrency, args.peers_dir.absolute()),
     }
     rows: list[Figures] = []
-    load = os.getloadavg()[0]
     for _ in range(args.rounds):
         measured = list(_round(args, parts))
         base = next((row.ms_per_job for row in measured if row.what.startswith("bare")), None)
@@ -104,11 +119,7 @@ def main() -> None:
             if base is not None and row.ms_per_job is not None and not row.what.startswith("bare"):
                 row.beyond_bare_ms = row.ms_per_job - base
         rows += measured
-    if args.json:
-        print(json.dumps({"cores": os.cpu_count(), "load": load, "rows": [asdict(row) for row in rows]}, indent=2))
-    else:
-        print(f"load {load:.1f} at the begin, {os.getloadavg()[0]:.1f} at the end")
-        _show(rows, args.concurrency)
+    return rows
 
 
 def _round(args: argparse.Namespace, parts: Mapping[str, Callable[[], Figures]]) -> Iterator[Figures]:
@@ -132,25 +143,24 @@ def bare(count: int, concurrency: int) -> Figures:
     return Figures("bare child processes", count, (time.perf_counter() - started) / count * 1_000)
 
 
-def relab(mode: str, count: int, args: argparse.Namespace) -> Figures:
-    """Measure `lab run` with `count` trials in the sandbox `mode` (`local`, `bwrap` or `container`)."""
-    with TemporaryDirectory(prefix="relab-trials-") as name:
-        root = Path(name)
-        _project(root, mode, count, args.concurrency)
-        environment = {"PATH": os.environ["PATH"], "RELAB_HOME": str(root / "home"), "LOG_LEVEL": "ERROR"}
-        lab = [sys.executable, "-m", "relab", "run", "--json", "--quiet"]
-        if args.no_telemetry:
-            lab.append("--no-telemetry")
-        # The journal gives the time of the trials only, without the start of Python and without the analysis.
-        running, peak, done = _watched([*lab, str(root / ".lab/experiment.yaml")], root, environment)
-        # `/bin/true` writes no output, so that no variant has a result: `lab run` then ends with 1.
-        if done.returncode not in {0, 1} or not json.loads(done.stdout).get("finished"):
-            return Figures(f"relab, {mode}", note=f"failed: {(done.stdout + done.stderr)[-300:]}")
-        run_dir = Path(json.loads(done.stdout)["run"]["run_dir"])
-        seconds, wall = _trial_seconds(run_dir)
-        note = f"whole command {wall:.1f} s" + (", no telemetry" if args.no_telemetry else "")
-        each = seconds / count * 1_000
-        return Figures(f"relab, {mode}", count, each, running_mb=running, peak_mb=peak, note=note)
+def relab(mode: str, count: int, args: argparse.Namespace, top: Path) -> Figures:
+    """Measure `lab run` with `count` trials in the sandbox `mode` (`local`, `bwrap` or `container`), in a new folder in `top`."""
+    root = Path(mkdtemp(dir=top))
+    _project(root, mode, count, args.concurrency)
+    environment = {"PATH": os.environ["PATH"], "RELAB_HOME": str(root / "home"), "LOG_LEVEL": "ERROR"}
+    lab = [sys.executable, "-m", "relab", "run", "--json", "--quiet"]
+    if args.no_telemetry:
+        lab.append("--no-telemetry")
+    # The journal gives the time of the trials only, without the start of Python and without the analysis.
+    running, peak, done = _watched([*lab, str(root / ".lab/experiment.yaml")], root, environment)
+    # `/bin/true` writes no output, so that no variant has a result: `lab run` then ends with 1.
+    if done.returncode not in {0, 1} or not json.loads(done.stdout).get("finished"):
+        return Figures(f"relab, {mode}", note=f"failed: {(done.stdout + done.stderr)[-300:]}")
+    run_dir = Path(json.loads(done.stdout)["run"]["run_dir"])
+    seconds, wall = _trial_seconds(run_dir)
+    note = f"whole command {wall:.1f} s" + (", no telemetry" if args.no_telemetry else "")
+    each = seconds / count * 1_000
+    return Figures(f"relab, {mode}", count, each, running_mb=running, peak_mb=peak, note=note)
 
 
 def _watched(
