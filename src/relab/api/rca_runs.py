@@ -46,7 +46,7 @@ def post_rca_run(
     """Queue an analysis, or return the id of the existing analysis of the same content.
 
     An existing analysis counts if it is queued, running or done, but not if it failed or was judged in another way than `judge` asks.
-    Without a language model, every `judge` except `off` is a conflict (409).
+    With a judge, the model also judges the behaviours that are described by a sentence. Without a language model, every `judge` except `off` is a conflict (409).
     """
     return services.rca.request(run_id, force=force, judge=judge)
 

@@ -13,7 +13,7 @@ from relab.jobs.models import Subscription
 from relab.llm.gateway import LlmGateway, NullGateway
 from relab.llm.langchain_gateway import LangChainGateway
 from relab.rca.handlers import RcaHandlers
-from relab.rca.judge.stage import Judging
+from relab.rca.judge.stage import Judging, SentenceJudging
 from relab.rca.models import JudgeMethod
 from relab.rca.service import ANALYZE_JOB, NOTICE_JOB, SEARCH_JOB, RcaService, RuleBook
 from relab.settings import Settings
@@ -34,6 +34,7 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
         from relab.rca.wording import word_summary
 
         word = functools.partial(word_summary, gateway=gateway)
+    judge, sentences = build_judges(base.settings, base.clock, gateway)
     return RcaService(
         base.database,
         base.clock,
@@ -42,21 +43,25 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
         telemetry,
         rules=rules,
         word=word,
-        judge=build_judge(base.settings, base.clock, gateway),
+        judge=judge,
+        sentences=sentences,
         judge_by_default=JudgeMethod(base.settings.rca.judge),
     )
 
 
-def build_judge(settings: Settings, clock: Clock, gateway: LlmGateway) -> Judging | None:
-    """Return the judge with the limits of the settings; None without a model.
+def build_judges(
+    settings: Settings, clock: Clock, gateway: LlmGateway
+) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
+    """Return the judges of failures and of sentences, each with the limits of the settings; None without a model.
 
     Raises:
         ConfigurationError: the cost is limited, and a price is not set.
     """
     if isinstance(gateway, NullGateway):
-        return None
+        return None, None
     from relab.llm import BudgetLimits
     from relab.rca.judge.judge import Judge
+    from relab.rca.judge.sentences import SentenceJudge
     from relab.rca.judge.session import JudgeLimits
 
     rca, llm = settings.rca, settings.llm
@@ -74,7 +79,8 @@ def build_judge(settings: Settings, clock: Clock, gateway: LlmGateway) -> Judgin
     )
     limits = JudgeLimits(budget, rca.judge_max_s, rca.judge_context_tokens)
     model = gateway.model if isinstance(gateway, LangChainGateway) else None
-    return Judge(gateway, model=model, limits=limits, clock=clock).judge
+    judge = Judge(gateway, model=model, limits=limits, clock=clock)
+    return judge.judge, SentenceJudge(gateway, model=model, limits=limits, clock=clock).judge
 
 
 def subscriptions(service: RcaService, notices: Callable[[], NoticeService]) -> Sequence[Subscription]:

@@ -48,7 +48,9 @@ def analyze(
     force: Annotated[bool, typer.Option(help="Analyse again even if an analysis exists.")] = False,
     judge: Annotated[
         JudgeMethod | None,
-        typer.Option(help="Let the configured language model name the first wrong step, beside the local ranking."),
+        typer.Option(
+            help="Let the configured language model name the first wrong step, and judge the sentences of behaviours."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of --html.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Print the whole report, not only one screen.")] = False,

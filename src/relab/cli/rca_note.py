@@ -59,6 +59,8 @@ def _lines(note: RunNote, console: Console, width: int) -> Iterator[tuple[str, s
         head += [(text, "") for text in _wrapped(note.judge, console, width, _JUDGE_LINES)]
     if note.behaviours:
         head.append((_cut(f"Also seen: {'; '.join(note.behaviours)}", width), ""))
+    if note.not_judged:
+        head.append((_cut(f"Not judged: {'; '.join(note.not_judged)}", width), "dim"))
     # One line for the heading of the evidence, one for that of the changes, one for the footer.
     free = HEIGHT - len(head) - min(len(note.quotes), _MAX_QUOTES) - 3
     changes = list(_changes(note, console, width, max(free, _CHANGE_LINES)))

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
+if TYPE_CHECKING:
+    from relab.rca.service import BehaviourRule, ScannedRun
+
 app = typer.Typer(help="Behaviours of one's own: lint, test, apply files of rules.", no_args_is_help=True)
 
 RuleFile = Annotated[Path, typer.Argument(help="The file of rules.")]
+AsksModel = Annotated[
+    bool,
+    typer.Option(
+        "--judge",
+        help="Ask the configured language model about sentences: it receives the runs, and each costs a call.",
+    ),
+]
 MAX_SHOWN = 20
 
 
@@ -48,10 +59,11 @@ def try_rules(
     file: RuleFile,
     run: Annotated[str | None, typer.Option("--run", help="Only this run.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The most runs to search.")] = 1_000,
+    judge: AsksModel = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search stored runs, failed or not, for the behaviours of a file, and print what shows them; nothing is stored."""
-    _scan(options, file, run, limit, as_json=as_json, is_stored=False)
+    """Search stored runs, failed or not, for the behaviours of a file, and print what shows them; no run is marked."""
+    _scan(options, file, run, limit, asks_model=judge, as_json=as_json, is_stored=False)
 
 
 @app.command()
@@ -59,17 +71,25 @@ def try_rules(
 def apply(
     options: RunFilterOptions,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="The most runs to search.")] = 100_000,
+    judge: AsksModel = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search stored runs for the behaviours of this installation's rules, and mark them for `lab agent-runs list --behaviour`.
 
     Failed runs are searched when they are analysed; this is for the others, and for new rules.
     """
-    _scan(options, None, None, limit, as_json=as_json, is_stored=True)
+    _scan(options, None, None, limit, asks_model=judge, as_json=as_json, is_stored=True)
 
 
 def _scan(
-    options: RunFilterOptions, file: Path | None, run: str | None, limit: int, *, as_json: bool, is_stored: bool
+    options: RunFilterOptions,
+    file: Path | None,
+    run: str | None,
+    limit: int,
+    *,
+    asks_model: bool,
+    as_json: bool,
+    is_stored: bool,
 ) -> None:
     from itertools import islice
 
@@ -88,31 +108,76 @@ def _scan(
         ids = [run] if run else list(islice(scanner.matching(options.read(services.clock.now_us())), limit))
         found = []
         for scanned in track(
-            scanner.scan(rules, ids), "Searching", total=len(ids), disable=as_json or not sys.stderr.isatty()
+            scanner.scan(rules, ids, asks_model=asks_model),
+            "Searching",
+            total=len(ids),
+            disable=as_json or not sys.stderr.isatty(),
         ):
             found.append(scanned)
             if is_stored:
                 scanner.mark(scanned)
-    counts = Counter(each.name for scanned in found for each in scanned.shown)
     if as_json:
-        runs = [
+        print_json("rca rules apply" if is_stored else "rca rules test", **_summary(rules, found))
+        return
+    _print_summary(rules, found)
+    if not is_stored:
+        _print_places(found)
+
+
+def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dict[str, Any]:
+    """Return the output of a search as JSON: counts, what was not judged and why, cost, and the runs that show behaviours."""
+    from relab.rca.service import add_costs
+
+    counts = Counter(each.name for scanned in found for each in scanned.shown)
+    return {
+        "searched": len(found),
+        "counts": {rule.name: counts[rule.name] for rule in rules},
+        "not_judged": {name: dict(reasons) for name, reasons in _not_judged(found).items()},
+        "cost": add_costs(each.judgement for each in found if each.judgement is not None).model_dump(mode="json"),
+        "runs": [
             {"run_id": each.run_id, "behaviours": [shown._asdict() for shown in each.shown]}
             for each in found
             if each.shown
-        ]
-        command = "rca rules apply" if is_stored else "rca rules test"
-        print_json(command, searched=len(found), counts={rule.name: counts[rule.name] for rule in rules}, runs=runs)
-        return
+        ],
+    }
+
+
+def _not_judged(found: Sequence[ScannedRun]) -> dict[str, Counter[str]]:
+    """Return `{behaviour: {reason: number of runs}}` of the sentences that no model judged."""
+    reasons: dict[str, Counter[str]] = {}
+    for scanned in found:
+        for name, reason in scanned.not_judged.items():
+            reasons.setdefault(name, Counter())[reason] += 1
+    return reasons
+
+
+def _print_summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> None:
+    from relab.rca.service import add_costs
+
+    counts = Counter(each.name for scanned in found for each in scanned.shown)
+    reasons = _not_judged(found)
     print_table(
         f"Behaviours in {len(found)} runs",
-        ("behaviour", "runs", "what"),
-        ((r.name, counts[r.name], r.description) for r in rules),
+        ("behaviour", "runs", "not judged", "what"),
+        (
+            (r.name, counts[r.name], reasons[r.name].total() if r.name in reasons else None, r.description)
+            for r in rules
+        ),
     )
-    if is_stored:
-        return
+    for name, why in reasons.items():
+        for reason, number in why.items():
+            print(f"Not judged: {name} in {number} runs: {plain(reason)}")
+    cost = add_costs(each.judgement for each in found if each.judgement is not None)
+    if cost.calls or cost.cached_answers:
+        print(f"Sentences judged{plain(cost.cost_line())}")
+    if cost.dropped:
+        print(f"Dropped: {cost.dropped_line()}")
+
+
+def _print_places(found: Sequence[ScannedRun]) -> None:
     for scanned in [each for each in found if each.shown][:MAX_SHOWN]:
         print(plain(scanned.run_id))
         for shown in scanned.shown:
-            print(f"  {shown.name}")
+            print(f"  {shown.name}{' (opinion of a model)' if shown.by_model else ''}")
             for place in shown.places:
                 print(f"    {plain(' '.join(place.split()))[:160]}")

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relab.cli.output import plain
-from relab.rca.models import AttributionBasis, Report
+from relab.rca.models import AttributionBasis, Report, SentenceJudgement
 
 MAX_SHOWN = 20
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
@@ -50,14 +50,27 @@ def print_report(agent_run_id: str, report: Report, console: Console | None = No
             console.print(Text(f"   evidence: {_citations(report, step.evidence_ids)}", style="dim"))
     _print_hypotheses(report, console)
     for found in report.behaviours:
-        console.print(Text(f"Also seen: {plain(found.description)} ({found.behaviour})"))
+        console.print(Text(f"Also seen: {plain(found.line())} ({found.behaviour})"))
+        if found.reason is not None:
+            console.print(Text(f"   reason of the model: {plain(found.reason)}"))
         console.print(Text(f"   evidence: {_citations(report, found.evidence_ids)}", style="dim"))
+    if report.sentences is not None:
+        _print_sentences(report.sentences, console)
     _print_evidence(report, console)
     console.print(Text("Actions:", style="bold"))
     for item in report.action_items:
         console.print(Text(f"  [{item.priority}] {plain(item.title)}: {plain(item.description)}"))
         if item.evidence_ids:
             console.print(Text(f"    evidence: {_citations(report, item.evidence_ids)}", style="dim"))
+
+
+def _print_sentences(judgement: SentenceJudgement, console: Console) -> None:
+    for line in judgement.reasons():
+        console.print(Text(f"Not judged: {plain(line)}"))
+    if judgement.judged:
+        console.print(Text(f"Sentences judged{plain(judgement.cost_line())}", style="dim"))
+    if judgement.dropped:
+        console.print(Text(f"Dropped: {judgement.dropped_line()}", style="dim"))
 
 
 def _print_candidates(report: Report, console: Console) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from enum import StrEnum
 
 from pydantic import Field
@@ -9,7 +11,7 @@ from pydantic import Field
 from relab.rca.claims import CitedModel, Confidence, RcaModel
 from relab.rca.judge_method import JudgeMethod
 
-__all__ = ["JudgeDrop", "JudgeMethod", "JudgeVerdict", "JudgedStep"]
+__all__ = ["JudgeCost", "JudgeDrop", "JudgeMethod", "JudgeVerdict", "JudgedStep", "SentenceJudgement", "add_costs"]
 
 
 class JudgeDrop(StrEnum):
@@ -37,23 +39,13 @@ class JudgedStep(CitedModel):
     )
 
 
-class JudgeVerdict(RcaModel):
-    """The opinion of a language model (the judge) on the first wrong step of a run, and what it cost.
+class JudgeCost(RcaModel):
+    """What a judgement by a language model cost, and what was dropped.
 
     The cost covers the calls of this analysis; answers that were stored before (`cached_answers`) cost nothing.
     """
 
-    method: JudgeMethod
     model: str | None = Field(None, description="The name of the model; null if it is not known.")
-    steps: tuple[JudgedStep, ...] = Field(
-        (), description="The step that the judge names; with the method `rerank`, its order of the candidates."
-    )
-    fallback: str | None = Field(
-        None, description="Why the judge names no step, so that only the local ranking remains; null if it names one."
-    )
-    stated_confidence: Confidence | None = Field(
-        None, description="What the model says of its own answer; it is neither measured nor a probability."
-    )
     calls: int = Field(0, ge=0)
     cached_answers: int = Field(0, ge=0)
     prompt_tokens: int = Field(0, ge=0)
@@ -68,16 +60,78 @@ class JudgeVerdict(RcaModel):
         description="The most passages that one request withheld because they read like instructions to a model.",
     )
 
-    def sentence(self) -> str:
-        """Return the opinion in words, on one line: method, model, cost, the named steps, and what was dropped."""
+    def cost_line(self) -> str:
+        """Return the model, the calls, the tokens and the cost in words, such as ` by m: 2 calls, 210 tokens`."""
         cost = "" if not self.calls or self.usd is None else f", {self.usd:.4f} USD"
         cached = f", {self.cached_answers} stored answers" if self.cached_answers else ""
         calls = f"{self.calls} {'call' if self.calls == 1 else 'calls'}"
         by = "" if self.model is None else f" by {self.model}"
-        tokens = f"{self.prompt_tokens + self.completion_tokens:,} tokens"
-        said = f"Judge ({self.method}{by}: {calls}, {tokens}{cost}{cached}): {self._said()}"
-        lost = [f"{number} x {reason}" for reason, number in self.dropped.items()]
-        return f"{said}. Dropped: {', '.join(lost)}." if lost else f"{said}."
+        return f"{by}: {calls}, {self.prompt_tokens + self.completion_tokens:,} tokens{cost}{cached}"
+
+    def dropped_line(self) -> str:
+        """Return the dropped answers in words, such as `1 x invalid_answer`; "" without any."""
+        return ", ".join(f"{number} x {reason}" for reason, number in self.dropped.items())
+
+
+def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
+    """Return the sum of costs; the numbers of lost steps and texts are the largest ones, and the cost is null if one is."""
+    costs = list(costs)
+    prices = [each.usd for each in costs if each.calls]
+    dropped: Counter[JudgeDrop] = Counter()
+    for each in costs:
+        dropped.update(each.dropped)
+    return JudgeCost(
+        model=next((each.model for each in costs if each.model is not None), None),
+        usd=None if None in prices else sum(price for price in prices if price is not None),
+        dropped=dict(sorted(dropped.items())),
+        **{
+            name: sum(getattr(each, name) for each in costs)
+            for name in ("calls", "cached_answers", "prompt_tokens", "completion_tokens")
+        },
+        **{
+            name: max((getattr(each, name) for each in costs), default=0)
+            for name in ("steps_left_out", "texts_cut", "texts_withheld")
+        },
+    )
+
+
+class SentenceJudgement(JudgeCost):
+    """How a language model judged the behaviours that are described by a sentence."""
+
+    judged: tuple[str, ...] = Field(
+        (), description="The behaviours that were judged, whether the run shows them or not."
+    )
+    not_judged: dict[str, str] = Field(
+        {}, description="The behaviours that were not judged, so that the run may show them or not, and why."
+    )
+
+    def reasons(self) -> tuple[str, ...]:
+        """Return a line for each reason for which behaviours were not judged, such as `rude, vague: a limit was reached`."""
+        names: dict[str, list[str]] = {}
+        for name, reason in self.not_judged.items():
+            names.setdefault(reason, []).append(name)
+        return tuple(f"{', '.join(each)}: {reason}" for reason, each in names.items())
+
+
+class JudgeVerdict(JudgeCost):
+    """The opinion of a language model (the judge) on the first wrong step of a run."""
+
+    method: JudgeMethod
+    steps: tuple[JudgedStep, ...] = Field(
+        (), description="The step that the judge names; with the method `rerank`, its order of the candidates."
+    )
+    fallback: str | None = Field(
+        None, description="Why the judge names no step, so that only the local ranking remains; null if it names one."
+    )
+    stated_confidence: Confidence | None = Field(
+        None, description="What the model says of its own answer; it is neither measured nor a probability."
+    )
+
+    def sentence(self) -> str:
+        """Return the opinion in words, on one line: method, model, cost, the named steps, and what was dropped."""
+        said = f"Judge ({self.method}{self.cost_line()}): {self._said()}"
+        lost = self.dropped_line()
+        return f"{said}. Dropped: {lost}." if lost else f"{said}."
 
     def _said(self) -> str:
         if not self.steps:

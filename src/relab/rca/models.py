@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, model_validator
 from relab.core.clock import Timestamp
 from relab.rca.claims import CitedModel, Confidence, Evidence, EvidenceKind, RcaModel
 from relab.rca.errors import UncitedClaimError
-from relab.rca.judge_models import JudgedStep, JudgeMethod, JudgeVerdict
+from relab.rca.judge_models import JudgedStep, JudgeMethod, JudgeVerdict, SentenceJudgement
 from relab.rca.passing_models import PassingComparison
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "RcaStatus",
     "RcaSummary",
     "Report",
+    "SentenceJudgement",
 ]
 
 
@@ -151,7 +152,7 @@ class CandidateStep(CitedModel):
 class BehaviourFinding(CitedModel):
     """A behaviour that a rule of this installation found in the run: the rule's name and description, and where it is shown.
 
-    The fields that name a step, a call or an agent are null where that does not apply.
+    With `by_model` it is the opinion of a language model on the rule's sentence. The fields that name a step, a call or an agent are null where that does not apply.
     """
 
     behaviour: str
@@ -159,6 +160,19 @@ class BehaviourFinding(CitedModel):
     step_id: str | None = None
     call_id: str | None = None
     agent_name: str | None = None
+    by_model: bool = False
+    model: str | None = Field(
+        None, description="The name of the model; null if it is not known, or no model was asked."
+    )
+    reason: str | None = Field(
+        None, description="The model's reason in a sentence; null without one that the run supports."
+    )
+
+    def line(self) -> str:
+        """Return the behaviour in words; an opinion of a model is marked as one."""
+        if not self.by_model:
+            return self.description
+        return f"{self.description} (opinion of the model{f' {self.model}' if self.model else ''})"
 
 
 class ActionItem(RcaModel):
@@ -210,6 +224,11 @@ class Report(RcaModel):
     action_items: Annotated[tuple[ActionItem, ...], Field(min_length=1)]
     behaviours: tuple[BehaviourFinding, ...] = Field(
         (), description="The behaviours that rules of this installation found."
+    )
+    sentences: SentenceJudgement | None = Field(
+        None,
+        description="How a language model judged the behaviours that are described by a sentence; absent without such rules.",
+        exclude_if=lambda value: value is None,
     )
     judge: JudgeVerdict | None = Field(
         None, description="The opinion of a language model on the first wrong step, if one was asked for."

@@ -14,15 +14,17 @@ from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rca import repository
-from relab.rca.behaviours import RuleBook, read_rules
+from relab.rca.behaviours import BehaviourRule, RuleBook, read_rules
 from relab.rca.behaviours.arrivals import NOTICE_JOB, SEARCH_JOB, BehaviourArrivals
 from relab.rca.behaviours.scanning import BehaviourScanner, ScannedRun
+from relab.rca.behaviours.sentences import BehaviourFinder
 from relab.rca.clusters import ClusterPage, FailureCluster, failure_row
 from relab.rca.clusters import repository as failures
 from relab.rca.clusters.reader import ClusterReader
 from relab.rca.errors import RcaRunNotFoundError, RuleFileError, VanishedRunError
-from relab.rca.judge.stage import JudgeStage, Judging
+from relab.rca.judge.stage import JudgeStage, Judging, SentenceJudging
 from relab.rca.judge_method import JudgeMethod
+from relab.rca.judge_models import add_costs
 from relab.rca.labels import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
 from relab.rca.labels.keeper import LabelKeeper
 from relab.rca.labels.ranking_models import RankingModelKeeper, TrainedModel
@@ -38,6 +40,7 @@ from relab.telemetry.service import BEHAVIOURS_JOB, LABEL_JOB, TelemetryService
 __all__ = [
     "NOTICE_JOB",
     "SEARCH_JOB",
+    "BehaviourRule",
     "ClusterPage",
     "FailureCluster",
     "LabelPage",
@@ -54,6 +57,7 @@ __all__ = [
     "RunNote",
     "ScannedRun",
     "TrainedModel",
+    "add_costs",
     "check_sentence",
     "read_rules",
 ]
@@ -91,6 +95,7 @@ class RcaService:
     Args:
         word: rewrites the summary of a finished report. Without it, the deterministic summary stays.
         judge: asks a language model for its opinion; None without a model.
+        sentences: asks it about behaviours that are described by a sentence, in the analyses that ask the judge.
         judge_by_default: how it is asked if a request does not say so.
         rules: the rules of behaviours of this installation.
 
@@ -114,6 +119,7 @@ class RcaService:
         rules: RuleBook,
         word: Wording | None = None,
         judge: Judging | None = None,
+        sentences: SentenceJudging | None = None,
         judge_by_default: JudgeMethod = JudgeMethod.OFF,
     ) -> None:
         self._database = database
@@ -124,7 +130,7 @@ class RcaService:
         self._word = word
         self._judging = JudgeStage(database, clock, judge, judge_by_default)
         self.labels = LabelKeeper(database, clock, telemetry, self.report_on)
-        self.behaviours = BehaviourScanner(telemetry, rules)
+        self.behaviours = BehaviourScanner(telemetry, rules, BehaviourFinder(database, clock, sentences))
         self.arrivals = BehaviourArrivals(database, clock, queue, telemetry, self.behaviours)
         self.ranking = RankingModelKeeper(database, clock, self.labels)
         self.clusters = ClusterReader(database)
@@ -250,7 +256,8 @@ class RcaService:
         report = build_report(classified)
         if collected.view.failed:
             report = with_comparison(report, collected.view, self._telemetry.passing.like(run))
-        report = self._with_behaviours(report, run)
+        asks_model = rca_run.judge is not JudgeMethod.OFF
+        report = self.behaviours.add_to(report, run, asks_model=asks_model)
         if self._word is not None and not rca_run.on_arrival:
             # A model costs money and receives the data of the run, so that only a person's request asks it.
             report = self._word(report)
@@ -369,10 +376,12 @@ class RcaService:
             self._publish(unit, rca_run.rca_run_id, "RCA complete", 100, status="done")
             if self.behaviours.book.rules():
                 shown = [found.behaviour for found in report.behaviours]
-                marks = {"run_id": run.run_id, "content_hash": content_hash, "behaviours": shown}
+                kept = list(report.sentences.not_judged) if report.sentences is not None else []
+                marks = {"run_id": run.run_id, "content_hash": content_hash, "behaviours": shown, "kept": kept}
                 self._queue.enqueue(unit, BEHAVIOURS_JOB, marks)
-                if rca_run.on_arrival:
-                    self.arrivals.notify(unit, run, {found.behaviour: found.step_id for found in report.behaviours})
+                # An analysis on arrival asks no model, so that a person's analysis is the first to find a sentence's behaviour.
+                news = [found for found in report.behaviours if rca_run.on_arrival or found.by_model]
+                self.arrivals.notify(unit, run, {found.behaviour: found.step_id for found in news})
             if not failed:
                 failures.remove(unit.session, run.run_id)
             else:
@@ -380,12 +389,6 @@ class RcaService:
                 confidence = report.hypotheses[0].confidence.value if report.hypotheses else None
                 label = {"category": report.category, "confidence": confidence}
                 self._queue.enqueue(unit, LABEL_JOB, {"run_id": rca_run.run_id, "content_hash": content_hash, **label})
-
-    def _with_behaviours(self, report: Report, run: AgentRun) -> Report:
-        from relab.rca.behaviours.matching import find_behaviours
-        from relab.rca.behaviours.reporting import with_behaviours
-
-        return with_behaviours(report, run, find_behaviours(run, self.behaviours.book.rules()))
 
     def _stage(self, rca_run_id: str, step: str, pct: int) -> None:
         self._progress.publish(rca_run_id, status="running", step=step, pct=pct, message=step)

@@ -33,6 +33,8 @@ class TelemetryHandlers:
     def mark_behaviours(self, args: Mapping[str, Any]) -> None:
         """Store which behaviours a run shows, unless its content has changed since.
 
-        The job's arguments are `run_id`, `content_hash` and `behaviours`, a list of names.
+        The job's arguments are `run_id`, `content_hash`, `behaviours`, a list of names, and `kept`, those whose earlier marks stay.
         """
-        self._service.marks.set_behaviours(args["run_id"], args["content_hash"], args["behaviours"])
+        self._service.marks.set_behaviours(
+            args["run_id"], args["content_hash"], args["behaviours"], kept=args.get("kept", ())
+        )

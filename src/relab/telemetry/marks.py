@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import and_, delete, func, insert, not_, select
 
 from relab.storage import Database
 from relab.storage.base import table_of
@@ -31,18 +31,24 @@ class RunMarks:
         with self._database.write(durable=False) as unit:
             return repository.set_category(unit.session, agent_run_id, content_hash, category, confidence)
 
-    def set_behaviours(self, agent_run_id: str, content_hash: str, names: Collection[str]) -> None:
+    def set_behaviours(
+        self, agent_run_id: str, content_hash: str, names: Collection[str], *, kept: Collection[str] = ()
+    ) -> None:
         """Store the behaviours that the content `content_hash` of a run shows, in place of earlier ones.
 
-        Nothing is stored for a run that was deleted or has another content now.
+        Earlier marks of this content stay for the behaviours `kept`, about which the search says nothing. Nothing is stored for a run that was deleted or has another content now.
         """
         table = table_of(RunBehaviourRow)
         with self._database.write(durable=False) as unit:
             content = repository.get_content(unit.session, agent_run_id)
             if content is None or content.content_hash != content_hash:
                 return
-            unit.session.execute(delete(table).where(table.c.run_id == agent_run_id))
-            rows = [{"run_id": agent_run_id, "behaviour": name, "content_hash": content_hash} for name in set(names)]
+            is_kept = and_(table.c.content_hash == content_hash, table.c.behaviour.in_(kept))
+            unit.session.execute(delete(table).where(table.c.run_id == agent_run_id, not_(is_kept)))
+            rows = [
+                {"run_id": agent_run_id, "behaviour": name, "content_hash": content_hash}
+                for name in set(names) - set(kept)
+            ]
             if rows:
                 unit.session.execute(insert(table), rows)
 

@@ -13,6 +13,7 @@ from relab.llm.gateway import AnswerT, Billed
 from relab.llm.models import Prompt
 
 _PROMPT = re.compile(r'<run code="(?P<code>\w+)">\n(?P<data>.*)\n</run code=')
+_SENTENCE = re.compile(r"\nThe behaviour: (.*)\n")
 Answer = dict[str, Any]
 
 
@@ -74,6 +75,52 @@ class StepJudge:
             return {"half": "first" if number is not None and low <= number <= high else "second", **quoted}
         order = sorted(data["candidates"], key=lambda candidate: candidate != number)
         return {"order": [{"step": each, "quote": quote_of(data, each), "reason": ""} for each in order]}
+
+
+class SentenceModel:
+    """Answers the prompts about sentences by the answer that `answer(sentence, data)` returns, without the code; it may return text.
+
+    Attributes:
+        prompts: the prompts that were sent.
+    """
+
+    def __init__(self, answer: Callable[[str, Answer], Answer | str]) -> None:
+        self._answer = answer
+        self.prompts: list[Prompt] = []
+
+    def complete(
+        self,
+        prompt: Prompt,
+        schema: type[AnswerT],
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
+        billed: Billed | None = None,
+    ) -> AnswerT:
+        """Return the answer to a prompt, validated like that of a model."""
+        self.prompts.append(prompt)
+        if billed is not None:
+            billed(Spent(1, 100, 10, 0.001))
+        code, data = read_prompt(prompt)
+        said = self._answer(read_sentence(prompt.user), data)
+        answer = said if isinstance(said, str) else json.dumps({"code": code, "confidence": "high", **said})
+        return validate_text(answer, schema)
+
+
+def read_sentence(user: str) -> str:
+    """Return the sentence in the user message of a prompt."""
+    found = _SENTENCE.search(user)
+    assert found is not None
+    sentence: str = json.loads(found[1])
+    return sentence
+
+
+def says(quote: str, step: int | None = 0, reason: str = "") -> Answer:
+    """Return the answer that a run shows a sentence, by a quotation of this step."""
+    return {"is_shown": True, "step": step, "quote": quote, "reason": reason}
+
+
+DENIES: Answer = {"is_shown": False, "step": None, "quote": "", "reason": ""}
+"""The answer that a run does not show a sentence."""
 
 
 class Answers:

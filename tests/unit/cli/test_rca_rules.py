@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 import relab
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE
 from support.lab.cli import Lab
@@ -64,3 +66,49 @@ def test_shipped_rules_find_what_they_describe(empty: Lab) -> None:
     listed = empty.json("agent-runs", "list", "--behaviour", "asked-twice")["items"]
     assert [run["run_id"] for run in listed] == ["twice"]
     assert "Also seen: The agent apologised without calling a tool" in empty.run("rca", "sorry").out
+
+
+SENTENCES = """version: 1
+behaviours:
+  - name: blames
+    description: The agent blames the user
+    sentence: The agent says that a problem is the fault of the user.
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("    sentence:", "    when: {answer: x}\n    sentence:", "3: behaviours.0: needs either when or sentence"),
+        (SENTENCES[SENTENCES.index("    sentence") :], "", "3: behaviours.0: needs either when or sentence"),
+        ("The agent says", "x" * 10_000, "5: behaviours.0.sentence: string should have at most 500 characters"),
+        (
+            "The agent says that a problem is the fault of the user.",
+            "'  '",
+            "5: behaviours.0.sentence: string should match",
+        ),
+        ("sentence", "sentense", "5: behaviours.0.sentense: is an unknown field (did you mean 'sentence'?)"),
+    ],
+    ids=["both", "neither", "long", "blank", "unknown"],
+)
+def test_wrong_sentence_is_named_with_its_line(empty: Lab, old: str, new: str, said: str) -> None:
+    file = empty.home / "sentences.yaml"
+    file.write_text(SENTENCES)
+    empty.run("rca", "rules", "lint", str(file))
+    file.write_text(SENTENCES.replace(old, new))
+
+    assert f"{file}:{said}" in empty.run("rca", "rules", "lint", str(file), code=EXIT_FAILED).out
+
+
+def test_sentence_without_a_model_is_not_judged_and_the_output_says_why(empty: Lab) -> None:
+    file = empty.home / "rules.yaml"
+    file.write_text(SENTENCES)
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps(failed_run("r")))
+    found = empty.json("rca", "rules", "test", str(file))
+
+    assert found["not_judged"] == {"blames": {"no language model is configured": 1}}
+    assert (found["counts"], found["runs"]) == ({"blames": 0}, [])
+    assert "Not judged: blames in 1 runs: no language model is configured" in empty.run("rca", "rules", "apply").out
+    assert "No language model is configured" in empty.run("rca", "rules", "test", str(file), "--judge", code=None).err
+    assert "Not judged: blames: no language model is configured" in empty.run("rca", "r").out
+    assert "Not judged: blames: no language model is configured" in empty.run("rca", "r", "--full").out

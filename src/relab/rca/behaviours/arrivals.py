@@ -45,7 +45,7 @@ class BehaviourArrivals:
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
         """Queue a search of the runs that are due, in the lane `background`; at most one such job waits or runs.
 
-        Without rules, or if not `is_on`, runs are no longer collected for it.
+        Without a rule that has a condition, or if not `is_on`, runs are no longer collected for it.
 
         Args:
             quiet_s: only runs that did not change for this time are searched, so that a trace is complete by then.
@@ -54,7 +54,7 @@ class BehaviourArrivals:
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
         """
-        self._searches.switch(is_on=is_on and bool(self._scanner.book.rules()))
+        self._searches.switch(is_on=is_on and any(rule.when for rule in self._scanner.book.rules()))
         if self._searches.due(quiet_s, 1) and not self._queue.count_unfinished(SEARCH_JOB, Lane.BACKGROUND):
             with self._database.write(durable=False) as unit:
                 self._queue.enqueue(unit, SEARCH_JOB, {"quiet_s": quiet_s})

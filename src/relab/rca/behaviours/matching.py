@@ -35,11 +35,20 @@ Quotes: TypeAlias = tuple[Quotation, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class ModelOpinion:
+    """Which language model says that a run shows a behaviour, and why; None if that is not known."""
+
+    model: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SeenBehaviour:
-    """A behaviour that a run shows, and at most five places that show it."""
+    """A behaviour that a run shows, and at most five places that show it; with `opinion` if a language model says so."""
 
     rule: BehaviourRule
     quotes: Quotes
+    opinion: ModelOpinion | None = None
 
     @property
     def step_id(self) -> str | None:
@@ -49,13 +58,13 @@ class SeenBehaviour:
 
 
 def find_behaviours(run: AgentRun, rules: Sequence[BehaviourRule]) -> tuple[SeenBehaviour, ...]:
-    """Return the behaviours that a run shows, in the order of the rules."""
+    """Return the behaviours whose conditions a run shows, in the order of the rules; those of a sentence are left out."""
     if not rules:
         return ()
     matcher = _Matcher(RunView(run))
     found = []
     for rule in rules:
-        quotes = matcher.holds(rule.when)
+        quotes = None if rule.when is None else matcher.holds(rule.when)
         if quotes is not None:
             # A claim cites something: an absence is shown by the run as a whole.
             shown = quotes[:MAX_QUOTES] or (Quotation(EvidenceKind.RUN, run, "status"),)

@@ -6,13 +6,19 @@ from collections.abc import Sequence
 
 from relab.rca.behaviours.matching import SeenBehaviour
 from relab.rca.evidence import EvidenceCollector
+from relab.rca.judge_models import SentenceJudgement
 from relab.rca.models import BehaviourFinding, Report
 from relab.telemetry.models import AgentRun, ToolCall
 
 
-def with_behaviours(report: Report, run: AgentRun, seen: Sequence[SeenBehaviour]) -> Report:
-    """Return the report with a finding for each behaviour, and their quotations at the end of its evidence."""
-    if not seen:
+def with_behaviours(
+    report: Report, run: AgentRun, seen: Sequence[SeenBehaviour], judgement: SentenceJudgement | None = None
+) -> Report:
+    """Return the report with a finding for each behaviour, and their quotations at the end of its evidence.
+
+    `judgement` says how the behaviours that are described by a sentence were judged.
+    """
+    if not seen and judgement is None:
         return report
     collector = EvidenceCollector(run, report.evidence_index)
     cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in each.quotes)) for each in seen]
@@ -30,6 +36,9 @@ def with_behaviours(report: Report, run: AgentRun, seen: Sequence[SeenBehaviour]
                 call_id=source.call_id if isinstance(source, ToolCall) else None,
                 agent_name=agents.get(each.step_id or ""),
                 evidence_ids=ids,
+                by_model=each.opinion is not None,
+                model=each.opinion.model if each.opinion is not None else None,
+                reason=each.opinion.reason if each.opinion is not None else None,
             )
         )
-    return report.with_changes(evidence, behaviours=tuple(findings))
+    return report.with_changes(evidence, behaviours=tuple(findings), sentences=judgement)

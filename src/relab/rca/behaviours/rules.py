@@ -12,6 +12,7 @@ from relab.telemetry.models import StepStatus
 NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,63}$"
 MAX_RULES: Final = 100
 MAX_CONDITIONS: Final = 30
+MAX_SENTENCE_CHARS: Final = 500
 
 
 class _RuleModel(BaseModel):
@@ -147,20 +148,27 @@ class Notify(_RuleModel):
 
 
 class BehaviourRule(_RuleModel):
-    """One behaviour: its name, what it is in words, and the condition under which a run shows it.
+    """One behaviour: its name, what it is in words, and either the condition under which a run shows it or a sentence.
 
-    `notify` is null if no notices are sent; `true` in a file stands for its defaults.
+    A language model judges whether a run shows what the sentence says. `notify` is null if no notices are sent; `true` in a file stands for its defaults.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     description: Annotated[str, Field(min_length=1, max_length=300)]
-    when: RuleCondition
+    when: RuleCondition | None = None
+    sentence: Annotated[str, Field(max_length=MAX_SENTENCE_CHARS, pattern=r"\S")] | None = None
     notify: Notify | None = None
 
     @field_validator("notify", mode="before")
     @classmethod
     def _read_switch(cls, value: Any) -> Any:
         return {} if value is True else None if value is False else value
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.when is None) == (self.sentence is None):
+            raise ValueError("needs either when or sentence")
+        return self
 
 
 class RuleSet(_RuleModel):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from relab.core.errors import NotFoundError
 from relab.rca.behaviours.rule_file import RuleBook, read_rules
 from relab.rca.behaviours.rules import BehaviourRule, RuleSet
+from relab.rca.behaviours.sentences import BehaviourFinder
+from relab.rca.judge_models import SentenceJudgement
+from relab.rca.models import Report
 from relab.telemetry.models import AgentRun, RunFilter
 from relab.telemetry.service import TelemetryService
 
@@ -18,20 +21,30 @@ _PAGE = 200
 class ShownBehaviour(NamedTuple):
     """A behaviour that a run shows, and the places that show it, as `kind [id], field: text`.
 
-    `step_id` is the first step that shows it; None if no step does.
+    `step_id` is the first step that shows it; None if no step does. `by_model` says that a language model says so.
     """
 
     name: str
     places: tuple[str, ...]
     step_id: str | None = None
+    by_model: bool = False
 
 
 class ScannedRun(NamedTuple):
-    """A run that was searched, the hash of its content, and the behaviours that it shows."""
+    """A run that was searched, the hash of its content, and the behaviours that it shows.
+
+    `judgement` says how a language model judged those of a sentence; None without a sentence.
+    """
 
     run: AgentRun
     content_hash: str
     shown: tuple[ShownBehaviour, ...]
+    judgement: SentenceJudgement | None = None
+
+    @property
+    def not_judged(self) -> Mapping[str, str]:
+        """The behaviours that were not judged, and why."""
+        return {} if self.judgement is None else self.judgement.not_judged
 
     @property
     def run_id(self) -> str:
@@ -45,10 +58,12 @@ class BehaviourScanner:
     Args:
         telemetry: the runs.
         book: the rules of this installation.
+        finder: finds the behaviours of a run.
     """
 
-    def __init__(self, telemetry: TelemetryService, book: RuleBook) -> None:
+    def __init__(self, telemetry: TelemetryService, book: RuleBook, finder: BehaviourFinder) -> None:
         self._telemetry = telemetry
+        self._finder = finder
         self.book = book
 
     def read(self, path: Path) -> RuleSet:
@@ -79,20 +94,39 @@ class BehaviourScanner:
             if cursor is None:
                 return
 
-    def scan(self, rules: Sequence[BehaviourRule], run_ids: Iterable[str]) -> Iterator[ScannedRun]:
-        """Yield the result for each run, in the given order; a run that was deleted meanwhile is left out."""
-        from relab.rca.behaviours.matching import find_behaviours, lines_of  # noqa: PLC0415 loads the analysis
+    def add_to(self, report: Report, run: AgentRun, *, asks_model: bool) -> Report:
+        """Return the report of a run with its behaviours; a language model is asked about sentences if `asks_model`."""
+        from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 
+        return with_behaviours(report, run, *self._finder.find(self.book.rules(), run, asks_model=asks_model))
+
+    def scan(
+        self, rules: Sequence[BehaviourRule], run_ids: Iterable[str], *, asks_model: bool = False
+    ) -> Iterator[ScannedRun]:
+        """Yield the result for each run, in the given order; a run that was deleted meanwhile is left out.
+
+        With `asks_model` a language model is asked about sentences.
+
+        Raises:
+            NoJudgeError: it is to be asked, and none is configured.
+        """
+        from relab.rca.behaviours.matching import lines_of  # noqa: PLC0415 loads the analysis
+
+        if asks_model:
+            self._finder.check_model()
         for run_id in run_ids:
             try:
                 run, content_hash = self._telemetry.load(run_id)
             except NotFoundError:
                 continue
-            seen = find_behaviours(run, rules)
-            shown = tuple(ShownBehaviour(each.rule.name, tuple(lines_of(each)), each.step_id) for each in seen)
-            yield ScannedRun(run, content_hash, shown)
+            seen, judgement = self._finder.find(rules, run, asks_model=asks_model)
+            shown = tuple(
+                ShownBehaviour(each.rule.name, tuple(lines_of(each)), each.step_id, each.opinion is not None)
+                for each in seen
+            )
+            yield ScannedRun(run, content_hash, shown, judgement)
 
     def mark(self, scanned: ScannedRun) -> None:
-        """Store the behaviours that a run shows, so that lists of runs filter by them."""
+        """Store the behaviours that a run shows, so that lists of runs filter by them; earlier marks of those not judged stay."""
         names = [each.name for each in scanned.shown]
-        self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names)
+        self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

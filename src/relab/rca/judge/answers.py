@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from relab.core.errors import RelabError
 from relab.rca.evidence import Quotation
-from relab.rca.judge.transcript import MAX_QUOTE_CHARS, TEXT_CHARS, ShownStep, Transcript
+from relab.rca.judge.transcript import MAX_QUOTE_CHARS, TEXT_CHARS, ShownStep, ShownTexts, Transcript
 from relab.rca.judge_models import JudgeDrop
 from relab.rca.models import Confidence
 from relab.rca.report import check_text, normal_text
 
 _PIECE_CHARS: Final = TEXT_CHARS[0]
 _MAX_REASON_CHARS: Final = 2_000
+
+PlaceT = TypeVar("PlaceT", bound=ShownTexts)
 
 
 class DroppedAnswerError(RelabError):
@@ -62,6 +64,15 @@ class HalfAnswer(JudgeAnswer):
     reason: str
 
 
+class SentenceAnswer(JudgeAnswer):
+    """Whether a run shows a behaviour, with a quotation of the step with this number (null: of the run's own texts) and the reason."""
+
+    is_shown: bool
+    step: int | None
+    quote: str
+    reason: str
+
+
 class RankedStep(BaseModel):
     """One candidate in the judge's order, with a quotation of it and the reason."""
 
@@ -98,38 +109,40 @@ class Opinion:
     confidence: Confidence | None
 
 
-def check_quote(steps: tuple[ShownStep, ...], quote: str) -> tuple[ShownStep, Quotation]:
-    """Return the first of `steps` that has the quotation verbatim, and where.
+def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotation]:
+    """Return the first of `places` that has the quotation verbatim, and where.
 
     Raises:
-        DroppedAnswerError: no step has it, or it is too long or too short to show anything.
+        DroppedAnswerError: no place has it, or it is too long or too short to show anything.
     """
     quote = quote.strip()
     if len(quote) > MAX_QUOTE_CHARS:
         raise DroppedAnswerError(JudgeDrop.TOO_LONG)
-    for step in steps:
-        found = step.find(quote)
+    for place in places:
+        found = place.find(quote)
         if found is not None:
-            if step.is_short(quote):
+            if place.is_short(quote):
                 raise DroppedAnswerError(JudgeDrop.QUOTE_TOO_SHORT)
-            return step, found
+            return place, found
     raise DroppedAnswerError(JudgeDrop.QUOTE_NOT_VERBATIM)
 
 
-def grounded_reason(transcript: Transcript, step: ShownStep, reason: str) -> str | None:
+def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str, *known: str) -> str | None:
     """Return the reason in the form to show; None if the task, the step and the one before it do not support it.
+
+    Without a step, the texts of the run that belong to no step must support it. The texts `known` are not of the run, and support it too.
 
     Its numbers, names and quotations must occur there (`rca/report/grounding.py`).
     """
     if len(reason) > _MAX_REASON_CHARS:
         return None
     shown = normal_text(reason)
-    return shown if check_text(shown, tuple(_pieces(transcript, step))) is None else None
+    return shown if check_text(shown, (*known, *_pieces(transcript, step))) is None else None
 
 
-def _pieces(transcript: Transcript, step: ShownStep) -> Iterator[str]:
+def _pieces(transcript: Transcript, step: ShownStep | None) -> Iterator[str]:
     run = transcript.view.run
     yield from (text[:_PIECE_CHARS] for text in (run.question, run.answer, run.error_message) if text)
-    for near in transcript.steps[max(step.number - 1, 0) : step.number + 1]:
+    for near in () if step is None else transcript.steps[max(step.number - 1, 0) : step.number + 1]:
         yield near.placed.step.agent_name or ""
         yield from (text[:_PIECE_CHARS] for _, text in near.quotations())

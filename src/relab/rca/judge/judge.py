@@ -6,21 +6,18 @@ from collections.abc import Sequence
 
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
-from relab.llm import LlmBudgetExceededError, LlmError, LlmGateway, LlmInvalidOutputError
+from relab.llm import LlmError, LlmGateway
 from relab.rca.evidence import EvidenceCollector, RunView
 from relab.rca.judge.answers import DroppedAnswerError, Opinion
 from relab.rca.judge.cache import JudgeAnswerCache
 from relab.rca.judge.methods import METHODS, MIN_CANDIDATES, JudgeRun, prompt_overhead
 from relab.rca.judge.session import JudgeLimitError, JudgeLimits, JudgeSession
 from relab.rca.judge.transcript import Transcript
-from relab.rca.judge_models import JudgeDrop, JudgedStep, JudgeMethod, JudgeVerdict
+from relab.rca.judge_models import JudgedStep, JudgeMethod, JudgeVerdict
 from relab.rca.models import Report
 from relab.telemetry.models import AgentRun
 
 _log = get_logger(__name__)
-
-_CHARS_PER_TOKEN = 2
-"""As `Prompt.most_tokens` counts: no text has more tokens."""
 
 
 class Judge:
@@ -47,8 +44,7 @@ class Judge:
         """
         session = JudgeSession(self._gateway, self._model, self._limits, self._clock, cache)
         view = RunView(run)
-        room = _CHARS_PER_TOKEN * self._limits.context_tokens - prompt_overhead()
-        transcript = Transcript(view, room)
+        transcript = Transcript(view, self._limits.context_chars - prompt_overhead())
         candidates = _candidates(report, transcript)
         judgement = JudgeRun(transcript, session, candidates)
         opinion, fallback = Opinion((), None), _obstacle(view, transcript, candidates, method)
@@ -56,10 +52,9 @@ class Judge:
             try:
                 opinion = METHODS[method](judgement)
             except (DroppedAnswerError, JudgeLimitError, LlmError) as error:
-                fallback = _fallback(error, session)
+                fallback = session.explain(error)
         if fallback is None and not opinion.picks:
             fallback = "the model found no wrong step"
-        spent = session.spent
         collector = EvidenceCollector(run, report.evidence_index)
         cited = [(pick, collector.quote(pick.quotation)) for pick in opinion.picks]
         evidence = collector.evidence
@@ -77,23 +72,19 @@ class Judge:
         verdict = JudgeVerdict.model_validate(
             {
                 "method": method,
-                "model": self._model,
+                **session.cost(),
                 "steps": steps,
                 "fallback": fallback,
                 "stated_confidence": opinion.confidence,
-                "calls": spent.calls,
-                "cached_answers": session.cached_answers,
-                "prompt_tokens": spent.prompt_tokens,
-                "completion_tokens": spent.completion_tokens,
-                "usd": spent.usd,
-                "dropped": dict(sorted(session.dropped.items())),
                 "steps_left_out": judgement.left_out,
                 "texts_cut": judgement.cut,
                 "texts_withheld": judgement.withheld,
             },
             context={"evidence": evidence},
         )
-        _log.info("rca.judged", method=str(method), steps=len(steps), calls=spent.calls, fallback=fallback is not None)
+        _log.info(
+            "rca.judged", method=str(method), steps=len(steps), calls=verdict.calls, fallback=fallback is not None
+        )
         return report.with_changes(evidence, judge=verdict)
 
 
@@ -114,15 +105,3 @@ def _obstacle(view: RunView, transcript: Transcript, candidates: Sequence[int], 
     if method is JudgeMethod.RERANK and len(candidates) < MIN_CANDIDATES:
         return "the local ranking has fewer than two candidates"
     return None
-
-
-def _fallback(error: DroppedAnswerError | JudgeLimitError | LlmError, session: JudgeSession) -> str:
-    """Return in words why the judge names no step, and count a dropped answer."""
-    if isinstance(error, LlmInvalidOutputError):
-        error = DroppedAnswerError(JudgeDrop.INVALID_ANSWER)
-    if isinstance(error, DroppedAnswerError):
-        session.dropped[error.reason] += 1
-        return f"the model's answer was dropped ({error.reason})"
-    if isinstance(error, JudgeLimitError | LlmBudgetExceededError):
-        return f"a limit was reached: {error.message.rstrip('.')}"
-    return f"the model gave no answer ({error.code})"

@@ -172,9 +172,9 @@ def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
     requests have equal prompts.
     """
     code = hashlib.sha256(f"{name}\0{data}".encode()).hexdigest()[:32]
-    rules = _prompt_text("judge.system.txt")
-    user = Template(_prompt_text("judge.user.txt")).substitute(code=code, run=data)
-    return Prompt(system=f"{rules}\n{_prompt_text(f'judge_{name}.txt')}", user=user), code
+    rules = prompt_text("judge.system.txt")
+    user = Template(prompt_text("judge.user.txt")).substitute(code=code, run=data)
+    return Prompt(system=f"{rules}\n{prompt_text(f'judge_{name}.txt')}", user=user), code
 
 
 def prompt_overhead() -> int:
@@ -185,5 +185,6 @@ def prompt_overhead() -> int:
 
 
 @functools.cache
-def _prompt_text(name: str) -> str:
+def prompt_text(name: str) -> str:
+    """Return the text of a file in `rca/prompts/`."""
     return files("relab.rca").joinpath("prompts", name).read_text(encoding="utf-8")

@@ -6,19 +6,33 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from relab.core.clock import Clock
 from relab.core.errors import RelabError
-from relab.llm import Budget, BudgetLimits, LlmGateway, MeteredGateway, Prompt, Spent, TokenUsage
+from relab.llm import (
+    Budget,
+    BudgetLimits,
+    LlmBudgetExceededError,
+    LlmError,
+    LlmGateway,
+    LlmInvalidOutputError,
+    MeteredGateway,
+    Prompt,
+    Spent,
+    TokenUsage,
+)
 from relab.rca.judge.answers import DroppedAnswerError, JudgeAnswer
 from relab.rca.judge.cache import JudgeAnswerCache
 from relab.rca.judge_models import JudgeDrop
 
 ANSWER_TOKENS: Final = 1_024
 """The completion tokens that are reserved for an answer."""
+
+CHARS_PER_TOKEN: Final = 2
+"""As `Prompt.most_tokens` counts: no text has more tokens."""
 
 _US: Final = 1_000_000
 
@@ -39,6 +53,11 @@ class JudgeLimits:
     budget: BudgetLimits
     max_s: float
     context_tokens: int
+
+    @property
+    def context_chars(self) -> int:
+        """The most characters of one prompt, since no text has more tokens than half of its characters."""
+        return CHARS_PER_TOKEN * self.context_tokens
 
 
 class JudgeLimitError(RelabError):
@@ -75,10 +94,29 @@ class JudgeSession:
         self.dropped: Counter[JudgeDrop] = Counter()
         self.cached_answers = 0
 
-    @property
-    def spent(self) -> Spent:
-        """What the calls of this judgement cost."""
-        return self._metered.spent
+    def cost(self) -> dict[str, Any]:
+        """Return what this judgement cost and dropped, as fields of `JudgeCost`."""
+        spent = self._metered.spent
+        return {
+            "model": self._model,
+            "calls": spent.calls,
+            "cached_answers": self.cached_answers,
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "usd": spent.usd,
+            "dropped": dict(sorted(self.dropped.items())),
+        }
+
+    def explain(self, error: DroppedAnswerError | JudgeLimitError | LlmError) -> str:
+        """Return in words why a request has no answer that counts, and count a dropped answer."""
+        if isinstance(error, LlmInvalidOutputError):
+            error = DroppedAnswerError(JudgeDrop.INVALID_ANSWER)
+        if isinstance(error, DroppedAnswerError):
+            self.dropped[error.reason] += 1
+            return f"the model's answer was dropped ({error.reason})"
+        if isinstance(error, JudgeLimitError | LlmBudgetExceededError):
+            return f"a limit was reached: {error.message.rstrip('.')}"
+        return f"the model gave no answer ({error.code})"
 
     def ask(self, prompt: Prompt, code: str, schema: type[AnswerT], check: Callable[[AnswerT], CheckedT]) -> CheckedT:
         """Return what `check` makes of the answer to a prompt; an answer that passed is stored, and not asked for again.

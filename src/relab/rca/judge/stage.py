@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Final, TypeAlias
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sqlalchemy import delete, insert, select
 
@@ -19,8 +19,14 @@ from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
 from relab.telemetry.models import AgentRun
 
+if TYPE_CHECKING:
+    from relab.rca.judge.sentences import JudgedSentences
+
 Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, JudgeAnswerCache], Report]
 """Adds the opinion of a language model to a report (`Judge.judge`)."""
+
+SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswerCache], JudgedSentences]"
+"""Says which behaviours, `{name: sentence}`, a run shows (`SentenceJudge.judge`)."""
 
 _IDS_PER_STATEMENT: Final = 300
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from relab.rca.evidence import PlacedCall, PlacedStep, Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
+from relab.telemetry.models import AgentRun
 
 TEXT_CHARS: Final = (4_000, 2_000, 1_000, 500, 250, 120)
 """The lengths to which texts are cut, in the order in which they are tried."""
@@ -26,6 +28,7 @@ MIN_QUOTE_CHARS: Final = 8
 MAX_QUOTE_CHARS: Final = 500
 _AROUND: Final = 2
 _NAME_CHARS: Final = 120
+_RUN_FIELDS: Final = ("answer", "error_message", "question")
 _STEP_FIELDS: Final = ("input_summary", "output_summary", "error_message")
 _CALL_FIELDS: Final = ("args_json", "result_summary", "error_message")
 _WITHHELD: Final = "[withheld: it reads like an instruction to a model]"
@@ -35,14 +38,58 @@ _ORDER: Final = re.compile(
     r"(?:previous|prior|above|earlier|preceding|system) (?:instruction|prompt|message|rule|direction)"
     r"|\byou are (?:now )?(?:the|a|an) (?:judge|evaluator|grader)\b"
     r"|\b(?:answer|respond|reply) (?:only )?with step \d"
-    r"|\"is_first_mistake\" ?:"
+    r"|\"(?:is_first_mistake|is_shown)\" ?:"
     r")[^\n]{0,300}",
     re.IGNORECASE,
 )
 
 
+class ShownTexts(ABC):
+    """A part of a run whose texts the judge can quote."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def quotations(self) -> Iterator[tuple[Quotation, str]]:
+        """Yield each quotable text, with a quotation of its beginning."""
+
+    def find(self, quote: str) -> Quotation | None:
+        """Return the quotation of the first text that has `quote` verbatim, except for blanks; None without one."""
+        words = quote.split()
+        if not words:
+            return None
+        loose = re.compile(r"\s{1,20}".join(map(re.escape, words)))
+        for quotation, text in self.quotations():
+            start = text.find(quote)
+            end = start + len(quote)
+            if start < 0:
+                # Only what the judge was shown is searched, so that a long text costs bounded time.
+                found = loose.search(text, 0, TEXT_CHARS[0])
+                start, end = found.span() if found is not None else (-1, -1)
+            if start >= 0:
+                return Quotation(quotation.kind, quotation.source, quotation.field, start, end)
+        return None
+
+    def is_short(self, quote: str) -> bool:
+        """Return whether `quote` has fewer than 8 characters and is not a whole text."""
+        return len(quote.strip()) < MIN_QUOTE_CHARS and all(text.strip() != quote for _, text in self.quotations())
+
+
 @dataclass(frozen=True, slots=True)
-class ShownStep:
+class ShownRun(ShownTexts):
+    """The texts of a run that belong to none of its steps."""
+
+    run: AgentRun
+
+    def quotations(self) -> Iterator[tuple[Quotation, str]]:
+        """Yield the answer, the error and the question of the run, each with a quotation of its beginning."""
+        for name in _RUN_FIELDS:
+            if text := field_text(self.run, name):
+                yield Quotation(EvidenceKind.RUN, self.run, name), text
+
+
+@dataclass(frozen=True, slots=True)
+class ShownStep(ShownTexts):
     """An innermost step with its number, which counts from 0 in order of time, and its tool calls."""
 
     number: int
@@ -65,27 +112,6 @@ class ShownStep:
                 if text := field_text(placed.call, name):
                     yield Quotation(EvidenceKind.TOOL_CALL, placed.call, name), text
         yield Quotation(EvidenceKind.STEP, step, "name"), step.name
-
-    def find(self, quote: str) -> Quotation | None:
-        """Return the quotation of the first text of the step that has `quote` verbatim, except for blanks; None without one."""
-        words = quote.split()
-        if not words:
-            return None
-        loose = re.compile(r"\s{1,20}".join(map(re.escape, words)))
-        for quotation, text in self.quotations():
-            start = text.find(quote)
-            end = start + len(quote)
-            if start < 0:
-                # Only what the judge was shown is searched, so that a long text costs bounded time.
-                found = loose.search(text, 0, TEXT_CHARS[0])
-                start, end = found.span() if found is not None else (-1, -1)
-            if start >= 0:
-                return Quotation(quotation.kind, quotation.source, quotation.field, start, end)
-        return None
-
-    def is_short(self, quote: str) -> bool:
-        """Return whether `quote` has fewer than 8 characters and is not a whole text of the step."""
-        return len(quote.strip()) < MIN_QUOTE_CHARS and all(text.strip() != quote for _, text in self.quotations())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +145,11 @@ class Transcript:
             ShownStep(number, placed, tuple(calls.get(placed.step.step_id, ())[:MAX_CALLS]))
             for number, placed in enumerate(inner)
         )
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the run has a step or a text of its own."""
+        return bool(self.steps) or next(ShownRun(self.view.run).quotations(), None) is not None
 
     def number_of(self, step_id: str | None) -> int | None:
         """Return the number of a step; None if it is not an innermost step of the run."""

@@ -57,7 +57,8 @@ def compose_note(
         candidates=tuple(map(_candidate, report.candidates)),
         passing=() if report.passing is None else tuple(found.sentence for found in report.passing.differences),
         judge=None if report.judge is None else report.judge.sentence(),
-        behaviours=tuple(found.description for found in report.behaviours),
+        behaviours=tuple(found.line() for found in report.behaviours),
+        not_judged=() if report.sentences is None else report.sentences.reasons(),
         quotes=_quotes(report, view),
         changes=tuple(
             NoteChange(priority=item.priority, title=item.title, description=item.description)

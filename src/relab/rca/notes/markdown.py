@@ -49,6 +49,9 @@ def _lines(note: RunNote) -> Iterator[str]:
     if note.behaviours:
         yield f"**Also seen:** {escaped('; '.join(note.behaviours))}"
         yield ""
+    if note.not_judged:
+        yield f"**Not judged:** {escaped('; '.join(note.not_judged))}"
+        yield ""
     yield "## Evidence, in order of time"
     yield ""
     if not note.quotes:

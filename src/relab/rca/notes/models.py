@@ -72,6 +72,9 @@ class RunNote(_NoteModel):
     passing: tuple[str, ...] = Field((), description="What runs that succeeded did in another way, in sentences.")
     judge: str | None = Field(None, description="The opinion of a language model in words; null if none was asked for.")
     behaviours: tuple[str, ...] = Field(description="What the behaviours are that rules found, in words.")
+    not_judged: tuple[str, ...] = Field(
+        (), description="The behaviours of a sentence that no model judged, and why, in words."
+    )
     quotes: tuple[NoteQuote, ...]
     changes: tuple[NoteChange, ...]
     rows: tuple[WaterfallRow, ...]

@@ -1,0 +1,69 @@
+"""Find the behaviours of a run: by the conditions of rules, and by a language model for those that a sentence describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from relab.core.clock import Clock
+from relab.rca.behaviours.rules import BehaviourRule
+from relab.rca.errors import NoJudgeError
+from relab.rca.judge.stage import SentenceJudging, StoredAnswers
+from relab.rca.judge_models import SentenceJudgement
+from relab.storage import Database
+from relab.telemetry.models import AgentRun
+
+if TYPE_CHECKING:
+    from relab.rca.behaviours.matching import SeenBehaviour
+
+NO_MODEL: Final = "no language model is configured"
+NOT_ASKED: Final = "the language model was not asked, which needs --judge or a judge in the request or settings"
+
+
+class FoundBehaviours(NamedTuple):
+    """The behaviours that a run shows, in the order of the rules, and how sentences were judged; None without a sentence."""
+
+    seen: tuple[SeenBehaviour, ...]
+    judgement: SentenceJudgement | None
+
+
+class BehaviourFinder:
+    """Finds the behaviours of runs.
+
+    Args:
+        judge: asks a language model about sentences; None without a model.
+    """
+
+    def __init__(self, database: Database, clock: Clock, judge: SentenceJudging | None) -> None:
+        self._database = database
+        self._clock = clock
+        self._judge = judge
+
+    def check_model(self) -> None:
+        """Raise `NoJudgeError` if no language model is configured."""
+        if self._judge is None:
+            raise NoJudgeError("No language model is configured.", remedy="Set OPENAI_API_KEY, or ask without a judge.")
+
+    def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
+        """Return the behaviours of a run; without `asks_model` those of a sentence count as not judged.
+
+        A model costs money and receives the data of the run, so that it is asked only on request.
+        """
+        from relab.rca.behaviours.matching import ModelOpinion, SeenBehaviour, find_behaviours  # noqa: PLC0415 loads the analysis
+
+        seen = find_behaviours(run, rules)
+        sentences = {rule.name: rule.sentence for rule in rules if rule.sentence is not None}
+        if not sentences:
+            return FoundBehaviours(seen, None)
+        if self._judge is None or not asks_model:
+            why = NO_MODEL if self._judge is None else NOT_ASKED
+            return FoundBehaviours(seen, SentenceJudgement(not_judged=dict.fromkeys(sentences, why)))
+        judged = self._judge(sentences, run, StoredAnswers(self._database, self._clock, run.run_id))
+        by_name = {each.rule.name: each for each in seen}
+        for rule in rules:
+            shown = judged.shown.get(rule.name)
+            if shown is not None:
+                opinion = ModelOpinion(judged.judgement.model, shown.reason)
+                by_name[rule.name] = SeenBehaviour(rule, (shown.quotation,), opinion)
+        ordered = tuple(by_name[rule.name] for rule in rules if rule.name in by_name)
+        return FoundBehaviours(ordered, judged.judgement)

@@ -1,0 +1,136 @@
+"""Ask a language model whether a run shows behaviours that are described by sentences: one request for each sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Template
+
+from relab.core.clock import Clock
+from relab.core.logging import get_logger
+from relab.llm import LlmError, LlmGateway, LlmNotConfiguredError, LlmUnavailableError, Prompt
+from relab.rca.evidence import Quotation, RunView
+from relab.rca.judge.answers import DroppedAnswerError, SentenceAnswer, check_quote, grounded_reason
+from relab.rca.judge.cache import JudgeAnswerCache
+from relab.rca.judge.methods import prompt_text
+from relab.rca.judge.session import JudgeLimitError, JudgeLimits, JudgeSession
+from relab.rca.judge.transcript import Excerpt, ShownRun, Transcript
+from relab.rca.judge_models import JudgeDrop, SentenceJudgement
+from relab.telemetry.models import AgentRun
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSentence:
+    """Where a run shows what a sentence says, and the model's reason; None if it gave none, or the run does not support it."""
+
+    quotation: Quotation
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSentences:
+    """The behaviours that a run shows by the opinion of a model, `{name: place}`, and how they were judged."""
+
+    shown: Mapping[str, ShownSentence]
+    judgement: SentenceJudgement
+
+
+class SentenceJudge:
+    """Asks a language model about sentences.
+
+    Args:
+        gateway: calls the model.
+        model: the name of the model, for the report; None if it is not known.
+        limits: the limits of all requests about one run together.
+        clock: the time.
+    """
+
+    def __init__(self, gateway: LlmGateway, *, model: str | None, limits: JudgeLimits, clock: Clock) -> None:
+        self._gateway = gateway
+        self._model = model
+        self._limits = limits
+        self._clock = clock
+
+    def judge(self, sentences: Mapping[str, str], run: AgentRun, cache: JudgeAnswerCache) -> JudgedSentences:
+        """Return which of the behaviours, `{name: sentence}`, a run shows.
+
+        Errors of the model, its limits and answers that break a rule raise nothing: the behaviour then counts as not judged, with the reason.
+        `cache` holds the answers to earlier requests about the run.
+        """
+        session = JudgeSession(self._gateway, self._model, self._limits, self._clock, cache)
+        overhead = max(_overhead(sentence) for sentence in sentences.values())
+        transcript = Transcript(RunView(run), self._limits.context_chars - overhead)
+        excerpt = transcript.excerpt(range(len(transcript.steps)))
+        shown: dict[str, ShownSentence] = {}
+        judged: list[str] = []
+        not_judged: dict[str, str] = {}
+        # A server that is down would cost each further sentence its time-out.
+        unavailable = None if transcript.has_texts else "the run has no texts"
+        for name, sentence in sentences.items():
+            if unavailable is not None:
+                not_judged[name] = unavailable
+                continue
+            try:
+                found = _ask(session, transcript, excerpt, sentence)
+            except (DroppedAnswerError, JudgeLimitError, LlmError) as error:
+                not_judged[name] = session.explain(error)
+                if isinstance(error, LlmUnavailableError | LlmNotConfiguredError):
+                    unavailable = not_judged[name]
+                continue
+            judged.append(name)
+            if found is not None:
+                shown[name] = found
+        judgement = SentenceJudgement(
+            **session.cost(),
+            judged=tuple(judged),
+            not_judged=not_judged,
+            steps_left_out=excerpt.left_out,
+            texts_cut=excerpt.cut,
+            texts_withheld=excerpt.withheld,
+        )
+        _log.info("rca.sentences_judged", judged=len(judged), shown=len(shown), calls=judgement.calls)
+        return JudgedSentences(shown, judgement)
+
+
+def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, sentence: str) -> ShownSentence | None:
+    """Return where the run shows what a sentence says; None if it does not, as the model says.
+
+    Raises:
+        DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+    """
+
+    def check(answer: SentenceAnswer) -> ShownSentence | None:
+        if not answer.is_shown:
+            return None
+        if answer.step is not None and answer.step not in excerpt.shown:
+            raise DroppedAnswerError(JudgeDrop.UNKNOWN_STEP)
+        step = None if answer.step is None else transcript.steps[answer.step]
+        _, quotation = check_quote((step or ShownRun(transcript.view.run),), answer.quote)
+        reason = grounded_reason(transcript, step, answer.reason, sentence) if answer.reason.strip() else None
+        if reason is None and answer.reason.strip():
+            session.dropped[JudgeDrop.UNGROUNDED_REASON] += 1
+        return ShownSentence(quotation, reason)
+
+    prompt, code = sentence_prompt(sentence, excerpt.data)
+    return session.ask(prompt, code, SentenceAnswer, check)
+
+
+def sentence_prompt(sentence: str, data: str) -> tuple[Prompt, str]:
+    """Return the prompt about a sentence and an excerpt of a run, and the code that the answer must repeat.
+
+    The code is a digest of both, so that no text of the run can contain it, and equal requests have equal prompts.
+    """
+    code = hashlib.sha256(f"sentence\0{sentence}\0{data}".encode()).hexdigest()[:32]
+    # On one line without angle brackets, like the run.
+    said = json.dumps(sentence).replace("<", "\\u003c").replace(">", "\\u003e")
+    user = Template(prompt_text("sentence.user.txt")).substitute(code=code, run=data, sentence=said)
+    return Prompt(system=prompt_text("sentence.system.txt"), user=user), code
+
+
+def _overhead(sentence: str) -> int:
+    prompt, _ = sentence_prompt(sentence, "")
+    return len(prompt.system) + len(prompt.user)
