@@ -40,6 +40,9 @@ A harness's metric of this name is ignored.
 STOPPING: Final = f"{ANALYSIS}/stopping.json"
 """The file with the tasks, in the order of the plan, on which variants are compared in a run that may stop early."""
 
+MAX_FIGURE: Final = 1e290
+"""The largest figure of a task that is averaged and compared: sums of larger ones may overflow."""
+
 LATENCY: Final = "latency_ms"
 DURATION: Final = "duration_ms"
 COST: Final = "cost_usd"
@@ -98,6 +101,11 @@ class TaskMeans:
     trials: Ints
     groups: Ints
     variances: Floats
+
+    @property
+    def can_be_summed(self) -> bool:
+        """Whether no task's mean is over `MAX_FIGURE`, infinite or NaN."""
+        return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:
         """Return, by cluster, the sum of the task means and the number of tasks."""

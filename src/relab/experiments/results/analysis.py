@@ -24,7 +24,7 @@ from relab.experiments.results.aggregates import (
     TrialData,
     open_trial_data,
 )
-from relab.experiments.results.differences import Delta, Sample, interval_json, joint_json, joint_of, sample_of
+from relab.experiments.results.differences import Delta, Sample, finite, interval_json, joint_json, joint_of, sample_of
 from relab.experiments.results.result_tables import (
     ANALYSIS,
     EVENTS_BY_VARIANT,
@@ -184,9 +184,21 @@ def analyze(
 
 
 def document_bytes(document: Any) -> bytes:
-    """Return a document as indented JSON in UTF-8, with a newline at the end."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    """Return a document as indented JSON in UTF-8, with a newline at the end; non-finite numbers become null."""
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        # Means and sums of the largest figures that a harness may report overflow.
+        text = json.dumps(_with_nulls(document), indent=2, ensure_ascii=False)
     return text.encode("utf-8", "replace") + b"\n"
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    return [_with_nulls(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _summary(data: TrialData, run_dir: Path, run_id: str, questions: _Questions) -> dict[str, Any]:
@@ -252,13 +264,16 @@ def _mean_of(data: TrialData, variant: str, name: str, questions: _Questions) ->
     if not found.tasks.size:
         return {}
     clusters, trials = found.clusters(), int(found.trials.sum())
-    interval = (
-        clustered_rate(clusters, trials)
-        if name == SUCCESS
-        else interval_of(clusters, seed=questions.seed, resamples=_MEAN_RESAMPLES)
-    )
+    mean, interval = None, None
+    if found.can_be_summed:
+        mean = clusters.mean
+        interval = (
+            clustered_rate(clusters, trials)
+            if name == SUCCESS
+            else interval_of(clusters, seed=questions.seed, resamples=_MEAN_RESAMPLES)
+        )
     return {
-        "mean": clusters.mean,
+        "mean": mean,
         "interval": interval_json(interval),
         "trials": trials,
         "tasks": int(found.tasks.size),

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from relab.experiments.results.aggregates import ERRORS_DROPPED, TaskMeans, TrialData, sum_by_group
+from relab.experiments.results.aggregates import ERRORS_DROPPED, MAX_FIGURE, TaskMeans, TrialData, sum_by_group
 from relab.experiments.results.run_metadata import SUCCESS
 from relab.stats.intervals import LEVEL, Interval
 from relab.stats.paired import Clusters, PairedDelta, paired_delta
@@ -180,6 +180,8 @@ def sample_of(
     for side, arm in zip((baseline, variant), arms, strict=True):
         if not arm.tasks.size:
             return Sample(replace(base, problem=f"{side!r} has no figure for {metric!r}"))
+        if not arm.can_be_summed:
+            return Sample(replace(base, problem=f"{side!r} has a figure for {metric!r} over {MAX_FIGURE:g}"))
     if not is_paired:
         return _unpaired(base, *arms, share=share)
     return _paired(base, *arms, share=share, sequence=data.sequence(baseline, variant))
@@ -334,4 +336,4 @@ def _detectable(error: float, count: int, alpha: float) -> float | None:
 
 
 def _mean(arm: TaskMeans) -> float | None:
-    return float(arm.means.mean()) if arm.tasks.size else None
+    return float(arm.means.mean()) if arm.tasks.size and arm.can_be_summed else None

@@ -355,3 +355,30 @@ def test_many_metrics_are_kept_up_to_a_limit_the_wanted_ones_first(tmp_path: Pat
 
     assert summary["metrics_omitted"] == 52
     assert summary["variants"]["base"]["primary_metric_mean"] == 249
+
+
+@pytest.mark.parametrize("comparison", ["paired", "unpaired"])
+def test_figures_that_overflow_are_a_problem_of_their_metric_alone(tmp_path: Path, comparison: str) -> None:
+    figures = {"base": 0.5, "better": 1.7e308}
+    rows = [
+        trial_row(variant, task, repeat, metrics={"loss": value, "cost_usd": value})
+        for variant, value in figures.items()
+        for task in range(4)
+        for repeat in range(2)
+    ]
+    run_dir = write_run(tmp_path / "run", rows, primary=["success", "loss"])
+    analyze(
+        run_dir,
+        baseline="base",
+        variants=["better"],
+        primary_metrics=["success", "loss"],
+        secondary_metrics=["cost_usd"],
+        comparison=comparison,
+    )
+
+    loss = metric_of(run_dir, "better", "loss")
+    assert (loss["delta"], loss["interval"]) == (None, None)
+    assert loss["problem"] == "'better' has a figure for 'loss' over 1e+290"
+    assert metric_of(run_dir, "better", "success")["interval"] is not None
+    summary = json.loads((run_dir / "analysis" / "summary.json").read_text())
+    assert summary["variants"]["better"]["cost_usd_total"] is None
