@@ -99,7 +99,7 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
 def report_error(error: Exception) -> int:
     """Print an error to stderr, or with `--json` as JSON to stdout, and return the exit code for it."""
-    from relab.core.errors import ConfigurationError, InvalidInputError, RelabError, UnavailableError
+    from relab.core.errors import ConfigurationError, InUseError, InvalidInputError, RelabError, UnavailableError
 
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
@@ -113,7 +113,7 @@ def report_error(error: Exception) -> int:
     if isinstance(error, InvalidInputError) and error.problems:
         details["problems"] = [{"field": field, "message": message} for field, message in error.problems]
     _print_error(error.code, str(error), details)
-    if isinstance(error, UnavailableError | ConfigurationError):
+    if isinstance(error, UnavailableError | ConfigurationError | InUseError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
 

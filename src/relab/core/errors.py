@@ -80,6 +80,12 @@ class ConflictError(RelabError):
     code = "conflict"
 
 
+class InUseError(ConflictError):
+    """Another process uses the object exclusively at the moment; the request can succeed once that process has ended."""
+
+    code = "in_use"
+
+
 class PreconditionFailedError(ConflictError):
     """The stored object has changed since the caller read it; the caller must read it again."""
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, PreconditionFailedError, UnavailableError
+from relab.core.errors import (
+    ConflictError,
+    InUseError,
+    InvalidInputError,
+    NotFoundError,
+    PreconditionFailedError,
+    UnavailableError,
+)
 from relab.core.json import JsonValue
 
 
@@ -21,7 +28,7 @@ class RolloutStateError(ConflictError):
     code = "rollout_state"
 
 
-class TargetBusyError(ConflictError):
+class TargetBusyError(InUseError):
     """Another rollout holds the lease of the target; two rollouts would change each other's flags."""
 
     code = "target_busy"

@@ -165,7 +165,7 @@ def test_window_with_a_problem_is_invalid() -> None:
     assert_invalid(judge(windows, PLAN), "Window 6 (arm ")
 
 
-@pytest.mark.parametrize("metric", [None, 0.0, -1.0])
+@pytest.mark.parametrize("metric", [None, 0.0, -1.0, 1e308])
 def test_missing_figure_is_invalid_and_no_number_is_made_up(metric: float | None) -> None:
     windows = rollout(PLAN, 8, -30)
     windows[5] = windows[5].model_copy(update={"metric": metric})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.schedule import arms_of
 
 Round = Mapping[Arm, ArmWindow]
+
+MAX_FIGURE: Final = 1e290
+"""The largest figure of a window that is judged: sums of larger ones may overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +95,5 @@ class RolloutData:
 
 
 def is_usable(value: float | None) -> bool:
-    """Return whether a figure has a logarithm."""
-    return value is not None and math.isfinite(value) and value > 0
+    """Return whether a figure has a logarithm, and is at most `MAX_FIGURE`."""
+    return value is not None and 0 < value <= MAX_FIGURE

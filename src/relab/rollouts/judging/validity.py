@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from relab.rollouts.judging.effects import Floats, percent
-from relab.rollouts.judging.rollout_data import RolloutData, is_usable
+from relab.rollouts.judging.rollout_data import MAX_FIGURE, RolloutData, is_usable
 from relab.rollouts.models import Arm, ArmWindow, Thresholds
 from relab.stats.distributions import t_quantile
 
@@ -33,7 +33,7 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
     for window in data.every_window():
         found += [f"Window {window.index + 1} (arm {window.arm}): {problem}" for problem in window.problems]
         if not is_usable(window.metric):
-            given = "missing" if window.metric is None else f"{window.metric:g}, not above 0"
+            given = "missing" if window.metric is None else f"{window.metric:g}, not above 0 and at most {MAX_FIGURE:g}"
             found.append(f"Window {window.index + 1} (arm {window.arm}): the judged figure is {given}.")
     for arm in sorted(data.rounds[0]):
         if not any(window.completed for window in data.windows(arm)):
