@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import shutil
 import stat
 import zipfile
@@ -310,6 +311,7 @@ def test_bad_input_is_a_named_error_and_changes_nothing(
     where = ("--run-dir", str(run.path))
     (tmp_path / "no.zip").write_bytes(b"not a zip")
     (tmp_path / "full").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     cases: list[tuple[tuple[str, ...], int, str]] = [
         (("publish", "--run-dir", "nothing"), 1, "run_not_found"),
         (("publish", *where, "--output", str(bundle)), 64, "invalid_input"),
@@ -317,6 +319,9 @@ def test_bad_input_is_a_named_error_and_changes_nothing(
         (("publish", *where, "--output", str(tmp_path / "b.zip"), "--secret", "NOT_SET"), 64, "invalid_input"),
         (("open", str(tmp_path / "nothing.zip"), "--to", str(tmp_path / "o")), 1, "bundle_not_found"),
         (("open", str(tmp_path / "no.zip"), "--to", str(tmp_path / "o")), 64, "bundle_invalid"),
+        (("open", str(tmp_path / "full"), "--to", str(tmp_path / "o")), 64, "bundle_invalid"),
+        (("open", str(tmp_path / "pipe"), "--to", str(tmp_path / "o")), 64, "bundle_invalid"),
+        (("open", str(bundle), "--to", str(tmp_path / "o"), "--max-gb", "nan"), 64, "invalid_input"),
         (("open", str(bundle), "--to", str(tmp_path / "full")), 64, "bundle_invalid"),
         (("open", str(bundle), "--to", str(tmp_path / "o"), "--key", f"ed25519:{'0' * 64}"), 1, "bundle_damaged"),
         (("verify", str(tmp_path / "no.zip")), 64, "bundle_invalid"),
@@ -324,7 +329,7 @@ def test_bad_input_is_a_named_error_and_changes_nothing(
     for arguments, code, name in cases:
         assert project.json(*arguments, code=code)["error"]["code"] == name, arguments
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "no.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "no.zip", "pipe"]
     assert project.json("verify", run.path.name)["verdict"] == "verified"
 
 

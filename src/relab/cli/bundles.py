@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import webbrowser
@@ -14,6 +15,7 @@ import typer
 from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.pausing import RunDirOption
 from relab.cli.proof import KeyOption, bundle_json, open_proof
+from relab.core.errors import InvalidInputError
 
 GB = 1_073_741_824
 
@@ -82,6 +84,8 @@ def open_command(
 ) -> None:
     """Verify a bundle, unpack it into a new folder, and open its report; a damaged or unsafe bundle is not unpacked."""
     target = to or Path.cwd() / bundle.with_suffix("").name
+    if not 0 < max_gb < math.inf:
+        raise InvalidInputError(f"--max-gb: the largest size is a number above 0, not {max_gb:g}.")
     done = open_proof().open_bundle(bundle, target, key, max_bytes=int(max_gb * GB))
     if json:
         report = None if done.report is None else str(done.report)

@@ -166,6 +166,9 @@ class BundleNotFoundError(NotFoundError):
 @contextmanager
 def _opened(path: Path, max_bytes: int) -> Iterator[zipfile.ZipFile]:
     """Open an archive after a check of all its entries."""
+    # A read of a named pipe waits for a writer.
+    if path.exists() and not path.is_file():
+        raise BundleInvalidError(f"{path} is not a bundle: it is not a regular file.")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_entries(archive, max_bytes)
@@ -198,7 +201,7 @@ def _check_entries(archive: zipfile.ZipFile, max_bytes: int) -> None:
     if total > max_bytes:
         raise BundleInvalidError(
             f"The bundle unpacks to {total:,} bytes; the limit is {max_bytes:,}.",
-            remedy="If you trust it, give a higher --max-bytes.",
+            remedy="If you trust it, give a higher --max-gb.",
         )
     # Entries that share compressed data would inflate it once for each of them.
     end = 0
