@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relab.builds.models import BuildResult
+from relab.builds.models import BuildResult, BuildStatus
 from relab.builds.optimizer.catalogue import CATALOGUE_VERSION, DEFAULT_POLICY, action_of
 from relab.builds.optimizer.decisions import BestAction, BuildDecision, BuildSymptoms, DecisionOutcome, DecisionPage
 from relab.builds.optimizer.situation import reward_of
@@ -65,7 +65,7 @@ class BuildDecisions:
             DecisionNotFoundError: no decision has this id.
             DecisionStateError: its outcome is known already.
         """
-        result = BuildResult(status=outcome.status, duration_s=outcome.duration)
+        result = BuildResult(status=BuildStatus(outcome.status), duration_s=outcome.duration)
         return self.optimizer().observe(decision_id, reward_of(result, outcome.reference), build_id=None)
 
     def list_decisions(self, *, project: str | None = None, before: str | None = None, limit: int = 50) -> DecisionPage:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pydantic import ValidationError
 
 _MAX_PROBLEMS: Final = 20
+_CLASS_NAME: Final = re.compile(r" or instance of \w+")
+
+
+def plain_message(message: str) -> str:
+    """Return a message of Pydantic without its prefix for errors of validators, and without names of classes."""
+    return _CLASS_NAME.sub("", message.removeprefix("Value error, "))
 
 
 def problems_of(error: ValidationError, *, root: str) -> tuple[tuple[str, str], ...]:
@@ -17,4 +24,4 @@ def problems_of(error: ValidationError, *, root: str) -> tuple[tuple[str, str], 
         root: the name of the whole value, for problems that belong to no single field.
     """
     found = error.errors(include_url=False, include_input=False)[:_MAX_PROBLEMS]
-    return tuple((".".join(map(str, item["loc"])) or root, item["msg"]) for item in found)
+    return tuple((".".join(map(str, item["loc"])) or root, plain_message(item["msg"])) for item in found)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from relab.core.errors import InvalidInputError
+from relab.core.validation import plain_message
 from relab.core.yaml_source import YamlSource, nearest
 
 
@@ -47,7 +48,7 @@ def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[Bas
     else:
         # As JSON, so that a number is not shown in quotes like a text.
         shown = "" if isinstance(given, (dict, list)) else f", not {json.dumps(given)[:80]}"
-    message: str = problem["msg"]
+    message = plain_message(problem["msg"])
     return message[:1].lower() + message[1:] + shown
 
 

@@ -22,6 +22,7 @@ from relab.core.errors import (
     UnsupportedMediaError,
 )
 from relab.core.json import JsonValue, canonical_json, parse_json, whole
+from relab.core.validation import plain_message
 from relab.http.openapi import DocumentedBody
 
 MAX_SMALL_BODY_BYTES = 262_144
@@ -306,7 +307,7 @@ def read_model(model: type[BaseModel], value: JsonValue, *, is_strict: bool = Fa
         )
     except ValidationError as error:
         problems = tuple(
-            (".".join(str(part) for part in item["loc"])[:500] or "body", item["msg"])
+            (".".join(str(part) for part in item["loc"])[:500] or "body", plain_message(item["msg"]))
             for item in error.errors(include_url=False, include_input=False)[:20]
         )
         raise InvalidInputError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error

@@ -30,6 +30,7 @@ from relab.core.errors import (
     UnsupportedMediaError,
 )
 from relab.core.logging import get_logger
+from relab.core.validation import plain_message
 from relab.http.openapi import reference
 
 PROBLEM_TYPE = "application/problem+json"
@@ -208,7 +209,11 @@ def describe_error(error: RelabError) -> tuple[int, str, int | None]:
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [
-        FieldProblem(field=".".join(str(part) for part in item["loc"]), message=item["msg"]) for item in error.errors()
+        FieldProblem(
+            field=".".join(str(part) for part in item["loc"]) or "body",
+            message=plain_message(item["msg"]),
+        )
+        for item in error.errors()
     ]
     first = errors[0]
     detail = f"{first.field}: {first.message}."

@@ -112,6 +112,16 @@ def test_build_without_an_end_is_no_outcome(api: TestClient, status: str) -> Non
     assert api.post(url, json={"status": "success", "duration": 30}).status_code == 200
 
 
+def test_problems_have_the_values_of_the_api_and_no_names_of_the_code(api: TestClient) -> None:
+    outcome = api.post("/builds/decisions/d/outcome", json={"status": "x", "duration": 1}).json()
+    report = api.post("/builds", json={"project": "p", "started_at": "yesterday"}).json()
+    rollout = api.post("/rollouts", json=[]).json()
+
+    assert outcome["detail"] == "status: Input should be 'success' or 'failed'."
+    assert report["detail"].startswith("started_at: 'yesterday' is not an RFC 3339 time")
+    assert rollout["detail"] == "body: Input should be a valid dictionary."
+
+
 def test_policy_learns_from_reported_outcomes(api: TestClient, installation: Services) -> None:
     for _ in range(60):
         body = {**SEED_BUILD, "project": "learning", "actions": [0, 1, 2]}

@@ -91,7 +91,7 @@ class DecisionOutcome(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    status: Literal[BuildStatus.SUCCESS, BuildStatus.FAILED]
+    status: Literal["success", "failed"]
     duration: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
     reference: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 60.0
 
