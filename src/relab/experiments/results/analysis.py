@@ -5,7 +5,6 @@ Source of the method: E. Miller, "Adding Error Bars to Evals", arXiv 2411.00640.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -24,10 +23,11 @@ from relab.experiments.results.aggregates import (
     TrialData,
     open_trial_data,
 )
-from relab.experiments.results.differences import Delta, Sample, finite, interval_json, joint_json, joint_of, sample_of
+from relab.experiments.results.differences import Delta, Sample, interval_json, joint_json, joint_of, sample_of
 from relab.experiments.results.result_tables import (
     ANALYSIS,
     EVENTS_BY_VARIANT,
+    document_bytes,
     table_source,
     write_variant_summary,
 )
@@ -181,24 +181,6 @@ def analyze(
     rows = [_row(name, variant, baseline, figures) for variant, figures in summary["variants"].items()]
     write_variant_summary(run_dir, rows)
     return summary
-
-
-def document_bytes(document: Any) -> bytes:
-    """Return a document as indented JSON in UTF-8, with a newline at the end; non-finite numbers become null."""
-    try:
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        # Means and sums of the largest figures that a harness may report overflow.
-        text = json.dumps(_with_nulls(document), indent=2, ensure_ascii=False)
-    return text.encode("utf-8", "replace") + b"\n"
-
-
-def _with_nulls(value: Any) -> Any:
-    if isinstance(value, float):
-        return finite(value)
-    if isinstance(value, Mapping):
-        return {key: _with_nulls(item) for key, item in value.items()}
-    return [_with_nulls(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _summary(data: TrialData, run_dir: Path, run_id: str, questions: _Questions) -> dict[str, Any]:

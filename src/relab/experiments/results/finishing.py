@@ -15,11 +15,11 @@ from relab.experiments.records.forks import compared_rows
 from relab.experiments.records.journal import journal_head, read_journal
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.results.aggregates import STOPPING
-from relab.experiments.results.analysis import analyze_run, document_bytes
+from relab.experiments.results.analysis import analyze_run
 from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.integrity import digests_of_run
 from relab.experiments.results.provenance import attestation
-from relab.experiments.results.result_tables import one_duckdb, write_tables
+from relab.experiments.results.result_tables import document_bytes, one_duckdb, write_tables
 from relab.experiments.results.stopping import StoppingMonitor
 from relab.experiments.trial.wire import write_json
 

@@ -6,6 +6,8 @@ then renamed: a concurrent reader sees either the old file or the new one, and a
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -267,6 +269,24 @@ def json_line(value: Any) -> bytes:
         return pydantic_core.to_json(value, inf_nan_mode="null") + b"\n"
     except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):
         return pydantic_core.to_json(_as_unicode(value), inf_nan_mode="null") + b"\n"
+
+
+def document_bytes(document: Any) -> bytes:
+    """Return a document as indented JSON in UTF-8, with a newline at the end; non-finite numbers become null."""
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        # Means and sums of the largest figures that a harness may report overflow.
+        text = json.dumps(_with_nulls(document), indent=2, ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    return [_with_nulls(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _files(*tables: str) -> list[str]:

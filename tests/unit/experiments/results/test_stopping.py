@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunDamagedError
 from relab.experiments.results.aggregates import STOPPING
-from relab.experiments.results.analysis import document_bytes
 from relab.experiments.results.compare import compare
+from relab.experiments.results.result_tables import document_bytes
 from relab.experiments.results.stopping import StoppingMonitor, figure_of, read_stopping
 from relab.stats.sequential import MarginFinding
 from relab.stats.verdicts import Verdict
