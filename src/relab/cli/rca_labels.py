@@ -23,10 +23,17 @@ def label(
         str | None, typer.Option(help="The agent that went wrong first; by default that of the step.")
     ] = None,
     note: Annotated[str | None, typer.Option(help="Why, for people.")] = None,
+    behaviour: Annotated[
+        str | None, typer.Option(help="Label instead that the run shows this behaviour (lab rca rules).")
+    ] = None,
+    not_shown: Annotated[bool, typer.Option("--not-shown", help="The run does not show the behaviour.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Delete the label of the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Label the first mistake of a run, in place of an older label; without options, show its label."""
+    """Label the first mistake of a run, in place of an older label; without options, show its label.
+
+    With --behaviour, label whether the run shows a behaviour.
+    """
     from pydantic import ValidationError
 
     from relab.cli.context import open_services, operator
@@ -35,6 +42,13 @@ def label(
 
     given = {"step_id": step, "category": category, "agent_name": agent, "note": note}
     is_new = any(value is not None for value in given.values())
+    if behaviour is not None:
+        if is_new or (remove and not_shown):
+            raise typer.BadParameter("--behaviour takes only --not-shown or --remove beside it.")
+        _label_behaviour(run_id, behaviour, is_shown=not not_shown, removes=remove, as_json=as_json)
+        return
+    if not_shown:
+        raise typer.BadParameter("--not-shown belongs to --behaviour.")
     if is_new and remove:
         raise typer.BadParameter("--remove takes no other option.")
     with open_services() as services:
@@ -59,6 +73,25 @@ def label(
         print_json("rca label", **found.model_dump(mode="json"))
         return
     print_table(f"Label of {run_id}", ("field", "value"), found.model_dump(mode="json").items())
+
+
+def _label_behaviour(run_id: str, behaviour: str, *, is_shown: bool, removes: bool, as_json: bool) -> None:
+    from relab.cli.context import open_services, operator
+
+    with open_services() as services:
+        labels = services.rca.behaviours.labels
+        if removes:
+            labels.remove(run_id, behaviour)
+        else:
+            labels.save(run_id, behaviour, is_shown=is_shown, by=operator())
+    if as_json:
+        print_json(
+            "rca label", run_id=run_id, behaviour=behaviour, is_shown=None if removes else is_shown, removed=removes
+        )
+    elif removes:
+        print(f"The label of {plain(run_id)} for {plain(behaviour)} is deleted.")
+    else:
+        print(f"{plain(run_id)} {'shows' if is_shown else 'does not show'} {plain(behaviour)}.")
 
 
 def labels(

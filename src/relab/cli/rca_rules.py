@@ -14,7 +14,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_t
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 if TYPE_CHECKING:
-    from relab.rca.service import BehaviourRule, ScannedRun
+    from relab.rca.service import BehaviourRule, BehaviourScore, ScannedRun
 
 app = typer.Typer(help="Behaviours of one's own: lint, test, apply files of rules.", no_args_is_help=True)
 
@@ -116,10 +116,14 @@ def _scan(
             found.append(scanned)
             if is_stored:
                 scanner.mark(scanned)
+        scores = scanner.scores(rules, found)
     if as_json:
-        print_json("rca rules apply" if is_stored else "rca rules test", **_summary(rules, found))
+        command = "rca rules apply" if is_stored else "rca rules test"
+        labels = [each.model_dump(mode="json") for each in scores]
+        print_json(command, **_summary(rules, found), labels=labels)
         return
     _print_summary(rules, found)
+    _print_scores(scores)
     if not is_stored:
         _print_places(found)
 
@@ -172,6 +176,14 @@ def _print_summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) 
         print(f"Sentences judged{plain(cost.cost_line())}")
     if cost.dropped:
         print(f"Dropped: {cost.dropped_line()}")
+
+
+def _print_scores(scores: Sequence[BehaviourScore]) -> None:
+    if not scores:
+        return
+    columns = ("behaviour", "labelled", "precision (95 % interval)", "recall (95 % interval)", "not judged", "changed")
+    rows = ((s.behaviour, s.labelled, s.precision.words(), s.recall.words(), s.not_judged, s.changed) for s in scores)
+    print_table("Against labels (lab rca label RUN --behaviour NAME)", columns, rows)
 
 
 def _print_places(found: Sequence[ScannedRun]) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "EvidenceKind",
     "Finding",
     "GuessOdds",
+    "HitRate",
     "Hypothesis",
     "JudgeMethod",
     "JudgeVerdict",
@@ -149,6 +150,15 @@ class CandidateStep(CitedModel):
     odds: GuessOdds | None = Field(None, description="How likely it is right; null without a trained model.")
 
 
+class HitRate(RcaModel):
+    """In how many labelled runs in which a behaviour was found people say that the run shows it, with a 95 % interval (Wilson)."""
+
+    right: int
+    seen: int
+    low: float
+    high: float
+
+
 class BehaviourFinding(CitedModel):
     """A behaviour that a rule of this installation found in the run: the rule's name and description, and where it is shown.
 
@@ -167,12 +177,16 @@ class BehaviourFinding(CitedModel):
     reason: str | None = Field(
         None, description="The model's reason in a sentence; null without one that the run supports."
     )
+    hit_rate: HitRate | None = Field(
+        None, description="How often such findings were right in other runs that people labelled; null without any."
+    )
 
     def line(self) -> str:
-        """Return the behaviour in words; an opinion of a model is marked as one."""
-        if not self.by_model:
-            return self.description
-        return f"{self.description} (opinion of the model{f' {self.model}' if self.model else ''})"
+        """Return the behaviour in words, with its measured hit rate; an opinion of a model is marked as one."""
+        notes = [f"opinion of the model{f' {self.model}' if self.model else ''}"] if self.by_model else []
+        if self.hit_rate is not None:
+            notes.append(f"of {self.hit_rate.seen} labelled runs in which it was found, {self.hit_rate.right} show it")
+        return f"{self.description} ({'; '.join(notes)})" if notes else self.description
 
 
 class ActionItem(RcaModel):

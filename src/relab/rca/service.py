@@ -16,6 +16,7 @@ from relab.progress.service import ProgressLog
 from relab.rca import repository
 from relab.rca.behaviours import BehaviourRule, RuleBook, read_rules
 from relab.rca.behaviours.arrivals import NOTICE_JOB, SEARCH_JOB, BehaviourArrivals
+from relab.rca.behaviours.labels import BehaviourLabels, BehaviourScore
 from relab.rca.behaviours.scanning import BehaviourScanner, ScannedRun
 from relab.rca.behaviours.sentences import BehaviourFinder
 from relab.rca.clusters import ClusterPage, FailureCluster, failure_row
@@ -41,6 +42,7 @@ __all__ = [
     "NOTICE_JOB",
     "SEARCH_JOB",
     "BehaviourRule",
+    "BehaviourScore",
     "ClusterPage",
     "FailureCluster",
     "LabelPage",
@@ -130,7 +132,8 @@ class RcaService:
         self._word = word
         self._judging = JudgeStage(database, clock, judge, judge_by_default)
         self.labels = LabelKeeper(database, clock, telemetry, self.report_on)
-        self.behaviours = BehaviourScanner(telemetry, rules, BehaviourFinder(database, clock, sentences))
+        finder, said = BehaviourFinder(database, clock, sentences), BehaviourLabels(database, clock, telemetry)
+        self.behaviours = BehaviourScanner(telemetry, rules, finder, said)
         self.arrivals = BehaviourArrivals(database, clock, queue, telemetry, self.behaviours)
         self.ranking = RankingModelKeeper(database, clock, self.labels)
         self.clusters = ClusterReader(database)
@@ -256,8 +259,7 @@ class RcaService:
         report = build_report(classified)
         if collected.view.failed:
             report = with_comparison(report, collected.view, self._telemetry.passing.like(run))
-        asks_model = rca_run.judge is not JudgeMethod.OFF
-        report = self.behaviours.add_to(report, run, asks_model=asks_model)
+        report = self.behaviours.add_to(report, run, asks_model=rca_run.judge is not JudgeMethod.OFF)
         if self._word is not None and not rca_run.on_arrival:
             # A model costs money and receives the data of the run, so that only a person's request asks it.
             report = self._word(report)
@@ -299,6 +301,7 @@ class RcaService:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
             failures.delete_of(unit.session, ids)
             self.labels.delete_for_runs(unit, agent_run_ids, created_before)
+            self.behaviours.labels.delete_for_runs(unit, agent_run_ids, created_before)
             self._judging.delete_for_runs(unit, agent_run_ids, created_before)
             for topics in chunks(ids, TOPICS_PER_STATEMENT):
                 self._progress.delete_in(unit, topics)

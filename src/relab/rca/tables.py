@@ -84,6 +84,20 @@ class RcaLabelRow(Base):
     labelled_at: Mapped[int] = mapped_column(Micros)
 
 
+class RcaBehaviourLabelRow(Base):
+    """Whether a person says that a run shows a behaviour."""
+
+    __tablename__ = "rca_behaviour_labels"
+    __table_args__ = (Index("ix_rca_behaviour_labels_behaviour_run_id", "behaviour", "run_id"),)
+
+    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    behaviour: Mapped[str] = mapped_column(String(64), primary_key=True)
+    content_hash: Mapped[str] = mapped_column(String(80))
+    is_shown: Mapped[bool] = mapped_column(Boolean)
+    labelled_by: Mapped[str] = mapped_column(ShortText)
+    labelled_at: Mapped[int] = mapped_column(Micros)
+
+
 class RcaRankingModelRow(Base):
     """The ranking model of one agent, trained on the labels of its runs; `artefact` is its JSON."""
 

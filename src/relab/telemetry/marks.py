@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from sqlalchemy import and_, delete, func, insert, not_, select
 
 from relab.storage import Database
 from relab.storage.base import table_of
+from relab.storage.bulk import chunks
 from relab.telemetry import repository
 from relab.telemetry.tables import RunBehaviourRow
+
+_IDS_PER_STATEMENT: Final = 300
 
 
 class RunMarks:
@@ -51,6 +55,16 @@ class RunMarks:
             ]
             if rows:
                 unit.session.execute(insert(table), rows)
+
+    def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
+        """Return `{run id: hash of the content}` of those of the runs that are marked with a behaviour."""
+        row = RunBehaviourRow
+        found: dict[str, str] = {}
+        with self._database.read() as session:
+            for ids in chunks(agent_run_ids, _IDS_PER_STATEMENT):
+                statement = select(row.run_id, row.content_hash).where(row.behaviour == behaviour, row.run_id.in_(ids))
+                found.update((run_id, content) for run_id, content in session.execute(statement))
+        return found
 
     def count_behaviours(self) -> dict[str, int]:
         """Return `{behaviour: number of runs that were found to show it}`."""

@@ -112,3 +112,22 @@ def test_sentence_without_a_model_is_not_judged_and_the_output_says_why(empty: L
     assert "No language model is configured" in empty.run("rca", "rules", "test", str(file), "--judge", code=None).err
     assert "Not judged: blames: no language model is configured" in empty.run("rca", "r").out
     assert "Not judged: blames: no language model is configured" in empty.run("rca", "r", "--full").out
+
+
+def test_rules_are_measured_against_labels(empty: Lab) -> None:
+    file = str(SHIPPED)
+    runs = [failed_run(name, steps=[step("s1", output_summary="I apologise.")], tool_calls=[]) for name in ("a", "b")]
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps(runs))
+    assert empty.json("rca", "rules", "test", file)["labels"] == []
+    name = "apologised-without-a-call"
+    assert empty.json("rca", "label", "a", "--behaviour", name)["is_shown"] is True
+    assert f"b does not show {name}." in empty.run("rca", "label", "b", "--behaviour", name, "--not-shown").out
+    [score] = empty.json("rca", "rules", "test", file)["labels"]
+
+    assert (score["behaviour"], score["labelled"]) == (name, 2)
+    assert (score["precision"]["hits"], score["precision"]["n"], score["recall"]["n"]) == (1, 2, 1)
+    assert "50% (1 of 2, 9% to 91%)" in empty.run("rca", "rules", "test", file).out
+    empty.run("rca", "label", "b", "--behaviour", name, "--step", "s1", code=EXIT_USAGE)
+    empty.run("rca", "label", "b", "--not-shown", code=EXIT_USAGE)
+    assert empty.json("rca", "label", "b", "--behaviour", name, "--remove")["removed"] is True
+    assert empty.json("rca", "rules", "test", file)["labels"][0]["labelled"] == 1

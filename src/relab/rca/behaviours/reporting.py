@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from relab.rca.behaviours.matching import SeenBehaviour
 from relab.rca.evidence import EvidenceCollector
 from relab.rca.judge_models import SentenceJudgement
-from relab.rca.models import BehaviourFinding, Report
+from relab.rca.models import BehaviourFinding, HitRate, Report
 from relab.telemetry.models import AgentRun, ToolCall
 
 
 def with_behaviours(
-    report: Report, run: AgentRun, seen: Sequence[SeenBehaviour], judgement: SentenceJudgement | None = None
+    report: Report,
+    run: AgentRun,
+    seen: Sequence[SeenBehaviour],
+    judgement: SentenceJudgement | None = None,
+    hit_rates: Mapping[str, HitRate | None] = MappingProxyType({}),
 ) -> Report:
     """Return the report with a finding for each behaviour, and their quotations at the end of its evidence.
 
-    `judgement` says how the behaviours that are described by a sentence were judged.
+    `judgement` says how the behaviours that are described by a sentence were judged; `hit_rates` are measured on labels, by behaviour.
     """
     if not seen and judgement is None:
         return report
@@ -36,6 +41,7 @@ def with_behaviours(
                 call_id=source.call_id if isinstance(source, ToolCall) else None,
                 agent_name=agents.get(each.step_id or ""),
                 evidence_ids=ids,
+                hit_rate=hit_rates.get(each.rule.name),
                 by_model=each.opinion is not None,
                 model=each.opinion.model if each.opinion is not None else None,
                 reason=each.opinion.reason if each.opinion is not None else None,

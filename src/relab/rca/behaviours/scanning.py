@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from relab.core.errors import NotFoundError
+from relab.rca.behaviours.labels import BehaviourLabels, BehaviourScore, SearchedRun, score
 from relab.rca.behaviours.rule_file import RuleBook, read_rules
 from relab.rca.behaviours.rules import BehaviourRule, RuleSet
 from relab.rca.behaviours.sentences import BehaviourFinder
@@ -59,10 +60,14 @@ class BehaviourScanner:
         telemetry: the runs.
         book: the rules of this installation.
         finder: finds the behaviours of a run.
+        labels: what people say that runs show.
     """
 
-    def __init__(self, telemetry: TelemetryService, book: RuleBook, finder: BehaviourFinder) -> None:
+    def __init__(
+        self, telemetry: TelemetryService, book: RuleBook, finder: BehaviourFinder, labels: BehaviourLabels
+    ) -> None:
         self._telemetry = telemetry
+        self.labels = labels
         self._finder = finder
         self.book = book
 
@@ -98,7 +103,18 @@ class BehaviourScanner:
         """Return the report of a run with its behaviours; a language model is asked about sentences if `asks_model`."""
         from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 
-        return with_behaviours(report, run, *self._finder.find(self.book.rules(), run, asks_model=asks_model))
+        seen, judgement = self._finder.find(self.book.rules(), run, asks_model=asks_model)
+        rates = {each.rule.name: self.labels.hit_rate(each.rule.name, except_run=run.run_id) for each in seen}
+        return with_behaviours(report, run, seen, judgement, rates)
+
+    def scores(self, rules: Sequence[BehaviourRule], scanned: Iterable[ScannedRun]) -> list[BehaviourScore]:
+        """Return how often searched runs agree with the labels of the rules that have some."""
+        runs = {
+            each.run_id: SearchedRun(each.content_hash, {shown.name for shown in each.shown}, each.not_judged)
+            for each in scanned
+        }
+        scored = [score(rule.name, self.labels.of(rule.name), runs) for rule in rules]
+        return [each for each in scored if each.labelled or each.changed or each.not_judged]
 
     def scan(
         self, rules: Sequence[BehaviourRule], run_ids: Iterable[str], *, asks_model: bool = False

@@ -1,0 +1,182 @@
+"""Labels of behaviours: what people say that a run shows or does not show, and how often a rule or a model agrees."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from pydantic import BaseModel
+from sqlalchemy import delete, select
+
+from relab.core.clock import Clock
+from relab.core.errors import InvalidInputError
+from relab.rca.behaviours.rules import NAME_PATTERN
+from relab.rca.errors import NoLabelError
+from relab.rca.models import HitRate
+from relab.rca.tables import RcaBehaviourLabelRow
+from relab.stats.intervals import wilson
+from relab.storage import Database, UnitOfWork
+from relab.storage.base import table_of
+from relab.storage.bulk import chunks
+from relab.storage.upsert import insert_into
+from relab.telemetry.service import TelemetryService
+
+_IDS_PER_STATEMENT: Final = 300
+
+
+class BehaviourLabel(NamedTuple):
+    """Whether a person says that the content `content_hash` of a run shows a behaviour."""
+
+    run_id: str
+    behaviour: str
+    content_hash: str
+    is_shown: bool
+
+
+class LabelledShare(BaseModel):
+    """`hits` of `n` labelled runs, with a 95 % interval (Wilson); null without runs."""
+
+    hits: int
+    n: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, hits: int, n: int) -> LabelledShare:
+        """Return the share of `hits` in `n`."""
+        interval = wilson(hits, n) if n else None
+        return cls(
+            hits=hits,
+            n=n,
+            rate=hits / n if n else None,
+            low=None if interval is None else interval.low,
+            high=None if interval is None else interval.high,
+        )
+
+    def words(self) -> str:
+        """Return the share in words, such as `75 % (15 of 20, 53 to 89)`; a hyphen without runs."""
+        if self.rate is None or self.low is None or self.high is None:
+            return "-"
+        return f"{self.rate:.0%} ({self.hits} of {self.n}, {self.low:.0%} to {self.high:.0%})"
+
+
+class BehaviourScore(BaseModel):
+    """How often a search agrees with the labels of a behaviour.
+
+    `labelled` runs count. `precision` is the share of runs labelled as showing it among those in which it was found, `recall` the share of
+    runs in which it was found among those labelled as showing it. Runs that changed since their label, or were not judged, count in
+    neither.
+    """
+
+    behaviour: str
+    labelled: int
+    changed: int
+    not_judged: int
+    precision: LabelledShare
+    recall: LabelledShare
+
+
+class SearchedRun(NamedTuple):
+    """A searched run: the hash of its content, the behaviours that were found, and those that were not judged."""
+
+    content_hash: str
+    found: Collection[str]
+    not_judged: Collection[str]
+
+
+def score(behaviour: str, labels: Iterable[BehaviourLabel], runs: Mapping[str, SearchedRun]) -> BehaviourScore:
+    """Return how often a search agrees with the labels of a behaviour; `runs` are the searched runs by id, others are left out."""
+    counts: Counter[str] = Counter()
+    for label in labels:
+        run = runs.get(label.run_id)
+        if run is None:
+            continue
+        if run.content_hash != label.content_hash:
+            counts["changed"] += 1
+        elif behaviour in run.not_judged:
+            counts["not_judged"] += 1
+        else:
+            is_found = behaviour in run.found
+            counts["labelled"] += 1
+            counts["found"] += is_found
+            counts["shown"] += label.is_shown
+            counts["right"] += is_found and label.is_shown
+    return BehaviourScore(
+        behaviour=behaviour,
+        labelled=counts["labelled"],
+        changed=counts["changed"],
+        not_judged=counts["not_judged"],
+        precision=LabelledShare.of(counts["right"], counts["found"]),
+        recall=LabelledShare.of(counts["right"], counts["shown"]),
+    )
+
+
+class BehaviourLabels:
+    """Keeps the labels of behaviours."""
+
+    def __init__(self, database: Database, clock: Clock, telemetry: TelemetryService) -> None:
+        self._database = database
+        self._clock = clock
+        self._telemetry = telemetry
+
+    def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> BehaviourLabel:
+        """Store whether a run shows a behaviour, in place of an older label; `by` is the person who says so.
+
+        Raises:
+            AgentRunNotFoundError: the run does not exist.
+            InvalidInputError: no rule can have the name.
+        """
+        if re.search(NAME_PATTERN, behaviour) is None:
+            raise InvalidInputError(f"{behaviour[:80]!r} is not a name of a behaviour ({NAME_PATTERN}).")
+        content_hash = self._telemetry.get_content(agent_run_id).content_hash
+        values = {
+            "content_hash": content_hash,
+            "is_shown": is_shown,
+            "labelled_by": by,
+            "labelled_at": self._clock.now_us(),
+        }
+        key = {"run_id": agent_run_id, "behaviour": behaviour}
+        with self._database.write() as unit:
+            added = insert_into(unit.session, table_of(RcaBehaviourLabelRow)).values(**key, **values)
+            unit.session.execute(added.on_conflict_do_update(index_elements=list(key), set_=values))
+        return BehaviourLabel(agent_run_id, behaviour, content_hash, is_shown)
+
+    def remove(self, agent_run_id: str, behaviour: str) -> None:
+        """Delete the label of a run for a behaviour.
+
+        Raises:
+            NoLabelError: the run has no such label.
+        """
+        row = RcaBehaviourLabelRow
+        statement = delete(table_of(row)).where(row.run_id == agent_run_id, row.behaviour == behaviour)
+        with self._database.write() as unit:
+            if unit.session.execute(statement.returning(row.run_id)).one_or_none() is None:
+                raise NoLabelError(agent_run_id)
+
+    def of(self, behaviour: str) -> list[BehaviourLabel]:
+        """Return the labels of a behaviour, ordered by run."""
+        row = RcaBehaviourLabelRow
+        columns = (row.run_id, row.behaviour, row.content_hash, row.is_shown)
+        with self._database.read() as session:
+            found = session.execute(select(*columns).where(row.behaviour == behaviour).order_by(row.run_id))
+            return [BehaviourLabel(*each) for each in found]
+
+    def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
+        """Return in how many other labelled runs a mark of the behaviour is right; None if no labelled run has a mark."""
+        labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
+        marked = self._telemetry.marks.content_showing(behaviour, labels)
+        counted = [labels[run_id] for run_id, content in marked.items() if labels[run_id].content_hash == content]
+        if not counted:
+            return None
+        right = sum(each.is_shown for each in counted)
+        interval = wilson(right, len(counted))
+        return HitRate(right=right, seen=len(counted), low=interval.low, high=interval.high)
+
+    def delete_for_runs(self, unit: UnitOfWork, agent_run_ids: Collection[str], deleted_at: int) -> None:
+        """In the transaction `unit`, delete the labels of runs that were deleted at `deleted_at` (microseconds since 1970)."""
+        row = RcaBehaviourLabelRow
+        for ids in chunks(agent_run_ids, _IDS_PER_STATEMENT):
+            unit.session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= deleted_at))

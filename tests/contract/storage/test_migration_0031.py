@@ -1,0 +1,28 @@
+"""Revision 0031: labels of behaviours get a table, and the way back drops nothing else."""
+
+from __future__ import annotations
+
+from sqlalchemy import inspect, text
+
+from relab.storage import Database
+from relab.storage.migrate import downgrade, upgrade
+
+LABEL = (
+    "INSERT INTO rca_behaviour_labels (run_id, behaviour, content_hash, is_shown, labelled_by, labelled_at)"
+    " VALUES ('r', 'b', 'h', true, 'me', 0)"
+)
+
+
+def test_labels_of_behaviours_have_a_table_and_the_way_back_drops_it_alone(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database, "0030")
+    for _ in range(2):
+        upgrade(database, "0031")
+        with database.write() as unit:
+            unit.session.execute(text(LABEL))
+        downgrade(database, "0030")
+        with database.read() as session:
+            names = inspect(session.connection()).get_table_names()
+        assert "rca_behaviour_labels" not in names
+        assert {"rca_labels", "rca_behaviour_notices"} <= set(names)
+    database.close()
