@@ -15,76 +15,108 @@ from relab.cli.output import plain
 if TYPE_CHECKING:
     from relab.rca.service import NoteQuote, RunNote
 
-WIDTH: Final = 100
-HEIGHT: Final = 24
+WIDTH: Final = 120
+HEIGHT: Final = 44
+MIN_HEIGHT: Final = 24
 _SUMMARY_LINES: Final = 5
+_CONTEXT_LINES: Final = 3
 _WHERE_LINES: Final = 2
+_CANDIDATE_LINES: Final = 2
+_DOUBTS: Final = 3
+_QUOTE_LINES: Final = 3
 _JUDGE_LINES: Final = 2
 _MIN_QUOTES: Final = 3
 _MAX_QUOTES: Final = 8
 _CHANGE_LINES: Final = 6
 _OTHER_CHANGES: Final = 2
+_OTHER_LINES: Final = 3
 _NAME_CHARS: Final = 40
 
 
 def print_note(note: RunNote, console: Console | None = None) -> None:
-    """Print a note in at most 24 lines of at most 100 columns, or the width of a narrower terminal.
+    """Print a note in at most 44 lines of at most 120 columns; in a smaller terminal in its lines (24 at least) and columns.
 
     Long texts are cut; `--full` prints all of them. Without a `console`, stdout is used.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     width = min(console.width, WIDTH)
-    for line, style in _lines(note, console, width):
+    height = min(HEIGHT, max(MIN_HEIGHT, console.height - 1)) if console.is_terminal else HEIGHT
+    lines = list(_lines(note, console, width, height))
+    if len(lines) > height:
+        lines = [*lines[: height - 1], lines[-1]]
+    for line, style in lines:
         console.print(Text(line, style=style), no_wrap=True, crop=True, overflow="crop", width=width)
 
 
-def _lines(note: RunNote, console: Console, width: int) -> Iterator[tuple[str, str]]:
+def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator[tuple[str, str]]:
     """Yield the lines of a note, each with its style."""
-    head = [(text, "bold") for text in _wrapped(f"Run {note.run_id}: {note.headline}", console, width, 1)]
-    head += [(text, "") for text in _wrapped(note.what, console, width, _SUMMARY_LINES)]
-    context = "The run has changed since this analysis." if note.is_stale else note.context
-    if context is not None:
-        head += [(text, "dim") for text in _wrapped(context, console, width, 1)]
-    if note.recurrence is not None:
-        head += [(text, "") for text in _wrapped(f"{note.recurrence}.", console, width, 1)]
-    if note.where is not None:
-        head += [(text, "bold") for text in _wrapped(f"Where: {note.where}", console, width, _WHERE_LINES)]
-    if note.candidates:
-        head.append(("Steps that may have gone wrong first (ranked guess):", "bold"))
-        head += [(_cut(f"  {rank}. {text}", width), "") for rank, text in enumerate(note.candidates, 1)]
-    if note.passing:
-        more = f" ({len(note.passing) - 1} more with --full)" if len(note.passing) > 1 else ""
-        head.append((_cut(f"Beside: {note.passing[0]}{more}", width), ""))
-    if note.judge is not None:
-        head += [(text, "") for text in _wrapped(note.judge, console, width, _JUDGE_LINES)]
-    if note.behaviours:
-        head.append((_cut(f"Also seen: {'; '.join(note.behaviours)}", width), ""))
-    if note.not_judged:
-        head.append((_cut(f"Not judged: {'; '.join(note.not_judged)}", width), "dim"))
+    is_small = height < HEIGHT
+    head = list(_head(note, console, width, is_small=is_small))
     # One line for the heading of the evidence, one for that of the changes, one for the footer.
-    free = HEIGHT - len(head) - min(len(note.quotes), _MAX_QUOTES) - 3
-    changes = list(_changes(note, console, width, max(free, _CHANGE_LINES)))
+    free = height - len(head) - min(len(note.quotes), _MAX_QUOTES) - 3
+    changes = list(_changes(note, console, width, max(free, _CHANGE_LINES), is_small=is_small))
     footer = [(f"More: lab rca {note.run_id} --full, --markdown, --html FILE", "dim")]
-    room = max(HEIGHT - len(head) - len(changes) - len(footer) - 1, _MIN_QUOTES)
+    room = max(height - len(head) - len(changes) - len(footer) - 1, _MIN_QUOTES)
     yield from head
     quotes = _chosen(note.quotes, min(room, _MAX_QUOTES))
     if quotes:
         left_out = len(note.quotes) - len(quotes)
         more = f" ({left_out} more with --full)" if left_out else ""
         yield f"Evidence, in order of time{more}:", "bold"
+        spare = room - len(quotes)
         for quote in quotes:
-            yield _cut(_quote_line(quote), width), ""
+            most = 1 + min(spare, _QUOTE_LINES - 1) if quote.is_key else 1
+            lines = _indented(_quote_line(quote), console, width, most)
+            spare -= len(lines) - 1
+            yield from ((line, "") for line in lines)
     yield from changes
     yield from ((_cut(text, width), style) for text, style in footer)
 
 
-def _changes(note: RunNote, console: Console, width: int, left: int) -> Iterator[tuple[str, str]]:
-    """Yield at most `left` lines below a heading: the first change is shown in full if it fits, the others in one line each."""
+def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
+    """Yield the lines above the evidence: what happened, where, and what was guessed; `is_small` for a small terminal."""
+
+    def wrapped(text: str, most: int, style: str = "") -> Iterator[tuple[str, str]]:
+        yield from ((line, style) for line in _wrapped(text, console, width, most))
+
+    yield from wrapped(f"Run {note.run_id}: {note.headline}", 1, "bold")
+    yield from wrapped(note.what, _SUMMARY_LINES)
+    context = "The run has changed since this analysis." if note.is_stale else note.context
+    if context is not None:
+        yield from wrapped(context, 1 if is_small else _CONTEXT_LINES, "dim")
+    if note.recurrence is not None:
+        yield from wrapped(f"{note.recurrence}.", 1)
+    if note.where is not None:
+        yield from wrapped(f"Where: {note.where}", _WHERE_LINES, "bold")
+    if note.candidates:
+        yield "Steps that may have gone wrong first (ranked guess):", "bold"
+        most = 1 if is_small else _CANDIDATE_LINES
+        for rank, text in enumerate(note.candidates, 1):
+            yield from ((line, "") for line in _indented(f"  {rank}. {text}", console, width, most))
+    if note.doubts:
+        shown = note.doubts[: 1 if is_small else _DOUBTS]
+        more = f" ({len(note.doubts) - len(shown)} more with --full)" if len(note.doubts) > len(shown) else ""
+        yield _cut(f"Steps that may have a problem, though no error shows it (ranked guess){more}:", width), "bold"
+        yield from ((_cut(f"  - {text}", width), "") for text in shown)
+    if note.passing:
+        more = f" ({len(note.passing) - 1} more with --full)" if len(note.passing) > 1 else ""
+        yield _cut(f"Beside: {note.passing[0]}{more}", width), ""
+    if note.judge is not None:
+        yield from wrapped(note.judge, _JUDGE_LINES)
+    if note.behaviours:
+        yield _cut(f"Also seen: {'; '.join(note.behaviours)}", width), ""
+    if note.not_judged:
+        yield _cut(f"Not judged: {'; '.join(note.not_judged)}", width), "dim"
+
+
+def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
+    """Yield at most `left` lines below a heading: the first change is shown in full if it fits, the others in few lines each."""
     if not note.changes:
         return
     yield "What to change:", "bold"
     for rank, change in enumerate(note.changes, 1):
-        most = max(left - min(len(note.changes) - 1, _OTHER_CHANGES), 1) if rank == 1 else 1
+        others = max(left - min(len(note.changes) - 1, _OTHER_CHANGES), 1)
+        most = others if rank == 1 else 1 if is_small else min(left, _OTHER_LINES)
         if left < 1:
             return
         lines = _wrapped(f"{rank}. {change.title}: {change.description}", console, width - 2, most)
@@ -93,8 +125,11 @@ def _changes(note: RunNote, console: Console, width: int, left: int) -> Iterator
 
 
 def _chosen(quotes: Sequence[NoteQuote], most: int) -> list[NoteQuote]:
-    """Return at most `most` pieces of evidence in their order: first those that the cause rests on."""
-    ranked = sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key)
+    """Return at most `most` pieces of evidence in their order, one of each field: first those that the cause rests on."""
+    by_field: dict[tuple[str, str], int] = {}
+    for index in sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key):
+        by_field.setdefault((quotes[index].ref_id, quotes[index].field), index)
+    ranked = list(by_field.values())
     return [quotes[index] for index in sorted(ranked[:most])]
 
 
@@ -115,6 +150,15 @@ def _cut(text: str, width: int) -> str:
     blanks = len(text) - len(text.lstrip(" "))
     line = " " * blanks + _one_line(text[: 8 * width])
     return line if cell_len(line) <= width else set_cell_size(line, width - 1).rstrip() + "…"
+
+
+def _indented(text: str, console: Console, width: int, most: int) -> list[str]:
+    """Return an item of a list in at most `most` lines of at most `width` columns; leading blanks stay, later lines are indented."""
+    if most == 1:
+        return [_cut(text, width)]
+    blanks = len(text) - len(text.lstrip(" "))
+    first, *rest = _wrapped(text, console, width - blanks - 2, most)
+    return [f"{' ' * blanks}{first}", *(f"{' ' * (blanks + 2)}{line}" for line in rest)]
 
 
 def _wrapped(text: str, console: Console, width: int, most: int) -> list[str]:

@@ -16,6 +16,7 @@ from relab.rca.models import EvidenceKind
 from relab.telemetry.models import Step, ToolCall
 
 MAX_VALUE_CHARS: Final = 200
+MAX_ASIDE_CHARS: Final = 80
 CHARS_BEFORE: Final = 40
 """So much of a long text is shown before the words that show the problem."""
 MAX_TEXT_CHARS: Final = 20_000
@@ -46,11 +47,14 @@ class Explanation:
         return (facts[:1].lower() + facts[1:]).removesuffix(".")
 
 
-def ticked(text: str) -> str:
-    """Return a value of the run between backticks, on one line and cut; between quotation marks if it contains backticks."""
+def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
+    """Return a value of the run between backticks, on one line and cut after `limit` characters.
+
+    It is between quotation marks if it contains backticks.
+    """
     line = " ".join(text.split())
-    if len(line) > MAX_VALUE_CHARS:
-        line = f"{line[:MAX_VALUE_CHARS]}…"
+    if len(line) > limit:
+        line = f"{line[:limit]}…"
     mark = '"' if "`" in line else "`"
     return f"{mark}{line}{mark}"
 
@@ -114,8 +118,8 @@ class Facts:
             return None
         return self.part(*found.span(group))
 
-    def field(self, name: str) -> str | None:
-        """Return the value of a field of the call or step, and cite it; None if it has none."""
+    def field(self, name: str, limit: int = MAX_VALUE_CHARS) -> str | None:
+        """Return the value of a field of the call or step, cut after `limit` characters, and cite it; None if it has none."""
         source = self.source
         text = field_text(source[1], name) if source is not None else None
         if source is None or text is None or not text.strip():
@@ -123,11 +127,15 @@ class Facts:
         # What is shown is the beginning, which the evidence of a long text may lack.
         is_lead = self._lead.source is source[1] and self._lead.field == name and len(text) <= MAX_SNIPPET_CHARS
         self.quotes.append(self._lead if is_lead else Quotation(*source, name))
-        return ticked(text)
+        return ticked(text, limit)
 
     def arguments(self) -> str | None:
         """Return the arguments of the call, and cite them; None if they are not known."""
         return self.field("args_json") if self.call is not None else None
+
+    def short_arguments(self) -> str | None:
+        """Return the arguments of the call for a sentence that they do not explain: long ones, such as code, are cut early."""
+        return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
         """Return the explanation with the quotations so far, at least one of them from the call or step of the problem.

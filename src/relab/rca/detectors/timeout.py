@@ -190,7 +190,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
         parts.append(f"the limit in the error is {limit}")
     if others:
         parts.append(f"the slowest of {len(others)} good calls of it took {max(others) / 1_000:,.3g} s")
-    arguments = facts.arguments()
+    arguments = facts.short_arguments()
     if arguments is not None:
         parts.append(f"its arguments were {arguments}")
     slow = bool(others) and own_ms is not None and max(others) * 2 < own_ms

@@ -85,13 +85,31 @@ def _read_code(failure: Failure) -> Sign:
     return Sign(Confidence.LOW, UNCLASSIFIED)
 
 
+_MESSAGE: Final = re.compile(r"""["']message["']\s{0,3}:\s{0,3}(["'])(?P<message>(?:(?!\1).){1,400})\1""")
+"""The message in an error that a provider answered as JSON, or as Python prints it."""
+
+
+def _explain_content_filter(facts: Facts) -> Explanation | None:
+    """Explain a request that a content policy refused; None if no text shows it."""
+    said = facts.match(_MESSAGE, "message") or facts.error()
+    if said is None:
+        return None
+    return facts.explanation(
+        f"{facts.subject} was refused: {said}",
+        "Find the text in the request that the policy refuses: often it comes from a page or a document that a tool returned. "
+        "Shorten or filter such texts before they reach the model, and catch this error so that the agent can try another way",
+    )
+
+
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain what failed, with which arguments and which error.
 
     Return None if no text shows the problem, or it names neither a call nor a step.
     """
     facts = Facts(problem, view)
-    error, name, arguments = facts.error(), facts.field("error_class"), facts.arguments()
+    if problem.detail == "content_filter":
+        return _explain_content_filter(facts)
+    error, name, arguments = facts.error(), facts.field("error_class"), facts.short_arguments()
     if error is None or facts.source is None:
         return None
     field = problem.quotes[0].field

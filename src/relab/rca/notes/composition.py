@@ -10,6 +10,7 @@ from relab.core.clock import format_time
 from relab.rca.evidence import PlacedCall, PlacedStep, RunView
 from relab.rca.models import Attribution, AttributionBasis, CandidateStep, EvidenceKind, GuessOdds, Report
 from relab.rca.notes.models import NoteChange, NoteQuote, RunNote, WaterfallRow
+from relab.rca.ranking import DETAILS
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, GuardrailEvent, StepStatus
 
@@ -48,15 +49,16 @@ def compose_note(
     return RunNote(
         run_id=run_id,
         rca_run_id=rca_run_id,
-        headline=_headline(report),
+        headline=_headline(report, is_success=view is not None and view.succeeded),
         context=None if view is None else _context(view),
         what=report.summary,
-        recurrence=recurrence,
-        where=None if place is None else _where(place, report.gaps),
+        recurrence=None if report.insufficient_evidence else recurrence,
+        where=None if place is None else _where(place, report),
         where_ref=None if place is None else place.call_id or place.step_id,
         candidates=tuple(map(_candidate, report.candidates)),
         passing=() if report.passing is None else tuple(found.sentence for found in report.passing.differences),
         judge=None if report.judge is None else report.judge.sentence(),
+        doubts=_doubts(report),
         behaviours=tuple(found.line() for found in report.behaviours),
         not_judged=() if report.sentences is None else report.sentences.reasons(),
         quotes=_quotes(report, view),
@@ -71,7 +73,9 @@ def compose_note(
     )
 
 
-def _headline(report: Report) -> str:
+def _headline(report: Report, *, is_success: bool) -> str:
+    if is_success:
+        return "succeeded"
     cause = report.category if report.detail is None else f"{report.category} ({report.detail})"
     if report.insufficient_evidence:
         return f"{cause}, not enough evidence"
@@ -100,7 +104,7 @@ def _duration(took_ms: float) -> str:
     return f"{took_ms / 1_000:.1f} s" if took_ms < 120_000 else f"{took_ms / 60_000:.1f} min"
 
 
-def _where(place: Attribution, gaps: Sequence[str]) -> str:
+def _where(place: Attribution, report: Report) -> str:
     parts = []
     if place.call_id is not None:
         parts.append(f"call of {place.tool_name or 'a tool'} [{place.call_id}]")
@@ -108,10 +112,31 @@ def _where(place: Attribution, gaps: Sequence[str]) -> str:
         parts.append(f"tool {place.tool_name}")
     if place.step_id is not None:
         parts.append(f"step {place.step_name or ''} [{place.step_id}]".replace("  ", " "))
-    if place.agent_name is not None:
+    own = next((found.agent_name for found in report.candidates if found.step_id == place.step_id), None)
+    is_guess = place.basis is AttributionBasis.RANKED_GUESS
+    if is_guess and own is not None and own != place.agent_name and place.agent_name is not None:
+        # The most likely agent is that of all steps together, which is right more often than the agent of the first step.
+        parts[-1] += f" of {own}"
+        parts.append(f"though over all steps {place.agent_name} is the likeliest agent")
+    elif place.agent_name is not None:
         parts.append(f"agent {place.agent_name}")
-    sure = _odds(place.odds, gaps) if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
+    sure = _odds(place.odds, report.gaps) if is_guess else f"{place.confidence} confidence"
     return f"{', '.join(parts) or 'the run as a whole'} ({sure})"
+
+
+def _doubts(report: Report) -> tuple[str, ...]:
+    """Return the problems that a ranking suspects, each with its place and its kind in words; those of one step in one text."""
+    kinds: dict[str, list[str]] = {}
+    for found in report.findings:
+        if found.basis is AttributionBasis.RANKED_GUESS:
+            name, ref = (
+                (found.tool_name, found.call_id) if found.call_id is not None else (found.step_name, found.step_id)
+            )
+            detail = DETAILS.get(found.detail or "")
+            kinds.setdefault(f"{name} [{ref}]", []).append(
+                detail.meaning if detail else str(found.detail or "a problem")
+            )
+    return tuple(f"{place}: {'; '.join(dict.fromkeys(each))}" for place, each in kinds.items())
 
 
 def _candidate(found: CandidateStep) -> str:

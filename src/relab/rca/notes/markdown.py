@@ -38,6 +38,11 @@ def _lines(note: RunNote) -> Iterator[str]:
         yield ""
         yield from (f"{rank}. {escaped(text)}" for rank, text in enumerate(note.candidates, 1))
         yield ""
+    if note.doubts:
+        yield "## Steps that may have a problem, though no error shows it (ranked guess)"
+        yield ""
+        yield from (f"- {escaped(text)}" for text in note.doubts)
+        yield ""
     if note.passing:
         yield "## Beside runs that succeeded"
         yield ""

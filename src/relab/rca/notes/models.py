@@ -71,6 +71,10 @@ class RunNote(_NoteModel):
     candidates: tuple[str, ...] = Field(description="Steps that may have gone wrong first, each with the reasons.")
     passing: tuple[str, ...] = Field((), description="What runs that succeeded did in another way, in sentences.")
     judge: str | None = Field(None, description="The opinion of a language model in words; null if none was asked for.")
+    doubts: tuple[str, ...] = Field(
+        (),
+        description="Steps that a ranking suspects of a problem although no error shows it, each with the kind of problem.",
+    )
     behaviours: tuple[str, ...] = Field(description="What the behaviours are that rules found, in words.")
     not_judged: tuple[str, ...] = Field(
         (), description="The behaviours of a sentence that no model judged, and why, in words."

@@ -5,10 +5,12 @@ General actions of a category are in its descriptor.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relab.rca.attribution import RankedCause
 from relab.rca.detectors import DESCRIPTORS, CategoryDescriptor, Explanation, action
 from relab.rca.evidence import EvidenceCollector, RunView
-from relab.rca.models import ActionItem
+from relab.rca.models import ActionItem, CandidateStep
 
 COLLECT_DATA = (
     action(
@@ -34,6 +36,20 @@ KEEP_WATCHING = (
         "No action is needed for this run; watch the success rate and the recovered errors of the agent.",
     ),
 )
+
+
+def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
+    """Return the action to read the steps that a ranking chose, most likely first; it cites their evidence. There must be a candidate."""
+    steps = ", then ".join(f'"{found.step_name}" [{found.step_id}]' for found in candidates)
+    return action(
+        "process",
+        "high",
+        "Read the steps that may have gone wrong first",
+        f"Compare what each step was given with what it answered, in this order: {steps}. Record the step that went wrong with "
+        "`lab rca label RUN --step ID`: labels measure the guesses, and `lab rca train` learns from them.",
+    ).model_copy(
+        update={"evidence_ids": tuple(dict.fromkeys(each for found in candidates for each in found.evidence_ids))}
+    )
 
 
 def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:

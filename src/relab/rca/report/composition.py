@@ -20,7 +20,7 @@ from relab.rca.models import (
     Report,
 )
 from relab.rca.ranking import DETAILS, Ranking, Unit, quote_unit
-from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING, explain_cause, explained_action
+from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING, explain_cause, explained_action, read_candidates
 from relab.rca.report.candidates import build_candidates, guessed_place, is_guess_better
 from relab.rca.report.hypotheses import build_hypotheses, reportable_causes
 from relab.rca.report.naming import step_of, tool_of
@@ -78,7 +78,9 @@ def compose(
         detail=reportable[0].lead.detail if reportable else None,
         insufficient_evidence=insufficient is not None,
         insufficient_reason=insufficient,
-        summary=summarise(view, problems, reportable, insufficient, explanation),
+        summary=summarise(
+            view, problems, reportable, insufficient, explanation, candidates[0] if is_guess and candidates else None
+        ),
         findings=findings,
         hypotheses=hypotheses,
         attribution=guessed_place(candidates, ranking.agent, evidence)
@@ -86,7 +88,7 @@ def compose(
         else _attribution(evidence, view, collector, placed, insufficient=insufficient is not None),
         candidates=candidates,
         gaps=ranking.gaps if candidates else (),
-        action_items=actions,
+        action_items=(read_candidates(candidates), *actions) if actions is COLLECT_DATA and candidates else actions,
         omitted=Omitted(findings=len(problems) - len(kept)),
         analyzer_version=analyzer_version,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from relab.rca.attribution import RankedCause
 from relab.rca.detectors import DESCRIPTORS, DetectedProblem, Explanation
 from relab.rca.evidence import RunView, field_text
-from relab.rca.models import Category, EvidenceKind
+from relab.rca.models import CandidateStep, Category, EvidenceKind
 from relab.rca.report.hypotheses import quoted, quoted_version
 from relab.rca.report.naming import place_of
 from relab.telemetry.models import RunStatus
@@ -35,12 +35,13 @@ def summarise(
     causes: Sequence[RankedCause],
     reason: str | None,
     explanation: Explanation | None,
+    guess: CandidateStep | None = None,
 ) -> str:
     """Return the summary of a report.
 
     `problems` are all problems of the run; `causes` are those that `reportable_causes` keeps,
     most likely first; `reason` says why the evidence is insufficient, or is None. `explanation` is that
-    of the first cause, or None.
+    of the first cause, or None. `guess` is the ranked guess at the first mistake if the report attributes the failure to it, or None.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."
@@ -51,6 +52,8 @@ def summarise(
         sentences = [f"{failed}, and the telemetry does not show why. {reason}."]
         if causes:
             sentences.append(f"The best hint: {_because(causes[0], view)}{_at(causes[0].lead, view)}.")
+        elif guess is not None:
+            sentences.append(_guessed(guess, view))
         return " ".join(sentences)
     if not causes:
         if view.outcome.rule is OutcomeRule.REPORTED_FAILURE:
@@ -68,6 +71,16 @@ def summarise(
         said = _said(lead) if explanation is None else f": {explanation.clause}"
         first = f"{failed} because {_because(causes[0], view)}{said}{_at(lead, view)}."
     return " ".join([first, *_further(causes)])
+
+
+def _guessed(guess: CandidateStep, view: RunView) -> str:
+    """Return why no error can be named, and which step was guessed instead, as sentences."""
+    quiet = (
+        ""
+        if view.failures
+        else "No step or tool call reports an error, so the mistake is in what one of them said or did. "
+    )
+    return f'{quiet}A ranked guess of the first mistake is step "{guess.step_name}" [{guess.step_id}].'
 
 
 def _because(cause: RankedCause, view: RunView) -> str:

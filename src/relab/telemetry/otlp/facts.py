@@ -316,8 +316,14 @@ def _usage(attributes: Attributes) -> SpanUsage | None:
 _NO_USAGE: Final = SpanUsage(None, None, None)
 
 
+_MAX_DIGITS: Final = 19
+
+
 def _count(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        # Micrometer exports all values as texts.
         value = int(value)
     return value if type(value) is int and 0 <= value <= MAX_INT64 else None
 

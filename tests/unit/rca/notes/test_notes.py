@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from relab.cli.rca_note import HEIGHT, WIDTH, print_note
+from relab.cli.rca_note import HEIGHT, MIN_HEIGHT, WIDTH, print_note
 from relab.rca.analyzer import analyze
 from relab.rca.notes.composition import MAX_ROWS, compose_note
 from relab.rca.notes.markdown import to_markdown
@@ -105,6 +105,88 @@ def test_note_fits_one_screen(width: int) -> None:
     assert len(lines) <= HEIGHT
     assert max(map(cell_len, lines)) <= min(WIDTH, width)
     assert not any(OBEYED.search(line) for line in lines)
+
+
+@pytest.mark.parametrize("height", [10, 24, 30, 200])
+def test_note_fits_the_height_of_a_terminal(height: int) -> None:
+    calls = [failed(f"c{number}", number, error_message=f"timed out {'long ' * 99}") for number in range(50)]
+    steps = [step(f"s{number}", agent_name="a", output_summary="text " * 99) for number in range(30)]
+    note = note_of(agent_run(steps=steps, tool_calls=calls, question="why " * 99))
+    stream = io.StringIO()
+    print_note(note, Console(file=stream, width=100, height=height, force_terminal=True))
+    lines = stream.getvalue().splitlines()
+
+    assert len(lines) <= min(HEIGHT, max(MIN_HEIGHT, height))
+    assert "More: lab rca" in lines[-1]
+
+
+def quiet_turns(**fields: Any) -> AgentRun:
+    """A run without errors in three turns."""
+    steps = [
+        step(f"t{number}", name="turn", agent_name="a", output_summary=f"Said {number}.", started_at=time_text(number))
+        for number in range(3)
+    ]
+    return agent_run(steps=steps, **fields)
+
+
+def test_headline_of_a_run_that_succeeded_names_no_category() -> None:
+    assert printed(note_of(quiet_turns(status="success")))[0] == "Run run-1: succeeded"
+
+
+def test_note_without_an_error_names_the_guess_and_what_to_read() -> None:
+    note = note_of(quiet_turns())
+
+    assert "No step or tool call reports an error" in note.what
+    assert 'A ranked guess of the first mistake is step "turn"' in note.what
+    assert note.changes[0].title == "Read the steps that may have gone wrong first"
+
+
+def test_recurrence_is_left_out_where_no_cause_is_known() -> None:
+    run = quiet_turns()
+
+    assert (
+        compose_note("rca-1", run.run_id, analyze(run), run, recurrence="3 runs failed the same way").recurrence is None
+    )
+
+
+def test_guessed_problems_are_named_with_their_kind_in_words() -> None:
+    calls = [
+        tool_call(
+            "c1",
+            step_id="t1",
+            started_at=time_text(2),
+            status="failure",
+            error_message="NameError: name 'x' is not defined",
+        )
+    ]
+    run = agent_run(
+        steps=[
+            step("t0", span_kind="agent", name="Step 1", started_at=time_text(0)),
+            step("t1", span_kind="llm", name="model", started_at=time_text(1), output_summary="Thought: run it"),
+            step("t2", span_kind="llm", name="model", started_at=time_text(3), output_summary="Sorry, that failed."),
+        ],
+        tool_calls=calls,
+    )  # fmt: skip
+    note = note_of(run)
+
+    assert all(re.match(r"\S.* \[\w+\]: [a-z]", text) for text in note.doubts)
+
+
+def test_refusal_by_a_content_policy_is_explained_by_its_message() -> None:
+    error = (
+        "Error code: 400 - {'error': {'code': 'content_filter', 'message': 'The prompt was filtered.', 'status': 400}}"
+    )
+    note = note_of(quiet_turns(error_type="BadRequestError", error_message=error))
+
+    assert "`The prompt was filtered.`" in note.what
+    assert "page or a document" in note.changes[0].description
+
+
+def test_long_arguments_are_cut_early_in_the_summary() -> None:
+    call = failed("c1", 1.0, error_message="it broke", error_class="ValueError", args_json={"code": "x = 1; " * 100})
+    note = note_of(agent_run(tool_calls=[call]))
+
+    assert note.what.count("x = 1;") < 15
 
 
 @given(text=texts | st.just(HOSTILE) | st.just("漢" * 300))

@@ -19,12 +19,13 @@ from tests.support.source import syntax_tree
 
 DOTTED = re.compile(r"[a-z][A-Za-z_]*(\.[A-Za-z0-9_]+)+\.?")
 PRODUCERS = (
-    "ai.", "gcp.vertex.agent.", "langfuse.", "litellm.", "langsmith.", "mlflow.", "pydantic_ai.", "relab.", "traceloop.",
+    "ai.", "gcp.vertex.agent.", "langfuse.", "litellm.", "langsmith.", "mlflow.", "pydantic_ai.", "relab.", "spring.ai.",
+    "traceloop.",
 )  # fmt: skip
 """The prefixes of names that one producer alone uses: the Vercel AI SDK, Google ADK, and so on."""
 FLATTENED_LISTS = {
     "gen_ai.completion.", "gen_ai.prompt.", "llm.input_messages.", "llm.output_messages.", "llm.tools.", "message.contents.", "message.tool_calls.",
-    "retrieval.documents.",
+    "retrieval.documents.", "tool.parameters.", "tool.arguments.", "tool.args.", "tool.params.", "tool.input.",
 }  # fmt: skip
 """Prefixes: the conventions name the list, each attribute has an index and a field."""
 IN_NO_PACKAGE = {
@@ -46,7 +47,11 @@ IN_NO_PACKAGE = {
     "logfire.msg",  # pydantic-ai
     "resource.name",  # the Vercel AI SDK
     "agent.input", "agent.output", "tool.call.id", "tool.args", "tool.arguments", "tool.input", "tool.output", "tool.result",
+    "agent.request", "agent.response", "agent.question", "agent.answer", "tool.response", "response.model",
+    "messages.0.role", "response.message", "response.choices.0.message", "llm.response.message", "output.message",
+    "choices.0.message", "response.usage.", "llm.request.", "llm.response.usage.", "llm.usage.",
     # hand-written instrumentation
+    "db.vector.query.content", "db.vector.query.response.documents",  # Spring AI
 }  # fmt: skip
 
 

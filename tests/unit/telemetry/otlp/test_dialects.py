@@ -258,6 +258,64 @@ RUNS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ),
         ("chat m-1", {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1"}),
     ],
+    "Spring AI": [
+        (
+            "spring_ai chat_client",
+            {
+                "gen_ai.operation.name": "framework",
+                "spring.ai.kind": "chat_client",
+                "gen_ai.agent.name": "Desk",
+                "gen_ai.prompt": _json([{"role": "user", "content": QUESTION}]),
+                "spring.ai.chat.client.conversation.id": "s",
+                "user.id": "u",
+            },
+        ),
+        (
+            "tool_call lookup",
+            {
+                "gen_ai.operation.name": "framework",
+                "spring.ai.kind": "tool_call",
+                "spring.ai.tool.definition.name": "lookup",
+                "spring.ai.tool.call.arguments": _json(ARGUMENTS),
+                "spring.ai.tool.call.result": RESULT,
+            },
+        ),
+        (
+            "chat m-1",
+            {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1", "gen_ai.completion": [ANSWER]},
+        ),
+    ],
+    "hand-written, flattened values": [
+        (
+            "Runner.run",
+            {
+                "agent.name": "Desk",
+                "agent.request": QUESTION,
+                "agent.response": ANSWER,
+                "session.id": "s",
+                "user.id": "u",
+            },
+        ),
+        (
+            "ToolExecutor.execute",
+            {"tool.name": "lookup", "tool.parameters.order_id": "A-17", "tool.response": RESULT},
+        ),
+        (
+            "LlmClient.complete",
+            {
+                "request.model": "m-1",
+                "request.messages.0.role": "user",
+                "request.messages.0.content": QUESTION,
+                "response.message.role": "assistant",
+                "response.message.content": ANSWER,
+            },
+        ),
+    ],
+    "hand-written, names of spans": [
+        ("agent: Desk", {"input": QUESTION, "output": ANSWER, "session.id": "s", "user.id": "u"}),
+        ("tool: lookup", {"input": _json(ARGUMENTS), "output": RESULT}),
+        ("llm call", {"model": "m-1", "prompt": _json(CHAT_MESSAGES[:1]), "completion": ANSWER}),
+    ],
 }
 
 
@@ -392,3 +450,29 @@ def test_messages_are_read_from_the_bodies_of_log_events() -> None:
     assert requested.tool_name == "lookup"
     assert requested.args_json == ARGUMENTS
     assert requested.status == "skipped"
+
+
+def test_names_of_spans_without_input_and_output_say_nothing() -> None:
+    run = run_of(
+        span("agent", None, AGENT, end=9), span("it", "agent", {"http.url": "u"}, title="tool: lookup", start=1)
+    )
+    assert run.tool_calls == []
+
+
+def test_flattened_values_that_contradict_each_other_are_read_in_part() -> None:
+    attributes = {
+        "tool.name": "lookup",
+        "tool.args.a": 1,
+        "tool.args.a.b": 2,
+        "tool.args.list.0": "x",
+        "tool.args.list.1": "y",
+    }
+    run = run_of(span("agent", None, AGENT, end=9), span("tool", "agent", attributes, start=1))
+    [call] = run.tool_calls
+    assert call.args_json == {"a": 1, "list": ["x", "y"]}
+
+
+def test_token_counts_are_read_from_texts() -> None:
+    run = run_of(span("it", None, {**CHAT, "gen_ai.usage.input_tokens": "12", "gen_ai.usage.output_tokens": "many"}))
+    assert extra(run.steps[0], "tokens_prompt") == 12
+    assert extra(run.steps[0], "tokens_completion") is None

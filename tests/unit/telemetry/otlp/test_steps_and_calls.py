@@ -225,7 +225,7 @@ USAGES: dict[str, tuple[dict[str, Any], tuple[object, object]]] = {
     "negative": ({"gen_ai.usage.input_tokens": -10, "gen_ai.usage.output_tokens": -0.5}, (None, None)),
     "not finite": ({"gen_ai.usage.input_tokens": float("nan"), "gen_ai.usage.output_tokens": float("inf")}, (None, None)),
     "too many": ({"gen_ai.usage.input_tokens": 1e300, "gen_ai.usage.output_tokens": 2**63 - 1}, (None, 2**63 - 1)),
-    "texts": ({"gen_ai.usage.input_tokens": "10", "gen_ai.usage.output_tokens": ""}, (None, None)),
+    "texts": ({"gen_ai.usage.input_tokens": "10", "gen_ai.usage.output_tokens": ""}, (10, None)),
     "flags": ({"gen_ai.usage.input_tokens": True, "gen_ai.usage.output_tokens": False}, (None, None)),
     "lists": ({"gen_ai.usage.input_tokens": [10], "gen_ai.usage.output_tokens": {"n": 1}}, (None, None)),
     "zero": ({"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0}, (0, 0)),

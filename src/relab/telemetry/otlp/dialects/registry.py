@@ -12,6 +12,7 @@ from relab.telemetry.otlp.dialects.autogen import AUTOGEN
 from relab.telemetry.otlp.dialects.genai import GENAI_EVENTS, OLDER_GENAI, has_genai_events
 from relab.telemetry.otlp.dialects.generic import GENERIC
 from relab.telemetry.otlp.dialects.google_adk import GOOGLE_ADK
+from relab.telemetry.otlp.dialects.hand_written import HAND_WRITTEN
 from relab.telemetry.otlp.dialects.haystack import HAYSTACK
 from relab.telemetry.otlp.dialects.langfuse import LANGFUSE
 from relab.telemetry.otlp.dialects.langsmith import LANGSMITH
@@ -20,6 +21,7 @@ from relab.telemetry.otlp.dialects.mlflow import MLFLOW
 from relab.telemetry.otlp.dialects.openinference import OPENINFERENCE
 from relab.telemetry.otlp.dialects.openllmetry import OPENLLMETRY
 from relab.telemetry.otlp.dialects.pydantic_ai import PYDANTIC_AI
+from relab.telemetry.otlp.dialects.spring_ai import SPRING_AI
 from relab.telemetry.otlp.dialects.vercel import VERCEL
 from relab.telemetry.otlp.spans import Span
 from relab.telemetry.otlp.vocabulary import ROLE
@@ -35,8 +37,10 @@ DIALECTS: Final = (
     LANGSMITH,
     MLFLOW,
     LANGFUSE,
+    SPRING_AI,
     OLDER_GENAI,
     GENERIC,
+    HAND_WRITTEN,
     # Last, because it removes what others have read from spans that only hold the attributes of a call.
     LITELLM,
 )
