@@ -377,3 +377,18 @@ def test_client_forks_and_reports_what_cannot_be_forked(tmp_path: Path) -> None:
     with pytest.raises(LabRunnerError, match="past the end") as raised:
         client.fork(str(run.path), at="step:99", from_trial="trial_1")
     assert raised.value.code == "selector_unmatched"
+
+
+@pytest.mark.full
+def test_client_forks_from_a_changed_checkpoint_only_where_drift_is_allowed(tmp_path: Path) -> None:
+    project, run = made(tmp_path)
+    path = run.trial("trial_1") / "state" / "checkpoint-3.json"
+    path.write_bytes(path.read_bytes() + b"\n")
+    client = LabClient(cwd=project.root, env={"RELAB_HOME": str(project.home)})
+
+    with pytest.raises(LabRunnerError) as raised:
+        client.fork(str(run.path), at="step:3", from_trial="trial_1")
+    forked = client.fork(str(run.path), at="step:3", from_trial="trial_1", allow_drift=True)
+
+    assert raised.value.code == "checkpoint_changed"
+    assert forked.finished is True

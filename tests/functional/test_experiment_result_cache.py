@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from relab.experiments.sdk import LabClient
 from support.experiments.projects import Project
 
 SECRET = "planted-secret-0123456789"
@@ -158,3 +159,13 @@ def test_carried_state_and_continued_runs_refuse_the_cache(tmp_path: Path) -> No
     refused = project.lab("run", "--no-telemetry", code=64)
     assert "runtime.result_cache needs policies.state: isolate_per_trial" in refused.err
     assert "--result-cache" in project.lab("run", "--continue", "x", "--result-cache", code=64).err
+
+
+@pytest.mark.full
+def test_client_turns_the_cache_of_the_experiment_file_off_and_on(tmp_path: Path) -> None:
+    project = make_project(tmp_path, tasks=1, variant_plan=[])
+    client = LabClient(cwd=project.root, env={"RELAB_HOME": str(project.home), "TOKEN": SECRET})
+
+    for result_cache, harness_starts in ((False, 1), (None, 2), (True, 2), (False, 3)):
+        client.run(result_cache=result_cache)
+        assert len(runs_of(project)) == harness_starts

@@ -55,6 +55,7 @@ class LabClient:
         container: bool = False,
         overrides: str | None = None,
         keep_workspaces: str | None = None,
+        result_cache: bool | None = None,
     ) -> RunResponse:
         """Run an experiment with the sandbox and network of its configuration, and wait for its end.
 
@@ -63,14 +64,21 @@ class LabClient:
             container: whether trials must run in a container.
             overrides: a file of values for knobs; None without one.
             keep_workspaces: which workspaces to keep: `all`, `failed` or `none`; None for the default.
+            result_cache: whether results of equal trials of earlier runs are used; None for what the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
         """
-        return self._run("run", experiment, container=container, overrides=overrides, keep_workspaces=keep_workspaces)
+        options = {"container": container, "overrides": overrides, "keep_workspaces": keep_workspaces}
+        return self._run("run", experiment, result_cache, **options)
 
     def run_dev(
-        self, experiment: str = ".lab/experiment.yaml", *, setup: str | None = None, overrides: str | None = None
+        self,
+        experiment: str = ".lab/experiment.yaml",
+        *,
+        setup: str | None = None,
+        overrides: str | None = None,
+        result_cache: bool | None = None,
     ) -> RunResponse:
         """Run an experiment with full network access, and wait for its end.
 
@@ -78,23 +86,31 @@ class LabClient:
             experiment: the experiment file, relative to the project's root.
             setup: a shell command that prepares the workspace once, before all trials; None without one.
             overrides: a JSON file with values that replace those of the experiment file; None to replace none.
+            result_cache: whether results of equal trials of earlier runs are used; None for what the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
         """
-        return self._run("run-dev", experiment, setup=setup, overrides=overrides)
+        return self._run("run-dev", experiment, result_cache, setup=setup, overrides=overrides)
 
-    def run_experiment(self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None) -> RunResponse:
+    def run_experiment(
+        self,
+        experiment: str = ".lab/experiment.yaml",
+        *,
+        overrides: str | None = None,
+        result_cache: bool | None = None,
+    ) -> RunResponse:
         """Run an experiment in strict isolation, without any network, and wait for its end.
 
         Args:
             experiment: the experiment file, relative to the project's root.
             overrides: a JSON file with values that replace those of the experiment file; None to replace none.
+            result_cache: whether results of equal trials of earlier runs are used; None for what the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
         """
-        return self._run("run-experiment", experiment, overrides=overrides)
+        return self._run("run-experiment", experiment, result_cache, overrides=overrides)
 
     def continue_run(
         self, run_dir: str, *, retry_errors: bool = False, ceilings: Mapping[str, float] | None = None
@@ -193,6 +209,7 @@ class LabClient:
         bindings: Mapping[str, Any] | None = None,
         strict: bool = False,
         control: bool = False,
+        allow_drift: bool = False,
     ) -> RunResponse:
         """Fork trials of the run in the folder `run_dir` at a checkpoint, in a run of their own, and wait for its end.
 
@@ -204,6 +221,7 @@ class LabClient:
             bindings: the values to change, by dotted names such as `model.temperature`; None to change none.
             strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
             control: whether to fork each trial a second time without changes, and to compare with that.
+            allow_drift: whether to fork from checkpoints that were changed after their run was sealed; the forks record it.
 
         Returns:
             The result of the run of the forks; `response["fork"]` says what they began from.
@@ -214,8 +232,8 @@ class LabClient:
         trials = [from_trial] if isinstance(from_trial, str) else from_trial
         changes = [f"{name}={json.dumps(value)}" for name, value in (bindings or {}).items()]
         repeated = [*_repeated("from-trial", trials), *_repeated("set", changes)]
-        options = {"run_dir": run_dir, "at": at, "variant": variant, "strict": strict, "control": control}
-        return _run_response(self._call("fork", *repeated, **options))
+        options = {"variant": variant, "strict": strict, "control": control, "allow_drift": allow_drift}
+        return _run_response(self._call("fork", *repeated, run_dir=run_dir, at=at, **options))
 
     def verify(self, run: str, *, key: str | None = None) -> dict[str, Any]:
         """Check that a run or a bundle is as it was when it was sealed, and who signed it.
@@ -303,8 +321,10 @@ class LabClient:
         answer = self._call("schema-validate", file=file, schema=schema)
         return Validated(bool(answer["valid"]), {"schema": answer["schema"], "documents": answer["documents"]})
 
-    def _run(self, command: str, experiment: str, **options: Any) -> RunResponse:
-        return _run_response(self._call(command, experiment, **options))
+    def _run(self, command: str, experiment: str, result_cache: bool | None, **options: Any) -> RunResponse:
+        # False is an option of its own here: it turns off the cache of the experiment file.
+        no_cache = ["--no-result-cache"] if result_cache is False else []
+        return _run_response(self._call(command, experiment, *no_cache, result_cache=result_cache, **options))
 
     def _call(self, command: str, *arguments: str, **options: Any) -> dict[str, Any]:
         given = [self._bin, command, *arguments]
