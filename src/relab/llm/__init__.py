@@ -21,6 +21,7 @@ from relab.llm.gateway import Billed, LlmGateway, NullGateway
 from relab.llm.langchain_gateway import LangChainGateway
 from relab.llm.metered import MeteredGateway
 from relab.llm.models import OutputMethod, Prompt, TokenUsage
+from relab.llm.prompt_files import prompt_text
 from relab.llm.provider import Provider
 from relab.llm.providers import PROVIDERS
 from relab.llm.scripted import ScriptedGateway, ScriptExhaustedError
@@ -51,4 +52,5 @@ __all__ = [
     "Spent",
     "TokenUsage",
     "complete_in_background",
+    "prompt_text",
 ]

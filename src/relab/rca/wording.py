@@ -8,19 +8,17 @@ claims covers the cause, or the model fails, the deterministic summary stays. On
 
 from __future__ import annotations
 
-import functools
 import json
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.resources import files
 from string import Template
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from relab.core.logging import get_logger
-from relab.llm import LlmDisabledError, LlmError, LlmGateway, Prompt
+from relab.llm import LlmDisabledError, LlmError, LlmGateway, Prompt, prompt_text
 from relab.rca.models import Evidence, Report
 from relab.rca.report import DropReason, check_claim, normal_text
 
@@ -169,9 +167,10 @@ def build_prompt(report: Report, *, code: str) -> Prompt:
     `code` is a part of the marks around the analysis. It must be random, so that no text of the run can forge the
     closing mark.
     """
-    user = Template(_prompt_text("word_summary.user.txt"))
+    user = Template(prompt_text("rca", "word_summary.user.txt"))
     return Prompt(
-        system=_prompt_text("word_summary.system.txt"), user=user.substitute(code=code, analysis=_analysis(report))
+        system=prompt_text("rca", "word_summary.system.txt"),
+        user=user.substitute(code=code, analysis=_analysis(report)),
     )
 
 
@@ -214,8 +213,3 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
             for name, value in evidence.attributes.items()
         },
     }
-
-
-@functools.cache
-def _prompt_text(name: str) -> str:
-    return files("relab.rca").joinpath("prompts", name).read_text(encoding="utf-8")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from importlib.resources import files
 from string import Template
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from relab.llm import LlmGateway, Prompt
+from relab.llm import LlmGateway, Prompt, prompt_text
 from relab.rca.service import check_sentence
 from relab.rollouts.errors import RolloutStateError
 from relab.rollouts.record import RolloutRecord
@@ -103,8 +102,8 @@ def comment_prompt(facts: dict[str, str], *, code: str) -> Prompt:
     # ASCII on one line without angle brackets, so that no part of it can look like the marks around it.
     data = json.dumps(facts).replace("<", "\\u003c").replace(">", "\\u003e")
     return Prompt(
-        system=_prompt_text("comment.system.txt"),
-        user=Template(_prompt_text("comment.user.txt")).substitute(code=code, facts=data),
+        system=prompt_text("rollouts", "comment.system.txt"),
+        user=Template(prompt_text("rollouts", "comment.user.txt")).substitute(code=code, facts=data),
     )
 
 
@@ -114,7 +113,3 @@ def _citation_problem(claim: CommentClaim, facts: dict[str, str]) -> str | None:
     if any(name not in facts for name in claim.fact_ids):
         return "unknown_fact"
     return "too_many_citations" if len(set(claim.fact_ids)) > _MAX_CITED else None
-
-
-def _prompt_text(name: str) -> str:
-    return files("relab.rollouts").joinpath("prompts", name).read_text(encoding="utf-8")

@@ -5,13 +5,11 @@ The prompt omits the rules' probabilities: with them the answer would be an echo
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
@@ -19,7 +17,7 @@ from relab.incidents.diagnosis.investigation import KnownFacts
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.models import ProbeEvidence
 from relab.knowledge.models import FactValue, Runbook
-from relab.llm import Prompt
+from relab.llm import Prompt, prompt_text
 
 MAX_CAUSES: Final = 60
 MAX_EVIDENCE: Final = 250
@@ -61,8 +59,11 @@ def build_prompt(case: PromptInput, *, code: str) -> Prompt:
     Quoted text in it ends with a mark that contains `code`. This must be random, so that quoted text cannot forge the
     mark.
     """
-    user = Template(_text_of("diagnose.user.txt"))
-    return Prompt(system=_text_of("diagnose.system.txt"), user=user.substitute(code=code, incident=_incident(case)))
+    user = Template(prompt_text("incidents", "diagnose.user.txt"))
+    return Prompt(
+        system=prompt_text("incidents", "diagnose.system.txt"),
+        user=user.substitute(code=code, incident=_incident(case)),
+    )
 
 
 def sent_evidence(known: KnownFacts) -> list[ProbeEvidence]:
@@ -123,8 +124,3 @@ def _value(value: FactValue) -> FactValue:
 def _shown(text: str) -> str:
     """Return a text cut to `MAX_TEXT`, or a placeholder if it may contain a secret, which must not reach the provider."""
     return _WITHHELD if _MAY_BE_SECRET.search(text) else text[:MAX_TEXT]
-
-
-@functools.cache
-def _text_of(name: str) -> str:
-    return files("relab.incidents").joinpath("prompts", name).read_text(encoding="utf-8")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
-from relab.llm import Prompt
+from relab.llm import Prompt, prompt_text
 from relab.rca.judge.answers import (
     DroppedAnswerError,
     HalfAnswer,
@@ -172,9 +171,9 @@ def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
     requests have equal prompts.
     """
     code = hashlib.sha256(f"{name}\0{data}".encode()).hexdigest()[:32]
-    rules = prompt_text("judge.system.txt")
-    user = Template(prompt_text("judge.user.txt")).substitute(code=code, run=data)
-    return Prompt(system=f"{rules}\n{prompt_text(f'judge_{name}.txt')}", user=user), code
+    rules, task = (prompt_text("rca", file) for file in ("judge.system.txt", f"judge_{name}.txt"))
+    user = Template(prompt_text("rca", "judge.user.txt")).substitute(code=code, run=data)
+    return Prompt(system=f"{rules}\n{task}", user=user), code
 
 
 def prompt_overhead() -> int:
@@ -182,9 +181,3 @@ def prompt_overhead() -> int:
     return max(
         len(prompt.system) + len(prompt.user) for prompt, _ in (build_prompt(method.value, "") for method in METHODS)
     )
-
-
-@functools.cache
-def prompt_text(name: str) -> str:
-    """Return the text of a file in `rca/prompts/`."""
-    return files("relab.rca").joinpath("prompts", name).read_text(encoding="utf-8")

@@ -10,11 +10,10 @@ from string import Template
 
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
-from relab.llm import LlmError, LlmGateway, LlmNotConfiguredError, LlmUnavailableError, Prompt
+from relab.llm import LlmError, LlmGateway, LlmNotConfiguredError, LlmUnavailableError, Prompt, prompt_text
 from relab.rca.evidence import Quotation, RunView
 from relab.rca.judge.answers import DroppedAnswerError, SentenceAnswer, check_quote, grounded_reason
 from relab.rca.judge.cache import JudgeAnswerCache
-from relab.rca.judge.methods import prompt_text
 from relab.rca.judge.session import JudgeLimitError, JudgeLimits, JudgeSession
 from relab.rca.judge.transcript import Excerpt, ShownRun, Transcript
 from relab.rca.judge_models import JudgeDrop, SentenceJudgement
@@ -127,8 +126,8 @@ def sentence_prompt(sentence: str, data: str) -> tuple[Prompt, str]:
     code = hashlib.sha256(f"sentence\0{sentence}\0{data}".encode()).hexdigest()[:32]
     # On one line without angle brackets, like the run.
     said = json.dumps(sentence).replace("<", "\\u003c").replace(">", "\\u003e")
-    user = Template(prompt_text("sentence.user.txt")).substitute(code=code, run=data, sentence=said)
-    return Prompt(system=prompt_text("sentence.system.txt"), user=user), code
+    user = Template(prompt_text("rca", "sentence.user.txt")).substitute(code=code, run=data, sentence=said)
+    return Prompt(system=prompt_text("rca", "sentence.system.txt"), user=user), code
 
 
 def _overhead(sentence: str) -> int:
