@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import sys
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import jiter
 
@@ -26,6 +26,11 @@ _LONG_EXPONENT = re.compile(rb"[eE]\+?\d{3}")
 _LONG_DIGITS = re.compile(rb"\d\d{199}")
 _MIN_LONG_DIGITS = 200
 _MAX_VALUE = sys.float_info.max
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a value is a number in JSON, where true and false are none; in Python they are integers."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def parse_json(raw: bytes) -> JsonValue:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 
+from relab.core.json import is_number
 from relab.flags.errors import InvalidContextError, TargetingKeyMissingError
 from relab.flags.models import ALL_BP, Condition, Context, Evaluation, FlagVersion, Reason, SplitPart
-from relab.flags.values import is_number, same
+from relab.flags.values import same
 
 TARGETING_KEY = "targetingKey"
 

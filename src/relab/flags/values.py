@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal, TypeGuard
+from typing import Literal
+
+from relab.core.json import is_number
 
 ValueType = Literal["boolean", "string", "number", "object"]
 
@@ -20,11 +22,6 @@ def fits(value: object, value_type: ValueType) -> bool:
 def is_scalar(value: object) -> bool:
     """Return whether a value is a text, a finite number or a boolean."""
     return fits(value, "string") or fits(value, "number") or fits(value, "boolean")
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is a number; unlike in Python, a boolean is not a number here."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def same(one: object, other: object) -> bool:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import MalformedBodyError
 from relab.core.ids import ExternalId
-from relab.core.json import JsonValue, canonical_json, parse_json
+from relab.core.json import JsonValue, canonical_json, is_number, parse_json
 from relab.core.yaml_source import nearest
 from relab.experiments.errors import ExperimentInvalidError
 
@@ -191,7 +191,7 @@ def _wrong(knob: Knob, value: Any) -> str | None:
             return f"is of type {knob.type}, not {_json_type(value)}"
     if knob.options is not None and not any(_same(value, option) for option in knob.options):
         return f"is one of {knob.options}, not {value!r}"
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         if not math.isfinite(value):
             return "is not finite"
         if knob.minimum is not None and value < knob.minimum:
@@ -203,7 +203,7 @@ def _wrong(knob: Knob, value: Any) -> str | None:
 
 def _same(value: Any, option: Any) -> bool:
     """Return whether two values are equal in JSON, where true differs from 1, and 1 equals 1.0."""
-    numbers = [isinstance(item, (int, float)) and not isinstance(item, bool) for item in (value, option)]
+    numbers = [is_number(item) for item in (value, option)]
     return bool(value == option) if all(numbers) else canonical_json(value) == canonical_json(option)
 
 

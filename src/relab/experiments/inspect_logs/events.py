@@ -12,6 +12,7 @@ from typing import Any, Final
 import pydantic_core
 
 from relab.core.clock import format_time, parse_time
+from relab.core.json import is_number
 from relab.experiments.inspect_logs.logs import InspectSample, clean, object_of, text_of
 from relab.experiments.inspect_logs.scores import error_class
 from relab.experiments.models import TrialIds
@@ -132,7 +133,7 @@ def _outcome(message: str, error_type: str) -> dict[str, Any]:
 def _timing(event: Mapping[str, Any]) -> dict[str, int]:
     begun, ended = _time(event.get("timestamp")), _time(event.get("completed"))
     working = event.get("working_time")
-    if isinstance(working, (int, float)) and not isinstance(working, bool) and 0 <= working < _MAX_MS / 1_000:
+    if is_number(working) and 0 <= working < _MAX_MS / 1_000:
         return {"duration_ms": int(working * 1_000)}
     if begun is None or ended is None or ended < begun:
         return {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relab.core.clock import format_time, parse_time
-from relab.core.json import digest
+from relab.core.json import digest, is_number
 from relab.experiments.models import TrialOutcome, TrialRow
 
 ENVIRONMENT = "experiment"
@@ -167,9 +167,7 @@ def _ended(event: Mapping[str, Any], at: str) -> dict[str, Any]:
     status = str(outcome.get("status", "ok")).lower()[:MAX_NAME]
     timing = event.get("timing")
     took_ms = timing.get("duration_ms") if isinstance(timing, Mapping) else None
-    took_ms = (
-        took_ms if isinstance(took_ms, (int, float)) and not isinstance(took_ms, bool) and 0 <= took_ms < 1e12 else None
-    )
+    took_ms = took_ms if is_number(took_ms) and 0 <= took_ms < 1e12 else None
     ended = parse_time(at)
     item: dict[str, Any] = {
         "status": "success" if status in _WELL else "failure",

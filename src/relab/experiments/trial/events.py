@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 
 from relab.core.clock import parse_time
 from relab.core.errors import MalformedBodyError
-from relab.core.json import parse_json
+from relab.core.json import is_number, parse_json
 from relab.experiments.models import TrialIds
 from relab.experiments.workspace.untrusted_files import open_plain
 
@@ -60,7 +60,7 @@ class EventStream:
         `path` holds the names of nested fields.
         """
         found = [value for event in self.events if event["event_type"] == kind for value in [_at(event, path)]]
-        numbers = [value for value in found if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        numbers = [value for value in found if is_number(value)]
         if not numbers:
             return None
         total = sum(numbers)

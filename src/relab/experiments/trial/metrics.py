@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from relab.core.json import is_number
 from relab.experiments.config.models import ExperimentConfig, MetricConfig
 from relab.experiments.trial.events import EventStream
 from relab.experiments.trial.wire import TrialOutput, numeric_metrics
@@ -124,7 +125,7 @@ def _aggregated(metric: MetricConfig, events: EventStream) -> float | None:
     if metric.aggregate == "count" or metric.event_field is None:
         return len(chosen)
     values = [_pointed(event, "/" + metric.event_field.replace(".", "/")) for event in chosen]
-    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    numbers = [value for value in values if is_number(value)]
     if not numbers:
         return None
     aggregates: dict[str, Callable[[list[float]], float]] = {

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from relab.core.json import is_number
+
 ParameterValue = bool | int | float | str
 """The type of a parameter's value."""
 
@@ -70,7 +72,7 @@ class ParameterRule:
         fitted = self._of_kind(value)
         if fitted is None or (self.choices and not any(_is_same(fitted, choice) for choice in self.choices)):
             return None
-        if isinstance(fitted, int | float) and not isinstance(fitted, bool):
+        if is_number(fitted):
             if not math.isfinite(fitted):
                 return None
             if (self.least is not None and fitted < self.least) or (self.most is not None and fitted > self.most):
@@ -256,7 +258,7 @@ def _choices(item: Mapping[str, Any]) -> list[ParameterValue]:
 
 def _bounds(items: Iterable[Mapping[str, Any]], key: str) -> list[float]:
     found = (item.get(key) for item in items)
-    return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+    return [value for value in found if is_number(value)]
 
 
 def _is_same(one: ParameterValue, other: ParameterValue) -> bool:

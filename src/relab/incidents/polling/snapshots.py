@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from relab.core.clock import parse_time
+from relab.core.json import is_number
 from relab.incidents.models import AbsenceReason, Snapshot
 from relab.incidents.probes.target_fields import HEALTH, METRICS, PERCENTAGES, POOL
 
@@ -133,9 +134,9 @@ def _read_processes(draft: _Draft, document: Mapping[str, Any]) -> None:
         name = f"worker.{str(row.get('worker'))[:_MAX_WORD]}"
         draft.number(f"{name}.uptime_s", row.get("uptime_s"))
         rss, used, most = row.get("rss_bytes"), row.get("fds"), row.get("fd_limit")
-        if _is_amount(rss):
+        if is_number(rss):
             draft.number(f"{name}.rss_mb", float(rss) / 1_048_576)
-        if _is_amount(used) and _is_amount(most) and most:
+        if is_number(used) and is_number(most) and most:
             # Convert first: dividing integers as large as a target may send could overflow.
             draft.number(f"{name}.fds_pct", 100 * (float(used) / float(most)))
 
@@ -145,10 +146,6 @@ def _value_at(document: Mapping[str, Any], path: Sequence[str]) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
-
-
-def _is_amount(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _items(value: Any) -> Sequence[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from relab.core.json import is_number
 from relab.incidents.postmortem.models import DiagnosisPeriod
 from relab.incidents.storage.models import EventKind, IncidentOutcome, TimelineEvent
 
@@ -93,5 +94,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _share(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value <= 1 else None
+    return float(value) if is_number(value) and 0 <= value <= 1 else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relab.core.clock import format_time
+from relab.core.json import is_number
 from relab.incidents.actions.records import ActionStatus
 from relab.incidents.postmortem.models import IncidentRecord
 from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
@@ -110,5 +111,4 @@ def _cost(case: IncidentRecord) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and 0 <= value < _MAX_NUMBER else 0
+    return value if is_number(value) and 0 <= value < _MAX_NUMBER else 0

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from relab.core.json import is_number
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -115,7 +117,7 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
         row: list[float] = []
         for name, parameter in parameters.items():
             place, choices = places[name].index(_key(values[name])), parameter.choices()
-            if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
+            if all(map(is_number, choices)):
                 ascending = sorted(choices, key=lambda choice: float(str(choice)))
                 row.append(ascending.index(choices[place]) / max(len(choices) - 1, 1))
             else:

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from relab.core.json import is_number
 from relab.testbed.scenarios.jsonpath import parse_path
 
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -27,7 +28,7 @@ MAX_PAUSE_S: Final = 86_400.0
 def _seconds(given: Any) -> float | str:
     if isinstance(given, str) and VARIABLE.fullmatch(given):
         return given
-    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= MAX_PAUSE_S:
+    if is_number(given) and 0 <= given <= MAX_PAUSE_S:
         return given
     raise ValueError(f"must be 0 to {MAX_PAUSE_S:.0f} seconds, or ${{name}} of a variable")
 
