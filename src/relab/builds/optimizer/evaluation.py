@@ -80,20 +80,18 @@ def train(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> BuildPoli
     return policy
 
 
-def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: int = 0) -> PolicyEvaluation:
+def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PolicyEvaluation:
     """Estimate the mean reward of a policy, which does not learn meanwhile.
 
     Args:
         policy: the policy; it must not have learnt from these decisions.
         decisions: the log.
-        seed: the seed of policies that sample.
 
     Raises:
         DecisionLogError: there are fewer than 30 decisions.
     """
     require_enough(decisions)
-    generator = np.random.default_rng(seed)
-    chances = [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
+    chances = _chances(policy, decisions)
     rewards = np.array([decision.reward for decision in decisions])
     weights = _weights(chances, decisions)
     total = weights.sum()
@@ -109,9 +107,7 @@ def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: 
     )
 
 
-def doubly_robust_rewards(
-    policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: int = 0
-) -> NDArray[np.float64]:
+def doubly_robust_rewards(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
     """Return the doubly robust estimate of a policy's reward for each decision; their mean is that of `evaluate`.
 
     The arguments are those of `evaluate`.
@@ -120,19 +116,22 @@ def doubly_robust_rewards(
         DecisionLogError: there are fewer than 30 decisions.
     """
     require_enough(decisions)
-    generator = np.random.default_rng(seed)
-    chances = [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
+    chances = _chances(policy, decisions)
     return _robust(chances, _weights(chances, decisions), decisions)
 
 
-def effective_count(policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: int = 0) -> float:
+def effective_count(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> float:
     """Return the number of decisions of equal weight that would say as much about a policy as this log is expected to.
 
     0 if the policy may choose an action that the log's policies never choose.
     """
-    generator = np.random.default_rng(seed)
-    chances = [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
-    return _effective(chances, decisions)
+    return _effective(_chances(policy, decisions), decisions)
+
+
+def _chances(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
+    """Return for each decision the probabilities of its actions; a policy that samples does so with a fixed seed."""
+    generator = np.random.default_rng(0)
+    return [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
 
 
 def halves(decisions: Sequence[LoggedDecision], project: str) -> tuple[list[LoggedDecision], list[LoggedDecision]]:
