@@ -16,7 +16,7 @@ from relab.cli.builds_prune import prune
 from relab.cli.builds_suggestions import accept, reject, suggestions
 from relab.cli.builds_tests import evidence_text, list_tests, print_tests
 from relab.cli.builds_train import train
-from relab.cli.builds_watch import watch
+from relab.cli.builds_watch import KnobsOption, PolicyOption, ProjectArgument, watch
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 from relab.cli.stopping import stoppable
 
@@ -43,16 +43,9 @@ BuildId = Annotated[str, typer.Argument(metavar="ID", help="The build's id.")]
 
 @app.command()
 def run(
-    project: Annotated[Path, typer.Argument(help="The folder with build.yaml.")] = Path(),
-    knobs: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable.")
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            help="By default the promoted one, else ucb. ucb | linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
-        ),
-    ] = None,
+    project: ProjectArgument = Path(),
+    knobs: KnobsOption = None,
+    policy: PolicyOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Build a project in the sandbox; after a failure, build it again with the action that the optimizer chooses.

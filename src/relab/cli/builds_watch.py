@@ -20,9 +20,20 @@ if TYPE_CHECKING:
     from relab.builds.service import BuildPass, BuildService, JudgedTest
     from relab.core.errors import RelabError
 
+ProjectArgument = Annotated[Path, typer.Argument(help="The folder with build.yaml.")]
+KnobsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable.")
+]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="By default the promoted one, else ucb. ucb | linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
+    ),
+]
+
 
 def watch(
-    project: Annotated[Path, typer.Argument(help="The folder with build.yaml.")] = Path(),
+    project: ProjectArgument = Path(),
     interval: Annotated[
         float, typer.Option(min=0, max=86_400, help="Seconds between the starts of two passes.")
     ] = 60.0,
@@ -31,15 +42,8 @@ def watch(
         typer.Option(min=0, max=10_000, help="Retries in all passes together; a pass that succeeds restores them."),
     ] = 10,
     passes: Annotated[int | None, typer.Option(min=1, help="End after this number of passes.")] = None,
-    knobs: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable.")
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            help="By default the promoted one, else ucb. ucb | linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
-        ),
-    ] = None,
+    knobs: KnobsOption = None,
+    policy: PolicyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per pass, each on one line.")] = False,
 ) -> None:
     """Build a project once per interval, as `lab builds run` does, until Ctrl-C.
