@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from relab.experiments.proof.fingerprints import (
     first_difference,
     sha256_of,
 )
-from relab.experiments.proof.folder_walk import Listing, descriptor_of, list_folder, open_listed
-from relab.experiments.proof.seal import MOST_LINKED, NOT_SEALED, SealDamagedError, SealedFolder, read_seal, sealed_file
+from relab.experiments.proof.folder_walk import Listing, list_folder, open_listed
+from relab.experiments.proof.seal import NOT_SEALED, FileReader, SealDamagedError, SealedFolder, read_seal, sealed_file
 from relab.experiments.records.file_names import LOCK, SEAL
 
 MAX_SHOWN: Final = 1_000
@@ -88,7 +87,7 @@ class SealCheck:
         self.damage: list[Damage] = []
         self.count = 0
         self.files = self.bytes = 0
-        self._linked: dict[tuple[int, int], tuple[str, int]] = {}
+        self._reader = FileReader(run_dir, digest_of)
 
     def run(self) -> None:
         """Compare everything.
@@ -147,10 +146,7 @@ class SealCheck:
                 self.note(Damage(then.path_of(name), f"was added: it is a {kind} that is not in the seal"))
 
     def _file(self, path: str, before: Fingerprint | None) -> None:
-        try:
-            found = self._digest(path)
-        except OSError:
-            found = None
+        found = self._reader.read(path)
         if found is None:
             if before is not None:
                 self.note(Damage(path, "cannot be read any more"))
@@ -164,28 +160,6 @@ class SealCheck:
             self._on_file(path, sha256)
         else:
             self.note(self._place(path, before))
-
-    def _digest(self, path: str) -> tuple[str, int] | None:
-        """Return the SHA-256 of a file and its size; None if it is not a regular file. Names of the same file are read once.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        opened = descriptor_of(self._root, path)
-        if opened is None:
-            return None
-        descriptor, status = opened
-        try:
-            if status.st_nlink == 1:
-                return digest_of(descriptor, status.st_size)
-            key = (status.st_dev, status.st_ino)
-            if key not in self._linked:
-                if len(self._linked) >= MOST_LINKED:
-                    self._linked.clear()
-                self._linked[key] = digest_of(descriptor, status.st_size)
-            return self._linked[key]
-        finally:
-            os.close(descriptor)
 
     def _place(self, path: str, before: Fingerprint) -> Damage:
         with (self._root / path).open("rb") as file:

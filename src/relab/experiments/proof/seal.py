@@ -12,11 +12,11 @@ import binascii
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Generic, TypeVar
 
 import jiter
 
@@ -38,8 +38,10 @@ _HEX: Final = 32
 _TAIL: Final = len(_CHECK) + _HEX + len(_END)
 _START: Final = "0" * _HEX
 _NO_NAMES: Final = frozenset(("", ".", ".."))
-MOST_LINKED: Final = 10_000
+_MAX_LINKED: Final = 10_000
 """How many files with several names are remembered, so that each is read once."""
+
+ReadT = TypeVar("ReadT")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def write_seal(run_dir: Path) -> SealTotals:
         OSError: the seal cannot be written, for example on a full disk.
     """
     whole, check, folders, files, total = hashlib.sha256(), _START, 0, 0, 0
-    linked: dict[tuple[int, int], Fingerprint | None] = {}
+    reader = FileReader(run_dir, fingerprint)
     with replacing(run_dir / SEAL, durable=True) as fresh, fresh.open("wb") as out:
 
         def write(document: dict[str, Any]) -> None:
@@ -104,7 +106,7 @@ def write_seal(run_dir: Path) -> SealTotals:
 
         write({"seal": SEAL_FORMAT, "block_bytes": BLOCK_BYTES, "not_sealed": sorted(NOT_SEALED)})
         for listing in listings(run_dir, {*NOT_SEALED, fresh.name}):
-            found = {name: _of_file(run_dir, listing.path_of(name), linked) for name in listing.files}
+            found = {name: reader.read(listing.path_of(name)) for name in listing.files}
             write(_to_json(SealedFolder(listing, found)))
             folders += 1
             files += len(found)
@@ -159,26 +161,39 @@ def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
                     yield sealed.listing.path_of(name)
 
 
-def _of_file(root: Path, path: str, linked: dict[tuple[int, int], Fingerprint | None]) -> Fingerprint | None:
-    """Return the fingerprint of a file; None if it cannot be read. Names of the same file are read once."""
-    try:
-        opened = descriptor_of(root, path)
-        if opened is None:
-            return None
-        descriptor, status = opened
+class FileReader(Generic[ReadT]):
+    """Reads files of a run, and a file with several names once.
+
+    Args:
+        root: the folder of the run.
+        read: returns what is wanted of a file, from its descriptor and its size in bytes.
+    """
+
+    def __init__(self, root: Path, read: Callable[[int, int], ReadT]) -> None:
+        self._root = root
+        self._read = read
+        self._linked: dict[tuple[int, int], ReadT] = {}
+
+    def read(self, path: str) -> ReadT | None:
+        """Return what is wanted of the file at a path in the run; None if it is not a regular file or cannot be read."""
         try:
-            if status.st_nlink == 1:
-                return fingerprint(descriptor, status.st_size)
-            key = (status.st_dev, status.st_ino)
-            if key not in linked:
-                if len(linked) >= MOST_LINKED:
-                    linked.clear()
-                linked[key] = fingerprint(descriptor, status.st_size)
-            return linked[key]
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return None
+            opened = descriptor_of(self._root, path)
+            if opened is None:
+                return None
+            descriptor, status = opened
+            try:
+                if status.st_nlink == 1:
+                    return self._read(descriptor, status.st_size)
+                key = (status.st_dev, status.st_ino)
+                if key not in self._linked:
+                    if len(self._linked) >= _MAX_LINKED:
+                        self._linked.clear()
+                    self._linked[key] = self._read(descriptor, status.st_size)
+                return self._linked[key]
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return None
 
 
 def _to_json(sealed: SealedFolder) -> dict[str, Any]:
