@@ -31,13 +31,17 @@ from relab.rca.ranking.model import (
 )
 from relab.rca.ranking.sources import name_words, signature_of
 from relab.rca.ranking.training import MIN_RUNS, TrainingRun
-from relab.rca.ranking.trees import boost, boost_chances
+from relab.rca.ranking.trees import DEPTH, TREES, boost, boost_chances
 from relab.rca.ranking.units import Unit, units_of
 
 FOLDS = 5
 PENALTIES = (10.0, 30.0, 100.0)
 PROBLEM_PENALTIES = (30.0, 100.0)
 MAX_WORDS = 40
+_STEP_MODEL = f"for steps the mean of a conditional logit and of {TREES} boosted trees of depth {DEPTH}"
+_PROBLEM_MODEL = (
+    f"for each kind of problem the mean of a logistic regression and of {TREES} boosted trees of depth {DEPTH}"
+)
 MIN_SHARE_OF_WORD = 0.1
 MIN_EXAMPLES = 8
 """A kind of problem with fewer examples is not learnt."""
@@ -93,14 +97,15 @@ def train_on(
             f"{len(usable)} labelled runs are not enough for a model: label at least {MIN_RUNS} runs, "
             "each with the step that first went wrong."
         )
+    parts = [_STEP_MODEL] * (len(placed) >= MIN_RUNS) + [_PROBLEM_MODEL] * (len(marked) >= MIN_RUNS)
     return SourceModel(
         source=source,
-        card=dict(card or {}),
+        card={**(card or {}), "model": "; ".join(parts)},
         runs=len(usable),
         signature=signature_of([example.units for example in usable], agents),
         reads_calls=any(unit.is_call for example in examples for unit in example.units),
-        steps=_train_steps(placed) if len(placed) >= MIN_RUNS else None,
-        problems=_train_problems(examples) if len(marked) >= MIN_RUNS else None,
+        steps=_train_steps(placed) if _STEP_MODEL in parts else None,
+        problems=_train_problems(examples) if _PROBLEM_MODEL in parts else None,
     )
 
 

@@ -54,7 +54,6 @@ class Ranking:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
         agent: the agent that most likely made the first mistake, over all of its steps; None to take that of the first guess.
         problems: pairs (unit, kinds of its problems) that a model of the source found.
-        source: the source whose model was used; None if rules ranked.
         writers: the step that wrote a tool call or a failed step, by the id of the call or step.
         gaps: signs that steps of the run were not recorded, each a sentence without its full stop.
     """
@@ -62,6 +61,5 @@ class Ranking:
     guesses: tuple[Guess, ...] = ()
     agent: str | None = None
     problems: tuple[tuple[Unit, tuple[str, ...]], ...] = ()
-    source: str | None = None
     writers: Mapping[str, Unit] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()

@@ -188,7 +188,7 @@ class SourceModel(Artefact):
 
     Attributes:
         source: its name, for people.
-        card: what it was trained on, by whom labelled, under which licence, how it was made and what it reached.
+        card: what it was trained on, by whom labelled, under which licence, and which models it consists of (`model`).
         runs: the number of training runs with a labelled step or problem.
         reads_calls: whether tool calls are units of their own.
     """

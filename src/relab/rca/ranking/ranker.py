@@ -35,12 +35,12 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     writers = writers_of(view, units_of(view, with_calls=True)) if problems else {}
     turns = turns_of(view) if view.failed else ()
     if not are_rankable(turns):
-        return Ranking(problems=problems, source=known.source if known else None, writers=writers)
+        return Ranking(problems=problems, writers=writers)
     gaps = gaps_of(view, turns)
     if known is None or known.steps is None:
-        return Ranking(guesses=rank_by_rules(turns), problems=problems, source=None, writers=writers, gaps=gaps)
+        return Ranking(guesses=rank_by_rules(turns), problems=problems, writers=writers, gaps=gaps)
     steps = [unit for unit in units if not unit.is_call]
-    return replace(_ranked(view, known, known.steps, steps, problems, gaps), writers=writers)
+    return replace(_ranked(view, known.steps, steps, problems, gaps), writers=writers)
 
 
 def quote_unit(unit: Unit) -> Quotation:
@@ -80,7 +80,6 @@ def _is_quotable(unit: Unit) -> bool:
 
 def _ranked(
     view: RunView,
-    known: SourceModel,
     model: StepModel,
     steps: Sequence[Unit],
     problems: tuple[tuple[Unit, tuple[str, ...]], ...],
@@ -95,7 +94,7 @@ def _ranked(
     for unit, share in zip(steps, shares, strict=True):
         by_agent[unit.agent_name] += float(share)
     best = max(by_agent, key=lambda agent: by_agent[agent])
-    return Ranking(guesses=guesses, agent=best, problems=problems, source=known.source, gaps=gaps)
+    return Ranking(guesses=guesses, agent=best, problems=problems, gaps=gaps)
 
 
 def _guess(
