@@ -199,7 +199,7 @@ def list_agent_incidents(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> IncidentPage:
     """Return a page of incidents, without findings, symptoms and plans (see `GET /agent/incidents/{id}` for these)."""
-    return services.incidents.list_incidents(target=target, statuses=status or (), cursor=cursor, limit=limit)
+    return services.incidents.log.list_incidents(target=target, statuses=status or (), cursor=cursor, limit=limit)
 
 
 @router.get(

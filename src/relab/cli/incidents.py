@@ -53,7 +53,7 @@ def list_incidents(
 
     statuses = _statuses(status or [])
     with open_services() as services:
-        page = services.incidents.list_incidents(target=target, statuses=statuses, cursor=cursor, limit=limit)
+        page = services.incidents.log.list_incidents(target=target, statuses=statuses, cursor=cursor, limit=limit)
     if as_json:
         print_json("incidents list", **page.model_dump(mode="json"))
         return
@@ -212,13 +212,13 @@ def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
     from relab.incidents.service import IncidentStatus
 
     open_ones = [status for status in IncidentStatus if not status.is_over]
-    newest = service.list_incidents(limit=NEWEST).items
+    newest = service.log.list_incidents(limit=NEWEST).items
     closed_ids = {each.incident_id for each in newest if each.is_over}
     seen: dict[str, int] = {}
     while not stop.is_set():
         # Also read the newest incidents: one may open and end between two reads.
-        page = service.list_incidents(limit=NEWEST).items
-        found = {each.incident_id: each for each in [*service.list_incidents(statuses=open_ones).items, *page]}
+        page = service.log.list_incidents(limit=NEWEST).items
+        found = {each.incident_id: each for each in [*service.log.list_incidents(statuses=open_ones).items, *page]}
         for incident_id, each in sorted(found.items()):
             if incident_id in closed_ids:
                 continue

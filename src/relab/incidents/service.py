@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,27 +174,6 @@ class IncidentService:
             cost_usd=0.0 if spent is None else spent.usd,
             tokens=0 if spent is None else spent.prompt_tokens + spent.completion_tokens,
         )
-
-    def list_incidents(
-        self,
-        *,
-        target: str | None = None,
-        statuses: Collection[IncidentStatus] = (),
-        cursor: str | None = None,
-        limit: int = 50,
-    ) -> IncidentPage:
-        """Return incidents, the newest first.
-
-        Args:
-            target: only incidents of this target; None for all.
-            statuses: only incidents with one of these statuses; empty for all.
-            cursor: the cursor of the previous page; None for the first page.
-            limit: the maximum number of incidents.
-
-        Raises:
-            InvalidInputError: the cursor does not belong to this list.
-        """
-        return self.log.list_incidents(target=target, statuses=statuses, cursor=cursor, limit=limit)
 
     def get(self, incident_id: str) -> IncidentDetails:
         """Return an incident with its actions and approval requests.

@@ -104,10 +104,6 @@ class TelemetryService(RunRemapper):
         assert isinstance(receipt, OtlpReceipt)
         return receipt
 
-    def ingest_traces(self, body: bytes, encoding: Encoding) -> OtlpReceipt:
-        """Store the spans of an OTLP request (`body`, in this encoding), like `ingest_otlp`."""
-        return self.ingest_otlp("traces", body, encoding)
-
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
         """Begin to accept submissions; call `on_commit(number of items, duration in seconds)` after each group commit."""
         self._intake.start(on_commit)

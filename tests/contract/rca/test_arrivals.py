@@ -111,10 +111,10 @@ def test_growing_trace_is_analysed_once(here: Services, clock: MovableClock) -> 
     trace = Trace("growing")
     for number in range(4):
         tool = trace.span(f"tool {number}", "root", TOOL, start_ms=number, status=2, message="timed out")
-        assert here.telemetry.ingest_traces(encode([tool]), "protobuf").rejected == 0
+        assert here.telemetry.ingest_otlp("traces", encode([tool]), "protobuf").rejected == 0
         clock.move(QUIET_S - 1)
         assert request_due(here) == 0
-    here.telemetry.ingest_traces(encode([trace.span("root", None, AGENT, end_ms=9)]), "protobuf")
+    here.telemetry.ingest_otlp("traces", encode([trace.span("root", None, AGENT, end_ms=9)]), "protobuf")
     clock.move(QUIET_S)
 
     assert request_due(here) == 1

@@ -92,7 +92,7 @@ def test_successful_run_is_searched_when_it_arrives(here: Services, clock: Movab
 def test_trace_is_searched_when_it_is_complete(here: Services, clock: MovableClock) -> None:
     begin(here, clock)
     root = Trace("traced").span("root", None, {**AGENT, "gen_ai.agent.name": "tracer"}, end_ms=9)
-    here.telemetry.ingest_traces(encode([root]), "protobuf")
+    here.telemetry.ingest_otlp("traces", encode([root]), "protobuf")
     arrive(here, clock)
     assert len(shown(here, "traced")) == 1
 

@@ -27,13 +27,13 @@ def test_runs_that_wait_for_their_projection_go_both_ways(database_url: str) -> 
     clock = SystemClock()
     telemetry = TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
     trace = Trace("waiting")
-    telemetry.ingest_traces(encode(trace.good()[:2]), "protobuf")
+    telemetry.ingest_otlp("traces", encode(trace.good()[:2]), "protobuf")
 
     with pytest.raises(RuntimeError, match="1 runs are not projected yet"):
         downgrade(database, "0025")
 
     assert telemetry.get(trace.id).counts.steps == 1
-    telemetry.ingest_traces(encode(trace.good()[2:]), "protobuf")
+    telemetry.ingest_otlp("traces", encode(trace.good()[2:]), "protobuf")
     downgrade(database, "0025")
     upgrade(database)
     # The size is that of the last projection, which read a step.

@@ -33,7 +33,7 @@ def post_runs(services: Services, *bodies: RunBody) -> None:
 
 
 def post_spans(services: Services, *spans: Span, resource: dict[str, Any] | None = None) -> None:
-    assert services.telemetry.ingest_traces(encode(spans, resource=resource), "protobuf").rejected == 0
+    assert services.telemetry.ingest_otlp("traces", encode(spans, resource=resource), "protobuf").rejected == 0
 
 
 def run_lines(services: Services, run_filter: RunFilter = ALL) -> list[str]:
@@ -86,7 +86,7 @@ def test_whole_runs_go_in_again(services: Services, elsewhere: Services, body: R
 def test_runs_of_spans_go_in_again_as_whole_runs(
     services: Services, elsewhere: Services, spans: list[Span], resource: list[tuple[str, Any]]
 ) -> None:
-    services.telemetry.ingest_traces(body_of(spans, dict(resource)), "protobuf")
+    services.telemetry.ingest_otlp("traces", body_of(spans, dict(resource)), "protobuf")
 
     [line] = run_lines(services)
     elsewhere.telemetry.ingest(read_agent_run(line.encode()))
@@ -112,10 +112,10 @@ def test_spans_go_in_again_and_make_the_same_run(
     scope_spans.scope.attributes.extend(pairs(dict(scope)))
     scope_spans.scope.version = "1.2"
     scope_spans.schema_url = "https://example.org/schema"
-    services.telemetry.ingest_traces(sent.SerializeToString(), "protobuf")
+    services.telemetry.ingest_otlp("traces", sent.SerializeToString(), "protobuf")
 
     [line] = span_lines(services)
-    assert elsewhere.telemetry.ingest_traces(line.encode(), "json").rejected == 0
+    assert elsewhere.telemetry.ingest_otlp("traces", line.encode(), "json").rejected == 0
 
     run_id = TRACE.hex()
     assert content(elsewhere, run_id) == content(services, run_id)
@@ -156,7 +156,7 @@ def test_line_of_spans_fits_into_one_request(
 
     lines = span_lines(services)
     for line in lines:
-        elsewhere.telemetry.ingest_traces(line.encode(), "json")
+        elsewhere.telemetry.ingest_otlp("traces", line.encode(), "json")
 
     sizes = [sum(map(len, span_lists(json.loads(line)))) for line in lines]
     assert sum(sizes) == 13

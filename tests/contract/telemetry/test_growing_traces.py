@@ -193,7 +193,7 @@ def test_spans_of_a_posted_run_are_rejected_at_once(services: Services) -> None:
     trace = Trace("posted")
     services.telemetry.ingest(AgentRun.model_validate(minimal_run(run_id=trace.id)))
 
-    assert services.telemetry.ingest_traces(encode(chats(trace, 0, 3)), "protobuf").rejected == 3
+    assert services.telemetry.ingest_otlp("traces", encode(chats(trace, 0, 3)), "protobuf").rejected == 3
     assert waiting(services) == []
 
 

@@ -37,7 +37,7 @@ def here(services: Services, clock: MovableClock) -> Iterator[Services]:
 
 
 def send(services: Services, *spans: Span) -> None:
-    assert services.telemetry.ingest_traces(encode(spans), "protobuf").rejected == 0
+    assert services.telemetry.ingest_otlp("traces", encode(spans), "protobuf").rejected == 0
 
 
 def without_root(trace: Trace, *, failed: bool = False) -> list[Span]:

@@ -39,7 +39,7 @@ def here(services: Services, clock: MovableClock) -> Iterator[Services]:
 
 
 def send_spans(services: Services, trace: Trace) -> None:
-    assert services.telemetry.ingest_traces(encode(trace.good()), "protobuf").rejected == 0
+    assert services.telemetry.ingest_otlp("traces", encode(trace.good()), "protobuf").rejected == 0
 
 
 def send_logs(services: Services, *records: Any, **resource: Any) -> OtlpReceipt:

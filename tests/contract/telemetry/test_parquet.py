@@ -58,7 +58,7 @@ def filled(services: Services) -> Services:
     root = trace.span("root", None, AGENT, end_ms=2, status=2, message="it broke")
     root.kind = 3  # type: ignore[assignment]
     resource = {"service.name": "tests", "cores": 4}
-    assert services.telemetry.ingest_traces(encode([tool, root], resource=resource), "protobuf").rejected == 0
+    assert services.telemetry.ingest_otlp("traces", encode([tool, root], resource=resource), "protobuf").rejected == 0
     return services
 
 

@@ -67,7 +67,7 @@ def post_trace(services: Services, name: str, *, start_ms: float = 0.0) -> str:
     for span in spans:
         span.start_time_unix_nano += round(start_ms * 1_000_000)
         span.end_time_unix_nano += round(start_ms * 1_000_000)
-    assert services.telemetry.ingest_traces(encode(spans), "protobuf").rejected == 0
+    assert services.telemetry.ingest_otlp("traces", encode(spans), "protobuf").rejected == 0
     return trace.id
 
 

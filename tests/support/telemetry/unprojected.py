@@ -24,7 +24,7 @@ def chats(trace: Trace, first: int, count: int, **attributes: Any) -> list[Span]
 
 
 def send(services: Services, spans: list[Span]) -> None:
-    assert services.telemetry.ingest_traces(encode(spans), "protobuf").rejected == 0
+    assert services.telemetry.ingest_otlp("traces", encode(spans), "protobuf").rejected == 0
 
 
 def waiting(services: Services) -> list[str]:

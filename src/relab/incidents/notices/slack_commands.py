@@ -143,7 +143,7 @@ class SlackCommandHandler:
         return lines
 
     def _list(self) -> list[str]:
-        items = self._incidents.list_incidents(limit=_MAX_LISTED).items
+        items = self._incidents.log.list_incidents(limit=_MAX_LISTED).items
         if not items:
             return ["There are no incidents."]
         return [
