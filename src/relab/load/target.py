@@ -90,7 +90,7 @@ class PinnedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the addresses of the target, each with `port`, without a DNS query; `family` is ignored.
+        """Return the addresses of the target, each with `port`, without a DNS query; with `family`, only those of this address family.
 
         Raises:
             OSError: `host` is not the target's name.

@@ -65,10 +65,10 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
     return _power_at(distance / sd * math.sqrt(count), count - 1, alpha, both=False)
 
 
-def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
+def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> int | None:
     """Return the sample size at which the whole confidence interval of a mean lies on the true mean's side of a bound.
 
-    With this number of differences, that is so with probability `power`. The number comes from quantiles of Student's
+    With this number of differences, that is so with probability `POWER`. The number comes from quantiles of Student's
     t, and differs by one or two from that of the noncentral t. It is None if more than a billion differences would be
     needed, or if the true mean lies on the bound.
 
@@ -76,7 +76,6 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, powe
         distance: distance of the true mean from the bound, in either direction.
         variance: variance of the differences, one per task (or cluster).
         alpha: 1 minus the confidence level of the interval.
-        power: the required probability.
 
     Raises:
         ValueError: the variance is negative or not finite, or alpha is not between 0 and 1.
@@ -87,7 +86,7 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, powe
     ratio = variance / distance**2
 
     def suffices(count: int) -> bool:
-        reach = t_quantile(1 - alpha / 2, count - 1) + t_quantile(power, count - 1)
+        reach = t_quantile(1 - alpha / 2, count - 1) + t_quantile(POWER, count - 1)
         return reach**2 * ratio <= count
 
     low, high = 1, 2

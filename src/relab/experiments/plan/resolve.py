@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config
 from relab.experiments.config.knobs import Override, apply_overrides, load_overrides
@@ -22,6 +22,8 @@ from relab.experiments.plan.dataset import TaskIndex, index_tasks
 from relab.experiments.plan.trials import TrialPlan, make_plan
 from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.sandbox.protocol import NetworkMode
+
+_SHOWN_TRIALS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -268,9 +270,9 @@ def describe(resolved: Resolved, power: Mapping[str, Any], *, harness_problem: s
     }
 
 
-def _first_trials(resolved: Resolved, count: int = 6) -> list[dict[str, Any]]:
+def _first_trials(resolved: Resolved) -> list[dict[str, Any]]:
     variants = resolved.config.variants
-    slots = [resolved.plan.slot(index) for index in range(min(count, len(resolved.plan)))]
+    slots = [resolved.plan.slot(index) for index in range(min(_SHOWN_TRIALS, len(resolved.plan)))]
     return [
         {
             "trial_id": slot.trial_id,

@@ -27,16 +27,15 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
     return [_listed(path) for path in paths]
 
 
-def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, Any]:
+def show_run(root: Path, named: Path) -> dict[str, Any]:
     """Return a description of a run as JSON, after checking its files.
 
     It has the status and the isolation of the run; `outcomes` is `{variant id: {outcome: trials}}`, and
-    `failed_trials` has the ids and the error of each listed trial.
+    `failed_trials` has the ids and the error of each unsuccessful trial, at most `MAX_FAILED`.
 
     Args:
         root: the folder of the project.
         named: the run's folder, or its id.
-        failed: the largest number of unsuccessful trials to return.
 
     Raises:
         RunNotFoundError: there is no such run.
@@ -50,7 +49,7 @@ def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, 
     for entry in read_journal(run.path):
         row = entry["row"]
         outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
-        if not row["success"] and len(failures) < failed:
+        if not row["success"] and len(failures) < MAX_FAILED:
             names = ("trial_id", "variant_id", "task_id", "outcome", "error_type", "error_message", "agent_run_id")
             failures.append({name: row[name] for name in names})
     return {

@@ -110,12 +110,12 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
     return Signals(tuple(times), {name: tuple(by_time[at_us].get(name) for at_us in times) for name in names})
 
 
-def thinned(points: Sequence[tuple[int, float]], most: int = MAX_SHOWN) -> list[tuple[int, float]]:
-    """Return the points of a signal, downsampled to at most `most`.
+def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return the points of a signal, downsampled to at most `MAX_SHOWN`.
 
     Of each group of consecutive points, only the one furthest from the median is kept.
     """
-    size = max(math.ceil(len(points) / most), 1)
+    size = max(math.ceil(len(points) / MAX_SHOWN), 1)
     if size == 1:
         return list(points)
     middle = _median(value for _, value in points)

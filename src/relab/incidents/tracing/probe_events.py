@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from relab.core.clock import Clock
@@ -61,9 +61,7 @@ class RecordingProbeClient(ProbeClient):
         return found
 
 
-def probe_event(
-    names: Sequence[str], found: ProbeResult, *, began_us: int, took_s: float, probes: Mapping[str, Probe] = PROBES
-) -> NewEvent:
+def probe_event(names: Sequence[str], found: ProbeResult, *, began_us: int, took_s: float) -> NewEvent:
     """Return the timeline event that records probes that were run together.
 
     Args:
@@ -71,9 +69,8 @@ def probe_event(
         found: their facts and evidence.
         began_us: when they began, in microseconds since 1970.
         took_s: how long they took, in seconds.
-        probes: the catalogue of probes, by name.
     """
-    rows = [_row(probes[name], found) for name in names]
+    rows = [_row(PROBES[name], found) for name in names]
     silent = list(dict.fromkeys(request for row in rows for request in row["absent"]))
     said = f"Probes {', '.join(names)}: {facts_of(len(found.facts))}."
     if silent:

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 P95: Final = 0.95
 
 
-def window_quantile_ms(
-    every: LatencyHistogram, good: LatencyHistogram, *, timeout_ms: float, share: float = P95
-) -> float | None:
-    """Return a quantile of a window's latencies in ms, where failed requests count at their time limit at least.
+def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeout_ms: float) -> float | None:
+    """Return the quantile `P95` of a window's latencies in ms, where failed requests count at their time limit at least.
 
     A failed request has not answered in time, however soon it failed; otherwise an arm that fails fast would seem fast.
 
@@ -25,7 +23,6 @@ def window_quantile_ms(
         every: the latencies of all requests that ended.
         good: those of the successful ones, a part of `every`.
         timeout_ms: time limit of a request.
-        share: the quantile, 0..1.
 
     Returns:
         The Harrell-Davis estimate; None for a window without requests.
@@ -40,4 +37,4 @@ def window_quantile_ms(
     raised = np.concatenate([values, np.maximum(values, timeout_ms)])
     numbers = np.concatenate([counts - bad_counts, bad_counts])
     order = np.argsort(raised, kind="stable")
-    return harrell_davis(raised[order], numbers[order], share)
+    return harrell_davis(raised[order], numbers[order], P95)

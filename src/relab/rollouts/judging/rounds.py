@@ -66,34 +66,34 @@ class PassGates:
         greatest = np.minimum(self.bound, special.stdtrit(freedom, self.alpha) * measured * error)
         return float(special.ndtr((greatest - effect) / error).mean())
 
-    def rounds_needed(self, effect: float, sd: float, *, power: float = POWER) -> int | None:
-        """Return the smallest number of rounds that meet both gates with a probability of `power`; None above `MAX_ROUNDS`.
+    def rounds_needed(self, effect: float, sd: float) -> int | None:
+        """Return the smallest number of rounds that meet both gates with a probability of `POWER`; None above `MAX_ROUNDS`.
 
         `effect` is the true log ratio between the arms, `sd` the standard deviation of the rounds' log ratios.
         """
         low, high = MIN_PASS_ROUNDS - 1, MIN_PASS_ROUNDS
-        while self.power(effect, sd, high) < power:
+        while self.power(effect, sd, high) < POWER:
             if high >= MAX_ROUNDS:
                 return None
             low, high = high, min(2 * high, MAX_ROUNDS)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self.power(effect, sd, middle) >= power else (middle, high)
+            low, high = (low, middle) if self.power(effect, sd, middle) >= POWER else (middle, high)
         return high
 
-    def detectable_effect(self, sd: float, rounds: int, *, power: float = POWER) -> float | None:
-        """Return the true log ratio nearest to 0 that meets both gates with a probability of `power`.
+    def detectable_effect(self, sd: float, rounds: int) -> float | None:
+        """Return the true log ratio nearest to 0 that meets both gates with a probability of `POWER`.
 
         `sd` is the standard deviation of the rounds' log ratios. Return None for fewer than `MIN_PASS_ROUNDS` rounds.
         """
         if rounds < MIN_PASS_ROUNDS:
             return None
         near, far = self.bound, self.bound - 1
-        while self.power(far, sd, rounds) < power:
+        while self.power(far, sd, rounds) < POWER:
             near, far = far, 2 * far
         for _ in range(40):
             middle = (near + far) / 2
-            near, far = (near, middle) if self.power(middle, sd, rounds) >= power else (middle, far)
+            near, far = (near, middle) if self.power(middle, sd, rounds) >= POWER else (middle, far)
         return far
 
 
