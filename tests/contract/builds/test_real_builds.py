@@ -134,7 +134,10 @@ def test_build_that_never_ends_is_ended_with_its_descendants(
 
 
 def test_build_that_writes_without_end_is_ended(builds: BuildService, make_project: MakeProject) -> None:
-    build = run(builds, make_project("i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > file$i; done\n"))
+    # Not so fast that files in a temporary folder in memory reach the limit of memory before their size is looked at.
+    script = "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > file$i; sleep 0.05; done\n"
+
+    build = run(builds, make_project(script))
 
     assert build.result.failure is BuildFailure.DISK_LIMIT
 
