@@ -29,7 +29,7 @@ _MAX_VALUE = sys.float_info.max
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is a number in JSON, where true and false are none; in Python they are integers."""
+    """Return whether a value is a number. A boolean is not one, as in JSON, although Python counts it as an integer."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

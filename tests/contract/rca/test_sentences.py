@@ -51,7 +51,7 @@ class BothJudges:
 
 @pytest.fixture
 def install(services: Services) -> Iterator[Callable[..., Services]]:
-    """Returns an installation with rules; its model answers all sentences by `answer`, or there is none."""
+    """Returns a function that makes an installation with rules. Its model answers each sentence by the argument; with None it has no model."""
     services.settings.home.mkdir(exist_ok=True)
     (services.settings.home / "rules.yaml").write_text(RULES)
     with ExitStack() as stack:

@@ -31,20 +31,14 @@ def quote_of(data: Answer, number: int) -> str:
     return str(text[:40])
 
 
-class StepJudge:
-    """Answers that the step `number` went wrong first, whatever the method, with a verbatim quotation.
-
-    Args:
-        number: the number of the step; None for no step.
-        change: changes an answer before it is returned; it may return text instead.
+class _ScriptedModel:
+    """A model that answers each prompt as `_reply` says.
 
     Attributes:
         prompts: the prompts that were sent.
     """
 
-    def __init__(self, number: int | None, change: Callable[[Answer], Answer | str] = lambda answer: answer) -> None:
-        self._number = number
-        self._change = change
+    def __init__(self) -> None:
         self.prompts: list[Prompt] = []
 
     def complete(
@@ -60,8 +54,29 @@ class StepJudge:
         if billed is not None:
             billed(Spent(1, 100, 10, 0.001))
         code, data = read_prompt(prompt)
-        answer = self._change({"code": code, "confidence": "high", **self._said(schema.__name__, data)})
+        answer = self._reply(schema.__name__, {"code": code, "confidence": "high"}, prompt, data)
         return validate_text(answer if isinstance(answer, str) else json.dumps(answer), schema)
+
+    def _reply(self, schema: str, head: Answer, prompt: Prompt, data: Answer) -> Answer | str:
+        """Return the answer: a JSON object that begins with `head`, or text; `data` is the run in the prompt."""
+        raise NotImplementedError
+
+
+class StepJudge(_ScriptedModel):
+    """Answers that the step `number` went wrong first, whatever the method, with a verbatim quotation.
+
+    Args:
+        number: the number of the step; None for no step.
+        change: changes an answer before it is returned; it may return text instead.
+    """
+
+    def __init__(self, number: int | None, change: Callable[[Answer], Answer | str] = lambda answer: answer) -> None:
+        super().__init__()
+        self._number = number
+        self._change = change
+
+    def _reply(self, schema: str, head: Answer, prompt: Prompt, data: Answer) -> Answer | str:  # noqa: ARG002 one of the kinds of answer needs it
+        return self._change({**head, **self._said(schema, data)})
 
     def _said(self, schema: str, data: Answer) -> Answer:
         number = self._number
@@ -77,33 +92,16 @@ class StepJudge:
         return {"order": [{"step": each, "quote": quote_of(data, each), "reason": ""} for each in order]}
 
 
-class SentenceModel:
-    """Answers the prompts about sentences by the answer that `answer(sentence, data)` returns, without the code; it may return text.
-
-    Attributes:
-        prompts: the prompts that were sent.
-    """
+class SentenceModel(_ScriptedModel):
+    """Answers the prompts about sentences by what `answer(sentence, data)` returns: an object without the code, or text."""
 
     def __init__(self, answer: Callable[[str, Answer], Answer | str]) -> None:
+        super().__init__()
         self._answer = answer
-        self.prompts: list[Prompt] = []
 
-    def complete(
-        self,
-        prompt: Prompt,
-        schema: type[AnswerT],
-        *,
-        timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
-        billed: Billed | None = None,
-    ) -> AnswerT:
-        """Return the answer to a prompt, validated like that of a model."""
-        self.prompts.append(prompt)
-        if billed is not None:
-            billed(Spent(1, 100, 10, 0.001))
-        code, data = read_prompt(prompt)
+    def _reply(self, schema: str, head: Answer, prompt: Prompt, data: Answer) -> Answer | str:  # noqa: ARG002 one of the kinds of answer needs it
         said = self._answer(read_sentence(prompt.user), data)
-        answer = said if isinstance(said, str) else json.dumps({"code": code, "confidence": "high", **said})
-        return validate_text(answer, schema)
+        return said if isinstance(said, str) else {**head, **said}
 
 
 def read_sentence(user: str) -> str:

@@ -188,7 +188,7 @@ class SourceModel(Artefact):
 
     Attributes:
         source: its name, for people.
-        card: what it was trained on, by whom labelled, under which licence, and which models it consists of (`model`).
+        card: its data card: the training data, who labelled them, their licence, and under `model` the kinds of models that it combines.
         runs: the number of training runs with a labelled step or problem.
         reads_calls: whether tool calls are units of their own.
     """
