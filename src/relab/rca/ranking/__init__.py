@@ -6,7 +6,7 @@ In: a `RunView` and trained models. Out: at most three guesses with the facts th
 """
 
 from relab.rca.ranking.details import DETAILS, Detail
-from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
+from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking, Suspicion
 from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
 from relab.rca.ranking.ranker import quote_unit, rank_run
 from relab.rca.ranking.training import MIN_RUNS, TrainingRun, train
@@ -22,6 +22,7 @@ __all__ = [
     "Ranking",
     "RankingModels",
     "SourceModel",
+    "Suspicion",
     "TrainingRun",
     "Unit",
     "quote_unit",

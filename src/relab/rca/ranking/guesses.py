@@ -47,6 +47,19 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What a model of the run's source says about one unit, whether or not it finds a problem there.
+
+    Attributes:
+        probability: the probability that the unit has a problem, from 0 to 1.
+        kind: the most probable kind of it.
+    """
+
+    probability: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
     """What ranking says about a run.
 
@@ -55,6 +68,7 @@ class Ranking:
         agent: the agent that most likely made the first mistake, over all of its steps; None to take that of the first guess.
         problems: pairs (unit, kinds of its problems) that a model of the source found.
         writers: the step that wrote a tool call or a failed step, by the id of the call or step.
+        suspicions: what the model of the source says about each step and tool call, by its id; empty for other sources.
         gaps: signs that steps of the run were not recorded, each a sentence without its full stop.
     """
 
@@ -62,4 +76,5 @@ class Ranking:
     agent: str | None = None
     problems: tuple[tuple[Unit, tuple[str, ...]], ...] = ()
     writers: Mapping[str, Unit] = field(default_factory=dict)
+    suspicions: Mapping[str, Suspicion] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()

@@ -167,20 +167,22 @@ class ProblemModel(Artefact):
             [_mean_chance(table, linear, self.kind_trees.get(name)) for name, linear in self.kinds.items()], axis=1
         )
 
-    def find(self, table: NDArray[np.float64]) -> list[tuple[int, tuple[str, ...]]]:
-        """Return (row, kinds of problems) for each row of `table` that has a problem."""
+    def judge(self, table: NDArray[np.float64]) -> tuple[list[tuple[int, tuple[str, ...]]], list[tuple[float, str]]]:
+        """Return (row, kinds of problems) for each row of `table` that has a problem, and for every row (probability, most probable kind).
+
+        The model must have a kind.
+        """
         import numpy as np  # noqa: PLC0415 - as above
 
-        if not self.kinds:
-            return []
         names = list(self.kinds)
-        chances = self.kind_chances(table)
+        any_chances, chances = self.chances(table), self.kind_chances(table)
         found = []
-        for row in np.flatnonzero(self.chances(table) >= self.from_probability):
+        for row in np.flatnonzero(any_chances >= self.from_probability):
             order = np.argsort(-chances[row], kind="stable")
             kinds = [names[number] for number in order if chances[row, number] >= self.kinds_from]
             found.append((int(row), tuple(kinds or [names[order[0]]])))
-        return found
+        best = chances.argmax(axis=1)
+        return found, [(float(chance), names[kind]) for chance, kind in zip(any_chances, best, strict=True)]
 
 
 class SourceModel(Artefact):

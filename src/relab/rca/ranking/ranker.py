@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
 from relab.rca.ranking.gaps import gaps_of
-from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
+from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking, Suspicion
 from relab.rca.ranking.model import RankingModels, SourceModel, StepModel, describe
 from relab.rca.ranking.problem_rules import problems_by_rules, writers_of
 from relab.rca.ranking.rules import rank_by_rules
@@ -31,16 +31,18 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     rules, and so are its problems found.
     """
     known, units = known_source(view, models)
-    problems = tuple((unit, kinds) for unit, kinds in _problems(view, known, units) if _is_quotable(unit))
-    writers = writers_of(view, units_of(view, with_calls=True)) if problems else {}
+    found, suspicions = _problems(view, known, units)
+    problems = tuple((unit, kinds) for unit, kinds in found if _is_quotable(unit))
+    writers = writers_of(view, units_of(view, with_calls=True)) if problems or suspicions else {}
+    base = Ranking(problems=problems, writers=writers, suspicions=suspicions)
     turns = turns_of(view) if view.failed else ()
     if not are_rankable(turns):
-        return Ranking(problems=problems, writers=writers)
+        return base
     gaps = gaps_of(view, turns)
     if known is None or known.steps is None:
-        return Ranking(guesses=rank_by_rules(turns), problems=problems, writers=writers, gaps=gaps)
-    steps = [unit for unit in units if not unit.is_call]
-    return replace(_ranked(view, known.steps, steps, problems, gaps), writers=writers)
+        return replace(base, guesses=rank_by_rules(turns), gaps=gaps)
+    guesses, agent = _ranked(view, known.steps, [unit for unit in units if not unit.is_call], is_complete=not gaps)
+    return replace(base, guesses=guesses, agent=agent, gaps=gaps)
 
 
 def quote_unit(unit: Unit) -> Quotation:
@@ -66,11 +68,19 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
 
 def _problems(
     view: RunView, model: SourceModel | None, units: tuple[Unit, ...]
-) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
+) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[str, Suspicion]]:
+    """Return the units with problems and their kinds, and what a model says about each quotable unit; nothing without a model."""
     if model is None or model.problems is None:
-        return problems_by_rules(view, units_of(view, with_calls=True))
-    table = model.problems.columns.table(units, view.run.answer)
-    return tuple((units[row], kinds) for row, kinds in model.problems.find(table))
+        return problems_by_rules(view, units_of(view, with_calls=True)), {}
+    if not model.problems.kinds:
+        return (), {}
+    found, chances = model.problems.judge(model.problems.columns.table(units, view.run.answer))
+    suspicions = {
+        unit.unit_id: Suspicion(chance, kind)
+        for unit, (chance, kind) in zip(units, chances, strict=True)
+        if _is_quotable(unit)
+    }
+    return tuple((units[row], kinds) for row, kinds in found), suspicions
 
 
 def _is_quotable(unit: Unit) -> bool:
@@ -79,22 +89,19 @@ def _is_quotable(unit: Unit) -> bool:
 
 
 def _ranked(
-    view: RunView,
-    model: StepModel,
-    steps: Sequence[Unit],
-    problems: tuple[tuple[Unit, tuple[str, ...]], ...],
-    gaps: tuple[str, ...],
-) -> Ranking:
+    view: RunView, model: StepModel, steps: Sequence[Unit], *, is_complete: bool
+) -> tuple[tuple[Guess, ...], str | None]:
+    """Return the most likely steps and the most likely agent; `is_complete` is false in a run with gaps."""
     table = model.columns.table(steps, view.run.answer)
     shares = model.shares(table)
     quotable = [row for row, unit in enumerate(steps) if _is_quotable(unit)]
     order = sorted(quotable, key=lambda row: -shares[row])[:CANDIDATES]
-    guesses = tuple(_guess(model, steps[row], table, row, float(shares[row]), is_complete=not gaps) for row in order)
+    guesses = tuple(_guess(model, steps[row], table, row, float(shares[row]), is_complete=is_complete) for row in order)
     by_agent: defaultdict[str | None, float] = defaultdict(float)
     for unit, share in zip(steps, shares, strict=True):
         by_agent[unit.agent_name] += float(share)
     best = max(by_agent, key=lambda agent: by_agent[agent])
-    return Ranking(guesses=guesses, agent=best, problems=problems, gaps=gaps)
+    return guesses, best
 
 
 def _guess(

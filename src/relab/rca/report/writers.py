@@ -21,28 +21,63 @@ _WRITTEN_BADLY = "format_broken"
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
     """Return the problems of a run and the guessed ones of `ranking`, such that an error is not among both.
 
-    A problem at a call or a failed step moves to the step that wrote it, if that step has a guessed problem, and quotes both; the guess
-    that this step wrote something that fails is then left out. If the error says nothing, the problem takes the first guessed kind.
-    A failure for which the step cannot be blamed, such as a rate limit, stays where it is.
+    A problem at a call or a failed step moves to the step that wrote it, if that step has a guessed problem, or if a model of the run's
+    source holds it for the likelier place. It quotes both places; the guess that this step wrote something that fails is then left out.
+    If the error says nothing, the problem takes the first guessed kind, else the most probable one. A loop that only follows failures
+    is quoted by the failure of the same call that moves. A failure for which the step cannot be blamed, such as a rate limit, stays where it is.
     """
     kinds = {unit.unit_id: list(found) for unit, found in ranking.problems}
-    merged = []
+    merged: list[DetectedProblem] = []
+    place_of: dict[str, int] = {}
+    loops = []
     for problem in problems:
         writer = _writer(problem, ranking)
         guessed = kinds.get(writer.unit_id) if writer is not None else None
-        if writer is None or guessed is None:
+        if writer is None or (guessed is None and not _is_likelier(writer, problem, ranking)):
             merged.append(problem)
             continue
-        kind = _WRITTEN_BADLY
+        guessed = guessed or []
         if problem.category in _NOT_WRITTEN:
             merged.append(problem)
+            kind = _WRITTEN_BADLY
+        elif problem.follows and problem.call_id is not None:
+            loops.append((problem, writer))
+            continue
         else:
-            if problem.category is Category.UNKNOWN and guessed:
-                kind = guessed[0]
+            kind = _kind_of(problem, guessed, writer, ranking)
+            if problem.call_id is not None:
+                place_of[problem.call_id] = len(merged)
             merged.append(_moved(problem, writer, kind if problem.category is Category.UNKNOWN else None))
         if kind in guessed:
             guessed.remove(kind)
+    for loop, writer in loops:
+        at = place_of.get(loop.call_id or "")
+        if at is None:
+            merged.append(_moved(loop, writer, None))
+        else:
+            merged[at] = replace(merged[at], quotes=(*merged[at].quotes, *loop.quotes))
+    merged.sort(key=lambda problem: problem.at_us)
     return merged, tuple((unit, tuple(kinds[unit.unit_id])) for unit, _ in ranking.problems)
+
+
+def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ranking: Ranking) -> str:
+    """Return the kind of a problem that moves to its writer, among the kinds that are guessed there."""
+    if problem.category is not Category.UNKNOWN:
+        return _WRITTEN_BADLY
+    if guessed:
+        return guessed[0]
+    suspicion = ranking.suspicions.get(writer.unit_id)
+    return suspicion.kind if suspicion is not None else _WRITTEN_BADLY
+
+
+def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
+    """Return whether a model holds the writer of a call or step for at least as likely to have the problem as that itself.
+
+    A step around others is not judged by the model, so that its last part counts as likelier.
+    """
+    there = ranking.suspicions.get(writer.unit_id)
+    here = ranking.suspicions.get(problem.call_id or problem.step_id or "")
+    return there is not None and (here is None or there.probability >= here.probability)
 
 
 def _writer(problem: DetectedProblem, ranking: Ranking) -> Unit | None:

@@ -1,0 +1,76 @@
+"""Which place a failure has in the report of a run whose source a model knows: the call, or the step that wrote it."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.rca.analyzer import collect_evidence
+from relab.rca.ranking import Ranking, Suspicion
+from relab.rca.ranking.problem_rules import writers_of
+from relab.rca.ranking.units import units_of
+from relab.rca.report.writers import merge_with_writers
+from relab.telemetry.models import AgentRun
+from support.telemetry.runs import step
+from unit.rca.builders import agent_run, failed
+
+
+def run_with(count: int, **failure: object) -> AgentRun:
+    """Return a run in which one model call wrote `count` equal calls that failed."""
+    steps = [
+        step("agent", 0, name="agent"),
+        step("model", 1, parent_step_id="agent", output_summary="page_down(lines=2)"),
+        step("next", 60, parent_step_id="agent", output_summary="all is well"),
+    ]
+    calls = [
+        failed(
+            f"c{number}", offset_s=2 + number, step_id="agent", tool_name="page_down", args_json={"lines": 2}, **failure
+        )
+        for number in range(count)
+    ]
+    return agent_run(steps=steps, tool_calls=calls)
+
+
+def places(run: AgentRun, suspicions: dict[str, float]) -> list[tuple[str | None, str | None, str | None]]:
+    """Return step, call and detail of each problem, after a model that finds no problem gave these probabilities."""
+    found = collect_evidence(run)
+    ranking = Ranking(
+        writers=writers_of(found.view, units_of(found.view, with_calls=True)),
+        suspicions={place: Suspicion(chance, "wrong_tool") for place, chance in suspicions.items()},
+    )
+    problems, marks = merge_with_writers(found.problems, ranking)
+    assert marks == ()
+    return [(item.step_id, item.call_id, item.detail) for item in problems]
+
+
+REJECTED = "TypeError: page_down() got an unexpected keyword argument 'lines'"
+
+
+def test_a_failure_is_at_the_model_call_if_a_model_holds_it_for_likelier() -> None:
+    assert places(run_with(1, error_message=REJECTED), {"model": 0.2, "c0": 0.1}) == [
+        ("model", None, "unexpected_argument")
+    ]
+
+
+def test_a_failure_stays_at_the_call_if_a_model_holds_it_for_likelier() -> None:
+    assert places(run_with(1, error_message=REJECTED), {"model": 0.1, "c0": 0.2}) == [
+        ("agent", "c0", "unexpected_argument")
+    ]
+
+
+def test_an_error_that_says_nothing_takes_the_likeliest_kind_of_the_model_call() -> None:
+    assert places(run_with(1, error_message="Something broke"), {"model": 0.2, "c0": 0.1}) == [
+        ("model", None, "wrong_tool")
+    ]
+
+
+@pytest.mark.parametrize("chance", [0.2, 0.9])
+def test_a_rate_limit_stays_at_the_call_whatever_a_model_says(chance: float) -> None:
+    found = places(run_with(1, status_code=429, error_message="Too many requests"), {"model": chance, "c0": 0.1})
+    assert [(step_id, call_id) for step_id, call_id, _ in found] == [("agent", "c0")]
+
+
+def test_a_loop_of_failures_is_quoted_by_the_failure_that_moves() -> None:
+    run = run_with(4, error_message=REJECTED)
+    assert "identical_calls" in [problem.detail for problem in collect_evidence(run).problems]
+    found = places(run, {"model": 0.9, **{f"c{number}": 0.1 for number in range(4)}})
+    assert found == [("model", None, "unexpected_argument")] * 4
