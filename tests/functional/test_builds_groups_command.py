@@ -30,7 +30,8 @@ def test_failure_that_repeats_is_said_to_repeat(tmp_path: Path) -> None:
     assert "the 3rd build that failed this way since 20" in watched
     assert (group["count"], group["projects"], group["goes_on"]) == (3, ["tiny"], True)
     assert "'total' undeclared" in group["line"]
-    assert "'total' undeclared" in printed
+    # Where the line is broken depends on the length of the temporary folder's path.
+    assert "'total' undeclared" in " ".join(printed.split())
     assert "the 3rd build that failed this way" in shown
     assert "\x1b" not in first + second + watched + printed + shown
 

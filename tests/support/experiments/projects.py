@@ -20,6 +20,7 @@ from rig.waiting import wait_until
 from support.lab.cli import Outcome
 from support.lab.preloaded import Command, run_command
 from support.lab.process import lab_environment
+from support.storage.migrated import prepare_home
 
 TIMEOUT_S = 100
 
@@ -92,6 +93,8 @@ class Project:
         """Write a project with a harness in Python and an experiment of one variant over these tasks."""
         made = cls(folder / "project", folder / "home")
         (made.root / "data").mkdir(parents=True)
+        made.home.mkdir(exist_ok=True)
+        prepare_home(made.home, {})
         made.write_harness(PREAMBLE + harness)
         rows = [{"task_id": f"task_{number:03}"} for number in range(1, tasks + 1)] if isinstance(tasks, int) else tasks
         made.write_tasks(rows)

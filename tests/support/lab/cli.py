@@ -10,6 +10,7 @@ from typing import Any
 
 from support.lab.preloaded import run_command
 from support.lab.process import lab_environment
+from support.storage.migrated import prepare_home
 
 TIMEOUT_S = 100
 
@@ -31,13 +32,21 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Lab:
-    """A home of relab in which commands are run."""
+    """A home of relab in which commands are run.
+
+    Attributes:
+        settings: environment variables beside RELAB_HOME.
+        prepared: whether its database exists before the first command; otherwise that command creates it.
+    """
 
     home: Path
     settings: Mapping[str, str]
+    prepared: bool = True
 
     def run(self, *arguments: str, stdin: str | bytes = b"", code: int | None = 0) -> Outcome:
         """Run a command and assert its exit code (None: any)."""
+        if self.prepared:
+            prepare_home(self.home, self.settings)
         done = run_command(
             arguments,
             environment=lab_environment(self.home, {"COLUMNS": "200", **self.settings}),

@@ -17,7 +17,8 @@ from sqlalchemy import text
 
 from relab.storage import Database
 from rig.servers import PostgresServer, RedisServer
-from support.lab.process import LabProcess, run_lab
+from support.lab.process import LabProcess
+from support.storage.migrated import create_migrated
 
 BACK_ENDS = ("sqlite+embedded", "postgres+rq")
 FAST_RECOVERY = {"RELAB_JOBS__LEASE_S": "1", "RELAB_JOBS__SWEEP_INTERVAL_S": "0.5"}
@@ -48,14 +49,11 @@ class Installation:
     def on_postgres(cls, home: Path, server: PostgresServer, redis: RedisServer | None, **settings: str) -> Self:
         """Return an installation on a new, migrated database, with RQ if there is a Redis."""
         name = f"lab_{os.getpid()}_{next(_numbers)}"
-        url = server.create_database(name)
+        url = create_migrated(server, name)
         found = {"DATABASE_URL": url, **settings}
         if redis is not None:
             found |= {"REDIS_URL": redis.url, "RQ_QUEUE_NAME": name}
-        made = cls(home, url, found)
-        done = run_lab("db", "upgrade", home=home, settings=found)
-        assert done.returncode == 0, done.stderr
-        return made
+        return cls(home, url, found)
 
     @property
     def has_embedded_workers(self) -> bool:

@@ -17,6 +17,7 @@ import psutil
 from rig.servers import free_port
 from rig.waiting import wait_until
 from support.lab.preloaded import Command, can_fork, run_command
+from support.storage.migrated import prepare_home
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -57,6 +58,7 @@ def run_lab(
     *arguments: str, home: Path, settings: Mapping[str, str] | None = None, within_s: float = READY_TIMEOUT_S
 ) -> subprocess.CompletedProcess[str]:
     """Run a `lab` command to its end, whatever its exit code."""
+    prepare_home(home, settings or {})
     done = run_command(arguments, environment=lab_environment(home, settings), cwd=Path.cwd(), within_s=within_s)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -150,6 +152,7 @@ class LabProcess:
         with Path(os.devnull).open("rb") as nothing, self._log.open("ab") as log:
             # In a new session its children can be found, and Ctrl-C does not reach it.
             if self._is_forked:
+                prepare_home(self.home, self._environment)
                 self._process = Command(
                     self._arguments,
                     environment=self._environment,

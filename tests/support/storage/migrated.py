@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +26,23 @@ def migrate(database: Database) -> None:
         path.write_bytes(_sqlite_template())
     elif schema_state(database)[0] is not SchemaState.CURRENT:
         upgrade(database)
+
+
+def prepare_home(home: Path, settings: Mapping[str, str]) -> None:
+    """Create the SQLite database of a home as its first command would: a copy of the template, unless there is one.
+
+    Args:
+        home: the folder; if it does not exist, nothing is done.
+        settings: of the commands; with a DATABASE_URL nothing is done.
+    """
+    path = home / "relab.db"
+    if home.is_dir() and not path.exists() and "DATABASE_URL" not in settings:
+        # Under its name only when it is complete: another command may be starting in this home.
+        copy = home / f"relab.db.{secrets.token_hex(4)}"
+        copy.write_bytes(_sqlite_template())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(copy)
+        copy.unlink()
 
 
 def create_migrated(server: PostgresServer, name: str) -> str:

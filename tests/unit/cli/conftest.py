@@ -24,4 +24,4 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def empty(tmp_path: Path) -> Lab:
     """A home without anything."""
     (tmp_path / "empty").mkdir()
-    return Lab(tmp_path / "empty", {})
+    return Lab(tmp_path / "empty", {}, prepared=False)
