@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relab.core.errors import InvalidInputError
 from relab.core.yaml_source import MAX_BYTES, MAX_NODES, YamlReader, nearest
@@ -21,6 +24,7 @@ class NoFileError(InvalidInputError):
 
 PATH = Path("experiment.yaml")
 READER = YamlReader(OddFileError)
+TEXT = st.characters(exclude_categories=["Cs", "Cc"], include_characters="\t\n")
 
 
 def value(text: str) -> Any:
@@ -69,6 +73,17 @@ def test_scalars_have_their_yaml_1_2_types(text: str, expected: object) -> None:
 
     assert found == expected
     assert type(found) is type(expected)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(TEXT),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(TEXT), inner, max_size=4),
+    ),
+    st.booleans(),
+)
+def test_json_is_read_as_what_it_says(content: Any, escaped: bool) -> None:
+    assert value(json.dumps(content, ensure_ascii=escaped)) == content
 
 
 def test_every_part_has_its_line() -> None:
