@@ -57,8 +57,13 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@pytest.fixture(params=[("light", 1_280), ("dark", 1_280), ("dark", 420)], ids=lambda given: f"{given[0]} {given[1]}")
+@pytest.fixture(
+    scope="module",
+    params=[("light", 1_280), ("dark", 1_280), ("dark", 420)],
+    ids=lambda given: f"{given[0]} {given[1]}",
+)
 def opened(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """The report in one page for all tests of a width and scheme, which only read it: to draw the charts takes a second."""
     scheme, width = request.param
     watched = watched_page(browser, width, scheme)
     watched.page.goto(report.as_uri())

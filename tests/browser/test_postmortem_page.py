@@ -56,7 +56,9 @@ def opened(browser: Browser, api: TestClient, target: str, width: int = 1_280, s
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1_280), ("dark", 420)])
-def test_charts_show_all_marks_and_load_nothing(browser: Browser, api: TestClient, scheme: str, width: int) -> None:
+def test_page_shows_all_marks_loads_nothing_and_has_an_opaque_origin(
+    browser: Browser, api: TestClient, scheme: str, width: int
+) -> None:
     watched = opened(browser, api, "over", width, scheme)
 
     assert watched.complaints == []
@@ -65,12 +67,7 @@ def test_charts_show_all_marks_and_load_nothing(browser: Browser, api: TestClien
     # Onset, detection, two acts with what was seen of each, and the end.
     assert lines == 7
     assert watched.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    watched.page.close()
-
-
-def test_page_has_an_opaque_origin(browser: Browser, api: TestClient) -> None:
-    watched = opened(browser, api, "over")
-
+    # An opaque origin.
     assert watched.page.evaluate("self.origin") == "null"
     watched.page.close()
 

@@ -33,8 +33,9 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@pytest.fixture(params=[("light", 1_280), ("dark", 420)], ids=lambda given: f"{given[0]} {given[1]}")
+@pytest.fixture(scope="module", params=[("light", 1_280), ("dark", 420)], ids=lambda given: f"{given[0]} {given[1]}")
 def opened(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """The page, opened once for all tests of a width and scheme, which only read it."""
     scheme, width = request.param
     watched = watched_page(browser, width, scheme)
     watched.page.goto(file.as_uri())

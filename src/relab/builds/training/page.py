@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, Final
 
 import altair as alt
+from jinja2 import Template
 
 from relab.builds.optimizer.model_info import CurvePoint, PolicyModelInfo
 from relab.charts import pages
@@ -24,19 +26,21 @@ def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) 
         libraries: the chart libraries as one script; None for those of `relab.charts`.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
-    return (
-        pages.environment(_TEMPLATES)
-        .get_template("training.html")
-        .render(
-            name=name,
-            info=info,
-            trained=format_time(info.trained_at),
-            specs=pages.embeddable([curve_chart(info.curve)]),
-            style=pages.style(),
-            scripts=scripts,
-            policy=pages.policy(scripts),
-        )
+    return page_template().render(
+        name=name,
+        info=info,
+        trained=format_time(info.trained_at),
+        specs=pages.embeddable([curve_chart(info.curve)]),
+        style=pages.style(),
+        scripts=scripts,
+        policy=pages.policy(scripts),
     )
+
+
+@functools.cache
+def page_template() -> Template:
+    """Return the template of the page; to compile it takes as long as to draw the charts."""
+    return pages.environment(_TEMPLATES).get_template("training.html")
 
 
 @unchecked

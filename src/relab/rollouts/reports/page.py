@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, Final
+
+from jinja2 import Template
 
 from relab.charts import pages
 from relab.core.clock import format_time
@@ -46,32 +49,34 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
     specs = []
     if record.windows:
         specs = [windows_chart(record.windows, unit=_unit(record)), interval_chart(effects, record.plan.thresholds)]
-    return (
-        pages.environment(_TEMPLATES)
-        .get_template("rollout.html")
-        .render(
-            record=record,
-            found=record.judgement,
-            decision=decision(record),
-            reason=reason(record),
-            applied=is_applied(record),
-            decided=is_decided(record),
-            flags_sentence=flags_sentence(record),
-            next_steps=next_steps(record),
-            started=format_time(record.started_at or record.created_at),
-            figures=_figures(record),
-            effects=[(rounds, *_effect_cells(effect)) for rounds, effect in effects],
-            window_columns=_WINDOW_COLUMNS,
-            windows=_window_rows(record),
-            routes=_routes(record),
-            factors=_factors(record),
-            settings=_settings(record),
-            specs=pages.embeddable(specs),
-            style=pages.style(),
-            scripts=scripts,
-            policy=pages.policy(scripts),
-        )
+    return page_template().render(
+        record=record,
+        found=record.judgement,
+        decision=decision(record),
+        reason=reason(record),
+        applied=is_applied(record),
+        decided=is_decided(record),
+        flags_sentence=flags_sentence(record),
+        next_steps=next_steps(record),
+        started=format_time(record.started_at or record.created_at),
+        figures=_figures(record),
+        effects=[(rounds, *_effect_cells(effect)) for rounds, effect in effects],
+        window_columns=_WINDOW_COLUMNS,
+        windows=_window_rows(record),
+        routes=_routes(record),
+        factors=_factors(record),
+        settings=_settings(record),
+        specs=pages.embeddable(specs),
+        style=pages.style(),
+        scripts=scripts,
+        policy=pages.policy(scripts),
     )
+
+
+@functools.cache
+def page_template() -> Template:
+    """Return the template of the page; to compile it takes as long as to draw the charts."""
+    return pages.environment(_TEMPLATES).get_template("rollout.html")
 
 
 def _unit(record: RolloutRecord) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relab.core.errors import MalformedBodyError
 from relab.core.json import JsonValue, canonical_json, parse_json
 from relab.rollouts.errors import SubjectError, TargetUnavailableError
+
+if TYPE_CHECKING:
+    import ssl
 
 MAX_BYTES: Final = 4 << 20
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -61,11 +65,7 @@ class JsonClient:
     """
 
     def __init__(self, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
-        import httpx
-
         self._headers = dict(headers or {})
-        # Certificates are loaded once, because that is slow.
-        self._verify = httpx.create_ssl_context(trust_env=False)
         self._timeout_s = timeout_s
 
     def request(
@@ -109,9 +109,10 @@ class JsonClient:
         """
         import httpx
 
+        context = self._context_for(url)
         async with (
             asyncio.timeout(self._timeout_s),
-            httpx.AsyncClient(verify=self._verify, timeout=self._timeout_s, trust_env=False) as client,
+            httpx.AsyncClient(verify=context, timeout=self._timeout_s, trust_env=False) as client,
             client.stream(method, url, content=content, headers=headers) as answer,
         ):
             found = bytearray()
@@ -120,6 +121,22 @@ class JsonClient:
                 if len(found) > MAX_BYTES:
                     raise TargetUnavailableError(f"{shown_url(url)} answers with more than {MAX_BYTES:,} bytes.")
             return answer.status_code, bytes(found)
+
+    def _context_for(self, url: str) -> ssl.SSLContext:
+        """Return what checks the certificate of a URL's server; plain HTTP, which has none, is spared the slow loading."""
+        return self._unused_context if url.lower().startswith("http:") else self._context
+
+    @functools.cached_property
+    def _context(self) -> ssl.SSLContext:
+        import httpx
+
+        return httpx.create_ssl_context(trust_env=False)
+
+    @functools.cached_property
+    def _unused_context(self) -> ssl.SSLContext:
+        import httpx
+
+        return httpx.create_ssl_context(verify=False, trust_env=False)
 
     def get(self, url: str) -> JsonValue:
         """Return the JSON of a successful GET.
