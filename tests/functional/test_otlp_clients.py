@@ -13,9 +13,10 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from rig.children import child, read_line
+from rig.children import read_line
 from rig.servers import PostgresServer
 from rig.waiting import wait_until
+from support.lab.forked import forked
 from support.lab.installation import BACK_ENDS, Installation, Lab, running_lab
 from support.otlp.agents import (
     ANSWER,
@@ -177,10 +178,10 @@ def test_the_environment_of_a_program_is_enough(tmp_path: Path) -> None:
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=production",
         }
         secret = {"OTEL_EXPORTER_OTLP_HEADERS": "x-ingest-secret=open%20sesame"}
-        with child("support.otlp.child", environment=environment) as refused:
+        with forked("support.otlp.child", environment=environment) as refused:
             unknown = read_line(refused)
             assert refused.wait() == 1
-        with child("support.otlp.child", environment=environment | secret) as taken:
+        with forked("support.otlp.child", environment=environment | secret) as taken:
             run_id = read_line(taken)
             assert taken.wait() == 0
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rig.children import child, read_line
+from rig.children import read_line
 from rig.servers import free_port
+from support.lab.forked import forked
 from support.lab.installation import BACK_ENDS, Installation, Lab, running_lab
 from support.lab.process import run_lab
 from support.otlp.all_signals import ERROR, QUESTION
@@ -45,7 +46,7 @@ def test_one_endpoint_takes_all_signals(served: Served, protocol: str, packed: b
     if packed:
         environment["OTEL_EXPORTER_OTLP_COMPRESSION"] = "gzip"
     before = counts(served.lab)
-    with child("support.otlp.all_signals", protocol, environment=environment) as program:
+    with forked("support.otlp.all_signals", protocol, environment=environment) as program:
         run_id = read_line(program)
         assert program.wait() == 0
 
@@ -81,7 +82,7 @@ def test_a_server_with_grpc_ends_in_order(tmp_path: Path) -> None:
     port = free_port()
     with installation.serve("--grpc-port", str(port)) as server, Lab(installation, server):
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
-        with child("support.otlp.all_signals", "grpc", environment=environment) as program:
+        with forked("support.otlp.all_signals", "grpc", environment=environment) as program:
             read_line(program)
             assert program.wait() == 0
         assert server.stop(signal.SIGTERM) == 0

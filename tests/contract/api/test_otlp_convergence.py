@@ -181,13 +181,13 @@ def check(api: TestClient, sent: Sequence[Report], batches: Sequence[Batch], *, 
 
 
 @given(deliveries())
-@examples(15)
+@examples(8)
 def test_the_order_of_arrival_plays_no_part(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
     check(api, *delivery, at_once=False)
 
 
 @given(deliveries())
-@examples(6)
+@examples(4)
 def test_concurrent_exports_make_the_same_runs(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
     check(api, *delivery, at_once=True)
 

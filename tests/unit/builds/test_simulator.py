@@ -7,8 +7,14 @@ import pytest
 
 from relab.builds.errors import UnknownBuildActionError, UnmeasuredFaultError
 from relab.builds.models import BuildFailure, BuildStatus
-from relab.builds.monitor.simulator import BuildSimulator, MeasuredBuildRow, shipped_simulator
+from relab.builds.monitor.simulator import BuildSimulator, FitRow, MeasuredBuildRow, shipped_simulator
 from relab.builds.optimizer.catalogue import CATALOGUE
+
+
+@pytest.fixture(scope="module")
+def fit() -> list[FitRow]:
+    """How well the shipped simulator fits: to simulate the builds takes a second."""
+    return shipped_simulator().fit()
 
 
 def measured(action_id: int, duration_s: float, failure: BuildFailure | None = None) -> MeasuredBuildRow:
@@ -46,9 +52,9 @@ def test_unknown_fault_and_action_are_named() -> None:
         simulator.build("memory", 7, generator)
 
 
-def test_shipped_measurements_show_each_failure_and_what_helps() -> None:
+def test_shipped_measurements_show_each_failure_and_what_helps(fit: list[FitRow]) -> None:
     simulator = shipped_simulator()
-    share = {(row.fault, row.action_id): row.success_share for row in simulator.fit()}
+    share = {(row.fault, row.action_id): row.success_share for row in fit}
 
     assert {action for fault in simulator.faults for action in simulator.actions(fault)} <= set(CATALOGUE)
     assert share["memory", 0] == 0
@@ -60,9 +66,9 @@ def test_shipped_measurements_show_each_failure_and_what_helps() -> None:
     )
 
 
-def test_shipped_simulator_fits_its_measurements() -> None:
+def test_shipped_simulator_fits_its_measurements(fit: list[FitRow]) -> None:
     simulator = shipped_simulator()
-    for row in simulator.fit():
+    for row in fit:
         assert row.simulated_success_share == pytest.approx(row.success_share, abs=0.04)
         # With an even number, every value between the two in the middle is a median.
         durations = sorted(build.duration_s for build in simulator._measured[row.fault, row.action_id])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from relab.knowledge.errors import VectorStoreError
 from relab.knowledge.vectors import FILE, VectorStore
 from rig.waiting import wait_until
+from support.lab.forked import forked
 
 ONE, TWO = b"1" * 8, b"2" * 8
 
@@ -76,22 +76,14 @@ def test_unusable_folder_is_reported_with_the_setting(tmp_path: Path) -> None:
     assert "VECTOR_STORE_PATH" in (raised.value.remedy or "")
 
 
-WRITER = """
-import sys
-from pathlib import Path
-from relab.knowledge.vectors import VectorStore
-folder, name = Path(sys.argv[1]), sys.argv[2]
-for number in range(30):
-    VectorStore(folder, model="small sha256:1", size=8).put({f"{name} {number}": b"1" * 8, "both": b"2" * 8})
-"""
+WRITER = "support.knowledge.vector_child"
 
 
 def test_a_writer_that_is_killed_leaves_whole_directions(tmp_path: Path) -> None:
-    endless = WRITER.replace("range(30)", "__import__('itertools').count()")
-    writer = subprocess.Popen([sys.executable, "-c", endless, str(tmp_path), "a"])
-    wait_until(lambda: store(tmp_path).get(["a 20"]), within_s=30, what="some directions")
-    writer.kill()
-    writer.wait(30)
+    with forked(WRITER, str(tmp_path), "a", "0") as writer:
+        wait_until(lambda: store(tmp_path).get(["a 20"]), within_s=60, what="some directions")
+        writer.kill()
+        writer.wait(60)
 
     store(tmp_path).put({"after": ONE})
 
@@ -101,8 +93,9 @@ def test_a_writer_that_is_killed_leaves_whole_directions(tmp_path: Path) -> None
 
 
 def test_two_processes_write_at_the_same_time(tmp_path: Path) -> None:
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name]) for name in ("a", "b")]
+    with ExitStack() as running:
+        writers = [running.enter_context(forked(WRITER, str(tmp_path), name, "30")) for name in ("a", "b")]
+        assert [writer.wait(60) for writer in writers] == [0, 0]
 
-    assert [writer.wait(60) for writer in writers] == [0, 0]
     wanted = [f"{name} {number}" for name in ("a", "b") for number in range(30)]
     assert sorted(store(tmp_path).get([*wanted, "both"])) == sorted([*wanted, "both"])

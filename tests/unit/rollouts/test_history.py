@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from relab.rollouts.errors import ReportFolderError
 from relab.rollouts.reports.history import START, append_history, read_history, verify_history
+from rig.children import read_line, send_line
+from support.lab.forked import forked
 
 
 @pytest.fixture
@@ -198,19 +200,17 @@ def test_history_that_cannot_be_read_is_a_named_error(tmp_path: Path) -> None:
         verify_history(tmp_path)
 
 
-def _append_many(path: Path, name: str) -> None:
-    for number in range(25):
-        append_history(path, {"rollout_id": f"{name}-{number}"})
-
-
 def test_processes_that_append_at_once_lose_no_line(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append_many, args=(path, name)) for name in ("a", "b")]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    with ExitStack() as running:
+        writers = [
+            running.enter_context(forked("support.rollouts.history_child", str(path), name, "25"))
+            for name in ("a", "b")
+        ]
+        assert [read_line(writer) for writer in writers] == ["ready"] * 2
+        for writer in writers:
+            send_line(writer)
+        assert [writer.wait() for writer in writers] == [0, 0]
 
     assert len(read_history(path)) == 50
     assert verify_history(path) is None
