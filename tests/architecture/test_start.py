@@ -13,9 +13,12 @@ from support.lab.process import lab_environment
 HEAVY = [
     "alembic", "altair", "anthropic", "duckdb", "fastapi", "google.protobuf", "jinja2", "langchain_anthropic", "langchain_core",
     "langchain_openai", "langgraph", "numpy", "openai", "prometheus_client", "psycopg", "pygments", "ray", "redis", "rich.console",
-    "rq", "scipy", "sentence_transformers", "sqlalchemy", "sqlalchemy.dialects.postgresql", "stable_baselines3", "threadpoolctl",
-    "torch", "uvicorn", "vl_convert", "relab.incidents.postmortem.composition", "relab.incidents.probes.catalogue",
-    "relab.incidents.response.responder", "relab.rca.analyzer", "relab.telemetry.export", "relab.telemetry.store",
+    "rq", "scipy", "sentence_transformers", "sqlalchemy", "sqlalchemy.dialects.postgresql", "stable_baselines3", "structlog",
+    "threadpoolctl", "torch", "uvicorn", "vl_convert", "yaml", "relab.incidents.postmortem.composition",
+    "relab.incidents.probes.catalogue", "relab.incidents.response.responder", "relab.jobs.repository", "relab.jobs.runner",
+    "relab.progress.repository", "relab.rca.analyzer", "relab.telemetry.export", "relab.telemetry.intake", "relab.telemetry.log_tables",
+    "relab.telemetry.prices", "relab.telemetry.records", "relab.telemetry.rollups", "relab.telemetry.search_tables",
+    "relab.telemetry.span_tables", "relab.telemetry.store",
 ]  # fmt: skip
 
 REPORT = f"""
@@ -68,10 +71,18 @@ def test_nothing_heavy_is_loaded(code: str, tmp_path: Path) -> None:
 
 
 COMPOSED = {
-    "command": """
+    "list": """
+from relab.telemetry.models import RunFilter
+with open_services() as services:
+    services.telemetry.list_runs(RunFilter(), cursor=None, limit=5)
+""",
+    "jobs": """
+with open_services() as services:
+    services.queue.list()
+""",
+    "overview": """
 with open_services() as services:
     services.telemetry.overview(1)
-    services.telemetry.list_runs(RunFilter(), cursor=None, limit=5)
 """,
     "worker": """
 with open_services() as services:
@@ -87,10 +98,24 @@ with open_services() as services:
 """,
 }
 """What each kind of process composes before its first real work."""
+SUMS = {"yaml", "relab.telemetry.prices", "relab.telemetry.rollups"}
+"""The prices, which are a YAML file, are part of the sums."""
+ANALYSES = {"yaml", "relab.progress.repository", "relab.telemetry.records", "relab.telemetry.search_tables"}
+"""The service of analyses, which reads rules of behaviours from YAML."""
 ALLOWED = {
-    "command": {"sqlalchemy"},
-    "worker": {"sqlalchemy"},
-    "server": {"sqlalchemy", "fastapi", "prometheus_client", "uvicorn"},
+    "list": {"sqlalchemy"},
+    "jobs": {"sqlalchemy", "relab.jobs.repository"},
+    "overview": {"sqlalchemy", *SUMS},
+    "worker": {"sqlalchemy", "relab.jobs.repository", "relab.jobs.runner", *ANALYSES},
+    "server": {
+        "sqlalchemy",
+        "fastapi",
+        "prometheus_client",
+        "uvicorn",
+        "relab.jobs.repository",
+        "relab.jobs.runner",
+        *ANALYSES,
+    },
 }
 
 
@@ -100,7 +125,6 @@ def test_idle_process_has_loaded_only_required_modules(process: str, tmp_path: P
     code = f"""
 import sys
 from relab.cli.context import open_services
-from relab.telemetry.models import RunFilter
 {COMPOSED[process]}
 {REPORT}
 """

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relab.core.clock import Clock
+from relab.core.composed import composed
 from relab.jobs.backend import JobBackend
-from relab.jobs.queue import JobQueue
-from relab.progress.service import ProgressLog
 from relab.progress.signal import ProgressSignal
 from relab.settings import Settings
 from relab.storage import Database
 
 if TYPE_CHECKING:
+    from relab.jobs.queue import JobQueue
     from relab.llm.gateway import LlmGateway
+    from relab.progress.service import ProgressLog
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,7 @@ class Foundation:
         clock: the source of the current time.
         database: the database of this installation.
         job_backend: wakes workers when jobs are enqueued.
-        queue: the job queue in the database.
         signal: wakes the processes that follow progress when there is a new event.
-        progress: stores and reads progress events.
         given_gateway: the model gateway to use instead of the one that the settings describe; None: no gateway was
             given.
     """
@@ -37,7 +36,19 @@ class Foundation:
     clock: Clock
     database: Database
     job_backend: JobBackend
-    queue: JobQueue
     signal: ProgressSignal
-    progress: ProgressLog
     given_gateway: LlmGateway | None
+
+    @composed
+    def queue(self) -> JobQueue:
+        """The job queue in the database."""
+        from relab.jobs.queue import JobQueue
+
+        return JobQueue(self.database, self.clock, self.job_backend)
+
+    @composed
+    def progress(self) -> ProgressLog:
+        """Stores and reads progress events."""
+        from relab.progress.service import ProgressLog
+
+        return ProgressLog(self.database, self.clock, self.signal)

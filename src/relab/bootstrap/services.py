@@ -13,17 +13,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from relab.bootstrap.composed import composed
 from relab.bootstrap.foundation import Foundation
 from relab.bootstrap.jobs import build_backend, build_signal, time_limits
 from relab.core.clock import Clock, SystemClock
+from relab.core.composed import composed
 from relab.core.home import signing_key_path
-from relab.jobs.errors import JobListenerError
 from relab.jobs.models import LANES, JobStatus, Lane, Subscription
-from relab.jobs.queue import JobQueue
-from relab.jobs.runner import JobRunner
-from relab.jobs.worker import LeasedLoop, Sweeper, sweeping, work_until
-from relab.progress.service import ProgressLog
 from relab.settings import Settings, load_settings
 from relab.storage import Database
 from relab.storage.schema import prepare
@@ -37,6 +32,7 @@ if TYPE_CHECKING:
     from relab.flags.service import FlagService
     from relab.incidents.notices.service import NoticeService
     from relab.incidents.service import IncidentService, TimelineEvent
+    from relab.jobs.runner import JobRunner
     from relab.knowledge.service import KnowledgeService
     from relab.llm.gateway import LlmGateway
     from relab.progress.models import ProgressEvent
@@ -167,6 +163,8 @@ class Services(Foundation):
 
     def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
         """Return the job runner of one worker, which runs only jobs of these lanes."""
+        from relab.jobs.runner import JobRunner
+
         jobs = self.settings.jobs
         return JobRunner(
             self.database,
@@ -190,6 +188,8 @@ class Services(Foundation):
         if job.status is JobStatus.PENDING:
             failures = self.runner().notify_parked(job, "The job was dropped before it was done.")
             if failures:
+                from relab.jobs.errors import JobListenerError
+
                 raise JobListenerError(
                     f"The job {job_id} ({job.name}) was dropped, but what waits for it could not be informed: {failures}.",
                     remedy="Check the object that the job was for; repeat its request if it is still queued.",
@@ -222,6 +222,8 @@ class Services(Foundation):
 
         A worker of the lane `background` also projects the runs of traces that have just arrived.
         """
+        from relab.jobs.worker import Sweeper, work_until
+
         jobs = self.settings.jobs
         runner = self.runner(lanes)
 
@@ -234,6 +236,8 @@ class Services(Foundation):
 
     def _projecting(self, owner: str, stop: threading.Event) -> AbstractContextManager[None]:
         """Return a context manager that projects the runs that are due, in a separate thread, while its block runs."""
+        from relab.jobs.worker import LeasedLoop, sweeping
+
         projector = self.telemetry.projector
         loop = LeasedLoop(
             self.database,
@@ -292,9 +296,7 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         clock=clock,
         database=database,
         job_backend=backend,
-        queue=JobQueue(database, clock, backend),
         signal=signal,
-        progress=ProgressLog(database, clock, signal),
         given_gateway=llm,
     )
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from relab.bootstrap.foundation import Foundation
 from relab.jobs.models import Subscription
-from relab.telemetry.handlers import TelemetryHandlers
 from relab.telemetry.service import BEHAVIOURS_JOB, LABEL_JOB, REMAP_JOB, TelemetryService
 
 
@@ -17,6 +16,8 @@ def build_telemetry(base: Foundation) -> TelemetryService:
 
 def subscriptions(service: TelemetryService) -> Sequence[Subscription]:
     """Return the handlers of the jobs of telemetry."""
+    from relab.telemetry.handlers import TelemetryHandlers
+
     handlers = TelemetryHandlers(service)
     return [
         Subscription(LABEL_JOB, handlers.label),

@@ -1,11 +1,19 @@
-"""Structured logs on stderr: readable lines in development, JSON elsewhere."""
+"""Structured logs on stderr: readable lines in development, JSON elsewhere.
+
+The first log record loads structlog, which takes longer than many commands that log nothing.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 _OPTIONAL = ("greenlet", "rich")
 """What structlog loads if it is installed, 5 MB: threads of gevent, and tracebacks with the values of local variables."""
@@ -22,60 +30,137 @@ class _OptionalHidden:
             raise ModuleNotFoundError(f"structlog is loaded without {name}", name=name)
 
 
-_hidden: Any = _OptionalHidden()
-sys.meta_path.insert(0, _hidden)
-try:
-    import structlog
-finally:
-    sys.meta_path.remove(_hidden)
+class _Structlog:
+    """Loads structlog at its first use, with the configuration that `configure_logging` wants."""
 
-bound_contextvars = structlog.contextvars.bound_contextvars
-get_logger = structlog.get_logger
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._module: ModuleType | None = None
+        self._is_wanted = False
+
+    def module(self) -> Any:
+        """Return structlog."""
+        module = self._module
+        if module is None:
+            with self._lock:
+                module = self._module or self._load()
+        return module
+
+    def configure(self) -> None:
+        """Send the events of structlog to the handlers of the standard library, from now on or from when it is loaded."""
+        with self._lock:
+            self._is_wanted = True
+            if self._module is not None:
+                _configure(self._module)
+
+    def _load(self) -> ModuleType:
+        hidden: Any = _OptionalHidden()
+        sys.meta_path.insert(0, hidden)
+        try:
+            import structlog
+        finally:
+            sys.meta_path.remove(hidden)
+        if self._is_wanted:
+            _configure(structlog)
+        self._module = structlog
+        return structlog
+
+
+_structlog: Final = _Structlog()
+
+
+class EventLogger:
+    """A logger of structured events, named like a module; it has the methods of a logger of structlog."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        # Kept, so that the next event of this kind does not come here; structlog finds its configuration at each event.
+        logger = self.__dict__.get("_logger")
+        if logger is None:
+            logger = self.__dict__["_logger"] = _structlog.module().get_logger(self._name)
+        return getattr(logger, method)
+
+
+def get_logger(name: str) -> EventLogger:
+    """Return the logger with a name, usually that of a module."""
+    return EventLogger(name)
+
+
+@contextmanager
+def bound_contextvars(**values: Any) -> Iterator[None]:
+    """Add values to each event that is logged within the block, by this thread or task."""
+    with _structlog.module().contextvars.bound_contextvars(**values):
+        yield
 
 
 def configure_logging(level: str, *, json_lines: bool) -> None:
     """Send the logs of relab and of its libraries to stderr in one format.
 
-    Context bound with `structlog.contextvars` (request id, job id) is on every line. External text is always a value of
+    Context bound with `bound_contextvars` (request id, job id) is on every line. External text is always a value of
     a log event, never its format string.
 
     Args:
         level: the lowest level that is logged, such as `INFO`.
         json_lines: whether each line is JSON instead of readable text.
     """
-    shared: list[Any] = [
+    _structlog.configure()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(json_lines=json_lines, colors=sys.stderr.isatty()))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for noisy in ("uvicorn.access", "httpx", "httpcore", "alembic", "rq"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+class _Formatter(logging.Formatter):
+    """Formats records of relab and of libraries alike; the first record loads structlog."""
+
+    def __init__(self, *, json_lines: bool, colors: bool) -> None:
+        super().__init__()
+        self._json_lines = json_lines
+        self._colors = colors
+        self._formatter: logging.Formatter | None = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._formatter is None:
+            self._formatter = self._make()
+        return self._formatter.format(record)
+
+    def _make(self) -> logging.Formatter:
+        structlog = _structlog.module()
+        renderer: list[Any] = (
+            [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+            if self._json_lines
+            # Plain tracebacks, because the default ones show local variables, which may contain secrets, and are slow.
+            else [structlog.dev.ConsoleRenderer(colors=self._colors, exception_formatter=structlog.dev.plain_traceback)]
+        )
+        formatter: logging.Formatter = structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_shared(structlog),
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+        return formatter
+
+
+def _shared(structlog: Any) -> list[Any]:
+    return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+
+
+def _configure(structlog: Any) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *_shared(structlog),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: list[Any] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if json_lines
-        # Plain tracebacks, because the default ones show local variables, which may contain secrets, and are slow.
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(level)
-    for noisy in ("uvicorn.access", "httpx", "httpcore", "alembic", "rq"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

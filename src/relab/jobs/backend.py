@@ -11,14 +11,16 @@ import pkgutil
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relab.core.clock import Clock
 from relab.core.errors import ConfigurationError
 from relab.jobs import backends
 from relab.jobs.models import Lane
-from relab.jobs.runner import JobRunner
-from relab.storage import Database
+
+if TYPE_CHECKING:
+    from relab.jobs.runner import JobRunner
+    from relab.storage import Database
 
 
 class JobBackend(Protocol):

@@ -2,6 +2,7 @@
 
 A job is a row. Enqueueing inserts the row in the caller's transaction (an outbox: the
 job exists if and only if the caller's transaction commits) and then announces it to the back end.
+Each method loads the queries that it needs: every service has a queue, and most commands do not use it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 from relab.core.clock import Clock
 from relab.core.ids import new_id
-from relab.jobs import repository
 from relab.jobs.backend import JobBackend
 from relab.jobs.errors import JobNotFoundError, JobStateError
 from relab.jobs.models import DEFAULT_MAX_ATTEMPTS, Job, JobCounts, JobStatus, Lane
@@ -57,6 +57,8 @@ class JobQueue:
             max_attempts: number of attempts after which the job is parked.
             job_id: the id of the job, for example that of the object that it creates; None for a new id.
         """
+        from relab.jobs import repository
+
         now = self._clock.now_us()
         job_id = job_id or new_id()
         repository.add(
@@ -80,11 +82,15 @@ class JobQueue:
 
     def promote(self, unit: UnitOfWork, job_id: str, lane: Lane) -> None:
         """In the caller's transaction, move a job to a lane if it is still pending, because it has become more urgent."""
+        from relab.jobs import repository
+
         if repository.promote(unit.session, job_id, lane, self._clock.now_us()):
             unit.on_commit(lambda: self._backend.announce([job_id], lane))
 
     def count_unfinished(self, name: str, lane: Lane) -> int:
         """Return the number of pending and running jobs of a lane that have this name."""
+        from relab.jobs import repository
+
         with self._database.read() as session:
             return repository.count_unfinished(session, name, lane)
 
@@ -94,6 +100,8 @@ class JobQueue:
         Raises:
             JobNotFoundError: there is no job with this id.
         """
+        from relab.jobs import repository
+
         with self._database.read() as session:
             job = repository.get(session, job_id)
         if job is None:
@@ -102,16 +110,22 @@ class JobQueue:
 
     def list(self, *, status: JobStatus | None = None, limit: int = 100) -> list[Job]:
         """Return up to `limit` jobs, newest first: all jobs if `status` is None, else only those with this status."""
+        from relab.jobs import repository
+
         with self._database.read() as session:
             return repository.list_jobs(session, status, limit)
 
     def counts(self) -> JobCounts:
         """Return the job counts by status, and how long the oldest pending job that is due has waited."""
+        from relab.jobs import repository
+
         with self._database.read() as session:
             return repository.count(session, self._clock.now_us())
 
     def worker_lives(self) -> bool:
         """Return whether any worker is alive: whether one holds the lease for the housekeeping of the queue."""
+        from relab.jobs import repository
+
         now = self._clock.now_us()
         with self._database.read() as session:
             return repository.is_leased(session, SWEEP_LEASE, now, now + MAX_SWEEP_LEASE_US)
@@ -123,6 +137,8 @@ class JobQueue:
             JobNotFoundError: there is no job with this id.
             JobStateError: the job is not parked.
         """
+        from relab.jobs import repository
+
         with self._database.write() as unit:
             lane = repository.reset(unit.session, job_id, self._clock.now_us())
             if lane is None:
@@ -136,11 +152,15 @@ class JobQueue:
             JobNotFoundError: there is no job with this id.
             JobStateError: the job is running.
         """
+        from relab.jobs import repository
+
         with self._database.write() as unit:
             if not repository.drop(unit.session, job_id):
                 raise self._state_error(unit, job_id, "A running job cannot be dropped")
 
     @staticmethod
     def _state_error(unit: UnitOfWork, job_id: str, rule: str) -> JobNotFoundError | JobStateError:
+        from relab.jobs import repository
+
         job = repository.get(unit.session, job_id)
         return JobNotFoundError(job_id) if job is None else JobStateError(f"{rule}; {job_id} is {job.status}.")

@@ -6,12 +6,13 @@ finds them at its next poll.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from relab.core.logging import get_logger
 
 if TYPE_CHECKING:
+    import asyncio
+
     from redis import Redis
 
 RECONNECT_PAUSE_S = 1.0
@@ -44,6 +45,8 @@ class PollingSignal:
 
     async def listen(self, wake: asyncio.Event) -> None:  # noqa: ARG002 the protocol's parameter
         """Wait to be cancelled; `wake` is never set."""
+        import asyncio
+
         await asyncio.get_running_loop().create_future()
 
     def close(self) -> None:
@@ -71,6 +74,8 @@ class RedisSignal:
 
     async def listen(self, wake: asyncio.Event) -> None:
         """Set `wake` at every signal until cancelled; after a lost connection, wait and subscribe again."""
+        import asyncio
+
         from redis.asyncio import Redis
         from redis.exceptions import RedisError
 

@@ -55,6 +55,11 @@ class Cost(_CostModel):
         None, description="The tokens of each model, if spans report them.", exclude_if=lambda value: value is None
     )
 
+    @property
+    def is_reported(self) -> bool:
+        """Whether the cost itself was reported, and not only tokens, by which it can be estimated."""
+        return self.total_cost_usd is not None
+
 
 class BilledTokens(NamedTuple):
     """The tokens of one model that are billed, as sums over its calls; a count that is not reported is 0.

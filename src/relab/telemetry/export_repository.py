@@ -10,17 +10,11 @@ from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.telemetry.filtering import filtered
+from relab.telemetry.log_tables import LogRecordRow, StoredLog
 from relab.telemetry.models import RunFilter
 from relab.telemetry.repository import ITEM_COLUMNS
-from relab.telemetry.tables import (
-    AgentRunRow,
-    LogRecordRow,
-    SpanRow,
-    StoredItem,
-    StoredLog,
-    StoredSpan,
-    TimelineItemRow,
-)
+from relab.telemetry.span_tables import SpanRow, StoredSpan
+from relab.telemetry.tables import AgentRunRow, StoredItem, TimelineItemRow
 
 ROWS_PER_FETCH = 200
 """Rows fetched at once from tables where a run may have any number of rows; a span or log record may have megabytes."""

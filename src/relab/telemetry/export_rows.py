@@ -15,10 +15,11 @@ from sqlalchemy import Column, Double, Integer
 
 from relab.core.clock import parse_time
 from relab.storage.base import table_of
+from relab.telemetry.log_tables import StoredLog
 from relab.telemetry.models import CALL, ITEM_KINDS, STEP, RunFields
 from relab.telemetry.otlp.spans import clean_text, read_attributes, read_value
 from relab.telemetry.prices import PriceTable, estimate_run
-from relab.telemetry.tables import AgentRunRow, StoredItem, StoredLog, StoredRun
+from relab.telemetry.tables import AgentRunRow, StoredItem, StoredRun
 
 TEXT: Final = "VARCHAR"
 INTEGER: Final = "BIGINT"

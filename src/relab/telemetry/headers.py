@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from relab.telemetry.models import RunHeader
-from relab.telemetry.prices import PriceTable, estimate_run
 from relab.telemetry.tables import StoredRun
 
+if TYPE_CHECKING:
+    from relab.telemetry.prices import PriceTable
 
-def header_of(run: StoredRun, prices: PriceTable) -> RunHeader:
-    """Return the header of a run, as lists and details show it; its cost is estimated with `prices` if none was reported."""
+
+def header_of(run: StoredRun, prices: Callable[[], PriceTable]) -> RunHeader:
+    """Return the header of a run, as lists and details show it.
+
+    Its cost is estimated if none was reported; only then `prices` is called, which returns the prices for the estimate.
+    """
     # Unknown fields of the run are returned too, but never replace a known field.
     known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}
     known |= {"outcome_evidence": from_json(run.outcome_evidence or "[]"), "counts": run.counts}
     data = from_json(run.data)
     known["agents"] = _with_outcomes(data.get("agents") or [], from_json(run.agent_outcomes or "[]"))
     header = RunHeader.model_validate({**data, **known, "cost_estimate": None})
-    return header.model_copy(update={"cost_estimate": estimate_run(header, prices)})
+    if header.cost is None or header.cost.is_reported:
+        return header
+    # Only here, because it loads the prices.
+    from relab.telemetry.prices import estimate_run
+
+    return header.model_copy(update={"cost_estimate": estimate_run(header, prices())})
 
 
 def _with_outcomes(reported: Iterable[dict[str, Any]], decided: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_rows
 from relab.telemetry.log_models import SEVERITY_WARN
+from relab.telemetry.log_tables import LogOriginRow, LogRecordRow, StoredLog
 from relab.telemetry.models import MAX_INT64
 from relab.telemetry.span_repository import OriginTuple
-from relab.telemetry.tables import AgentRunRow, LogOriginRow, LogRecordRow, StoredLog
+from relab.telemetry.tables import AgentRunRow
 
 IDS_PER_STATEMENT = 500
 MAX_LINES = 500

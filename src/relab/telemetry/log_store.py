@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 
 from relab.telemetry import log_repository
 from relab.telemetry.log_repository import LogKey
+from relab.telemetry.log_tables import StoredLog
 from relab.telemetry.models import MAX_ITEMS
 from relab.telemetry.otlp.decoding import Origin
 from relab.telemetry.otlp.logs import ReceivedLog, read_event
 from relab.telemetry.otlp.spans import SpanEvent
-from relab.telemetry.tables import StoredLog
 
 MAX_LOGS_PER_TRACE: Final = MAX_ITEMS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
@@ -18,7 +18,6 @@ from relab.storage.base import Base, table_of
 from relab.telemetry.filtering import SHOWN, filtered
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
-from relab.telemetry.past_models import PastRun
 from relab.telemetry.tables import (
     AWAITING_ANALYSIS,
     NEVER_PROJECTED,
@@ -31,6 +30,9 @@ from relab.telemetry.tables import (
     StoredRun,
     TimelineItemRow,
 )
+
+if TYPE_CHECKING:
+    from relab.telemetry.past_models import PastRun
 
 # The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
 _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
@@ -348,6 +350,8 @@ def version_before(session: Session, agent_name: str, environment: str | None, b
 
 def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[PastRun]:
     """Return up to `limit` runs of a version that started by `until_us`, newest first."""
+    from relab.telemetry.past_models import PastRun
+
     statement = (
         select(
             AgentRunRow.run_id,

@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 from relab.storage.base import table_of
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import log_repository, repository, rollup_repository, span_repository
+from relab.telemetry.log_tables import LogRecordRow
+from relab.telemetry.rollup_tables import RunRollupRow
 from relab.telemetry.rollups import Changes, Sums
-from relab.telemetry.tables import AgentRunRow, LogRecordRow, RunRollupRow, SpanRow
-
-DEFAULT_BATCH: Final = 200
-"""Runs per transaction. With 10 spans per run, a transaction holds SQLite's write lock for about 40 ms."""
+from relab.telemetry.span_tables import SpanRow
+from relab.telemetry.tables import AgentRunRow
 
 MAX_BATCH_ROWS: Final = 10_000
 """Spans, log records and timeline items per transaction; a larger run is deleted in a separate transaction."""

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from relab.storage.base import table_of
 from relab.storage.upsert import insert_into
 from relab.telemetry import rollups
+from relab.telemetry.rollup_tables import RunRollupRow
 from relab.telemetry.rollups import BucketKey, Changes, Sums
-from relab.telemetry.tables import RunRollupRow
 
 _BUCKETS_PER_STATEMENT = 200
 

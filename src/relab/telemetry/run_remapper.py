@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
-from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry import repository
 from relab.telemetry.projector import Projector
-from relab.telemetry.retention import StartKey
 
 if TYPE_CHECKING:
+    from relab.jobs.queue import JobQueue
     from relab.telemetry.remapping import RemappedBatch
+    from relab.telemetry.retention import StartKey
 
 REMAP_BATCH = 100
 """Runs per transaction."""

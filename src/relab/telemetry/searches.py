@@ -17,7 +17,7 @@ from relab.storage.base import table_of
 from relab.storage.upsert import insert_into
 from relab.telemetry.models import RunStatus
 from relab.telemetry.records import RunRecord
-from relab.telemetry.tables import RunSearchRow, RunSearchSwitchRow
+from relab.telemetry.search_tables import RunSearchRow, RunSearchSwitchRow
 
 if TYPE_CHECKING:
     from relab.telemetry.projector import Projector

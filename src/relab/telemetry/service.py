@@ -1,28 +1,18 @@
-"""Use cases of telemetry: store, read, delete and aggregate agent runs."""
+"""Use cases of telemetry: store, read, delete and aggregate agent runs. A command that lists runs loads no other part."""
 
 from __future__ import annotations
 
 import functools
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic_core import from_json
 
-from relab.core.clock import Clock
-from relab.jobs.queue import JobQueue
-from relab.storage import Database
-from relab.telemetry import log_repository, repository, retention, rollup_repository, span_repository
-from relab.telemetry.awaiting import AwaitingRuns
+from relab.telemetry import repository
 from relab.telemetry.errors import AgentRunNotFoundError
-from relab.telemetry.failed_runs import FailedRuns
 from relab.telemetry.headers import header_of
-from relab.telemetry.intake import TelemetryIntake
-from relab.telemetry.log_models import LogLine
-from relab.telemetry.marks import RunMarks
 from relab.telemetry.models import (
     ITEM_KINDS,
     AgentRun,
@@ -34,49 +24,36 @@ from relab.telemetry.models import (
     RunPage,
     TimelinePage,
 )
-from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
-from relab.telemetry.passing import PassingReader
-from relab.telemetry.past_models import PastRun
-from relab.telemetry.posted import PostedRun
-from relab.telemetry.prices import PriceBook
-from relab.telemetry.reading import read_agent_run
-from relab.telemetry.retention import PruneCounts, delete_runs
-from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
-from relab.telemetry.run_remapper import RunRemapper
-from relab.telemetry.timeline import page_json, present
+from relab.telemetry.parts import TelemetryParts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from relab.core.clock import Clock
+    from relab.jobs.queue import JobQueue
+    from relab.storage import Database
     from relab.telemetry.export import ExportWhat, RunExport
+    from relab.telemetry.log_models import LogLine
+    from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
+    from relab.telemetry.past_models import PastRun
+    from relab.telemetry.retention import PruneCounts
 
 RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
 LABEL_JOB = "telemetry.label"
 BEHAVIOURS_JOB = "telemetry.behaviours"
 REMAP_JOB = "telemetry.remap"
-ROLLUP_SHARDS = 16
+PRUNE_BATCH: Final = 200
+"""Runs per transaction. With 10 spans per run, a transaction holds SQLite's write lock for about 40 ms."""
 EXACT_STEPS = 2_000
 """Up to this number of steps in the window, the percentile in the overview is exact; above it, within 1 %."""
 
 
-class TelemetryService(RunRemapper):
-    """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake.
-
-    Args:
-        prices_folder: the folder of this installation's prices of models; None: only the shipped ones.
-
-    Attributes:
-        awaiting, failed: the runs that await their analysis; those that failed.
-        marks, passing: what analyses have found in runs, for lists; runs that succeeded, to compare failed ones with them.
-    """
+class TelemetryService(TelemetryParts):
+    """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake."""
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
-        # Each process that shares a database adds to separate sums, so that processes seldom wait for each other.
-        shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
-        super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
-        self.prices = PriceBook(prices_folder)
-        self.awaiting, self.failed = AwaitingRuns(database, clock, self.projector), FailedRuns(self.projector)
-        self.marks, self.passing = RunMarks(database), PassingReader(self.projector.reading)
-        self._intake = TelemetryIntake(database, clock, shard=self._shard)
+        super().__init__(database, clock, queue, remap_job=REMAP_JOB, prices_folder=prices_folder)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
         """Store a run, or replace the stored run with the same id; the run is durable when this returns.
@@ -86,6 +63,8 @@ class TelemetryService(RunRemapper):
         Raises:
             SourceConflictError: a run with this id was received as OTLP spans.
         """
+        from relab.telemetry.posted import PostedRun
+
         [receipt] = self._intake.write([PostedRun.of(run)])
         if isinstance(receipt, Exception):
             raise receipt
@@ -98,6 +77,7 @@ class TelemetryService(RunRemapper):
         Raises:
             MalformedBodyError, TooLargeError: the request cannot be read.
         """
+        from relab.telemetry.otlp_models import OtlpReceipt
         from relab.telemetry.otlp_requests import read_request
 
         [receipt] = self._intake.write([read_request(signal, body, encoding)])
@@ -126,6 +106,9 @@ class TelemetryService(RunRemapper):
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
         """
+        from relab.telemetry.posted import PostedRun
+        from relab.telemetry.reading import read_agent_run
+
         return self._intake.submit(lambda: PostedRun.of(read_agent_run(body())))
 
     def submit_otlp(
@@ -155,7 +138,7 @@ class TelemetryService(RunRemapper):
             run = repository.get_run(session, agent_run_id)
         if run is None:
             raise AgentRunNotFoundError(agent_run_id)
-        return header_of(run, self.prices.usable())
+        return header_of(run, self._usable_prices)
 
     def get_content(self, agent_run_id: str) -> RunContent:
         """Return the hash of the run's current content, and the time when a run with this id was first received.
@@ -196,7 +179,8 @@ class TelemetryService(RunRemapper):
         """
         read = functools.partial(repository.list_runs, run_filter=run_filter, cursor=cursor, limit=limit)
         runs, next_cursor = self.projector.read_page(read, run_filter.started_after_us or 0)
-        prices = self.prices.usable()
+        # Read for the first run that needs them, and once for the page.
+        prices = functools.cache(self._usable_prices)
         return RunPage(items=[header_of(run, prices) for run in runs], next_cursor=next_cursor)
 
     def timeline(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> TimelinePage:
@@ -211,12 +195,10 @@ class TelemetryService(RunRemapper):
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
             items, next_cursor = repository.list_items(session, agent_run_id, cursor=cursor, limit=limit)
-        return TimelinePage(
-            run_id=agent_run_id,
-            items=[present(item) for item in items],
-            total=run.counts.items,
-            next_cursor=next_cursor,
-        )
+        from relab.telemetry.timeline import present
+
+        shown = [present(item) for item in items]
+        return TimelinePage(run_id=agent_run_id, items=shown, total=run.counts.items, next_cursor=next_cursor)
 
     def timeline_json(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> bytes:
         """Return the same page as `timeline`, as the JSON of a `TimelinePage`.
@@ -232,6 +214,8 @@ class TelemetryService(RunRemapper):
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
             items, next_cursor = repository.list_items(session, agent_run_id, cursor=cursor, limit=limit)
+        from relab.telemetry.timeline import page_json
+
         return page_json(agent_run_id, items, run.counts.items, next_cursor)
 
     def spans(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 500) -> SpanPage:
@@ -241,13 +225,15 @@ class TelemetryService(RunRemapper):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a list of spans.
         """
+        from relab.telemetry import span_repository
+        from relab.telemetry.otlp.json_encoding import span_to_json
+        from relab.telemetry.otlp_models import SpanPage
+
         with self._database.read() as session:
             if not repository.has_run(session, agent_run_id):
                 raise AgentRunNotFoundError(agent_run_id)
             rows, next_cursor = span_repository.list_spans(session, agent_run_id, cursor=cursor, limit=limit)
             origins = {key: data for _, key, data in span_repository.load_origins(session, [agent_run_id])}
-        from relab.telemetry.otlp.json_encoding import span_to_json
-
         items = [{**span_to_json(raw), **origins[origin]} for origin, raw in rows]
         return SpanPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
@@ -258,18 +244,21 @@ class TelemetryService(RunRemapper):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a list of log records.
         """
+        from relab.telemetry import log_repository
+        from relab.telemetry.otlp.json_encoding import log_to_json
+        from relab.telemetry.otlp_models import LogRecordPage
+
         with self._database.read() as session:
             if not repository.has_run(session, agent_run_id):
                 raise AgentRunNotFoundError(agent_run_id)
             rows, next_cursor = log_repository.list_logs(session, agent_run_id, cursor=cursor, limit=limit)
             origins = log_repository.load_origins(session, [agent_run_id]) if rows else {}
-        from relab.telemetry.otlp.json_encoding import log_to_json
-
         items = [{**log_to_json(raw), **origins[origin]} for origin, raw in rows]
         return LogRecordPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
     def log_lines(self, agent_run_id: str) -> list[LogLine]:
         """Return the warnings and errors in the log of a run's trace, oldest first; the log may have none."""
+        from relab.telemetry import log_repository
         from relab.telemetry.otlp.logs import read_lines
 
         with self._database.read() as session:
@@ -281,12 +270,14 @@ class TelemetryService(RunRemapper):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
+        from relab.telemetry.retention import delete_runs
+
         with self._database.write() as unit:
             if not delete_runs(unit.session, [agent_run_id], shard=self._shard):
                 raise AgentRunNotFoundError(agent_run_id)
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
 
-    def prune(self, before_us: int, *, batch: int = retention.DEFAULT_BATCH) -> Iterator[PruneCounts]:
+    def prune(self, before_us: int, *, batch: int = PRUNE_BATCH) -> Iterator[PruneCounts]:
         """Delete the runs that started before `before_us`, oldest first; yield how much each transaction deleted.
 
         A transaction deletes at most `batch` runs.
@@ -295,6 +286,9 @@ class TelemetryService(RunRemapper):
         One job per transaction deletes the data that other contexts hold about the runs. At the end, log records that
         were received before `before_us` and have waited for spans in vain are deleted.
         """
+        from relab.telemetry import retention
+        from relab.telemetry.rollups import BUCKET_LENGTHS_US
+
         reached = None
         while True:
             began = time.monotonic()
@@ -320,6 +314,8 @@ class TelemetryService(RunRemapper):
                     after = retention.prune_empty_sums(unit.session, length_us, before_us, after_us=after)
 
     def _prune_waiting_logs(self, before_us: int, batch: int) -> Iterator[PruneCounts]:
+        from relab.telemetry import retention
+
         waiting: list[str] = [""]
         while True:
             # Not in the transaction that deletes: the search visits every record, and must not hold SQLite's write lock.
@@ -329,18 +325,20 @@ class TelemetryService(RunRemapper):
                 return
             with self._database.write() as unit:
                 logs = retention.prune_waiting_logs(unit.session, before_us, waiting)
-            yield PruneCounts(logs=logs)
+            yield retention.PruneCounts(logs=logs)
 
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
         """Return how many runs, spans and log records `prune` would delete with this `before_us`; counting visits each of them.
 
         Without `with_spans`, only the runs are counted.
         """
+        from relab.telemetry import retention
+
         with self.projector.reading() as session:
             runs = retention.count_runs(session, before_us)
             if not with_spans:
-                return PruneCounts(runs)
-            return PruneCounts(
+                return retention.PruneCounts(runs)
+            return retention.PruneCounts(
                 runs, retention.count_spans(session, before_us), retention.count_logs(session, before_us)
             )
 
@@ -385,6 +383,9 @@ class TelemetryService(RunRemapper):
 
         After a burst they leave out runs that are stored and not projected yet, and say how many (`unprojected_runs`).
         """
+        from relab.telemetry import rollup_repository
+        from relab.telemetry.rollups import HOUR_US, window
+
         now = self._clock.now_us()
         since = max(now - int(hours * HOUR_US), 0)
         ranges = window(since, now)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_rows
-from relab.telemetry.tables import SpanOriginRow, SpanRow, StoredSpan
+from relab.telemetry.span_tables import SpanOriginRow, SpanRow, StoredSpan
 
 IDS_PER_STATEMENT = 500
 _SPAN_KEY: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]])

@@ -30,7 +30,8 @@ from relab.telemetry.projection_repository import Waiting
 from relab.telemetry.records import RunRecord, run_record, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
 from relab.telemetry.searches import collect
-from relab.telemetry.tables import NEVER_PROJECTED, UNPROJECTED, FormerRun, ItemKey, StoredItem, StoredSpan
+from relab.telemetry.span_tables import StoredSpan
+from relab.telemetry.tables import NEVER_PROJECTED, UNPROJECTED, FormerRun, ItemKey, StoredItem
 
 MAX_SPANS_PER_TRACE = MAX_ITEMS
 """Each span is at most one step, call and event of the run, so that a run made from spans keeps the limit of posted runs."""

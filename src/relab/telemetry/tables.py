@@ -3,10 +3,11 @@
 `agent_runs` holds one row per run, with the columns that lists filter by. `timeline_items` holds
 steps, tool calls and guardrail events in one table, because they are mostly read as a
 timeline: a page is one range scan of the primary key. `data` is each object as it was
-sent. `spans` and `log_records` hold what was received over OTLP; the run is a projection of them. `run_rollups`
-holds the sums that the overview adds up.
+sent. The tables of what was received over OTLP (`span_tables.py`, `log_tables.py`; the run is a projection of them), of the sums that
+the overview adds up (`rollup_tables.py`) and of runs to be searched (`search_tables.py`) are modules of their own: to map a table takes
+time, and a list of runs reads none of them.
 
-`StoredRun`, `StoredItem`, `StoredSpan` and `StoredLog` are the rows as Python reads and writes them, with the columns in the order of
+`StoredRun` and `StoredItem` are the rows as Python reads and writes them, with the columns in the order of
 the tables; their JSON columns are text, so that JSON is neither parsed nor formatted on its way through.
 """
 
@@ -16,12 +17,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Boolean,
     Double,
     Index,
     Integer,
-    LargeBinary,
     SmallInteger,
     String,
     Text,
@@ -123,24 +122,6 @@ class RunBehaviourRow(Base):
     run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
     behaviour: Mapped[str] = mapped_column(String(64), primary_key=True)
     content_hash: Mapped[str] = mapped_column(String(80))
-
-
-class RunSearchRow(Base):
-    """A run that is to be searched for behaviours, and when it was written (`written_at`); only while searches are on."""
-
-    __tablename__ = "run_searches"
-    __table_args__ = (Index("ix_run_searches_written_at", "written_at"),)
-
-    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    written_at: Mapped[int] = mapped_column(Micros)
-
-
-class RunSearchSwitchRow(Base):
-    """The switch of searches: they are on if the row with the name `on` exists."""
-
-    __tablename__ = "run_search_switch"
-
-    name: Mapped[str] = mapped_column(String(8), primary_key=True)
 
 
 class StoredRun(NamedTuple):
@@ -267,103 +248,3 @@ class StoredItem(NamedTuple):
     def key(self) -> ItemKey:
         """The primary key."""
         return self[:5]
-
-
-class SpanRow(Base):
-    """One span as it was received; several reports of the same span are joined."""
-
-    __tablename__ = "spans"
-
-    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    span_id: Mapped[str] = mapped_column(String(16), primary_key=True)
-    origin: Mapped[int] = mapped_column(BigInteger)
-    """`span_origins.origin` of the same trace."""
-    data: Mapped[bytes] = mapped_column(LargeBinary)
-    """OTLP's `Span` message."""
-
-
-class StoredSpan(NamedTuple):
-    """One row of `spans`; `data` is the span as protobuf bytes, `origin` the key of its resource and scope."""
-
-    trace_id: str
-    span_id: str
-    origin: int
-    data: bytes
-
-
-class LogRecordRow(Base):
-    """One log record of a trace as it was received; the run of the trace may not exist yet."""
-
-    __tablename__ = "log_records"
-
-    # The primary key has the order in which records are read.
-    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    time_ns: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    """Nanoseconds since the epoch, UTC, because messages of one model call are microseconds apart; 0 if unknown."""
-    record_id: Mapped[str] = mapped_column(String(16), primary_key=True)
-    """A digest of the record and its origin."""
-    span_id: Mapped[str] = mapped_column(String(16))
-    """Empty for a record that names no span."""
-    severity: Mapped[int] = mapped_column(SmallInteger)
-    """OpenTelemetry's severity number; 0 if unknown."""
-    event_name: Mapped[str] = mapped_column(ShortText)
-    """Empty for a log line, which is not an event."""
-    is_span_event: Mapped[bool] = mapped_column(Boolean)
-    """Whether the projection reads the record as an event of its span."""
-    origin: Mapped[int] = mapped_column(BigInteger)
-    """`log_origins.origin` of the same trace."""
-    data: Mapped[bytes] = mapped_column(LargeBinary)
-    """OTLP's `LogRecord` message."""
-    received_at: Mapped[int] = mapped_column(Micros)
-
-
-class StoredLog(NamedTuple):
-    """One row of `log_records`, whose columns `LogRecordRow` describes; `data` is the record as protobuf bytes."""
-
-    trace_id: str
-    time_ns: int
-    record_id: str
-    span_id: str
-    severity: int
-    event_name: str
-    is_span_event: bool
-    origin: int
-    data: bytes
-    received_at: int
-
-
-class SpanOriginRow(Base):
-    """A resource and scope of spans as a JSON object (`data`), stored once per trace instead of once per span."""
-
-    __tablename__ = "span_origins"
-
-    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    """A digest of the content."""
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
-
-
-class LogOriginRow(Base):
-    """A resource and scope of log records as a JSON object (`data`), stored once per trace instead of once per record."""
-
-    __tablename__ = "log_origins"
-
-    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    """A digest of the content."""
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
-
-
-class RunRollupRow(Base):
-    """The sums (`data`, of `Sums.dump`) of one shard over the runs that started within one hour or one minute."""
-
-    __tablename__ = "run_rollups"
-
-    length_us: Mapped[int] = mapped_column(
-        "span_us", BigInteger, key="length_us", primary_key=True, autoincrement=False
-    )
-    """The length of the bucket: an hour or a minute, in microseconds."""
-    started_at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
-    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Writers of different shards do not wait for each other; readers add the shards up."""
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)

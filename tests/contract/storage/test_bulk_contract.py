@@ -23,7 +23,8 @@ from relab.storage.bulk import chunks, insert_or_lock, insert_rows
 from relab.storage.errors import ConstraintError, DatabaseUnavailableError
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
-from relab.telemetry.tables import AgentRunRow, SpanRow, TimelineItemRow
+from relab.telemetry.span_tables import SpanRow
+from relab.telemetry.tables import AgentRunRow, TimelineItemRow
 from rig.waiting import wait_until
 from support.storage.migrated import create_migrated, migrate
 from support.telemetry.runs import examples, minimal_run

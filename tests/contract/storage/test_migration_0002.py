@@ -60,7 +60,7 @@ BODIES: list[RunBody] = [
 def every_table_is_known() -> None:
     """Import all ORM classes, so that the metadata is whole."""
     for module in pkgutil.walk_packages(relab.__path__, "relab."):
-        if module.name.endswith(".tables"):
+        if module.name.endswith("tables"):
             importlib.import_module(module.name)
 
 

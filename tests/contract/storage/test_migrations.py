@@ -58,7 +58,7 @@ def empty(database_url: str) -> Iterator[Database]:
 def every_table_is_known() -> None:
     """Import all ORM classes, so that the metadata is whole."""
     for module in pkgutil.walk_packages(relab.__path__, "relab."):
-        if module.name.endswith((".tables", ".storage.counters")):
+        if module.name.endswith(("tables", ".storage.counters")):
             importlib.import_module(module.name)
 
 

@@ -18,8 +18,8 @@ from relab.telemetry.models import AgentRun, RunFilter, RunStatus
 from relab.telemetry.postponing import QUIET_US
 from relab.telemetry.projector import ProjectionBacklog
 from relab.telemetry.records import RunRecord
+from relab.telemetry.rollup_tables import RunRollupRow
 from relab.telemetry.rollups import HOUR_US
-from relab.telemetry.tables import RunRollupRow
 from support.clocks import MovableClock
 from support.otlp.logs import encode_logs, exception_log
 from support.otlp.traces import AGENT, START_NS, TOOL, Trace, encode

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from relab.bootstrap import Services, build
 from relab.core.clock import parse_time
 from relab.core.errors import NotFoundError
-from relab.telemetry import retention, service
+from relab.telemetry import parts, retention
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.models import RunFilter
 from relab.telemetry.reading import check_agent_run
@@ -35,7 +35,7 @@ TABLES = {"agent_runs": "run_id", "timeline_items": "run_id", "spans": "trace_id
 def shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every service of a shared database a roll-up shard of its own, as chance nearly always does."""
     numbers = itertools.count()
-    monkeypatch.setattr(service.secrets, "randbelow", lambda limit: next(numbers) % limit)
+    monkeypatch.setattr(parts.secrets, "randbelow", lambda limit: next(numbers) % limit)
 
 
 @pytest.fixture

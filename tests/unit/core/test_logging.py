@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from relab.core.logging import configure_logging
+from relab.core.logging import bound_contextvars, configure_logging, get_logger
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_traceback_shows_places_without_values_of_variables(
     try:
         fail_with_a_secret_in_hand()
     except RuntimeError as error:
-        structlog.get_logger("relab.test").error("job_failed", exc_info=error)
+        get_logger("relab.test").error("job_failed", exc_info=error)
     written = capsys.readouterr().err
     assert "fail_with_a_secret_in_hand" in written
     assert "it broke after 14 characters" in written
@@ -45,8 +45,8 @@ def test_traceback_shows_places_without_values_of_variables(
 
 def test_each_event_is_one_line_of_json_with_its_bound_fields(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", json_lines=True)
-    with structlog.contextvars.bound_contextvars(job_id="j1"):
-        structlog.get_logger("relab.test").warning("odd", text="{0} %s \n line two")
+    with bound_contextvars(job_id="j1"):
+        get_logger("relab.test").warning("odd", text="{0} %s \n line two")
         logging.getLogger("some.library").warning("half %s", "done")
     own, foreign = map(json.loads, capsys.readouterr().err.splitlines())
     assert own["event"] == "odd"
@@ -61,6 +61,6 @@ def test_each_event_is_one_line_of_json_with_its_bound_fields(capsys: pytest.Cap
 
 def test_events_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("WARNING", json_lines=True)
-    structlog.get_logger("relab.test").info("quiet")
+    get_logger("relab.test").info("quiet")
     logging.getLogger("httpx").info("quiet")
     assert capsys.readouterr().err == ""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
 from relab.jobs.backend import BackendOptions
 from relab.jobs.models import Lane
-from relab.jobs.runner import JobRunner
-from relab.jobs.worker import UNAVAILABLE_PAUSE_S
-from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from relab.jobs.runner import JobRunner
+    from relab.storage import Database
 
 _log = get_logger(__name__)
 
@@ -39,6 +41,9 @@ class EmbeddedBackend:
 
         While the database is unavailable, wait and retry.
         """
+        # Only a worker loads this.
+        from relab.jobs.worker import UNAVAILABLE_PAUSE_S
+
         while not stop.is_set():
             try:
                 # `has_work` only reads; the write lock is needed only if a job exists.

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 from relab.core.clock import Clock
 from relab.core.errors import ConfigurationError
 from relab.core.logging import get_logger
-from relab.jobs import repository
 from relab.jobs.backend import BackendOptions
 from relab.jobs.errors import BrokerUnavailableError
 from relab.jobs.models import Lane
-from relab.jobs.runner import JobRunner
-from relab.storage import Database
 
 if TYPE_CHECKING:
     from redis import Redis
     from rq import Queue
+
+    from relab.jobs.runner import JobRunner
+    from relab.storage import Database
 
 FAILURE_TTL_S = 3_600
 REANNOUNCE_BATCH = 500
@@ -72,6 +72,8 @@ class RqBackend:
         Jobs whose ids still wait in an RQ queue are left out. If Redis is unavailable, log a warning.
         """
         from redis.exceptions import RedisError
+
+        from relab.jobs import repository
 
         now = clock.now_us()
         try:

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 
 from relab.core.clock import LATEST_US
 from relab.telemetry.log_models import LogLine
+from relab.telemetry.log_tables import StoredLog
 from relab.telemetry.models import MAX_SHORT_TEXT_CHARS
 from relab.telemetry.otlp.decoding import TraceBatch, iter_groups, origin_of
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
@@ -43,7 +44,6 @@ from relab.telemetry.otlp.spans import (
     too_many_parts,
 )
 from relab.telemetry.otlp_models import Encoding
-from relab.telemetry.tables import StoredLog
 
 MAX_LINE_CHARS: Final = 20_000
 BODY: Final = "body"

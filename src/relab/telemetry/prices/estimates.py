@@ -16,7 +16,7 @@ ModelTokens = tuple[str | None, str, BilledTokens]
 def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
     """Return the estimated cost of a run by the prices in `table`; None if its cost was reported, or no tokens were."""
     cost = run.cost
-    if cost is None or cost.total_cost_usd is not None:
+    if cost is None or cost.is_reported:
         return None
     if cost.calls_without_tokens:
         return _missing(f"{cost.calls_without_tokens} calls of models report no tokens")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from relab.bootstrap.composed import composed
+from relab.core.composed import composed
 
 THREADS = 8
 

@@ -1,0 +1,26 @@
+"""ORM tables of the runs that are to be searched for behaviours."""
+
+from __future__ import annotations
+
+from sqlalchemy import Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, IdText, Micros
+
+
+class RunSearchRow(Base):
+    """A run that is to be searched for behaviours, and when it was written (`written_at`); only while searches are on."""
+
+    __tablename__ = "run_searches"
+    __table_args__ = (Index("ix_run_searches_written_at", "written_at"),)
+
+    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    written_at: Mapped[int] = mapped_column(Micros)
+
+
+class RunSearchSwitchRow(Base):
+    """The switch of searches: they are on if the row with the name `on` exists."""
+
+    __tablename__ = "run_search_switch"
+
+    name: Mapped[str] = mapped_column(String(8), primary_key=True)

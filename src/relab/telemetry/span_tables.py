@@ -1,0 +1,43 @@
+"""ORM tables of the spans that were received over OTLP. The runs of `tables.py` are projections of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import JSON, BigInteger, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base
+
+
+class SpanRow(Base):
+    """One span as it was received; several reports of the same span are joined."""
+
+    __tablename__ = "spans"
+
+    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    span_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    origin: Mapped[int] = mapped_column(BigInteger)
+    """`span_origins.origin` of the same trace."""
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    """OTLP's `Span` message."""
+
+
+class StoredSpan(NamedTuple):
+    """One row of `spans`; `data` is the span as protobuf bytes, `origin` the key of its resource and scope."""
+
+    trace_id: str
+    span_id: str
+    origin: int
+    data: bytes
+
+
+class SpanOriginRow(Base):
+    """A resource and scope of spans as a JSON object (`data`), stored once per trace instead of once per span."""
+
+    __tablename__ = "span_origins"
+
+    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """A digest of the content."""
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
