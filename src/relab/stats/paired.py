@@ -21,8 +21,9 @@ import math
 import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from relab.stats.bootstrap import bca_of_mean
 from relab.stats.distributions import fair_coin_two_sided, t_quantile, t_two_sided
 from relab.stats.intervals import LEVEL, Interval, check_level
 from relab.stats.two_sample import TestResult
@@ -283,7 +284,7 @@ def _student(clusters: Clusters, level: float) -> Interval:
 def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interval:
     """Return the BCa interval, at the level at which the bootstrap of normal data is as wide as Student's interval."""
     import numpy as np
-    from scipy import special, stats
+    from scipy import special
 
     count = clusters.count
     # Clusters are drawn in a fixed order and with the longer tail at the upper end, so that neither the order of the
@@ -292,27 +293,13 @@ def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interva
     error = math.copysign(error, float(((clusters.spread / error) ** 3).sum()))
     deviations = clusters.spread / error
     order = np.lexsort((clusters.sizes, deviations))
-    deviations, sizes = deviations[order], clusters.sizes[order]
-
-    def mean(deviations: Any, sizes: Any, axis: int = -1) -> Any:
-        # Rounded, so that a mean equal to that of the data is exactly equal; otherwise ties would count as bias.
-        return np.round(deviations.sum(axis=axis) / sizes.sum(axis=axis), 12)
-
     quantile = t_quantile((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1))
     # Draws cannot resolve tails smaller than 1 / resamples.
     outside = max(2 * float(special.ndtr(-quantile)), 1 / resamples)
-    found = stats.bootstrap(
-        (deviations, sizes),
-        mean,
-        paired=True,
-        vectorized=True,
-        confidence_level=1 - outside,
-        n_resamples=resamples,
-        batch=_BATCH,
-        method="BCa",
-        rng=_generator(seed),
-    ).confidence_interval
-    low, high = sorted(clusters.mean + error * float(end) for end in found)
+    found = bca_of_mean(
+        deviations[order], clusters.sizes[order], outside=outside, resamples=resamples, random=_generator(seed)
+    )
+    low, high = sorted(clusters.mean + error * end for end in found)
     return Interval(low, high, level, f"BCa bootstrap ({resamples:,} draws)")
 
 
