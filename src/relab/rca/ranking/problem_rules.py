@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from relab.rca.evidence import RunView
 from relab.rca.ranking.texts import has_sign
 from relab.rca.ranking.units import Unit
+from relab.telemetry.models import StepStatus
 
 MAX_UNITS = 2_000
 """The first units of a longer run are read."""
@@ -33,8 +34,12 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
         return ()
     read = units[:MAX_UNITS]
     found: defaultdict[int, dict[str, None]] = defaultdict(dict)
-    for index, kind in (*_writers_of_failures(view, read), *_signs(read)):
-        found[index][kind] = None
+    models = {index for index, unit in enumerate(read) if _is_model_call(unit)}
+    # Where a trace marks its model calls, its other innermost steps are hooks and tasks of a framework, which write nothing.
+    authors = models or {index for index, unit in enumerate(read) if not unit.is_executor}
+    for index, kind in (*_writers_of_failures(view, read), *_signs(read, max(authors, default=-1))):
+        if index in authors:
+            found[index][kind] = None
     return tuple((read[index], tuple(found[index])) for index in sorted(found))
 
 
@@ -69,6 +74,7 @@ def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple
             and parent not in around
             and len(inside) <= MAX_PARTS
             and units[inside[-1]].is_in_failed_step
+            and not _has_failed(units[inside[-1]])
         ):
             yield inside[-1], "format_broken"
     for index, unit in enumerate(units[:-1]):
@@ -79,13 +85,25 @@ def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple
             yield index, "format_broken"
 
 
-def _signs(units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
+def _is_model_call(unit: Unit) -> bool:
+    kind = (unit.source.model_extra or {}).get("span_kind")
+    return not unit.is_call and isinstance(kind, str) and kind.lower() == "llm"
+
+
+def _has_failed(unit: Unit) -> bool:
+    """Return whether a unit itself ended in an error, which is a finding already."""
+    return unit.source.status is StepStatus.FAILURE
+
+
+def _signs(units: Sequence[Unit], last: int) -> Iterator[tuple[int, str]]:
+    """Yield the steps that show a sign of a problem; `last` is the index of the step that gives the answer."""
     has_results = False
     for index, unit in enumerate(units):
         if unit.is_executor:
             has_results = True
             continue
-        if _ERROR.search(unit.asked):
+        # The last step that is given an error reports it to the user.
+        if index != last and not _has_failed(unit) and _ERROR.search(unit.asked):
             yield index, "format_broken"
         if has_sign("code", unit.text):
             if has_sign("assumes", unit.text):

@@ -77,3 +77,31 @@ def test_text_that_merely_mentions_errors_names_no_step() -> None:
 def test_a_flat_run_that_succeeded_has_no_guessed_problems() -> None:
     steps = [step(f"s{n}", n, output_summary="```py\nfinal_answer(12)  # assume\n```") for n in range(4)]
     assert guessed(agent_run("success", steps=steps)) == []
+
+
+def answered(**last: object) -> list[tuple[str | None, str | None]]:
+    """Return the guesses for a trace whose last model call was given an error."""
+    steps = [
+        step("agent", 0, name="agent"),
+        step("model", 1, parent_step_id="agent", output_summary="look_up(order=17)", span_kind="llm"),
+        step("sorry", 4, parent_step_id="agent", input_summary="Error: no such order", **last),
+    ]
+    return guessed(agent_run("success", steps=steps))
+
+
+def test_the_last_step_that_reports_an_error_to_the_user_is_not_named() -> None:
+    assert answered(output_summary="I am sorry, I could not look it up.", span_kind="llm") == []
+
+
+def test_a_hook_around_marked_model_calls_is_not_named() -> None:
+    assert answered(output_summary="{}") == []
+
+
+def test_a_model_call_that_failed_by_itself_is_not_named_for_the_error_that_it_was_given() -> None:
+    failure = {"status": "failure", "error_message": "Error code: 429 - Rate limit reached"}
+    steps = [
+        step("agent", 0, name="agent"),
+        step("model", 1, parent_step_id="agent", input_summary="Error: no such order", **failure),
+        step("next", 4, parent_step_id="agent", output_summary="all is well"),
+    ]
+    assert guessed(agent_run("success", steps=steps)) == []
