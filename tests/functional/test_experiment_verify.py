@@ -256,7 +256,8 @@ def test_command_answers_with_the_first_byte_and_its_exit_code(project: Project,
     assert "trials/trial_2/stdout.log:2 was changed" in text
     assert project.json("verify", run.path.name, "--key", f"ed25519:{'0' * 64}", code=1)["verdict"] == "untrusted"
     assert "neither" in project.lab("verify", run.path.name, "--key", "nowhere", code=64).err
-    assert project.json("verify", "run_of_nobody", code=1)["error"]["code"] == "run_not_found"
+    assert project.json("verify", "run_of_nobody", code=64)["error"]["code"] == "run_not_found"
+    assert project.json("experiments", "verify", "run_of_nobody", code=64)["error"]["code"] == "run_not_found"
 
 
 def test_running_and_killed_run_gives_a_named_answer(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from relab.builds.service import StoredSuggestion, SuggestionPage, SuggestionSta
 from relab.builds.suggestions.service import FixSuggestion, SuggestionRequest
 from relab.http.access import requires
 from relab.http.body import JsonBody, declared_length
-from relab.http.deps import ServicesDep
+from relab.http.deps import BeforeId, ServicesDep
 from relab.http.problems import problem_responses
 
 router = APIRouter(tags=["builds"])
@@ -72,9 +72,7 @@ def list_suggestions(
     services: ServicesDep,
     project: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
     status: SuggestionState | None = None,
-    before: Annotated[
-        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="`next_before` of the previous page.")
-    ] = None,
+    before: BeforeId = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> SuggestionPage:
     """Return a page of suggestions, newest first, with the verdicts about them."""

@@ -23,7 +23,7 @@ from relab.builds.service import (
 from relab.core.json import parse_json
 from relab.http.access import requires
 from relab.http.body import JsonBody, PackedBody, declared_length, read_body, read_model, require_json
-from relab.http.deps import ServicesDep
+from relab.http.deps import BeforeId, ServicesDep
 from relab.http.openapi import BodyReadByRoute
 from relab.http.problems import problem_responses
 
@@ -151,9 +151,7 @@ def list_builds(
     services: ServicesDep,
     project: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
     status: BuildStatus | None = None,
-    before: Annotated[
-        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="`next_before` of the previous page.")
-    ] = None,
+    before: BeforeId = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> BuildPage:
     """Return a page of builds without their logs, newest first."""

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from relab.access.models import Caller, Scope
 from relab.http.access import requires
 from relab.http.body import JsonBody
-from relab.http.deps import ServicesDep, TailerDep
+from relab.http.deps import BeforeId, ServicesDep, TailerDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
 from relab.http.problems import problem_responses
 from relab.rollouts.service import Plan, RolloutPage, RolloutRecord
@@ -70,9 +70,7 @@ def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: 
 )
 def list_rollouts(
     services: ServicesDep,
-    before: Annotated[
-        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="`next_before` of the previous page.")
-    ] = None,
+    before: BeforeId = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> RolloutPage:
     """Return a page of rollouts without their windows, newest first."""

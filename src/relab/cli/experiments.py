@@ -280,10 +280,18 @@ def verify(
 ) -> int:
     """Check every file of a run against its recorded digest.
 
-    Exit code: 0 if all are unchanged, 1 if the run is damaged.
+    Exit code: 0 if all are unchanged, 1 if the run is damaged, 64 if there is no such run.
     """
+    from relab.cli.output import report_error
+    from relab.core.errors import NotFoundError
+
     with open_experiments(telemetry=False) as service:
-        path, problems = service.damage_of_run(Path.cwd(), run_dir)
+        try:
+            path, problems = service.damage_of_run(Path.cwd(), run_dir)
+        except NotFoundError as error:
+            # Not the usual exit code 1, which means damaged here.
+            report_error(error)
+            return EXIT_USAGE
     if json:
         print_json("experiments verify", run_dir=str(path), whole=not problems, problems=problems)
     else:

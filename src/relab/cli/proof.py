@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
+from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, report_error
 
 if TYPE_CHECKING:
     from relab.experiments.proof.service import BundleVerification, ProofService, ProofVerdict, Verification
@@ -30,11 +30,19 @@ def verify(
 ) -> int:
     """Recompute every digest of a run or a bundle, check its signatures, and name the first byte that was changed.
 
-    Exit code: 0 if nothing was changed; 1 if something was, or if the given key did not sign; 2 if the run has not ended or has no seal.
+    Exit code: 0 if nothing was changed; 1 if something was, or if the given key did not sign; 2 if the run has not ended or has no seal;
+    64 if there is no such run.
     """
+    from relab.core.errors import NotFoundError
+
     if run.is_file():
         return _verify_bundle(run, key, json)
-    found = open_proof().verify(Path.cwd(), run, key)
+    try:
+        found = open_proof().verify(Path.cwd(), run, key)
+    except NotFoundError as error:
+        # Not the usual exit code 1, which means damaged here.
+        report_error(error)
+        return EXIT_USAGE
     code = exit_code_of(found.verdict)
     if json:
         print_json("verify", **verification_json(found), exit_code=code)

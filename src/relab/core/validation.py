@@ -3,17 +3,73 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 _MAX_PROBLEMS: Final = 20
+_MAX_FIELD_CHARS: Final = 500
 _CLASS_NAME: Final = re.compile(r" or instance of \w+")
+_TYPE_NAMES: Final = frozenset(
+    {"bool", "int", "float", "str", "constrained-str", "constrained-int", "constrained-float"}
+)
+
+
+class FieldValueError(ValueError):
+    """A validator of a whole model finds that a field within it has a wrong value.
+
+    Pydantic reports the error for the whole model; `field` is the path of keys to the value.
+    """
+
+    def __init__(self, field: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def plain_message(message: str) -> str:
     """Return a message of Pydantic without its prefix for errors of validators, and without names of classes."""
     return _CLASS_NAME.sub("", message.removeprefix("Value error, "))
+
+
+def problems_in(error: ValidationError, value: object, *, root: str) -> tuple[tuple[str, str], ...]:
+    """Return the first 20 problems of `value` as `(dotted field, message)` pairs, one for each field.
+
+    Where a field may have one of several types, Pydantic reports a problem for each type; their messages are joined.
+
+    Args:
+        error: the error; it has at least one problem.
+        value: the value that was validated.
+        root: the name of the whole value, for problems that belong to no single field.
+    """
+    found: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False, include_input=False)[:_MAX_PROBLEMS]:
+        location = item["loc"] if item["type"] == "missing" else _without_type_name(item["loc"], value)
+        field = ".".join(map(str, location))[:_MAX_FIELD_CHARS] or root
+        found.setdefault(field, []).append(plain_message(item["msg"]))
+    return tuple((field, _joined(messages)) for field, messages in found.items())
+
+
+def _joined(messages: list[str]) -> str:
+    first, *others = dict.fromkeys(messages)
+    return ", or ".join([first, *(message.removeprefix("Input should be ") for message in others)])
+
+
+def _without_type_name(location: tuple[str | int, ...], value: object) -> tuple[str | int, ...]:
+    """Return the location of a problem in `value`, without the name of a type.
+
+    If a field may have one of several types, Pydantic reports a problem for each of them, with the type as the last part of
+    the location.
+    """
+    if not location or location[-1] not in _TYPE_NAMES:
+        return location
+    owner: Any = value
+    for part in location[:-1]:
+        try:
+            owner = owner[part]
+        except (KeyError, IndexError, TypeError):
+            return location
+    is_field = isinstance(owner, dict) and location[-1] in owner
+    return location if is_field else location[:-1]
 
 
 def problems_of(error: ValidationError, *, root: str) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from relab.core.errors import InvalidInputError
-from relab.core.validation import plain_message
+from relab.core.validation import FieldValueError, plain_message
 from relab.core.yaml_source import YamlSource, nearest
 
 
@@ -27,6 +27,9 @@ def yaml_error(
     problems = []
     for problem in error.errors(include_url=False):
         field, models = _resolved(problem["loc"], model)
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, FieldValueError):
+            field += cause.field
         problems.append((source.place(field), _message(problem, field, models)))
     first = "; ".join(f"{place}: {message}" for place, message in problems[:1])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

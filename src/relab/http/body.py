@@ -22,7 +22,7 @@ from relab.core.errors import (
     UnsupportedMediaError,
 )
 from relab.core.json import JsonValue, canonical_json, parse_json, whole
-from relab.core.validation import plain_message
+from relab.core.validation import problems_in
 from relab.http.openapi import DocumentedBody
 
 MAX_SMALL_BODY_BYTES = 262_144
@@ -306,8 +306,5 @@ def read_model(model: type[BaseModel], value: JsonValue, *, is_strict: bool = Fa
             else model.model_validate(value)
         )
     except ValidationError as error:
-        problems = tuple(
-            (".".join(str(part) for part in item["loc"])[:500] or "body", plain_message(item["msg"]))
-            for item in error.errors(include_url=False, include_input=False)[:20]
-        )
+        problems = problems_in(error, value, root="body")
         raise InvalidInputError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error

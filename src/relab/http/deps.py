@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from pydantic import AfterValidator
 
 from relab.bootstrap import Services
 from relab.incidents.service import TimelineEvent
@@ -33,3 +35,18 @@ def get_incident_tailer(request: Request) -> ProgressTailer[TimelineEvent]:
 ServicesDep = Annotated[Services, Depends(get_services)]
 TailerDep = Annotated[ProgressTailer[ProgressEvent], Depends(get_tailer)]
 IncidentTailerDep = Annotated[ProgressTailer[TimelineEvent], Depends(get_incident_tailer)]
+
+_OWN_ID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+
+def _check_own_id(value: str) -> str:
+    if re.fullmatch(_OWN_ID, value) is None:
+        raise ValueError("is not a `next_before` of this list")
+    return value
+
+
+BeforeId = Annotated[
+    Annotated[str, AfterValidator(_check_own_id)] | None,
+    Query(description="`next_before` of the previous page.", json_schema_extra={"pattern": _OWN_ID}),
+]
+"""The cursor of a list that is sorted by ids which relab has made: the id of the last item of the previous page."""

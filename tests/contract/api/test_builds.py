@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
+from relab.core.ids import new_id
 from support.api.client import assert_problem
 
 SEED_BUILD = {"status": "failed", "duration": 2.34, "error": "Out of memory during build"}
@@ -145,6 +146,21 @@ def test_builds_are_listed(api: TestClient) -> None:
 
     assert answer.status_code == 200
     assert answer.json() == {"items": [], "next_before": None}
+
+
+@pytest.mark.parametrize("path", ["/builds", "/builds/suggestions", "/rollouts"])
+@pytest.mark.parametrize(
+    "before", ["", "x", "0", "019ac0de-0000-7000-8000-00000000000", "019ac0de-0000-7000-8000-00000000000g"]
+)
+def test_cursor_that_no_page_has_given_is_rejected(api: TestClient, path: str, before: str) -> None:
+    problem = assert_problem(api.get(path, params={"before": before}), 422)
+
+    assert problem["errors"] == [{"field": "query.before", "message": "is not a `next_before` of this list"}]
+
+
+@pytest.mark.parametrize("path", ["/builds", "/builds/suggestions", "/rollouts"])
+def test_cursor_of_a_deleted_item_continues_the_list(api: TestClient, path: str) -> None:
+    assert api.get(path, params={"before": new_id()}).status_code == 200
 
 
 def test_simulated_build_answers_get_and_post_with_the_fields_of_the_seed(api: TestClient) -> None:

@@ -141,6 +141,15 @@ def test_url_that_is_not_an_http_address_is_rejected(api: TestClient, url: str) 
     assert [error["field"] for error in problem["errors"]] == ["url"]
 
 
+def test_setting_of_a_wrong_type_is_named_by_its_key(api: TestClient) -> None:
+    body = {"project": "p", "configuration": {"a": [1], "str": {"deep": 1}, "good": 1}, "log": "x"}
+
+    problem = assert_problem(api.post("/builds", json=body), 422)
+
+    assert [error["field"] for error in problem["errors"]] == ["configuration.a", "configuration.str"]
+    assert problem["errors"][0]["message"].startswith("Input should be a valid string, or a valid boolean, or a valid")
+
+
 @pytest.mark.parametrize("log", ["", " \n", "\u0087", "\x1b[0m\r\n"])
 def test_report_whose_log_shows_nothing_is_recorded_without_lines(api: TestClient, log: str) -> None:
     answer = api.post("/builds", json={"project": "engine", "status": "failed", "log": log})

@@ -80,6 +80,20 @@ def test_limit_below_the_default_is_rejected(tmp_path: Path) -> None:
     assert "limits.memory_mb" in str(read(tmp_path, FILE.replace("memory_mb: 1024", "memory_mb: 128")))
 
 
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("memory_mb: 128", "limits.memory_mb: 128 is less than the default 512"),
+        ("parallelism: 5000", "limits.parallelism: input should be less than or equal to 1024, not 5000"),
+        ("input: 5", "limits.input: 'input' has no limit; only parallelism, memory_mb, time_limit_s, retries have one"),
+    ],
+)
+def test_wrong_limit_is_reported_at_its_own_line(tmp_path: Path, limit: str, message: str) -> None:
+    text = f"name: p\ncommand: [make]\ndefaults:\n  memory_mb: 512\nlimits:\n  retries: 2\n  {limit}\n"
+
+    assert f"build.yaml:7: {message}" in str(read(tmp_path, text))
+
+
 def test_missing_file_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(BuildFileInvalidError, match="`name` and `command`"):
         read_project(tmp_path)

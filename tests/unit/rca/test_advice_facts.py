@@ -66,6 +66,16 @@ def test_number_without_a_unit_is_a_limit_only_if_it_is_set(error: str, limit: s
     assert limit is None or f"the limit in the error is `{limit}`" in told
 
 
+def test_time_out_of_unknown_duration_is_said_once() -> None:
+    report = report_of_call(
+        latency_ms=None, ended_at=None, error_class="TimeoutError", error_message="timed out after 30 s"
+    )
+
+    assert report.category is Category.TIMEOUT
+    assert report.summary.count("in time") == 1
+    assert "did not finish in time: the limit in the error is" in report.summary
+
+
 @pytest.mark.parametrize(
     ("error", "right", "resource"),
     [

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from relab.builds.errors import BuildConfigurationError, BuildFileInvalidError
 from relab.builds.models import KNOBS, BuildConfiguration
 from relab.core.ids import ExternalId
-from relab.core.validation import problems_of
+from relab.core.validation import FieldValueError, problems_of
 from relab.core.yaml_problems import yaml_error
 from relab.core.yaml_source import YamlReader, nearest
 
@@ -129,13 +129,16 @@ class BuildFile(_Section):
     def _check_limits(self) -> Self:
         for name, most in self.limits.items():
             if name not in LIMITED_KNOBS:
-                raise ValueError(f"limits: {name!r} has no limit; only {', '.join(LIMITED_KNOBS)} have one")
+                message = f"{name!r} has no limit; only {', '.join(LIMITED_KNOBS)} have one"
+                raise FieldValueError(("limits", name), message)
             try:
                 BuildConfiguration.model_validate({name: type(getattr(self.defaults, name))(most)})
             except ValidationError as error:
-                raise ValueError(f"limits.{name}: {error.errors()[0]['msg']}, not {most:g}") from error
+                message = error.errors()[0]["msg"]
+                raise FieldValueError(("limits", name), f"{message[:1].lower()}{message[1:]}, not {most:g}") from error
             if most < getattr(self.defaults, name):
-                raise ValueError(f"limits.{name}: {most:g} is less than the default {getattr(self.defaults, name):g}")
+                message = f"{most:g} is less than the default {getattr(self.defaults, name):g}"
+                raise FieldValueError(("limits", name), message)
         return self
 
     @property

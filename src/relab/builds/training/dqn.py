@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 
 from relab.builds.monitor.simulator import BuildSimulator
 from relab.builds.optimizer.model_info import CurvePoint
@@ -59,6 +60,8 @@ def train_dqn(
             seed=request.seed,
             device="cpu",
         )
+        # The default logger makes a folder `SB3-<date>` in the temporary directory for each training.
+        model.set_logger(Logger(folder=None, output_formats=[]))
         curve = _Curve(simulator, request.builds, on_point)
         model.learn(request.builds, callback=curve)
         return network_of(model), tuple(curve.points)

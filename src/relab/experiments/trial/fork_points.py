@@ -12,6 +12,7 @@ from relab.experiments.trial.wire import Checkpoint
 MAX_SELECTOR: Final = 1_000
 _MAX_NUMBER: Final = 2**63 - 1
 _SHOWN: Final = 10
+_SHOWN_TEXT: Final = 60
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,23 @@ def parse_selector(text: str) -> Selector:
     kind, _, value = text.partition(":")
     if kind == "checkpoint" and value and value.isprintable() and len(text) <= MAX_SELECTOR:
         return Selector(text, "checkpoint", name=value)
-    if kind in {"step", "event_seq"} and value.isascii() and value.isdecimal() and len(value) < MAX_SELECTOR:
-        number = int(value)
-        if number <= _MAX_NUMBER:
-            return Selector(text, "step" if kind == "step" else "event_seq", number=number)
+    if kind in {"step", "event_seq"} and value.isascii() and value.isdecimal():
+        # Python refuses to convert texts of thousands of digits.
+        number = int(value) if len(value) < MAX_SELECTOR else _MAX_NUMBER + 1
+        if number > _MAX_NUMBER:
+            raise ForkInvalidError(
+                f"The number in {_shortened(text)!r} is too large.",
+                remedy=f"Write {kind}:<number> with a number up to {_MAX_NUMBER}.",
+            )
+        return Selector(text, "step" if kind == "step" else "event_seq", number=number)
     raise ForkInvalidError(
         f"{text[:200]!r} is no selector.",
         remedy="Write checkpoint:<logical name or path>, step:<number> or event_seq:<number>.",
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
 
 
 def choose(

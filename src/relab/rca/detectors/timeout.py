@@ -181,11 +181,8 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     ]
     if limit is None and own_ms is None:
         return None
-    parts = [
-        f"{facts.subject} ended after {own_ms / 1_000:,.3g} s"
-        if own_ms is not None
-        else f"{facts.subject} did not end in time"
-    ]
+    # Without its duration nothing is said of the call itself: the sentence before says already that it did not finish in time.
+    parts = [] if own_ms is None else [f"{facts.subject} ended after {own_ms / 1_000:,.3g} s"]
     if limit is not None:
         parts.append(f"the limit in the error is {limit}")
     if others:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -91,3 +94,13 @@ def test_same_seed_trains_the_same_network() -> None:
     curves = [train_dqn(shipped_simulator(), TrainingRequest(builds=1_000, seed=3), lambda _: None)[1] for _ in "ab"]
 
     assert curves[0] == curves[1]
+
+
+def test_training_leaves_nothing_in_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from relab.builds.training.dqn import train_dqn
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    train_dqn(shipped_simulator(), TrainingRequest(builds=1_000, seed=1), lambda _point: None)
+
+    assert list(tmp_path.iterdir()) == []
