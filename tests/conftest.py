@@ -24,8 +24,8 @@ from support.storage.migrated import create_migrated, migrate
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
 # what fails fails again, and not on another machine a month later; `make test-search` looks for others.
-# `make test` takes two fifths of the examples, `make test-long` all of them.
-hypothesis.settings.register_profile("relab", deadline=None, derandomize=True, max_examples=40)
+# `make test` takes a quarter of the examples, `make test-long` all of them.
+hypothesis.settings.register_profile("relab", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("long", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "relab"))

@@ -16,7 +16,7 @@ FEW = 20
 
 
 def examples(count: int) -> settings:
-    """Return the settings of a deterministic property test with so many examples; `make test` takes two fifths of them.
+    """Return the settings of a deterministic property test with so many examples; `make test` takes a quarter of them.
 
     Fixtures may be shared by the examples: each example uses ids of its own, or looks only at its own run.
     """
