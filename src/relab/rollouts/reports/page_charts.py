@@ -1,25 +1,28 @@
-"""The charts of a rollout's page as Vega-Lite specifications. Their texts are ours; only numbers come from outside."""
+"""The charts of a rollout's page as Vega-Lite specifications. Their texts are ours; only numbers come from outside.
+
+They are written as JSON, as those of experiments: Altair takes longer to load than most commands of rollouts work.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-import altair as alt
-
-from relab.charts.specs import PALETTE, WIDTH, finished, finite, unchecked
+from relab.charts.specs import PALETTE, WIDTH, finite
 from relab.rollouts.models import Arm, ArmWindow, Effect, Thresholds
 
+Spec = dict[str, Any]
+
+_HEIGHT: Final = 280
 _SHAPES: Final = ("circle", "square", "triangle-up", "diamond")
-_COUNTED: Final = alt.Scale(zero=False, nice=False, padding=12)
+_COUNTED: Final = {"zero": False, "nice": False, "padding": 12}
 """A scale of numbers that begin at 1, with room for the first and the last mark."""
 _MOST_MARKS: Final = 16
 _LEAST_CHANGE_PCT: Final = -100.0
 """No figure above 0 can fall by more."""
 
 
-@unchecked
-def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> dict[str, Any]:
+def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> Spec:
     """Return the chart of the judged figure of each window, in order, with a line for each arm.
 
     Args:
@@ -31,33 +34,35 @@ def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> dict[str, Any]:
         for window in windows
     ]
     arms = sorted({window.arm.value for window in windows}) or [Arm.A.value]
-    colour = alt.Color(
-        "arm:N",
-        title="arm",
-        scale=alt.Scale(domain=arms, range=list(PALETTE[: len(arms)])),
-        legend=alt.Legend(orient="top"),
-    )
-    base = alt.Chart(alt.InlineData(values=rows)).transform_filter("isValid(datum.value)")
-    x = alt.X("window:Q", title="window", scale=_COUNTED, axis=_counting([row["window"] for row in rows]))
-    y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False, padding=8))
-    tooltip = [
-        alt.Tooltip("arm:N", title="arm"),
-        alt.Tooltip("round:Q", title="round"),
-        alt.Tooltip("value:Q", title=unit, format=".4~g"),
-    ]
-    lines = base.mark_line(strokeWidth=1.5, opacity=0.5).encode(x=x, y=y, color=colour)
-    shape = alt.Shape("arm:N", title="arm", scale=alt.Scale(domain=arms, range=list(_SHAPES[: len(arms)])))
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(
-        x=x, y=y, color=colour, shape=shape, tooltip=tooltip
-    )
-    means = base.mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(
-        y=alt.Y("mean(value):Q", title=unit), color=colour
-    )
-    return finished(alt.LayerChart(layer=[lines, means, points]).properties(width=WIDTH, height=280))
+    colour = {
+        **_name("arm", "arm"),
+        "scale": {"domain": arms, "range": list(PALETTE[: len(arms)])},
+        "legend": {"orient": "top"},
+    }
+    shape = {**_name("arm", "arm"), "scale": {"domain": arms, "range": list(_SHAPES[: len(arms)])}}
+    x = _number("window", "window", scale=_COUNTED, axis=_counting([row["window"] for row in rows]))
+    y = _number("value", unit, scale={"zero": False, "padding": 8})
+    tooltip = [_name("arm", "arm"), _number("round", "round"), _number("value", unit, format=".4~g")]
+    valid = {"transform": [{"filter": "isValid(datum.value)"}]}
+    lines = {
+        **valid,
+        "mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.5},
+        "encoding": {"x": x, "y": y, "color": colour},
+    }
+    means = {
+        **valid,
+        "mark": {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5},
+        "encoding": {"y": _number("value", unit, aggregate="mean"), "color": colour},
+    }
+    points = {
+        **valid,
+        "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+        "encoding": {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": tooltip},
+    }
+    return {"data": {"values": rows}, "layer": [lines, means, points], "width": WIDTH, "height": _HEIGHT}
 
 
-@unchecked
-def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds) -> dict[str, Any]:
+def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds) -> Spec:
     """Return the chart of the effect and its interval after each round, with lines at 0 and at the thresholds.
 
     Args:
@@ -73,48 +78,61 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
         }
         for rounds, effect in effects
     ]
-    x = alt.X("round:Q", title="rounds", scale=_COUNTED, axis=_counting([row["round"] for row in rows]))
+    x = _number("round", "rounds", scale=_COUNTED, axis=_counting([row["round"] for row in rows]))
     # The intervals of the first rounds are many times wider than the last one, which the chart is about.
-    scale = alt.Scale(domain=list(_range_of(rows, thresholds)), clamp=True)
-    y = alt.Y("estimate:Q", title="change of B against A, %", scale=scale)
+    scale = {"domain": list(_range_of(rows, thresholds)), "clamp": True}
     tooltip = [
-        alt.Tooltip("round:Q", title="rounds"),
-        alt.Tooltip("estimate:Q", title="estimate, %", format="+.1f"),
-        alt.Tooltip("low:Q", title="lower end, %", format="+.1f"),
-        alt.Tooltip("high:Q", title="upper end, %", format="+.1f"),
+        _number("round", "rounds"),
+        _number("estimate", "estimate, %", format="+.1f"),
+        _number("low", "lower end, %", format="+.1f"),
+        _number("high", "upper end, %", format="+.1f"),
     ]
-    base = alt.Chart(alt.InlineData(values=rows))
-    bands = (
-        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
-        .mark_rule(strokeWidth=3, color=PALETTE[0])
-        .encode(x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q", tooltip=tooltip)
-    )
-    points = base.mark_point(filled=True, size=70, opacity=1, color=PALETTE[0]).encode(x=x, y=y, tooltip=tooltip)
+    bands = {
+        "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
+        "mark": {"type": "rule", "strokeWidth": 3, "color": PALETTE[0]},
+        "encoding": {
+            "x": x,
+            "y": {"field": "low", "type": "quantitative", "scale": scale},
+            "y2": {"field": "high"},
+            "tooltip": tooltip,
+        },
+    }
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1, "color": PALETTE[0]},
+        "encoding": {"x": x, "y": _number("estimate", "change of B against A, %", scale=scale), "tooltip": tooltip},
+    }
     limits: list[dict[str, Any]] = [
         {"at": 0.0, "what": "no change"},
         {"at": thresholds.pass_delta_p95_max, "what": "PASS at or below"},
         {"at": thresholds.edge_delta_p95_max, "what": "FAIL above"},
     ]
-    lines = (
-        alt.Chart(alt.InlineData(values=limits))
-        .mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
-        .encode(
-            y=alt.Y("at:Q", scale=scale),
-            color=alt.Color(
-                "what:N",
-                title=None,
-                scale=alt.Scale(domain=[limit["what"] for limit in limits], range=["#808080", PALETTE[2], PALETTE[4]]),
-                legend=alt.Legend(orient="top"),
-            ),
-        )
-    )
-    return finished(alt.LayerChart(layer=[lines, bands, points]).properties(width=WIDTH, height=280))
+    lines = {
+        "data": {"values": limits},
+        "mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5},
+        "encoding": {
+            "y": {"field": "at", "type": "quantitative", "scale": scale},
+            "color": {
+                **_name("what", None),
+                "scale": {"domain": [limit["what"] for limit in limits], "range": ["#808080", PALETTE[2], PALETTE[4]]},
+                "legend": {"orient": "top"},
+            },
+        },
+    }
+    return {"data": {"values": rows}, "layer": [lines, bands, points], "width": WIDTH, "height": _HEIGHT}
 
 
-def _counting(numbers: Sequence[Any]) -> alt.Axis:
+def _number(field: str, title: str, **further: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, **further}
+
+
+def _name(field: str, title: str | None) -> Spec:
+    return {"field": field, "type": "nominal", "title": title}
+
+
+def _counting(numbers: Sequence[Any]) -> Spec:
     """Return an axis with marks at whole numbers only; the library's own marks of a short axis repeat numbers."""
     first, last = (min(numbers), max(numbers)) if numbers else (1, 1)
-    return alt.Axis(values=list(range(first, last + 1, 1 + (last - first) // _MOST_MARKS)), format="d")
+    return {"values": list(range(first, last + 1, 1 + (last - first) // _MOST_MARKS)), "format": "d"}
 
 
 def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[float, float]:
