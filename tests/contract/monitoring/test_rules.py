@@ -38,6 +38,16 @@ def test_rules_pass_their_unit_tests(folder: Path) -> None:
 def test_unit_tests_find_a_wrong_rule(folder: Path, correct: str, wrong: str) -> None:
     for path in folder.glob("*.rules.yml"):
         path.write_text(path.read_text().replace(correct, wrong))
+    # The cases of the alerts that use a changed rule find it already; all of them take a second and a half.
+    changed = [rule for rule in rules() if correct in f"{rule['expr']} for: {rule.get('for')}"]
+    records = [rule["record"] for rule in changed if "record" in rule]
+    alerts = {rule["alert"] for rule in changed if "alert" in rule}
+    alerts |= {name for name, rule in ALERTS.items() if any(record in rule["expr"] for record in records)}
+    file = folder / "rules.test.yml"
+    tests = yaml.safe_load(file.read_text())
+    tests["tests"] = [case for case in tests["tests"] if alerts & {one["alertname"] for one in case["alert_rule_test"]}]
+    assert tests["tests"]
+    file.write_text(yaml.safe_dump(tests))
 
     with pytest.raises(AssertionError, match="FAILED"):
         run_program("promtool", "test", "rules", "rules.test.yml", cwd=folder)

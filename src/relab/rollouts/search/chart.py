@@ -13,18 +13,7 @@ from relab.rollouts.search.candidates import SearchResult
 
 def candidates_chart(search: SearchResult) -> dict[str, Any]:
     """Return the chart of the screened change of each candidate, in order, with its interval; the chosen one stands out."""
-    confirmed = {found.candidate for found in search.confirmations}
-    rows = [
-        {
-            "candidate": one.number,
-            "label": one.label,
-            "estimate": finite(one.estimate_pct),
-            "low": finite(one.low_pct),
-            "high": finite(one.high_pct),
-            "state": _state(one.number, one.problem, search.chosen, confirmed),
-        }
-        for one in search.candidates
-    ]
+    rows = _rows(search)
     states = ["screened", "confirmed", "chosen", "unusable"]
     x = _number("candidate", "candidate", scale={"zero": False, "padding": 12}, axis={"tickMinStep": 1})
     # Intervals of few rounds are many times wider than the differences between the candidates.
@@ -72,6 +61,21 @@ def candidates_chart(search: SearchResult) -> dict[str, Any]:
         "encoding": {"y": {"field": "at", "type": "quantitative", "scale": scale}},
     }
     return {"data": {"values": rows}, "layer": [zero, bands, points], "width": WIDTH, "height": 280}
+
+
+def _rows(search: SearchResult) -> list[dict[str, Any]]:
+    confirmed = {found.candidate for found in search.confirmations}
+    return [
+        {
+            "candidate": one.number,
+            "label": one.label,
+            "estimate": finite(one.estimate_pct),
+            "low": finite(one.low_pct),
+            "high": finite(one.high_pct),
+            "state": _state(one.number, one.problem, search.chosen, confirmed),
+        }
+        for one in search.candidates
+    ]
 
 
 def _number(field: str, title: str, **further: Any) -> dict[str, Any]:
