@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -122,6 +124,33 @@ def calibration_error(pairs: Sequence[Pair], bins: int = 5) -> float:
     order = np.argsort(stated, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     return sum(len(part) * abs(float(stated[part].mean() - right[part].mean())) for part in parts) / max(len(stated), 1)
+
+
+def debiased_calibration_error(pairs: Sequence[Pair], bins: int = 5) -> float:
+    """Return the root mean squared calibration error without the part that chance adds; 0 if chance explains all of it.
+
+    A bin of n predictions, of which the share r is right, has a squared difference between r and the mean stated probability
+    that is r (1 - r) / (n - 1) too large on average, which is subtracted (A. Kumar, P. Liang, T. Ma: Verified uncertainty
+    calibration, 2019, section 4.1). The bins are `bins` equally full ones of each split, because only predictions of one split are of
+    different cases; the squares are averaged over the splits. The n-th prediction for a case is taken to be of the n-th split.
+    """
+    seen: Counter[int] = Counter()
+    splits: defaultdict[int, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        if pair[1].probability is not None:
+            splits[seen[id(pair[0])]].append(pair)
+        seen[id(pair[0])] += 1
+    squares = []
+    for split in splits.values():
+        stated = np.array([_stated(pair) for pair in split])
+        right = np.array([float(is_step(*pair)) for pair in split])
+        for part in np.array_split(np.argsort(stated, kind="stable"), bins):
+            if len(part) > 1:
+                share_right = right[part].mean()
+                chance = share_right * (1 - share_right) / (len(part) - 1)
+                square = (stated[part].mean() - share_right) ** 2 - chance
+                squares.append((len(part) / len(split) / len(splits), square))
+    return math.sqrt(max(0.0, sum(weight * square for weight, square in squares)))
 
 
 def macro_f1(pairs: Sequence[Pair]) -> float:

@@ -27,6 +27,7 @@ from evals.rca.figures import (
     Figure,
     Pair,
     calibration_error,
+    debiased_calibration_error,
     is_agent,
     is_in_top_three,
     is_step,
@@ -62,7 +63,7 @@ class Measured:
         spans: the figures of located spans by method.
         macro: per method the mean F1 over TRAIL's categories.
         controls: evidence, false alarms and abstention.
-        reliability: per set its name, its reliability table, and the calibration errors of that table and of five equal parts.
+        reliability: per set its name, its reliability table, and the calibration errors of that table, of five equal parts, and without the part that chance adds.
         curves: per set the figures by number of labelled runs.
         cost: per set (n, median ms, 95 % ms, max ms, max KiB).
         passing: per set of tau-bench how often the comparison with passing trials finds each kind of difference.
@@ -73,7 +74,7 @@ class Measured:
     spans: Rows
     macro: Mapping[str, float]
     controls: Rows
-    reliability: Sequence[tuple[str, Sequence[Bin], tuple[float, float]]]
+    reliability: Sequence[tuple[str, Sequence[Bin], tuple[float, float, float]]]
     curves: Sequence[tuple[str, Rows]]
     cost: Sequence[tuple[str, tuple[float, ...]]]
     passing: Rows
@@ -160,7 +161,7 @@ def measure(
             **recognition_rows(cases, {name: part.recognised for name, part in held.items()}, whole),
         },
         reliability=[
-            (name, table, (error, calibration_error(held[name].pairs)))
+            (name, table, (error, calibration_error(held[name].pairs), debiased_calibration_error(held[name].pairs)))
             for name in conversations
             for table, error in [reliability(held[name].pairs)]
         ],

@@ -72,9 +72,10 @@ def _shown(figure: Figure, count: int) -> str:
     return f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f}{own})"
 
 
-def _reliability(title: str, bins: Sequence[Bin], errors: tuple[float, float]) -> Table:
+def _reliability(title: str, bins: Sequence[Bin], errors: tuple[float, float, float]) -> Table:
     table = Table(
-        title=f"{title}: reliability of stated probabilities (calibration error {errors[0]:.3f}, of five equal parts {errors[1]:.3f})"
+        title=f"{title}: reliability of stated probabilities (calibration error {errors[0]:.3f}, of five equal parts {errors[1]:.3f}, "
+        f"root mean square without chance {errors[2]:.3f})"
     )
     for heading in ("stated", "n", "mean stated", "right"):
         table.add_column(heading)

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evals.rca.cases import (
@@ -18,7 +19,17 @@ from evals.rca.cases import (
     read_cases,
     without_labelled_evidence,
 )
-from evals.rca.figures import is_agent, is_in_top_three, is_step, is_within_one, locate, reliability, share
+from evals.rca.figures import (
+    calibration_error,
+    debiased_calibration_error,
+    is_agent,
+    is_in_top_three,
+    is_step,
+    is_within_one,
+    locate,
+    reliability,
+    share,
+)
 from evals.rca.predictions import Prediction, analyse_case
 from evals.rca.rules import first_error_word, last_step, strict_rule
 
@@ -118,6 +129,23 @@ def test_reliability_compares_stated_with_right() -> None:
     table, error = reliability([right, wrong, silent])
     assert [(row.n, row.right) for row in table] == [(2, 0.5)]
     assert error == pytest.approx(0.05)
+
+
+def test_debiased_calibration_error_subtracts_what_chance_adds() -> None:
+    cases = [case("task", "wrong", step=1) for _ in range(400)]
+    random = np.random.default_rng(0)
+
+    def predictions(stated: float) -> list[tuple[Case, Prediction]]:
+        hits = random.random(len(cases)) < 0.4
+        return [
+            (each, Prediction(steps=(f"turn-{int(hit)}",), probability=stated))
+            for each, hit in zip(cases, hits, strict=True)
+        ]
+
+    calibrated = [pair for _ in range(3) for pair in predictions(0.4)]
+    assert debiased_calibration_error(calibrated) < 0.03 < calibration_error(calibrated[: len(cases)])
+    assert debiased_calibration_error(predictions(0.7)) == pytest.approx(0.3, abs=0.05)
+    assert debiased_calibration_error([]) == 0
 
 
 def test_deletion_removes_the_labelled_step_and_its_calls() -> None:

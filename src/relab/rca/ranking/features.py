@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from relab.rca.ranking.texts import SIGNS, TextTokens, jaccard, overlap, tokens_of
+from relab.rca.ranking.texts import (
+    COUNTED,
+    SIGNS,
+    TextTokens,
+    code_numbers,
+    count_of,
+    is_promise,
+    jaccard,
+    overlap,
+    tokens_of,
+)
 from relab.rca.ranking.turns import coordinator_of
 from relab.rca.ranking.units import Unit
 
@@ -115,11 +125,20 @@ WORDS: Final = MappingProxyType(
         "asked_same": "it was asked the same as an earlier step",
         "same_call": "the same call with the same arguments was made before",
         "next_same_speaker": "its agent goes on",
+        "checks": "it speaks of checking",
+        "changes": "it speaks of changing what was done",
+        "by_hand": "it speaks of work by hand",
+        "promises": "it announces what it is going to do and gives no figures and no code",
+        "written_data": "its code has lists of numbers written into it",
+        "code_new_numbers": "its code has numbers that occur nowhere before",
     }
 )
 """The features in the order of their columns, and what the report says about each."""
 
 NAMES: Final = tuple(WORDS)
+MANNERS: Final = frozenset({"checks", "changes", "by_hand", "promises", "written_data", "code_new_numbers"})
+"""Features that only models of steps read: they were measured on conversations and not on problems of traces."""
+
 _COLUMN: Final = MappingProxyType({name: number for number, name in enumerate(NAMES)})
 
 
@@ -287,6 +306,12 @@ def _describe_words(
         lowered = f"{unit.text.lower()}\n"
         for name, marker in SIGNS.items():
             values[name] = marker.is_in(item.words, lowered)
+        for name in COUNTED:
+            values[name] = math.log1p(count_of(name, lowered))
+        listed, in_code = code_numbers(unit.text) if values["code"] else (0, set())
+        values["promises"] = not (item.numbers or values["code"] or unit.is_executor) and is_promise(lowered)
+        values["written_data"] = math.log1p(listed)
+        values["code_new_numbers"] = math.log1p(len(in_code - known))
         values["json"] = lowered.lstrip()[:1] in {"{", "["}
         values["concludes_early"] = not results and values["concludes"]
         results += unit.is_executor

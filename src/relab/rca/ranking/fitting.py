@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 
 from relab.rca.errors import RankingModelError
 from relab.rca.evidence import RunView
-from relab.rca.ranking.features import NAMES
+from relab.rca.ranking.features import MANNERS, NAMES
 from relab.rca.ranking.model import (
     Calibration,
     Columns,
@@ -31,14 +31,18 @@ from relab.rca.ranking.model import (
 )
 from relab.rca.ranking.sources import name_words, signature_of
 from relab.rca.ranking.training import MIN_RUNS, TrainingRun
-from relab.rca.ranking.trees import DEPTH, TREES, boost, boost_chances
+from relab.rca.ranking.trees import BAGS, DEPTH, TREES, boost, boost_chances
 from relab.rca.ranking.units import Unit, units_of
 
 FOLDS = 5
 PENALTIES = (10.0, 30.0, 100.0)
+LINEAR_WEIGHTS = (0.25, 0.5)
+"""The weights of the conditional logit beside the trees from which the folds choose."""
+
 PROBLEM_PENALTIES = (30.0, 100.0)
 MAX_WORDS = 40
-_STEP_MODEL = f"for steps the mean of a conditional logit and of {TREES} boosted trees of depth {DEPTH}"
+_PROBLEM_NAMES = tuple(name for name in NAMES if name not in MANNERS)
+_STEP_MODEL = f"for steps a weighted mean of a conditional logit and of {BAGS} x {TREES} boosted trees of depth {DEPTH}"
 _PROBLEM_MODEL = (
     f"for each kind of problem the mean of a logistic regression and of {TREES} boosted trees of depth {DEPTH}"
 )
@@ -134,28 +138,31 @@ def _words(examples: Sequence[Example]) -> list[str]:
     return sorted(common)
 
 
-def _tables(examples: Sequence[Example], words: Sequence[str]) -> list[Table]:
+def _tables(examples: Sequence[Example], words: Sequence[str], names: Sequence[str] = NAMES) -> list[Table]:
+    """Return for each example one row for each unit, with columns for the features `names` and for `words`."""
+    chosen = [NAMES.index(name) for name in names]
     tables = []
     for example in examples:
         has = [name_words(unit) for unit in example.units]
         own = np.array([[word in found for word in words] for found in has], float).reshape(len(has), len(words))
-        tables.append(np.hstack([example.rows, own]))
+        tables.append(np.hstack([example.rows[:, chosen], own]))
     return tables
 
 
 def _train_steps(examples: Sequence[Example]) -> StepModel:
     chosen = [example.chosen or 0 for example in examples]
-    shares: dict[float, list[Table]] = {penalty: [np.zeros(0)] * len(examples) for penalty in PENALTIES}
+    options = tuple(product(PENALTIES, LINEAR_WEIGHTS))
+    shares: dict[tuple[float, float], list[Table]] = {option: [np.zeros(0)] * len(examples) for option in options}
     for fitted, held in _held_out(examples):
-        models = _fit_steps([examples[index] for index in fitted], PENALTIES)
-        for penalty, model in models.items():
+        models = _fit_steps([examples[index] for index in fitted], options)
+        for option, model in models.items():
             for index, table in zip(held, _tables([examples[index] for index in held], _own(model)), strict=True):
-                shares[penalty][index] = model.shares(table)
+                shares[option][index] = model.shares(table)
     loss = {
-        penalty: -sum(math.log(max(item[row], 1e-9)) for item, row in zip(found, chosen, strict=True))
-        for penalty, found in shares.items()
+        option: -sum(math.log(max(item[row], 1e-9)) for item, row in zip(found, chosen, strict=True))
+        for option, found in shares.items()
     }
-    best = min(PENALTIES, key=lambda penalty: loss[penalty])
+    best = min(options, key=lambda option: loss[option])
     tops = np.array([item.max() for item in shares[best]])
     right = np.array([float(item.argmax() == row) for item, row in zip(shares[best], chosen, strict=True)])
     calibration = _calibrate(tops, right)
@@ -168,22 +175,26 @@ def _own(model: StepModel | ProblemModel) -> list[str]:
     return [name.removeprefix("word:") for name in model.columns.names if name.startswith("word:")]
 
 
-def _fit_steps(examples: Sequence[Example], penalties: Sequence[float]) -> dict[float, StepModel]:
-    """Return one model per penalty, not yet calibrated."""
+def _fit_steps(
+    examples: Sequence[Example], options: Sequence[tuple[float, float]]
+) -> dict[tuple[float, float], StepModel]:
+    """Return one model per pair of the logit's penalty and weight, not yet calibrated."""
     words = _words(examples)
     tables, chosen = _tables(examples, words), [example.chosen or 0 for example in examples]
     trees = boost(tables, chosen)
     columns = Columns(names=(*NAMES, *word_columns(words)))
     identity = Calibration(bias=0.0, slope=1.0, hits=())
+    linear = {penalty: _conditional_logit(tables, chosen, penalty) for penalty in {option[0] for option in options}}
     return {
-        penalty: StepModel(
+        (penalty, weight): StepModel(
             columns=columns,
-            linear=_conditional_logit(tables, chosen, penalty),
+            linear=linear[penalty],
             trees=trees,
+            linear_weight=weight,
             calibration=identity,
             stands_out=0.0,
         )
-        for penalty in penalties
+        for penalty, weight in options
     }
 
 
@@ -276,7 +287,8 @@ def _train_problems(examples: Sequence[Example]) -> ProblemModel:
     for fitted, held in _held_out(examples):
         models = _fit_problems([examples[index] for index in fitted], names, PROBLEM_PENALTIES)
         for penalty, model in models.items():
-            for index, table in zip(held, _tables([examples[index] for index in held], _own(model)), strict=True):
+            tables_of_held = _tables([examples[index] for index in held], _own(model), _PROBLEM_NAMES)
+            for index, table in zip(held, tables_of_held, strict=True):
                 chances[penalty][index] = np.column_stack([model.chances(table), model.kind_chances(table)])
     best: tuple[float, float, float, float] | None = None
     for penalty, tables in chances.items():
@@ -295,7 +307,7 @@ def _fit_problems(
 ) -> dict[float, ProblemModel]:
     """Return one model per penalty, with thresholds that are not yet chosen."""
     words = _words(examples)
-    rows = np.vstack(_tables(examples, words))
+    rows = np.vstack(_tables(examples, words, _PROBLEM_NAMES))
     run = np.repeat(np.arange(len(examples)), [len(example.units) for example in examples])
     true = [kinds for example in examples for kinds in example.kinds]
     any_true = np.array([float(bool(kinds)) for kinds in true])
@@ -304,7 +316,7 @@ def _fit_problems(
     kind_trees = {name: boost_chances(rows, run, target) for name, target in kind_true.items()}
     return {
         penalty: ProblemModel(
-            columns=Columns(names=(*NAMES, *word_columns(words))),
+            columns=Columns(names=(*_PROBLEM_NAMES, *word_columns(words))),
             any=_logit(rows, any_true, penalty),
             kinds={name: _logit(rows, target, penalty) for name, target in kind_true.items()},
             any_trees=any_trees,

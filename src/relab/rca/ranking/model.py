@@ -100,21 +100,24 @@ class Calibration(Artefact):
 
 
 class StepModel(Artefact):
-    """Ranks the steps of a run by how likely each is the first mistake: the mean of a conditional logit and of boosted trees.
+    """Ranks the steps of a run by how likely each is the first mistake: a weighted mean of a conditional logit and of boosted trees.
 
-    `stands_out` is the probability from which on the first step is singled out; below, half of the held-out runs lie.
+    Attributes:
+        linear_weight: the weight of the conditional logit, from 0 to 1; artefacts of older versions have none, and mean both equally.
+        stands_out: the probability from which on the first step is singled out; below, half of the held-out runs lie.
     """
 
     columns: Columns
     linear: Linear
     trees: Trees
+    linear_weight: float = 0.5
     calibration: Calibration
     stands_out: float
 
     def shares(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the share of each row of `table`; the shares of a run add up to 1."""
         linear, trees = _softmax(self.linear.scores(table)), _softmax(self.trees.scores(table))
-        both: NDArray[np.float64] = (linear + trees) / 2
+        both: NDArray[np.float64] = self.linear_weight * linear + (1 - self.linear_weight) * trees
         return both
 
     def reasons(self, table: NDArray[np.float64], index: int, most: int) -> tuple[str, ...]:
@@ -128,9 +131,9 @@ class StepModel(Artefact):
         changed = np.repeat(table[index : index + 1], len(mean), axis=0)
         np.fill_diagonal(changed, mean)
         own = table[index : index + 1]
-        gain = (self.linear.scores(own) - self.linear.scores(changed)) + (
-            self.trees.scores(own) - self.trees.scores(changed)
-        )
+        weight = self.linear_weight
+        gain = weight * (self.linear.scores(own) - self.linear.scores(changed))
+        gain += (1 - weight) * (self.trees.scores(own) - self.trees.scores(changed))
         gain[table[index] <= mean] = 0
         order = np.argsort(-gain, kind="stable")[:most]
         return tuple(self.columns.names[number] for number in order if gain[number] > 0)

@@ -60,6 +60,23 @@ SIGNS: Final = MappingProxyType(
     }
 )
 
+COUNTED: Final = MappingProxyType(
+    {
+        "checks": ("verif", "double-check", "confirm", "validat", "ensure", "accura", "correct"),
+        "changes": (
+            *("correct", "revis", "fix", "updat", "modif", "adjust", "refin", "alternativ"),
+            *("another approach", "instead", "try again", "retry"),
+        ),
+        "by_hand": ("manual",),
+    }
+)
+"""Beginnings of words, in lower case, whose occurrences in a text are counted."""
+
+_PROMISES = ("i will", "i'll", "let me", "standby", "stand by", "report back", "please wait")
+_CODE = re.compile(r"```[^`]*")
+_LISTED = re.compile(r"[(\[{]([^()\[\]{}]*)[)\]}]")
+_NUMBER = re.compile(r"(?<![\w.])[0-9][0-9.,]*")
+
 
 @dataclass(slots=True)
 class TextTokens:
@@ -89,6 +106,26 @@ def tokens_of(text: str) -> TextTokens:
         if len(token) > 3:
             found.words.add(token.lower())
     return found
+
+
+def count_of(name: str, lowered: str) -> int:
+    """Return how often the beginnings of words of `COUNTED[name]` occur in a text in lower case."""
+    return sum(map(lowered.count, COUNTED[name]))
+
+
+def is_promise(lowered: str) -> bool:
+    """Return whether a text in lower case announces what its agent is going to do."""
+    return any(phrase in lowered for phrase in _PROMISES)
+
+
+def code_numbers(text: str) -> tuple[int, set[str]]:
+    """Return how many numbers stand in lists in the code of a text, and all numbers of its code.
+
+    Code stands in fences. A list is a pair of innermost brackets with a comma between them.
+    """
+    code = "\n".join(_CODE.findall(text)[::2])
+    listed = sum(len(_NUMBER.findall(part)) for part in _LISTED.findall(code) if "," in part)
+    return listed, {number.rstrip(".,") for number in _NUMBER.findall(code)}
 
 
 def has_sign(sign: str, text: str) -> bool:

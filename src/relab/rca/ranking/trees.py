@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 DEPTH = 3
 TREES = 60
+BAGS = 3
+"""How many boosted models are averaged for the steps of a run; a kind of problem has one."""
+
 LEARNING_RATE = 0.1
 BINS = 16
 MIN_ROWS = 8
@@ -37,13 +41,20 @@ class Trees(BaseModel):
     cuts: list[list[float]] = Field(default=[])
     leaves: list[list[float]] = Field(default=[])
 
+    @cached_property
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """`features`, `cuts` and `leaves` as arrays with one row per tree."""
+        import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
+
+        return np.array(self.features), np.array(self.cuts), np.array(self.leaves)
+
     def scores(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum of the leaves of each row of `table`."""
-        import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
+        import numpy as np  # noqa: PLC0415 - as above
 
         if not self.features:
             return np.zeros(len(table))
-        features, cuts, leaves = np.array(self.features), np.array(self.cuts), np.array(self.leaves)
+        features, cuts, leaves = self.arrays
         number = np.arange(len(features))
         node = np.zeros((len(table), len(features)), int)
         rows = np.arange(len(table))[:, None]
@@ -54,10 +65,11 @@ class Trees(BaseModel):
         return total
 
 
-def boost(tables: list[NDArray[np.float64]], chosen: list[int], *, seed: int = 0) -> Trees:
+def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
     """Fit trees to rank the row `chosen[i]` of `tables[i]` first, by the gradient of the listwise softmax loss.
 
-    Each tree sees a random share of the runs and of the columns; `seed` fixes which.
+    The score is the mean of `BAGS` boosted models. Each tree sees a random share of the runs and of the columns; the seeds
+    0 to `BAGS` - 1 fix which.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -72,7 +84,13 @@ def boost(tables: list[NDArray[np.float64]], chosen: list[int], *, seed: int = 0
         share: NDArray[np.float64] = lifted / np.add.reduceat(lifted, starts)[run]
         return share
 
-    return _boost(np.vstack(tables), run, target, shares, seed)
+    rows = np.vstack(tables)
+    bags = [_boost(rows, run, target, shares, seed) for seed in range(BAGS)]
+    return Trees(
+        features=[each for bag in bags for each in bag.features],
+        cuts=[each for bag in bags for each in bag.cuts],
+        leaves=[[round(leaf / BAGS, 5) for leaf in each] for bag in bags for each in bag.leaves],
+    )
 
 
 def boost_chances(rows: NDArray[np.float64], run: NDArray[np.int64], target: NDArray[np.float64]) -> Trees:

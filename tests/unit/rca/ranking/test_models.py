@@ -170,7 +170,7 @@ def test_problems_are_learnt_with_their_kinds() -> None:
 def test_the_shipped_models_have_a_card_each() -> None:
     for model in shipped_models().sources:
         assert {"data", "labels", "licence"} <= set(model.card)
-        assert ("for steps the mean of a conditional logit" in model.card["model"]) is (model.steps is not None)
+        assert ("for steps a weighted mean of a conditional logit" in model.card["model"]) is (model.steps is not None)
         assert ("for each kind of problem the mean" in model.card["model"]) is (model.problems is not None)
         assert "60 boosted trees of depth 3" in model.card["model"]
 
