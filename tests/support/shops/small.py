@@ -49,7 +49,6 @@ from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
 from support.clocks import MovableClock
-from support.shops.rows import RowsOfIncidents
 from support.testbed.action_servers import NOWHERE
 from support.testbed.valves import TurnValve, Valves
 
@@ -222,8 +221,6 @@ class Watching:
     responder: Responder
     world: ResponseContext
     task: asyncio.Task[None]
-    rows: RowsOfIncidents
-    _read: tuple[object, list[Incident]] = (None, [])
 
     @property
     def log(self) -> IncidentLog:
@@ -232,12 +229,8 @@ class Watching:
 
     def incidents(self) -> list[Incident]:
         """Return its incidents, the first first."""
-        # The rows are read first: an incident that changes in between is read again by the next call.
-        rows = self.rows.read()
-        if rows is None or rows != self._read[0]:
-            items = self.log.list_incidents(target=self.world.target).items
-            self._read = rows, [self.log.get(item.incident_id) for item in reversed(items)]
-        return [*self._read[1]]
+        items = self.log.list_incidents(target=self.world.target).items
+        return [self.log.get(item.incident_id) for item in reversed(items)]
 
     def story(self) -> str:
         """Return all timelines as text, for a test that fails."""
@@ -352,11 +345,9 @@ async def watching(means: Means, name: str = "first") -> AsyncIterator[Watching]
     responder = Responder(world, build_graph(world, means.saver), poller, detector, owner=f"{means.target}:{name}")
     stop = asyncio.Event()
     task = asyncio.create_task(responder.run(stop), name=f"responder {name}")
-    rows = RowsOfIncidents(means.database, means.target)
     try:
-        yield Watching(responder, world, task, rows)
+        yield Watching(responder, world, task)
     finally:
-        rows.close()
         means.may_poll.set()
         stop.set()
         await asyncio.wait([task], timeout=30)
