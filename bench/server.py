@@ -172,7 +172,7 @@ def _analyses(name: str, server: Server, args: argparse.Namespace) -> Figures:
         )
         return done >= args.runs
 
-    wait_until(all_done, within_s=600, what="all analyses", longest_pause_s=0.02)
+    wait_until(all_done, within_s=600, what="all analyses")
     return Figures(
         f"{name}: RCA reports, asked for over HTTP until stored",
         args.runs / (time.perf_counter() - started),
