@@ -109,8 +109,10 @@ def test_killed_worker_and_killed_node_lose_no_trial_and_double_none(
             what="the repetition of its trial",
             within_s=100,
         )
+        # Chosen before the new node is there: the cluster lists its nodes in no order, and the new one runs no trial.
+        busy = cluster.list_all_nodes()[1]
         node = cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
-        cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+        cluster.remove_node(busy, allow_graceful=False)
         wait_until(
             lambda: (tmp_path / "launches").read_text().count("\n") >= 9,
             what="the repetition of two trials",
