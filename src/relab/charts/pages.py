@@ -9,13 +9,13 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import platformdirs
-from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, Template
 from jinja2.bccache import Bucket
 from markupsafe import Markup
 
@@ -51,6 +51,20 @@ def environment(templates: Path) -> Environment:
         finalize=_shown,
         bytecode_cache=_CompiledTemplates(),
     )
+
+
+@functools.cache
+def template(folder: Path, name: str, **filters: Callable[..., Any]) -> Template:
+    """Return a page template, compiled once per process: to compile it takes as long as to draw the charts.
+
+    Args:
+        folder: the folder of the template.
+        name: its file name.
+        filters: functions that the template calls as filters, by name.
+    """
+    found = environment(folder)
+    found.filters.update(filters)
+    return found.get_template(name)
 
 
 def style() -> Markup:

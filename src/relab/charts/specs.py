@@ -55,6 +55,16 @@ def finished(chart: Any) -> dict[str, Any]:
     return found
 
 
+def nominal(field: str, **more: Any) -> dict[str, Any]:
+    """Return the part of a specification that shows a field of names; `more` are its further properties."""
+    return {"field": field, "type": "nominal", **more}
+
+
+def quantitative(field: str, **more: Any) -> dict[str, Any]:
+    """Return the part of a specification that shows a field of numbers; `more` are its further properties."""
+    return {"field": field, "type": "quantitative", **more}
+
+
 def plain(text: str) -> str:
     """Return `text`, the title of a chart, if it has only harmless characters; otherwise return `"value"`.
 

@@ -294,17 +294,14 @@ def _load() -> None:
     from sqlalchemy.orm import configure_mappers
 
     from relab.charts.pages import vega
-    from relab.experiments.results import report as results
-    from relab.incidents.postmortem import page as postmortem
-    from relab.rca.notes import page as note
-    from relab.rollouts.reports import page as rollout
-    from relab.rollouts.search import report as search
+    from relab.experiments.results import report
+    from relab.incidents.postmortem import page
     from relab.storage.schema import head
 
     # What each process computes once.
     vega()
-    for page in (results, postmortem, note, rollout, search):
-        page.page_template()
+    report.page_template()
+    page.page_template()
     configure_mappers()
     head()
 

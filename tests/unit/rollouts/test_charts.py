@@ -6,6 +6,7 @@ from typing import Any
 
 import altair as alt
 import pytest
+from jsonschema import ValidationError
 
 from relab.rollouts.judging import effects_by_round
 from relab.rollouts.models import Arm
@@ -36,7 +37,10 @@ SPECS = {
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 def test_chart_is_valid_vega_lite(spec: dict[str, Any]) -> None:
-    alt.Chart.from_dict(spec, validate=True)
+    with pytest.raises(ValidationError):
+        alt.Chart.from_dict({**spec, "layer": [{**spec["layer"][0], "mark": "none"}]}, validate=True)
+
+    assert len(alt.Chart.from_dict(spec, validate=True).to_dict()["layer"]) == 3
 
 
 def test_text_from_outside_is_only_in_the_data() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any, Final
 
 import altair as alt
-from jinja2 import Template
 
 from relab.builds.optimizer.model_info import CurvePoint, PolicyModelInfo
 from relab.charts import pages
@@ -26,7 +24,7 @@ def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) 
         libraries: the chart libraries as one script; None for those of `relab.charts`.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
-    return page_template().render(
+    return pages.template(_TEMPLATES, "training.html").render(
         name=name,
         info=info,
         trained=format_time(info.trained_at),
@@ -35,12 +33,6 @@ def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) 
         scripts=scripts,
         policy=pages.policy(scripts),
     )
-
-
-@functools.cache
-def page_template() -> Template:
-    """Return the template of the page; to compile it takes as long as to draw the charts."""
-    return pages.environment(_TEMPLATES).get_template("training.html")
 
 
 @unchecked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,12 +104,9 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     return path
 
 
-@functools.cache
 def page_template() -> Template:
-    """Return the template of the page; to compile it takes as long as to draw the charts."""
-    environment = pages.environment(_TEMPLATES)
-    environment.filters.update(number=_number, percent=_percent, range=_range)
-    return environment.get_template("report.html")
+    """Return the template of the page."""
+    return pages.template(_TEMPLATES, "report.html", number=_number, percent=_percent, range=_range)
 
 
 def _render(

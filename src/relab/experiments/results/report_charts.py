@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from relab.charts.specs import PALETTE, WIDTH, finite, plain
+from relab.charts.specs import PALETTE, WIDTH, finite, nominal, plain, quantitative
 
 TASK_COLUMNS: Final = 50
 _ROW_HEIGHT = 34
@@ -52,7 +52,7 @@ def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -
     zero = {
         "data": {"values": [{"zero": 0}]},
         "mark": {"type": "rule", "strokeDash": [4, 3]},
-        "encoding": {"x": _number("zero", **x)},
+        "encoding": {"x": quantitative("zero", **x)},
     }
     return {"layer": [zero, _dots(rows, x, variants)], **_sizes(len(rows))}
 
@@ -74,21 +74,21 @@ def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> Spec:
         "encoding": {
             "x": {"field": "column", "type": "ordinal", "axis": None},
             "y": {"field": "line", "type": "ordinal", "axis": None},
-            "color": _number(
+            "color": quantitative(
                 "rate",
                 title="solved",
                 scale={"domain": [0, 1], "scheme": "cividis"},
                 legend={"format": "%", "orient": "top"},
             ),
             "tooltip": [
-                _name("task", title="task"),
-                _name("variant", title="variant"),
-                _number("rate", title="solved", format=".0%"),
-                _number("trials", title="trials"),
+                nominal("task", title="task"),
+                nominal("variant", title="variant"),
+                quantitative("rate", title="solved", format=".0%"),
+                quantitative("trials", title="trials"),
             ],
         },
     }
-    row = _name("variant", title=None, sort=_IN_ORDER, header={"labelOrient": "top"})
+    row = nominal("variant", title=None, sort=_IN_ORDER, header={"labelOrient": "top"})
     return {"data": _data(rows, variants), "facet": {"row": row}, "spec": cells}
 
 
@@ -118,15 +118,15 @@ def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[st
             {"name": "zoomed", "bind": "scales", "select": {"type": "interval", "encodings": ["x", "y"]}},
         ],
         "encoding": {
-            "x": _number("value", title=plain(title), scale=scale),
-            "y": _number("share", title="share of trials", axis={"format": "%"}),
+            "x": quantitative("value", title=plain(title), scale=scale),
+            "y": quantitative("share", title="share of trials", axis={"format": "%"}),
             "color": _color(variants, title="variant"),
-            "strokeDash": _name("variant", title="variant", scale={"domain": list(variants)}),
+            "strokeDash": nominal("variant", title="variant", scale={"domain": list(variants)}),
             "opacity": {"condition": {"param": "chosen", "value": 1}, "value": 0.15},
             "tooltip": [
-                _name("variant", title="variant"),
-                _number("share", title="share", format=".0%"),
-                _number("value", title="at or below", format=".4~g"),
+                nominal("variant", title="variant"),
+                quantitative("share", title="share", format=".0%"),
+                quantitative("value", title="at or below", format=".4~g"),
             ],
         },
     }
@@ -134,39 +134,31 @@ def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[st
 
 def _dots(rows: Sequence[Row], x: Mapping[str, Any], variants: Sequence[str]) -> Spec:
     both = {
-        "y": _name("variant", title=None, sort=_IN_ORDER),
+        "y": nominal("variant", title=None, sort=_IN_ORDER),
         "color": _color(variants, legend=None),
         "tooltip": [
-            _name("variant", title="variant"),
-            _number("mean", title="estimate", format=".4~g"),
-            _number("low", title="lower end", format=".4~g"),
-            _number("high", title="upper end", format=".4~g"),
+            nominal("variant", title="variant"),
+            quantitative("mean", title="estimate", format=".4~g"),
+            quantitative("low", title="lower end", format=".4~g"),
+            quantitative("high", title="upper end", format=".4~g"),
         ],
     }
     ranges = {
         "transform": [{"filter": _HAS_INTERVAL}],
         "mark": {"type": "rule", "strokeWidth": 3},
-        "encoding": {**both, "x": _number("low", **x), "x2": {"field": "high"}},
+        "encoding": {**both, "x": quantitative("low", **x), "x2": {"field": "high"}},
     }
-    shape = _name("variant", scale={"domain": list(variants)}, legend=None)
+    shape = nominal("variant", scale={"domain": list(variants)}, legend=None)
     points = {
         "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
-        "encoding": {**both, "x": _number("mean", **x), "shape": shape},
+        "encoding": {**both, "x": quantitative("mean", **x), "shape": shape},
     }
     return {"data": _data(rows, variants), "layer": [ranges, points]}
 
 
 def _color(variants: Sequence[str], **more: Any) -> Spec:
     colors = [PALETTE[index % len(PALETTE)] for index in range(len(variants))]
-    return _name("variant", scale={"domain": list(variants), "range": colors}, **more)
-
-
-def _name(field: str, **more: Any) -> Spec:
-    return {"field": field, "type": "nominal", **more}
-
-
-def _number(field: str, **more: Any) -> Spec:
-    return {"field": field, "type": "quantitative", **more}
+    return nominal("variant", scale={"domain": list(variants), "range": colors}, **more)
 
 
 def _sizes(lines: int) -> Spec:

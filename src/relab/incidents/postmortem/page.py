@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +64,9 @@ def render(found: Postmortem, libraries: str | None = None) -> PostmortemPage:
     return PostmortemPage(html, policy)
 
 
-@functools.cache
 def page_template() -> Template:
     """Return the template of the page."""
-    environment = pages.environment(_TEMPLATES)
-    environment.filters.update(number=_number)
-    return environment.get_template("page.html")
+    return pages.template(_TEMPLATES, "page.html", number=_number)
 
 
 def _chart(figure: SignalSeries) -> _Chart:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Final
-
-from jinja2 import Template
 
 from relab.charts import pages
 from relab.rca.notes.charts import waterfall
@@ -24,7 +21,7 @@ def render_note_page(note: RunNote, libraries: str | None = None) -> str:
         libraries: the chart libraries as one script; None for those of `relab.charts`.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries) if note.rows else []
-    return page_template().render(
+    return pages.template(_TEMPLATES, "note.html", after=after_text).render(
         note=note,
         stale=STALE,
         specs=pages.embeddable([waterfall(note.rows, is_timed=note.is_timed)] if note.rows else []),
@@ -32,11 +29,3 @@ def render_note_page(note: RunNote, libraries: str | None = None) -> str:
         scripts=scripts,
         policy=pages.policy(scripts),
     )
-
-
-@functools.cache
-def page_template() -> Template:
-    """Return the template of the page; to compile it takes as long as to draw the charts."""
-    environment = pages.environment(_TEMPLATES)
-    environment.filters.update(after=after_text)
-    return environment.get_template("note.html")

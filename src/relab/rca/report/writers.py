@@ -23,8 +23,8 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
 
     A problem at a call or a failed step moves to the step that wrote it, if that step has a guessed problem, or if a model of the run's
     source holds it for the likelier place. It quotes both places; the guess that this step wrote something that fails is then left out.
-    If the error says nothing, the problem takes the first guessed kind, else the most probable one. A loop that only follows failures
-    is quoted by the failure of the same call that moves. A failure for which the step cannot be blamed, such as a rate limit, stays where it is.
+    If the error says nothing, the problem takes the first guessed kind, else the most probable one. A loop of failed calls
+    joins the finding of the call's failure, if that moves. A failure for which the step cannot be blamed, such as a rate limit, stays where it is.
     """
     kinds = {unit.unit_id: list(found) for unit, found in ranking.problems}
     merged: list[DetectedProblem] = []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any, Final
-
-from jinja2 import Template
 
 from relab.charts import pages
 from relab.core.clock import format_time
@@ -49,7 +46,7 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
     specs = []
     if record.windows:
         specs = [windows_chart(record.windows, unit=_unit(record)), interval_chart(effects, record.plan.thresholds)]
-    return page_template().render(
+    return pages.template(_TEMPLATES, "rollout.html").render(
         record=record,
         found=record.judgement,
         decision=decision(record),
@@ -71,12 +68,6 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
         scripts=scripts,
         policy=pages.policy(scripts),
     )
-
-
-@functools.cache
-def page_template() -> Template:
-    """Return the template of the page; to compile it takes as long as to draw the charts."""
-    return pages.environment(_TEMPLATES).get_template("rollout.html")
 
 
 def _unit(record: RolloutRecord) -> str:

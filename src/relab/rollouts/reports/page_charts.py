@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from relab.charts.specs import PALETTE, WIDTH, finite
+from relab.charts.specs import PALETTE, WIDTH, finite, nominal, quantitative
 from relab.rollouts.models import Arm, ArmWindow, Effect, Thresholds
 
 Spec = dict[str, Any]
@@ -35,14 +35,18 @@ def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> Spec:
     ]
     arms = sorted({window.arm.value for window in windows}) or [Arm.A.value]
     colour = {
-        **_name("arm", "arm"),
+        **nominal("arm", title="arm"),
         "scale": {"domain": arms, "range": list(PALETTE[: len(arms)])},
         "legend": {"orient": "top"},
     }
-    shape = {**_name("arm", "arm"), "scale": {"domain": arms, "range": list(_SHAPES[: len(arms)])}}
-    x = _number("window", "window", scale=_COUNTED, axis=_counting([row["window"] for row in rows]))
-    y = _number("value", unit, scale={"zero": False, "padding": 8})
-    tooltip = [_name("arm", "arm"), _number("round", "round"), _number("value", unit, format=".4~g")]
+    shape = {**nominal("arm", title="arm"), "scale": {"domain": arms, "range": list(_SHAPES[: len(arms)])}}
+    x = quantitative("window", title="window", scale=_COUNTED, axis=_counting([row["window"] for row in rows]))
+    y = quantitative("value", title=unit, scale={"zero": False, "padding": 8})
+    tooltip = [
+        nominal("arm", title="arm"),
+        quantitative("round", title="round"),
+        quantitative("value", title=unit, format=".4~g"),
+    ]
     valid = {"transform": [{"filter": "isValid(datum.value)"}]}
     lines = {
         **valid,
@@ -52,7 +56,7 @@ def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> Spec:
     means = {
         **valid,
         "mark": {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5},
-        "encoding": {"y": _number("value", unit, aggregate="mean"), "color": colour},
+        "encoding": {"y": quantitative("value", title=unit, aggregate="mean"), "color": colour},
     }
     points = {
         **valid,
@@ -78,55 +82,57 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
         }
         for rounds, effect in effects
     ]
-    x = _number("round", "rounds", scale=_COUNTED, axis=_counting([row["round"] for row in rows]))
+    x = quantitative("round", title="rounds", scale=_COUNTED, axis=_counting([row["round"] for row in rows]))
     # The intervals of the first rounds are many times wider than the last one, which the chart is about.
     scale = {"domain": list(_range_of(rows, thresholds)), "clamp": True}
     tooltip = [
-        _number("round", "rounds"),
-        _number("estimate", "estimate, %", format="+.1f"),
-        _number("low", "lower end, %", format="+.1f"),
-        _number("high", "upper end, %", format="+.1f"),
+        quantitative("round", title="rounds"),
+        quantitative("estimate", title="estimate, %", format="+.1f"),
+        quantitative("low", title="lower end, %", format="+.1f"),
+        quantitative("high", title="upper end, %", format="+.1f"),
     ]
     bands = {
         "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
         "mark": {"type": "rule", "strokeWidth": 3, "color": PALETTE[0]},
         "encoding": {
             "x": x,
-            "y": {"field": "low", "type": "quantitative", "scale": scale},
+            "y": quantitative("low", scale=scale),
             "y2": {"field": "high"},
             "tooltip": tooltip,
         },
     }
     points = {
         "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1, "color": PALETTE[0]},
-        "encoding": {"x": x, "y": _number("estimate", "change of B against A, %", scale=scale), "tooltip": tooltip},
+        "encoding": {
+            "x": x,
+            "y": quantitative("estimate", title="change of B against A, %", scale=scale),
+            "tooltip": tooltip,
+        },
     }
+    return {
+        "data": {"values": rows},
+        "layer": [_limit_lines(thresholds, scale), bands, points],
+        "width": WIDTH,
+        "height": _HEIGHT,
+    }
+
+
+def _limit_lines(thresholds: Thresholds, scale: Spec) -> Spec:
+    """Return the lines at 0 and at the thresholds."""
     limits: list[dict[str, Any]] = [
         {"at": 0.0, "what": "no change"},
         {"at": thresholds.pass_delta_p95_max, "what": "PASS at or below"},
         {"at": thresholds.edge_delta_p95_max, "what": "FAIL above"},
     ]
-    lines = {
+    colours = {"domain": [limit["what"] for limit in limits], "range": ["#808080", PALETTE[2], PALETTE[4]]}
+    return {
         "data": {"values": limits},
         "mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5},
         "encoding": {
-            "y": {"field": "at", "type": "quantitative", "scale": scale},
-            "color": {
-                **_name("what", None),
-                "scale": {"domain": [limit["what"] for limit in limits], "range": ["#808080", PALETTE[2], PALETTE[4]]},
-                "legend": {"orient": "top"},
-            },
+            "y": quantitative("at", scale=scale),
+            "color": nominal("what", title=None, scale=colours, legend={"orient": "top"}),
         },
     }
-    return {"data": {"values": rows}, "layer": [lines, bands, points], "width": WIDTH, "height": _HEIGHT}
-
-
-def _number(field: str, title: str, **further: Any) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title, **further}
-
-
-def _name(field: str, title: str | None) -> Spec:
-    return {"field": field, "type": "nominal", "title": title}
 
 
 def _counting(numbers: Sequence[Any]) -> Spec:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relab.charts.specs import PALETTE, WIDTH, finite
+from relab.charts.specs import PALETTE, WIDTH, finite, nominal, quantitative
 from relab.rollouts.search.candidates import SearchResult
 
 
@@ -15,17 +15,17 @@ def candidates_chart(search: SearchResult) -> dict[str, Any]:
     """Return the chart of the screened change of each candidate, in order, with its interval; the chosen one stands out."""
     rows = _rows(search)
     states = ["screened", "confirmed", "chosen", "unusable"]
-    x = _number("candidate", "candidate", scale={"zero": False, "padding": 12}, axis={"tickMinStep": 1})
+    x = quantitative("candidate", title="candidate", scale={"zero": False, "padding": 12}, axis={"tickMinStep": 1})
     # Intervals of few rounds are many times wider than the differences between the candidates.
     estimates = [row["estimate"] for row in rows if isinstance(row["estimate"], float)]
     room = max(10.0, 0.2 * (max(estimates, default=0.0) - min(estimates, default=0.0)))
     domain = [min([0.0, *estimates]) - room, max([0.0, *estimates]) + room]
     scale = {"domain": domain, "clamp": True}
     tooltip = [
-        {"field": "label", "type": "nominal", "title": "values"},
-        _number("estimate", "change, %", format="+.1f"),
-        _number("low", "lower end, %", format="+.1f"),
-        _number("high", "upper end, %", format="+.1f"),
+        nominal("label", title="values"),
+        quantitative("estimate", title="change, %", format="+.1f"),
+        quantitative("low", title="lower end, %", format="+.1f"),
+        quantitative("high", title="upper end, %", format="+.1f"),
     ]
     colour = {
         "field": "state",
@@ -39,7 +39,7 @@ def candidates_chart(search: SearchResult) -> dict[str, Any]:
         "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
         "encoding": {
             "x": x,
-            "y": {"field": "low", "type": "quantitative", "scale": scale},
+            "y": quantitative("low", scale=scale),
             "y2": {"field": "high"},
             "color": colour,
         },
@@ -49,16 +49,16 @@ def candidates_chart(search: SearchResult) -> dict[str, Any]:
         "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
         "encoding": {
             "x": x,
-            "y": _number("estimate", "change against arm A, %", scale=scale),
+            "y": quantitative("estimate", title="change against arm A, %", scale=scale),
             "color": colour,
-            "shape": {"field": "state", "type": "nominal", "scale": {"domain": states}},
+            "shape": nominal("state", scale={"domain": states}),
             "tooltip": tooltip,
         },
     }
     zero = {
         "data": {"values": [{"at": 0}]},
         "mark": {"type": "rule", "strokeDash": [4, 3]},
-        "encoding": {"y": {"field": "at", "type": "quantitative", "scale": scale}},
+        "encoding": {"y": quantitative("at", scale=scale)},
     }
     return {"data": {"values": rows}, "layer": [zero, bands, points], "width": WIDTH, "height": 280}
 
@@ -76,10 +76,6 @@ def _rows(search: SearchResult) -> list[dict[str, Any]]:
         }
         for one in search.candidates
     ]
-
-
-def _number(field: str, title: str, **further: Any) -> dict[str, Any]:
-    return {"field": field, "type": "quantitative", "title": title, **further}
 
 
 def _state(number: int, problem: str | None, chosen: int | None, confirmed: set[int]) -> str:

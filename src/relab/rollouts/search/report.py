@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Template
 from pydantic import ValidationError
 
 from relab.charts import pages
@@ -100,7 +98,7 @@ def render_search(search: SearchResult, libraries: str | None = None) -> str:
          percent(one.error_rate_pct, digits=2, signed=False), _state(one, search, confirmed), one.rollout_id or UNKNOWN)
         for one in sorted(search.candidates, key=_rank)
     ]  # fmt: skip
-    return page_template().render(
+    return pages.template(_TEMPLATES, "search.html").render(
         search=search,
         rows=rows,
         specs=pages.embeddable(specs),
@@ -108,12 +106,6 @@ def render_search(search: SearchResult, libraries: str | None = None) -> str:
         scripts=scripts,
         policy=pages.policy(scripts),
     )
-
-
-@functools.cache
-def page_template() -> Template:
-    """Return the template of the page; to compile it takes as long as to draw the charts."""
-    return pages.environment(_TEMPLATES).get_template("search.html")
 
 
 def _rank(candidate: ScreenedCandidate) -> tuple[bool, float, int]:
