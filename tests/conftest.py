@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from relab.bootstrap import Services, build
 from relab.settings import load_settings
@@ -25,10 +26,14 @@ from support.storage.migrated import create_migrated, migrate
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
 # what fails fails again, and not on another machine a month later; `make test-search` looks for others.
 # `make test` takes a quarter of the examples, `make test-long` all of them.
+# Hypothesis also draws constants that stand in the modules of the project that are loaded, so that the examples would depend on
+# which files a process ran before. It has no setting for this; `tests/architecture/test_property_examples.py` checks that this works.
 hypothesis.settings.register_profile("relab", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("long", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "relab"))
+if hypothesis.settings.default.derandomize:
+    providers._get_local_constants = providers.Constants
 
 # Images often forbid to write bytecode. Then each of four test processes would compile a thousand test modules in each run,
 # which takes longer than most tests. What the tests themselves import and start writes none, as before.

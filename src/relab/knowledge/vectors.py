@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from relab.core.logging import get_logger
 from relab.knowledge.errors import VectorStoreError
@@ -55,7 +55,7 @@ class VectorStore:
         by_key = {_key(text): text for text in texts}
         found: dict[str, bytes] = {}
         keys = iter(by_key)
-        with self._opened() as connection:
+        with self._transaction("DEFERRED") as connection:
             while some := list(islice(keys, _AT_ONCE)):
                 marks = ",".join("?" * len(some))
                 rows = connection.execute(
@@ -72,7 +72,7 @@ class VectorStore:
             VectorStoreError: the file cannot be used.
         """
         rows = [(self._model, _key(text), vector) for text, vector in vectors.items()]
-        with self._opened() as connection:
+        with self._transaction("IMMEDIATE") as connection:
             others = connection.execute("DELETE FROM vectors WHERE model != ?", (self._model,)).rowcount
             connection.executemany("INSERT OR REPLACE INTO vectors (model, text, vector) VALUES (?, ?, ?)", rows)
             connection.execute(
@@ -83,11 +83,14 @@ class VectorStore:
             log.info("vectors_of_another_model_deleted", count=others, model=self._model, file=str(self._path))
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection in a new transaction; commit it unless the `with` block raises."""
+    def _transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
+        """Yield a connection in a new transaction of this mode; commit it unless the `with` block raises.
+
+        A deferred one only waits while another process commits, an immediate one for the whole of another's transaction.
+        """
         try:
             with closing(self._connect()) as connection:
-                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(f"BEGIN {mode}")
                 yield connection
                 connection.commit()
         except (sqlite3.Error, OSError) as error:
@@ -113,19 +116,24 @@ class VectorStore:
 def _prepared(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            connection.execute("DROP TABLE IF EXISTS vectors")
-            connection.execute(
-                "CREATE TABLE vectors (number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL,"
-                " text TEXT NOT NULL, vector BLOB NOT NULL, UNIQUE (model, text))"
-            )
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.commit()
+        if not _is_current(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            if not _is_current(connection):  # another process may have made the table meanwhile
+                connection.execute("DROP TABLE IF EXISTS vectors")
+                connection.execute(
+                    "CREATE TABLE vectors (number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL,"
+                    " text TEXT NOT NULL, vector BLOB NOT NULL, UNIQUE (model, text))"
+                )
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.commit()
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA user_version").fetchone()[0] == _VERSION)
 
 
 def _key(text: str) -> str:

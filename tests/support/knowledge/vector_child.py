@@ -1,4 +1,7 @@
-"""A process that stores vectors one by one: `python -m support.knowledge.vector_child FOLDER NAME TIMES`, 0 for endlessly."""
+"""A process that stores vectors one by one: `python -m support.knowledge.vector_child FOLDER NAME TIMES`, 0 for endlessly.
+
+It prints the number of each vector that it stored.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ def main(folder: str, name: str, times: str) -> None:
     for number in numbers:
         store = VectorStore(Path(folder), model="small sha256:1", size=8)
         store.put({f"{name} {number}": b"1" * 8, "both": b"2" * 8})
+        print(number, flush=True)
 
 
 if __name__ == "__main__":
