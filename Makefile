@@ -7,12 +7,14 @@ DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
 RL_STAMP := $(VENV)/.installed-rl
 RAY_STAMP := $(VENV)/.installed-ray
-# Many tests wait for windows of load, processes and time limits, so two test processes would leave a third of two cores idle.
-# Files run in the order of the folders: those that wait for processes come first, and the short unit tests fill the end.
+# Tests of one file stay on one worker, so that its servers are started once. Many tests wait for windows of load, processes
+# and time limits, so two workers leave a third of two cores idle.
 PYTEST := $(BIN)/python -m pytest -q
-PARALLEL := --workers 4
+# In the order of the folders: files that wait for processes come first, and the short unit tests fill the end.
+IN_ORDER := --no-loadscope-reorder
+PARALLEL := -n 4 --dist loadfile $(IN_ORDER)
 # Long tests time real services: fewer at once.
-PARALLEL_LONG := --workers 3
+PARALLEL_LONG := -n 3 --dist loadfile $(IN_ORDER)
 
 .PHONY: help demo serve install-rl install-ray test test-long test-full test-faults test-search check format bench bench-trials bench-ray eval eval-rca lock clean
 
@@ -34,7 +36,7 @@ test-long: $(DEV_STAMP) $(RL_STAMP) $(RAY_STAMP)  ## run the long tests: a sampl
 test-full: test test-long  ## run the tests and the long tests (under 60 minutes)
 
 test-faults: $(DEV_STAMP)  ## every fault of the testbed against every repair, and every kill of its responder: 45 minutes
-	$(PYTEST) --workers 2 -m matrix
+	$(PYTEST) -n 2 --dist loadfile -m matrix
 
 test-search: $(DEV_STAMP)  ## let the property tests draw examples that they have not seen
 	HYPOTHESIS_PROFILE=search $(PYTEST) $(PARALLEL) -m "not matrix" \

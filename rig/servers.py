@@ -59,14 +59,11 @@ class PostgresServer:
     process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def create(cls, *, copy_of: Path | None = None) -> Self:
+    def create(cls) -> Self:
         """Create a data folder, start a server with it, and return the server.
 
         PostgreSQL refuses to run as root, so as root it runs as the user `nobody`, from a copy of the binaries if
         `nobody` cannot reach the Python package.
-
-        Args:
-            copy_of: the data folder of a stopped server to copy, which takes a tenth of the processor time of a new one.
 
         Raises:
             RuntimeError: initdb fails.
@@ -81,23 +78,14 @@ class PostgresServer:
             if not _reachable(binaries / "initdb", uid):
                 shutil.copytree(binaries.parent, root / "pginstall", symlinks=True)
                 binaries = root / "pginstall" / "bin"
+        (root / "data").mkdir()
+        if uid is not None and gid is not None:
+            os.chown(root / "data", uid, gid)
         server = cls(root, free_port(), binaries, uid, gid)
-        if copy_of is None:
-            server._initialize()
-        else:
-            # With the owner and the mode, without which PostgreSQL refuses it.
-            subprocess.run(["cp", "-a", str(copy_of), str(server.data)], check=True)
-        server.start()
-        return server
-
-    def _initialize(self) -> None:
-        self.data.mkdir()
-        if self.uid is not None and self.gid is not None:
-            os.chown(self.data, self.uid, self.gid)
         command = [
-            str(self.binaries / "initdb"),
+            str(binaries / "initdb"),
             "-D",
-            str(self.data),
+            str(root / "data"),
             "-U",
             "postgres",
             "-A",
@@ -106,14 +94,16 @@ class PostgresServer:
             "UTF8",
             "--no-sync",
         ]
-        done = subprocess.run(command, capture_output=True, check=False, **self._as_user())
+        done = subprocess.run(command, capture_output=True, check=False, **server._as_user())
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stderr.decode(errors='replace')}")
+        server.start()
+        return server
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections."""
         settings = ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "max_connections=200"]
-        command = [str(self.binaries / "postgres"), "-D", str(self.data), *settings, *self.options.split()]
+        command = [str(self.binaries / "postgres"), "-D", str(self.root / "data"), *settings, *self.options.split()]
         with self._log.open("ab") as log:
             # A child of this process. As a daemon it would be an orphan, and tests of sandboxes in this process kill orphans.
             # Its own group, so that Ctrl-C in a terminal does not stop it before the tests that use it; not its own
@@ -159,13 +149,8 @@ class PostgresServer:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     @property
-    def data(self) -> Path:
-        """Its data folder."""
-        return self.root / "data"
-
-    @property
     def _log(self) -> Path:
-        return self.data / "server.log"
+        return self.root / "data" / "server.log"
 
     def _answers(self) -> bool:
         assert self.process is not None

@@ -21,10 +21,7 @@ from relab.storage import Database
 from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
 from support.lab.process import SETTING_NAMES
-from support.parallel import pytest_addoption, pytest_runtestloop
-from support.storage.migrated import create_migrated, migrate, start_postgres
-
-__all__ = ["pytest_addoption", "pytest_runtestloop"]
+from support.storage.migrated import create_migrated, migrate
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
 # what fails fails again, and not on another machine a month later; `make test-search` looks for others.
@@ -96,7 +93,7 @@ def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for this test process."""
-    server = start_postgres()
+    server = PostgresServer.create()
     yield server
     server.destroy()
 

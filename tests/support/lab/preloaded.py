@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -30,8 +31,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
-
-from support.parallel import once_for_all
 
 _MAX_REQUEST = 4 * 1_048_576
 _ANSWER = 12
@@ -171,7 +170,7 @@ class Command:
         return int(answer)
 
 
-@once_for_all
+@functools.cache
 def _server() -> str:
     """Start the process that forks, once, and return the path of its socket; it ends with this one."""
     folder = tempfile.TemporaryDirectory(prefix="relab-lab-")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import functools
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,6 @@ from relab.storage import Database
 from relab.storage.migrate import upgrade
 from relab.storage.schema import SchemaState, schema_state
 from rig.servers import PostgresServer
-from support.parallel import once_for_all
 
 _TEMPLATE = "migrated_template"
 
@@ -51,37 +50,17 @@ def create_migrated(server: PostgresServer, name: str) -> str:
     try:
         return server.create_database(name, template=_TEMPLATE)
     except psycopg.errors.InvalidCatalogName:
-        _create_template(server)
+        # Migrated under another name, so that a failure leaves no template without the schema.
+        building = f"{_TEMPLATE}_{secrets.token_hex(4)}"
+        template = Database.open(server.create_database(building))
+        upgrade(template)
+        template.close()
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{building}" RENAME TO "{_TEMPLATE}"')
         return server.create_database(name, template=_TEMPLATE)
 
 
-def _create_template(server: PostgresServer) -> None:
-    # Migrated under another name, so that a failure leaves no template without the schema.
-    building = f"{_TEMPLATE}_{secrets.token_hex(4)}"
-    template = Database.open(server.create_database(building))
-    upgrade(template)
-    template.close()
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f'ALTER DATABASE "{building}" RENAME TO "{_TEMPLATE}"')
-
-
-def start_postgres() -> PostgresServer:
-    """Start a PostgreSQL server of its own, with the template of migrated databases, and return it; `destroy` ends it."""
-    return PostgresServer.create(copy_of=_postgres_template())
-
-
-@once_for_all
-def _postgres_template() -> Path:
-    """Return the data folder of a stopped server that has the template of migrated databases; it is removed at the end."""
-    server = PostgresServer.create()
-    atexit.register(server.destroy)
-    _create_template(server)
-    server.stop()
-    (server.data / "server.log").unlink()
-    return server.data
-
-
-@once_for_all
+@functools.cache
 def _sqlite_template() -> bytes:
     """Return the content of a migrated SQLite file."""
     with TemporaryDirectory(prefix="relab-template-") as folder:
