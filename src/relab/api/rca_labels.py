@@ -1,16 +1,18 @@
-"""Routes of labels: what people say that the first mistake of a run was."""
+"""Routes of labels: what people say that the first mistake of a run was, and which behaviours it shows."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel
 
 from relab.access.models import Caller, Scope
 from relab.api.agent_runs import Cursor, RunId
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
 from relab.http.problems import problem_responses
+from relab.rca.models import BEHAVIOUR_PATTERN, NewBehaviourLabel, RunBehaviourLabel
 from relab.rca.service import LabelPage, NewLabel, RunLabel
 
 router = APIRouter(tags=["root cause analysis"])
@@ -18,6 +20,16 @@ router = APIRouter(tags=["root cause analysis"])
 # One check for both places of a route, so that it is made once.
 _OPERATES = requires(Scope.OPERATE)
 _Author = Annotated[Caller, _OPERATES]
+_Behaviour = Annotated[
+    str,
+    Path(pattern=BEHAVIOUR_PATTERN, description="The name of a behaviour, as rules have it.", examples=["blames-user"]),
+]
+
+
+class BehaviourLabelList(BaseModel):
+    """The labels of one run, ordered by behaviour."""
+
+    items: list[RunBehaviourLabel]
 
 
 @router.put(
@@ -67,3 +79,51 @@ def list_labels(
 ) -> LabelPage:
     """Return a page of labels."""
     return services.rca.labels.page(cursor=cursor, limit=limit)
+
+
+@router.put(
+    "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
+    dependencies=[_OPERATES],
+    responses=problem_responses(400, 401, 403, 404, 422, 503),
+    summary="Label whether a run shows a behaviour",
+)
+def put_behaviour_label(
+    run_id: RunId, behaviour: _Behaviour, label: NewBehaviourLabel, services: ServicesDep, caller: _Author
+) -> RunBehaviourLabel:
+    """Store the label in place of an older one. A rule with this name need not exist yet."""
+    return services.rca.behaviours.labels.save(run_id, behaviour, is_shown=label.is_shown, by=caller.name)
+
+
+@router.get(
+    "/agent-runs/{run_id}/behaviour-labels",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="List the labels of a run for behaviours",
+)
+def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabelList:
+    """Return the labels; an empty list if the run has none."""
+    services.telemetry.get_content(run_id)
+    return BehaviourLabelList(items=services.rca.behaviours.labels.of_run(run_id))
+
+
+@router.get(
+    "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show the label of a run for a behaviour",
+)
+def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> RunBehaviourLabel:
+    """Return the label; 404 if the run has none for this behaviour."""
+    return services.rca.behaviours.labels.get(run_id, behaviour)
+
+
+@router.delete(
+    "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
+    status_code=204,
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Delete the label of a run for a behaviour",
+)
+def delete_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> None:
+    """Delete the label; 404 if the run has none for this behaviour."""
+    services.rca.behaviours.labels.remove(run_id, behaviour)

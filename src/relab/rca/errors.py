@@ -43,12 +43,13 @@ class LabelPlaceError(InvalidInputError):
 
 
 class NoLabelError(NotFoundError):
-    """The run has no label."""
+    """The run has no label; with `behaviour`, it has none for this behaviour."""
 
     code = "label_not_found"
 
-    def __init__(self, agent_run_id: str) -> None:
-        super().__init__(f"The run {agent_run_id!r} has no label.")
+    def __init__(self, agent_run_id: str, *, behaviour: str | None = None) -> None:
+        of_what = "" if behaviour is None else f" for the behaviour {behaviour[:80]!r}"
+        super().__init__(f"The run {agent_run_id!r} has no label{of_what}.")
 
 
 class RankingModelError(InvalidInputError):

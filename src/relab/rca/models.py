@@ -16,12 +16,14 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, model_validator
 
 from relab.core.clock import Timestamp
+from relab.rca.behaviour_models import BEHAVIOUR_PATTERN, NewBehaviourLabel, RunBehaviourLabel
 from relab.rca.claims import CitedModel, Confidence, Evidence, EvidenceKind, RcaModel
 from relab.rca.errors import UncitedClaimError
 from relab.rca.judge_models import JudgedStep, JudgeMethod, JudgeVerdict, SentenceJudgement
 from relab.rca.passing_models import PassingComparison
 
 __all__ = [
+    "BEHAVIOUR_PATTERN",
     "ActionItem",
     "Attribution",
     "AttributionBasis",
@@ -39,12 +41,14 @@ __all__ = [
     "JudgeMethod",
     "JudgeVerdict",
     "JudgedStep",
+    "NewBehaviourLabel",
     "Omitted",
     "RcaModel",
     "RcaRun",
     "RcaStatus",
     "RcaSummary",
     "Report",
+    "RunBehaviourLabel",
     "SentenceJudgement",
 ]
 

@@ -57,10 +57,12 @@ IDS = {
     "{decision_id}": "d",
     "{suggestion_id}": "su",
     "{training_id}": "tr",
+    "{behaviour}": "b",
 }
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/agent-runs"): minimal_run("r2"),
     ("PUT", "/agent-runs/r/rca-label"): {"category": "timeout"},
+    ("PUT", "/agent-runs/r/behaviour-labels/b"): {"is_shown": True},
     **{("POST", path): {} for path in OTLP_PATHS},
     ("POST", "/flags"): {"key": "f", "content": document()},
     ("PUT", "/flags/f"): {"content": document()},
@@ -144,6 +146,10 @@ SCOPES = {
     ("PUT", "/agent-runs/r/rca-label"): Scope.OPERATE,
     ("GET", "/agent-runs/r/rca-label"): Scope.READ,
     ("DELETE", "/agent-runs/r/rca-label"): Scope.OPERATE,
+    ("GET", "/agent-runs/r/behaviour-labels"): Scope.READ,
+    ("PUT", "/agent-runs/r/behaviour-labels/b"): Scope.OPERATE,
+    ("GET", "/agent-runs/r/behaviour-labels/b"): Scope.READ,
+    ("DELETE", "/agent-runs/r/behaviour-labels/b"): Scope.OPERATE,
     ("GET", "/rca/labels"): Scope.READ,
     ("POST", "/v1/traces"): Scope.INGEST,
     ("POST", "/v1/logs"): Scope.INGEST,

@@ -16,6 +16,7 @@ from relab.stats.intervals import wilson
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.models import RunFilter
 from relab.telemetry.reading import check_agent_run
+from support.api.client import running_api
 from support.telemetry.runs import failed_run
 
 RULES = """
@@ -109,13 +110,13 @@ def test_label_is_checked_replaced_and_removed(ruled: Services) -> None:
         labels.save("r", "apologised", is_shown=True, by="me")
     post(ruled, "r", "Done.", shows=True)
     post(ruled, "r", "Done.", shows=False)
-    for wrong in ("", "Not A Name", "x" * 65, "a\nb"):
+    for wrong in ("", "Not A Name", "x" * 65, "a\nb", "a\n"):
         with pytest.raises(InvalidInputError, match="is not a name of a behaviour"):
             labels.save("r", wrong, is_shown=True, by="me")
 
     assert [(each.run_id, each.is_shown) for each in labels.of("apologised")] == [("r", False)]
     labels.remove("r", "apologised")
-    with pytest.raises(NoLabelError):
+    with pytest.raises(NoLabelError, match="no label for the behaviour 'apologised'"):
         labels.remove("r", "apologised")
     assert labels.of("apologised") == []
 
@@ -127,6 +128,34 @@ def test_labels_of_behaviours_leave_with_their_runs(ruled: Services) -> None:
     work(ruled)
 
     assert [each.run_id for each in ruled.rca.behaviours.labels.of("apologised")] == ["kept"]
+
+
+def test_labels_of_behaviours_over_http(ruled: Services) -> None:
+    post(ruled, "r", "Sorry.")
+    with running_api(ruled) as client:
+        labels = "/agent-runs/r/behaviour-labels"
+        path = f"{labels}/apologised"
+        assert client.get(labels).json() == {"items": []}
+        assert client.get(path).status_code == 404
+        assert client.delete(path).status_code == 404
+        for wrong in ({}, {"is_shown": None}, {"is_shown": "yes"}, {"is_shown": 1}, {"is_shown": True, "note": "n"}):
+            assert client.put(path, json=wrong).status_code == 422
+        for name in ("Not%20A%20Name", "a%0A", "x" * 65):
+            assert client.put(f"{labels}/{name}", json={"is_shown": True}).status_code == 422
+        for missing in ("/agent-runs/x/behaviour-labels", "/agent-runs/x/behaviour-labels/apologised"):
+            assert client.get(missing).status_code == 404
+        assert client.put("/agent-runs/x/behaviour-labels/apologised", json={"is_shown": True}).status_code == 404
+        stored = client.put(path, json={"is_shown": False}).json()
+        assert (stored["run_id"], stored["behaviour"], stored["is_shown"]) == ("r", "apologised", False)
+        assert client.put(path, json={"is_shown": True}).json()["is_shown"]
+        client.put(f"{labels}/an-older-rule", json={"is_shown": False})
+
+        assert client.get(path).json()["is_shown"]
+        found = [(each["behaviour"], each["is_shown"]) for each in client.get(labels).json()["items"]]
+        assert found == [("an-older-rule", False), ("apologised", True)]
+        assert [(each.run_id, each.is_shown) for each in ruled.rca.behaviours.labels.of("apologised")] == [("r", True)]
+        assert client.delete(path).status_code == 204
+        assert client.get(path).status_code == 404
 
 
 def test_runs_that_were_not_searched_do_not_count() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 from sqlalchemy import delete, select
 
 from relab.core.clock import Clock
 from relab.core.errors import InvalidInputError
-from relab.rca.behaviours.rules import NAME_PATTERN
+from relab.rca.behaviour_models import BEHAVIOUR_PATTERN, RunBehaviourLabel
 from relab.rca.errors import NoLabelError
 from relab.rca.models import HitRate
 from relab.rca.tables import RcaBehaviourLabelRow
@@ -33,6 +33,11 @@ class BehaviourLabel(NamedTuple):
     behaviour: str
     content_hash: str
     is_shown: bool
+
+
+_COLUMNS: Final[tuple[Any, ...]] = tuple(
+    table_of(RcaBehaviourLabelRow).c[name] for name in RunBehaviourLabel.model_fields
+)
 
 
 class LabelledShare(BaseModel):
@@ -122,27 +127,50 @@ class BehaviourLabels:
         self._clock = clock
         self._telemetry = telemetry
 
-    def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> BehaviourLabel:
+    def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> RunBehaviourLabel:
         """Store whether a run shows a behaviour, in place of an older label; `by` is the person who says so.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
             InvalidInputError: no rule can have the name.
         """
-        if re.search(NAME_PATTERN, behaviour) is None:
-            raise InvalidInputError(f"{behaviour[:80]!r} is not a name of a behaviour ({NAME_PATTERN}).")
-        content_hash = self._telemetry.get_content(agent_run_id).content_hash
-        values = {
-            "content_hash": content_hash,
-            "is_shown": is_shown,
-            "labelled_by": by,
-            "labelled_at": self._clock.now_us(),
-        }
-        key = {"run_id": agent_run_id, "behaviour": behaviour}
+        if re.fullmatch(BEHAVIOUR_PATTERN, behaviour) is None:
+            raise InvalidInputError(f"{behaviour[:80]!r} is not a name of a behaviour ({BEHAVIOUR_PATTERN}).")
+        stored = RunBehaviourLabel(
+            run_id=agent_run_id,
+            behaviour=behaviour,
+            content_hash=self._telemetry.get_content(agent_run_id).content_hash,
+            is_shown=is_shown,
+            labelled_by=by,
+            labelled_at=self._clock.now_us(),
+        )
+        key = ("run_id", "behaviour")
         with self._database.write() as unit:
-            added = insert_into(unit.session, table_of(RcaBehaviourLabelRow)).values(**key, **values)
+            added = insert_into(unit.session, table_of(RcaBehaviourLabelRow)).values(**stored.model_dump())
+            values = stored.model_dump(exclude=set(key))
             unit.session.execute(added.on_conflict_do_update(index_elements=list(key), set_=values))
-        return BehaviourLabel(agent_run_id, behaviour, content_hash, is_shown)
+        return stored
+
+    def get(self, agent_run_id: str, behaviour: str) -> RunBehaviourLabel:
+        """Return the label of a run for a behaviour.
+
+        Raises:
+            NoLabelError: the run has no such label.
+        """
+        found = [each for each in self.of_run(agent_run_id) if each.behaviour == behaviour]
+        if not found:
+            raise NoLabelError(agent_run_id, behaviour=behaviour)
+        return found[0]
+
+    def of_run(self, agent_run_id: str) -> list[RunBehaviourLabel]:
+        """Return the labels of a run, ordered by behaviour; empty if it has none or does not exist."""
+        row = RcaBehaviourLabelRow
+        statement = select(*_COLUMNS).where(row.run_id == agent_run_id).order_by(row.behaviour)
+        with self._database.read() as session:
+            return [
+                RunBehaviourLabel.model_validate(dict(zip(RunBehaviourLabel.model_fields, found, strict=True)))
+                for found in session.execute(statement)
+            ]
 
     def remove(self, agent_run_id: str, behaviour: str) -> None:
         """Delete the label of a run for a behaviour.
@@ -154,7 +182,7 @@ class BehaviourLabels:
         statement = delete(table_of(row)).where(row.run_id == agent_run_id, row.behaviour == behaviour)
         with self._database.write() as unit:
             if unit.session.execute(statement.returning(row.run_id)).one_or_none() is None:
-                raise NoLabelError(agent_run_id)
+                raise NoLabelError(agent_run_id, behaviour=behaviour)
 
     def of(self, behaviour: str) -> list[BehaviourLabel]:
         """Return the labels of a behaviour, ordered by run."""

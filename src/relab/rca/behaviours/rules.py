@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from relab.rca.behaviour_models import BEHAVIOUR_PATTERN
 from relab.rca.behaviours.patterns import Pattern
 from relab.telemetry.models import StepStatus
 
-NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,63}$"
 MAX_RULES: Final = 100
 MAX_CONDITIONS: Final = 30
 MAX_SENTENCE_CHARS: Final = 500
@@ -153,7 +153,7 @@ class BehaviourRule(_RuleModel):
     A language model judges whether a run shows what the sentence says. `notify` is null if no notices are sent; `true` in a file stands for its defaults.
     """
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    name: Annotated[str, Field(pattern=BEHAVIOUR_PATTERN)]
     description: Annotated[str, Field(min_length=1, max_length=300)]
     when: RuleCondition | None = None
     sentence: Annotated[str, Field(max_length=MAX_SENTENCE_CHARS, pattern=r"\S")] | None = None

@@ -1,0 +1,32 @@
+"""The values of labels of behaviours, and the form of the names of behaviours."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp
+
+BEHAVIOUR_PATTERN: Final = r"^[a-z][a-z0-9-]{0,63}$"
+
+
+class NewBehaviourLabel(BaseModel):
+    """What a person says about a run and a behaviour."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    is_shown: bool = Field(strict=True, description="Whether the run shows the behaviour.")
+
+
+class RunBehaviourLabel(BaseModel):
+    """A stored label. A run has at most one for each behaviour; `content_hash` is that of the run when it was labelled."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    behaviour: str
+    content_hash: str
+    is_shown: bool
+    labelled_by: str
+    labelled_at: Timestamp
