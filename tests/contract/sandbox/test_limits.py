@@ -336,6 +336,29 @@ def test_without_control_groups_each_limit_has_a_reason(tmp_path: Path) -> None:
     groups.close()
 
 
+def test_empty_groups_of_killed_runners_are_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    base = tmp_path / "groups"
+    (tmp_path / "cgroup").write_text("4:pids:/\n")
+    (tmp_path / "mountinfo").write_text(f"22 1 0:20 / {base} rw - cgroup cgroup rw,pids\n")
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    killed = base / f"relab-run_1-{namespace}.{ended.pid}-1" / "7"
+    kept = [
+        base / f"relab-run_2-{namespace}.{os.getpid()}-1",
+        base / f"relab-run_3-{namespace + 1}.{ended.pid}-1",
+        base / f"other-run_4-{namespace}.{ended.pid}-1",
+        base / f"relab-run_5-{namespace}.{ended.pid}-1" / "with-processes",
+    ]
+    for folder in (killed, *kept):
+        folder.mkdir(parents=True)
+    (kept[-1] / "cgroup.procs").write_text("1\n")
+    Cgroups("run_6", SandboxLimits(max_pids=10), tmp_path).prepare()
+
+    assert not killed.parent.exists()
+    assert all(folder.exists() for folder in kept)
+
+
 def test_without_groups_memory_is_limited_by_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rooms = make_rooms("bwrap", tmp_path)
     no_controllers(monkeypatch)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from relab.experiments.sandbox.group_names import has_dead_runner, run_prefix, this_process
 from relab.experiments.sandbox.protocol import SandboxError, SandboxLimits
 
 _CONTROLLERS: Final = {"memory_mb": "memory", "cpu_count": "cpu", "max_pids": "pids"}
@@ -133,8 +134,8 @@ class Cgroups:
         self, run_id: str, limits: SandboxLimits, proc: Path = Path("/proc/self"), *, own_tasks: int = 1
     ) -> None:
         self._own_tasks = own_tasks
-        self._prefix = f"relab-{run_id}-"
-        self._own_prefix = f"{self._prefix}{os.getpid()}-"
+        self._prefix = run_prefix(run_id)
+        self._own_prefix = f"{self._prefix}{this_process()}-"
         self._name = f"{self._own_prefix}{next(_instances)}"
         self._limits = limits
         self._proc = proc
@@ -195,10 +196,16 @@ class Cgroups:
         self._hierarchies = []
 
     def _remove_stale(self, base: Path) -> None:
-        """Remove the groups of earlier runners of this run; they have ended, because a run has one runner at a time."""
+        """Remove the groups of earlier runners of this run; they have ended, because a run has one runner at a time.
+
+        Of other runs, remove the groups without processes whose runner was killed: no later runner of that run may come.
+        """
         for folder in base.iterdir():
-            if folder.name.startswith(self._prefix) and not folder.name.startswith(self._own_prefix):
-                _remove_tree(folder)
+            if folder.name.startswith(self._prefix):
+                if not folder.name.startswith(self._own_prefix):
+                    _remove_tree(folder)
+            elif has_dead_runner(folder.name):
+                _remove_empty(folder)
 
     def _check(self, hierarchy: _Hierarchy, limit: str) -> None:
         """Set the limit in a test group, because a kernel may have the controller and still reject the value.
@@ -335,6 +342,13 @@ def _remove_tree(folder: Path) -> None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             _remove(child)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a runner's group and the groups of its attempts; those with processes stay."""
+    with contextlib.suppress(OSError):
+        for child in [*(path for path in folder.iterdir() if path.is_dir()), folder]:
+            child.rmdir()
 
 
 def _processes(folder: Path) -> list[int]:

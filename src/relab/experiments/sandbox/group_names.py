@@ -1,0 +1,40 @@
+"""Names of the control groups of runners: `relab-<run id>-<PID namespace>.<process id>-<number>`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+_NAME: Final = re.compile(r"relab-.+-(\d+)\.(\d+)-\d+")
+
+
+def run_prefix(run_id: str) -> str:
+    """Return the prefix of the names of all groups of a run."""
+    return f"relab-{run_id}-"
+
+
+def this_process() -> str:
+    """Return the part of a name that says which process made the group."""
+    return f"{_pid_namespace()}.{os.getpid()}"
+
+
+def has_dead_runner(name: str) -> bool:
+    """Return whether the group with this name was made by a runner that has ended; False if that cannot be known."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return False
+    namespace, pid = map(int, found.groups())
+    return namespace != 0 and namespace == _pid_namespace() and not Path(f"/proc/{pid}").exists()
+
+
+def _pid_namespace() -> int:
+    """Return the number of this process's PID namespace; 0 if it is unknown.
+
+    Containers may share a hierarchy of groups, and the process ids of one mean nothing in another.
+    """
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
