@@ -73,6 +73,9 @@ def test_paused_trial_goes_on_from_its_checkpoint_and_ends_as_one_that_was_never
     assert given["ext"]["resume"]["checkpoint"]["step"] == step
     project.lab("schema-validate", "--file", str(run.trial("trial_1") / "trial_input.json"))
     project.lab("experiments", "verify", str(run.path))
+    for command in ("pause", "resume"):
+        refused = project.lab(command, "--run-dir", str(run.path), code=1)
+        assert f"All its trials have ended; to see them: lab trials {run.path}" in refused.err
     other = project.run()
     events = "out/harness_events.jsonl"
     assert without_times(read_lines(run.trial("trial_1") / events)) == without_times(

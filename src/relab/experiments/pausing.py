@@ -16,6 +16,7 @@ from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.forks import plan_of_run
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder, is_locked
+from relab.experiments.results.run_metadata import COMPLETED
 from relab.experiments.trial.pausing import (
     MAX_LABEL,
     MAX_TIMEOUT_S,
@@ -82,8 +83,7 @@ def pause(
     request = _request(label, timeout_s)
     if not is_locked(run.path):
         raise RunNotRunningError(
-            f"No process works on {run.run_id}; its status is {run.status()!r}.",
-            remedy=f"To run its remaining trials: lab run --continue {run.path}",
+            f"No process works on {run.run_id}; its status is {run.status()!r}.", remedy=_remedy(run)
         )
     if not trials:
         return _pause_all(run, request, on_asked)
@@ -117,9 +117,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
     """
     ids = list(trials) or paused_trials(run)
     if not ids:
-        raise TrialStateError(
-            f"No trial of {run.run_id} is paused.", remedy=f"To run its remaining trials: lab run --continue {run.path}"
-        )
+        raise TrialStateError(f"No trial of {run.run_id} is paused.", remedy=_remedy(run))
     for trial_id in ids:
         _check_exists(run, trial_id)
         folder = trial_folder(run.path, trial_id)
@@ -131,6 +129,13 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
             )
         resumable(folder)
     return frozenset(ids)
+
+
+def _remedy(run: RunFolder) -> str:
+    """Return what to do with a run that no process works on: run its remaining trials, if there are some."""
+    if run.status() == COMPLETED:
+        return f"All its trials have ended; to see them: lab trials {run.path}"
+    return f"To run its remaining trials: lab run --continue {run.path}"
 
 
 def _request(label: str | None, timeout_s: float) -> PauseRequest:
