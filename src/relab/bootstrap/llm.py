@@ -24,7 +24,7 @@ _HOUR_S = 3_600.0
 
 
 def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
-    """Return the model gateway that the settings describe.
+    """Return the model gateway that the settings describe; `clock` measures the window of its budget.
 
     Without an API key or a base URL, a `NullGateway`, which has no model. If a key is set but the extra is not
     installed, log a warning and return a `NullGateway`: many environments contain keys by chance, and every report is

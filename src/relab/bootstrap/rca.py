@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from relab.bootstrap.foundation import Foundation
-from relab.core.clock import Clock
+from relab.core.clock import Clock, UptimeClock
 from relab.core.errors import ConfigurationError
 from relab.jobs.models import Subscription
 from relab.llm.gateway import LlmGateway, NullGateway
@@ -34,7 +34,7 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
         from relab.rca.wording import word_summary
 
         word = functools.partial(word_summary, gateway=gateway)
-    judge, sentences = build_judges(base.settings, base.clock, gateway)
+    judge, sentences = build_judges(base.settings, UptimeClock(), gateway)
     return RcaService(
         base.database,
         base.clock,
@@ -53,6 +53,8 @@ def build_judges(
     settings: Settings, clock: Clock, gateway: LlmGateway
 ) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
     """Return the judges of failures and of sentences, each with the limits of the settings; None without a model.
+
+    `clock` measures their limit of seconds.
 
     Raises:
         ConfigurationError: the cost is limited, and a price is not set.

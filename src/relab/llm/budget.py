@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from relab.core.clock import Clock, SystemClock
+from relab.core.clock import Clock, UptimeClock
 from relab.llm.errors import LlmBudgetExceededError
 from relab.llm.models import TokenUsage
 
@@ -61,7 +61,7 @@ class Charge:
     """The charge of one call: first the reserved maximum of tokens, later the tokens that it used.
 
     Attributes:
-        at_us: the time of the reservation, in microseconds since 1970.
+        at_us: the time of the reservation by the clock of the budget, in microseconds.
         expired: whether the call is older than the budget's window, so that it no longer counts.
     """
 
@@ -94,7 +94,7 @@ class Budget:
 
     def __init__(self, limits: BudgetLimits | None = None, *, clock: Clock | None = None) -> None:
         self._limits = limits or BudgetLimits()
-        self._clock = clock or SystemClock()
+        self._clock = clock or UptimeClock()
         self._lock = threading.Lock()
         self._in_window: deque[Charge] = deque()
         self._calls = 0

@@ -133,6 +133,17 @@ def test_screening_applies_nothing(finished: tuple[Lab, SearchResult]) -> None:
     assert all(record.flags_restored for record in screenings)
 
 
+def test_continued_search_finds_its_rollouts_after_the_clock_was_set_back(lab: Lab) -> None:
+    later = lab.search().model_copy(update={"search_id": "0fffffff-0000-7000-8000-000000000000"})
+    first = lab.run(later)
+    lab.progress.clear()
+    again = lab.run(read_result(lab.saved()))
+
+    assert lab.progress == []
+    assert again.confirmations == first.confirmations
+    assert again.chosen == first.chosen
+
+
 def test_search_without_a_better_candidate_confirms_none(lab: Lab) -> None:
     lab.p95_by_limit = dict.fromkeys(LIMITS, 100.0)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relab.llm import Budget, BudgetLimits, LlmBudgetExceededError, Spent, TokenUsage
+from relab.bootstrap import Services
+from relab.llm import Budget, BudgetLimits, LangChainGateway, LlmBudgetExceededError, Spent, TokenUsage
 
 
 class MovableClock:
@@ -142,6 +144,23 @@ def test_the_books_equal_a_recount_of_the_window(
         assert spent.prompt_tokens == sum(entry[1] for entry in live)
         assert spent.completion_tokens == sum(entry[2] for entry in live)
         assert spent.prompt_tokens <= 200
+
+
+def test_window_ends_in_time_although_the_clock_of_the_machine_is_set_back(
+    make_services: Callable[..., Services], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uptime_us = 5_000_000
+    monkeypatch.setattr("relab.core.clock.uptime_us", lambda: uptime_us)
+    gateway = make_services(openai_api_key="key", llm={"max_calls_per_hour": 1}).gateway
+    assert isinstance(gateway, LangChainGateway)
+    budget = gateway._budget
+    budget.reserve(1, 1)
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    with pytest.raises(LlmBudgetExceededError):
+        budget.reserve(1, 1)
+    uptime_us += 3_601_000_000
+
+    budget.reserve(1, 1)
 
 
 class MeetingLimits(BudgetLimits):

@@ -87,7 +87,7 @@ class RolloutSearch:
         """
         spec, folder = search.spec, folder_of(search)
         check_folder(self.root / folder)
-        stored = dict(self._stored(search.search_id, folder))
+        stored = dict(self._stored(folder))
         candidates: list[ScreenedCandidate] = []
         confirmations: list[Confirmation] = []
 
@@ -167,15 +167,15 @@ class RolloutSearch:
         record = self.rollouts.run(plan, by=self.by, stop=self.stop, on_progress=report, root=self.root)
         return record if record.status is RolloutStatus.DONE else None
 
-    def _stored(self, search_id: str, folder: str) -> Iterator[tuple[str, RolloutRecord]]:
-        """Yield the rollouts of a search that have a verdict, by the path of their summary, oldest last."""
+    def _stored(self, folder: str) -> Iterator[tuple[str, RolloutRecord]]:
+        """Yield the rollouts of a search that have a verdict, by the path of their summary, oldest last.
+
+        All rollouts are read: after the clock was set back, those of the search have lower ids than the search.
+        """
         before: str | None = None
         while True:
             page = self.rollouts.list_rollouts(before=before, limit=_PAGE)
             for record in page.items:
-                # Ids ascend with time, and the search got its own first.
-                if record.rollout_id < search_id:
-                    return
                 path = record.plan.report.output_path
                 if (
                     path.startswith(f"{folder}/")
