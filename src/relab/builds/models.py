@@ -14,7 +14,7 @@ MAX_TESTS_LENGTH: Final = 100
 ACTION_IDS: Final = tuple(range(9))
 """The ids of the actions of the catalogue, for the description of requests."""
 SIMULATED_ACTION_IDS: Final = (0, 1, 2, 3, 4, 6, 8)
-"""The ids of the actions whose effect on each fault was measured, for the description of requests."""
+"""The ids of the actions whose effect on each fault was measured; the others change nothing in the default configuration."""
 SIMULATED_FAULTS: Final = ("none", "memory", "dependency", "timeout", "pull", "flaky")
 """The names of the faults that can be simulated, for the description of requests."""
 
@@ -247,7 +247,8 @@ class SimulationRequest(BaseModel):
 
     Attributes:
         fault: the fault that the simulated builds have, by its name in `examples/build`; None draws one.
-        action_id: id of the action in the catalogue whose effect is simulated; 0 keeps the default configuration.
+        action_id: id of the action in the catalogue whose effect is simulated; 0 keeps the default configuration, in which
+            5 and 7 change nothing.
         seed: makes the simulation repeatable; None for a new one each time.
     """
 
@@ -257,7 +258,7 @@ class SimulationRequest(BaseModel):
     fault: (
         Annotated[str, Field(min_length=1, max_length=100, json_schema_extra={"enum": list(SIMULATED_FAULTS)})] | None
     ) = None
-    action_id: Annotated[int, Field(ge=0, le=1_000_000, json_schema_extra={"enum": list(SIMULATED_ACTION_IDS)})] = 0
+    action_id: Annotated[int, Field(ge=0, le=1_000_000, json_schema_extra={"enum": list(ACTION_IDS)})] = 0
     seed: Annotated[int, Field(ge=0, le=2**53)] | None = None
 
 

@@ -20,6 +20,7 @@ from relab.builds.flakiness import HistoryStatus
 from relab.builds.history import BuildHistory, HistoryEvidence, JudgedTest, JudgedTestPage
 from relab.builds.ingest.service import BuildIngest
 from relab.builds.models import (
+    SIMULATED_ACTION_IDS,
     Build,
     BuildConfiguration,
     BuildFailure,
@@ -32,7 +33,7 @@ from relab.builds.models import (
     agent_run_id,
 )
 from relab.builds.monitor.build_file import BuildProject, override, read_project
-from relab.builds.optimizer.catalogue import DEFAULT_POLICY, action_of
+from relab.builds.optimizer.catalogue import DEFAULT_POLICY, KEEP, action_of
 from relab.builds.optimizer.decisions import BestAction, BuildDecision, BuildSymptoms, DecisionOutcome, DecisionPage
 from relab.builds.retention import BuildRetention, PrunedBuilds
 from relab.builds.store import BuildStore
@@ -268,7 +269,7 @@ class BuildService:
 
         Raises:
             UnmeasuredFaultError: the fault was not measured.
-            UnknownBuildActionError: the action was not measured with this fault.
+            UnknownBuildActionError: the catalogue has no such action.
         """
         import numpy as np
 
@@ -277,7 +278,9 @@ class BuildService:
         simulator = shipped_simulator()
         generator = np.random.default_rng(request.seed)
         fault = request.fault or simulator.faults[int(generator.integers(len(simulator.faults)))]
-        result = simulator.build(fault, request.action_id, generator)
+        # The other actions change nothing in the default configuration of the example, so they were not measured.
+        is_measured = action_of(request.action_id).action_id in SIMULATED_ACTION_IDS
+        result = simulator.build(fault, request.action_id if is_measured else KEEP, generator)
         return SimulatedBuild(
             status=result.status,
             duration=round(result.duration_s or 0.0, 2),

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
+from relab.builds.models import ACTION_IDS
 from relab.core.ids import new_id
 from support.api.client import assert_problem
 
@@ -179,6 +180,15 @@ def test_simulation_is_repeatable_by_its_seed(api: TestClient) -> None:
     assert answers[0] == answers[1]
     assert answers[0]["status"] == "failed"
     assert "Out of memory during build" in answers[0]["error"]
+
+
+def test_each_action_that_may_be_chosen_can_be_simulated(api: TestClient) -> None:
+    query = {"fault": "memory", "seed": 7}
+    built = {number: api.post("/simulate_build", json={**query, "action_id": number}) for number in ACTION_IDS}
+
+    assert {number: answer.status_code for number, answer in built.items()} == dict.fromkeys(ACTION_IDS, 200)
+    for unchanged in (5, 7):
+        assert built[unchanged].json() == {**built[0].json(), "action_id": unchanged}
 
 
 @pytest.mark.parametrize(
