@@ -10,7 +10,7 @@ from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking, Suspicio
 from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
 from relab.rca.ranking.ranker import quote_unit, rank_run
 from relab.rca.ranking.training import MIN_RUNS, TrainingRun, train
-from relab.rca.ranking.units import Unit
+from relab.rca.ranking.units import Unit, UnitKey
 
 __all__ = [
     "CANDIDATES",
@@ -25,6 +25,7 @@ __all__ = [
     "Suspicion",
     "TrainingRun",
     "Unit",
+    "UnitKey",
     "quote_unit",
     "rank_run",
     "shipped_models",

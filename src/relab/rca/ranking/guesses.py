@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relab.rca.evidence import PlacedStep, Quotation
-from relab.rca.ranking.units import Unit
+from relab.rca.ranking.units import Unit, UnitKey
 
 CANDIDATES = 3
 
@@ -67,14 +67,14 @@ class Ranking:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
         agent: the agent that most likely made the first mistake, over all of its steps; None to take that of the first guess.
         problems: pairs (unit, kinds of its problems) that a model of the source found.
-        writers: the step that wrote a tool call or a failed step, by the id of the call or step.
-        suspicions: what the model of the source says about each step and tool call, by its id; empty for other sources.
+        writers: the step that wrote a tool call or a failed step, by the key of the call or step.
+        suspicions: what the model of the source says about each step and tool call, by its key; empty for other sources.
         gaps: signs that steps of the run were not recorded, each a sentence without its full stop.
     """
 
     guesses: tuple[Guess, ...] = ()
     agent: str | None = None
     problems: tuple[tuple[Unit, tuple[str, ...]], ...] = ()
-    writers: Mapping[str, Unit] = field(default_factory=dict)
-    suspicions: Mapping[str, Suspicion] = field(default_factory=dict)
+    writers: Mapping[UnitKey, Unit] = field(default_factory=dict)
+    suspicions: Mapping[UnitKey, Suspicion] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from relab.rca.evidence import RunView
 from relab.rca.ranking.texts import has_sign
-from relab.rca.ranking.units import Unit
+from relab.rca.ranking.units import Unit, UnitKey
 from relab.telemetry.models import StepStatus
 
 MAX_UNITS = 2_000
@@ -43,21 +43,22 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
     return tuple((read[index], tuple(found[index])) for index in sorted(found))
 
 
-def writers_of(view: RunView, units: Sequence[Unit]) -> dict[str, Unit]:
+def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
     """Return the step that wrote each tool call and each failed step: the model call before it inside the same step, or its last part.
 
-    `units` are the run's steps and calls in order of time. The keys are ids of calls and of steps around others; a call inside
+    `units` are the run's steps and calls in order of time. The keys are those of calls and of steps around others; a call inside
     the step that wrote it has none.
     """
-    found: dict[str, Unit] = {}
+    found: dict[UnitKey, Unit] = {}
     last: dict[str | None, Unit] = {}
     for unit in units[:MAX_UNITS]:
         if not unit.is_call:
             last[unit.parent_id] = unit
         elif unit.parent_id in last:
-            found[unit.unit_id] = last[unit.parent_id]
+            found[unit.key] = last[unit.parent_id]
     outer = {placed.step.step_id for placed in view.steps if placed.step.status == "failure"}
-    return found | {parent: unit for parent, unit in last.items() if parent is not None and parent in outer}
+    written = {UnitKey(False, parent): unit for parent, unit in last.items() if parent is not None and parent in outer}
+    return found | written
 
 
 def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:

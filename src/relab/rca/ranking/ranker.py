@@ -15,7 +15,7 @@ from relab.rca.ranking.model import RankingModels, SourceModel, StepModel, descr
 from relab.rca.ranking.problem_rules import problems_by_rules, writers_of
 from relab.rca.ranking.rules import rank_by_rules
 from relab.rca.ranking.turns import MIN_TURNS, are_rankable, turns_of
-from relab.rca.ranking.units import Unit, units_of
+from relab.rca.ranking.units import Unit, UnitKey, units_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
 
 def _problems(
     view: RunView, model: SourceModel | None, units: tuple[Unit, ...]
-) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[str, Suspicion]]:
+) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
     """Return the units with problems and their kinds, and what a model says about each quotable unit; nothing without a model."""
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}
@@ -76,7 +76,7 @@ def _problems(
         return (), {}
     found, chances = model.problems.judge(model.problems.columns.table(units, view.run.answer))
     suspicions = {
-        unit.unit_id: Suspicion(chance, kind)
+        unit.key: Suspicion(chance, kind)
         for unit, (chance, kind) in zip(units, chances, strict=True)
         if _is_quotable(unit)
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from relab.rca.evidence import PlacedCall, PlacedStep, RunView, field_text, quotable_field
 from relab.rca.ranking.turns import HEAD_CHARS, TAIL_CHARS, turns_of
@@ -20,6 +21,13 @@ MAX_CHARS = 400_000
 MAX_DEPTH = 8
 
 _ERROR_START = re.compile(r"error|traceback|exception|failed", re.IGNORECASE)
+
+
+class UnitKey(NamedTuple):
+    """The key of a step or a tool call within its run: the two may share an id."""
+
+    is_call: bool
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,11 @@ class Unit:
     is_in_failed_step: bool
     parent_id: str | None
     depth: int
+
+    @property
+    def key(self) -> UnitKey:
+        """The key of the unit within its run."""
+        return UnitKey(self.is_call, self.unit_id)
 
     @property
     def source(self) -> Step | ToolCall:

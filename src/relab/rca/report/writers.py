@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from relab.rca.detectors import DetectedProblem
 from relab.rca.models import Category, EvidenceKind
-from relab.rca.ranking import DETAILS, Ranking, Unit, quote_unit
+from relab.rca.ranking import DETAILS, Ranking, Unit, UnitKey, quote_unit
 
 Marks: TypeAlias = tuple[tuple[Unit, tuple[str, ...]], ...]
 
@@ -26,13 +26,13 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
     If the error says nothing, the problem takes the first guessed kind, else the most probable one. A loop of failed calls
     joins the finding of the call's failure, if that moves. A failure for which the step cannot be blamed, such as a rate limit, stays where it is.
     """
-    kinds = {unit.unit_id: list(found) for unit, found in ranking.problems}
+    kinds = {unit.key: list(found) for unit, found in ranking.problems}
     merged: list[DetectedProblem] = []
     place_of: dict[str, int] = {}
     loops = []
     for problem in problems:
         writer = _writer(problem, ranking)
-        guessed = kinds.get(writer.unit_id) if writer is not None else None
+        guessed = kinds.get(writer.key) if writer is not None else None
         if writer is None or (guessed is None and not _is_likelier(writer, problem, ranking)):
             merged.append(problem)
             continue
@@ -57,7 +57,7 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
         else:
             merged[at] = replace(merged[at], quotes=(*merged[at].quotes, *loop.quotes))
     merged.sort(key=lambda problem: problem.at_us)
-    return merged, tuple((unit, tuple(kinds[unit.unit_id])) for unit, _ in ranking.problems)
+    return merged, tuple((unit, tuple(kinds[unit.key])) for unit, _ in ranking.problems)
 
 
 def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ranking: Ranking) -> str:
@@ -66,7 +66,7 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
         return _WRITTEN_BADLY
     if guessed:
         return guessed[0]
-    suspicion = ranking.suspicions.get(writer.unit_id)
+    suspicion = ranking.suspicions.get(writer.key)
     return suspicion.kind if suspicion is not None else _WRITTEN_BADLY
 
 
@@ -75,15 +75,20 @@ def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bo
 
     A step around others is not judged by the model, so that its last part counts as likelier.
     """
-    there = ranking.suspicions.get(writer.unit_id)
-    here = ranking.suspicions.get(problem.call_id or problem.step_id or "")
+    there = ranking.suspicions.get(writer.key)
+    here = ranking.suspicions.get(_place_of(problem))
     return there is not None and (here is None or there.probability >= here.probability)
 
 
 def _writer(problem: DetectedProblem, ranking: Ranking) -> Unit | None:
     if problem.kind is EvidenceKind.TOOL_CALL:
-        return ranking.writers.get(problem.call_id or "")
-    return ranking.writers.get(problem.step_id or "") if problem.kind is EvidenceKind.STEP else None
+        return ranking.writers.get(UnitKey(True, problem.call_id or ""))
+    return ranking.writers.get(UnitKey(False, problem.step_id or "")) if problem.kind is EvidenceKind.STEP else None
+
+
+def _place_of(problem: DetectedProblem) -> UnitKey:
+    """Return the key of the call that has a problem, else of the step."""
+    return UnitKey(problem.call_id is not None, problem.call_id or problem.step_id or "")
 
 
 def _moved(problem: DetectedProblem, writer: Unit, kind: str | None) -> DetectedProblem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relab.rca.analyzer import collect_evidence
-from relab.rca.ranking import Ranking, Suspicion
+from relab.rca.ranking import Ranking, Suspicion, UnitKey
 from relab.rca.ranking.problem_rules import writers_of
 from relab.rca.ranking.units import units_of
 from relab.rca.report.writers import merge_with_writers
@@ -14,11 +14,11 @@ from support.telemetry.runs import step
 from unit.rca.builders import agent_run, failed
 
 
-def run_with(count: int, **failure: object) -> AgentRun:
-    """Return a run in which one model call wrote `count` equal calls that failed."""
+def run_with(count: int, model: str = "model", **failure: object) -> AgentRun:
+    """Return a run in which one model call, the step `model`, wrote `count` equal calls that failed."""
     steps = [
         step("agent", 0, name="agent"),
-        step("model", 1, parent_step_id="agent", output_summary="page_down(lines=2)"),
+        step(model, 1, parent_step_id="agent", output_summary="page_down(lines=2)"),
         step("next", 60, parent_step_id="agent", output_summary="all is well"),
     ]
     calls = [
@@ -30,7 +30,7 @@ def run_with(count: int, **failure: object) -> AgentRun:
     return agent_run(steps=steps, tool_calls=calls)
 
 
-def places(run: AgentRun, suspicions: dict[str, float]) -> list[tuple[str | None, str | None, str | None]]:
+def places(run: AgentRun, suspicions: dict[UnitKey, float]) -> list[tuple[str | None, str | None, str | None]]:
     """Return step, call and detail of each problem, after a model that finds no problem gave these probabilities."""
     found = collect_evidence(run)
     ranking = Ranking(
@@ -42,35 +42,42 @@ def places(run: AgentRun, suspicions: dict[str, float]) -> list[tuple[str | None
     return [(item.step_id, item.call_id, item.detail) for item in problems]
 
 
+MODEL, CALL = UnitKey(False, "model"), UnitKey(True, "c0")
 REJECTED = "TypeError: page_down() got an unexpected keyword argument 'lines'"
 
 
 def test_a_failure_is_at_the_model_call_if_a_model_holds_it_for_likelier() -> None:
-    assert places(run_with(1, error_message=REJECTED), {"model": 0.2, "c0": 0.1}) == [
+    assert places(run_with(1, error_message=REJECTED), {MODEL: 0.2, CALL: 0.1}) == [
         ("model", None, "unexpected_argument")
     ]
 
 
 def test_a_failure_stays_at_the_call_if_a_model_holds_it_for_likelier() -> None:
-    assert places(run_with(1, error_message=REJECTED), {"model": 0.1, "c0": 0.2}) == [
+    assert places(run_with(1, error_message=REJECTED), {MODEL: 0.1, CALL: 0.2}) == [
         ("agent", "c0", "unexpected_argument")
     ]
 
 
+def test_a_step_and_a_call_of_the_same_id_have_probabilities_of_their_own() -> None:
+    run = run_with(1, model="c0", error_message=REJECTED)
+    assert places(run, {UnitKey(False, "c0"): 0.2, CALL: 0.1}) == [("c0", None, "unexpected_argument")]
+    assert places(run, {UnitKey(False, "c0"): 0.1, CALL: 0.2}) == [("agent", "c0", "unexpected_argument")]
+
+
 def test_an_error_that_says_nothing_takes_the_likeliest_kind_of_the_model_call() -> None:
-    assert places(run_with(1, error_message="Something broke"), {"model": 0.2, "c0": 0.1}) == [
+    assert places(run_with(1, error_message="Something broke"), {MODEL: 0.2, CALL: 0.1}) == [
         ("model", None, "wrong_tool")
     ]
 
 
 @pytest.mark.parametrize("chance", [0.2, 0.9])
 def test_a_rate_limit_stays_at_the_call_whatever_a_model_says(chance: float) -> None:
-    found = places(run_with(1, status_code=429, error_message="Too many requests"), {"model": chance, "c0": 0.1})
+    found = places(run_with(1, status_code=429, error_message="Too many requests"), {MODEL: chance, CALL: 0.1})
     assert [(step_id, call_id) for step_id, call_id, _ in found] == [("agent", "c0")]
 
 
 def test_a_loop_of_failures_is_quoted_by_the_failure_that_moves() -> None:
     run = run_with(4, error_message=REJECTED)
     assert "identical_calls" in [problem.detail for problem in collect_evidence(run).problems]
-    found = places(run, {"model": 0.9, **{f"c{number}": 0.1 for number in range(4)}})
+    found = places(run, {MODEL: 0.9, **{UnitKey(True, f"c{number}"): 0.1 for number in range(4)}})
     assert found == [("model", None, "unexpected_argument")] * 4
