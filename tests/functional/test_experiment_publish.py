@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,29 @@ def test_workspaces_are_published_on_request(project: Project, run: Run, tmp_pat
         assert archive.read("run/trials/trial_1/workspace/harness") == (project.root / "harness").read_bytes()
     assert client.verify(answer["bundle"])["verdict"] == "verified"
     assert client.verify(str(run.path))["verdict"] == "verified"
+
+
+def test_bundle_of_a_run_with_hostile_file_names_can_be_opened(tmp_path: Path) -> None:
+    planting = r"""
+import duckdb
+for name in ("a\u202eb", "a\u2028", "\x1b[31m", "x" * 255, "\n" * 200, "z. "):
+    Path(paths["out"], name).write_text("kept")
+deep = Path(paths["out"], *("d" * 200 for _ in range(6)))
+deep.mkdir(parents=True)
+(deep / "file").write_text("too deep")
+with duckdb.connect(paths["out"] + "/t.duckdb") as connection:
+    connection.execute('CREATE TABLE "t\u202e" AS SELECT 1 AS a')
+answer()
+"""
+    project = Project.make(tmp_path, planting, [{"task_id": "a"}])
+    project.configure(command=[sys.executable, "harness"])
+    run = project.run()
+    answer = project.json("publish", "--run-dir", run.path.name)
+    project.json("open", answer["bundle"], "--to", str(tmp_path / "opened"), "--no-browser")
+
+    assert answer["left_out"]["long_name"] >= 2
+    names = {path.name for path in (tmp_path / "opened").rglob("*")}
+    assert {"a%202Eb", "a%2028", "%1B[31m", "x" * 255, "z.%20", "t.duckdb.main.t%202E.parquet"} <= names
 
 
 @pytest.fixture(scope="module")

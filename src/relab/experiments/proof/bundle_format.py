@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 MANIFEST_ENTRY: Final = "bundle.json"
 ENVELOPE_ENTRY: Final = "bundle.intoto.json"
 RUN: Final = "run/"
+MAX_NAME: Final = 1_024
+"""The greatest number of characters of a path in a bundle."""
 PREDICATE: Final = "https://github.com/relab/relab/bundle/v1"
 Kinds = dict[str, int]
 

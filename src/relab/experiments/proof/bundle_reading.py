@@ -25,6 +25,7 @@ from relab.core.json import parse_json
 from relab.experiments.proof.bundle_format import (
     ENVELOPE_ENTRY,
     MANIFEST_ENTRY,
+    MAX_NAME,
     PREDICATE,
     RUN,
     BundleFile,
@@ -42,7 +43,6 @@ MAX_BUNDLE_BYTES: Final = 8 * 1_073_741_824
 """The largest size of an unpacked bundle by default."""
 _MAX_ENTRIES: Final = 5_000_000
 _MAX_DOCUMENT: Final = 256 * 1_048_576
-_MAX_NAME: Final = 1_024
 _LOCAL_HEADER: Final = 30
 _PIECE: Final = 1_048_576
 _RESERVE: Final = 64 * 1_048_576
@@ -216,7 +216,7 @@ def _problem_of(entry: zipfile.ZipInfo) -> str | None:
     name = entry.filename
     parts = name.split("/")
     # `orig_filename` differs if the name had a NUL character, at which the library cuts it.
-    is_plain = name == entry.orig_filename and len(name) <= _MAX_NAME and name.isprintable()
+    is_plain = name == entry.orig_filename and len(name) <= MAX_NAME and name.isprintable()
     if not is_plain or set(name) & {"\\", ":"} or any(part in {"", ".", ".."} for part in parts):
         return "has an unsafe name"
     if name not in {MANIFEST_ENTRY, ENVELOPE_ENTRY} and not name.startswith(RUN):

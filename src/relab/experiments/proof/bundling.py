@@ -20,6 +20,7 @@ from relab.experiments.errors import RunBusyError
 from relab.experiments.proof.bundle_format import (
     ENVELOPE_ENTRY,
     MANIFEST_ENTRY,
+    MAX_NAME,
     PREDICATE,
     RUN,
     BundleFile,
@@ -44,7 +45,9 @@ _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 _WORKSPACE: Final = "workspace"
 _OF_TRIALS: Final = "trials/"
 _FIXED_TIME: Final = (1980, 1, 1, 0, 0, 0)
-_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\%]|[\ud800-\udfff]|[. ]$')
+_UNSAFE: Final = re.compile(r'[<>:"|?*\\%]|[. ]$')
+_MAX_PART_BYTES: Final = 255
+"""The size that a name in a folder may have on usual file systems."""
 _DIGESTS_BESIDE: Final = (SEAL, STATEMENTS)
 
 
@@ -215,7 +218,11 @@ class _Bundle:
             return
         self._masked += redacted.masked
         for suffix, data in redacted.files.items():
-            place = name if not suffix else self._free(name + suffix)
+            # A suffix has the name of a table.
+            place = name if not suffix else self._free(name + _safe(suffix))
+            if _is_too_long(place):
+                self._left_out.append(LeftOut(path=place, reason="long_name", files=1, bytes=len(data)))
+                continue
             self._put(place, data, is_original=data == raw and place == path, masked=redacted.masked)
 
     def _put(self, place: str, data: bytes, *, is_original: bool, masked: Counter[str]) -> None:
@@ -252,8 +259,7 @@ class _Bundle:
         """Return the path in the bundle of an entry of a folder: without credentials, and safe on every system."""
         cleaned, count = self._redactor.name(name)
         self._masked += Counter({"file_name": count})
-        safe = _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", cleaned)
-        return self._free(f"{folder}/{safe}" if folder else safe)
+        return self._free(f"{folder}/{_safe(cleaned)}" if folder else _safe(cleaned))
 
     def _free(self, path: str) -> str:
         place, number = path, 1
@@ -262,6 +268,17 @@ class _Bundle:
             place = f"{path}~{number}"
         self._taken.add(place.casefold())
         return place
+
+
+def _safe(name: str) -> str:
+    """Return a file name with `%` and the code in place of each character that a system, or `lab open`, refuses."""
+    marked = _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
+    return "".join(letter if letter.isprintable() else f"%{ord(letter):02X}" for letter in marked)
+
+
+def _is_too_long(path: str) -> bool:
+    """Return whether a path in a bundle could not be unpacked."""
+    return len(RUN + path) > MAX_NAME or any(len(part.encode()) > _MAX_PART_BYTES for part in path.split("/"))
 
 
 def _write_zip(path: Path, manifest: bytes, envelope: bytes | None, files: Iterator[tuple[str, Path]]) -> None:
