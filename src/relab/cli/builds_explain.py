@@ -96,7 +96,7 @@ def _read(path: str) -> BuildLog:
 
 def _print_fix(fix: FixSuggestion) -> None:
     if not fix.is_known:
-        print(f"\nWhat to do: {fix.suggestion}")
+        print(f"\nWhat to do: {plain(fix.suggestion)}")
         return
     print(f"\nWhat to do: {plain(fix.title)} (confidence {fix.confidence:.2f})")
     print(f"  {plain(fix.suggestion)}")

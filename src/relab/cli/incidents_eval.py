@@ -11,7 +11,7 @@ import typer
 
 from relab.cli.experiments import EXIT_INTERRUPTED, QuietOption, open_experiments, stoppable_run
 from relab.cli.incidents_eval_output import show_report
-from relab.cli.output import JsonOption, plain, print_json
+from relab.cli.output import JsonOption, plain, print_json, write_text
 
 if TYPE_CHECKING:
     from relab.experiments.models import StopSwitch
@@ -105,7 +105,7 @@ def evaluate(
         plan = service.begin(folder, wanted, home=read_settings().home, port_base=port_base)
     finished = report or _run(folder, plan, quiet=quiet or as_json)
     found = _report(folder, plan)
-    (folder / _REPORT).write_text(json.dumps(found, indent=2), encoding="utf-8")
+    write_text(folder / _REPORT, json.dumps(found, indent=2), overwrite=True)
     if as_json:
         print_json("incidents eval", folder=str(folder), finished=finished, **found)
     else:

@@ -81,13 +81,20 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
     Raises:
         ConflictError: the file exists.
-        ConfigurationError: the file cannot be written.
+        ConfigurationError: the file cannot be written; an existing file is as before, and there is no new one.
     """
+    from relab.core.atomic_files import replace_file
     from relab.core.errors import ConfigurationError, ConflictError
 
+    content = text.encode(errors="replace")
     try:
-        with path.open("w" if overwrite else "x", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
+        if not overwrite or not path.exists():
+            _write_new(path, content)
+        elif path.is_file():
+            replace_file(path.resolve(), content, mode=path.stat().st_mode & 0o777)
+        else:
+            # For example a named pipe.
+            path.write_bytes(content)
     except FileExistsError as error:
         raise ConflictError(f"The file {path} exists.", remedy=f"Use {option} to replace it.") from error
     except OSError as error:
@@ -95,6 +102,17 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
             f"{path} cannot be written: {error.strerror or error}.",
             remedy="Choose a folder that this user can write to, on a disk with free space.",
         ) from error
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist yet; after an error it does not exist either."""
+    with path.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def report_error(error: Exception) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relab.cli.output import JsonOption, print_json, print_table
+from relab.cli.output import JsonOption, plain, print_json, print_table
 
 app = typer.Typer(help="Prices of language models, for estimates of costs: list, set.", no_args_is_help=True)
 
@@ -88,7 +88,7 @@ def set_price(
         print_json("prices set", price=_fields(price))
     else:
         print(
-            f"The price of {price.model} ({price.provider}) is {price.input:g} + {price.output:g} USD, as of {price.as_of}."
+            f"The price of {plain(price.model)} ({plain(price.provider)}) is {price.input:g} + {price.output:g} USD, as of {price.as_of}."
         )
 
 

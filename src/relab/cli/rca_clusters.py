@@ -46,7 +46,7 @@ def clusters(
         return
     print(f"{page.runs:,} failed runs in {page.clusters:,} clusters.")
     for item in page.items:
-        print(f"\n{item.sentence}; last at {format_time(item.last_at)}")
+        print(f"\n{plain(' '.join(item.sentence.split()))}; last at {format_time(item.last_at)}")
         print(f"  {item.category}: {plain(' '.join(item.line.split()))[:MAX_LINE_CHARS]}")
         agents = ", ".join(item.agents[:5]) + (", …" if len(item.agents) > 5 else "")
         print(f"  agents: {plain(agents)[:MAX_LINE_CHARS]} · lab rca {plain(item.last_run)}")

@@ -73,6 +73,7 @@ def test_every_command_prints_a_hostile_run_harmlessly(empty: Lab) -> None:
         ["agent-runs", "show", RUN_ID],
         ["rca", RUN_ID, "--follow"],
         ["rca", RUN_ID, "--json"],
+        ["rca", "clusters"],
         ["metrics", "--hours", "10000000"],
     )
     printed += [empty.run(*arguments).out for arguments in commands]
