@@ -106,7 +106,7 @@ def train_on(
         source=source,
         card={**(card or {}), "model": "; ".join(parts)},
         runs=len(usable),
-        signature=signature_of([example.units for example in usable], agents),
+        signature=signature_of([example.units for example in usable], [example.group for example in usable], agents),
         reads_calls=any(unit.is_call for example in examples for unit in example.units),
         steps=_train_steps(placed) if _STEP_MODEL in parts else None,
         problems=_train_problems(examples) if _PROBLEM_MODEL in parts else None,

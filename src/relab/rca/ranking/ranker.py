@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
-from relab.rca.ranking.gaps import gaps_of
+from relab.rca.ranking.gaps import MAX_GAPS, gaps_of
 from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking, Suspicion
 from relab.rca.ranking.model import RankingModels, SourceModel, StepModel, describe
 from relab.rca.ranking.problem_rules import problems_by_rules, writers_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_REASONS = 3
+NOT_OPENED = "the run does not begin as other runs of its agents do"
 
 
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
@@ -41,6 +42,9 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     gaps = gaps_of(view, turns)
     if known is None or known.steps is None:
         return replace(base, guesses=rank_by_rules(turns), gaps=gaps)
+    if known.signature.is_opened(units) is False:
+        # Its first step is missing, or another harness gave its agents the same names.
+        gaps = (NOT_OPENED, *gaps)[:MAX_GAPS]
     guesses, agent = _ranked(view, known.steps, [unit for unit in units if not unit.is_call], is_complete=not gaps)
     return replace(base, guesses=guesses, agent=agent, gaps=gaps)
 

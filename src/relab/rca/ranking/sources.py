@@ -1,17 +1,20 @@
 """Recognise the source of a run, so that a model is only used for runs like those it was trained on.
 
-A source is recognised by the words in the names of its agents, steps and tools. Names that all frameworks use say nothing.
+A source is recognised by the words in the names of its agents, steps and tools. Names that all frameworks use say nothing. Where a
+run has too few of the words, the lines that the harness writes around each task may stand for them: its opening.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from relab.rca.evidence import field_text
 from relab.rca.ranking.units import Unit
+from relab.telemetry.models import Step
 
 GENERIC = frozenset(
     [
@@ -64,6 +67,21 @@ MIN_COVERAGE = 0.6
 LONGER = 3
 """A run with more than this many times the units of the longest training run is not like the training runs."""
 
+OPENING_CHARS = 100_000
+"""How much of a text is searched for an opening: the task that stands in it may be long."""
+
+OPENING_NEEDED = 0.9
+"""The share of the lines of an opening that a text must have."""
+
+MIN_LINES = 3
+MAX_LINES = 20
+"""An opening with fewer lines is not learnt, and of a longer one the first lines are."""
+
+MIN_TASKS = 5
+"""What the runs of fewer tasks share may be their task."""
+
+_LINE_CHARS = 200
+_WORDS = re.compile(r"[^\W\d_]{2}.*[\W_][^\W\d_]{2}")
 _NAME_WORD = re.compile(r"[A-Z]{2,30}(?![a-z])|[A-Z]?[a-z]{2,30}")
 _NAME_CHARS = 200
 
@@ -73,8 +91,9 @@ class Signature(BaseModel):
 
     Attributes:
         agents: names of agents (`agent_name` of a run) whose runs belong to the source, whatever its words are.
-        core: words of which a run must have `CORE_NEEDED` in the names of its agents, steps and tools.
+        core: words of which a run must have `CORE_NEEDED` in the names of its agents, steps and tools, if it lacks the opening.
         words: words that the names of at least two training runs have, in order.
+        opening: lines that the harness writes around each task, in order; a text that has it begins with the first one.
         max_units: the number of units of the longest training run.
     """
 
@@ -83,6 +102,7 @@ class Signature(BaseModel):
     agents: tuple[str, ...] = ()
     core: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    opening: tuple[str, ...] = ()
     max_units: int
 
     @property
@@ -96,13 +116,22 @@ class Signature(BaseModel):
             return False
         if agent_name in self.agents:
             return True
-        if not self.core:
-            return False
         found = [name_words(unit) for unit in units]
-        if len(set(self.core) & set().union(*found)) < CORE_NEEDED * len(self.core):
+        has_core = bool(self.core) and len(set(self.core) & set().union(*found)) >= CORE_NEEDED * len(self.core)
+        if not has_core and not self.is_opened(units):
             return False
         known = set(self.words)
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
+
+    def is_opened(self, units: Sequence[Unit]) -> bool | None:
+        """Return whether a run begins with what the source's harness writes around each task; None if that is not known."""
+        if not self.opening:
+            return None
+        return any(
+            text.startswith(self.opening[0])
+            and sum(line in text for line in self.opening) >= OPENING_NEEDED * len(self.opening)
+            for text in _first_texts(units)
+        )
 
 
 def name_words(unit: Unit) -> frozenset[str]:
@@ -111,8 +140,14 @@ def name_words(unit: Unit) -> frozenset[str]:
     return frozenset(word.lower() for word in _NAME_WORD.findall(text)) - GENERIC
 
 
-def signature_of(runs: Sequence[Sequence[Unit]], agents: Sequence[str] = ()) -> Signature:
-    """Return the signature of a source from the units of its training runs; `agents` are names that identify it."""
+def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: Sequence[str] = ()) -> Signature:
+    """Return the signature of a source from its training runs.
+
+    Args:
+        runs: the units of each run.
+        tasks: the task of each run.
+        agents: names of agents that identify the source; with these no opening is learnt, because it is not needed.
+    """
     counts: Counter[str] = Counter()
     for units in runs:
         counts.update(frozenset().union(*(name_words(unit) for unit in units)))
@@ -120,5 +155,43 @@ def signature_of(runs: Sequence[Sequence[Unit]], agents: Sequence[str] = ()) -> 
         agents=tuple(sorted(set(agents))),
         core=tuple(sorted(word for word, count in counts.items() if count >= CORE_SHARE * len(runs))),
         words=tuple(sorted(word for word, count in counts.items() if count >= min(2, len(runs)))),
+        opening=() if agents else _opening_of(dict(zip(tasks, runs, strict=True))),
         max_units=max((len(units) for units in runs), default=0),
     )
+
+
+def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
+    """Return the lines that the harness writes around each task, from one run of each task; nothing without such lines.
+
+    The opening is in texts that begin with the same line in `CORE_SHARE` of the runs, and are the lines that as many have in these texts.
+    """
+    if len(runs) < MIN_TASKS:
+        return ()
+    needed = CORE_SHARE * len(runs)
+    by_first = [dict(_with_first_line(units)) for units in runs.values()]
+    best: tuple[str, ...] = ()
+    for first, count in Counter(first for found in by_first for first in found).items():
+        if count >= needed:
+            opened = [found[first] for found in by_first if first in found]
+            shared = Counter(line for lines in opened for line in set(lines))
+            chosen = [line for line in dict.fromkeys(opened[0]) if shared[line] >= needed]
+            best = max(best, tuple(chosen[:MAX_LINES]), key=len)
+    return best if len(best) >= MIN_LINES else ()
+
+
+def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
+    """Yield what the first unit got and gave, as much of it as is searched for an opening; nothing for a report of how code ran."""
+    if not units or units[0].is_executor:
+        return
+    source = units[0].source
+    asked = source.input_summary if isinstance(source, Step) else None
+    for text in (asked, field_text(source, units[0].field)):
+        yield (text or "")[:OPENING_CHARS].lstrip()
+
+
+def _with_first_line(units: Sequence[Unit]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the first line of each text of the first unit, if it has at least two words, with all such lines of the text."""
+    for text in _first_texts(units):
+        lines = [line for line in (line.strip()[:_LINE_CHARS] for line in text.splitlines()) if _WORDS.search(line)]
+        if lines and text.startswith(lines[0]):
+            yield lines[0], lines

@@ -160,6 +160,22 @@ def run_of(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> A
     return load(record_of_spans(*spans, resource=resource))
 
 
+def runs_of_exports(bodies: Iterable[bytes]) -> list[AgentRun]:
+    """Return the runs that the binary exports of one process make, one for each trace."""
+    traces: dict[str, TraceSpans] = {}
+    resources: dict[str, Any] = {}
+    for batch in map(decode_protobuf, bodies):
+        for trace_id, items in batch.traces.items():
+            trace = traces.setdefault(trace_id, TraceSpans({}, batch.origins))
+            for item in items:
+                trace.add(item)
+            resources[trace_id] = json.loads(next(iter(batch.origins.values())).data)["resource"]
+    return [
+        load(project(trace_id, facts_in(trace.spans.values(), resources[trace_id])))
+        for trace_id, trace in traces.items()
+    ]
+
+
 def step_of(attributes: Attributes, **fields: Any) -> Step:
     """Return the step that a span with these attributes is, below an agent; its messages may request tool calls."""
     run = run_of(span("root", None, AGENT), span("it", "root", attributes, **fields))
