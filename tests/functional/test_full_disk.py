@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rig.waiting import wait_until
+from support.lab.cli import Lab
 from support.lab.installation import Installation
 from support.telemetry.runs import minimal_run
 
@@ -73,6 +75,32 @@ def test_full_disk_is_reported_and_reads_still_work(small_disk: Path) -> None:
         wait_until(lambda: client.get("/readyz").status_code == 200, what="the server being ready again")
         assert client.post("/agent-runs", json=minimal_run("after")).status_code == 201
         assert {run["run_id"] for run in client.get("/agent-runs").json()["items"]} >= {"before", "after"}
+
+
+def test_commands_name_a_full_disk_that_keeps_the_database_from_being_opened(small_disk: Path) -> None:
+    lab = Lab(small_disk / "home", {}, prepared=False)
+    lab.home.mkdir()
+    lab.run("agent-runs", "ingest", "-", stdin=json.dumps(minimal_run("before")))
+    filler = fill(small_disk)
+    commands = (
+        ["agent-runs", "list"],
+        ["agent-runs", "ingest", "-"],
+        ["builds", "list"],
+        ["rollout", "list"],
+        ["--home", str(small_disk / "other"), "agent-runs", "list"],
+    )
+    for arguments in commands:
+        refused = lab.run(*arguments, stdin=json.dumps(minimal_run("full")), code=69)
+        assert "is full" in refused.err
+        assert "Free space on that disk" in refused.err
+    plan = small_disk / "plan.yaml"
+    lab.run("rollout", "init", str(plan), code=64)
+    assert not plan.exists()
+    filler.unlink()
+
+    lab.run("agent-runs", "ingest", "-", stdin=json.dumps(minimal_run("after")))
+    assert {run["run_id"] for run in lab.json("agent-runs", "list")["items"]} == {"before", "after"}
+    lab.run("rollout", "init", str(plan))
 
 
 def test_disk_that_is_nearly_full_makes_the_server_unready(small_disk: Path) -> None:

@@ -83,18 +83,10 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
         ConflictError: the file exists.
         ConfigurationError: the file cannot be written; an existing file is as before, and there is no new one.
     """
-    from relab.core.atomic_files import replace_file
     from relab.core.errors import ConfigurationError, ConflictError
 
-    content = text.encode(errors="replace")
     try:
-        if not overwrite or not path.exists():
-            _write_new(path, content)
-        elif path.is_file():
-            replace_file(path.resolve(), content, mode=path.stat().st_mode & 0o777)
-        else:
-            # For example a named pipe.
-            path.write_bytes(content)
+        write_file(path, text, overwrite=overwrite)
     except FileExistsError as error:
         raise ConflictError(f"The file {path} exists.", remedy=f"Use {option} to replace it.") from error
     except OSError as error:
@@ -102,6 +94,25 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
             f"{path} cannot be written: {error.strerror or error}.",
             remedy="Choose a folder that this user can write to, on a disk with free space.",
         ) from error
+
+
+def write_file(path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a file as `write_text` does.
+
+    Raises:
+        FileExistsError: the file exists.
+        OSError: the file cannot be written; an existing file is as before, and there is no new one.
+    """
+    from relab.core.atomic_files import replace_file
+
+    content = text.encode(errors="replace")
+    if not overwrite or not path.exists():
+        _write_new(path, content)
+    elif path.is_file():
+        replace_file(path.resolve(), content, mode=path.stat().st_mode & 0o777)
+    else:
+        # For example a named pipe.
+        path.write_bytes(content)
 
 
 def _write_new(path: Path, content: bytes) -> None:

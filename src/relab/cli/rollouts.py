@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_file
 from relab.cli.rollout_experiment import from_experiment
 from relab.cli.rollout_running import exit_code, recover, show_progress
 from relab.cli.rollout_search import search
@@ -73,8 +73,7 @@ def init(
     from relab.rollouts.service import starter_text
 
     try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(starter_text())
+        write_file(path, starter_text(), overwrite=force)
     except FileExistsError:
         raise InvalidInputError(f"{path} exists already.", remedy="Give another path, or --force.") from None
     except OSError as error:

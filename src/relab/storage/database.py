@@ -94,9 +94,10 @@ class Database:
         """Return a context manager that gives the session of a read-only transaction, which reads one snapshot.
 
         Raises:
+            DiskFullError: the disk of the database is full, and no process has it open.
             DatabaseUnavailableError: the database cannot be used at the moment.
         """
-        with translate_errors(), Session(self._reader) as session:
+        with translate_errors(), self.disk.watching(), Session(self._reader) as session:
             yield session
 
     @contextmanager

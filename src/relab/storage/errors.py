@@ -12,7 +12,7 @@ class DatabaseUnavailableError(UnavailableError):
 
 
 class DiskFullError(DatabaseUnavailableError):
-    """The disk of the database has no space for a write: an operator must free space. Reads still work.
+    """The disk of the database has no space for a write: an operator must free space. Processes that have it open still read.
 
     Args:
         place: the file or the server of the database, for the message.
@@ -27,7 +27,7 @@ class DiskFullError(DatabaseUnavailableError):
         left = "" if free_bytes is None else f" ({free_bytes:,} bytes are free)"
         super().__init__(
             f"The disk of the database {place} is full{left}: {reason}. Nothing can be stored.",
-            remedy="Free space, for example with `lab agent-runs prune --older-than 30d`, or move the database (DATABASE_URL).",
+            remedy="Free space on that disk, then run for example `lab agent-runs prune --older-than 30d`; or move the database (DATABASE_URL).",
         )
         self.free_bytes = free_bytes
 

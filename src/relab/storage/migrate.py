@@ -51,7 +51,7 @@ def downgrade(database: Database, revision: str) -> None:
 
 
 def _migrate(database: Database, step: Callable[[Config, str], None], revision: str) -> None:
-    with translate_errors(), _migration_connection(database) as connection:
+    with translate_errors(), database.disk.watching(), _migration_connection(database) as connection:
         state, stored = state_of(connection)
         reject_unusable(database, state, stored)
         try:
