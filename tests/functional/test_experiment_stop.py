@@ -112,6 +112,17 @@ def test_killed_run_continues_with_trials_without_a_result(tmp_path: Path) -> No
     assert project.processes() == []
 
 
+def test_run_is_continued_by_its_folder_or_its_id(tmp_path: Path) -> None:
+    project = Project.make(tmp_path)
+    project.json("run", "--max-trials", "1", code=75)
+    [folder] = (project.root / ".lab" / "runs").iterdir()
+
+    assert project.json("run", "--continue", folder.name, "--max-trials", "0")["finished"] is True
+    assert project.json("run", "--continue", str(folder))["finished"] is True
+    missing = project.lab("run", "--continue", "run_1", code=1)
+    assert "There is no run 'run_1'. Run `lab experiments list`" in missing.err
+
+
 SIGNALLING = """
 if ids["trial_id"] == "trial_2" and not Path(bindings["meet"], "sent").exists():
     Path(bindings["meet"], "sent").touch()

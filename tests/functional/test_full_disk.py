@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from rig.waiting import wait_until
 from support.lab.cli import Lab
 from support.lab.installation import Installation
+from support.lab.process import lab_environment
 from support.telemetry.runs import minimal_run
 
 SIZE_MB = 48
@@ -101,6 +103,24 @@ def test_commands_name_a_full_disk_that_keeps_the_database_from_being_opened(sma
     lab.run("agent-runs", "ingest", "-", stdin=json.dumps(minimal_run("after")))
     assert {run["run_id"] for run in lab.json("agent-runs", "list")["items"]} == {"before", "after"}
     lab.run("rollout", "init", str(plan))
+
+
+@pytest.mark.parametrize("arguments", [["agent-runs", "list"], ["agent-runs", "list", "--json"], ["--version"]])
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "relab", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=lab_environment(tmp_path / "home", {}),
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 69
+    assert done.stderr == (
+        "lab: A file or the output cannot be written: No space left on device. Free space on its disk, then try again.\n"
+    )
 
 
 def test_disk_that_is_nearly_full_makes_the_server_unready(small_disk: Path) -> None:

@@ -318,12 +318,10 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
 def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
     from relab.cli.experiment_output import live_progress
 
-    with (
-        open_experiments(telemetry=not no_telemetry) as service,
-        stoppable_run() as stop,
-        live_progress(*service.extent(run_dir), quiet=quiet or json) as on_result,
-    ):
-        summary = service.continue_run(run_dir, stop, on_result, options)
+    with open_experiments(telemetry=not no_telemetry) as service:
+        folder = service.run_folder(Path.cwd(), run_dir)
+        with stoppable_run() as stop, live_progress(*service.extent(folder), quiet=quiet or json) as on_result:
+            summary = service.continue_run(folder, stop, on_result, options)
     return report_run("run", summary, json, {"continued": True})
 
 

@@ -153,6 +153,7 @@ def main() -> None:
     first = sys.argv[1:2]
     try:
         code = build_app(first if first and first[0] in COMMANDS else COMMANDS)(standalone_mode=False)
+        sys.stdout.flush()
     except TyperException as error:
         if "--json" in sys.argv:
             from relab.cli.output import print_json_error

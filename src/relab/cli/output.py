@@ -6,7 +6,9 @@ control characters (which could move the cursor or change colours) are escaped.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -24,6 +26,7 @@ EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70
 
+_NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
 _C1 = range(0x7F, 0xA0)
 _BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
 """Characters that make a terminal show text in another order."""
@@ -130,6 +133,15 @@ def report_error(error: Exception) -> int:
     """Print an error to stderr, or with `--json` as JSON to stdout, and return the exit code for it."""
     from relab.core.errors import ConfigurationError, InUseError, InvalidInputError, RelabError, UnavailableError
 
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        place = error.filename or "A file or the output"
+        message = f"{place} cannot be written: {error.strerror}. Free space on its disk, then try again."
+        _print_error("disk_full", message, {})
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_stdout()
+        return EXIT_UNAVAILABLE
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
         message = f"Internal error: {type(error).__name__}: {error}"
@@ -147,6 +159,11 @@ def report_error(error: Exception) -> int:
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
 
 
+def _discard_stdout() -> None:
+    """Discard what could not be printed: otherwise Python fails again when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_json_error(code: str, message: str, details: dict[str, Any] | None = None, **fields: Any) -> None:
     """Print one JSON object with `ok` (false), the error and these fields.
 
@@ -162,8 +179,13 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
 
 def _print_error(code: str, message: str, details: dict[str, Any]) -> None:
     if "--json" in sys.argv:
-        print_json_error(code, message, details)
-        return
+        try:
+            print_json_error(code, message, details)
+            sys.stdout.flush()
+        except OSError:
+            _discard_stdout()
+        else:
+            return
     print(f"lab: {plain(message)}", file=sys.stderr)
     for problem in details.get("problems", []):
         said = f"{problem['field']}: {problem['message']}"
