@@ -10,16 +10,21 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import psutil
 import psycopg
 import redis
 
 from rig.waiting import wait_until
 
 _STOP_TIMEOUT_S = 60.0
+_MEMORY = Path("/dev/shm")
+_MIN_MEMORY = 4 * 1024**3
+"""The free memory in bytes from which on the data of servers is kept in memory."""
 
 
 def free_port() -> int:
@@ -42,7 +47,8 @@ class PostgresServer:
     """A PostgreSQL server with a temporary data folder; `stop` and `start` keep the port and the data.
 
     Attributes:
-        root: the folder of all its files.
+        root: the folder of its programs, if they were copied, and its working folder.
+        data: its data folder.
         port: the port on which it listens.
         binaries: the folder of PostgreSQL's programs.
         uid, gid: the user and group under which it runs; None for those of this process.
@@ -50,6 +56,7 @@ class PostgresServer:
     """
 
     root: Path
+    data: Path
     port: int
     binaries: Path
     uid: int | None
@@ -59,11 +66,14 @@ class PostgresServer:
     process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def create(cls) -> Self:
+    def create(cls, *, in_memory: bool = False) -> Self:
         """Create a data folder, start a server with it, and return the server.
 
         PostgreSQL refuses to run as root, so as root it runs as the user `nobody`, from a copy of the binaries if
         `nobody` cannot reach the Python package.
+
+        Args:
+            in_memory: whether its data is kept in memory where there is enough of it.
 
         Raises:
             RuntimeError: initdb fails.
@@ -78,14 +88,16 @@ class PostgresServer:
             if not _reachable(binaries / "initdb", uid):
                 shutil.copytree(binaries.parent, root / "pginstall", symlinks=True)
                 binaries = root / "pginstall" / "bin"
-        (root / "data").mkdir()
+        # Programs stay outside: in containers it is often forbidden to run one from memory.
+        data = (_folder_in_memory() if in_memory and _has_memory() else root) / "data"
+        data.mkdir()
         if uid is not None and gid is not None:
-            os.chown(root / "data", uid, gid)
-        server = cls(root, free_port(), binaries, uid, gid)
+            os.chown(data, uid, gid)
+        server = cls(root, data, free_port(), binaries, uid, gid)
         command = [
             str(binaries / "initdb"),
             "-D",
-            str(root / "data"),
+            str(data),
             "-U",
             "postgres",
             "-A",
@@ -103,7 +115,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server and wait until it accepts connections."""
         settings = ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "max_connections=200"]
-        command = [str(self.binaries / "postgres"), "-D", str(self.root / "data"), *settings, *self.options.split()]
+        command = [str(self.binaries / "postgres"), "-D", str(self.data), *settings, *self.options.split()]
         with self._log.open("ab") as log:
             # A child of this process. As a daemon it would be an orphan, and tests of sandboxes in this process kill orphans.
             # Its own group, so that Ctrl-C in a terminal does not stop it before the tests that use it; not its own
@@ -131,7 +143,8 @@ class PostgresServer:
         """Stop the server and remove its files."""
         self.stop("immediate")
         # Hundreds of databases are a hundred thousand files, for which Python needs ten times as long.
-        subprocess.run(["rm", "-rf", str(self.root)], check=False)
+        folders = {self.root, self.data.parent}
+        subprocess.run(["rm", "-rf", *map(str, folders)], check=False)
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
         """Create a database as a copy of the database `template` (default: an empty one) and return its URL.
@@ -144,13 +157,19 @@ class PostgresServer:
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return self.url(name)
 
+    def drop_databases(self, names: Sequence[str]) -> None:
+        """Drop databases, with the connections to them."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            for name in names:
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
     def url(self, database: str) -> str:
         """Return the URL of the database with this name on the server."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     @property
     def _log(self) -> Path:
-        return self.root / "data" / "server.log"
+        return self.data / "server.log"
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -171,6 +190,26 @@ class PostgresServer:
             "cwd": self.root,
             "env": {"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"], "TZ": "UTC"},
         }
+
+
+def _has_memory() -> bool:
+    """Return whether there is a file system in memory with enough room, and enough memory for it."""
+    try:
+        is_roomy = shutil.disk_usage(_MEMORY).free >= _MIN_MEMORY and os.access(_MEMORY, os.W_OK)
+    except OSError:
+        return False
+    return is_roomy and psutil.virtual_memory().available >= _MIN_MEMORY
+
+
+def _folder_in_memory() -> Path:
+    """Create a folder in memory that all users can reach, and remove those of processes that were killed."""
+    for left in _MEMORY.glob("relab-pg-*-*"):
+        if not psutil.pid_exists(int(left.name.split("-")[2])):
+            # A server that still uses it notices within a minute and ends.
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"relab-pg-{os.getpid()}-", dir=_MEMORY))
+    folder.chmod(0o755)
+    return folder
 
 
 def _reachable(path: Path, uid: int) -> bool:

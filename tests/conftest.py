@@ -21,7 +21,7 @@ from relab.storage import Database
 from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
 from support.lab.process import SETTING_NAMES
-from support.storage.migrated import create_migrated, migrate
+from support.storage.migrated import create_empty, create_migrated, drop_databases_of_file, migrate
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
 # what fails fails again, and not on another machine a month later; `make test-search` looks for others.
@@ -93,7 +93,7 @@ def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for this test process."""
-    server = PostgresServer.create()
+    server = PostgresServer.create(in_memory=True)
     yield server
     server.destroy()
 
@@ -106,10 +106,17 @@ def redis_server() -> Iterator[RedisServer]:
     server.destroy()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def databases_of_file() -> Iterator[None]:
+    """Drop the databases of a file after its tests."""
+    yield
+    drop_databases_of_file()
+
+
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> str:
     """The URL of a new, empty PostgreSQL database."""
-    return postgres.create_database(f"test_{os.getpid()}_{next(_database_numbers)}")
+    return create_empty(postgres, f"test_{os.getpid()}_{next(_database_numbers)}")
 
 
 @pytest.fixture

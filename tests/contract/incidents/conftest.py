@@ -22,7 +22,7 @@ def log_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     url = f"sqlite:///{tmp_path_factory.mktemp('incidents') / 'incidents.db'}"
     if request.param == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = create_migrated(postgres, f"incidents_{os.getpid()}_{next(_numbers)}")
+        url = create_migrated(postgres, f"incidents_{os.getpid()}_{next(_numbers)}", kept=True)
     database = Database.open(url)
     migrate(database)
     database.close()

@@ -23,7 +23,7 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     url = f"sqlite:///{tmp_path_factory.mktemp('notices') / 'notices.db'}"
     if request.param == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = create_migrated(postgres, f"notices_{os.getpid()}_{next(_numbers)}")
+        url = create_migrated(postgres, f"notices_{os.getpid()}_{next(_numbers)}", kept=True)
     database = Database.open(url)
     migrate(database)
     database.close()

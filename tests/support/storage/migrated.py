@@ -17,6 +17,8 @@ from relab.storage.schema import SchemaState, schema_state
 from rig.servers import PostgresServer
 
 _TEMPLATE = "migrated_template"
+_of_file: list[tuple[PostgresServer, str]] = []
+"""The databases that the tests of the current file have created."""
 
 
 def migrate(database: Database) -> None:
@@ -45,8 +47,14 @@ def prepare_home(home: Path, settings: Mapping[str, str]) -> None:
         copy.unlink()
 
 
-def create_migrated(server: PostgresServer, name: str) -> str:
-    """Create a PostgreSQL database with the current schema and return its URL."""
+def create_migrated(server: PostgresServer, name: str, *, kept: bool = False) -> str:
+    """Create a PostgreSQL database with the current schema and return its URL.
+
+    Args:
+        kept: whether it outlives the file of tests that creates it (see `drop_databases_of_file`).
+    """
+    if not kept:
+        _of_file.append((server, name))
     try:
         return server.create_database(name, template=_TEMPLATE)
     except psycopg.errors.InvalidCatalogName:
@@ -58,6 +66,23 @@ def create_migrated(server: PostgresServer, name: str) -> str:
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             connection.execute(f'ALTER DATABASE "{building}" RENAME TO "{_TEMPLATE}"')
         return server.create_database(name, template=_TEMPLATE)
+
+
+def create_empty(server: PostgresServer, name: str) -> str:
+    """Create a PostgreSQL database without tables, for the tests of one file, and return its URL."""
+    _of_file.append((server, name))
+    return server.create_database(name)
+
+
+def drop_databases_of_file() -> None:
+    """Drop the databases that the tests of a file have created, on the servers that still run: they fill the memory."""
+    by_server: dict[int, tuple[PostgresServer, list[str]]] = {}
+    for server, name in _of_file:
+        if server.process is not None:
+            by_server.setdefault(server.port, (server, []))[1].append(name)
+    _of_file.clear()
+    for server, names in by_server.values():
+        server.drop_databases(names)
 
 
 @functools.cache
