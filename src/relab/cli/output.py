@@ -30,11 +30,13 @@ _NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
 _C1 = range(0x7F, 0xA0)
 _BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
 """Characters that make a terminal show text in another order."""
+_SURROGATES = range(0xD800, 0xE000)
+"""Stand for bytes of file names and arguments that are not UTF-8; such a byte could begin a control sequence."""
 _CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), *_C1] if chr(code) not in "\n\t"} | {
-    code: f"\\u{code:04x}" for code in _BIDI
+    code: f"\\u{code:04x}" for code in [*_BIDI, *_SURROGATES]
 }
 # JSON escapes, so that programs read the same text; `json.dumps` escapes those below 0x20 itself.
-_JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI]}
+_JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI, *_SURROGATES]}
 
 
 def plain(text: object) -> str:
@@ -142,6 +144,9 @@ def report_error(error: Exception) -> int:
         except OSError:
             _discard_stdout()
         return EXIT_UNAVAILABLE
+    if isinstance(error, UnicodeEncodeError) and (argument := _undecodable_argument()) is not None:
+        _print_error("usage", f"The argument '{plain(argument)}' is not valid UTF-8.", {})
+        return EXIT_USAGE
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
         message = f"Internal error: {type(error).__name__}: {error}"
@@ -157,6 +162,11 @@ def report_error(error: Exception) -> int:
     if isinstance(error, UnavailableError | ConfigurationError | InUseError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
+
+
+def _undecodable_argument() -> str | None:
+    """Return the first argument of the command that is not UTF-8, so that neither a database nor a request can carry it."""
+    return next((each for each in sys.argv[1:] if any(ord(letter) in _SURROGATES for letter in each)), None)
 
 
 def _discard_stdout() -> None:

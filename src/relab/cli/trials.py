@@ -166,7 +166,9 @@ def _show_events(events: Mapping[str, Any]) -> None:
         # A control version is a digest of the control file.
         hidden = {"event_type", "ts", "seq", "control_version"}
         rest = ", ".join(f"{name} {value}" for name, value in event.items() if name not in hidden)
-        print(f"  {event['seq']:>6} {event['ts'][11:23]} {plain(event['event_type'])}: {plain(rest)[:200]}")
+        print(
+            f"  {event['seq']:>6} {event['ts'][11:23]} {plain(event['event_type'])}: {plain(' '.join(rest.split()))[:200]}"
+        )
 
 
 def _show_text(title: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.cli.output import plain, print_json, print_table
+from relab.cli.trials import _show_events
 from support.lab.cli import Lab
 from support.telemetry.runs import examples, failed_run, texts
 
@@ -28,6 +30,27 @@ def test_plain_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
 def test_plain_text_is_left_as_it_is() -> None:
     assert plain("ä\t漢字\nnext 👩‍🔬 [bold]") == "ä\t漢字\nnext 👩‍🔬 [bold]"
     assert plain(HOSTILE).startswith(r"[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\x0d\x08")
+
+
+def test_bytes_of_file_names_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"a\x9b31m\xff.log")
+    print_json("test", name=name)
+
+    assert plain(name) == r"a\udc9b31m\udcff.log"
+    assert json.loads(capsys.readouterr().out)["name"] == name
+
+
+def test_argument_that_is_no_text_is_named(empty: Lab) -> None:
+    for arguments in (["rca"], ["agent-runs", "show"], ["builds", "tests"]):
+        refused = empty.run(*arguments, os.fsdecode(b"run\x9b"), code=64)
+        assert refused.err == r"lab: The argument 'run\udc9b' is not valid UTF-8." + "\n"
+
+
+def test_event_of_a_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    event = {"event_type": "error", "ts": "2026-11-25T10:00:00Z", "seq": 1, "message": "a\nlab: all is well"}
+    _show_events({"total": 1, "last": [event]})
+
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 @given(text=texts | st.just(HOSTILE))
