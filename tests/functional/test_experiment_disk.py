@@ -45,6 +45,20 @@ def test_a_disk_that_is_too_small_is_refused_before_the_run(tmp_path: Path) -> N
     assert "2 trials need about" in error["message"]
 
 
+def test_full_disk_ends_a_replay_without_a_run_to_continue(tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "disk", "300m") as disk:
+        project = Project.make(disk)
+        run = project.run("--no-telemetry")
+        with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space left"):
+            while True:
+                filler.write(bytes(65_536))
+        error = project.json("replay", "--run-dir", str(run.path), "--trial-id", "trial_1", code=1)["error"]
+
+    assert error["code"] == "disk_full"
+    assert "replay the trial again" in error["message"]
+    assert "--continue" not in error["message"]
+
+
 @pytest.mark.full
 def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
     harness = """

@@ -14,7 +14,7 @@ import pydantic_core
 from relab.core.clock import Clock
 from relab.experiments.config.models import IntegrationLevel
 from relab.experiments.config.paths import LAB, REPLAYS
-from relab.experiments.errors import RunDamagedError, TrialNotFoundError, TrialStateError
+from relab.experiments.errors import RunDamagedError, RunDiskFullError, TrialNotFoundError, TrialStateError
 from relab.experiments.executors.protocol import ExecutorOptions
 from relab.experiments.executors.registry import make_executor
 from relab.experiments.models import LOCAL_EXECUTOR, Keep, StopSwitch, TrialIds
@@ -22,7 +22,7 @@ from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.trials import Trial, trial_at
 from relab.experiments.records.forks import plan_of_run, sources_of
 from relab.experiments.records.journal import read_journal
-from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.records.run_folder import RunFolder, disk_errors_of
 from relab.experiments.records.run_snapshot import check_image, kept_snapshot
 from relab.experiments.results.integrity import damage_of_trial
 from relab.experiments.results.trial_views import changes_of, document_of
@@ -93,6 +93,7 @@ def replay(
         TrialStateError: the trial continues from another one, or `strict` refuses it.
         RunDamagedError: a document of the trial was changed.
         RunChangedError: the project's snapshot is gone from the cache, or the image is another one.
+        RunDiskFullError: the disk is full.
         ExperimentInvalidError: a secret is not set.
         SandboxUnavailableError: this machine cannot provide the sandbox.
         TrialStopped: `stop` was pressed.
@@ -108,7 +109,14 @@ def replay(
     tasks, root = run.tasks(), Path(run.facts["project_root"])
     trial = _trial(run, trial_id, tasks)
     folder = root / LAB / REPLAYS / f"{run.run_id}.{trial_id}.{secrets.token_hex(3)}"
-    after = _run(run, trial, tasks, folder, clock, environment, stop)
+    try:
+        with disk_errors_of(folder):
+            after = _run(run, trial, tasks, folder, clock, environment, stop)
+    except RunDiskFullError as error:
+        # A replay is no run that could be continued.
+        raise RunDiskFullError(
+            f"The disk of {folder} is full.", remedy="Free disk space, then replay the trial again."
+        ) from error
     return _compared(run, entry, before, after, folder)
 
 

@@ -252,7 +252,7 @@ def check_room(
         mb = 1_048_576
         raise RunDiskFullError(
             f"{trials:,} trials need about {needed // mb:,} MB in {folder}, but only {free // mb:,} MB are free.",
-            remedy="Keep fewer workspaces (--keep-workspaces failed), or add more files to runtime.workspace.ignore.",
+            remedy="Free disk space, keep fewer workspaces (--keep-workspaces failed), or add more files to runtime.workspace.ignore.",
         )
 
 
