@@ -131,7 +131,8 @@ def check_harness(resolved: Resolved) -> None:
     if script.path is not None and not script.exists:
         raise ExperimentInvalidError(
             f"The harness {script.path} does not exist: runtime.harness.command is {command}.",
-            remedy="The command is resolved from the project's root, the folder that contains .lab/.",
+            remedy="The command is resolved from the project's root: the folder that contains the .lab/ with the experiment file, "
+            "else the folder of that file.",
         )
     # The experiment may set another PATH than that of this process.
     is_elsewhere = in_image or "/" in command[0] or "PATH" in resolved.config.runtime.harness.environment.set
