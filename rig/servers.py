@@ -203,11 +203,14 @@ def _has_memory() -> bool:
 
 def _folder_in_memory() -> Path:
     """Create a folder in memory that all users can reach, and remove those of processes that were killed."""
-    for left in _MEMORY.glob("relab-pg-*-*"):
-        if not psutil.pid_exists(int(left.name.split("-")[2])):
+    # Containers may share this file system, and a process id means something only in its own namespace.
+    prefix = f"relab-pg-{Path('/proc/self/ns/pid').stat().st_ino}-"
+    for left in _MEMORY.glob(f"{prefix}[0-9]*"):
+        owner = left.name.removeprefix(prefix).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             # A server that still uses it notices within a minute and ends.
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"relab-pg-{os.getpid()}-", dir=_MEMORY))
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=_MEMORY))
     folder.chmod(0o755)
     return folder
 

@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
@@ -21,7 +20,6 @@ from relab.settings import load_settings
 from relab.storage import Database
 from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
-from support.lab import preloaded
 from support.lab.process import SETTING_NAMES
 from support.storage.migrated import create_empty, create_migrated, drop_databases_of_file, migrate
 
@@ -48,18 +46,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _database_numbers = itertools.count()
 _home_numbers = itertools.count()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Let the test processes of pytest-xdist share one process that forks commands."""
-    node.workerinput["lab_folder"] = str(preloaded.share())
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """In a test process of pytest-xdist, use what the processes share."""
-    if hasattr(config, "workerinput"):
-        preloaded.share(Path(config.workerinput["lab_folder"]))
 
 
 @pytest.hookimpl(wrapper=True)

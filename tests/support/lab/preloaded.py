@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import functools
 import gc
 import importlib
@@ -44,8 +43,6 @@ _LEFT_OUT = (".migrations", ".__main__", ".testbed.target", ".training.dqn", ".t
 """Parts of the names of modules that are not loaded: programs, those whose libraries may start threads, and those that
 need the extra `[rl]`."""
 _START_TIMEOUT_S = 120.0
-_ALIVE = "alive"
-"""The name of a pipe that has a writer while the process that forks is needed."""
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """The warnings that Python ignores by default."""
 
@@ -173,62 +170,31 @@ class Command:
         return int(answer)
 
 
-_shared: list[Path] = []
-"""The folder by which this process shares the process that forks with others, if it does."""
-
-
-def share(folder: Path | None = None) -> Path:
-    """Share the process that forks: the first process that needs it starts it, and it ends with the process that made the folder.
-
-    Args:
-        folder: returned by this function in another process; by default this process makes one.
-
-    Returns:
-        the folder.
-    """
-    if folder is None and _shared:
-        return _shared[0]
-    if folder is None:
-        made = tempfile.TemporaryDirectory(prefix="relab-lab-")
-        atexit.register(made.cleanup)
-        folder = Path(made.name)
-        os.mkfifo(folder / _ALIVE)
-        # Without a writer of its standard input the process that forks ends, also when this process was killed.
-        atexit.register(os.close, os.open(folder / _ALIVE, os.O_RDWR))
-    _shared[:] = [folder]
-    return folder
-
-
 @functools.cache
 def _server() -> str:
-    """Start the process that forks, unless another process has, and return the path of its socket."""
-    folder = share()
-    path = folder / "socket"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            _start(path, folder / _ALIVE)
-    return str(path)
-
-
-def _start(path: Path, alive: Path) -> None:
+    """Start the process that forks, once, and return the path of its socket; it ends with this one."""
+    folder = tempfile.TemporaryDirectory(prefix="relab-lab-")
+    path = f"{folder.name}/socket"
     tests = Path(__file__).parents[2]
-    with alive.open("rb", buffering=0) as stdin:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "support.lab.preloaded", str(path)],
-            env={**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}"},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            cwd="/",
-            # Its own group, to survive Ctrl-C in a terminal and report the ends of its children. Not its own session:
-            # sandboxes in this process would take it for an orphan of a trial and kill it.
-            process_group=0,
-        )
-    # It may live longer than this process, which must not warn of it.
-    atexit.register(process.poll)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "support.lab.preloaded", path],
+        env={**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        # Its own group, to survive Ctrl-C in a terminal and report the ends of its children. Not its own session:
+        # sandboxes in this process would take it for an orphan of a trial and kill it.
+        process_group=0,
+    )
+    assert process.stdin is not None
     assert process.stdout is not None
+    atexit.register(folder.cleanup)
+    atexit.register(process.wait, _START_TIMEOUT_S)
+    # Without a writer of its standard input it ends, also when this process was killed.
+    atexit.register(process.stdin.close)
     with process.stdout as ready:
         assert ready.readline() == b"ready\n", "the process that runs commands did not start"
+    return path
 
 
 class _Forks:
