@@ -30,7 +30,8 @@ _MEASURED: Final = frozenset(
 """Kinds of failures that relab measured, so that no line of the log decides."""
 _SHARED: Final = re.compile(
     r"(?i:no space left|disk quota|could not resolve host|name or service not known|temporary failure in name|connection (?:refused|reset|timed out)"
-    r"|network is unreachable|rate ?limit|too many requests|service unavailable|bad gateway|gateway time-?out|certificate|tls handshake|\b50[0234]\b"
+    r"|network is unreachable|rate ?limit|too many requests|service unavailable|bad gateway|gateway time-?out|certificate|tls handshake|\b(?:internal )?server error\b"
+    r"|(?:\bhttps?(?:/[\d.]{1,4})?|\bstatus|\bcode|\berror|\berr!|\breturned|\bresponded with|\bresponse)[ :=]{1,3}50[0234]\b"
     r"|i/o timeout|econn(?:reset|refused)|etimedout|enotfound|eai_again|runner .{0,40}lost|received a shutdown signal)"
 )
 """Signs of a cause outside of the project, such as a registry that is down; other causes belong to one project."""

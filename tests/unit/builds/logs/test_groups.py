@@ -209,6 +209,27 @@ def test_paths_numbers_hashes_and_times_make_no_other_group(template: str, data:
     assert key(f"{first}\nmake: *** [all] Error 1\n") == key(f"{second}\nmake: *** [all] Error 2\n")
 
 
+@pytest.mark.parametrize(
+    "line", ["tool.py:{}: error: no such table", "error: worker {} lost its lock", "error: total of {} orders was wrong"]
+)
+def test_number_that_could_be_a_status_of_http_is_no_cause_outside(line: str) -> None:
+    assert key(line.format(503), "a") == key(line.format(7), "a")
+    assert key(line.format(503), "a") != key(line.format(503), "b")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "npm ERR! 503 Not Found - GET https://r.example/x",
+        "fatal: unable to access 'https://r.example/x/': The requested URL returned error: 502",
+        "error: unexpected status code 500 from https://r.example/x",
+        "Could not transfer artifact x from r.example: HTTP/1.1 504",
+    ],
+)
+def test_status_of_a_server_that_failed_is_a_cause_outside(line: str) -> None:
+    assert key(line, "a") == key(line, "b")
+
+
 @given(st.randoms(use_true_random=False))
 def test_order_of_workers_makes_no_other_group(order: random.Random) -> None:
     errors = [
