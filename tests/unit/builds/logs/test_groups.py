@@ -210,7 +210,8 @@ def test_paths_numbers_hashes_and_times_make_no_other_group(template: str, data:
 
 
 @pytest.mark.parametrize(
-    "line", ["tool.py:{}: error: no such table", "error: worker {} lost its lock", "error: total of {} orders was wrong"]
+    "line",
+    ["tool.py:{}: error: no such table", "error: worker {} lost its lock", "error: total of {} orders was wrong"],
 )
 def test_number_that_could_be_a_status_of_http_is_no_cause_outside(line: str) -> None:
     assert key(line.format(503), "a") == key(line.format(7), "a")
