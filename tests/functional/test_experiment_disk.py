@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -49,8 +49,8 @@ def test_full_disk_ends_a_replay_without_a_run_to_continue(tmp_path: Path) -> No
     with _small_disk(tmp_path / "disk", "300m") as disk:
         project = Project.make(disk)
         run = project.run("--no-telemetry")
-        with (disk / "filler").open("wb", buffering=0) as filler:
-            # A write takes what has room, so that the last one is short.
+        with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            # A write takes what has room, so that the last one is short; without any room it fails.
             while filler.write(bytes(65_536)) == 65_536:
                 pass
         error = project.json("replay", "--run-dir", str(run.path), "--trial-id", "trial_1", code=1)["error"]
@@ -58,6 +58,25 @@ def test_full_disk_ends_a_replay_without_a_run_to_continue(tmp_path: Path) -> No
     assert error["code"] == "disk_full"
     assert "replay the trial again" in error["message"]
     assert "--continue" not in error["message"]
+
+
+def test_trial_that_fills_the_disk_in_a_replay_is_named(tmp_path: Path) -> None:
+    harness = """
+if os.path.exists(bindings["meet"] + "/full"):
+    with open("filling", "wb") as file:
+        while True:
+            file.write(bytes(4_000_000))
+answer()
+"""
+    with _small_disk(tmp_path / "disk", "300m") as disk:
+        project = Project.make(disk, harness)
+        project.configure(baseline={"bindings": {"meet": str(tmp_path)}})
+        run = project.run("--no-telemetry")
+        (tmp_path / "full").touch()
+        error = project.json("replay", "--run-dir", str(run.path), "--trial-id", "trial_1", code=1)["error"]
+
+    assert error["code"] == "disk_full"
+    assert error["message"].endswith("trial trial_1 has no result. Free disk space, then replay the trial again.")
 
 
 @pytest.mark.full

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +29,7 @@ EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70
 
 _NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
+_NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
 _C1 = range(0x7F, 0xA0)
 _BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
 """Characters that make a terminal show text in another order."""
@@ -102,33 +105,55 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
 
 def write_file(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a file as `write_text` does.
+    """Write a file as `write_text` does, through a symbolic link.
+
+    The replaced file keeps its permissions, and its owner if this user may set it; other hard links keep the old text. A
+    file that can be written but not replaced (its folder is read-only, or it is a mount point) is written in place.
 
     Raises:
         FileExistsError: the file exists.
-        OSError: the file cannot be written; an existing file is as before, and there is no new one.
+        OSError: the file cannot be written; an existing file is as before, unless it was written in place, and there is
+            no new one.
     """
-    from relab.core.atomic_files import replace_file
-
     content = text.encode(errors="replace")
-    if not overwrite or not path.exists():
+    if not overwrite:
         _write_new(path, content)
-    elif path.is_file():
-        replace_file(path.resolve(), content, mode=path.stat().st_mode & 0o777)
-    else:
+    elif path.exists() and not path.is_file():
         # For example a named pipe.
         path.write_bytes(content)
+    else:
+        # Not `Path.resolve`, which raises RuntimeError for a link to itself.
+        target = Path(os.path.realpath(path))
+        (_replace if target.exists() else _write_new)(target, content)
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write a file that does not exist yet; after an error it does not exist either."""
-    with path.open("xb") as file:
-        try:
-            file.write(content)
-            file.flush()
-        except OSError:
-            path.unlink(missing_ok=True)
+    """Write a file that does not exist yet; after an error or an interruption it does not exist either."""
+    path.touch(exist_ok=False)
+    try:
+        path.write_bytes(content)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace the content of a regular file."""
+    from relab.core.atomic_files import replacing
+
+    old = path.stat()
+    try:
+        with replacing(path) as fresh:
+            # Without permissions for others until the owner is set.
+            fresh.touch(mode=0o600, exist_ok=False)
+            fresh.write_bytes(content)
+            with suppress(OSError):
+                os.chown(fresh, old.st_uid, old.st_gid)
+            fresh.chmod(stat.S_IMODE(old.st_mode))
+    except OSError as error:
+        if error.errno not in _NOT_REPLACEABLE:
             raise
+        path.write_bytes(content)
 
 
 def report_error(error: Exception) -> int:

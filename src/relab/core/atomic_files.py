@@ -7,6 +7,9 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_KEPT_NAME_CHARS: Final = 60
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
@@ -44,7 +47,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         OSError: the new file was not written, or cannot replace the old one.
     """
-    fresh = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    # The end of the name, because with the whole one a long name would exceed the limit of 255 bytes.
+    fresh = path.with_name(f".{secrets.token_hex(4)}.{path.name[-_KEPT_NAME_CHARS:]}")
     try:
         yield fresh
         if durable:

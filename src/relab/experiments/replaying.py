@@ -114,9 +114,7 @@ def replay(
             after = _run(run, trial, tasks, folder, clock, environment, stop)
     except RunDiskFullError as error:
         # A replay is no run that could be continued.
-        raise RunDiskFullError(
-            f"The disk of {folder} is full.", remedy="Free disk space, then replay the trial again."
-        ) from error
+        raise RunDiskFullError(error.message, remedy="Free disk space, then replay the trial again.") from error
     return _compared(run, entry, before, after, folder)
 
 

@@ -66,6 +66,8 @@ class TrialUseCases:
         Raises:
             RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such trial, or it cannot be replayed.
             RunDamagedError, RunChangedError: an artifact was changed or is gone.
+            RunDiskFullError: the disk is full.
+            ExperimentInvalidError: a secret is not set.
             SandboxUnavailableError: this machine cannot provide the sandbox.
         """
         try:

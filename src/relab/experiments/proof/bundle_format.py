@@ -10,7 +10,7 @@ MANIFEST_ENTRY: Final = "bundle.json"
 ENVELOPE_ENTRY: Final = "bundle.intoto.json"
 RUN: Final = "run/"
 MAX_NAME: Final = 1_024
-"""The greatest number of characters of a path in a bundle."""
+"""The greatest number of bytes of a path in a new bundle, because systems limit bytes; a reader accepts as many characters."""
 PREDICATE: Final = "https://github.com/relab/relab/bundle/v1"
 Kinds = dict[str, int]
 

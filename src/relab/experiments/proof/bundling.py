@@ -278,7 +278,9 @@ def _safe(name: str) -> str:
 
 def _is_too_long(path: str) -> bool:
     """Return whether a path in a bundle could not be unpacked."""
-    return len(RUN + path) > MAX_NAME or any(len(part.encode()) > _MAX_PART_BYTES for part in path.split("/"))
+    return len((RUN + path).encode()) > MAX_NAME or any(
+        len(part.encode()) > _MAX_PART_BYTES for part in path.split("/")
+    )
 
 
 def _write_zip(path: Path, manifest: bytes, envelope: bytes | None, files: Iterator[tuple[str, Path]]) -> None:
