@@ -20,7 +20,6 @@ from evals.rca.tables import print_judged, print_measured
 from evals.rca.training import SEEDS
 from relab.bootstrap.llm import build_gateway
 from relab.bootstrap.rca import build_judges
-from relab.core.clock import SystemClock
 from relab.rca.models import JudgeMethod
 from relab.settings import Settings
 
@@ -61,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _judge(options: argparse.Namespace) -> int:
     """Measure the judge of the settings and return the exit code, 64 also without a model."""
-    settings, clock = Settings(), SystemClock()
-    judge, _ = build_judges(settings, clock, build_gateway(settings, clock))
+    settings = Settings()
+    judge, _ = build_judges(settings, build_gateway(settings))
     if judge is None:
         print("No language model is configured: set a key or RELAB_LLM__BASE_URL.", file=sys.stderr)
         return EXIT_USAGE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from relab.core.clock import Clock
 from relab.core.errors import ConfigurationError
 from relab.core.logging import get_logger
 from relab.llm import (
@@ -23,8 +22,8 @@ _log = get_logger(__name__)
 _HOUR_S = 3_600.0
 
 
-def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
-    """Return the model gateway that the settings describe; `clock` measures the window of its budget.
+def build_gateway(settings: Settings) -> LlmGateway:
+    """Return the model gateway that the settings describe.
 
     Without an API key or a base URL, a `NullGateway`, which has no model. If a key is set but the extra is not
     installed, log a warning and return a `NullGateway`: many environments contain keys by chance, and every report is
@@ -55,7 +54,7 @@ def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
         window_s=_HOUR_S,
     )
     try:
-        return LangChainGateway(config, budget=Budget(limits, clock=clock))
+        return LangChainGateway(config, budget=Budget(limits))
     except LlmNotConfiguredError as error:
         _log.warning("llm_not_configured", error=str(error))
         return NullGateway()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from relab.bootstrap.foundation import Foundation
-from relab.core.clock import Clock, UptimeClock
 from relab.core.errors import ConfigurationError
 from relab.jobs.models import Subscription
 from relab.llm.gateway import LlmGateway, NullGateway
@@ -34,7 +33,7 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
         from relab.rca.wording import word_summary
 
         word = functools.partial(word_summary, gateway=gateway)
-    judge, sentences = build_judges(base.settings, UptimeClock(), gateway)
+    judge, sentences = build_judges(base.settings, gateway)
     return RcaService(
         base.database,
         base.clock,
@@ -49,12 +48,8 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
     )
 
 
-def build_judges(
-    settings: Settings, clock: Clock, gateway: LlmGateway
-) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
+def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
     """Return the judges of failures and of sentences, each with the limits of the settings; None without a model.
-
-    `clock` measures their limit of seconds.
 
     Raises:
         ConfigurationError: the cost is limited, and a price is not set.
@@ -81,8 +76,8 @@ def build_judges(
     )
     limits = JudgeLimits(budget, rca.judge_max_s, rca.judge_context_tokens)
     model = gateway.model if isinstance(gateway, LangChainGateway) else None
-    judge = Judge(gateway, model=model, limits=limits, clock=clock)
-    return judge.judge, SentenceJudge(gateway, model=model, limits=limits, clock=clock).judge
+    judge = Judge(gateway, model=model, limits=limits)
+    return judge.judge, SentenceJudge(gateway, model=model, limits=limits).judge
 
 
 def subscriptions(service: RcaService, notices: Callable[[], NoticeService]) -> Sequence[Subscription]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from relab.bootstrap.foundation import Foundation
 from relab.bootstrap.jobs import build_backend, build_signal, time_limits
-from relab.core.clock import Clock, SystemClock, UptimeClock
+from relab.core.clock import Clock, SystemClock
 from relab.core.composed import composed
 from relab.core.home import signing_key_path
 from relab.jobs.models import LANES, JobStatus, Lane, Subscription
@@ -56,7 +56,7 @@ class Services(Foundation):
         """The gateway to the language model; without a configured model, a `NullGateway`."""
         from relab.bootstrap.llm import build_gateway
 
-        return self.given_gateway or build_gateway(self.settings, UptimeClock())
+        return self.given_gateway or build_gateway(self.settings)
 
     @composed
     def access(self) -> AccessService:

@@ -34,14 +34,6 @@ class SystemClock:
         return time.time_ns() // 1_000
 
 
-class UptimeClock:
-    """Measures spans of time; a change of the machine's clock has no effect. Its times are no dates."""
-
-    def now_us(self) -> int:
-        """Return the uptime of the machine in microseconds."""
-        return uptime_us()
-
-
 def uptime_us() -> int:
     """Return the uptime of the machine in microseconds; it never goes back, and on Linux it includes suspend time."""
     has_boottime = hasattr(time, "CLOCK_BOOTTIME")

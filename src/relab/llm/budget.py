@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from relab.core.clock import Clock, UptimeClock
+from relab.core.clock import uptime_us
 from relab.llm.errors import LlmBudgetExceededError
 from relab.llm.models import TokenUsage
 
@@ -89,12 +90,12 @@ class Budget:
 
     A call reserves the maximum that it may cost, so concurrent calls cannot exceed the limits together; `settle`
     replaces the reservation with the real cost. A call that is never settled keeps its reservation. The budget covers
-    only this process: each worker has a separate budget.
+    only this process: each worker has a separate budget. `uptime_us` returns a time in microseconds that never goes back.
     """
 
-    def __init__(self, limits: BudgetLimits | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(self, limits: BudgetLimits | None = None, *, uptime_us: Callable[[], int] = uptime_us) -> None:
         self._limits = limits or BudgetLimits()
-        self._clock = clock or UptimeClock()
+        self._uptime_us = uptime_us
         self._lock = threading.Lock()
         self._in_window: deque[Charge] = deque()
         self._calls = 0
@@ -108,7 +109,7 @@ class Budget:
             LlmBudgetExceededError: the limits do not allow the call; nothing was reserved.
         """
         with self._lock:
-            now_us = self._clock.now_us()
+            now_us = self._uptime_us()
             self._drop_expired(now_us)
             problem = self._problem(prompt_tokens, completion_tokens)
             if problem is not None:
@@ -143,7 +144,7 @@ class Budget:
     def spent(self) -> Spent:
         """Return the sums of all charges that have not expired."""
         with self._lock:
-            self._drop_expired(self._clock.now_us())
+            self._drop_expired(self._uptime_us())
             usd = self._limits.usd(self._prompt_tokens, self._completion_tokens)
             return Spent(self._calls, self._prompt_tokens, self._completion_tokens, usd)
 

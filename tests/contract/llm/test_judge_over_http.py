@@ -18,7 +18,6 @@ from relab.rca.judge.transcript import Transcript
 from relab.rca.judge_models import JudgeVerdict
 from relab.rca.models import JudgeMethod
 from relab.telemetry.models import AgentRun
-from support.clocks import MovableClock
 from support.rca.judges import Answers
 from support.telemetry.runs import failed_run, step
 
@@ -34,7 +33,7 @@ def run() -> AgentRun:
 
 def verdict_of(gateway: LangChainGateway, run: AgentRun, method: JudgeMethod) -> JudgeVerdict:
     limits = JudgeLimits(BudgetLimits(), 60.0, 60_000)
-    judge = Judge(gateway, model=gateway.model, limits=limits, clock=MovableClock())
+    judge = Judge(gateway, model=gateway.model, limits=limits)
     found = judge.judge(analyze(run), run, method, Answers()).judge
     assert found is not None
     return found

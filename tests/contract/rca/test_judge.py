@@ -18,7 +18,6 @@ from relab.rca.models import JudgeMethod, RcaRun
 from relab.rca.service import RcaService, RuleBook
 from relab.rca.tables import RcaJudgeAnswerRow
 from relab.telemetry.reading import check_agent_run
-from support.clocks import MovableClock
 from support.rca.judges import StepJudge
 from support.telemetry.runs import failed_run, step
 
@@ -50,7 +49,7 @@ class Judged:
 def installed(services: Services, tmp_path: Path) -> Callable[..., Judged]:
     def install(by_default: JudgeMethod = JudgeMethod.OFF) -> Judged:
         gateway = StepJudge(1)
-        judge = Judge(gateway, model="scripted", limits=JudgeLimits(BudgetLimits(), 60.0, 60_000), clock=MovableClock())
+        judge = Judge(gateway, model="scripted", limits=JudgeLimits(BudgetLimits(), 60.0, 60_000))
         rca = RcaService(
             services.database,
             services.clock,

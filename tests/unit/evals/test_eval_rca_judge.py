@@ -15,7 +15,6 @@ from relab.llm import BudgetLimits
 from relab.rca.judge.judge import Judge
 from relab.rca.judge.session import JudgeLimits
 from relab.rca.models import JudgeMethod
-from support.clocks import MovableClock
 from support.rca.judges import StepJudge
 from support.telemetry.runs import minimal_run, step
 
@@ -37,7 +36,7 @@ def judge_that_names(number_of: Callable[[Case], int | None], **options: Any) ->
 
     def judge_of(case: Case) -> Judging:
         gateway = StepJudge(number_of(case), **options)
-        return Judge(gateway, model="scripted", limits=limits, clock=MovableClock()).judge
+        return Judge(gateway, model="scripted", limits=limits).judge
 
     return judge_of
 

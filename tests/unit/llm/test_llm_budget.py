@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -72,7 +73,7 @@ def test_money_is_counted_by_both_prices() -> None:
 
 def test_a_window_frees_the_budget_when_its_oldest_call_leaves_it() -> None:
     clock = MovableClock()
-    budget = Budget(BudgetLimits(max_calls=2, window_s=60), clock=clock)
+    budget = Budget(BudgetLimits(max_calls=2, window_s=60), uptime_us=clock.now_us)
     budget.reserve(1, 1)
     clock.advance_s(20)
     budget.reserve(1, 1)
@@ -89,7 +90,7 @@ def test_a_window_frees_the_budget_when_its_oldest_call_leaves_it() -> None:
 
 def test_a_budget_without_a_window_never_frees_itself() -> None:
     clock = MovableClock()
-    budget = Budget(BudgetLimits(max_calls=1), clock=clock)
+    budget = Budget(BudgetLimits(max_calls=1), uptime_us=clock.now_us)
     budget.reserve(1, 1)
     clock.advance_s(10_000_000)
 
@@ -101,7 +102,7 @@ def test_a_budget_without_a_window_never_frees_itself() -> None:
 
 def test_a_call_that_is_settled_after_its_window_changes_nothing_any_more() -> None:
     clock = MovableClock()
-    budget = Budget(BudgetLimits(window_s=60), clock=clock)
+    budget = Budget(BudgetLimits(window_s=60), uptime_us=clock.now_us)
     charge = budget.reserve(100, 100)
     clock.advance_s(61)
     assert budget.spent() == Spent(0, 0, 0, 0.0)
@@ -126,7 +127,7 @@ def test_the_books_equal_a_recount_of_the_window(
     calls: list[tuple[int, int, int, tuple[int, int] | None]],
 ) -> None:
     clock = MovableClock()
-    budget = Budget(BudgetLimits(max_prompt_tokens=200, window_s=100), clock=clock)
+    budget = Budget(BudgetLimits(max_prompt_tokens=200, window_s=100), uptime_us=clock.now_us)
     accepted: list[tuple[int, int, int]] = []
     for wait_s, prompt_tokens, completion_tokens, used in calls:
         clock.advance_s(wait_s)
@@ -150,12 +151,13 @@ def test_window_ends_in_time_although_the_clock_of_the_machine_is_set_back(
     make_services: Callable[..., Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uptime_us = 5_000_000
-    monkeypatch.setattr("relab.core.clock.uptime_us", lambda: uptime_us)
+    times = SimpleNamespace(monotonic_ns=lambda: 1_000 * uptime_us, time_ns=lambda: 10**18)
+    monkeypatch.setattr("relab.core.clock.time", times)
     gateway = make_services(openai_api_key="key", llm={"max_calls_per_hour": 1}).gateway
     assert isinstance(gateway, LangChainGateway)
     budget = gateway._budget
     budget.reserve(1, 1)
-    monkeypatch.setattr("time.time_ns", lambda: 0)
+    times.time_ns = lambda: 0
     with pytest.raises(LlmBudgetExceededError):
         budget.reserve(1, 1)
     uptime_us += 3_601_000_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.core.clock import Clock
 from relab.core.logging import get_logger
 from relab.llm import LlmError, LlmGateway
 from relab.rca.evidence import EvidenceCollector, RunView
@@ -27,14 +26,12 @@ class Judge:
         gateway: calls the model.
         model: the name of the model, for the report; None if it is not known.
         limits: the limits of each judgement.
-        clock: the time.
     """
 
-    def __init__(self, gateway: LlmGateway, *, model: str | None, limits: JudgeLimits, clock: Clock) -> None:
+    def __init__(self, gateway: LlmGateway, *, model: str | None, limits: JudgeLimits) -> None:
         self._gateway = gateway
         self._model = model
         self._limits = limits
-        self._clock = clock
 
     def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: JudgeAnswerCache) -> Report:
         """Return the report with the opinion of the model, which changes nothing else in it.
@@ -42,7 +39,7 @@ class Judge:
         Errors of the model, its limits and answers that break a rule raise nothing: the opinion then says why it names no step.
         `method` must not be `OFF`; `cache` holds the answers to earlier requests.
         """
-        session = JudgeSession(self._gateway, self._model, self._limits, self._clock, cache)
+        session = JudgeSession(self._gateway, self._model, self._limits, cache)
         view = RunView(run)
         transcript = Transcript(view, self._limits.context_chars - prompt_overhead())
         candidates = _candidates(report, transcript)

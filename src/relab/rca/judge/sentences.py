@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Template
 
-from relab.core.clock import Clock
 from relab.core.logging import get_logger
 from relab.llm import LlmError, LlmGateway, LlmNotConfiguredError, LlmUnavailableError, Prompt, prompt_text
 from relab.rca.evidence import Quotation, RunView
@@ -45,14 +44,12 @@ class SentenceJudge:
         gateway: calls the model.
         model: the name of the model, for the report; None if it is not known.
         limits: the limits of all requests about one run together.
-        clock: the time.
     """
 
-    def __init__(self, gateway: LlmGateway, *, model: str | None, limits: JudgeLimits, clock: Clock) -> None:
+    def __init__(self, gateway: LlmGateway, *, model: str | None, limits: JudgeLimits) -> None:
         self._gateway = gateway
         self._model = model
         self._limits = limits
-        self._clock = clock
 
     def judge(self, sentences: Mapping[str, str], run: AgentRun, cache: JudgeAnswerCache) -> JudgedSentences:
         """Return which of the behaviours, `{name: sentence}`, a run shows.
@@ -60,7 +57,7 @@ class SentenceJudge:
         Errors of the model, its limits and answers that break a rule raise nothing: the behaviour then counts as not judged, with the reason.
         `cache` holds the answers to earlier requests about the run.
         """
-        session = JudgeSession(self._gateway, self._model, self._limits, self._clock, cache)
+        session = JudgeSession(self._gateway, self._model, self._limits, cache)
         overhead = max(_overhead(sentence) for sentence in sentences.values())
         transcript = Transcript(RunView(run), self._limits.context_chars - overhead)
         excerpt = transcript.excerpt(range(len(transcript.steps)))

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from relab.core.clock import Clock
+from relab.core.clock import uptime_us
 from relab.core.errors import RelabError
 from relab.llm import (
     Budget,
@@ -73,7 +73,6 @@ class JudgeSession:
         gateway: calls the model.
         model: the name of the model; answers of other models are not used.
         limits: the limits of this judgement.
-        clock: the time, for the limit of seconds.
         cache: the stored answers.
 
     Attributes:
@@ -81,15 +80,12 @@ class JudgeSession:
         cached_answers: how many requests were answered from the cache.
     """
 
-    def __init__(
-        self, gateway: LlmGateway, model: str | None, limits: JudgeLimits, clock: Clock, cache: JudgeAnswerCache
-    ) -> None:
+    def __init__(self, gateway: LlmGateway, model: str | None, limits: JudgeLimits, cache: JudgeAnswerCache) -> None:
         self._metered = MeteredGateway(gateway)
         self._model = model
         self._limits = limits
-        self._budget = Budget(limits.budget, clock=clock)
-        self._clock = clock
-        self._ends_us = clock.now_us() + round(limits.max_s * _US)
+        self._budget = Budget(limits.budget)
+        self._ends_us = uptime_us() + round(limits.max_s * _US)
         self._cache = cache
         self.dropped: Counter[JudgeDrop] = Counter()
         self.cached_answers = 0
@@ -131,7 +127,7 @@ class JudgeSession:
         if stored is not None:
             self.cached_answers += 1
             return check(stored)
-        left_s = (self._ends_us - self._clock.now_us()) / _US
+        left_s = (self._ends_us - uptime_us()) / _US
         if left_s <= 0:
             raise JudgeLimitError(f"The judge may take {self._limits.max_s:g} s, which are over.")
         answer = self._call(prompt, schema, left_s)

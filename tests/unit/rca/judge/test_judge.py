@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from relab.bootstrap.rca import build_judges
 from relab.llm import (
     BudgetLimits,
     LlmGateway,
@@ -22,8 +24,9 @@ from relab.rca.judge.judge import Judge
 from relab.rca.judge.session import JudgeLimits
 from relab.rca.judge_models import JudgeVerdict
 from relab.rca.models import JudgeMethod, Report
+from relab.settings import Settings
+from relab.settings.sections import RcaSettings
 from relab.telemetry.models import AgentRun
-from support.clocks import MovableClock
 from support.rca.judges import Answers, StepJudge, read_prompt
 from support.telemetry.runs import step, time_text, tool_call
 from unit.rca.builders import agent_run
@@ -60,7 +63,7 @@ def judged(
     cache: Answers | None = None,
 ) -> tuple[Report, JudgeVerdict]:
     run = run or conversation()
-    judge = Judge(gateway, model="scripted", limits=within or limits(), clock=MovableClock())
+    judge = Judge(gateway, model="scripted", limits=within or limits())
     report = judge.judge(analyze(run), run, method, cache or Answers())
     assert report.judge is not None
     assert all(verify_verbatim(run, item) for item in report.evidence_index)
@@ -226,6 +229,26 @@ def test_error_of_the_model_leaves_the_local_ranking(error: Exception, said: str
     _, verdict = judged(ScriptedGateway([error]))
 
     assert verdict.fallback == said
+
+
+def test_seconds_of_a_judgement_are_limited_although_the_clock_of_the_machine_is_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = SimpleNamespace(monotonic_ns=lambda: 0, time_ns=lambda: 10**18)
+    monkeypatch.setattr("relab.core.clock.time", times)
+
+    def delay(answer: dict[str, Any]) -> dict[str, Any]:
+        times.monotonic_ns, times.time_ns = (lambda: 301 * 10**9), (lambda: 0)
+        return answer
+
+    judge, _ = build_judges(Settings(rca=RcaSettings(judge_max_s=300)), StepJudge(3, delay))
+    assert judge is not None
+    run = conversation()
+    verdict = judge(analyze(run), run, JudgeMethod.STEP_BY_STEP, Answers()).judge
+
+    assert verdict is not None
+    assert verdict.calls == 1
+    assert verdict.fallback == "a limit was reached: The judge may take 300 s, which are over"
 
 
 def test_equal_request_is_not_sent_twice() -> None:

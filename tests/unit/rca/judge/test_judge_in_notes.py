@@ -17,7 +17,6 @@ from relab.rca.notes.composition import compose_note
 from relab.rca.notes.markdown import to_markdown
 from relab.rca.notes.models import RunNote
 from relab.rca.notes.page import render_note_page
-from support.clocks import MovableClock
 from support.rca.judges import Answers, StepJudge
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run
@@ -27,7 +26,7 @@ def note_with(number: int | None, name: str = "Plan", **changes: Any) -> RunNote
     steps = [step(f"s{n}", n, name=name, agent_name="a", output_summary=f"what turn {n} said") for n in range(6)]
     run = agent_run(steps=steps)
     gateway = StepJudge(number, lambda answer: {**answer, **changes})
-    judge = Judge(gateway, model="scripted", limits=JudgeLimits(BudgetLimits(), 60.0, 60_000), clock=MovableClock())
+    judge = Judge(gateway, model="scripted", limits=JudgeLimits(BudgetLimits(), 60.0, 60_000))
     report = judge.judge(analyze(run), run, JudgeMethod.ALL_AT_ONCE, Answers())
     return compose_note("a-1", run.run_id, report, run)
 

@@ -13,7 +13,6 @@ from relab.rca.evidence import field_text
 from relab.rca.judge.sentences import JudgedSentences, SentenceJudge
 from relab.rca.judge.session import JudgeLimits
 from relab.telemetry.models import AgentRun
-from support.clocks import MovableClock
 from support.rca.judges import DENIES, Answer, Answers, SentenceModel, read_prompt, says
 from support.telemetry.runs import step, time_text, tool_call
 from unit.rca.builders import agent_run
@@ -41,7 +40,7 @@ def judged(
 ) -> JudgedSentences:
     gateway = SentenceModel(lambda *_: model) if isinstance(model, dict | str) else model
     limits = JudgeLimits(BudgetLimits(**budget), max_s, context_tokens)
-    judge = SentenceJudge(gateway, model="scripted", limits=limits, clock=MovableClock())
+    judge = SentenceJudge(gateway, model="scripted", limits=limits)
     named = {f"b{number}": sentence for number, sentence in enumerate(sentences or (SENTENCE,))}
     return judge.judge(named, run or conversation(), cache or Answers())
 
