@@ -96,7 +96,7 @@ def main() -> None:
     if args.json:
         print(json.dumps({"cores": os.cpu_count(), "load": load, "rows": [asdict(row) for row in rows]}, indent=2))
     else:
-        print(f"load {load:.1f} at the begin, {os.getloadavg()[0]:.1f} at the end")
+        print(f"load {load:.1f} at the beginning, {os.getloadavg()[0]:.1f} at the end")
         _show(rows, args.concurrency)
 
 

@@ -22,7 +22,9 @@ _OPERATES = requires(Scope.OPERATE)
 _Author = Annotated[Caller, _OPERATES]
 _Behaviour = Annotated[
     str,
-    Path(pattern=BEHAVIOUR_PATTERN, description="The name of a behaviour, as rules have it.", examples=["blames-user"]),
+    Path(
+        pattern=BEHAVIOUR_PATTERN, description="The name of a behaviour, as in the rule file.", examples=["blames-user"]
+    ),
 ]
 
 
@@ -113,7 +115,8 @@ def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabe
     summary="Show the label of a run for a behaviour",
 )
 def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> RunBehaviourLabel:
-    """Return the label; 404 if the run has none for this behaviour."""
+    """Return the label; 404 if the run does not exist or has none for this behaviour."""
+    services.telemetry.get_content(run_id)
     return services.rca.behaviours.labels.get(run_id, behaviour)
 
 

@@ -15,7 +15,7 @@ ContinueOption = Annotated[
     typer.Option(
         "--continue",
         "--resume",
-        help="Continue a run, or a set of experiments, that was interrupted or killed: only trials without a result are run.",
+        help="Continue a run (its folder or id), or a set of experiments, that was interrupted or killed: only trials without a result are run.",
     ),
 ]
 RetryErrorsOption = Annotated[

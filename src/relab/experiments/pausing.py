@@ -132,7 +132,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
 
 
 def _remedy(run: RunFolder) -> str:
-    """Return what to do with a run that no process works on: run its remaining trials, if there are some."""
+    """Return what to do with a run that no other process works on: run its remaining trials, if there are some."""
     if run.status() == COMPLETED:
         return f"All its trials have ended; to see them: lab trials {run.path}"
     return f"To run its remaining trials: lab run --continue {run.path}"

@@ -86,7 +86,7 @@ class VectorStore:
     def _transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
         """Yield a connection in a new transaction of this mode; commit it unless the `with` block raises.
 
-        A deferred one only waits while another process commits, an immediate one for the whole of another's transaction.
+        A deferred one waits only while another process commits; an immediate one waits until another's transaction ends.
         """
         try:
             with closing(self._connect()) as connection:

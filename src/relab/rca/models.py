@@ -236,7 +236,7 @@ class Report(RcaModel):
     )
     gaps: tuple[str, ...] = Field(
         (),
-        description="Signs that steps of the run were not recorded; the first mistake may be one of them, so that no guess stands out.",
+        description="Signs that steps of the run were not recorded, so that the first mistake may be one of them, or that the run is from another harness; no guess stands out.",
         exclude_if=lambda value: not value,
     )
     action_items: Annotated[tuple[ActionItem, ...], Field(min_length=1)]

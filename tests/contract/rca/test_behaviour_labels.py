@@ -8,9 +8,9 @@ import pytest
 
 from relab.bootstrap import Services
 from relab.core.errors import InvalidInputError
-from relab.rca.behaviours.labels import BehaviourLabel, SearchedRun, score
+from relab.rca.behaviours.labels import SearchedRun, score
 from relab.rca.errors import NoLabelError
-from relab.rca.models import BehaviourFinding
+from relab.rca.models import BehaviourFinding, RunBehaviourLabel
 from relab.rca.service import BehaviourScore
 from relab.stats.intervals import wilson
 from relab.telemetry.errors import AgentRunNotFoundError
@@ -143,7 +143,7 @@ def test_labels_of_behaviours_over_http(ruled: Services) -> None:
         for name in ("Not%20A%20Name", "a%0A", "x" * 65):
             assert client.put(f"{labels}/{name}", json={"is_shown": True}).status_code == 422
         for missing in ("/agent-runs/x/behaviour-labels", "/agent-runs/x/behaviour-labels/apologised"):
-            assert client.get(missing).status_code == 404
+            assert client.get(missing).json()["detail"] == "There is no agent run 'x'."
         assert client.put("/agent-runs/x/behaviour-labels/apologised", json={"is_shown": True}).status_code == 404
         stored = client.put(path, json={"is_shown": False}).json()
         assert (stored["run_id"], stored["behaviour"], stored["is_shown"]) == ("r", "apologised", False)
@@ -159,7 +159,12 @@ def test_labels_of_behaviours_over_http(ruled: Services) -> None:
 
 
 def test_runs_that_were_not_searched_do_not_count() -> None:
-    labels = [BehaviourLabel("a", "b", "h", True), BehaviourLabel("other", "b", "h", True)]
+    labels = [
+        RunBehaviourLabel(
+            run_id=run_id, behaviour="b", content_hash="h", is_shown=True, labelled_by="me", labelled_at=1
+        )
+        for run_id in ("a", "other")
+    ]
     found = score("b", labels, {"a": SearchedRun("h", {"b"}, ())})
 
     assert (found.labelled, found.precision.n, found.recall.n) == (1, 1, 1)

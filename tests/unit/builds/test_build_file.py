@@ -8,11 +8,18 @@ import pytest
 
 import relab
 from relab.builds.errors import BuildConfigurationError, BuildFileInvalidError
-from relab.builds.models import ACTION_IDS, SIMULATED_ACTION_IDS, SIMULATED_FAULTS, BuildConfiguration
+from relab.builds.models import (
+    ACTION_IDS,
+    SIMULATED_ACTION_IDS,
+    SIMULATED_FAULTS,
+    BuildConfiguration,
+    SimulationRequest,
+)
 from relab.builds.monitor.build_file import override, read_project
 from relab.builds.monitor.simulator import shipped_simulator
 from relab.builds.optimizer.catalogue import CATALOGUE
 
+ROOT = Path(relab.__file__).parents[2]
 FILE = """\
 name: shop
 command: [make]
@@ -138,7 +145,7 @@ def test_limit_outside_the_range_of_its_knob_is_rejected(tmp_path: Path) -> None
 
 
 def test_example_project_has_a_build_file() -> None:
-    file = read_project(Path(relab.__file__).parents[2] / "examples" / "build").file
+    file = read_project(ROOT / "examples" / "build").file
 
     assert file.name == "example"
     assert file.test_selections == ["all", "fast"]
@@ -150,3 +157,10 @@ def test_described_values_of_requests_are_all_that_there_are() -> None:
     assert tuple(simulator.faults) == SIMULATED_FAULTS
     for fault in simulator.faults:
         assert tuple(simulator.actions(fault)) == SIMULATED_ACTION_IDS
+
+
+def test_descriptions_of_the_simulator_name_the_actions_that_change_nothing() -> None:
+    others = " and ".join(str(action_id) for action_id in ACTION_IDS if action_id not in SIMULATED_ACTION_IDS)
+
+    assert f"{others} change nothing" in " ".join((SimulationRequest.__doc__ or "").split())
+    assert f"Actions {others} change nothing" in (ROOT / "docs" / "builds.md").read_text()

@@ -59,7 +59,7 @@ def fingerprint(descriptor: int, size: int) -> Fingerprint:
     """Return the fingerprint of a file.
 
     Args:
-        descriptor: the file, open for reading at its begin; it stays open.
+        descriptor: the file, open for reading at its beginning; it stays open.
         size: its length according to its status; if it changes meanwhile, the bytes that were read count.
     """
     pieces = pieces_of(descriptor, size)
@@ -101,7 +101,7 @@ def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
 
     Args:
         before: the fingerprint of the file as it was.
-        file: the file as it is, open for reading at its begin.
+        file: the file as it is, open for reading at its beginning.
     """
     begin = 0
     for expected, block in zip_longest(_checks(before.blocks), _blocks(file)):

@@ -348,7 +348,8 @@ def _remove_empty(folder: Path) -> None:
     """Remove a runner's group and the groups of its attempts; those with processes stay."""
     with contextlib.suppress(OSError):
         for child in [*(path for path in folder.iterdir() if path.is_dir()), folder]:
-            child.rmdir()
+            with contextlib.suppress(OSError):
+                child.rmdir()
 
 
 def _processes(folder: Path) -> list[int]:

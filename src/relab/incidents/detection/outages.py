@@ -246,7 +246,7 @@ class OutageTracker:
     def _overdue_us(self) -> int:
         if self.poll_interval_s <= _SHORT_POLLS_S:
             return int(_OVERDUE_S * _US)
-        # Up to one interval passes between the begin of an outage and the first poll that shows it; the next comes early.
+        # Up to one interval passes between the beginning of an outage and the first poll that shows it; the next comes early.
         return int(min(_OVERDUE_S, self.poll_interval_s / 4) * _US)
 
     def _move(self, at_us: int) -> None:

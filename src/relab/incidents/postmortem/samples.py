@@ -78,7 +78,7 @@ def _change(signals: Signals, name: str, began_us: int, ended_us: int, last_us: 
         return None
     unseen = gaps(signals, name)
     earlier = [point for point in points if point[0] <= began_us]
-    # With a gap at the begin of the action, the value just before it is not known.
+    # With a gap at the beginning of the action, the value just before it is not known.
     is_hidden = any(gap.begin < began_us < gap.end for gap in unseen) and bool(earlier)
     later = [(at_us, value) for at_us, value in points if ended_us < at_us <= last_us]
     before = None if is_hidden or not earlier else statistics.median(value for _, value in earlier[-_MIN_SAMPLES:])

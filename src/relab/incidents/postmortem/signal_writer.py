@@ -52,7 +52,7 @@ class SignalWriter:
             return False
         incident = self._log.get(incident_id)
         wanted = [finding.signal for finding in incident.findings]
-        # The first part has more points, because the begin matters most; what follows may take all night.
+        # The first part has more points, because the beginning matters most; what follows may take all night.
         most = 2 * PART if self._count else MAX_SHOWN
         event = signals_event(fresh, incident.opened_at, wanted, once=f"signals.{fresh[0].at_us}", most=most)
         self._log.append(incident_id, event, at_us=self._clock.now_us())

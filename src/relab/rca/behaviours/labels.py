@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 
 from relab.core.clock import Clock
 from relab.core.errors import InvalidInputError
@@ -24,15 +24,6 @@ from relab.storage.upsert import insert_into
 from relab.telemetry.service import TelemetryService
 
 _IDS_PER_STATEMENT: Final = 300
-
-
-class BehaviourLabel(NamedTuple):
-    """Whether a person says that the content `content_hash` of a run shows a behaviour."""
-
-    run_id: str
-    behaviour: str
-    content_hash: str
-    is_shown: bool
 
 
 _COLUMNS: Final[tuple[Any, ...]] = tuple(
@@ -92,7 +83,7 @@ class SearchedRun(NamedTuple):
     not_judged: Collection[str]
 
 
-def score(behaviour: str, labels: Iterable[BehaviourLabel], runs: Mapping[str, SearchedRun]) -> BehaviourScore:
+def score(behaviour: str, labels: Iterable[RunBehaviourLabel], runs: Mapping[str, SearchedRun]) -> BehaviourScore:
     """Return how often a search agrees with the labels of a behaviour; `runs` are the searched runs by id, others are left out."""
     counts: Counter[str] = Counter()
     for label in labels:
@@ -164,13 +155,7 @@ class BehaviourLabels:
 
     def of_run(self, agent_run_id: str) -> list[RunBehaviourLabel]:
         """Return the labels of a run, ordered by behaviour; empty if it has none or does not exist."""
-        row = RcaBehaviourLabelRow
-        statement = select(*_COLUMNS).where(row.run_id == agent_run_id).order_by(row.behaviour)
-        with self._database.read() as session:
-            return [
-                RunBehaviourLabel.model_validate(dict(zip(RunBehaviourLabel.model_fields, found, strict=True)))
-                for found in session.execute(statement)
-            ]
+        return self._where(RcaBehaviourLabelRow.run_id == agent_run_id)
 
     def remove(self, agent_run_id: str, behaviour: str) -> None:
         """Delete the label of a run for a behaviour.
@@ -184,13 +169,16 @@ class BehaviourLabels:
             if unit.session.execute(statement.returning(row.run_id)).one_or_none() is None:
                 raise NoLabelError(agent_run_id, behaviour=behaviour)
 
-    def of(self, behaviour: str) -> list[BehaviourLabel]:
+    def of(self, behaviour: str) -> list[RunBehaviourLabel]:
         """Return the labels of a behaviour, ordered by run."""
+        return self._where(RcaBehaviourLabelRow.behaviour == behaviour)
+
+    def _where(self, condition: ColumnElement[bool]) -> list[RunBehaviourLabel]:
+        """Return the labels that fulfil `condition`, ordered by run and behaviour."""
         row = RcaBehaviourLabelRow
-        columns = (row.run_id, row.behaviour, row.content_hash, row.is_shown)
+        statement = select(*_COLUMNS).where(condition).order_by(row.run_id, row.behaviour)
         with self._database.read() as session:
-            found = session.execute(select(*columns).where(row.behaviour == behaviour).order_by(row.run_id))
-            return [BehaviourLabel(*each) for each in found]
+            return [RunBehaviourLabel.model_validate(dict(found)) for found in session.execute(statement).mappings()]
 
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
         """Return in how many other labelled runs a mark of the behaviour is right; None if no labelled run has a mark."""

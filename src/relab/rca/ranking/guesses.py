@@ -69,7 +69,7 @@ class Ranking:
         problems: pairs (unit, kinds of its problems) that a model of the source found.
         writers: the step that wrote a tool call or a failed step, by the key of the call or step.
         suspicions: what the model of the source says about each step and tool call, by its key; empty for other sources.
-        gaps: signs that steps of the run were not recorded, each a sentence without its full stop.
+        gaps: signs that steps of the run were not recorded or that it is from another harness, each a sentence without its full stop.
     """
 
     guesses: tuple[Guess, ...] = ()

@@ -75,7 +75,7 @@ OPENING_NEEDED = 0.9
 
 MIN_LINES = 3
 MAX_LINES = 20
-"""An opening with fewer lines is not learnt, and of a longer one the first lines are."""
+"""The limits of the number of lines of an opening: a shorter one is not used, and a longer one is cut."""
 
 MIN_TASKS = 5
 """What the runs of fewer tasks share may be their task."""
@@ -124,7 +124,7 @@ class Signature(BaseModel):
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
 
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
-        """Return whether a run begins with what the source's harness writes around each task; None if that is not known."""
+        """Return whether a run begins with what the source's harness writes around each task; None if the source has no opening."""
         if not self.opening:
             return None
         return any(
@@ -161,9 +161,10 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 
 
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
-    """Return the lines that the harness writes around each task, from one run of each task; nothing without such lines.
+    """Return the lines that the harness writes around each task, from one run of each task; () without such lines.
 
-    The opening is in texts that begin with the same line in `CORE_SHARE` of the runs, and are the lines that as many have in these texts.
+    In `CORE_SHARE` of the runs, the first unit has a text that begins with the same line. The opening is the lines that as many of
+    these texts share.
     """
     if len(runs) < MIN_TASKS:
         return ()

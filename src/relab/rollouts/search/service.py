@@ -168,7 +168,7 @@ class RolloutSearch:
         return record if record.status is RolloutStatus.DONE else None
 
     def _stored(self, folder: str) -> Iterator[tuple[str, RolloutRecord]]:
-        """Yield the rollouts of a search that have a verdict, by the path of their summary, oldest last.
+        """Yield the rollouts of a search that have a verdict, by the path of their summary, the highest id first.
 
         All rollouts are read: after the clock was set back, those of the search have lower ids than the search.
         """
