@@ -96,7 +96,7 @@ def test_commands_name_a_full_disk_that_keeps_the_database_from_being_opened(sma
         assert "is full" in refused.err
         assert "Free space on that disk" in refused.err
     plan = small_disk / "plan.yaml"
-    lab.run("rollout", "init", str(plan), code=64)
+    lab.run("rollout", "init", str(plan), code=69)
     assert not plan.exists()
     filler.unlink()
 
@@ -121,6 +121,55 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path, arguments: li
     assert done.stderr == (
         "lab: A file or the output cannot be written: No space left on device. Free space on its disk, then try again.\n"
     )
+
+
+INTERRUPTED = """
+from relab.cli import main
+
+def interrupt(names):
+    raise KeyboardInterrupt
+
+main.build_app = interrupt
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (["-m", "relab", "agent-runs", "list", "--xyzzy"], 64, "No such option: --xyzzy"),
+        (["-c", INTERRUPTED], 130, "The command was interrupted."),
+    ],
+)
+def test_error_that_cannot_be_printed_as_json_is_one_line(
+    tmp_path: Path, command: list[str], code: int, message: str
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, *command, "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=lab_environment(tmp_path / "home", {}),
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == code
+    assert done.stderr == f"lab: {message}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["agent-runs", "list"], ["agent-runs", "list", "--json"]])
+def test_command_needs_no_standard_output(tmp_path: Path, arguments: list[str]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "relab", *arguments],
+        stderr=subprocess.PIPE,
+        env=lab_environment(tmp_path / "home", {}),
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
 
 
 def test_disk_that_is_nearly_full_makes_the_server_unready(small_disk: Path) -> None:

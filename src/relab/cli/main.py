@@ -6,6 +6,7 @@ Exit codes: 0 ok or PASS · 1 FAIL or failed work · 2 EDGE or INVALID · 64 usa
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -149,6 +150,9 @@ def main() -> None:
     """Run `lab` and exit with its code."""
     collect_seldom()
     skip_collections_at_exit()
+    if sys.stdout is None:
+        # The command was started without a standard output (`lab … >&-`).
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     # One command needs a fifth of the time and memory of all of them.
     first = sys.argv[1:2]
     try:
@@ -156,18 +160,18 @@ def main() -> None:
         sys.stdout.flush()
     except TyperException as error:
         if "--json" in sys.argv:
-            from relab.cli.output import print_json_error
+            from relab.cli.output import print_error
 
-            print_json_error("usage", error.format_message())
+            print_error("usage", error.format_message())
         else:
             # Without arguments, the message is the help text.
             print(error.format_message(), file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         if "--json" in sys.argv:
-            from relab.cli.output import print_json_error
+            from relab.cli.output import print_error
 
-            print_json_error("interrupted", "The command was interrupted.")
+            print_error("interrupted", "The command was interrupted.")
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 the outermost frame: every error becomes a message and a code
         from relab.cli.output import report_error

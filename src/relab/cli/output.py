@@ -163,14 +163,14 @@ def report_error(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         place = error.filename or "A file or the output"
         message = f"{place} cannot be written: {error.strerror}. Free space on its disk, then try again."
-        _print_error("disk_full", message, {})
+        print_error("disk_full", message)
         try:
             sys.stdout.flush()
         except OSError:
             _discard_stdout()
         return EXIT_UNAVAILABLE
-    if isinstance(error, UnicodeEncodeError) and (argument := _undecodable_argument()) is not None:
-        _print_error("usage", f"The argument '{plain(argument)}' is not valid UTF-8.", {})
+    if isinstance(error, UnicodeEncodeError) and (argument := _undecodable_argument(error.object)) is not None:
+        print_error("usage", f"The argument '{plain(argument)}' is not valid UTF-8.")
         return EXIT_USAGE
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
@@ -178,20 +178,24 @@ def report_error(error: Exception) -> int:
         if "--json" not in sys.argv:
             # The traceback names the error already.
             message = "Internal error: please report the traceback above."
-        _print_error("internal", message, {})
+        print_error("internal", message)
         return EXIT_INTERNAL
     details: dict[str, Any] = {}
     if isinstance(error, InvalidInputError) and error.problems:
         details["problems"] = [{"field": field, "message": message} for field, message in error.problems]
-    _print_error(error.code, str(error), details)
+    print_error(error.code, str(error), details)
     if isinstance(error, UnavailableError | ConfigurationError | InUseError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
 
 
-def _undecodable_argument() -> str | None:
-    """Return the first argument of the command that is not UTF-8, so that neither a database nor a request can carry it."""
-    return next((each for each in sys.argv[1:] if any(ord(letter) in _SURROGATES for letter in each)), None)
+def _undecodable_argument(text: str) -> str | None:
+    """Return the first argument of the command that is not UTF-8 and has an invalid byte in common with `text`.
+
+    Neither a database nor a request can carry such an argument.
+    """
+    invalid = {letter for letter in text if ord(letter) in _SURROGATES}
+    return next((each for each in sys.argv[1:] if invalid & set(each)), None)
 
 
 def _discard_stdout() -> None:
@@ -212,7 +216,8 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
     print(json.dumps({"ok": False, **fields, "error": error}, indent=_indent()))
 
 
-def _print_error(code: str, message: str, details: dict[str, Any]) -> None:
+def print_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:
+    """Print an error to stderr, or with `--json` as JSON to stdout; to stderr too if stdout cannot be written."""
     if "--json" in sys.argv:
         try:
             print_json_error(code, message, details)
@@ -222,7 +227,7 @@ def _print_error(code: str, message: str, details: dict[str, Any]) -> None:
         else:
             return
     print(f"lab: {plain(message)}", file=sys.stderr)
-    for problem in details.get("problems", []):
+    for problem in (details or {}).get("problems", []):
         said = f"{problem['field']}: {problem['message']}"
         # Most messages quote the first problem.
         if said not in message:

@@ -69,7 +69,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented plan file."""
-    from relab.core.errors import InvalidInputError
+    from relab.core.errors import ConfigurationError, InvalidInputError
     from relab.rollouts.service import starter_text
 
     try:
@@ -77,7 +77,7 @@ def init(
     except FileExistsError:
         raise InvalidInputError(f"{path} exists already.", remedy="Give another path, or --force.") from None
     except OSError as error:
-        raise InvalidInputError(f"{path} cannot be written: {error.strerror}.") from error
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
     print(f"Wrote {plain(path)}. Check it with: lab rollout run --config {plain(path)} --dry-run")
 
 

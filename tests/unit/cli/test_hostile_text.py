@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.cli.output import plain, print_json, print_table
+from relab.cli.output import EXIT_INTERNAL, EXIT_USAGE, plain, print_json, print_table, report_error
 from relab.cli.trials import _show_events
 from support.lab.cli import Lab
 from support.telemetry.runs import examples, failed_run, texts
@@ -44,6 +44,17 @@ def test_argument_that_is_no_text_is_named(empty: Lab) -> None:
     for arguments in (["rca"], ["agent-runs", "show"], ["builds", "tests"]):
         refused = empty.run(*arguments, os.fsdecode(b"run\x9b"), code=64)
         assert refused.err == r"lab: The argument 'run\udc9b' is not valid UTF-8." + "\n"
+
+
+def test_argument_is_named_only_if_it_caused_the_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lab", os.fsdecode(b"run\x9b")])
+    for name, code in ((b"a run\x9b", EXIT_USAGE), (b"a\xff", EXIT_INTERNAL)):
+        with pytest.raises(UnicodeEncodeError) as raised:
+            os.fsdecode(name).encode()
+        assert report_error(raised.value) == code
+        assert ("not valid UTF-8" in capsys.readouterr().err) == (code == EXIT_USAGE)
 
 
 def test_event_of_a_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
