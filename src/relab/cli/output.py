@@ -89,7 +89,7 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
     Raises:
         ConflictError: the file exists.
-        ConfigurationError: the file cannot be written; an existing file is as before, and there is no new one.
+        ConfigurationError: the file cannot be written; what is left of an existing one is as `write_file` says.
     """
     from relab.core.errors import ConfigurationError, ConflictError
 
