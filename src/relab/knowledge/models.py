@@ -212,7 +212,8 @@ class PastIncident(_Remembered):
         target: the service, by the name that its responder uses.
         opened_at, resolved_at: the times when it was opened and ended.
         cause: its final diagnosis; there may be no runbook for it.
-        facts, templates: the facts known at its diagnosis, and log templates with their counts.
+        facts, templates: the facts known at its diagnosis, or if a person ended it, before that person acted; and log
+            templates with their counts.
         well: facts from the same probes when it was over: the usual values, to find what differed.
         tried: the actions tried, in order.
         resolved_by, resolver: the kind of actor that ended it, and its name.

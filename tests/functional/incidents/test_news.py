@@ -171,6 +171,25 @@ async def test_outage_that_becomes_much_worse_is_notified(fresh: Means) -> None:
     assert count(running, "worsened") == 1
 
 
+async def test_what_was_known_before_the_person_acted_is_learnt_although_the_incident_was_diagnosed_again(
+    fresh: Means,
+) -> None:
+    async with watching(fresh) as running:
+        incident = await escalated(running, fresh, 30.0)
+        await running.until(polled(running, 25))
+        fresh.shop.do("ann", "c", 7)
+        await running.until(polled(running, 2))
+        unknown(fresh, 95.0)
+        await running.until(lambda: count(running, "escalated") == 2)
+        unknown(fresh, 0.0)
+        await running.until(over(running))
+        past = running.world.knowledge.get(incident.incident_id)
+
+    assert [act.action for act in past.helped] == ["turn_valve"]
+    assert past.facts["errors.pct"] == 30.0
+    assert past.well["errors.pct"] == 0.0
+
+
 async def test_a_signal_that_comes_and_goes_is_not_notified_each_time(fresh: Means) -> None:
     async with watching(fresh) as running:
         await escalated(running, fresh)

@@ -17,9 +17,9 @@ from relab.incidents.diagnosis.investigation import KnownFacts
 from relab.incidents.postmortem.signal_events import signals_event
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.response.context import ResponseContext
-from relab.incidents.response.news import RECURRED, may_diagnose_again, state_after_news, unused_news
+from relab.incidents.response.news import MAX_REDIAGNOSES, RECURRED, may_diagnose_again, state_after_news, unused_news
 from relab.incidents.response.recovery import WELL_AGAIN, Recovery
-from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
+from relab.incidents.response.state import Handover, IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.verification_loop import VerificationLoop
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase, TimelineEvent
 from relab.incidents.storage.models import IncidentOutcome as End
@@ -38,6 +38,7 @@ _SUSPECTED_FROM: Final = 0.8
 
 A runbook of high risk demands as much.
 """
+_MAX_HANDOVERS: Final = MAX_REDIAGNOSES + 1
 _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
 
 
@@ -112,11 +113,13 @@ class ClosingNodes:
         )
         # People are notified of the state at `seen`; anomalies that came after it are news.
         self._world.watch.outages.note_notified(seen)
+        handovers = [*state.get("handovers", []), _handover(handed_over.updated_at, known, state)]
         return {
             "is_resolved": False,
             "recommendation": said,
             "known": dump_known(known),
             "suspected": await self._suspected(state, known),
+            "handovers": handovers[-_MAX_HANDOVERS:],
             "heard": triggers,
             "heard_seq": handed_over.last_seq,
         }
@@ -280,7 +283,6 @@ class ClosingNodes:
         resolver: Resolver,
         well: Mapping[str, FactValue],
     ) -> PastIncident:
-        known = load_known(state["known"]).facts if "known" in state else {}
         ours = [
             TriedAction(action=act.action, parameters=act.parameters, outcome=_action_result(act))
             for act in acts
@@ -298,15 +300,16 @@ class ClosingNodes:
             for record in others
         ]
         is_known = resolver is Resolver.RESPONDER
+        facts, templates = _known_before(state, done[-1] if done else None)
         return PastIncident(
             incident_id=incident.incident_id,
             target=incident.target,
             opened_at=incident.opened_at,
             resolved_at=self._world.clock.now_us(),
             cause=state.get("diagnosis", UNNAMED) if is_known else UNNAMED,
-            facts=dict(known),
+            facts=facts,
             well=dict(well),
-            templates=dict(load_poll(state["symptoms"]).templates) if "symptoms" in state else {},
+            templates=templates,
             tried=tuple([*ours, *theirs][:100]),
             resolved_by=resolver,
             resolver=others[-1].actor if others else "",
@@ -320,6 +323,30 @@ def _mended(cause: str, acts: Sequence[ActionRecord]) -> str:
     if len(causes) == 1:
         return f"{cause} is repaired: users are served well, and the cause is gone."
     return f"{', '.join(causes[:-1])} and {cause} are repaired: users are served well, and the causes are gone."
+
+
+def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
+    templates = dict(load_poll(state["symptoms"]).templates) if "symptoms" in state else {}
+    return {"at_us": at_us, "facts": dict(known.facts), "templates": templates}
+
+
+def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
+    """Return the facts and the log templates that were known before a person's action helped.
+
+    After it, requests that had waited may end so late that the incident is diagnosed again. What is known then shows the
+    effect of the action, not the cause.
+
+    Args:
+        state: the state of the graph.
+        helped: the record of the action that helped; None if no person acted.
+    """
+    handovers = state.get("handovers", [])
+    if helped is not None and handovers:
+        before = [each for each in handovers if each["at_us"] <= helped.requested_at_us]
+        handover = before[-1] if before else handovers[0]
+        return dict(handover["facts"]), dict(handover["templates"])
+    facts = load_known(state["known"]).facts if "known" in state else {}
+    return dict(facts), dict(load_poll(state["symptoms"]).templates) if "symptoms" in state else {}
 
 
 def _triggers(incident: Incident) -> int:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from relab.incidents.diagnosis.candidates import Candidate
 from relab.incidents.diagnosis.investigation import InvestigationResult, KnownFacts
 from relab.incidents.models import Snapshot
+from relab.knowledge.models import FactValue
 
 Way = Literal["investigate", "plan", "approve", "execute", "verify", "learn", "escalate", "end", "monitor"]
 """The name of the next node, which a node with several successors returns."""
@@ -18,6 +19,20 @@ Way = Literal["investigate", "plan", "approve", "execute", "verify", "learn", "e
 _SNAPSHOT = TypeAdapter(Snapshot)
 _KNOWN = TypeAdapter(KnownFacts)
 _CANDIDATES = TypeAdapter(tuple[Candidate, ...])
+
+
+class Handover(TypedDict):
+    """What was known when an incident was handed over to people.
+
+    Attributes:
+        at_us: when it was handed over, in microseconds since 1970.
+        facts: the values of the known facts, by name.
+        templates: how often each log template occurred in the poll of the symptoms.
+    """
+
+    at_us: int
+    facts: dict[str, FactValue]
+    templates: dict[str, int]
 
 
 class IncidentState(TypedDict, total=False):
@@ -49,6 +64,7 @@ class IncidentState(TypedDict, total=False):
         stand_downs, waits: how often the graph has stood down, and waited, so far.
         unanswered: the number of consecutive approval requests without an answer.
         suspected: a cause that the probes run at the handover show, although the diagnosis before them was `unknown`.
+        handovers: the facts at the latest handovers to people, the earliest first.
         heard: how often people had triggered the incident when it was handed over.
         heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later
             news has not been used yet.
@@ -86,6 +102,7 @@ class IncidentState(TypedDict, total=False):
     waits: int
     unanswered: int
     suspected: str
+    handovers: list[Handover]
     heard: int
     heard_seq: int
     relooks: int
