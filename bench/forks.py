@@ -82,12 +82,12 @@ def measure(folder: Path, files: int, count: int) -> dict[str, Sequence[float]]:
     asked = ForkOptions("step:1", trials=("trial_1",), bindings=("temperature=0.7",), strict=True)
 
     def run() -> Path:
-        return service.run(service.prepare(experiment, plain), plain, StopSwitch(), lambda *_: None).run_dir
+        return service.runs.run(service.runs.prepare(experiment, plain), plain, StopSwitch(), lambda *_: None).run_dir
 
     parent = run()
 
     def fork() -> Path:
-        return service.fork(service.plan_fork(parent, asked), asked, StopSwitch(), lambda *_: None).run_dir
+        return service.runs.fork(service.runs.plan_fork(parent, asked), asked, StopSwitch(), lambda *_: None).run_dir
 
     figures: dict[str, list[float]] = {"fork": [], "run": [], "floor": []}
     for number in range(count + 1):

@@ -213,7 +213,7 @@ def test_invalid_fork_is_a_named_error_that_changes_nothing(
     service, asked = ExperimentService(SystemClock()), ForkOptions(**{"selector": "step:2", **options})
 
     with pytest.raises(RelabError) as raised:
-        service.fork(service.plan_fork(run.path, asked), asked, StopSwitch(), lambda *_: None)
+        service.runs.fork(service.runs.plan_fork(run.path, asked), asked, StopSwitch(), lambda *_: None)
 
     assert raised.value.code == code
     assert project.runs() == runs

@@ -68,7 +68,7 @@ def read(run: Run, project: Project) -> dict[str, Any]:
     readers: dict[str, Callable[[], Any]] = {
         "compare": compared,
         "show": lambda: service.show_run(project.root, run.path),
-        "continue": lambda: service.extent(run.path),
+        "continue": lambda: service.runs.extent(run.path),
     }
     found = {}
     for name, reader in readers.items():

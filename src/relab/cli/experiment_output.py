@@ -24,7 +24,7 @@ def warn(warnings: Sequence[str]) -> None:
 
 
 def show_plan(summary: Mapping[str, Any]) -> None:
-    """Print the plan of an experiment (`summary`, from `ExperimentService.describe`), and its warnings on standard error."""
+    """Print the plan of an experiment (`summary`, from `ExperimentRuns.describe`), and its warnings on standard error."""
     hidden = {
         "power",
         "first_trials",

@@ -92,7 +92,7 @@ def describe(
     from relab.cli.experiment_output import show_plan
 
     with open_experiments(telemetry=False) as service:
-        summary = service.describe(experiment, overrides, container=container, gates=gate or ())
+        summary = service.runs.describe(experiment, overrides, container=container, gates=gate or ())
     problem = summary["harness_problem"]
     if json and problem is not None:
         print_json_error("experiment_invalid", problem, command="describe", summary=summary)
@@ -305,10 +305,10 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
     from relab.cli.experiment_output import live_progress, warn
 
     with open_experiments(telemetry=not no_telemetry) as service:
-        resolved = service.prepare(experiment, options)
+        resolved = service.runs.prepare(experiment, options)
         warn(resolved.warnings)
         with stoppable_run() as stop, live_progress(len(resolved.plan), 0, quiet=quiet or json) as on_result:
-            summary = service.run(resolved, options, stop, on_result)
+            summary = service.runs.run(resolved, options, stop, on_result)
     extra: dict[str, object] = {"container": resolved.config.runtime.sandbox.mode.kind.runs_image}
     if options.command.value == "run-dev":
         extra |= {"dev_setup": options.setup, "dev_network_mode": "full"}
@@ -320,8 +320,8 @@ def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry
 
     with open_experiments(telemetry=not no_telemetry) as service:
         folder = service.run_folder(Path.cwd(), run_dir)
-        with stoppable_run() as stop, live_progress(*service.extent(folder), quiet=quiet or json) as on_result:
-            summary = service.continue_run(folder, stop, on_result, options)
+        with stoppable_run() as stop, live_progress(*service.runs.extent(folder), quiet=quiet or json) as on_result:
+            summary = service.runs.continue_run(folder, stop, on_result, options)
     return report_run("run", summary, json, {"continued": True})
 
 

@@ -87,10 +87,10 @@ def fork(
         at, from_trial or (), variant, changes or (), strict, control, keep_of(keep), executor, address, allow_drift
     )
     with open_experiments(telemetry=not no_telemetry) as service:
-        planned = service.plan_fork(service.run_folder(Path.cwd(), run_dir), options)
+        planned = service.runs.plan_fork(service.run_folder(Path.cwd(), run_dir), options)
         warn(planned.warnings)
         with stoppable_run() as stop, live_progress(planned.trials, 0, quiet=quiet or json) as on_result:
-            summary = service.fork(planned, options, stop, on_result)
+            summary = service.runs.fork(planned, options, stop, on_result)
     hidden = {"parents_digest", "parent_run_dir"}
     facts = {name: value for name, value in planned.facts.items() if name not in hidden}
     return report_run("fork", summary, json, {"fork": facts})

@@ -149,16 +149,16 @@ def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
     with open_experiments(telemetry=False) as service:
         begun = runs(folder)
         if begun:
-            total, done = service.extent(begun[-1])
+            total, done = service.runs.extent(begun[-1])
             if done >= total:
                 return True
             with live_progress(total, done, quiet=quiet) as on_progress:
-                return service.continue_run(begun[-1], stop, on_progress).finished
+                return service.runs.continue_run(begun[-1], stop, on_progress).finished
         # The harness works elsewhere, so no workspace is kept.
         options = RunOptions(keep=Keep.NONE)
-        resolved = service.prepare(folder / ".lab" / "experiment.yaml", options)
+        resolved = service.runs.prepare(folder / ".lab" / "experiment.yaml", options)
         with live_progress(len(resolved.plan), 0, quiet=quiet) as on_progress:
-            return service.run(resolved, options, stop, on_progress).finished
+            return service.runs.run(resolved, options, stop, on_progress).finished
 
 
 def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,9 +95,9 @@ def resume(
 
     with open_experiments(telemetry=not no_telemetry) as service:
         path = service.run_folder(Path.cwd(), run_dir)
-        with stoppable_run() as stop, live_progress(*service.extent(path), quiet=quiet or json) as on_result:
+        with stoppable_run() as stop, live_progress(*service.runs.extent(path), quiet=quiet or json) as on_result:
             options = ContinueOptions(executor, address, paused=trial or (), allow_drift=allow_drift)
-            summary = service.continue_run(path, stop, on_result, options)
+            summary = service.runs.continue_run(path, stop, on_result, options)
         if allow_drift:
             warn(summary.warnings)
     return report_run("resume", summary, json, {"continued": True})

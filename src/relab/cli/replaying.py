@@ -31,7 +31,7 @@ def replay(
     """
     with open_experiments(telemetry=False) as service, stoppable_run() as stop:
         path = service.run_folder(Path.cwd(), run_dir)
-        found = service.replay(path, trial, stop, strict=strict)
+        found = service.runs.replay(path, trial, stop, strict=strict)
     if found is None:
         if json:
             print_json_error("interrupted", "The replay was interrupted.")

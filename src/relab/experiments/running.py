@@ -57,7 +57,7 @@ from relab.experiments.records.sessions import (
     session_begin,
     session_end,
 )
-from relab.experiments.replaying import Replayed, replay
+from relab.experiments.results.compare import parse_gates
 from relab.experiments.results.finishing import finish_run
 from relab.experiments.results.planning_power import plan_power
 from relab.experiments.results.provenance import manifest_of_new_run
@@ -66,7 +66,6 @@ from relab.experiments.scheduling import PlanRunner
 from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.redaction import secrets_of
 from relab.experiments.workspace.snapshots import ProjectSnapshot, take_snapshot
-from relab.stats.verdicts import Gate
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
@@ -96,7 +95,7 @@ class ExperimentRuns:
         self._environment = dict(os.environ if environment is None else environment)
 
     def describe(
-        self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[Gate] = ()
+        self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
     ) -> dict[str, Any]:
         """Return the plan of an experiment as JSON, with the probability that it passes each gate; run nothing.
 
@@ -106,20 +105,22 @@ class ExperimentRuns:
             path: the experiment file.
             overrides: a file of values for knobs; None without one.
             container: whether trials would run in a container.
-            gates: conditions that the differences from the baseline are to meet.
+            gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is invalid.
             PostureRefusedError: `container` is set, but the configuration names no image, or the profile would be
                 violated.
+            GateInvalidError: a gate cannot be parsed.
         """
+        judged = parse_gates(gates)
         resolved = resolve(path, overrides=overrides, container=container)
         config = resolved.config
         power = plan_power(
             tasks=len(resolved.tasks),
             replications=config.design.replications,
-            comparisons=len(config.variant_plan) * max(len(gates or config.analysis.primary_metrics), 1),
-            gates=gates,
+            comparisons=len(config.variant_plan) * max(len(judged or config.analysis.primary_metrics), 1),
+            gates=judged,
         )
         try:
             check_harness(resolved)
@@ -180,17 +181,6 @@ class ExperimentRuns:
             with locked(run.path):
                 return self._run(session, run, snapshot, tasks, options=ContinueOptions(ceilings=options.ceilings))
 
-    def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool) -> Replayed:
-        """Run a trial of a run again in a folder of its own, and compare it with its result; see `replaying.replay`."""
-        return replay(
-            open_checked_run(run_dir),
-            trial_id,
-            strict=strict,
-            clock=self._clock,
-            environment=self._environment,
-            stop=stop,
-        )
-
     def extent(self, run_dir: Path) -> tuple[int, int]:
         """Return the number of planned trials of a run, and the number of its trials with a result.
 
@@ -202,7 +192,7 @@ class ExperimentRuns:
         return len(plan_of_run(run, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
     def continue_run(
-        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, options: ContinueOptions
+        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, options: ContinueOptions = CONTINUE_ALL
     ) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash, a stop or a pause, and return the summary of the whole run.
 

@@ -1,4 +1,4 @@
-"""Run forks: from a planned fork to the folder of a finished run."""
+"""Run trials of a run again: forks in a run of their own, and replays."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from relab.core.clock import format_time
 from relab.core.json import digest
 from relab.experiments.config.paths import runs_folder
+from relab.experiments.errors import TrialStopped
 from relab.experiments.forking import PlannedFork, plan_fork
 from relab.experiments.models import ExperimentRunSummary, ForkOptions, OnResult, StopSwitch
 from relab.experiments.records.file_names import PARENTS
@@ -20,15 +21,51 @@ from relab.experiments.records.run_folder import (
     open_checked_run,
 )
 from relab.experiments.records.run_snapshot import check_image, kept_snapshot
+from relab.experiments.replaying import Replayed, replay
 from relab.experiments.results.provenance import fork_manifest
 from relab.experiments.running import ExperimentRuns
 
 
 class ForkRuns(ExperimentRuns):
-    """Runs experiments, and forks of their trials in runs of their own."""
+    """Runs experiments, forks of their trials in runs of their own, and replays of their trials."""
+
+    def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool = False) -> Replayed | None:
+        """Run a trial of a run again in a folder of its own, and compare it with its result; the run is not changed.
+
+        None if `stop` was pressed before the trial ended.
+
+        Args:
+            run_dir: the folder of the run.
+            trial_id: the id of a trial with a result.
+            stop: ends the replay when pressed.
+            strict: whether to refuse a trial that cannot be expected to repeat itself.
+
+        Raises:
+            RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such trial, or it cannot be replayed.
+            RunDamagedError, RunChangedError: an artifact was changed or is gone.
+            RunDiskFullError: the disk is full.
+            ExperimentInvalidError: a secret is not set.
+            SandboxUnavailableError: this machine cannot provide the sandbox.
+        """
+        run = open_checked_run(run_dir)
+        try:
+            return replay(run, trial_id, strict=strict, clock=self._clock, environment=self._environment, stop=stop)
+        except TrialStopped:
+            return None
 
     def plan_fork(self, run_dir: Path, options: ForkOptions) -> PlannedFork:
-        """Plan the fork of trials of a run; read only; see `forking.plan_fork`."""
+        """Choose the trials to fork and their checkpoints, and check everything; write nothing.
+
+        Args:
+            run_dir: the folder of the run of the parents.
+            options: which trials, from which point, and with which bindings.
+
+        Raises:
+            RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such run or trial, or it cannot be forked.
+            ForkInvalidError, SelectorUnmatchedError: an option is invalid, or the selector matches no checkpoint.
+            CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is gone, or cannot be used.
+            RunDamagedError: a record of the run was changed.
+        """
         return plan_fork(open_checked_run(run_dir), options)
 
     def fork(

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
-from relab.experiments import rescoring
+from relab.experiments import pausing, rescoring
 from relab.experiments.config import knobs, starter_files
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.forking import PlannedFork as PlannedFork  # noqa: PLC0414 part of this service
-from relab.experiments.models import (
-    CONTINUE_ALL,
-    ContinueOptions,
-    ExperimentRunSummary,
-    OnResult,
-    RunOptions,
-    StopSwitch,
-)
+from relab.experiments.models import StopSwitch
 from relab.experiments.pausing import PauseAnswer as PauseAnswer  # noqa: PLC0414 part of this service
-from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
 from relab.experiments.records.run_folder import open_checked_run, open_run
@@ -28,12 +20,11 @@ from relab.experiments.replaying import Replayed as Replayed  # noqa: PLC0414 pa
 from relab.experiments.rescoring import Rescored as Rescored  # noqa: PLC0414 part of this service
 from relab.experiments.rescoring import Scorer as Scorer  # noqa: PLC0414 part of this service
 from relab.experiments.rescoring import rescored_folder
-from relab.experiments.results import listing
+from relab.experiments.results import listing, trial_views
 from relab.experiments.results.compare import (
     VariantComparison as VariantComparison,  # noqa: PLC0414 part of this service
 )
 from relab.experiments.results.compare import compare as compare_run
-from relab.experiments.results.compare import parse_gates
 from relab.experiments.results.hooks import ValidHooks, validate_hooks
 from relab.experiments.results.integrity import check_compared, damage_of_run
 from relab.experiments.results.run_metadata import read_facts
@@ -42,13 +33,12 @@ from relab.experiments.schemas import documents
 from relab.experiments.schemas.check import check_file
 from relab.experiments.sets import ExperimentSets
 from relab.experiments.trial.result_cache import whole_cache
-from relab.experiments.trial_use_cases import TrialUseCases
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
 
 
-class ExperimentService(TrialUseCases):
+class ExperimentService:
     """Use cases of experiments. All data except telemetry is in the project's own folder.
 
     Args:
@@ -57,6 +47,10 @@ class ExperimentService(TrialUseCases):
         environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
             None for those of this process.
         signing_key: the file of the key that signs each run at its end, created at its first use; None to sign nothing.
+
+    Attributes:
+        runs: runs experiments, continues runs, replays and forks trials.
+        sets: runs and compares sets of experiments.
     """
 
     def __init__(
@@ -66,9 +60,9 @@ class ExperimentService(TrialUseCases):
         environment: Mapping[str, str] | None = None,
         signing_key: Path | None = None,
     ) -> None:
-        super().__init__(ForkRuns(clock, telemetry, environment, signing_key))
         self._clock = clock
-        self.sets = ExperimentSets(self._runs, clock)
+        self.runs = ForkRuns(clock, telemetry, environment, signing_key)
+        self.sets = ExperimentSets(self.runs, clock)
 
     def init(self, root: Path, *, workload_type: str, container: bool) -> Sequence[Path]:
         """Write the skeleton of an experiment; return the paths of the files.
@@ -83,76 +77,30 @@ class ExperimentService(TrialUseCases):
         """
         return starter_files.write_experiment(root, workload_type=workload_type, container=container)
 
-    def describe(
-        self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
-    ) -> dict[str, Any]:
-        """Return the plan of an experiment as JSON, with the probability that it passes each gate; run nothing.
-
-        Args:
-            path: the experiment file.
-            overrides: a file of values for knobs; None without one.
-            container: whether trials would run in a container.
-            gates: conditions on the differences from the baseline, such as `success>=-0.02`.
-
-        Raises:
-            ExperimentInvalidError, PostureRefusedError: the experiment cannot be run.
-            GateInvalidError: a gate cannot be parsed.
-        """
-        return self._runs.describe(path, overrides, container=container, gates=parse_gates(gates))
-
-    def prepare(self, path: Path, options: RunOptions) -> Resolved:
-        """Read and check the experiment in the file `path` before its run; write nothing.
-
-        Raises:
-            ExperimentInvalidError, PostureRefusedError: the experiment cannot be run.
-        """
-        return self._runs.prepare(path, options)
-
-    def run(
-        self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
-    ) -> ExperimentRunSummary:
-        """Run an experiment until it ends or `stop` is set, and return its summary.
-
-        Args:
-            resolved: the experiment with its plan, from `prepare`.
-            options: the options of the command.
-            stop: stops the run.
-            on_result: called after each trial with its result and the progress of the run.
-
-        Raises:
-            SandboxUnavailableError: this machine cannot provide the sandbox.
-            RunDiskFullError: the disk is full.
-        """
-        return self._runs.run(resolved, options, stop, on_result)
-
-    def extent(self, run_dir: Path) -> tuple[int, int]:
-        """Return the number of planned trials of a run, and the number of its trials with a result.
-
-        Raises:
-            RunNotFoundError: the folder is not a run.
-            RunChangedError: the run's files were changed.
-        """
-        return self._runs.extent(run_dir)
-
-    def continue_run(
-        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, options: ContinueOptions = CONTINUE_ALL
-    ) -> ExperimentRunSummary:
-        """Run the trials of a run that have no result, after a crash, a stop or a pause, and return the summary of the whole run.
-
-        A paused trial goes on from its checkpoint.
+    def pause(
+        self,
+        run_dir: Path,
+        trials: Sequence[str] = (),
+        *,
+        label: str | None = None,
+        timeout_s: float = 60.0,
+        on_asked: Callable[[str], None] = lambda _trial_id: None,
+    ) -> list[PauseAnswer]:
+        """Ask the process that works on a run to pause trials, and wait until they are paused or have ended.
 
         Args:
             run_dir: the folder of the run.
-            stop: stops the run.
-            on_result: called after each trial with its result and the progress of the run.
-            options: the options of the command.
+            trials: the ids of the trials; empty to pause the whole run.
+            label: a name for the checkpoint; None without one.
+            timeout_s: seconds after which a harness that has not stopped is ended.
+            on_asked: is called with the id of each trial that has been asked.
 
         Raises:
-            CeilingInvalidError: a ceiling is negative or not finite.
-            RunNotFoundError, RunBusyError, RunChangedError: the run cannot be continued.
-            TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed.
+            InvalidInputError: the label or the time-out is out of range.
+            RunNotFoundError, RunNotRunningError: there is no such run, or no process works on it.
+            TrialNotFoundError, TrialStateError: a trial does not exist, does not run, or is being paused already.
         """
-        return self._runs.continue_run(run_dir, stop, on_result, options)
+        return pausing.pause(open_run(run_dir), trials, label=label, timeout_s=timeout_s, on_asked=on_asked)
 
     def compare(
         self,
@@ -236,6 +184,51 @@ class ExperimentService(TrialUseCases):
             RunDamagedError: a file of the run was changed or is missing.
         """
         return listing.show_run(root, named)
+
+    def list_trials(
+        self,
+        root: Path,
+        named: Path,
+        *,
+        outcome: str | None = None,
+        variant: str | None = None,
+        task: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the trials of a run that have a result, in the order in which they ended, as JSON.
+
+        Args:
+            root: the folder of the project.
+            named: the run's folder or its id.
+            outcome: only trials with this outcome.
+            variant: only trials of the variant with this id.
+            task: only trials of the task with this id.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunDamagedError: the journal is damaged.
+        """
+        run = open_run(listing.find_run(root, named))
+        return trial_views.list_trials(run, outcome=outcome, variant=variant, task=task)
+
+    def show_trial(self, root: Path, named: str) -> dict[str, Any]:
+        """Return a trial as JSON: its row, documents, last events, end of its output, changed files, and why it ended so.
+
+        `named` is `<run>.<trial>`, or the folder of the trial.
+
+        Raises:
+            RunNotFoundError, TrialNotFoundError: there is no such run or trial.
+            RunDamagedError: a record of the run is damaged.
+        """
+        return trial_views.show_trial(root, named)
+
+    def diff_trials(self, root: Path, first: str, second: str) -> dict[str, Any]:
+        """Return how the trials `first` and `second` differ, as JSON: outcomes, metrics, answers, events and changed files.
+
+        Raises:
+            RunNotFoundError, TrialNotFoundError: there is no such run, or a trial has no result.
+            RunDamagedError: a record of a run is damaged.
+        """
+        return trial_views.diff_trials(root, first, second)
 
     def damage_of_run(self, root: Path, named: Path) -> tuple[Path, list[str]]:
         """Check every file of a run and its trials; return the run's folder and a sentence for each damage found.

@@ -41,8 +41,8 @@ class Runs:
 
     def run(self) -> ExperimentRunSummary:
         options = RunOptions(command=Command.RUN, keep=Keep.ALL)
-        resolved = self.service.prepare(self.project.experiment, options)
-        return self.service.run(resolved, options, StopSwitch(), lambda result, _: self.results.append(result))
+        resolved = self.service.runs.prepare(self.project.experiment, options)
+        return self.service.runs.run(resolved, options, StopSwitch(), lambda result, _: self.results.append(result))
 
 
 @pytest.mark.parametrize("step_us", STEPS_US)
@@ -77,11 +77,11 @@ def test_stopped_run_continues_with_trials_without_a_result(tmp_path: Path, step
     runs = Runs(tmp_path, step_us, "answer()\n")
     stop = StopSwitch()
     options = RunOptions(command=Command.RUN, keep=Keep.ALL)
-    resolved = runs.service.prepare(runs.project.experiment, options)
-    first = runs.service.run(resolved, options, stop, lambda *_: stop.press())
+    resolved = runs.service.runs.prepare(runs.project.experiment, options)
+    first = runs.service.runs.run(resolved, options, stop, lambda *_: stop.press())
     assert not first.finished
 
-    second = runs.service.continue_run(first.run_dir, StopSwitch(), lambda *_: None)
+    second = runs.service.runs.continue_run(first.run_dir, StopSwitch(), lambda *_: None)
 
     assert second.finished is True
     assert second.done == 3
@@ -118,6 +118,6 @@ def test_clean_never_deletes_a_running_run(tmp_path: Path) -> None:
         refused.append(caught.value)
 
     options = RunOptions(command=Command.RUN, keep=Keep.ALL)
-    runs.service.run(runs.service.prepare(runs.project.experiment, options), options, StopSwitch(), tell)
+    runs.service.runs.run(runs.service.runs.prepare(runs.project.experiment, options), options, StopSwitch(), tell)
 
     assert len(refused) == 3

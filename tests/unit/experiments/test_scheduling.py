@@ -130,18 +130,18 @@ except ProcessLookupError:
     project.configure(baseline={"variant_id": "control", "bindings": {"meet": str(tmp_path)}})
     service = ExperimentService(MovableClock(), environment={})
     options = RunOptions(command=Command.RUN)
-    resolved = service.prepare(project.experiment, options)
+    resolved = service.runs.prepare(project.experiment, options)
     outcomes: list[str] = []
 
     def run() -> None:
-        service.run(resolved, options, StopSwitch(), lambda result, _: outcomes.append(result.row.outcome.value))
+        service.runs.run(resolved, options, StopSwitch(), lambda result, _: outcomes.append(result.row.outcome.value))
 
     thread = threading.Thread(target=run)
     thread.start()
     wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), what="the child")
     (run_dir,) = project.runs()
     with pytest.raises(RunBusyError):
-        service.continue_run(run_dir, StopSwitch(), lambda *_: None)
+        service.runs.continue_run(run_dir, StopSwitch(), lambda *_: None)
     (tmp_path / "go").touch()
     thread.join(TIMEOUT_S)
 
