@@ -16,7 +16,17 @@ NOTHING = cast("Any", None)
 
 
 def test_names_that_checkpoints_store_are_kept() -> None:
-    stored = {"relooks", "relooked_at", "execution_results", "way", "tried", "attempt", "others_seen", "suspected", "handovers"}
+    stored = {
+        "relooks",
+        "relooked_at",
+        "execution_results",
+        "way",
+        "tried",
+        "attempt",
+        "others_seen",
+        "suspected",
+        "handovers",
+    }
 
     assert stored <= IncidentState.__annotations__.keys()
 
