@@ -107,7 +107,7 @@ def _scan(
             services.telemetry.get_content(run)
         ids = [run] if run else list(islice(scanner.matching(options.read(services.clock.now_us())), limit))
         found = []
-        for scanned in track(
+        for _, scanned in track(
             scanner.scan(rules, ids, asks_model=asks_model),
             "Searching",
             total=len(ids),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_file
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _write(path: Path, outcome: ScenarioResult) -> None:
     from relab.core.errors import UnavailableError
 
     try:
-        path.write_text(json.dumps(outcome.journal, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_file(path, json.dumps(outcome.journal, indent=2, ensure_ascii=False) + "\n", overwrite=True)
     except OSError as error:
         raise UnavailableError(f"{error.filename} cannot be written: {error.strerror}.") from error
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import resource
 import time
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -38,7 +38,7 @@ __all__ = [
     "run",
     "run_load",
     "single_request",
-    "write_hdr",
+    "hdr_text",
 ]
 
 LATE_MS = 5.0
@@ -133,14 +133,11 @@ async def run(
     return _result(engine, cpu_share)
 
 
-def write_hdr(path: Path, result: LoadResult) -> None:
-    """Write the latencies of a load to a file in the log format of HdrHistogram, one line per time window.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with path.open("w", encoding="ascii") as file:
-        write_hdr_log(file, result.windows, started_at_us=result.started_at)
+def hdr_text(result: LoadResult) -> str:
+    """Return the latencies of a load in the log format of HdrHistogram, one line per time window."""
+    text = io.StringIO()
+    write_hdr_log(text, result.windows, started_at_us=result.started_at)
+    return text.getvalue()
 
 
 def _allow_descriptors(connections: int) -> None:

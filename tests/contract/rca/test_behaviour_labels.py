@@ -53,7 +53,7 @@ def work(services: Services) -> None:
 
 def searched(services: Services) -> list[BehaviourScore]:
     scanner = services.rca.behaviours
-    found = list(scanner.scan(scanner.book.rules(), scanner.matching(RunFilter())))
+    found = [scanned for _, scanned in scanner.scan(scanner.book.rules(), scanner.matching(RunFilter()))]
     for scanned in found:
         scanner.mark(scanned)
     return scanner.scores(scanner.book.rules(), found)

@@ -81,7 +81,7 @@ def test_mark_counts_only_for_the_content_in_which_it_was_found(ruled: Services)
 def test_runs_that_succeeded_are_marked_on_request(ruled: Services) -> None:
     ruled.telemetry.ingest(check_agent_run(minimal_run("good", answer="Sorry for the wait.")))
     scanner = ruled.rca.behaviours
-    for scanned in scanner.scan(scanner.book.rules(), scanner.matching(RunFilter())):
+    for _, scanned in scanner.scan(scanner.book.rules(), scanner.matching(RunFilter())):
         scanner.mark(scanned)
 
     assert shown(ruled, "apologised") == ["good"]

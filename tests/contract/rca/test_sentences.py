@@ -177,13 +177,13 @@ def test_mark_stays_while_a_search_does_not_judge_and_goes_when_the_model_denies
     assert marked(here) == ["a"]
 
     rules = here.rca.behaviours.book.rules()
-    for scanned in denier.rca.behaviours.scan(rules, ["a"]):
+    for _, scanned in denier.rca.behaviours.scan(rules, ["a"]):
         denier.rca.behaviours.mark(scanned)
     assert marked(here) == ["a"]
 
     post(here, "a", "It is your own fault.")
     assert marked(here) == []
-    for scanned in here.rca.behaviours.scan(rules, ["a"]):
+    for _, scanned in here.rca.behaviours.scan(rules, ["a"]):
         here.rca.behaviours.mark(scanned)
     assert marked(here) == []
 

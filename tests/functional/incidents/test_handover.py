@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relab.incidents.storage.models import IncidentOutcome, TimelineEvent
-from support.shops.small import HEALTH, Means, Watching, learnt, over, watching
+from support.shops.small import HEALTH, Means, Watching, escalated, learnt, over, polled, unknown, watching
 
 pytestmark = pytest.mark.anyio
 
@@ -37,3 +37,22 @@ async def test_cause_that_appears_in_the_probes_of_the_handover_is_repaired(fres
     assert len(events(running, "escalated")) == 1
     (again,) = events(running, "looks_again")
     assert "signs of valve_a_shut" in again.message
+
+
+async def test_what_was_known_before_the_person_acted_is_learnt_although_the_incident_was_diagnosed_again(
+    fresh: Means,
+) -> None:
+    async with watching(fresh) as running:
+        incident = await escalated(running, fresh, 30.0)
+        await running.until(polled(running, 25))
+        fresh.shop.do("ann", "c", 7)
+        await running.until(polled(running, 2))
+        unknown(fresh, 95.0)
+        await running.until(lambda: len(events(running, "escalated")) == 2)
+        unknown(fresh, 0.0)
+        await running.until(over(running))
+        past = running.world.knowledge.get(incident.incident_id)
+
+    assert [act.action for act in past.helped] == ["turn_valve"]
+    assert past.facts["errors.pct"] == 30.0
+    assert past.well["errors.pct"] == 0.0

@@ -11,16 +11,18 @@ from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.notices.composition import NoticeContext, notice_of
 from relab.incidents.response.news import MAX_REDIAGNOSES
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus, TimelineEvent
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, TimelineEvent
 from support.shops.small import (
     CURE,
     HEALTH,
     Means,
     Watching,
+    escalated,
     hasty,
     learnt,
     over,
     polled,
+    unknown,
     watching,
     with_status,
 )
@@ -63,25 +65,6 @@ async def require_notice(running: Watching, means: Means, began_us: int) -> Time
     found = next(event for event in notices(running) if event.at > began_us)
     assert found.at - began_us <= BOUND_US, running.story()
     return found
-
-
-def unknown(means: Means, errors_pct: float) -> None:
-    """Let requests fail for a reason that no runbook knows, or end that with 0."""
-    shop = means.shop
-    shop.lies.clear()
-    if errors_pct:
-        for path, told in shop.truth().items():
-            if "error_rate" in told:
-                # It tells no time here, so its figures do not become old.
-                timeless = {name: value for name, value in told.items() if name != "timestamp"}
-                shop.lies[path] = timeless | {"error_rate": errors_pct}
-
-
-async def escalated(running: Watching, means: Means, errors_pct: float = 30.0) -> Incident:
-    """Have an incident given to people, of a cause that nobody knows."""
-    await learnt(running)
-    unknown(means, errors_pct)
-    return await running.until(with_status(running, IncidentStatus.ESCALATED))
 
 
 # --- An incident that a person has.
@@ -169,25 +152,6 @@ async def test_outage_that_becomes_much_worse_is_notified(fresh: Means) -> None:
     assert "95" in told.message
     # Once for this piece of news, and once more because it was looked into in vain.
     assert count(running, "worsened") == 1
-
-
-async def test_what_was_known_before_the_person_acted_is_learnt_although_the_incident_was_diagnosed_again(
-    fresh: Means,
-) -> None:
-    async with watching(fresh) as running:
-        incident = await escalated(running, fresh, 30.0)
-        await running.until(polled(running, 25))
-        fresh.shop.do("ann", "c", 7)
-        await running.until(polled(running, 2))
-        unknown(fresh, 95.0)
-        await running.until(lambda: count(running, "escalated") == 2)
-        unknown(fresh, 0.0)
-        await running.until(over(running))
-        past = running.world.knowledge.get(incident.incident_id)
-
-    assert [act.action for act in past.helped] == ["turn_valve"]
-    assert past.facts["errors.pct"] == 30.0
-    assert past.well["errors.pct"] == 0.0
 
 
 async def test_a_signal_that_comes_and_goes_is_not_notified_each_time(fresh: Means) -> None:

@@ -374,3 +374,22 @@ def over(running: Watching) -> Callable[[], Incident | None]:
 def with_status(running: Watching, status: IncidentStatus) -> Callable[[], Incident | None]:
     """Return a function that gives the first incident with a status, once there is one."""
     return lambda: next((each for each in running.incidents() if each.status is status), None)
+
+
+def unknown(means: Means, errors_pct: float) -> None:
+    """Let requests fail for a reason that no runbook knows, or end that with 0."""
+    shop = means.shop
+    shop.lies.clear()
+    if errors_pct:
+        for path, told in shop.truth().items():
+            if "error_rate" in told:
+                # It tells no time here, so its figures do not become old.
+                timeless = {name: value for name, value in told.items() if name != "timestamp"}
+                shop.lies[path] = timeless | {"error_rate": errors_pct}
+
+
+async def escalated(running: Watching, means: Means, errors_pct: float = 30.0) -> Incident:
+    """Have an incident given to people, of a cause that nobody knows."""
+    await learnt(running)
+    unknown(means, errors_pct)
+    return await running.until(with_status(running, IncidentStatus.ESCALATED))

@@ -65,11 +65,11 @@ class BehaviourArrivals:
         `quiet_s` is that of `queue_search`.
         """
         due = self._searches.due(quiet_s, SEARCHED_RUNS)
-        for scanned in self._scanner.scan(self._scanner.book.rules(), due):
+        for run, scanned in self._scanner.scan(self._scanner.book.rules(), due):
             if scanned.shown:
                 self._scanner.mark(scanned)
                 with self._database.write(durable=False) as unit:
-                    self.notify(unit, scanned.run, {each.name: each.step_id for each in scanned.shown})
+                    self.notify(unit, run, {each.name: each.step_id for each in scanned.shown})
         self._searches.done(due)
         return len(due)
 

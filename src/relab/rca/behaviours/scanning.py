@@ -32,12 +32,12 @@ class ShownBehaviour(NamedTuple):
 
 
 class ScannedRun(NamedTuple):
-    """A run that was searched, the hash of its content, and the behaviours that it shows.
+    """What a run that was searched shows, with the hash of its content; small, as commands hold it for each of many runs.
 
     `judgement` says how a language model judged those of a sentence; None without a sentence.
     """
 
-    run: AgentRun
+    run_id: str
     content_hash: str
     shown: tuple[ShownBehaviour, ...]
     judgement: SentenceJudgement | None = None
@@ -46,11 +46,6 @@ class ScannedRun(NamedTuple):
     def not_judged(self) -> Mapping[str, str]:
         """The behaviours that were not judged, and why."""
         return {} if self.judgement is None else self.judgement.not_judged
-
-    @property
-    def run_id(self) -> str:
-        """The id of the run."""
-        return self.run.run_id
 
 
 class BehaviourScanner:
@@ -118,8 +113,8 @@ class BehaviourScanner:
 
     def scan(
         self, rules: Sequence[BehaviourRule], run_ids: Iterable[str], *, asks_model: bool = False
-    ) -> Iterator[ScannedRun]:
-        """Yield the result for each run, in the given order; a run that was deleted meanwhile is left out.
+    ) -> Iterator[tuple[AgentRun, ScannedRun]]:
+        """Yield each run with its result, in the given order; a run that was deleted meanwhile is left out.
 
         With `asks_model` a language model is asked about sentences.
 
@@ -140,7 +135,7 @@ class BehaviourScanner:
                 ShownBehaviour(each.rule.name, tuple(lines_of(each)), each.step_id, each.opinion is not None)
                 for each in seen
             )
-            yield ScannedRun(run, content_hash, shown, judgement)
+            yield run, ScannedRun(run.run_id, content_hash, shown, judgement)
 
     def mark(self, scanned: ScannedRun) -> None:
         """Store the behaviours that a run shows, so that lists of runs filter by them; earlier marks of those not judged stay."""

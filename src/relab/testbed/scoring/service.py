@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.atomic_files import replace_file
 from relab.core.errors import InvalidInputError
 from relab.testbed.scoring import evaluation
 from relab.testbed.scoring.episodes import WrongEpisodeError
@@ -72,7 +73,7 @@ def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int
     evaluation.write(folder, parts, home=home, wanted=wanted, port_base=port_base)
     plan = {**evaluation.to_json(wanted, parts), "home": str(home), "port_base": port_base}
     # Written last, so that a folder with a plan has all of its parts.
-    path.write_text(json.dumps(plan, indent=2), encoding="utf-8")
+    replace_file(path, json.dumps(plan, indent=2).encode())
     return plan
 
 
