@@ -133,15 +133,16 @@ def test_build_of_a_killed_process_is_ended_and_recorded_as_interrupted(tmp_path
         process.kill()
         with held[0].open() as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (tmp_path / "stop").touch()
 
+        assert [build["result"]["status"] for build in lab.json("builds", "list")["items"]] == ["interrupted"]
+        with held[0].open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (tmp_path / "stop").touch()
         lab.run("builds", "run", "project")
     finally:
         process.destroy()
 
     assert [build["result"]["status"] for build in lab.json("builds", "list")["items"]] == ["success", "interrupted"]
-    with held[0].open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_failed_pass_is_explained_by_root_cause_analysis(tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ def end_running(session: Session, build_id: str, values: Mapping[str, Any]) -> b
     return session.execute(statement.values(dict(values)).returning(table.c.build_id)).one_or_none() is not None
 
 
-def running_in(session: Session, project: str, folder: str) -> Sequence[dict[str, Any]]:
-    """Return the builds of a project with the status `running` in a folder (the column's digest), as JSON."""
+def running_in(session: Session, folder: str) -> Sequence[dict[str, Any]]:
+    """Return the builds with the status `running` in a folder (the column's digest), as JSON."""
     row = BuildRow
-    is_wanted = (row.project == project, row.folder == folder, row.status == BuildStatus.RUNNING.value)
+    is_wanted = (row.folder == folder, row.status == BuildStatus.RUNNING.value)
     return session.execute(select(row.document).where(*is_wanted)).scalars().all()
 
 

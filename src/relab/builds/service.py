@@ -299,11 +299,12 @@ class BuildService:
         return shipped_simulator().fit()
 
     def get(self, build_id: str) -> Build:
-        """Return a build.
+        """Return a build; one whose process has died is `interrupted`, if it ran in this home.
 
         Raises:
             BuildNotFoundError: no build has this id.
         """
+        self._end_abandoned()
         return self._store.get(build_id)
 
     def log(self, build_id: str) -> str | None:
@@ -323,7 +324,7 @@ class BuildService:
         before: str | None = None,
         limit: int = 50,
     ) -> BuildPage:
-        """Return a page of at most `limit` builds, newest first.
+        """Return a page of at most `limit` builds, newest first; those whose process has died are as in `get`.
 
         Args:
             project: only builds of the project with this name.
@@ -331,17 +332,25 @@ class BuildService:
             before: only builds with lower ids.
             limit: the largest number of builds.
         """
+        self._end_abandoned()
         items = self._store.list_builds(project=project, status=status, before=before, limit=limit + 1)
         return BuildPage(items=items[:limit], next_before=items[limit - 1].build_id if len(items) > limit else None)
 
     def running(self) -> int:
         """Return the number of builds that run."""
+        self._end_abandoned()
         return self._store.running()
 
     def totals(self) -> list[StoredSeries]:
         """Return the metrics that are counted in the database: builds that have ended, decisions, rewards."""
         with self._database.read() as session:
             return counters.read(session, METRICS)
+
+    def _end_abandoned(self) -> None:
+        if self._store.running():
+            from relab.builds.monitor.abandoned import end_all_abandoned
+
+            end_all_abandoned(self._home, self._store)
 
     def _advisor(self) -> BuildAdvisor:
         from relab.builds.advice.advisor import BuildAdvisor

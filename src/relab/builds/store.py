@@ -82,10 +82,10 @@ class BuildStore:
                 repository.add_log(unit.session, build.build_id, log.replace("\x00", "\ufffd"))
             self._add_tests(unit, build, tests)
 
-    def interrupt_running(self, project: str, folder: str, result: BuildResult) -> None:
-        """Give each build of a project that is `running` in a folder this result; no other build is changed."""
+    def interrupt_running(self, folder: str, result: BuildResult) -> None:
+        """Give each build that is `running` in a folder (the column's digest) this result; no other build is changed."""
         with self._database.write() as unit:
-            for document in repository.running_in(unit.session, project, folder):
+            for document in repository.running_in(unit.session, folder):
                 build = Build.model_validate(document, strict=False).model_copy(update={"result": result})
                 if repository.end_running(unit.session, build.build_id, _columns(build)):
                     totals.count_build(unit.session, build)

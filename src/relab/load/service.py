@@ -32,13 +32,13 @@ __all__ = [
     "built_in_text",
     "check_target",
     "find_throughput",
+    "hdr_text",
     "make_plan",
     "parse_mix",
     "read_mix",
     "run",
     "run_load",
     "single_request",
-    "hdr_text",
 ]
 
 LATE_MS = 5.0

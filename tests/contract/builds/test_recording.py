@@ -78,8 +78,9 @@ def test_build_of_the_same_checkout_below_another_home_keeps_running(
         assert builds.get(first.build_id).result.status is BuildStatus.RUNNING
 
 
+@pytest.mark.parametrize("builds_again", [False, True], ids=["read", "built again"])
 def test_record_that_a_dead_process_left_in_the_same_folder_is_interrupted(
-    make_services: Callable[..., Services], builds: BuildService, tmp_path: Path
+    make_services: Callable[..., Services], builds: BuildService, tmp_path: Path, builds_again: bool
 ) -> None:
     store = BuildStore(make_services().database)
     project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
@@ -88,10 +89,14 @@ def test_record_that_a_dead_process_left_in_the_same_folder_is_interrupted(
     # As it was before the end of that build, whose process now did not reach the end.
     store.finish(build.model_copy(update={"result": BuildResult(status=BuildStatus.RUNNING)}), None)
 
-    run(builds, project)
+    if builds_again:
+        run(builds, project)
+    else:
+        assert running(builds) == []
 
-    assert builds.get(build.build_id).result.status is BuildStatus.INTERRUPTED
-    assert builds.get(build.build_id).result.error == "The process of this build ended before the build did."
+    result = store.get(build.build_id).result
+    assert result.status is BuildStatus.INTERRUPTED
+    assert result.error == "The process of this build ended before the build did."
 
 
 def test_record_of_a_build_that_ended_is_never_interrupted(
@@ -101,7 +106,7 @@ def test_record_of_a_build_that_ended_is_never_interrupted(
     project = write_project(tmp_path / "project", "exit 3\n", sandbox="local")
     ended = run(builds, project)
 
-    store.interrupt_running("tiny", "another folder", BuildResult(status=BuildStatus.INTERRUPTED))
+    store.interrupt_running("another folder", BuildResult(status=BuildStatus.INTERRUPTED))
     run(builds, project)
 
     assert builds.get(ended.build_id) == ended

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Final
 
 from relab.builds.errors import BuildFolderError
 from relab.builds.models import Build, BuildConfiguration, BuildResult, BuildStatus
+from relab.builds.monitor.abandoned import end_abandoned
 from relab.builds.monitor.build_file import BuildProject
 from relab.builds.monitor.kept import KeptFolders
 from relab.builds.monitor.runner import open_sandbox, run_build, take_project
@@ -19,10 +19,7 @@ from relab.builds.store import BuildStore
 from relab.core.clock import Clock
 from relab.core.ids import new_id
 from relab.core.json import digest
-from relab.experiments.sandbox.stale_processes import end_stale_processes
 from relab.experiments.workspace.snapshots import ProjectSnapshot
-
-_ABANDONED: Final = "The process of this build ended before the build did."
 
 
 class ProjectBuilds:
@@ -122,10 +119,7 @@ def locked_builds(
     """
     try:
         with locked_folder(home, project) as folder:
-            # The lock is held, so no other process builds in this folder: what is left here belongs to dead ones.
-            end_stale_processes(folder.root)
-            abandoned = BuildResult(status=BuildStatus.INTERRUPTED, error=_ABANDONED)
-            store.interrupt_running(project.file.name, folder.identity, abandoned)
+            end_abandoned(folder, store)
             try:
                 yield ProjectBuilds(project, folder, take_project(project, folder), store, clock, environment)
             finally:
