@@ -77,17 +77,26 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("homes")
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's cache folder for all processes of this test run: to bundle the drawing libraries takes a second."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "caches"
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, homes: Path) -> None:
+def clean_environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, homes: Path, caches: Path
+) -> None:
     """Keep the developer's own settings out of tests."""
-    for name in [*SETTING_NAMES, *(name for name in os.environ if name.startswith("RELAB_"))]:
+    for name in [name for name in os.environ if name in SETTING_NAMES or name.startswith("RELAB_")]:
         if name != "RELAB_REQUIRE_ALL":
-            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name)
     # A temporary folder for each of thousands of tests takes longer than most of them.
     uses_folder = "tmp_path" in request.fixturenames
     home, number = (request.getfixturevalue("tmp_path"), "") if uses_folder else (homes, f"-{next(_home_numbers)}")
     monkeypatch.setenv("RELAB_HOME", str(home / f"home{number}"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / f"cache{number}"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
 
 
 @pytest.fixture(scope="session")

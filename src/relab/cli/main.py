@@ -147,12 +147,21 @@ def _options(
 
 
 def main() -> None:
-    """Run `lab` and exit with its code."""
+    """Run `lab` as the program of this process and exit with its code."""
     collect_seldom()
     skip_collections_at_exit()
     if sys.stdout is None:
         # The command was started without a standard output (`lab … >&-`).
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    run()
+
+
+def run() -> None:
+    """Run the command line in `sys.argv`.
+
+    Raises:
+        SystemExit: the command has ended, with its exit code.
+    """
     # One command needs a fifth of the time and memory of all of them.
     first = sys.argv[1:2]
     try:

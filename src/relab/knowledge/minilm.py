@@ -120,8 +120,10 @@ class MiniLm:
         return self._normed(seen + self._linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
     def _linear(self, seen: Floats, name: str) -> Floats:
-        found: Floats = seen @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
-        return found
+        # One product for all texts: for an array of three dimensions NumPy multiplies each text alone, in twice the time.
+        found: Floats = seen.reshape(-1, seen.shape[-1]) @ self._weights[f"{name}.weight"].T
+        found += self._weights[f"{name}.bias"]
+        return found.reshape(*seen.shape[:-1], found.shape[-1])
 
     def _normed(self, seen: Floats, name: str) -> Floats:
         centred = seen - seen.mean(axis=-1, keepdims=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from itertools import pairwise
 
@@ -122,17 +123,7 @@ def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, po
         return None
     if sd == 0:
         return 0.0
-    low, high = 0.0, 1.0
-    while _power_at(high, count - 1, alpha) < power:
-        low, high = high, high * 2
-    # The power grows with the shift, so halving finds it. scipy.optimize takes longer to import than `lab describe` may take.
-    while high - low > _PRECISION * high:
-        middle = (low + high) / 2
-        if _power_at(middle, count - 1, alpha) < power:
-            low = middle
-        else:
-            high = middle
-    return high * (sd / math.sqrt(count))
+    return _detectable_shift(count - 1, alpha, power) * (sd / math.sqrt(count))
 
 
 def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0) -> float:
@@ -154,6 +145,25 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
     if replications < 1:
         raise ValueError(f"there is one replication at least, not {replications}")
     return math.sqrt(2 * rate * (1 - rate) * (1 - task_share) / replications)
+
+
+@functools.lru_cache(maxsize=256)
+def _detectable_shift(freedom: int, alpha: float, power: float) -> float:
+    """Return the mean, in standard errors, that a two-sided t test detects with probability `power`; `freedom` is at least 1.
+
+    Cached, because all metrics of a run with the same number of tasks need the same value, and it takes 36 integrals.
+    """
+    low, high = 0.0, 1.0
+    while _power_at(high, freedom, alpha) < power:
+        low, high = high, high * 2
+    # The power grows with the shift, so halving finds it. scipy.optimize takes longer to import than `lab describe` may take.
+    while high - low > _PRECISION * high:
+        middle = (low + high) / 2
+        if _power_at(middle, freedom, alpha) < power:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 from support.lab.preloaded import run_command
@@ -47,12 +48,10 @@ class Lab:
         """Run a command and assert its exit code (None: any)."""
         if self.prepared:
             prepare_home(self.home, self.settings)
-        done = run_command(
+        done = self._run(
             arguments,
-            environment=lab_environment(self.home, {"COLUMNS": "200", **self.settings}),
-            stdin=stdin.encode() if isinstance(stdin, str) else stdin,
-            cwd=self.home,
-            within_s=TIMEOUT_S,
+            lab_environment(self.home, {"COLUMNS": "200", **self.settings}),
+            stdin.encode() if isinstance(stdin, str) else stdin,
         )
         outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert code is None or outcome.code == code, f"lab {arguments} ended with {outcome}"
@@ -65,3 +64,6 @@ class Lab:
         # The first words of the command line are the command's name.
         assert " ".join(arguments).startswith(printed.pop("command"))
         return printed
+
+    def _run(self, arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes) -> CompletedProcess[bytes]:
+        return run_command(arguments, environment=environment, stdin=stdin, cwd=self.home, within_s=TIMEOUT_S)

@@ -16,14 +16,14 @@ NAME = f"vega-{version('vl-convert-python')}.js"
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     vega.cache_clear()
     yield
     vega.cache_clear()
 
 
 def kept(tmp_path: Path) -> Path:
-    # The environment of every test says so.
     return tmp_path / "cache" / "relab" / NAME
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from rig.trial_rows import trial_row, write_run
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 
 RUNS = ("run_20260101_000000_aaaaaa", "run_20260301_000000_bbbbbb", "run_20260701_000000_cccccc")
 
@@ -107,7 +108,7 @@ def test_an_error_says_each_problem_once(project: Project) -> None:
 
 def test_a_command_is_suggested_only_for_one_that_is_much_like_it(tmp_path: Path) -> None:
     def said(*words: str) -> str:
-        return Lab(tmp_path, {}).run(*words, code=64).err.strip()
+        return InProcessLab(tmp_path, {}).run(*words, code=64).err.strip()
 
     assert said("sparkle") == "No such command 'sparkle'."
     assert said("serv") == "No such command 'serv'. Did you mean 'serve'?"

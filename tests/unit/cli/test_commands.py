@@ -13,6 +13,7 @@ from relab.core.errors import NotFoundError
 from relab.settings import load_settings
 from relab.telemetry.reading import check_agent_run
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 from support.telemetry.runs import failed_run, minimal_run
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERRUPTED = 1, 64, 69, 130
@@ -270,7 +271,9 @@ def test_the_schema_is_checked_and_migrated(empty: Lab) -> None:
 
 def test_doctor_reports_present_and_missing_parts(lab: Lab) -> None:
     healthy = lab.json("doctor")
-    broken = Lab(lab.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none", "OPENAI_API_KEY": "hunter2"})
+    broken = InProcessLab(
+        lab.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none", "OPENAI_API_KEY": "hunter2"}
+    )
     sick = broken.run("doctor", "--json", code=EXIT_UNAVAILABLE)
 
     assert healthy["healthy"] is True
@@ -286,7 +289,7 @@ def test_doctor_reports_present_and_missing_parts(lab: Lab) -> None:
 
 def test_doctor_accepts_a_model_configured_by_address(empty: Lab) -> None:
     def model(settings: dict[str, str]) -> dict[str, Any]:
-        checks = Lab(empty.home, settings).json("doctor")["checks"]
+        checks = InProcessLab(empty.home, settings).json("doctor")["checks"]
         return next(check for check in checks if check["name"] == "language model")
 
     assert model({})["state"] == "note"
@@ -297,7 +300,9 @@ def test_doctor_accepts_a_model_configured_by_address(empty: Lab) -> None:
 
 @pytest.mark.parametrize("more", [{}, {"OPENAI_API_KEY": "k", "TARGET_API_BASE_URL": "http://127.0.0.1:9"}])
 def test_doctor_names_a_provider_that_does_not_exist(empty: Lab, more: dict[str, str]) -> None:
-    sick = Lab(empty.home, {"RELAB_LLM__PROVIDER": "openia", **more}).run("doctor", "--json", code=EXIT_UNAVAILABLE)
+    sick = InProcessLab(empty.home, {"RELAB_LLM__PROVIDER": "openia", **more}).run(
+        "doctor", "--json", code=EXIT_UNAVAILABLE
+    )
 
     row = next(check for check in sick.json["checks"] if check["name"] == "language model")
     assert row["state"] == "problem"
@@ -308,8 +313,8 @@ def test_doctor_names_a_provider_that_does_not_exist(empty: Lab, more: dict[str,
 def test_doctor_reports_the_receivers_of_notices(empty: Lab) -> None:
     hook = "https://hooks.example/services/T0/B0/hunter2"
     nobody = empty.json("doctor")
-    told = Lab(empty.home, {"RELAB_NOTICES__SLACK_WEBHOOK_URL": hook}).json("doctor")
-    wrong = Lab(empty.home, {"RELAB_NOTICES__SLACK_WEBHOOK_URL": "hunter2"}).run(
+    told = InProcessLab(empty.home, {"RELAB_NOTICES__SLACK_WEBHOOK_URL": hook}).json("doctor")
+    wrong = InProcessLab(empty.home, {"RELAB_NOTICES__SLACK_WEBHOOK_URL": "hunter2"}).run(
         "doctor", "--json", code=EXIT_UNAVAILABLE
     )
 
@@ -322,7 +327,7 @@ def test_doctor_reports_the_receivers_of_notices(empty: Lab) -> None:
 
 
 def test_an_unreachable_database_is_69(empty: Lab) -> None:
-    away = Lab(empty.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none"})
+    away = InProcessLab(empty.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none"})
 
     outcome = away.run("agent-runs", "list", "--json", code=EXIT_UNAVAILABLE)
 
@@ -332,7 +337,7 @@ def test_an_unreachable_database_is_69(empty: Lab) -> None:
 
 @pytest.mark.parametrize("settings", [{"LOG_LEVEL": "LOUD"}, {"DATABASE_URL": "mysql://x"}], ids=str)
 def test_settings_that_cannot_be_are_69_and_named(empty: Lab, settings: dict[str, str]) -> None:
-    outcome = Lab(empty.home, settings).run("agent-runs", "list", code=EXIT_UNAVAILABLE)
+    outcome = InProcessLab(empty.home, settings).run("agent-runs", "list", code=EXIT_UNAVAILABLE)
 
     assert outcome.err.startswith("lab: ")
     assert "Traceback" not in outcome.err
@@ -345,7 +350,7 @@ def test_a_public_address_without_tokens_is_refused(empty: Lab) -> None:
 
 
 def test_unknown_excluded_runbook_prevents_the_start(empty: Lab) -> None:
-    wrong = Lab(empty.home, {"RELAB_INCIDENTS__EXCLUDED_RUNBOOKS": '["db_pool"]', "ACTION_SERVER_TOKEN": "t"})
+    wrong = InProcessLab(empty.home, {"RELAB_INCIDENTS__EXCLUDED_RUNBOOKS": '["db_pool"]', "ACTION_SERVER_TOKEN": "t"})
 
     refused = wrong.run("serve", "--only", "incidents", "--port", "0", code=EXIT_UNAVAILABLE)
     checks = wrong.run("doctor", "--json", code=EXIT_UNAVAILABLE).json["checks"]

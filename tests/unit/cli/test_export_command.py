@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 from support.lab.process import lab_environment
 from support.otlp.traces import Trace, encode
 from support.telemetry.runs import RunBody, failed_run, minimal_run
@@ -55,7 +56,7 @@ def umask(folder: Path) -> int:
 
 def test_spans_go_in_elsewhere(empty: Lab, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
-    other = Lab(tmp_path / "second", {})
+    other = InProcessLab(tmp_path / "second", {})
     trace = Trace("one")
     empty.run("agent-runs", "ingest", "-", stdin=encode(trace.good(), "json"))
     ingest(empty, minimal_run("json"))
@@ -169,7 +170,7 @@ def test_impossible_export_is_rejected_at_once(empty: Lab, arguments: list[str],
 def test_parquet_without_its_extra_names_the_install_command(empty: Lab, tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "duckdb.py").write_text("raise ImportError")
-    bare = Lab(empty.home, {"PYTHONPATH": str(tmp_path / "hidden")})
+    bare = InProcessLab(empty.home, {"PYTHONPATH": str(tmp_path / "hidden")})
 
     outcome = bare.run(*EXPORT, "x", "--format", "parquet", code=EXIT_UNAVAILABLE)
 

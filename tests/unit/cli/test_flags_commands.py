@@ -10,6 +10,7 @@ import pytest
 
 from support.flags.contents import document, rule
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 
 EXIT_FAILED, EXIT_USAGE = 1, 64
 
@@ -17,7 +18,7 @@ EXIT_FAILED, EXIT_USAGE = 1, 64
 @pytest.fixture(scope="module")
 def flagged(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A home with a flag `f` at version 2: off at first, then on for half."""
-    lab = Lab(tmp_path_factory.mktemp("home"), {})
+    lab = InProcessLab(tmp_path_factory.mktemp("home"), {})
     lab.run("flags", "set", "f", "-", "--note", "first", "--author", "ann", stdin=json.dumps(document()))
     (lab.home / "half.json").write_text(json.dumps(document(rules=[rule(on=5_000, off=5_000)])))
     lab.run("flags", "set", "f", "half.json")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from relab.cli.output import EXIT_INTERNAL, EXIT_USAGE, plain, print_json, print_table, report_error
 from relab.cli.trials import _show_events
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 from support.telemetry.runs import examples, failed_run, texts
 
 HOSTILE = "[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\r\x08:smile:\u202eabc\x7f"
@@ -97,7 +98,7 @@ def test_every_command_prints_a_hostile_run_harmlessly(empty: Lab) -> None:
     body["tool_calls"][0].update(tool_name=HOSTILE, error_message=f"missing required field {HOSTILE}")
     body["guardrail_events"][0].update(message=HOSTILE, type=HOSTILE)
     forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    coloured = Lab(empty.home, forced)
+    coloured = InProcessLab(empty.home, forced)
 
     refused = empty.run("agent-runs", "ingest", "-", stdin=json.dumps({**body, "status": HOSTILE}), code=1)
     empty.run("agent-runs", "ingest", "-", stdin=json.dumps(body))

@@ -13,6 +13,7 @@ from relab.incidents.storage.models import IncidentOutcome, NewEvent
 from relab.settings import load_settings
 from support.incidents.logs import MINUTE_US, opened, question
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 from support.storage.migrated import migrate
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
@@ -21,7 +22,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
     """A home with an incident that is over, and one whose plan waits for an answer."""
-    lab = Lab(tmp_path_factory.mktemp("home"), {})
+    lab = InProcessLab(tmp_path_factory.mktemp("home"), {})
     services = build(load_settings(lab.home))
     migrate(services.database)
     log, now_us = services.incidents.log, SystemClock().now_us()
@@ -101,7 +102,7 @@ def test_a_responder_without_a_token_is_not_served(known: tuple[Lab, str, str]) 
 
 
 def test_old_incidents_are_pruned_and_open_ones_kept(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, {})
+    lab = InProcessLab(tmp_path, {})
     services = build(load_settings(lab.home))
     migrate(services.database)
     log, day_us = services.incidents.log, 86_400_000_000

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
@@ -17,7 +18,7 @@ EXIT_UNAVAILABLE = 69
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("home"), {})
+    return InProcessLab(tmp_path_factory.mktemp("home"), {})
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_key_of_the_model_is_passed_by_name_and_written_to_no_file(tmp_path: Pat
     }
     folder = tmp_path / "e"
 
-    lab = Lab(home, settings)
+    lab = InProcessLab(home, settings)
     done = lab.run(
         "incidents", "eval", str(folder), "--episodes", "2", "--with-model", "--unknown", "0", code=EXIT_USAGE
     )
@@ -82,7 +83,7 @@ def test_key_of_the_model_is_passed_by_name_and_written_to_no_file(tmp_path: Pat
     elsewhere.mkdir()
     assert (
         "No language model is configured"
-        in Lab(elsewhere, {}).run("incidents", "eval", str(folder), "--continue", code=EXIT_UNAVAILABLE).err
+        in InProcessLab(elsewhere, {}).run("incidents", "eval", str(folder), "--continue", code=EXIT_UNAVAILABLE).err
     )
 
 

@@ -12,6 +12,7 @@ from relab.knowledge.writing import write_runbook
 from relab.settings import load_settings
 from support.incidents.runbooks import past, runbook
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
 SYMPTOM = "the frobnicator overflows now and then"
@@ -60,7 +61,7 @@ def test_a_runbook_is_added_listed_shown_and_found(empty: Lab, tmp_path: Path) -
 @pytest.mark.full
 def test_a_shipped_runbook_is_replaced_and_the_folder_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    lab = Lab(tmp_path / "home", {"RUNBOOKS_PATH": str(tmp_path / "ours")})
+    lab = InProcessLab(tmp_path / "home", {"RUNBOOKS_PATH": str(tmp_path / "ours")})
     missing = lab.run("knowledge", "list", code=EXIT_USAGE)
     (tmp_path / "ours").mkdir()
     shipped = lab.json("knowledge", "list")["runbooks"][0]["cause"]

@@ -9,6 +9,7 @@ from relab.core.clock import SystemClock
 from relab.settings import load_settings
 from support.incidents.stored import begun, mended
 from support.lab.cli import Lab
+from support.lab.in_process import InProcessLab
 from support.storage.migrated import migrate
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 69
@@ -17,7 +18,7 @@ EXIT_FAILED, EXIT_UNAVAILABLE = 1, 69
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
     """A home with an incident that is over, and one that is not and has a hostile title."""
-    lab = Lab(tmp_path_factory.mktemp("home"), {})
+    lab = InProcessLab(tmp_path_factory.mktemp("home"), {})
     services = build(load_settings(lab.home))
     migrate(services.database)
     log, now_us = services.incidents.log, SystemClock().now_us()
