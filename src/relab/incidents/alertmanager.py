@@ -62,7 +62,7 @@ class SentAlert(_Sent):
     @field_validator("starts_at", mode="before")
     @classmethod
     def _begin(cls, value: object) -> object:
-        """Replace Alertmanager's value for "no time" with the earliest time."""
+        """Replace the value that Alertmanager sends for "no time" with the earliest time that can be stored."""
         return _EARLIEST if value == _NO_TIME else value
 
 
@@ -90,8 +90,9 @@ class Notified:
         group_key: the key of the group of alerts, as Alertmanager sent it.
         title: the title of the incident that the notification opens.
         severity: the highest severity of its firing alerts; `WARNING` if no alert is firing.
-        alerts: the stored alerts, those that are firing first.
-        left_out: the number of alerts that are missing here because of the sender's limit or `MAX_ALERTS`.
+        alerts: its alerts; the firing ones come first.
+        left_out: the number of alerts of the group that are missing in `alerts`, because the sender or `MAX_ALERTS`
+            limits them.
     """
 
     group_key: str
@@ -130,9 +131,11 @@ def read_notification(document: Any) -> Notified:
 
 
 def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
-    """Return the title of the incident: the summary that all alerts share, or else the text of the first firing alert.
+    """Return the title of the incident that a notification opens.
 
-    The number of other alerts is appended.
+    It is the summary that all alerts share. Without one it is the text of the first firing alert. The number of the
+    alerts
+    that the title does not cover is appended.
     """
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)

@@ -1,4 +1,4 @@
-"""The existing probes, facts and actions; the lint of runbooks and settings reports names that are not among them."""
+"""List the existing probes, facts and actions, so that runbooks and settings can be checked for unknown names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_CHARACTERS: Final = 100
 
 
 def capabilities(actions: Collection[str] = ACTIONS) -> Surroundings:
-    """Return the names that runbooks may use: the probes with their facts, and the actions of a server.
+    """Return the names that runbooks may use: the probes, the facts that they give, and the actions of a server.
 
     Args:
         actions: the names of the server's actions; by default those of relab's own action server.
@@ -82,7 +82,7 @@ def server_unknown_classes(url: str, token: str | None, named: Collection[str]) 
 def unknown_classes(catalogue: Catalogue, named: Collection[str]) -> list[str]:
     """Return the action classes in `named` that no action of the catalogue has, each with the nearest existing name.
 
-    A setting for such a class has no effect: the general setting applies to the actions that were meant.
+    A setting for such a class has no effect. The general setting applies instead.
     """
     offered = sorted({entry.action_class for entry in catalogue.actions.values()})
     return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]

@@ -1,4 +1,4 @@
-"""Errors in requests to the incident service."""
+"""Errors that the incident service raises for requests it cannot fulfil."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ processor before that.
 
 
 class AbsenceReason(StrEnum):
-    """The reason why a part of a poll is absent. The members need different reactions of operators."""
+    """The reason why a part of a poll is absent. Each reason needs a different reaction of the operators."""
 
     REFUSED = "refused"
     TIMED_OUT = "timed_out"
@@ -29,13 +29,13 @@ class Snapshot:
 
     Attributes:
         at_us: when the poll was requested, in microseconds since 1970.
-        told_at_us: the target's own time in its answers; None if they contain none. If it does not change, the target is
-            frozen.
+        told_at_us: the time that the target states in its answers, in microseconds since 1970; None if the answers
+            contain no time. If it does not change from poll to poll, the target is frozen.
         numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others; unknown numbers are absent.
         words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.
         absent: the parts without a usable answer (such as `health` or `metrics`), with the reason.
-        absurd: the names of impossible values (negative, not a number, above 100 percent); these are in no other
-            attribute.
+        absurd: the names of impossible values (negative, not a number, above 100 percent). The values themselves are
+            not stored.
         templates: the number of log lines since the previous poll, by template.
     """
 
@@ -71,8 +71,8 @@ class Anomaly:
     """A problem of the target that a detector, an alert or a person has reported.
 
     Attributes:
-        detector: `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence` or `state`; from outside `alert` or
-            `trigger`.
+        detector: the origin of the report: the detector `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence` or
+            `state`; `alert` for an alert from outside; or `trigger` for a person's report.
         signal: the name of the signal in the snapshot.
         value: the value found; None if there is no number.
         expected: the bound of the baseline or the rule that the value violates; None if there is no number.

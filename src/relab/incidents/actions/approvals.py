@@ -1,4 +1,4 @@
-"""Approval requests for plans, people's decisions about them, and how long these are valid. Pure functions."""
+"""Approval requests for plans: create them, answer them, and check whether an approval still holds. Pure functions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ApprovalRequest(BaseModel):
     Attributes:
         state_digest: the action server's digest of the state in which the plan was made; an approval holds only in that
             state. None if the server sent no digest.
-        ground: why a person is asked, in one sentence.
+        ground: why a person has to decide, in one sentence.
         expires_at: the time after which an answer is too late.
     """
 
@@ -121,8 +121,8 @@ def decide(
 ) -> Decision:
     """Return a person's decision about an approval request.
 
-    The first decision is final: the same answer again returns the first decision. But a plan that was approved may
-    still be rejected.
+    The first decision is final: the same answer again returns the first decision. There is one exception: a plan that
+    was approved may still be rejected.
 
     Args:
         request: the approval request.
@@ -214,6 +214,6 @@ def approval_state(
 def _is_in_time(request: ApprovalRequest, now_us: int) -> bool:
     """Return whether the request is valid at `now_us`.
 
-    It is not valid before `asked_at` either: if the clock was set back far, the request would never expire.
+    The request is not valid before `asked_at` either. Otherwise it would never expire if the clock was set back far.
     """
     return request.asked_at <= now_us < request.expires_at

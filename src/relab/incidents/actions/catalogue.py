@@ -40,7 +40,7 @@ class UserImpact(StrEnum):
     WHOLE_SERVICE = "whole_service"
 
     def exceeds(self, other: UserImpact) -> bool:
-        """Return whether users may notice more of an action with this impact than of one with the `other` impact."""
+        """Return whether this impact is larger than the `other` impact, so that users may notice more of the action."""
         order = list(UserImpact)
         return order.index(self) > order.index(other)
 
@@ -49,7 +49,7 @@ class UserImpact(StrEnum):
 class ParameterRule:
     """The rule for the values of one parameter of an action.
 
-    The server checks more; a value that violates this rule need not be sent.
+    The action server checks more than this rule. A value that violates the rule need not be sent to the server.
 
     Attributes:
         kinds: the allowed JSON types; empty if the catalogue does not list any.
@@ -67,7 +67,7 @@ class ParameterRule:
     def fit(self, value: ParameterValue) -> ParameterValue | None:
         """Return a value converted to the parameter's type; None if the parameter does not allow it.
 
-        Facts may hold numbers as strings, and integers as floats; these are converted.
+        The value often comes from a fact, which may hold a number as a string, or an integer as a float.
         """
         fitted = self._of_kind(value)
         if fitted is None or (self.choices and not any(_is_same(fitted, choice) for choice in self.choices)):
@@ -133,7 +133,7 @@ class ActionEntry:
     def target_of(self, parameters: Mapping[str, ParameterValue]) -> str:
         """Return the part of the service that the action changes if it is executed with `parameters`.
 
-        It is `service` if neither the entry nor the parameters name a part.
+        Return `service` if neither this catalogue entry nor the parameters name a part.
         """
         named = next((parameters[name] for name in _TARGET_PARAMETERS if name in parameters), None)
         return self.target or (str(named) if named is not None else WHOLE_SERVICE_TARGET)
@@ -141,8 +141,8 @@ class ActionEntry:
     def fit(self, given: Mapping[str, ParameterValue]) -> tuple[dict[str, ParameterValue], list[str]]:
         """Return the valid parameters, converted to the types of the action, and one sentence for each problem.
 
-        Problems are unknown names, missing required parameters and values that are not allowed. `given` holds values by
-        name.
+        Problems are unknown names, missing required parameters and values that are not allowed. `given` holds the
+        values of the parameters by name.
         """
         fitted: dict[str, ParameterValue] = {}
         problems = [f"{name} is not a parameter of {self.name}" for name in given if name not in self.parameters]

@@ -141,12 +141,14 @@ class ActionsClient:
         )
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the server's records of actions, by whichever client, that are newer than the records with the ids `seen`.
+        """Return the server's records of actions that are newer than the records with the ids `seen`.
 
-        If the server lists none of the `seen` ones, all listed records are returned.
+        The records of all clients are included. If the server lists none of the records `seen`, all listed ones are
+        returned.
 
         Args:
-            seen: ids of records. The order of the server's list decides what is newer, not the clocks.
+            seen: ids of records that the caller knows already. The order of the server's list decides which records are
+                newer, not the clocks.
 
         Raises:
             ActionServerError: the request failed.
@@ -224,10 +226,17 @@ class ActionsClient:
     async def _by_key(
         self, action: str, key: str, doubt: ActionServerError | None, *, is_unknown: bool
     ) -> ServerRecord:
-        """Return the finished record of a key, after the requests for the action were not answered with it.
+        """Search for the finished record of an action, after the requests for it were not answered with one; return it.
+
+        Args:
+            action: the name of the action.
+            key: the idempotency key of the requests.
+            doubt: the error of the last request; None if it raised none.
+            is_unknown: whether one of the requests may have begun the action.
 
         Raises:
-            ActionServerBusyError: the server was busy with another action all the time, so this one was not begun.
+            ActionServerBusyError: the server was busy with another action during every request, so this action was not
+                begun.
             OutcomeUnknownError: there is no finished record, or the records cannot be read.
         """
         try:
@@ -244,11 +253,12 @@ class ActionsClient:
     async def find(self, key: str, *, since_us: int = 0) -> ServerRecord | None:
         """Return the record with an idempotency key, without requesting an action; None if there is no such record.
 
-        A request that was sent a moment ago may still be in transit, and then has no record yet.
+        A request that was sent a moment ago may still be in transit. Then the server has no record of it yet.
 
         Args:
             key: the key of the action.
-            since_us: the action was requested after this time; the server's list need not reach back further.
+            since_us: a time before the action was requested, in microseconds since 1970. The server's list is complete
+                enough if it reaches back to this time.
 
         Raises:
             ActionServerError: the request failed, or the record was not found in an incomplete list.
@@ -363,7 +373,7 @@ def _record_of(answer: ServerResponse, action: str, key: str) -> ServerRecord:
     """Return the record in an answer to an action.
 
     Raises:
-        ActionServerBusyError: the action is in progress.
+        ActionServerBusyError: the server is busy with an action.
         UnreadableError: the answer contains no valid record of this action and key.
         ActionServerError: the server refuses.
     """

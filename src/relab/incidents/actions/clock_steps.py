@@ -1,4 +1,4 @@
-"""Correct the times of polls since an action if the clock was set back or forward, or the process slept.
+"""Correct the times of the polls made since an action, if the clock was changed or the process slept.
 
 Pure functions.
 """
@@ -19,8 +19,7 @@ _US: Final = 1_000_000
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
     """Return the observations without the polls from before the last time that the clock was set back, if it was.
 
-    How long ago the removed polls were is not known. The end of the action is set to just before the first poll that
-    is kept.
+    The age of the removed polls is not known. The end of the action is set to just before the first remaining poll.
     """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):
@@ -39,10 +38,10 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
     """Return the observations with long gaps between polls shortened, as if the process had not slept.
 
-    A gap longer than `settings.effect_timeout_s` must not count as time in which the action had no effect, because there
-    was no poll in it. It is shortened to just over 3 poll intervals (`MAX_GAP`, the longest gap between polls that count
-    as consecutive), so that the polls before and after it still do not. A clock that was set forward causes such a gap
-    too.
+    A gap longer than `settings.effect_timeout_s` must not count as time in which the action had no effect, because
+    there was no poll in it. It is shortened to just over 3 poll intervals (`MAX_GAP`, the longest gap between polls
+    that count as consecutive), so the polls before and after the gap still do not count as consecutive. A clock that
+    was set forward causes such a gap too.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1

@@ -48,7 +48,7 @@ class DeniedError(ActionServerError, ForbiddenError):
 
 
 class RefusedError(ActionServerError, ConflictError):
-    """The server refuses the request: the action does not fit the service's state, or the request not the catalogue."""
+    """The server refuses the request: the action does not fit the service's state, or the catalogue lacks the request."""
 
     code = "action_refused"
     reaction = Reaction.ANOTHER_PLAN
@@ -65,7 +65,8 @@ class ActionServerBusyError(ActionServerError, UnavailableError):
     """The server is busy: another action is in progress, or there were too many requests.
 
     Attributes:
-        retry_after_s: after how many seconds to retry, from the server's answer, within bounds.
+        retry_after_s: the pause before a retry, in seconds. It is the pause that the server asks for, limited to a
+            range.
     """
 
     code = "action_server_busy"

@@ -14,9 +14,11 @@ SHED: Final = "traffic.shed"
 
 
 def without_shed_requests(poll: Snapshot) -> Snapshot:
-    """Return a poll whose share of errors (`errors.pct`) leaves out the requests that the target rejected to shed load.
+    """Return a copy of a poll whose share of errors (`errors.pct`) does not count requests that the target rejected.
 
-    If there were such requests, the target's health status is removed as well, because it covers all requests.
+    The target rejects such requests on purpose, to shed load. If there were any, the target's own health status is
+    removed
+    as well, because it covers all requests.
     """
     requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
     if not requests or errors is None or not poll.numbers.get(SHED):
@@ -26,5 +28,5 @@ def without_shed_requests(poll: Snapshot) -> Snapshot:
 
 
 def without_health_status(poll: Snapshot) -> Snapshot:
-    """Return a copy of a poll without the target's own health status."""
+    """Return a copy of a poll without the health status that the target reports about itself."""
     return replace(poll, words={name: word for name, word in poll.words.items() if name != "health"})

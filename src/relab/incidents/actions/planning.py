@@ -31,7 +31,7 @@ class ActionPlan(BaseModel):
         effect: what should be different afterwards, from the server's catalogue.
         undo: the action that rolls it back; None if there is no such action.
         runbook: the file of the runbook that names the action, or the cause if the file is unknown.
-        risk: the harm of the action if the cause is wrong.
+        risk: how harmful the action is if the diagnosed cause is wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,8 +74,8 @@ class PlanningSettings:
     """The confidence that a plan needs; with less, the incident is escalated to a person instead.
 
     Attributes:
-        min_confidence: the minimum `ActionPlan.confidence`, by the risk of the runbook (the harm of its actions if the cause
-            is wrong).
+        min_confidence: the minimum `ActionPlan.confidence`, by the risk that the runbook states (how harmful its
+            actions are if the diagnosed cause is wrong).
     """
 
     min_confidence: Mapping[Risk, float] = field(
@@ -87,7 +87,7 @@ class PlanningSettings:
 class _Step:
     """An action of a runbook with its parameters filled in.
 
-    If it is not possible, `entry` is None and `problem` says why.
+    If the action cannot be executed, `entry` (its entry in the server's catalogue) is None, and `problem` says why.
     """
 
     wanted: RunbookAction
@@ -97,7 +97,7 @@ class _Step:
 
     @property
     def fingerprint(self) -> str:
-        """The digest of action and parameters, by which steps and tried actions are compared."""
+        """The digest of the action and its parameters; a step and a tried action with the same digest are the same."""
         return fingerprint(self.wanted.action, self.parameters)
 
 
@@ -111,8 +111,8 @@ def next_plan(
 ) -> ActionPlan | Escalation:
     """Return the next plan, or an escalation if no action should be tried.
 
-    A cause whose possible actions were all tried counts as refuted; the other causes share its probability. If two
-    causes may be present at once, refuting one does not refute the other.
+    A cause counts as refuted if all of its possible actions were tried. Its probability is then shared out among the
+    other causes. If two causes may be present at once, refuting one of them does not refute the other one.
 
     Args:
         candidates: the causes with their probabilities, including `UNKNOWN`.
@@ -157,16 +157,20 @@ def _unknown(standing: Sequence[Candidate], best: Candidate, *, was_refuted: boo
 
 
 def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bool:
-    """Return whether all possible actions for a cause were tried; False if no action is possible."""
+    """Return whether all possible actions (`steps`) for a cause were tried; False if no action is possible."""
     doable = [step for step in steps if step.entry is not None]
     return bool(doable) and all(_was_tried(step, tried) for step in doable)
 
 
 def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
-    """Return whether a step was tried.
+    """Return whether a step counts as tried.
 
-    An action with an inverse changes a setting. After it, the facts name the replaced value as the alternative, and a second
-    action would only switch back. So such an action counts as tried on a part of the service, whatever its parameters.
+    A step counts as tried if the same action was tried with the same parameters. If the action has an inverse, it
+    counts as
+    tried with any parameters, as soon as it was tried on the same part of the service. The reason: such an action
+    changes
+    a setting. Afterwards the facts name the replaced value as the alternative, so a second action would only switch
+    back.
     """
     if step.entry is None:
         return False

@@ -65,7 +65,7 @@ class Ruling:
 
     Attributes:
         verdict: the decision.
-        ground: the rule that decided.
+        ground: the policy's rule that led to the decision.
         reason: the reason, in one sentence.
         remedy: what would change the decision; empty if the action is allowed.
         retry_after_s: after how many seconds the decision may change by itself; None if it will not.
@@ -139,14 +139,14 @@ class Situation:
 
     Attributes:
         now_us: the current time, in microseconds since 1970.
-        scope: how much of the service the incident affects.
+        scope: how many users notice the incident.
         is_stopped: whether the responder's own kill switch is on.
         server_is_stopped: whether the kill switch of the action server is on; None if the server does not report it.
         is_stale: whether the target reports old figures.
         failing_dependencies: the names of the failing dependencies.
         host_is_failing: whether the machine itself lacks a resource, or parts of it do not answer.
-        others: descriptions of what others did since the incident was detected, or since the last probe after that;
-            None if that is unknown.
+        others: for each change by another client of the action server that the responder has not examined yet, a
+            description. None if the server's list may lack some of them.
         actions: all actions of this responder on the target, for this incident and for others.
     """
 
@@ -164,8 +164,8 @@ class Situation:
 def rule(policy: Policy, wish: ProposedAction, situation: Situation) -> Ruling:
     """Return the policy's decision whether an action may be executed now.
 
-    The rules are checked in a fixed order, and the first that objects decides. Actions that change nothing are always
-    allowed.
+    The rules are checked in a fixed order, and the first rule that objects decides. Actions that change nothing are
+    always allowed.
 
     Args:
         policy: the limits that the operators set.

@@ -24,7 +24,7 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
     Args:
         usual: the baseline of the signal.
         deviations: the bound in standard deviations if the baseline were known without error.
-        overlap: the number of polls whose figures share a window; values below 1 count as 1.
+        overlap: the number of consecutive polls whose figures cover the same window of time; values below 1 count as 1.
     """
     count = max(usual.count / max(overlap, 1.0), 1.0)
     spread = max(usual.deviation, usual.upper_deviation)
@@ -34,12 +34,14 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
     """Return the highest value with which a signal counts as back to normal after a repair, in the unit of the signal.
 
-    It is `wide`, but at most a quarter of the excess over `narrow` that was there before the repair may remain.
+    If the signal was at most `narrow` before the repair, this value is `wide`. If it was higher, at least three
+    quarters of
+    the excess over `narrow` must be gone, so the result may be lower than `wide`. The result is never below `narrow`.
 
     Args:
         narrow: the bound for a baseline without uncertainty.
         wide: the bound that includes the uncertainty of this baseline.
-        before: the signal before the repair; None if it is unknown.
+        before: the value of the signal before the repair; None if it is unknown.
     """
     if before is not None and before > narrow:
         wide = min(wide, narrow + _OF_EXCESS * (before - narrow))
@@ -47,9 +49,10 @@ def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
 
 
 def _t_beyond(z: float, freedom: float) -> float:
-    """Return the quantile of Student's t for the probability with which a normal value is below `z`.
+    """Return the quantile of Student's t for the probability that a standard normal value is below `z`.
 
-    This is the expansion of Abramowitz and Stegun, 26.7.5; loading a library for the exact function takes longer than a poll.
+    The formula is the expansion 26.7.5 of Abramowitz and Stegun. A library has the exact function, but loading it takes
+    longer than a poll.
     """
     terms = (
         z,

@@ -35,7 +35,7 @@ class ActionStatus(StrEnum):
 
 
 class RepairResult(StrEnum):
-    """The effect of an action, as verification found it: whether its cause is gone, and whether users are served well."""
+    """The effect of an action: whether the cause that it repairs is gone, and whether users are served well again."""
 
     NOT_YET = "not_yet"
     RECOVERING = "recovering"
@@ -100,13 +100,13 @@ class ActionRecord(BaseModel):
         why: why the action should help.
         asked_at, finished_at: when it was requested, and when it ended; None while it has not ended.
         error: why it failed; None if it did not.
-        target: the part of the service that the action changes.
+        target: the part of the service that the action changes, such as a component's name.
         cause: the cause that the action was to repair.
         state_digest: the digest of the state in which the responder decided on the action.
         record_id: the id of the action server's record, as soon as it is known.
-        undoes: the id of the server's record that this one rolls back; None if it is no rollback.
+        undoes: the id of the server's record whose action this record rolls back; None if this is not a rollback.
         approved_by: the person who approved it; None if no approval was needed.
-        effect: its result; None until verification has ended.
+        effect: the effect of the action, as verification found it; None until verification has ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -179,7 +179,7 @@ class ServerRecord:
         requested_at_us: microseconds since 1970, by the server's clock when it is read; the client converts it to the
             local clock.
         key: the `Idempotency-Key` of the request; None without one.
-        undoes: the id of the record that this one rolls back.
+        undoes: the id of the record whose action this one rolls back; None if this is not a rollback.
         after: the state after the action, as the server sent it.
         parameters: only numbers, strings and booleans; other parameters are left out.
     """
@@ -245,9 +245,10 @@ def of_others(
 ) -> tuple[ServerRecord, ...]:
     """Return the server's records of changes that this responder did not make, from `since_us` on.
 
-    A record is the responder's own if it has the key or the id of one of its actions, or if it rolls back such a record
-    with the same token: a rollback has no key, and a responder that was killed while it requested one does not know its
-    id.
+    A record belongs to this responder if it has the key or the id of one of the responder's actions. It also does if it
+    rolls back such an action and was requested with the same token. A rollback has no key, and a responder that was
+    killed
+    while it requested a rollback does not know the record's id.
 
     Args:
         records: records of the action server.

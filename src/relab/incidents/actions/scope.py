@@ -1,4 +1,7 @@
-"""Compute how much of a service an incident affects; an action with a larger blast radius needs a person. Pure functions."""
+"""Compute how many users notice an incident. Pure functions.
+
+An action that more users would notice than the incident itself needs a person's approval.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ _CENTRAL: Final = "dependency.database"
 
 
 def scope_of(anomalies: Iterable[Anomaly], snapshot: Snapshot) -> UserImpact:
-    """Return how much of the service an incident affects: the widest scope among its anomalies and its last poll.
+    """Return how many users notice an incident: the largest impact among its anomalies and its last poll.
 
     Args:
         anomalies: the confirmed anomalies of the incident.
-        snapshot: the last poll; if it lacks the health or the metrics, the whole service is affected.
+        snapshot: the last poll. If it lacks the health or the metrics, the whole service is affected.
     """
     scopes = [_scope(anomaly) for anomaly in anomalies]
     if _PARTS & snapshot.absent.keys():

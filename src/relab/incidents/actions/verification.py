@@ -57,9 +57,10 @@ def verify(course: ActionObservations, bounds: HealthBounds, settings: Verificat
 def _worse_since(
     course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings, worse: str
 ) -> VerificationResult:
-    """Return the verdict for worse figures since the action: `WORSE`, or `OTHER_CAUSE` if another cause is confirmed.
+    """Return the verdict if the service has become worse since the action: `WORSE`, or `OTHER_CAUSE`.
 
-    `OTHER_CAUSE` also requires that the action's own cause was seen before and is gone.
+    `OTHER_CAUSE` requires that another cause is confirmed, and that the action's own cause was seen before and is gone.
+    `worse` says, as text, which figure is worse.
     """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
@@ -77,10 +78,11 @@ def _undecided(
     streak: Sequence[Snapshot],
     waits_for: Sequence[str],
 ) -> VerificationResult:
-    """Return the verdict on an action that is neither verified nor refuted, from the remaining problem and the time since.
+    """Return the verdict on an action that is neither verified nor refuted yet.
 
-    `streak` holds the latest consecutive polls in which users were served well; `waits_for` holds the conditions in
-    `course.mended` that are not known to hold.
+    The verdict depends on the remaining problem and the time since the action. `streak` holds the latest consecutive
+    polls in which users were served well. `waits_for` holds, as text, the conditions in `course.mended` that are not
+    known to hold.
     """
     well_s = (streak[-1].at_us - streak[0].at_us) / _US if streak else 0.0
     is_sustained = well_s >= settings.min_healthy_s and len(streak) >= settings.min_healthy_polls
@@ -115,9 +117,10 @@ def _recovering(
     settings: VerificationSettings,
     well_s: float,
 ) -> VerificationResult:
-    """Return the verdict on a service that recovers.
+    """Return the verdict on a service that recovers but is not back to normal.
 
-    `RECOVERING`; `OTHER_CAUSE` once another cause is confirmed; `MITIGATED` after `recovery_timeout_s` and enough polls.
+    The verdict is `OTHER_CAUSE` if another cause is confirmed. It is `MITIGATED` after `recovery_timeout_s` and enough
+    polls. Otherwise it is `RECOVERING`. `well_s` is for how long users have been served well.
     """
     since_s = (polls[-1].at_us - course.ended_at_us) / _US
     left = next((said for poll in reversed(polls) if (said := _problem(course, poll, bounds))), "")
@@ -135,12 +138,13 @@ def _recovering(
 def _rest(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> RepairResult | None:
-    """Return why the service is not back to normal although the cause is gone.
+    """Return why the service is not back to normal although the cause is gone; None if there is no such reason.
 
     Returns:
-        `RECOVERING` if users are served, better than before, but not yet normally; `OTHER_CAUSE` if users are not served,
-        or served no better than before, and the cause was seen before the action (otherwise the action may have been for the
-        wrong cause); None if the cause is not known to be gone, or no problem is left.
+        `RECOVERING` if users are served better than before, but not yet normally. `OTHER_CAUSE` if users are not
+        served, or
+            are served no better than before, and the cause was seen before the action. (If the cause was not seen, the
+            action may have been for the wrong cause.) None if the cause is not known to be gone, or no problem is left.
     """
     if not polls or not _is_gone(course, polls, settings):
         return None
@@ -156,12 +160,15 @@ def _rest(
 
 
 def _was_seen(course: ActionObservations) -> bool:
-    """Return whether the cause was seen before the action: otherwise the action may have been for the wrong cause."""
+    """Return whether the cause was seen before the action.
+
+    If the cause was not seen, the action may have been for the wrong cause.
+    """
     return any(item.holds(course.facts_before or {}) is False for item in course.mended)
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a recent probe shows that the cause is gone.
+    """Return whether a recent probe shows that the cause of the incident is gone.
 
     Probes within `metrics_window_s` after the action do not count.
     """
@@ -172,9 +179,10 @@ def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: Ve
 
 
 def _memory_us(settings: VerificationSettings) -> int:
-    """Return for how long polls count as recent, in microseconds.
+    """Return for how long a poll counts as recent, in microseconds.
 
-    It is long enough for one event to leave the target's window and be distinguished from a series of events.
+    The time is long enough for a single event to disappear from the target's figures, so that one event can be
+    distinguished from a series of events.
     """
     return int(max(settings.metrics_window_s + settings.min_worse_s, MAX_GAP * settings.poll_interval_s) * _US)
 
@@ -195,8 +203,8 @@ def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) ->
 def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: HealthBounds) -> bool:
     """Return whether recent polls (`late`, in which users are served) are better than the last poll before the action.
 
-    True if users were not served before; or if P95 was above its bound and at least half of the excess is gone; or if a
-    dependency that failed before works again.
+    Recent polls are better if users were not served before the action. If P95 was above its bound before, at least half
+    of the excess must be gone. Otherwise a dependency that failed before must work again.
     """
     before = course.before
     if not _serves(course, before, bounds):
@@ -209,7 +217,7 @@ def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: Hea
 
 
 def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a dependency that worked before the action has failed for `min_worse_s`: waiting does not repair it."""
+    """Return whether a dependency that worked before the action has now failed for `min_worse_s`."""
     late = _latest(polls, settings)
     return late[-1].at_us - late[0].at_us >= settings.min_worse_s * _US and bool(
         frozenset.intersection(*(poll.failing for poll in late)) - course.before.failing
@@ -229,7 +237,7 @@ def _is_served(course: ActionObservations, polls: Sequence[Snapshot], bounds: He
 def _streak(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> list[Snapshot]:
-    """Return the latest consecutive polls in which users were served well, oldest first; a long gap ends the row."""
+    """Return the latest consecutive polls in which users were served well, oldest first."""
     found: list[Snapshot] = []
     for poll in reversed(polls):
         gap_s = (found[-1].at_us - poll.at_us) / _US if found else 0.0
@@ -240,7 +248,7 @@ def _streak(
 
 
 def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return why users are not served well in a poll, or why the poll does not show it; empty if they are served well."""
+    """Return the reason why a poll does not show that users are served well; empty if they are served well."""
     absent = [part for part in NEEDED_PARTS if part in poll.absent]
     if absent:
         return f"{absent[0]} does not answer"
@@ -270,7 +278,7 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
     """Return, as text, the conditions in `course.mended` that are not known to hold.
 
-    Only facts of a recent probe that is not older than `streak` count.
+    Only the facts of a recent probe count, and only if the probe is not older than `streak`, the latest good polls.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:
@@ -310,7 +318,10 @@ def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: Veri
 
 
 def _exceeds(course: ActionObservations, poll: Snapshot, settings: VerificationSettings, *, is_ruin: bool) -> str:
-    """Return which figure of a poll is worse than before the action, as text; empty if no figure is."""
+    """Return which figure of a poll is worse than before the action, as text; empty if no figure is worse.
+
+    With `is_ruin`, only errors count, and they must have increased by `much_worse_errors_pct`.
+    """
     before = course.before.numbers
     was_absent = any(part in course.before.absent for part in NEEDED_PARTS)
     is_absent = any(part in poll.absent for part in NEEDED_PARTS)

@@ -22,18 +22,19 @@ class VerificationSettings:
     Attributes:
         poll_interval_s: the time between two polls; a gap of more than three intervals ends a row of good polls.
         min_healthy_s, min_healthy_polls: for how long, and over how many polls, users must be served well.
-        min_quiet_s: for how long users must be served well, with no other anomaly, before an incident without any
-            action counts as passed.
+        min_quiet_s: an incident without any action counts as passed if users were served well, with no other anomaly,
+            for this long.
         effect_timeout_s: the time from the end of the action until it counts as failed.
         cause_timeout_s: the time from the end of the action during which the cause may still be seen.
-        recovery_timeout_s: the time from the end of the action after which a service that still recovers counts as
-            mitigated only.
-        metrics_window_s: the window of the target's own figures; for this long after the action they still cover the
-            action itself.
+        recovery_timeout_s: the time from the end of the action after which the incident counts as mitigated only if the
+            service is still recovering.
+        metrics_window_s: the window of time that the target's figures cover. For this long after an action the figures
+            still include the time of the action.
         min_worse_s: for how long the figures must be worse than before the action to count as worse.
-        worse_errors_pct, worse_latency_factor, worse_latency_ms: the least increase that counts as worse: errors in
-            percentage points; P95 by both the factor and the milliseconds.
-        much_worse_errors_pct: an increase of errors, in percentage points, that counts as worse before
+        worse_errors_pct: the least increase of errors that counts as worse, in percentage points.
+        worse_latency_factor, worse_latency_ms: the least increase of P95 that counts as worse. P95 must exceed both the
+            factor and the increase in milliseconds.
+        much_worse_errors_pct: an increase of errors, in percentage points, that counts as worse at once, even before
             `metrics_window_s` is over.
     """
 
@@ -60,7 +61,8 @@ class HealthBounds:
         errors_pct: the bound for the share of failed requests, in percent.
         p95_ms: the bound for the 95th percentile of the latency, in milliseconds. Both bounds come from the baseline;
             without a baseline the operators set them.
-        needs_traffic: whether the target usually has traffic; if so, a poll with too few requests shows no recovery.
+        needs_traffic: whether the target usually has traffic; if it has, a poll with too few requests does not show a
+            recovery.
     """
 
     errors_pct: float
@@ -74,12 +76,14 @@ class ActionObservations:
 
     Attributes:
         began_at_us, ended_at_us: when the action began and ended, in microseconds since 1970.
-        before: the last poll before the action; an action has made things worse if users are served worse than then.
+        before: the last poll before the action, with which later polls are compared.
         polls: the polls since the action began, in the order in which they were made.
-        stale: the times (`at_us`) of those polls whose figures are old.
-        mended: the conditions on facts that must all hold for the cause that the action repairs to be gone; empty if the
+        stale: the times (`at_us`) of the polls in which the target reported old figures.
+        mended: the conditions on facts that must all hold for the cause that the action repairs to be gone; empty if
+            the
             cause cannot be tested.
-        facts: the facts that a probe since the action gave about these conditions; None or empty if there was no probe.
+        facts: the facts about the conditions in `mended` that a probe since the action gave; None or empty without a
+            probe.
         facts_at_us: the time of that probe.
         facts_before: the facts that were known before the action; they show whether the cause was seen then.
         other: the name of another cause that probes since the action have confirmed; empty if there is none.
@@ -106,8 +110,9 @@ class VerificationResult:
     Attributes:
         reason: the reason, in one sentence.
         well_s: for how long users have been served well, up to the last poll.
-        suspects_other: whether the cause of the action is known to be gone and there may be another cause: users are
-            still affected, or more than before, or the service is not back to normal after half of `effect_timeout_s`.
+        suspects_other: whether there may be another cause. It requires that the action's own cause is known to be gone.
+            In addition, users are still affected, or affected more than before, or the service is not back to normal
+            after half of `effect_timeout_s`.
     """
 
     result: RepairResult

@@ -1,4 +1,4 @@
-"""Confirm anomalies that last, hold back those that pass, and let the baseline learn from polls without anomalies."""
+"""Confirm anomalies that last for several polls, and let the baseline learn from polls without anomalies."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class DetectionResult:
 
     @property
     def opens(self) -> bool:
-        """Whether an incident may open."""
+        """Return whether an incident may open: a confirmed anomaly opens incidents, and the figures are not stale."""
         return not self.is_stale and any(anomaly.opens for anomaly in self.confirmed)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether there are no anomalies."""
+        """Whether the poll has no anomalies."""
         return not self.confirmed and not self.passing
 
 
@@ -131,15 +131,15 @@ class Detector:
     def settle(self) -> None:
         """Exclude all polls until now from the burn rate of the error budget.
 
-        Their errors belong to an incident that is over.
+        The errors in these polls belong to an incident that is over.
         """
         if self.history:
             self._burnt_until_us = self.history[-1].at_us
 
     def mute(self, anomalies: Iterable[Anomaly]) -> None:
-        """Ignore these anomalies until they have gone for ten minutes, are a fifth worse, or become more severe.
+        """Ignore these anomalies until they have been absent for ten minutes, are a fifth worse, or become more severe.
 
-        The baseline learns from polls meanwhile, so a lasting value becomes usual.
+        Meanwhile the baseline learns from polls with these anomalies, so a value that stays becomes usual.
         """
         at_us = self.history[-1].at_us if self.history else 0
         self._muted |= {
@@ -164,7 +164,10 @@ class Detector:
         return not 0 < since_us <= _MAX_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
-        """Return the anomalies that are not muted; end the mute of those that have not been seen for `_GONE_US`."""
+        """Return those of the anomalies `found` that are not muted.
+
+        End the mute of anomalies that have not been seen for `_GONE_US` (microseconds).
+        """
         for item in found:
             muted = self._muted.get((item.detector, item.signal))
             if muted is not None:
@@ -215,7 +218,10 @@ class Detector:
 
     @property
     def _lingering(self) -> tuple[int, int]:
-        """In how many polls (first) of the latest polls (second) a small anomaly must be seen to be confirmed."""
+        """Return how often a small anomaly must be seen to be confirmed.
+
+        The result is a pair `(least, of)`: the anomaly must be in at least `least` of the latest `of` polls.
+        """
         least = max(
             self.settings.confirm_polls, math.ceil(self.settings.small_anomaly_s / self.settings.poll_interval_s)
         )
@@ -225,7 +231,8 @@ class Detector:
         """Return whether an anomaly is so small that it needs a longer confirmation.
 
         These are small: a few slow or failed requests, a slow answer to a poll, a worker that is down, and a degraded
-        dependency or health status. While a worker restarts in a loop, no state is small.
+        dependency or health status. While a worker restarts in a loop, no bad state of a worker, a dependency or the
+        target counts as small.
         """
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)
@@ -253,8 +260,9 @@ class Detector:
     def _notice_restart(self, snapshot: Snapshot) -> None:
         """Begin a grace period when the uptime of a worker is less than in the poll before.
 
-        Workers are often restarted one after the other, so each may restart once. A worker that restarts again before a
-        poll was quiet is in a crash loop, and there is no more grace period until a poll is quiet.
+        Workers are often restarted one after the other, so each may restart once. A worker is in a crash loop if it
+        restarts again before there was a poll without anomalies. Then there is no further grace period until such a
+        poll.
         """
         for name, uptime_s in snapshot.numbers.items():
             if not (name.startswith("worker.") and name.endswith(".uptime_s")):
@@ -273,16 +281,16 @@ class Detector:
 
 
 def _distance(anomaly: Anomaly) -> float | None:
-    """Return the absolute difference between value and expected value; None if either is missing."""
+    """Return the absolute difference between an anomaly's value and its expected value; None if either is missing."""
     if anomaly.value is None or anomaly.expected is None:
         return None
     return abs(anomaly.value - anomaly.expected)
 
 
 def _requests(signal: str, snapshot: Snapshot) -> float:
-    """Return how many requests a percentile or share is computed from.
+    """Return the number of requests from which a signal (a percentile or a share) is computed.
 
-    For a route, its part of all requests by its rate.
+    For a signal of one route, this is the route's part of all requests, estimated from its request rate.
     """
     numbers = snapshot.numbers
     requests, rate = numbers.get("traffic.requests", 0.0), numbers.get("traffic.rps", 0.0)

@@ -57,7 +57,7 @@ class OutageNews:
     Attributes:
         anomaly: the latest anomaly of the signal.
         kind: whether the signal is new or how it has changed.
-        began_us: since when the news is true, in microseconds since 1970.
+        began_us: when this change began, in microseconds since 1970.
     """
 
     kind: OutageNewsKind
@@ -86,9 +86,11 @@ class _Signal:
         began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show
             it).
         well_us: for how long the signal was well before that outage.
-        notified_us, notified: when people were last notified of the signal, and its anomaly then; None if they never were.
-        worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `notified`.
-        recurrences: how often people were notified that it broke again.
+        notified_us, notified: when people were last notified of the signal, and its anomaly then; None if they never
+            were.
+        worse_us, worse_polls: since when, and in how many consecutive polls, the signal has been much worse than in
+            `notified`.
+        recurrences: how often people were notified that the signal was wrong again after a recovery.
     """
 
     anomaly: Anomaly
@@ -130,7 +132,12 @@ class _Signal:
         return None
 
     def is_at_once(self, kind: OutageNewsKind, at_us: int) -> bool:
-        """Return whether people in charge of the incident need this news at once, and not only if the outage lasts."""
+        """Return whether this news must reach people at once if they are in charge of the incident.
+
+        Otherwise they are notified only if the outage lasts. News that the signal is wrong again must wait: the signal
+        must
+        have been well long enough, and the waiting time grows with each recurrence.
+        """
         if not self.is_confirmed:
             return False
         if kind is not OutageNewsKind.RECURRED or self.notified_us is None:
@@ -158,7 +165,7 @@ class OutageTracker:
         self._last_us = None
 
     def resume(self, seen: Iterable[tuple[Anomaly, int, int]], *, notified_us: int, now_us: int) -> None:
-        """Start with an incident that is already open, perhaps for long.
+        """Start with an incident that was opened earlier, for example after a restart of this process.
 
         Args:
             seen: the anomalies of the incident, each with the times when it was first and last seen, in microseconds
@@ -200,21 +207,22 @@ class OutageTracker:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
     def seen(self, at_us: int) -> OutageView:
-        """Return the anomalies that are present at `at_us`, to be passed to `note_notified` when people have been notified.
+        """Return the anomalies present at `at_us`, to be passed to `note_notified` when people have been notified.
 
-        Call it before the notification is stored, so that later changes stay news.
+        Call this method before the notification is stored. Then a change during the notification is still news
+        afterwards.
         """
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
     def note_notified(self, seen: OutageView) -> None:
-        """Record that people were notified of the anomalies of `seen`; calling it again with `seen` has no effect."""
+        """Record that people were notified of the anomalies of `seen`; repeating the call has no effect."""
         for name, anomaly in seen.anomalies.items():
             signal = self._signals.get(name)
             if signal is not None and (signal.notified_us is None or signal.notified_us < seen.at_us):
                 signal.note_notified(seen.at_us, anomaly)
 
     def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
-        """Record that people were notified of this news at `at_us`; the next news is not due for 20 seconds."""
+        """Record that people were notified of this news at `at_us`; no news is due for the next 20 seconds."""
         self._last_us = at_us
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
@@ -225,12 +233,13 @@ class OutageTracker:
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news of which people must be notified now, sorted by kind and then by age; empty if none is due.
 
-        If one item is due, every item that is confirmed or overdue is returned.
+        As soon as one item of news is due, the result contains all items that are confirmed or overdue.
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.
-            is_handed_over: whether people are in charge of the incident or were asked for an approval: then they need
-                news at once. Otherwise the responder works on it, and they need news only of outages that last.
+            is_handed_over: whether people are in charge of the incident or were asked for an approval. If so, they need
+                news at once. If not, the responder works on the incident, and people need news only of outages that
+                last.
         """
         if self._last_us is not None and 0 <= at_us - self._last_us < _GAP_S * _US:
             return []
@@ -260,16 +269,20 @@ class OutageTracker:
 
 
 def _counts(anomaly: Anomaly) -> bool:
-    """Return whether an anomaly is one that users notice, from a detector that can show a recovery."""
+    """Return whether users notice an anomaly, and its detector can also show that the signal has recovered."""
     return anomaly.opens and anomaly.severity is not Severity.WARNING and anomaly.detector != _LINGERS
 
 
 def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
     """Return whether an anomaly is much worse than an earlier one of the same signal.
 
-    It is if its severity is higher. Otherwise, for a share of errors: at least ten percentage points more, and twice as many
-    requests fail or half as many succeed. For a duration: at least twice as long, and by 200 ms. For any other number: at
-    least twice as far from its bound, and by 1. Without a number only the severity counts.
+    A higher severity is always much worse. Otherwise the values decide:
+
+    - A share of errors must rise by at least ten percentage points. In addition, at least twice as many requests fail,
+      or
+      at most half as many succeed.
+    - A duration must be at least twice as long, and at least 200 ms longer.
+    - Any other number must be at least twice as far from its bound as before, and at least 1 away from it.
     """
     if _SEVERITIES.index(now.severity) > _SEVERITIES.index(then.severity):
         return True

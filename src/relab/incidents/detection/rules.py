@@ -29,7 +29,7 @@ _VANISHED: Final = 0.1
 def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
     """Find an error rate above the threshold, a connection pool reported as critical, and slow answers, all in one poll.
 
-    Returns one anomaly, or none if one of the three is missing.
+    Return a list of one anomaly if the poll has all three, and an empty list otherwise.
     """
     errors, average = snapshot.numbers.get("errors.pct"), snapshot.numbers.get("latency.avg_ms")
     if errors is None or average is None or snapshot.words.get("pool") != "critical":
@@ -43,8 +43,8 @@ def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
 def burn_rate(history: Sequence[Snapshot], settings: DetectionSettings) -> list[Anomaly]:
     """Find an error budget that burns too fast, over a long and a short window at the same time.
 
-    Windows are counted in polls: with a poll interval below 30 s they become shorter in proportion, so that short runs
-    fill them too.
+    The windows are counted in polls. With a poll interval below 30 s they are shorter in proportion, so that the polls
+    of a short run suffice.
 
     Args:
         history: the polls, oldest first.
@@ -114,7 +114,7 @@ def _risen(
 
 
 def states(snapshot: Snapshot) -> list[Anomaly]:
-    """Find states that the target itself reports as bad in a poll: of a dependency, a worker, the pool, or all of it."""
+    """Find bad states that the target reports in a poll: of a dependency, a worker, the connection pool, or itself."""
     found = []
     for name, word in snapshot.words.items():
         if name.startswith("dependency.") and name.count(".") == 1 and word != "ok":

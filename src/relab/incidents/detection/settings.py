@@ -15,12 +15,13 @@ class DetectionSettings:
         slow_response_ms: the threshold of `seed_rule` for the average response time.
         slo_success_pct: the share of requests that should succeed, in percent.
         level_shift_deviations: how many standard deviations above the median a level shift begins.
-        min_errors_increase_pct, min_latency_increase_ms, min_latency_factor: the least increase that users notice: of a
-            share of errors in percentage points, and of a duration in milliseconds and as a multiple of the median.
+        min_errors_increase_pct: the least increase of a share of errors that users notice, in percentage points.
+        min_latency_increase_ms, min_latency_factor: the least increase of a duration that users notice, in
+            milliseconds, and as a multiple of the median.
         min_poll_latency_increase_ms: the least increase of the time in which the target answers a poll. Polls use new
             connections, one at a time, so this time varies more than others.
-        large_latency_increase_ms: a duration that exceeds its bound by at least this much needs no longer confirmation
-            than other anomalies.
+        large_latency_increase_ms: if a duration exceeds its bound by at least this much, the anomaly is not small: it
+            is confirmed as fast as other anomalies.
         confirm_polls, confirm_of_polls: an anomaly counts if it is in at least `confirm_polls` of the last
             `confirm_of_polls` polls.
         small_anomaly_s: how long a small anomaly, such as a slight rise of a duration or an absent worker, must last to

@@ -17,11 +17,12 @@ class Candidate:
     """A cause and its probability.
 
     Attributes:
-        probability: the probability that the cause is present, alone or with another cause. Over all candidates these
-            add up to 1 plus the probability that there are two causes.
+        probability: the probability that the cause is present, alone or with another cause. The probabilities of all
+            candidates add up to more than 1, because a pair of causes counts for both of its causes.
         for_it, against_it: conditions that are evidence for and against the cause, the strongest first.
         unproven: the required conditions of the cause that are not known yet.
-        together: for each other cause, the probability that both are present; negligible ones are left out.
+        together: the probability that this cause and another one are both present, by the name of the other cause;
+            negligible probabilities are left out.
     """
 
     cause: str
@@ -34,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CauseSet:
-    """One cause, or two at once, and the probability that these and no other causes are present."""
+    """One cause, or two at once, with the probability that exactly these causes are present and no others."""
 
     causes: tuple[str, ...]
     probability: float

@@ -3,10 +3,10 @@
 Pure. A cause set is one cause, two causes at once, or an unknown cause, which no runbook describes. Every condition of
 a runbook is a feature. If a runbook does not name a condition, its cause has the base rate of that condition, so all
 cause sets are judged by the same evidence. Features of one fact are highly dependent; only the most informative one of
-them counts.
-Two causes together show the signs of both (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent Systems",
-1988, 4.3.2), so evidence against one of them does not count against the pair where the other explains it. A pair is
-less probable a priori than either cause, so a second cause must explain something that the first one does not.
+them counts. Two causes together show the signs of both (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent
+Systems", 1988, 4.3.2), so evidence against one cause of a pair does not count against the pair if the other cause
+explains it. A pair is less probable a priori than either cause, so a second cause must explain something that the first
+one does not.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ Numbers = NDArray[np.float64]
 
 
 class _Model:
-    """The expectations of runbooks as arrays.
+    """The expectations of runbooks as arrays. A feature is a condition that a runbook names.
 
     Attributes:
         causes: the causes of the runbooks, and `UNKNOWN` last.
-        conditions: the features.
-        likely: shape (features, cause sets), the probability of the feature; single causes first, in the order of
-            `causes`.
-        otherwise: shape (features,), the base rate of the feature.
+        conditions: the conditions of all runbooks, one for each feature.
+        likely: the probability of each feature with each cause set; an array of the shape (features, cause sets). The
+            single causes come first, in the order of `causes`, then the pairs.
+        otherwise: the base rate of each feature; an array of the shape (features,).
         first, second: for each pair, the indices of its two causes in `causes`.
     """
 
@@ -81,7 +81,7 @@ class _Model:
         self.likely = np.hstack([alone, both])
 
     def names(self) -> list[tuple[str, ...]]:
-        """Return the causes of each cause set."""
+        """Return the names of the causes in each cause set: first the single causes, then the pairs."""
         pairs = zip(self.first.tolist(), self.second.tolist(), strict=True)
         return [*((cause,) for cause in self.causes), *((self.causes[a], self.causes[b]) for a, b in pairs)]
 
@@ -94,9 +94,9 @@ class Diagnosis:
         facts: the facts that are known so far, by name.
         memory: by cause, the factor by which past incidents raise its prior; it is limited to the range 1 to
             `MAX_HISTORY_FACTOR`.
-        mended: causes that were repaired in this incident. Such a cause is no candidate, and the signs that remain of
-            it do not count for another cause. An exception is a cause of which a condition in the `mended` of its
-            runbook is known not to hold.
+        mended: causes that were repaired in this incident. Such a cause is no candidate, and the remaining signs of it
+            do not count for another cause. But if a condition in `mended` of the cause's runbook is known not to hold,
+            the cause is a candidate again.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Diagnosis:
         return [CauseSet(*each) for each in sorted(found, key=lambda item: (-item[1], item[0]))]
 
     def candidates(self) -> list[Candidate]:
-        """Return all causes, the most probable first; ties are sorted by name."""
+        """Return all causes, the most probable first; causes of equal probability are sorted by name."""
         model, weights = self._model, _normalized(self._scores)
         count = len(model.causes)
         both = np.zeros((count, count))
@@ -138,7 +138,7 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return the expected information gain about the cause, in bits, of a probe that gives these facts (names)."""
+        """Return the expected information gain about the cause, in bits, of a probe that gives these facts (by name)."""
         wanted = set(facts)
         unknown = [
             number
@@ -163,7 +163,12 @@ class Diagnosis:
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
-        """Return the probabilities of features, raised where repaired causes may have left their signs."""
+        """Return the probabilities of features, after raising those that repaired causes may still show.
+
+        Args:
+            gone: the runbooks of the repaired causes.
+            likely: the probability of each feature with each cause set; an array of the shape (features, cause sets).
+        """
         for book in gone:
             signs = self._model.otherwise.copy()
             for expectation in book.expects:
@@ -185,7 +190,10 @@ class Diagnosis:
         return np.log(np.insert(shares, len(runbooks), UNKNOWN_PRIOR))
 
     def _ruled_out(self, runbooks: Sequence[Runbook]) -> Numbers:
-        """Return the log penalty of each cause set for requirements that do not hold; for a pair, those of both causes."""
+        """Return the log penalty of each cause set (an array) for required conditions that are known not to hold.
+
+        The penalty of a pair is the sum of the penalties of its two causes.
+        """
         broken = np.array([*(sum(each.holds(self._facts) is False for each in book.requires) for book in runbooks), 0])
         pairs = broken[self._model.first] + broken[self._model.second]
         found: Numbers = np.concatenate([broken, pairs]) * _RULED_OUT
@@ -208,7 +216,10 @@ class Diagnosis:
         return Candidate(cause, probability, for_it, (*broken, *against_it), unproven, together)
 
     def _telling(self) -> list[tuple[int, bool]]:
-        """Return the known features, and whether each holds: for each fact only the one that differs most between causes."""
+        """Return the features that count, as pairs: the index of a known feature, and whether its condition holds.
+
+        For each fact only one feature counts: the one whose probability differs most between the causes.
+        """
         best: dict[str, tuple[float, int, bool]] = {}
         for number, condition in enumerate(self._model.conditions):
             holds = condition.holds(self._facts)
@@ -226,16 +237,28 @@ class Diagnosis:
         return max(float(np.ptp(each[number, :count])) for each in outcomes)
 
     def _weight(self, cause: int, number: int, holds: bool) -> float:
-        """Return the log likelihood ratio of a feature: its probability with a cause against its base rate."""
+        """Return the log likelihood ratio of a feature: its probability with a cause compared with its base rate.
+
+        Args:
+            cause: the index of the cause.
+            number: the index of the feature.
+            holds: whether the condition of the feature holds.
+        """
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))
 
 
 def _either(one: Numbers, other: Numbers, otherwise: Numbers) -> Numbers:
-    """Return the probabilities of features with two causes at once, from their probabilities with each cause alone.
+    """Return the probabilities of features with two causes at once.
 
-    A cause that leaves a feature at its base rate changes nothing. If one cause makes it likelier and the other makes it
-    rarer, the log odds add up, so that neither outcome counts against both.
+    If one of the causes leaves a feature at its base rate, the feature has its probability with the other cause. If one
+    cause makes it likelier and the other makes it rarer, the log odds add up, so that neither outcome counts against
+    both.
+
+    Args:
+        one: the probabilities of the features with the first cause alone.
+        other: the probabilities of the features with the second cause alone.
+        otherwise: the base rates of the features.
     """
     raised = 1 - (1 - one) * (1 - other) / (1 - otherwise)
     lowered = one * other / otherwise
@@ -257,7 +280,7 @@ def _normalized(scores: Numbers) -> Numbers:
 
 
 def _entropies(distributions: Numbers) -> Numbers:
-    """Return the entropy of each row, in bits."""
+    """Return the entropy of each row, a probability distribution, in bits."""
     logs = np.log2(distributions, out=np.zeros_like(distributions), where=distributions > 0)
     found: Numbers = -(distributions * logs).sum(axis=1)
     return found

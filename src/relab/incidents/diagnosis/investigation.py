@@ -33,7 +33,7 @@ class KnownFacts:
     Attributes:
         facts: the latest value of each fact, by name.
         evidence: the latest evidence of each fact, by name.
-        looked: the names of the probes that were run, in order.
+        looked: the names of the probes that were run, in the order of their first run.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)
@@ -41,13 +41,13 @@ class KnownFacts:
     looked: tuple[str, ...] = ()
 
     def with_probes(self, names: Iterable[str], found: ProbeResult) -> KnownFacts:
-        """Return a copy updated with the result of probes.
+        """Return a copy that is updated with the result of probes.
 
-        Facts that these probes can give but did not give are removed.
+        Facts that these probes could give, but did not give this time, are removed.
 
         Args:
-            names: the probes that were run.
-            found: their facts and evidence.
+            names: the names of the probes that were run.
+            found: the facts and the evidence that the probes gave.
         """
         taken = tuple(dict.fromkeys(names))
         gone = {fact for name in taken for fact in PROBES[name].facts} - found.facts.keys()
@@ -65,7 +65,7 @@ class InvestigationResult:
         known: all facts that are known after it.
         candidates: all causes, the most probable first.
         rounds: how many rounds of probes were run.
-        is_confirmed: whether probes at two different moments showed the first candidate as the cause.
+        is_confirmed: whether probes at two different moments showed the first of `candidates` as the cause.
     """
 
     known: KnownFacts
@@ -80,7 +80,7 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The cause that is present together with the most probable one with a probability above 0.5.
+        """A second cause that is present together with the most probable one with a probability above 0.5.
 
         None if there is no such cause.
         """
@@ -145,8 +145,8 @@ class Investigator:
         """Run probes until one cause is sure and confirmed, no probe would add information, or `max_rounds` is reached.
 
         `known` holds the facts known at the start. A cause is confirmed if probes at two different moments show it as
-        sure or as the most probable one: transient states, such as workers that are just restarting, are easily mistaken
-        for another cause.
+        sure or as the most probable one. One moment is not enough, because transient states, such as restarting
+        workers, are easily mistaken for another cause.
         """
         rounds, fresh = 0, False
         earlier = frozenset[str]()
@@ -189,16 +189,19 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the cause that is likeliest together with the best one; None if the pair is sure or improbable."""
+        """Return the cause that may be present together with the best candidate, and needs more investigation.
+
+        Return None if the probability of the pair is so high that it is sure, or below `suspected_probability`.
+        """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:
             return None
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the names of the probes that give the facts of the candidates' runbooks.
+        """Return the names of the probes that give the facts in the candidates' runbooks.
 
-        `FIRST_PROBES` if there are none.
+        Return `FIRST_PROBES` if there are no such probes.
         """
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]

@@ -1,4 +1,4 @@
-"""Validate and weigh a language model's answer: its effect is bounded, and it cannot contradict known facts. Pure."""
+"""Validate a language model's answer, and apply it to the probabilities. Its effect is bounded. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ MAX_CITED: Final = 8
 
 
 class ModelAnswer(BaseModel):
-    """The cause of the incident, the evidence that shows it, and probes that would add facts."""
+    """A language model's answer about an incident.
+
+    Attributes:
+        cause: the cause that the model names.
+        probability: the probability that the model states for this cause.
+        evidence_ids: the ids of the evidence that the model cites for it.
+        looks: the names of probes that the model wants to be run.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,15 +121,15 @@ def reject_cause(
 
 
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
-    """Return all causes with their probabilities after a model has named one of them, the most probable first.
+    """Return all causes with their new probabilities after a model has named one of them, the most probable first.
 
-    Every set of causes that contains the named cause becomes more probable: the cause alone, and together with another
-    one.
+    The named cause becomes more probable, alone and together with any other cause.
 
     Args:
         candidates: all causes with their probabilities by the rules.
         cause: the cause that the model names.
-        probability: the probability that the model states for it; 1 raises its odds by the factor `MAX_MODEL_FACTOR`.
+        probability: the probability that the model states for this cause. A probability of 1 raises the odds of the
+            cause by the factor `MAX_MODEL_FACTOR`.
     """
     factor = 1 + (MAX_MODEL_FACTOR - 1) * probability
     named = next((item for item in candidates if item.cause == cause), None)

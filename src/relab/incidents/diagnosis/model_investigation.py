@@ -1,8 +1,8 @@
-"""Investigate with a language model as a second opinion. The rules decide; the model's answer adjusts them slightly.
+"""Investigate with a language model as a second opinion. The rules decide; the model's answer has a bounded effect.
 
-The rules investigate first. If they are not sure, a model gets the same evidence, and may request some more probes. It
-can only name a cause of the runbooks in use; any other content of its answer is ignored. If the model fails, the rules'
-result is used.
+The rules investigate first. If they are not sure, a model gets the same evidence, and may request some more probes. The
+model can only name a cause of the runbooks in use; any other content of its answer is ignored. If the model fails, the
+rules' result is used.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class ModelInvestigator(Investigator):
         take: runs the probes with the given names at the same time.
         runbooks: the runbooks of all known causes.
         model: the model to call.
-        seen: the baseline, past incidents, log templates and the like.
+        seen: the inputs besides facts, such as the baseline, past incidents and log templates.
         settings: when an investigation stops.
-        asking: when the model is called, and its budget.
+        asking: in which incidents the model is called, and the budget of its calls.
     """
 
     def __init__(
@@ -145,7 +145,10 @@ class ModelInvestigator(Investigator):
         return is_whole and best.probability >= self._settings.sure_probability
 
     async def _hear(self, known: KnownFacts) -> tuple[ModelAnswer | None, KnownFacts]:
-        """Return the model's answer, or None if there is no valid one, and the facts known when it answered."""
+        """Call the model and run the probes that it requests; return its answer, and the facts known at the end.
+
+        The answer is None if the model gives no valid one.
+        """
         for left in range(self._asking.max_rounds, -1, -1):
             case = self._case(known, left)
             answer = await self._asked(case)
@@ -169,7 +172,7 @@ class ModelInvestigator(Investigator):
         return None, known
 
     async def _hear_only(self, thought: InvestigationResult) -> None:
-        """Call the model once about a cause that is sure already, and only record its answer."""
+        """Call the model once although the rules are sure (`thought` is their result); only record its answer."""
         case = self._case(thought.known, 0)
         answer = await self._asked(case)
         if answer is None:
@@ -205,7 +208,15 @@ class ModelInvestigator(Investigator):
     async def _weighed(
         self, thought: InvestigationResult, answer: ModelAnswer, cited: Sequence[str]
     ) -> InvestigationResult:
-        """Return the result adjusted by the model's answer, if the answer is accepted and the rules are not sure."""
+        """Return the rules' result, adjusted by the model's answer unless the rules are sure or the answer is rejected.
+
+        If the answer makes another cause the best one, probes are run again to confirm that cause.
+
+        Args:
+            thought: the result of the rules.
+            answer: the model's answer.
+            cited: the names of the facts that the answer cites.
+        """
         if self.is_sure(thought):
             return thought
         candidates = await self._with_word(thought.candidates, answer, cited, thought.known)

@@ -1,6 +1,7 @@
 """Build the prompt for a language model: an incident's facts and possible causes, quoted as data, not instructions.
 
-The prompt omits the rules' probabilities: with them the answer would be an echo and not a second opinion.
+The prompt omits the probabilities by the rules. Otherwise the model would only repeat them, and its answer would not be
+a second opinion.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class PromptInput:
         templates: templates of log lines, with their counts.
         memory: by cause, the factor by which past incidents raise its prior.
         looks: the names of the probes that the model may request.
-        looks_left: how often it may still request probes.
+        looks_left: how many more times the model may request probes.
     """
 
     known: KnownFacts
@@ -56,8 +57,9 @@ class PromptInput:
 def build_prompt(case: PromptInput, *, code: str) -> Prompt:
     """Return the prompt for an incident.
 
-    Quoted text in it ends with a mark that contains `code`. This must be random, so that quoted text cannot forge the
-    mark.
+    Quoted text in the prompt ends with a marker that contains `code`. The caller must pass a random text as `code`, so
+    that
+    quoted text cannot contain the marker.
     """
     user = Template(prompt_text("incidents", "diagnose.user.txt"))
     return Prompt(

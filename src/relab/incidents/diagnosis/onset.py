@@ -1,7 +1,7 @@
-"""Find which kind of signals deviated from its baseline first: it is nearer to the cause than its consequences. Pure.
+"""Find which kind of signals deviated first: it is nearer to the cause than those that deviated later. Pure.
 
 Only metrics that the target reports over the same window are compared. Instantaneous values, such as the use of a pool
-or the state of a worker, show a change earlier than windowed ones, whatever the real order.
+or the state of a worker, show a change earlier than values over a window, whichever changed first.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBasel
 
 
 def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
-    """Return the index of the poll in which a deviation of the last poll began.
+    """Return the index of the poll in which the present deviation of a kind of signals began.
 
-    `kinds` holds the kinds that deviate in each poll.
+    Args:
+        kind: the kind of signals, which deviates in the last poll.
+        kinds: for each poll, the kinds that deviate in it. A few polls in between without a deviation are ignored.
     """
     begin = len(kinds) - 1
     for place in range(len(kinds) - 1, -1, -1):
@@ -62,7 +64,7 @@ def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
 
 
 def _unusual(poll: Snapshot, usual: Callable[[str], SignalBaseline | None]) -> frozenset[str]:
-    """Return the kinds of signals that deviate from their baseline in a poll."""
+    """Return the kinds of signals that deviate from their baselines in a poll."""
     found = set()
     for kind, (signal, least, factor) in _BOUNDS.items():
         value, known = poll.numbers.get(signal), usual(signal)

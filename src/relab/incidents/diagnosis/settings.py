@@ -11,8 +11,8 @@ class InvestigationSettings:
     """When an investigation stops.
 
     Attributes:
-        sure_probability: a cause of at least this probability is sure; only the probes that it is based on are
-            repeated.
+        sure_probability: a cause of at least this probability is sure. Then only the probes on which the diagnosis is
+            based are repeated, to confirm it.
         suspected_probability: a second cause of at least this probability is investigated until it is sure or below
             this value.
         min_gain_bits: the least information gain, in bits, for which a probe is run.
@@ -47,7 +47,8 @@ class ModelSettings:
         max_probes_per_round: how many probes it may request at once.
         max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts.
         call_timeout_s: the time limit of one call, retries included.
-        max_answer_tokens: the longest answer in tokens; so many are reserved before each call.
+        max_answer_tokens: the maximum length of an answer, in tokens. Before each call, this many tokens of the budget
+            are reserved.
     """
 
     when: AskWhen = AskWhen.NEVER

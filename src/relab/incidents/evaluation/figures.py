@@ -1,7 +1,7 @@
 """Compute the figures of a responder, with confidence intervals, from its episodes. Pure.
 
-The harness that measures responders writes one document for each episode: with `ids`, `outcome`, and `metrics`, which
-hold the names in `RATES`, `TIMES`, `SUMS` and `COUNTED`.
+The harness that measures responders writes one document for each episode, with the keys `ids`, `outcome` and `metrics`.
+The metrics have the names in `RATES`, `TIMES`, `SUMS` and `COUNTED`.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class EpisodeMetrics:
 
     @property
     def is_noisy(self) -> bool:
-        """Whether there was no fault in the episode, but signs that look like one."""
+        """Whether the episode had no fault, but signs that look like a fault."""
         return self.metrics.get("kind") == _NOISY
 
 
 def read_episode(document: Mapping[str, Any]) -> EpisodeMetrics:
     """Return the episode in a document of the harness (`ids`, `outcome`, `metrics`).
 
-    After an error it has no metrics.
+    If the episode ended in an error, its metrics are empty.
     """
     ids = document["ids"]
     metrics = document.get("metrics") if document.get("outcome") != ERROR else None
@@ -81,13 +81,14 @@ def read_episode(document: Mapping[str, Any]) -> EpisodeMetrics:
 def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     """Return the figures of one responder: rates with confidence intervals, median and 90th percentile of times, sums.
 
-    Episodes with the same subject are not independent, so the intervals of rates are clustered by subject; if there is
-    only one subject, they are over its episodes and do not generalize to other subjects.
+    Episodes with the same subject are not independent, so the intervals of rates are clustered by subject. With only
+    one
+    subject, the intervals are over its episodes, and do not generalize to other subjects.
 
     Returns:
-        A mapping with the counts `episodes`, `without_figures`, `with_something_wrong` and `subjects`; `rates`, `times`
-            and `sums` by metric; `judged_failed`, the share of correct repairs that the responder judged as failed; and
-            `false_alarms` per 960 polls.
+        A mapping with these keys. `episodes`, `without_figures`, `with_something_wrong` and `subjects` are counts.
+        `rates`, `times` and `sums` are mappings by the name of the metric. `judged_failed` is the share of correct
+        repairs that the responder judged as failed. `false_alarms` holds rates per 960 polls.
     """
     known = [episode for episode in episodes if episode.metrics]
     troubled = [episode.metrics for episode in known if not episode.is_healthy]
@@ -105,7 +106,7 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
 
 
 def _judged_failed(troubled: Sequence[Metrics]) -> dict[str, Any] | None:
-    """Return the share of correct repairs that the responder judged as failed; None if there were no correct repairs."""
+    """Return the share of correct repairs that the responder judged as failed; None if there were none."""
     found = []
     for metrics in troubled:
         right, judged = (int(metrics.get(name, 0)) for name in ("right_repairs", "right_repairs_judged_failed"))
@@ -134,7 +135,8 @@ def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[i
 def by_kind(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
     """Count for each kind of episode those that were detected, diagnosed and mitigated, in the form of `by_subject`.
 
-    A kind is, for example, one fault, two at once, or one after an escalation. Only episodes with a fault count.
+    A kind is, for example, an episode with one fault, with two faults at once, or with a fault after an escalation.
+    Only episodes with a fault count.
     """
     return _counts(episodes, "kind")
 
@@ -222,9 +224,9 @@ def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
 
 
 def _share(found: Sequence[tuple[bool, str]]) -> dict[str, Any] | None:
-    """Return hits, rate and confidence interval of pairs (is hit, subject), clustered by subject.
+    """Return the hits, the rate and its confidence interval from pairs of (whether it is a hit, subject).
 
-    Return None if there are no pairs.
+    The interval is clustered by subject. Return None if there are no pairs.
     """
     if not found:
         return None
@@ -250,10 +252,10 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _false_alarms(known: Sequence[EpisodeMetrics]) -> dict[str, Any]:
-    """Return the rate of false alarms per 960 polls, with confidence intervals.
+    """Return the rates of false alarms per 960 polls, with confidence intervals.
 
-    It is computed over all episodes (until their onset), over those without a fault, and over those without a fault
-    that had signs like one.
+    Polls count until the onset of the fault. The keys of the result are `all`, `healthy_episodes` (episodes without a
+    fault), and `noisy_episodes` (episodes without a fault, but with signs like one). A key without polls is missing.
     """
     found: dict[str, Any] = {}
     for name, chosen in (
