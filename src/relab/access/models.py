@@ -61,7 +61,7 @@ class Source:
 class TokenInfo(BaseModel):
     """A token without its secret: its id, the name and the scopes of its caller, and its times.
 
-    `expires_at` is None if it never expires, `revoked_at` is None unless it was revoked.
+    `expires_at` is None if the token never expires, `revoked_at` is None if the token was not revoked.
     """
 
     token_id: str
@@ -84,7 +84,8 @@ class AccessState(BaseModel):
 
     Attributes:
         is_open: whether requests from this machine may do everything without a token.
-        changed_at: the time when it was last closed (by its first token) or reopened; None if it never had a token.
+        changed_at: the time when the installation was last closed (by its first token) or reopened; None if it never
+            had a token.
         valid_tokens: the number of tokens that are valid now.
     """
 

@@ -80,8 +80,8 @@ class AccessService:
         clock: the source of the current time.
         ingest_secret: if set, posting runs needs this secret or a token with the scope `ingest`.
         allowed_hosts: host names, in addition to the loopback names, that an open installation accepts.
-        trust_loopback_publish: treat every client as local. For a container whose port is published on 127.0.0.1 only:
-            it sees its gateway as the client of all requests.
+        trust_loopback_publish: treat every client as local. Meant for a server in a container whose port is published
+            on 127.0.0.1 only: the server sees the container's gateway as the client of all requests.
         trusted_proxies: networks of the proxies in front of this server; their statements about the client are trusted.
     """
 
@@ -228,7 +228,7 @@ class AccessService:
 
     @property
     def has_ingest_secret(self) -> bool:
-        """Whether posting runs needs the ingest secret or a token with the scope `ingest`."""
+        """Whether an ingest secret is set. If so, posting runs needs it or a token with the scope `ingest`."""
         return self._ingest_secret is not None
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:

@@ -13,7 +13,8 @@ from relab.storage.base import Base, Micros, OwnId
 class AccessTokenRow(Base):
     """One token. Only a hash of its secret is stored.
 
-    Times are in microseconds since 1970. `expires_at` is None if it never expires, `revoked_at` unless it was revoked.
+    Times are in microseconds since 1970. `expires_at` is None if the token never expires, `revoked_at` is None if the
+    token was not revoked.
     """
 
     __tablename__ = "access_tokens"

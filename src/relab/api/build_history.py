@@ -1,4 +1,4 @@
-"""Routes of what the history of builds says: which tests are flaky or broken, and which failures share a cause."""
+"""Routes of the history of builds: which tests are flaky or broken, and which failures share a cause."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def list_tests(
     before: _BeforeTest = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JudgedTestPage:
-    """Return a page of tests that have failed, those with the newest failures first: flaky, broken, fixed, with evidence.
+    """Return a page of tests that have failed, each with a status (flaky, broken, fixed) and its evidence.
 
-    Tests that never failed are listed with the status `stable` only. A page may have fewer tests than `limit` and continue.
+    Tests with the newest failures come first. Tests that never failed are returned only if `status` is `stable`. A page
+    may have fewer tests than `limit` although another page follows.
     """
     return services.builds.history.list_tests(project=project, status=status, before=before, limit=limit)
 
@@ -52,5 +53,8 @@ def list_groups(
     before: _BeforeGroup = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> FailureGroupPage:
-    """Return a page of groups, those with the newest builds first. With `project`, only its builds are counted."""
+    """Return a page of groups of builds that failed for the same cause; groups with the newest builds come first.
+
+    With `project`, only the builds of that project are counted.
+    """
     return services.builds.groups.list_groups(project=project, before=before, limit=limit)

@@ -1,4 +1,4 @@
-"""Routes of the policies of projects: what each would earn, and promotion."""
+"""Routes of build policies: the estimated reward of each policy in a project, and the promotion of a policy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def get_policies(
     services: ServicesDep,
     project: Annotated[str, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", examples=["engine"])] = "",
 ) -> ProjectPolicies:
-    """Return the policy that decides by default, and off-policy estimates from the newer half of the log of decisions."""
+    """Return the policy that decides by default, and off-policy estimates of each policy's reward.
+
+    The estimates are computed from the newer half of the log of decisions.
+    """
     return services.build_promotion.policies(project)
 
 
@@ -45,10 +48,11 @@ def get_policies(
     summary="Judge a policy, and put it into use if it is better",
 )
 def post_promotion(request: _Request, services: ServicesDep, caller: _Author) -> Promotion:
-    """Judge a policy against the one that a project uses; only the verdict PASS changes something.
+    """Judge a policy against the policy that a project uses.
 
-    After a PASS, `version` of the project's `flag` names the caller. `POST /flags/{flag}/rollback` to the version `restores`,
-    with `If-Match: "<version>"`, takes it back. 409 if the policy is in use already or the log
-    has fewer than 60 decisions with an outcome, 412 if another change was faster.
+    The new policy is put into use only after the verdict PASS. A project's policy is stored as a flag. After a PASS,
+    the response names this `flag`, and the caller is the author of its new `version`. To undo the promotion, send
+    `POST /flags/{flag}/rollback` with the version in `restores` and the header `If-Match: "<version>"`. 409 if the
+    policy is in use already or the log has fewer than 60 decisions with an outcome, 412 if another change was faster.
     """
     return services.build_promotion.promote(request.policy, request.project, author=caller.name)

@@ -41,7 +41,10 @@ _Verdict = Annotated[
 
 
 async def _reserved(request: Request) -> AsyncGenerator[None]:
-    """Reserve capacity for a large body until the response is sent; the largest for a body of undeclared length."""
+    """Reserve capacity for the body of a request until the response is sent.
+
+    A body of undeclared length reserves the largest allowed size.
+    """
     async with request.app.state.ingest_gate.reserve(declared_length(request) or MAX_BODY_BYTES):
         yield
 
@@ -53,11 +56,12 @@ async def _reserved(request: Request) -> AsyncGenerator[None]:
     summary="Suggest a fix for a failed build",
 )
 def post_suggestion_request(failed: _Request, services: ServicesDep) -> FixSuggestion:
-    """Return the fix of the known failure that a log shows, with the exact lines that show it, or say that it is not known.
+    """Find the known failure that a build's log shows; return its fix and the exact lines that show the failure.
 
-    The body has the `log` of the failed build, its `error` in one sentence, or both, and may have the log of a build that
-    passed (`passing`) and the name of the `project`, whose past fixes are then retrieved. It is at most 16 MiB. The
-    suggestion is stored without these texts: `suggestion_id` is the id for a verdict.
+    If the failure is not known, the response says so. The body is at most 16 MiB and contains the `log` of the failed
+    build, its `error` in one sentence, or both. It may also contain the log of a build that passed (`passing`) and the
+    name of the `project`, whose past fixes are then retrieved. The suggestion is stored without these texts, under
+    `suggestion_id`, which a verdict refers to.
     """
     return services.builds.suggest_fix(failed)
 
@@ -88,8 +92,8 @@ def list_suggestions(
 def post_verdict(
     suggestion_id: _Id, verdict: _Verdict, services: ServicesDep, caller: Annotated[Caller, _OPERATES]
 ) -> StoredSuggestion:
-    """Store the caller's verdict, from which later suggestions for the same kind of failure learn.
+    """Store the caller's verdict about a suggestion; later suggestions for the same kind of failure learn from it.
 
-    It replaces an earlier one. The same verdict again, without a new note, changes nothing.
+    The verdict replaces an earlier one. The same verdict again, without a new note, changes nothing.
     """
     return services.builds.suggestions.judge(suggestion_id, verdict.verdict, by=caller.name, note=verdict.note)

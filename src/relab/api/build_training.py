@@ -1,4 +1,4 @@
-"""Routes of trainings: request one, read its progress."""
+"""Routes of the training of build policies: request a training, read its progress."""
 
 from __future__ import annotations
 

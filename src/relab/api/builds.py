@@ -109,7 +109,7 @@ def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
     summary="Report what followed a decision",
 )
 def post_outcome(decision_id: _Id, outcome: _Outcome, services: ServicesDep) -> BuildDecision:
-    """Store the reward of a decision, from which the policies learn. 409 if its outcome is known already."""
+    """Store the reward that followed a decision; the policies learn from it. 409 if the outcome is known already."""
     return services.builds.decisions.report_outcome(decision_id, outcome)
 
 
@@ -126,7 +126,8 @@ def post_outcome(decision_id: _Id, outcome: _Outcome, services: ServicesDep) -> 
 async def post_build(request: Request, response: Response, services: ServicesDep) -> Build:
     """Record a build, and return it with the lines of its log that explain its failure. The body may be gzip.
 
-    A second report with the same `id` of the project changes nothing; without an id, one with the same content.
+    A report changes nothing if the project already has a build with the same `id` or, for a report without an id, with
+    the same content.
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)

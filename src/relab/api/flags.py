@@ -269,7 +269,10 @@ def get_flag_diff(
     from_version: Annotated[VersionQuery, Query(alias="from", description="Default: the version before `to`.")] = None,
     to_version: Annotated[VersionQuery, Query(alias="to", description="Default: the current version.")] = None,
 ) -> FlagDiff:
-    """Return the differences of two versions: for each, its place (a JSON pointer into the content) and both values."""
+    """Return the differences between two versions of a flag.
+
+    Each difference has its place (a JSON pointer into the content) and both values.
+    """
     to_number = services.flags.get(key).version if to_version is None else to_version
     return services.flags.diff(key, to_number - 1 if from_version is None else from_version, to_number)
 

@@ -12,7 +12,7 @@ from relab.incidents.service import DURATION_BOUNDS_S, DurationHistogram, Incide
 
 
 class IncidentCollector(Collector):
-    """Collects at each scrape the stored figures, which all processes share, and those of this process's responder."""
+    """Collects at each scrape the stored figures, which all processes share, and the polls of this process."""
 
     def __init__(self, services: Services) -> None:
         self._incidents = services.incidents

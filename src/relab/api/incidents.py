@@ -1,4 +1,4 @@
-"""Routes of the responder: its status, incidents, decisions of people, and alerts from outside."""
+"""Routes of the incident responder: its status, incidents, decisions of people, and alerts from outside."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class _AlertsBody(JsonBody):
         """Return the body; see `JsonBody`.
 
         Raises:
-            UnavailableError: the body did not arrive in time. Elsewhere that is 408, but Alertmanager never repeats a
+            UnavailableError: the body did not arrive in time. Other routes answer 408, but Alertmanager never repeats a
                 notification that is answered with 4xx.
         """
         require_json(request)
@@ -158,7 +158,7 @@ Alerts = Annotated[Any, Depends(_ALERTS_BODY)]
     summary="Return the status of the responder",
 )
 def get_agent_status(services: ServicesDep) -> ResponderStatus:
-    """Return the target, its open incident with causes and actions, the autonomy, and whether the responder is paused."""
+    """Return the responder's status: target, open incident with causes and actions, autonomy, and pause state."""
     return services.incidents.status()
 
 
@@ -222,7 +222,10 @@ def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> Incide
 def post_agent_dismissal(
     incident_id: IncidentId, dismissal: Dismissed, services: ServicesDep, caller: _Author
 ) -> IncidentDetails:
-    """End the incident. Its anomalies open no other incident until they have gone or become worse."""
+    """End an incident as a false positive.
+
+    The anomalies of the incident open no other incident until they have gone or become worse.
+    """
     return services.incidents.dismiss(incident_id, by=caller.name, why=dismissal.why)
 
 

@@ -31,7 +31,7 @@ class DatabaseCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterable[Metric]:
-        """Yield numbers of jobs, analyses, runs that await one or their projection, builds, decisions and rollouts, and the oldest job's waiting time."""
+        """Yield the metrics of jobs, analyses, clusters, behaviours, waiting agent runs, builds and rollouts."""
         counts = self._services.queue.counts()
         jobs = GaugeMetricFamily("relab_jobs", "Jobs by status.", labels=["status"])
         for status in ("pending", "running", "done", "parked"):
@@ -92,7 +92,7 @@ class DatabaseCollector(Collector):
 
 
 def family_of(series: StoredSeries) -> Metric:
-    """Return a metric that is counted in the database in the form that Prometheus reads."""
+    """Convert a metric that is counted in the database to the form that Prometheus reads."""
     metric = series.metric
     if isinstance(metric, StoredCounter):
         counter = CounterMetricFamily(metric.name, metric.text, labels=metric.labels)

@@ -37,7 +37,7 @@ _ERROR_CODES: dict[str, ErrorCode] = {
 
 
 class EvaluationMetadata(BaseModel):
-    """Metadata of an evaluation: the version of the flag, which OpenFeature's telemetry calls `feature_flag.version`."""
+    """Metadata of an evaluation: the version of the flag (`feature_flag.version` in OpenFeature's telemetry)."""
 
     version: int
 
@@ -64,7 +64,7 @@ class FailedEvaluation(BaseModel):
 
 
 class FlagNotFound(BaseModel):
-    """The error response for a key that no flag has, or only an archived one."""
+    """The error response for a key if no flag has the key, or the flag is archived."""
 
     key: str
     errorCode: Literal["FLAG_NOT_FOUND"] = "FLAG_NOT_FOUND"  # noqa: N815
@@ -72,7 +72,7 @@ class FlagNotFound(BaseModel):
 
 
 class BulkSuccess(BaseModel):
-    """The value of each flag that is in use for the context, or the reason why it has none."""
+    """For each flag in use, its value for the context of the request, or the reason why it has no value."""
 
     flags: list[EvaluationSuccess | FailedEvaluation]
 
@@ -164,7 +164,7 @@ def post_evaluations(
         str | None, Header(alias="If-None-Match", description="The `ETag` of an earlier response.")
     ] = None,
 ) -> Response:
-    """Return the values of all flags in use for the context, by key; for a flag without a value, the reason."""
+    """Return the value of each flag in use for the context, by key; for a flag without a value, the reason."""
     try:
         results = services.flags.evaluate_all(_context_of(request, raw))
     except InvalidInputError as error:

@@ -1,4 +1,4 @@
-"""OTLP over HTTP: how requests of its signals are read and answered, in protobuf or JSON, with errors as `google.rpc.Status`.
+"""OTLP over HTTP: read requests in protobuf or JSON, and answer them, with errors as `google.rpc.Status`.
 
 `otlp_grpc.py` gives the same answers over gRPC.
 
@@ -29,12 +29,12 @@ JSON_TYPE = "application/json"
 
 
 class Signal(NamedTuple):
-    """One signal of OTLP: its path, its requests, and its answers.
+    """One signal of OTLP (traces, logs or metrics), with the names of its route and of its protobuf messages.
 
     Attributes:
-        name: its name in the telemetry service.
-        path: its route.
-        service: the prefix of its names in protobuf, for example `Trace` of `ExportTraceServiceRequest`.
+        name: the name of the signal in the telemetry service.
+        path: the path of the route.
+        service: the prefix of the protobuf names, for example `Trace` of `ExportTraceServiceRequest`.
         rejected_field: the field of `partial_success` with the number of rejected items.
     """
 
@@ -45,7 +45,7 @@ class Signal(NamedTuple):
 
     @property
     def package(self) -> str:
-        """The protobuf package of its service, below `opentelemetry.proto`."""
+        """The protobuf package of the signal's service, below `opentelemetry.proto`."""
         return f"collector.{self.service.lower()}.v1"
 
     def new_response(self) -> Any:
@@ -112,10 +112,14 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
 
 
 def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
-    """Return the OTLP answer for `signal` to a request that was accepted, wholly or in part, as `receipt` says.
+    """Return the OTLP answer to a request that was accepted, wholly or in part.
 
-    If items were ignored and none was rejected, the answer is a warning: a partial success with a message and 0 rejected
-    items, so that exporters do not count the ignored items as lost.
+    If items were ignored and none was rejected, the answer is a warning: a partial success with a message and 0
+    rejected items, so that exporters do not count the ignored items as lost.
+
+    Args:
+        signal: the signal of the request.
+        receipt: the numbers of accepted, rejected and ignored items.
     """
     answer = signal.new_response()
     if receipt.message:

@@ -1,8 +1,8 @@
 """OTLP over gRPC: the export services of traces, logs and metrics, with the rules of OTLP over HTTP.
 
-The methods are unary for their clients. Here they are served as streams of one message, which are the same bytes on the wire: so a
-caller is authorized and a request is admitted before its message is read, as over HTTP. gRPC itself decompresses messages,
-and limits their size before and after.
+The methods are unary for their clients. This server handles them as streams of one message, which are the same bytes on
+the wire. So it authorizes the caller and reserves capacity before it reads the message, as over HTTP. gRPC itself
+decompresses messages, and limits their size before and after.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
 """
@@ -99,7 +99,7 @@ def _handler(exporter: _Exporter, signal: Signal) -> grpc.GenericRpcHandler:
 
 
 class _Exporter:
-    """The method `Export` of each service."""
+    """Implements the method `Export` of the three OTLP services."""
 
     def __init__(self, services: Services, gate: IngestGate, metrics: HttpMetrics) -> None:
         self._services = services
@@ -107,7 +107,7 @@ class _Exporter:
         self._metrics = metrics
 
     def method(self, signal: Signal) -> Method:
-        """Return the method of a signal: bytes in, bytes out."""
+        """Return the gRPC method of a signal; it receives and returns serialized messages."""
         return functools.partial(self._serve, signal)
 
     async def _serve(self, signal: Signal, requests: AsyncIterable[bytes], context: Any) -> bytes:
@@ -151,7 +151,13 @@ class _Exporter:
 
 
 def _error(http_status: int, detail: str, retry_after_s: int | None) -> Status:
-    """Return the error for an HTTP status; `RetryInfo` says that and when the same request may be sent again."""
+    """Return the gRPC error for an HTTP status.
+
+    Args:
+        http_status: the HTTP status that OTLP over HTTP would return.
+        detail: the error message.
+        retry_after_s: after how many seconds the client may retry, sent as `RetryInfo`; None: no `RetryInfo` is sent.
+    """
     status = status_of(http_status, detail)
     if retry_after_s is not None:
         status.details.add().Pack(RetryInfo(retry_delay=Duration(seconds=retry_after_s)))
@@ -175,7 +181,10 @@ def _texts(metadata: Any) -> list[tuple[str, str]]:
 
 
 def _address_of(peer: str) -> str | None:
-    """Return the address in gRPC's name of a peer, such as `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`; None for a Unix socket."""
+    """Return the IP address of a peer; None for a Unix socket.
+
+    `peer` is gRPC's name of it, such as `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`.
+    """
     kind, _, rest = unquote(peer).partition(":")
     if kind == "unix":
         return None

@@ -1,4 +1,4 @@
-"""Routes of what analyses have in common: failed runs that share a cause."""
+"""Routes of clusters: failed runs that share a cause, according to their analyses."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def list_clusters(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> ClusterPage:
-    """Return a page of clusters, those with the most runs first, with the first and the last run of each.
+    """Return a page of clusters of failed runs, those with the most runs first.
 
-    Each run counts with its newest analysis. `clusters` and `runs` are the numbers of all that match.
+    Each cluster has its first and its last run. Each run counts with its newest analysis. `clusters` and `runs` count
+    all pages of the result.
     """
     since_us = None if started_after is None else parse_time(started_after)
     return services.rca.clusters.list(

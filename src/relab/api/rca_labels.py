@@ -1,4 +1,4 @@
-"""Routes of labels: what people say that the first mistake of a run was, and which behaviours it shows."""
+"""Routes of labels: what a person says about the first mistake of a run, and about the behaviours of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Behaviour = Annotated[
 
 
 class BehaviourLabelList(BaseModel):
-    """The labels of one run, ordered by behaviour."""
+    """The behaviour labels of one run, ordered by behaviour."""
 
     items: list[RunBehaviourLabel]
 
@@ -41,7 +41,10 @@ class BehaviourLabelList(BaseModel):
     summary="Label the first mistake of a run",
 )
 def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Author) -> RunLabel:
-    """Store the label in place of an older one. The run must have the step and the agent that it names."""
+    """Store a label of the first mistake of a run, in place of an earlier one.
+
+    The run must contain the step and the agent that the label names.
+    """
     return services.rca.labels.save(run_id, label, by=caller.name)
 
 
@@ -52,7 +55,7 @@ def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Au
     summary="Show the label of a run",
 )
 def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
-    """Return the label; 404 if the run has none."""
+    """Return the label of the first mistake of a run; 404 if the run has none."""
     return services.rca.labels.get(run_id)
 
 
@@ -64,7 +67,7 @@ def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
     summary="Delete the label of a run",
 )
 def delete_label(run_id: RunId, services: ServicesDep) -> None:
-    """Delete the label; 404 if the run has none."""
+    """Delete the label of the first mistake of a run; 404 if the run has none."""
     services.rca.labels.remove(run_id)
 
 
@@ -79,7 +82,7 @@ def list_labels(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> LabelPage:
-    """Return a page of labels."""
+    """Return a page of the labels of first mistakes, newest first."""
     return services.rca.labels.page(cursor=cursor, limit=limit)
 
 
@@ -92,7 +95,10 @@ def list_labels(
 def put_behaviour_label(
     run_id: RunId, behaviour: _Behaviour, label: NewBehaviourLabel, services: ServicesDep, caller: _Author
 ) -> RunBehaviourLabel:
-    """Store the label in place of an older one. A rule with this name need not exist yet."""
+    """Store whether a run shows a behaviour, in place of an earlier label.
+
+    A rule with the name of the behaviour need not exist yet.
+    """
     return services.rca.behaviours.labels.save(run_id, behaviour, is_shown=label.is_shown, by=caller.name)
 
 
@@ -103,7 +109,7 @@ def put_behaviour_label(
     summary="List the labels of a run for behaviours",
 )
 def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabelList:
-    """Return the labels; an empty list if the run has none."""
+    """Return all behaviour labels of a run; an empty list if the run has none."""
     services.telemetry.get_content(run_id)
     return BehaviourLabelList(items=services.rca.behaviours.labels.of_run(run_id))
 
@@ -115,7 +121,7 @@ def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabe
     summary="Show the label of a run for a behaviour",
 )
 def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> RunBehaviourLabel:
-    """Return the label; 404 if the run does not exist or has none for this behaviour."""
+    """Return the label of a run for a behaviour; 404 if the run does not exist or has no such label."""
     services.telemetry.get_content(run_id)
     return services.rca.behaviours.labels.get(run_id, behaviour)
 
@@ -128,5 +134,5 @@ def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: Services
     summary="Delete the label of a run for a behaviour",
 )
 def delete_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> None:
-    """Delete the label; 404 if the run has none for this behaviour."""
+    """Delete the label of a run for a behaviour; 404 if the run has none."""
     services.rca.behaviours.labels.remove(run_id, behaviour)

@@ -1,4 +1,4 @@
-"""Routes of root cause analysis: request, read, follow."""
+"""Routes of root cause analyses: request an analysis, read it, follow its progress."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def post_rca_run(
 ) -> RcaReceipt:
     """Queue an analysis, or return the id of the existing analysis of the same content.
 
-    An existing analysis counts if it is queued, running or done, but not if it failed or was judged in another way than `judge` asks.
-    With a judge, the model also judges the behaviours that are described by a sentence. Without a language model, every `judge` except `off` is a conflict (409).
+    An existing analysis is used if it is queued, running or done. It is not used if it failed, or if it was judged in
+    another way than `judge` asks. With a judge, the model also judges the behaviours that are described by a sentence.
+    409 if `judge` is not `off` and no language model is configured.
     """
     return services.rca.request(run_id, force=force, judge=judge)
 

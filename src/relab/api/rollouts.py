@@ -112,10 +112,10 @@ async def stream_rollout(rollout_id: RolloutId, services: ServicesDep, tailer: T
     summary="Stop a rollout",
 )
 def stop_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Request the stop of a rollout, and return its record; its flags are restored, and its audit names the caller.
+    """Request the stop of a rollout, and return its record. The flags are restored, and the audit names the caller.
 
-    The process that executes it stops within seconds: follow its stream, or read it again, until its status is `interrupted`.
-    409 if it is over.
+    The process that executes the rollout stops within seconds. Follow the stream of the rollout, or read the rollout
+    again, until its status is `interrupted`. 409 if the rollout has ended.
     """
     return services.rollouts.stop(rollout_id, by=caller.name, note=decision.note)
 
@@ -127,10 +127,7 @@ def stop_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesD
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
 def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Apply the new flags by the caller's decision, and read them back; the rollout's audit names the caller.
-
-    409 if the verdict is neither EDGE nor PASS, 412 if the flags are not those from before the rollout.
-    """
+    """Apply the new flags of a rollout by the caller's decision, and read them back; the audit names the caller."""
     return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
 
 
@@ -143,8 +140,8 @@ def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: Services
 def roll_back_rollout(
     rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author
 ) -> RolloutRecord:
-    """Restore the flags from before a rollout whose change is in force, and read them back; its audit names the caller.
+    """Restore the flags from before a rollout whose change is in force, and read them back.
 
-    409 if the earlier flags are in force, 412 if another client has changed the flags since.
+    The audit names the caller.
     """
     return services.rollouts.roll_back(rollout_id, by=caller.name, note=decision.note)

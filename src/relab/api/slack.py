@@ -29,7 +29,7 @@ _log = get_logger(__name__)
 class SignatureCheck:
     """A dependency that accepts a request if Slack has signed it and it is not a replay.
 
-    The architecture tests look for it on the only route that requires no scope but is not public.
+    It protects the only route that requires no scope but is not public; the architecture tests check this.
     """
 
     async def __call__(self, request: Request, services: ServicesDep) -> SlackCommand:

@@ -47,8 +47,9 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
 async def post_logs(request: Request, services: ServicesDep) -> Response:
     """Store the log records of traces. GenAI events and exceptions are read as events of their spans.
 
-    The records are durable when the response is sent. They may arrive before their spans, late, repeatedly and in any order; records
-    alone make no run. Records without a trace id are counted and not stored, and the answer says so.
+    The records are durable when the response is sent. They may arrive before their spans, late, repeatedly and in any
+    order. A run is created only when spans arrive. Records without a trace id are counted and not stored, and the
+    answer says so.
     """
     return await receive(request, services, LOGS)
 
@@ -62,7 +63,7 @@ async def post_logs(request: Request, services: ServicesDep) -> Response:
     summary="Accept OpenTelemetry metrics (OTLP/HTTP)",
 )
 async def post_metrics(request: Request, services: ServicesDep) -> Response:
-    """Count data points. None is stored, and the answer says so; the route exists so that no exporter fails."""
+    """Count data points. None of them is stored, and the answer says so. The route exists so that no exporter fails."""
     return await receive(request, services, METRICS)
 
 

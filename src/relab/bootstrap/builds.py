@@ -26,7 +26,7 @@ def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
 
     Args:
         base: the database, clock and settings of the process.
-        telemetry: stores each pass over a project as an agent run.
+        telemetry: stores each pass of the build controller over a project as an agent run.
     """
     from relab.builds.service import BuildService
 
@@ -57,7 +57,10 @@ def build_promotion(base: Foundation, flags: FlagService) -> PromotionService:
 
 
 def subscriptions(training: Callable[[], TrainingService]) -> Sequence[Subscription]:
-    """Return the handlers of the jobs of builds; the first job calls `training`, which returns the service."""
+    """Return the handlers of the jobs of builds.
+
+    `training` returns the service that trains policies; the first job calls it.
+    """
     handlers = BuildHandlers(training)
     return [Subscription(TRAIN_JOB, handlers.train, handlers.training_parked)]
 

@@ -49,10 +49,9 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
 
 
 def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
-    """Return the judges of failures and of sentences, each with the limits of the settings; None without a model.
+    """Return the judge of failures and the judge of sentences, with the limits of the settings.
 
-    Raises:
-        ConfigurationError: the cost is limited, and a price is not set.
+    Without a model, both are None.
     """
     if isinstance(gateway, NullGateway):
         return None, None
@@ -81,7 +80,10 @@ def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, Sent
 
 
 def subscriptions(service: RcaService, notices: Callable[[], NoticeService]) -> Sequence[Subscription]:
-    """Return the handlers of the jobs of root cause analysis; `notices` is called when a job posts a notice."""
+    """Return the handlers of the jobs of root cause analysis.
+
+    `notices` returns the service that notifies people; it is called when a job posts a notice.
+    """
 
     def post(args: Mapping[str, Any]) -> None:
         # Most workers never post one.

@@ -28,10 +28,10 @@ Result = TypeVar("Result")
 
 
 def unchecked(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A decorator: `draw` builds its chart without Altair's checks of each part and row against the schema of Vega-Lite.
+    """A decorator: `draw` builds its chart without Altair's checks of each part and row against Vega-Lite's schema.
 
-    The check takes ten times as long as the chart. The form of a chart does not depend on its data, and the tests draw
-    it.
+    The checks take ten times as long as drawing the chart. They are not needed here, because the form of a chart does
+    not depend on its data, and the tests draw each chart.
     """
 
     @functools.wraps(draw)

@@ -13,9 +13,10 @@ _building = threading.RLock()
 
 
 class composed(Generic[T]):  # noqa: N801 it is used as a decorator, like `property`
-    """A decorator: the attribute is built by its method at the first use, once per object, also with several threads.
+    """A decorator for a method: the first read of the attribute calls the method, and each read returns its result.
 
-    Unlike `functools.cached_property`, it holds a lock in every version of Python.
+    The method is called once per object, even if several threads read the attribute. Unlike
+    `functools.cached_property`, this decorator holds a lock in every version of Python.
     """
 
     def __init__(self, build: Callable[[Any], T]) -> None:

@@ -1,4 +1,4 @@
-"""The text that identifies a cause: an error message without what differs between failures that are alike."""
+"""Reduce an error message to its cause: mask the parts that differ between failures with the same cause."""
 
 from __future__ import annotations
 
@@ -49,11 +49,12 @@ _MARKS: Final = re.compile(r"#(?:[ ,.:]{0,2}#)+")
 
 
 def cause_of(text: str) -> str:
-    """Return the text of a line with `#` in place of what differs between failures that are alike.
+    """Return a line of text with `#` in place of the parts that differ between failures with the same cause.
 
-    Masked are numbers that stand alone, with their units, versions, times and dates, digests, addresses and identifiers that look
-    random. Of absolute paths the name of the file stays, of files in a temporary folder its suffix. Digits inside names (`E0308`,
-    `test_2`) and the codes of HTTP, errors and exits stay, because they say what failed.
+    These parts are masked: numbers that stand alone, with their units, versions, times and dates, digests, addresses
+    and identifiers that look random. An absolute path is reduced to the name of its file, and the path of a file in a
+    temporary folder to its suffix. Digits inside names (`E0308`, `test_2`) and the codes of HTTP, errors and exits
+    stay, because they say what failed.
     """
     text = mask_secrets(text[: 8 * MAX_CAUSE_CHARS])
     start = _PREFIX.match(text)

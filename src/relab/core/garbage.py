@@ -12,11 +12,11 @@ _THRESHOLDS: Final = (50_000, 20, 50)
 
 
 def collect_seldom() -> None:
-    """Run the cyclic garbage collector less often: modules, spans and rows form few cycles, and each run visits objects.
+    """Run the cyclic garbage collector less often: a run takes long, and modules, spans and rows form few cycles.
 
-    With Python's defaults it took a quarter of the time to read an export (2026-11-21, bench/ingest.py), and an
-    eighth of the time to load the libraries of a command (2026-11-23). The first run waits for 400,000 objects, about as many as
-    the libraries of a command have: all of these stay.
+    With Python's defaults it took a quarter of the time to read an export (2026-11-21, bench/ingest.py), and an eighth
+    of the time to load the libraries of a command (2026-11-23). The first run waits until there are 400,000 objects.
+    The libraries of a command create about as many, and none of these can be freed.
     """
     gc.set_threshold(_FIRST, *_THRESHOLDS[1:])
     if _end_of_start not in gc.callbacks:
@@ -29,11 +29,11 @@ def _end_of_start(_phase: str, _info: object) -> None:
 
 
 def skip_collections_at_exit() -> None:
-    """Exclude all objects from the collections with which the interpreter ends; the end of the process frees them anyway.
+    """Exclude all objects from the garbage collections at exit; the end of the process frees them anyway.
 
-    These collections visited each object several times, which took a quarter of the processor time of
-    `lab agent-runs list` (2026-11-23). DuckDB's module reports every object that is left at the end on stderr, so where it is
-    loaded, nothing is excluded.
+    These collections visited each object several times, which took a quarter of the processor time of `lab agent-runs
+    list` (2026-11-23). If DuckDB is loaded, nothing is excluded, because its module reports every object that is left
+    at the exit on stderr.
     """
     atexit.register(_freeze)
 

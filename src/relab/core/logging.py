@@ -20,7 +20,7 @@ _OPTIONAL = ("greenlet", "rich")
 
 
 class _OptionalHidden:
-    """Hides optional modules from the imports of one thread; see `importlib.abc.MetaPathFinder`."""
+    """Makes imports of structlog's optional modules fail in one thread; see `importlib.abc.MetaPathFinder`."""
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
@@ -31,7 +31,7 @@ class _OptionalHidden:
 
 
 class _Structlog:
-    """Loads structlog at its first use, with the configuration that `configure_logging` wants."""
+    """Loads structlog at its first use, and configures it if `configure_logging` was called."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class _Structlog:
         return module
 
     def configure(self) -> None:
-        """Send the events of structlog to the handlers of the standard library, from now on or from when it is loaded."""
+        """Send the events of structlog to the handlers of the standard library, as soon as structlog is loaded."""
         with self._lock:
             self._is_wanted = True
             if self._module is not None:
@@ -70,7 +70,7 @@ _structlog: Final = _Structlog()
 
 
 class EventLogger:
-    """A logger of structured events, named like a module; it has the methods of a logger of structlog."""
+    """A logger of structured events, usually named after a module. It has the methods of structlog's loggers."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -21,10 +21,14 @@ _NO_NUMBER: Final = r"(?![\d.,_]+(?:[\s)\]}\\;\"']|$))"
 
 
 def _named_value(names: str, more: str = "") -> str:
-    """Return the pattern of a value after a name that says it is secret.
+    """Return a pattern that matches a value after one of `names`, which say that the value is secret.
 
-    `***` is what a CI has masked already; brackets begin a list or an object, and true, false and null are no secrets. A
-    quotation mark may be escaped, in JSON within JSON. `more` is a further condition on the value.
+    The pattern does not match `***`, which a CI has masked already, the brackets that begin a list or an object, true,
+    false and null. A quotation mark may be escaped, as in JSON within JSON.
+
+    Args:
+        names: a pattern of the names.
+        more: a pattern that is a further condition on the value.
     """
     return (
         rf"(?i)({names}\\{{0,3}}[\"']?[ \t]{{0,3}}[=:][ \t]{{0,3}}\\{{0,3}}[\"']?)"
@@ -67,7 +71,7 @@ _MIN_DECODED: Final = 12
 
 @dataclass(frozen=True)
 class Masked:
-    """Bytes without what looked like a secret, and the number of masked values by kind."""
+    """Bytes in which values that look like secrets are masked, and the number of masked values by kind."""
 
     data: bytes
     counts: Counter[str]

@@ -16,9 +16,9 @@ _TYPE_NAMES: Final = frozenset(
 
 
 class FieldValueError(ValueError):
-    """A validator of a whole model finds that a field within it has a wrong value.
+    """A field has a wrong value, as the validator of a whole model has found.
 
-    Pydantic reports the error for the whole model; `field` is the path of keys to the value.
+    Pydantic reports the error for the whole model; `field` is the path of keys from the model to the field.
     """
 
     def __init__(self, field: tuple[str | int, ...], message: str) -> None:
@@ -34,10 +34,11 @@ def plain_message(message: str) -> str:
 def problems_in(error: ValidationError, value: object, *, root: str) -> tuple[tuple[str, str], ...]:
     """Return the first 20 problems of `value` as `(dotted field, message)` pairs, one for each field.
 
-    Where a field may have one of several types, Pydantic reports a problem for each type; their messages are joined.
+    If a field may have one of several types, Pydantic reports a problem for each type. The messages of these problems
+    are joined.
 
     Args:
-        error: the error; it has at least one problem.
+        error: the validation error of Pydantic; it has at least one problem.
         value: the value that was validated.
         root: the name of the whole value, for problems that belong to no single field.
     """
@@ -55,11 +56,7 @@ def _joined(messages: list[str]) -> str:
 
 
 def _without_type_name(location: tuple[str | int, ...], value: object) -> tuple[str | int, ...]:
-    """Return the location of a problem in `value`, without the name of a type.
-
-    If a field may have one of several types, Pydantic reports a problem for each of them, with the type as the last part of
-    the location.
-    """
+    """Return the location of a problem in `value`, as Pydantic gives it, without the name of a type at its end."""
     if not location or location[-1] not in _TYPE_NAMES:
         return location
     owner: Any = value
@@ -76,7 +73,7 @@ def problems_of(error: ValidationError, *, root: str) -> tuple[tuple[str, str], 
     """Return the first 20 problems as `(dotted field, message)` pairs, for `InvalidInputError.problems`.
 
     Args:
-        error: the error; it has at least one problem.
+        error: the validation error of Pydantic; it has at least one problem.
         root: the name of the whole value, for problems that belong to no single field.
     """
     found = error.errors(include_url=False, include_input=False)[:_MAX_PROBLEMS]

@@ -58,9 +58,14 @@ def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[Bas
 def _resolved(
     location: Sequence[str | int], whole: type[BaseModel]
 ) -> tuple[tuple[str | int, ...], Sequence[type[BaseModel]]]:
-    """Return the path of a field in the file, and the models of which its last part may be a field.
+    """Return the path in the file of a problem's field, and the models that may contain the last part of the path.
 
-    In the location that Pydantic gives, the chosen model of a union is a part of its own, by its tag or its name.
+    If a field may have one of several models, Pydantic's location has an additional part: the tag or the name of the
+    chosen model. The path does not have this part.
+
+    Args:
+        location: the location of the problem, as Pydantic gives it.
+        whole: the model of the whole file.
     """
     path: list[str | int] = []
     models, owners = [whole], [whole]
@@ -84,7 +89,7 @@ def _is_called(model: type[BaseModel], part: str | int) -> bool:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Return all models in a type, such as those of a union."""
+    """Return all models in a type annotation, for example both models of the union `A | B`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -100,7 +100,7 @@ class YamlSource:
     def line_of(self, field: FieldPath) -> int:
         """Return the line number of a field, from 1.
 
-        For a field that does not exist, that of its nearest existing parent.
+        For a field that does not exist, return the line of its nearest existing parent.
         """
         while field and field not in self._lines:
             field = field[:-1]
@@ -126,9 +126,10 @@ class YamlReader:
     Attributes:
         error: the class of all errors; its `problems` name the position.
         missing: the error class if the file does not exist; None: the same as `error`.
-        missing_remedy: the remedy if the file does not exist.
+        missing_remedy: the remedy in the error for a file that does not exist.
         max_bytes: the maximum size of a file, and of all texts in it after aliases are resolved.
-        refuses_yaml_1_1: reject scalars that YAML 1.1 reads differently, for files that YAML 1.1 parsers read too.
+        refuses_yaml_1_1: whether to reject scalars that have another value in YAML 1.1; set for files that parsers of
+            YAML 1.1 also read.
     """
 
     error: type[InvalidInputError]
@@ -202,11 +203,11 @@ class YamlReader:
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """Return the document of a text; None if it is empty.
+    """Return the root node of the YAML document in a text; None if the text is empty.
 
     Raises:
-        yaml.MarkedYAMLError, yaml.reader.ReaderError: it is not YAML; as PyYAML words it.
-        _TooLargeError: it has too many or too deeply nested nodes.
+        yaml.MarkedYAMLError, yaml.reader.ReaderError: the text is not YAML; the message is PyYAML's.
+        _TooLargeError: the text has too many or too deeply nested nodes.
     """
     try:
         found: yaml.Node | None = yaml.compose(text, Loader=_FastLoader)

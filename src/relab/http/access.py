@@ -1,4 +1,4 @@
-"""The checks that routes declare: the scope that the caller needs, or none for a public route."""
+"""The checks that routes declare: the scope that the caller needs, or that the route is public."""
 
 from __future__ import annotations
 

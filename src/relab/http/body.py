@@ -247,9 +247,10 @@ class JsonBody(DocumentedBody):
         example: an example for the documentation.
         read: converts parsed JSON to the returned object; by default, the model validates it.
         max_bytes: the maximum size of the body.
-        is_optional: a request without a body counts as `{}`.
-        is_strict: values must have the JSON types of the model, for a model that is not strict because it also reads
-            queries, which have only texts; a number is then not accepted for true or false.
+        is_optional: whether a request without a body is read as `{}`.
+        is_strict: whether values must have the JSON types of the model, so that a number is not accepted for true or
+            false. Needed only for models that are not strict themselves because they also read queries, whose values
+            are texts.
     """
 
     def __init__(
@@ -271,9 +272,9 @@ class JsonBody(DocumentedBody):
 
         Raises:
             UnsupportedMediaError: the body is not JSON, or is compressed.
-            TooLargeError: it is over the limit.
-            InvalidInputError: it is not valid JSON, or not a valid document.
-            HTTPException: 408, it did not arrive in time.
+            TooLargeError: the body is larger than `max_bytes`.
+            InvalidInputError: the body is not valid JSON, or does not match the model.
+            HTTPException: 408, the body did not arrive in time.
         """
         raw = await body_of_at_most(request, self._max_bytes)
         if self.is_optional and not raw:
@@ -284,7 +285,7 @@ class JsonBody(DocumentedBody):
 
 
 def _with_whole_numbers(value: JsonValue) -> JsonValue:
-    """Return the value with each float that is a whole number as an integer; JSON has one type for both."""
+    """Return a JSON value in which each float without a fraction is an integer, because JSON has one type for both."""
     if isinstance(value, dict):
         return {key: _with_whole_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -293,7 +294,12 @@ def _with_whole_numbers(value: JsonValue) -> JsonValue:
 
 
 def read_model(model: type[BaseModel], value: JsonValue, *, is_strict: bool = False) -> BaseModel:
-    """Return a parsed body as an object of the model; `is_strict` as for `JsonBody`.
+    """Convert a parsed body to an object of the model.
+
+    Args:
+        model: the model.
+        value: the parsed JSON of the body.
+        is_strict: whether values must have the JSON types of the model, as for `JsonBody`.
 
     Raises:
         InvalidInputError: the body is not valid; the error names the invalid fields, at most 20.

@@ -1,7 +1,7 @@
 """The FastAPI app class. It adds two things to the OpenAPI document that FastAPI cannot find out.
 
-They are the bodies, because dependencies (`DocumentedBody`) read them, and the problem documents, which have their own
-media type. Routes refer to the schemas of both as components.
+The first are the request bodies, which dependencies (`DocumentedBody`) read. The second are the problem documents,
+which have their own media type. Routes refer to the schemas of both as components.
 """
 
 from __future__ import annotations

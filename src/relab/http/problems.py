@@ -185,9 +185,9 @@ async def _on_relab_error(request: Request, error: Exception) -> Response:
 
 
 def describe_error(error: RelabError) -> tuple[int, str, int | None]:
-    """Return the HTTP status of an error, its text for the client, and after how many seconds a retry may succeed (or None).
+    """Return the HTTP status of an error, its text for the client, and the seconds until a retry may succeed.
 
-    Log the errors of the server.
+    The seconds are None if no retry is suggested. An error with a status of 500 or more is also logged.
     """
     status = next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
     retry_after_s = None
