@@ -21,7 +21,7 @@ _IS_LINUX = sys.platform == "linux"
 
 
 class Alarm(Protocol):
-    """A timer that calls a function once for each `set`, at or shortly after the given time."""
+    """A timer that calls a function once after each `set`, at the given time or shortly after it."""
 
     def set(self, at_ns: int) -> None:
         """Set the time (as of `time.monotonic_ns`) of the next call; it may be in the past, and replaces the earlier time."""
@@ -40,7 +40,7 @@ def make_alarm(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Ala
 
 
 class _Spec(ctypes.Structure):
-    """The kernel's `itimerspec`: interval and first expiry, each in seconds and ns."""
+    """The kernel's structure `itimerspec`: a timer's interval and its first expiry, each in seconds and nanoseconds."""
 
     _fields_ = (
         ("interval_s", ctypes.c_long),
@@ -103,7 +103,9 @@ class KernelAlarm:
 
 
 class LoopAlarm:
-    """An alarm for any operating system: it uses the loop's own timer, then busy turns for the last two milliseconds.
+    """An alarm for any operating system.
+
+    It uses the event loop's own timer, and polls the clock in the last two milliseconds.
 
     Args:
         loop: the event loop.

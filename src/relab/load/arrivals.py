@@ -22,7 +22,7 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stage with the exact seconds and expected arrivals before it."""
+    """A stage of a load, with the exact number of seconds and of expected arrivals before the stage."""
 
     start_s: Fraction
     before: Fraction
@@ -112,7 +112,11 @@ def _levels(seed: int) -> Iterator[float]:
 
 
 def _in_ramp(piece: _Piece, level: float) -> int:
-    """Return the time of arrival `level` of a stage, in ns after the start: solve a t + (b - a) t² / 2T = level."""
+    """Return the time of the arrival at which the expected number of arrivals within the stage reaches `level`.
+
+    The time is in ns after the start of the load. It solves a t + (b - a) t² / 2T = level, where the rate changes from
+    a to b within T seconds.
+    """
     first, last, duration_s = float(piece.from_rate), float(piece.to_rate), float(piece.duration_s)
     # This form of the root loses no precision where the ramp is nearly flat.
     root = math.sqrt(max(first * first + 2 * (last - first) * level / duration_s, 0.0))

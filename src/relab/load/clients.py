@@ -27,7 +27,7 @@ class Clients:
         self._thread: threading.Thread | None = None
 
     def become(self, plan: LoadPlan | None) -> None:
-        """Stop the current load, and start that of `plan` unless it is None."""
+        """Stop the current load, and start the load of `plan`; None only stops."""
         if self._thread is not None:
             self._stop.set()
             self._thread.join()

@@ -23,8 +23,9 @@ class Throughput:
 
     Attributes:
         clients: number of the clients.
-        good_per_s: answers per second with a status below 400 or an expected status.
-        p95_ms: 95th percentile of these answers' times, from sending to the last byte; None without such answers.
+        good_per_s: good answers per second. An answer is good if its status is below 400, or if the plan expects it.
+        p95_ms: 95th percentile of the times of good answers, from sending the request to the last byte; None without
+            good answers.
     """
 
     clients: int

@@ -158,7 +158,7 @@ class Engine:
             ticking.result()
 
     def _due_times(self) -> Iterator[int]:
-        """Yield the due time of each request in ns after the start; those of the warm-up are negative."""
+        """Yield the due time of each request in ns after the start of the load; times in the warm-up are negative."""
         first = self._plan.stages[0]
         if self._warmup_ns:
             warmup = Stage(duration_s=self._plan.warmup_s, rate_per_s=first.rate_per_s)
@@ -238,7 +238,7 @@ class Engine:
         self.recorder.ended(entry, arrived_ns, good=bool(good))
 
     async def _send(self, entry: Entry, request: LoadRequest, url: URL, *, again: bool = False) -> bool | None:
-        """Send a request once; return whether the answer is good, or None if the request may be retried."""
+        """Send a request once. Return whether the answer is good; None if the request may be retried."""
         self.recorder.sent(entry, again=again)
         entry.arrived_ns = None
         try:
@@ -322,8 +322,8 @@ def _both_clocks() -> tuple[int, int]:
 def reason_of(error: Exception) -> str:
     """Return one word for the reason why a request failed.
 
-    It is the system's name of the error, such as `ECONNREFUSED`; else `disconnected`, `answer_cut_off`, `not_http` or
-    the name of the exception's class.
+    The word is the operating system's name of the error, such as `ECONNREFUSED`, if there is one. Otherwise it is
+    `disconnected`, `answer_cut_off`, `not_http` or the name of the exception's class.
     """
     number = error.errno if isinstance(error, OSError) else None
     if number is not None and number in errno.errorcode:

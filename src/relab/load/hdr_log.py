@@ -22,8 +22,8 @@ def write_hdr_log(file: TextIO, windows: Iterable[Window], *, started_at_us: int
     its histogram of values in ns.
 
     Args:
-        file: is open for writing.
-        windows: in order.
+        file: the text file, open for writing.
+        windows: the windows, in order.
         started_at_us: start of the load, in microseconds since 1970.
     """
     started = datetime.fromtimestamp(started_at_us / 1e6, UTC)

@@ -55,7 +55,7 @@ class LatencyHistogram:
 
     @classmethod
     def merged(cls, parts: Iterable[LatencyHistogram]) -> Self:
-        """Return the sum of histograms, without changing them."""
+        """Return a new histogram with the counts of all `parts`, which are not changed."""
         whole = cls()
         for part in parts:
             whole.add(part)
@@ -131,13 +131,13 @@ class LatencyHistogram:
 
     @property
     def _hdr(self) -> Any:
-        """The library's histogram, after counting all recorded latencies."""
+        """The library's histogram object; before it is returned, all recorded latencies are counted in it."""
         if self._waiting:
             self._count()
         return self._counted
 
     def _count(self) -> None:
-        """Count the waiting latencies in the same buckets as the library's `record_value` would."""
+        """Move the latencies that `record` has collected into the buckets, as the library's `record_value` would."""
         hdr = self._counted
         values = np.clip(np.array(self._waiting, dtype=np.int64), 0, MAX_NS)
         self._waiting.clear()

@@ -31,7 +31,7 @@ class LoadRequest:
     """One request, ready to be sent.
 
     Attributes:
-        route: index of its template in the mix.
+        route: index of the request's template in the mix.
         method: the HTTP method.
         target: path and query, encoded.
         headers: the headers of the template, filled in, with a Content-Type if there is a body.
@@ -46,11 +46,11 @@ class LoadRequest:
 
 
 def request_stream(mix: Mix, seed: int) -> Iterator[LoadRequest]:
-    """Return an endless iterator over random requests of a mix, which are equal for equal seeds.
+    """Return an endless iterator over random requests of a mix; equal seeds give equal requests.
 
     Raises:
-        MixError: a template names a value that the mix does not define, or has unbalanced braces. This call raises it,
-            not the iterator.
+        MixError: a template names a value that the mix does not define, or has unbalanced braces. This call raises the
+            error, not the iterator.
     """
     rng = random.Random(f"requests:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     sources = {name: _source(value) for name, value in mix.values.items()}
@@ -109,7 +109,7 @@ class _Text:
 
     @property
     def only(self) -> str | None:
-        """The name of the value if the text consists only of its placeholder, else None."""
+        """The name of a value if the text is the placeholder of this value and nothing else; otherwise None."""
         return self._parts[0][1] if len(self._parts) == 1 and not self._parts[0][0] else None
 
     def fill(self, values: Values) -> str:

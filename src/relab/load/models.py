@@ -31,9 +31,10 @@ class Arrivals(StrEnum):
 
 
 class Stage(_Value):
-    """A part of a load, `duration_s` long, with a constant rate of requests, or one that changes linearly.
+    """A part of a load, in which the rate of requests is constant or changes linearly.
 
-    `rate_per_s` is the rate at its beginning, `to_rate_per_s` that at its end (None: the rate is constant).
+    `duration_s` is its length in seconds. `rate_per_s` is the rate at its beginning, `to_rate_per_s` the rate at its
+    end; None means that the rate is constant.
     """
 
     duration_s: float = Field(gt=0, le=MAX_DURATION_S)
@@ -113,9 +114,9 @@ ValueSource = Annotated[
 class RequestTemplate(_Value):
     """One kind of request; a template with twice the `weight` of another is sent twice as often.
 
-    `{name}` in path, query, headers and body is a placeholder for a value of the mix.
-    A string in a body that consists only of `{name}` gets the type of the value. A status of 400 or more counts as bad,
-    unless it is in `expect`.
+    `{name}` in path, query, headers and body is a placeholder for a value of the mix. If a string in a JSON body
+    consists only of `{name}`, the value replaces it with its own type, such as a number. An answer with a status of 400
+    or more counts as bad, unless the status is in `expect`.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -147,18 +148,18 @@ class LoadPlan(_Value):
     """The plan of a load. Equal plans send equal requests at equal intervals.
 
     Attributes:
-        url: scheme, host, port and a prefix of all paths.
+        url: the base URL of the target: scheme, host, port, and a prefix of the paths of all requests.
         mix: what is requested.
         stages: the rates of requests, one stage after another.
         arrivals: whether requests are due at even intervals or as a Poisson process.
-        seed: of all random choices.
+        seed: the seed of all random choices.
         warmup_s: duration before the first stage, at its initial rate; the results do not include it.
         window_s: length of the time windows for which results are counted separately.
         timeout_s: time limit of one send, from sending to the last byte of the answer.
-        max_in_flight: maximum number of requests without an outcome; a request that is due beyond it is dropped, not
-            delayed.
-        connections: maximum number of open connections (None: `max_in_flight`). With fewer, requests wait for a
-            connection, and their latency includes the wait.
+        max_in_flight: maximum number of requests in flight, that is, without an outcome. A request that is due while so
+            many are in flight is dropped, not delayed.
+        connections: maximum number of open connections (None: `max_in_flight`). With fewer than `max_in_flight`,
+            requests may wait for a connection, and their latency includes the wait.
         keep_alive: reuse connections; if False, every send opens a new one.
         retries: maximum number of retries of a request that got no answer or the status 429 or 500 and above. A request
             stays in flight while it waits for its retry.
@@ -207,8 +208,8 @@ class Counts(_Value):
     Attributes:
         offered: requests that were due.
         dropped: requests that were never sent, because `max_in_flight` others had no outcome when they were due.
-        good: requests that ended with a status below 400 or one that their template expects.
-        bad: requests that ended otherwise.
+        good: requests that ended with a status below 400, or with a status that their template expects.
+        bad: all other requests that ended: with another status, without a complete answer, or by a time-out.
         abandoned: requests without an outcome when the load was stopped.
         sent: sends, including retries.
         retries: sends that were retries.
@@ -242,8 +243,8 @@ class Counts(_Value):
 class LatencySummary(_Value):
     """Latencies of requests from their due time to their outcome, including retries.
 
-    `count` is the number of requests; the figures (`p999_ms` is the percentile 99.9) are None if it is 0. `histogram` has
-    the full distribution: HdrHistogram V2, compressed, base64, in nanoseconds.
+    `count` is the number of requests. If it is 0, all figures are None. `p999_ms` is the percentile 99.9. `histogram`
+    is the full distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
     """
 
     count: int
@@ -259,7 +260,7 @@ class LatencySummary(_Value):
 
 
 class Window(_Value):
-    """The requests that were due in one time window of the load, and their outcomes, even if these came later.
+    """The requests that were due in one time window of the load, with their outcomes, even if an outcome came later.
 
     Attributes:
         index: number of the window, from 0.
@@ -320,7 +321,7 @@ class Generator(_Value):
     Attributes:
         lag_p50_ms: median delay between a request's due time and its start. Latencies include this delay.
         lag_p99_ms, lag_max_ms: 99th percentile and maximum of this delay.
-        rate_per_s: the achieved rate, from the start of the first request to that of the last.
+        rate_per_s: the achieved rate of requests, from the start of the first request to the start of the last one.
         rate_error_pct: deviation of the achieved rate from the planned rate, in percent.
         cpu_share: CPU time as a share of one core, 0..1.
     """
@@ -338,7 +339,7 @@ class LoadResult(_Value):
 
     Attributes:
         started_at: start of the first stage.
-        duration_s: seconds from then until the last outcome.
+        duration_s: seconds from the start of the first stage until the last outcome.
         planned_s: planned duration of all stages.
         stopped: True if the load was stopped early; the figures cover the time until then.
         counts: counts of the whole load, without the warm-up.

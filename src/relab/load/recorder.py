@@ -63,7 +63,7 @@ class Tally:
 
 @dataclass(slots=True)
 class _Open:
-    """A window whose requests may still be in flight."""
+    """A time window of the load that is not closed yet, because some of its requests may still be in flight."""
 
     index: int
     tally: Tally = field(default_factory=Tally)
@@ -78,8 +78,8 @@ class Entry:
 
     Args:
         window: the time window to which it belongs.
-        route: index of its template in the mix.
-        due_ns: its due time, in ns after the start of the load.
+        route: index of the request's template in the mix.
+        due_ns: the due time of the request, in ns after the start of the load.
     """
 
     __slots__ = ("arrived_ns", "due_ns", "route", "window")
@@ -118,9 +118,9 @@ class LoadRecorder:
         self._recent = LatencyHistogram()
 
     def due(self, due_ns: int, route: int) -> Entry:
-        """Record that a request is due, and return its entry, for which one outcome must be recorded later.
+        """Record that a request is due, and return the entry of this request.
 
-        The outcome is recorded by `dropped`, `ended` or `abandoned`.
+        The caller must later record one outcome of the entry, by `dropped`, `ended` or `abandoned`.
 
         Args:
             due_ns: the due time, which must not be lower than that of the previous call.
@@ -140,7 +140,7 @@ class LoadRecorder:
             tally.dropped += 1
 
     def sent(self, entry: Entry, *, again: bool = False) -> None:
-        """Record that the request of `entry` was sent for the first time, or again (`again`), as a retry."""
+        """Record that the request of `entry` was sent; with `again`, that this was a retry."""
         for tally in self._tallies(entry):
             tally.sent += 1
             tally.retries += again
@@ -163,7 +163,10 @@ class LoadRecorder:
             tally.timed_out += 1
 
     def ended(self, entry: Entry, now_ns: int, *, good: bool) -> None:
-        """Record that a request has ended, well (`good`) or not; its latency is `now_ns` minus its due time."""
+        """Record that the request of `entry` has ended at `now_ns`; `good` says whether its outcome is good.
+
+        The latency of the request is `now_ns` minus its due time.
+        """
         window, latency_ns = entry.window, now_ns - entry.due_ns
         window.under_way -= 1
         for tally in self._tallies(entry):
@@ -206,7 +209,7 @@ class LoadRecorder:
             yield self._closed(self._open.popleft())
 
     def recent(self) -> LatencyHistogram:
-        """Return the latencies since the previous call, without those of the warm-up."""
+        """Return the latencies of the requests that ended since the previous call, without the warm-up."""
         found, self._recent = self._recent, LatencyHistogram()
         return found
 
@@ -219,7 +222,10 @@ class LoadRecorder:
         return self._warmup.tally.counts()
 
     def latency(self) -> tuple[LatencySummary, LatencySummary]:
-        """Return (latencies of all ended requests, those of the good ones) in the windows that `close` has yielded."""
+        """Return the latencies of all ended requests and the latencies of the good ones, as a pair of summaries.
+
+        Only the windows that `close` or `close_all` has yielded are included.
+        """
         return summarize(self._all), summarize(self._good)
 
     def routes(self) -> tuple[RouteResult, ...]:

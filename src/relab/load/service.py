@@ -122,7 +122,7 @@ async def run(
 ) -> LoadResult:
     """Run a load to its end on the caller's event loop, on which other tasks would delay requests.
 
-    Arguments, result and errors are those of `run_load`.
+    The arguments, the result and the errors are the same as for `run_load`.
     """
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
     _allow_descriptors(plan.connections or plan.max_in_flight)
@@ -141,7 +141,7 @@ def hdr_text(result: LoadResult) -> str:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Raise this process's soft limit of open files to the number that the load may need, at most to the hard limit."""
+    """Raise this process's soft limit of open files as far as the connections need it, at most to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE_DESCRIPTORS + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -39,7 +39,7 @@ class StampedResponse(aiohttp.ClientResponse):
     _handler: _StampingHandler | None = None
 
     async def start(self, connection: Connection) -> StampedResponse:
-        """Read status and headers from a connection, and remember the connection; return this answer."""
+        """Read status and headers of the answer from a connection, and remember the connection; return this object."""
         handler = connection.protocol
         self._handler = handler if isinstance(handler, _StampingHandler) else None
         await super().start(connection)
@@ -47,5 +47,8 @@ class StampedResponse(aiohttp.ClientResponse):
 
     @property
     def arrived_ns(self) -> int:
-        """When its last bytes were read (`time.monotonic_ns`); only valid directly after the whole answer was read."""
+        """The time (`time.monotonic_ns`) at which the last bytes of this answer were read.
+
+        The value is only valid directly after the whole answer was read.
+        """
         return self._handler.arrived_ns if self._handler is not None else time.monotonic_ns()

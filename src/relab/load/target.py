@@ -18,7 +18,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The service that gets a load: its host name, its port, and the IP addresses of that name at the beginning."""
+    """The service that gets a load: its host name, its port, and the IP addresses of the name when the load begins."""
 
     host: str
     port: int
@@ -29,12 +29,12 @@ async def find_target(url: str, *, allow_remote: bool) -> Target:
     """Resolve the host name of a URL, and return it as the target of a load.
 
     Args:
-        url: of the service; without a port, the port is that of its scheme.
+        url: the URL of the service; without a port, the default port of its scheme is used.
         allow_remote: whether the target may be another machine.
 
     Raises:
-        RemoteTargetError: an address is not a loopback address, and `allow_remote` is False.
-        UnreachableTargetError: the name has no address.
+        RemoteTargetError: an address of the host is not a loopback address, and `allow_remote` is False.
+        UnreachableTargetError: the host name has no address.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

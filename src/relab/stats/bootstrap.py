@@ -23,7 +23,9 @@ _BATCH = 1_000
 def bca_of_mean(
     sums: Floats, sizes: Floats, *, outside: float, resamples: int, random: np.random.Generator
 ) -> tuple[float, float]:
-    """Return the ends of the interval of `sums.sum() / sizes.sum()`, (nan, nan) if it cannot be computed.
+    """Return the lower and upper end of the BCa interval of the mean, `sums.sum() / sizes.sum()`.
+
+    Both ends are nan if the interval cannot be computed.
 
     Args:
         sums: the sum of each cluster, shape (clusters,).

@@ -21,20 +21,20 @@ with it 94 %, and intervals became 4 % wider on average."""
 def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -> Interval:
     """Return the confidence interval of a rate over clusters of trials.
 
-    It is Wilson's score interval at the effective number of trials, with Student's t on clusters - 1 degrees of
-    freedom. At each end it is no wider than the Clopper-Pearson interval over the clusters as if all trials of a
-    cluster had the same outcome, which is the strongest possible dependence. The effective number of trials is the
-    number of trials divided by the design effect, which lies between 1 (independent trials) and that worst case. Few
-    clusters with the rarer outcome give little information about the design effect, so the worst case is averaged in
-    with the weight of one such cluster.
+    The interval is Wilson's score interval at the effective number of trials, with Student's t on clusters - 1 degrees
+    of freedom. The effective number of trials is the number of trials divided by the design effect. The design effect
+    is 1 for independent trials. It is largest if all trials of a cluster always have the same outcome, which is the
+    worst case. Few clusters with the rarer outcome give little information about the design effect, so the worst case
+    is averaged in with the weight of one such cluster. Each end of the interval lies no farther out than the end of the
+    Clopper-Pearson interval for the worst case.
 
     Sources: L. Kish, "Survey Sampling", 1965, sections 8.2 and 11.7 (design effect, unequal clusters); E. L. Korn,
     B. I. Graubard, Survey Methodology 24 (1998) 193-201 (exact intervals at an effective sample size); the weight is
     ours, chosen by simulation.
 
     Args:
-        clusters: for each cluster, the sum of its successes, or of its tasks' success rates, and the number of
-            summands.
+        clusters: the clusters. `sums` holds the sum of the successes of each cluster, or the sum of the success rates
+            of its tasks; `sizes` holds the number of summands.
         trials: the total number of trials; the effective number is not larger.
         level: confidence level, 0..1.
 

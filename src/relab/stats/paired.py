@@ -93,11 +93,11 @@ class Clusters:
         return not self.varies()
 
     def varies(self, width: float = 0.0) -> bool:
-        """Return whether the clusters' means differ by more than rounding errors.
+        """Return whether the means of the clusters differ by more than rounding errors.
 
         Args:
-            width: the range of possible differences (largest minus smallest); rounding errors grow with it. 0 if it is
-                unknown.
+            width: the largest possible difference minus the smallest one; 0 if it is unknown. The tolerated rounding
+                error grows with it.
         """
         scale = max(float(abs(self.sums / self.sizes).max()), width)
         return bool((abs(self.spread / self.sizes) > _EQUAL * scale).any())
@@ -193,10 +193,11 @@ def interval_of(
 ) -> Interval:
     """Return the confidence interval of the mean difference; it contains the estimate.
 
-    It spans two intervals, Student's and that of the BCa bootstrap over clusters (from 300 clusters on, Hall's, which
-    corrects Student's for skewness), and is cut at the bounds, if given. If all differences are equal, or there is one
-    cluster, their variance is unknown: with bounds the interval is the one for "none of n differed" (see
-    `_interval_of_equals`), without bounds it is infinite.
+    Each end is the outer one of two intervals: Student's interval, and the BCa bootstrap interval over clusters. From
+    300 clusters on, Hall's interval, which corrects Student's for skewness, replaces the bootstrap. The result is cut
+    at the bounds, if they are given. If all differences are equal, or there is only one cluster, the variance is
+    unknown. Then the interval is infinite without bounds; with bounds, it follows from "none of n differed"
+    (`_interval_of_equals`).
 
     Args:
         clusters: the differences, summed by cluster.
@@ -254,7 +255,11 @@ def _test(clusters: Clusters, seed: int) -> TestResult:
 
 
 def _sign_flips(clusters: Clusters, seed: int) -> TestResult:
-    """Return the sign-flip permutation test: how often random signs give a sum at least as far from 0 as the data."""
+    """Return the sign-flip permutation test of whether the mean is 0.
+
+    The p-value is the share of random sign changes of the clusters whose sum is at least as far from 0 as the observed
+    sum.
+    """
     import numpy as np
 
     # Signs are drawn for absolute sums in ascending order, so that neither the order nor the sign of the data matters.
@@ -282,7 +287,10 @@ def _student(clusters: Clusters, level: float) -> Interval:
 
 
 def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interval:
-    """Return the BCa interval, at the level at which the bootstrap of normal data is as wide as Student's interval."""
+    """Return the BCa bootstrap interval of the mean difference, with the confidence `level`.
+
+    The bootstrap is run at a higher level, at which the interval of normal data is as wide as Student's interval.
+    """
     import numpy as np
     from scipy import special
 
@@ -304,7 +312,7 @@ def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interva
 
 
 def _hall(clusters: Clusters, level: float, _seed: int, _resamples: int) -> Interval:
-    """Return the interval of Hall's cubic transformation of Student's t, which removes the effect of skewness."""
+    """Return Hall's interval of the mean difference: Student's t after a cubic transformation that removes skewness."""
     import numpy as np
 
     scaled = clusters.spread / float(abs(clusters.spread).max())
@@ -330,9 +338,10 @@ def _generator(seed: int) -> np.random.Generator:
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
     """Return the interval of the mean of differences that are all equal.
 
-    If a difference is lower with probability q, none of n is lower with probability (1 - q)^n. The worst case is the q
-    for which this equals the tail probability, with all of these differences at the bound. The upper end is computed in
-    the same way. The interval is valid for any common value of the differences. Without bounds it is infinite.
+    Suppose that a difference is lower than the common value with probability q. Then none of n differences is lower
+    with probability (1 - q)^n. The lower end assumes the q for which this equals the tail probability, and that each
+    lower difference lies at the lower bound. The upper end is computed in the same way. Without bounds the interval is
+    infinite.
     """
     if bounds is None:
         return Interval(-math.inf, math.inf, level, "none: the differences do not vary")

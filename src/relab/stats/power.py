@@ -43,9 +43,10 @@ def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> f
 
 
 def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
-    """Return the probability that a gate passes: that the whole two-sided confidence interval of a mean meets a bound.
+    """Return the probability that a gate passes.
 
-    It is exact for normal differences and Student's interval.
+    A gate passes if the whole two-sided confidence interval of a mean meets the gate's bound. The probability is exact
+    for normal differences and Student's interval.
 
     Args:
         distance: distance of the true mean from the bound; negative if the true mean violates the bound.
@@ -67,11 +68,11 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 
 
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> int | None:
-    """Return the sample size at which the whole confidence interval of a mean lies on the true mean's side of a bound.
+    """Return the number of differences after which a confidence interval shows the true mean's side of a bound.
 
-    With this number of differences, that is so with probability `POWER`. The number comes from quantiles of Student's
-    t, and differs by one or two from that of the noncentral t. It is None if more than a billion differences would be
-    needed, or if the true mean lies on the bound.
+    With this number of differences, the whole interval lies on the same side of the bound as the true mean with
+    probability `POWER`. The number is computed from quantiles of Student's t; the noncentral t would give one or two
+    more or fewer. It is None if more than a billion differences would be needed, or if the true mean lies on the bound.
 
     Args:
         distance: distance of the true mean from the bound, in either direction.
@@ -104,7 +105,7 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> i
 def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, power: float = POWER) -> float | None:
     """Return the smallest mean difference that a two-sided t test detects with probability `power`.
 
-    It is None if `count` is below 2.
+    Return None if `count` is below 2.
 
     Args:
         sd: standard deviation of the differences, one per task (or cluster).
@@ -114,7 +115,7 @@ def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, po
 
     Raises:
         ValueError: the standard deviation is negative or not finite, alpha is not between 0 and 1, or the power does
-            not lie between alpha, the power for an effect of 0, and 1.
+            not lie between alpha (which is the power for an effect of 0) and 1.
     """
     _check(sd, alpha)
     if not alpha < power < 1:
@@ -167,12 +168,13 @@ def _detectable_shift(freedom: int, alpha: float, power: float) -> float:
 
 
 def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) -> float:
-    """Return the power of a t test whose mean is `shift` standard errors from 0; `both`: two-sided, else upper side.
+    """Return the power of a t test if the true mean lies `shift` standard errors above 0.
 
-    The test rejects where |Z + shift| > critical x S (on one side, Z + shift), with Z normal and S a chi variable
-    divided by the root of its degrees of freedom; the function integrates the probability over S. scipy's noncentral t
-    returns nan for few degrees of freedom (1.17: for 3 of them at a shift of 12, which occurs with 4 tasks if the level
-    is divided among comparisons).
+    The test is two-sided if `both`, else it only tests for a mean above 0. It rejects if |Z + shift| (for the one-sided
+    test, Z + shift) exceeds critical x S. Z is normal, and S is a chi variable divided by the root of its degrees of
+    freedom. The function integrates the probability over S. scipy's noncentral t is not used, because it returns nan
+    for few degrees of freedom (in scipy 1.17 for 3 of them at a shift of 12, which occurs with 4 tasks if the level is
+    divided among comparisons).
     """
     if math.isinf(shift):
         return float(both or shift > 0)

@@ -51,10 +51,14 @@ class MarginFinding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeanEvidence:
-    """The natural logarithms of the evidence that the mean is above, and that it is below the tested one.
+    """The evidence that the true mean is above the tested mean, and that it is below, as natural logarithms.
 
-    Each exceeds log(2 / a) at any number of values with a probability of at most a / 2 if the tested mean is the true
-    one. -inf: there is no evidence.
+    If the tested mean is the true one, each field exceeds log(2 / a) at any number of values with a probability of at
+    most a / 2. The value -inf means that there is no evidence.
+
+    Attributes:
+        above: the logarithm of the evidence that the true mean is above the tested one.
+        below: the logarithm of the evidence that it is below.
     """
 
     above: float
@@ -67,7 +71,7 @@ class MeanEvidence:
 
 
 def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> MeanEvidence:
-    """Return the evidence of `values` against a mean.
+    """Return the evidence of `values` against the hypothesis that their true mean is `mean`.
 
     Args:
         values: independent values, in the order in which they were to be observed.
@@ -87,7 +91,7 @@ def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = N
 
 
 def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> tuple[Floats, Floats]:
-    """Return the logarithms of the evidence that the mean is above, and below `mean`, after each of the values.
+    """Return the evidence of `evidence` after each of the values, for several sequences of values at once.
 
     Args:
         values: shape `(runs, n)`: independent sequences of values.
@@ -95,7 +99,8 @@ def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | Non
         bounds: smallest and largest possible value; None if there are no such limits.
 
     Returns:
-        Two arrays of the shape of `values`: the fields of `MeanEvidence` for the first 1, 2, ... n values.
+        Two arrays of the shape of `values`: `MeanEvidence.above` and `MeanEvidence.below` for the first 1, 2, ... n
+        values.
     """
     import numpy as np
 
@@ -113,9 +118,10 @@ def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | Non
 
 
 def always_valid_interval(values: Floats, *, level: float, bounds: tuple[float, float] | None = None) -> Interval:
-    """Return the interval of the mean that belongs to a confidence sequence.
+    """Return the interval of the mean after these values, as an element of a confidence sequence.
 
-    All such intervals, after each number of values, contain the true mean at once with the confidence `level`.
+    With probability `level`, the intervals after 1, 2, 3, ... values all contain the true mean. So it may be computed
+    again after each new value.
 
     Args:
         values: independent values, in the order in which they were to be observed.
@@ -133,7 +139,7 @@ def always_valid_interval(values: Floats, *, level: float, bounds: tuple[float, 
 
 
 def always_valid_test(values: Floats, bounds: tuple[float, float] | None = None) -> TestResult:
-    """Return the test of whether the mean of the values is 0. It may be repeated after each new value without correction.
+    """Test whether the mean of the values is 0; the test may be repeated after each new value without correction.
 
     Args:
         values: independent differences, in the order in which they were observed.
@@ -170,7 +176,11 @@ def finding(
 
 
 def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Return the logarithms of what each stake gains per value, shape `(..., n, stakes)`: bets on above, and on below."""
+    """Return (gains of bets that the mean is above `mean`, gains of bets that it is below), as logarithms.
+
+    Each array has the shape of `values` with one more axis for the stakes: the factor by which the value changes the
+    wealth of a bettor with this stake.
+    """
     import numpy as np
 
     low, high = bounds
@@ -180,7 +190,7 @@ def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tupl
 
 
 def _mixed(log_wealth: Floats) -> Floats:
-    """Return the logarithm of the mean over the stakes (the last axis) of the wealth."""
+    """Return the logarithm of the mean wealth over the stakes, which are the last axis of `log_wealth`."""
     import numpy as np
 
     most = log_wealth.max(axis=-1)
@@ -211,7 +221,7 @@ def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float])
 
 
 def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
-    """Return the logarithms of the evidence against each of `means`: above it, and below it."""
+    """Return the evidence that the true mean is above, and that it is below each of `means`, as logarithms."""
     import numpy as np
 
     if values.size < FIRST_VALUES:

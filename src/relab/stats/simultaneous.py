@@ -46,7 +46,7 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """The joint confidence level of several comparisons, and the level of each interval.
+    """The joint confidence level of several comparisons, and the level that each single interval needs for it.
 
     Attributes:
         comparisons: number of comparisons.

@@ -49,9 +49,9 @@ def newcombe(hits_a: int, total_a: int, hits_b: int, total_b: int, *, level: flo
 def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: bool = False) -> UnpairedDelta:
     """Estimate the mean of sample b minus that of sample a, with its confidence interval and test.
 
-    Rates of tasks whose trials all succeeded or all failed get Newcombe's interval and Fisher's test, all other samples
-    get Welch's. Without variance in either sample, or with fewer than two clusters, the interval is infinite and the
-    p-value 1, except for such rates.
+    If the values are rates and each of them is 0 or 1, the function uses Newcombe's interval and Fisher's test. In all
+    other cases it uses Welch's interval and test. Then the interval is infinite and the p-value 1 if neither sample
+    varies, or if a sample has fewer than two clusters.
 
     Args:
         a: the values of the first sample, summed by cluster.

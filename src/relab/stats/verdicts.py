@@ -76,13 +76,15 @@ class Gate:
         return cls(metric, match["sign"] == ">=", float(number) / (100 if is_relative else 1), is_relative)
 
     def judge(self, interval: Interval, threshold: float | None = None) -> Verdict:
-        """Return the verdict for a confidence interval of the difference.
+        """Return whether the confidence interval of a difference meets this gate.
 
-        PASS or FAIL if the whole interval lies on one side of the bound, else EDGE; INVALID if a number is nan.
+        The verdict is PASS if the whole interval meets the bound, FAIL if the whole interval violates it, and EDGE if
+        the bound lies inside the interval. It is INVALID if an end of the interval or the bound is nan.
 
         Args:
             interval: interval of the difference between variant and baseline, in the unit of the threshold.
-            threshold: replaces the gate's threshold if the interval has another unit; None for the gate's own.
+            threshold: the bound to use instead of the gate's own threshold, if the interval has another unit; None for
+                the gate's own.
         """
         bound = self.threshold if threshold is None else threshold
         if math.isnan(interval.low) or math.isnan(interval.high) or math.isnan(bound):
@@ -121,16 +123,17 @@ class Judgement:
     Attributes:
         verdict: the verdict.
         reason: the reason for the verdict, in one sentence.
-        estimate: the estimated difference, variant minus baseline (for a relative gate, minus 1 + threshold times
-            baseline); None if it cannot be computed.
+        estimate: the estimated difference, variant minus baseline; for a relative gate, the variant minus (1 +
+            threshold) times the baseline. None if it cannot be computed.
         interval: the confidence interval of the estimate; None if it cannot be computed.
-        windows: number of independent observations that the estimate is based on, such as clusters of tasks.
+        windows: number of independent observations on which the estimate is based, such as clusters of tasks.
         minimum_detectable_effect: the smallest true difference that a test with `windows` observations detects with a
             probability of 80 %; None if unknown.
         false_pass_rate: how often the procedure passes similar data whose mean lies exactly on the threshold, 0..1;
             None if it was not or cannot be measured.
         rerun_chance: for PASS or FAIL, the probability that another run of this size gets the same verdict if the true
-            difference equals the estimate; below 80 % the verdict is near its bound. None if unknown.
+            difference equals the estimate; below 80 % the verdict counts as near the bound of the gate. None if
+            unknown.
         needed: for EDGE, sizes of a run that would decide the gate; see `Needed`.
     """
 
@@ -146,12 +149,12 @@ class Judgement:
 
     @property
     def is_near(self) -> bool:
-        """Whether a PASS or FAIL is so near its bound that another run repeats it with a probability below 80 %."""
+        """Whether the verdict is PASS or FAIL, and another run of this size repeats it in less than 80 % of cases."""
         return self.rerun_chance is not None and self.rerun_chance < POWER
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """Return the worst of several verdicts: FAIL is worse than INVALID, this worse than EDGE, and PASS is the best.
+    """Return the worst of several verdicts: from worst to best FAIL, INVALID, EDGE, PASS.
 
     Raises:
         ValueError: `verdicts` is empty.
@@ -172,17 +175,18 @@ def false_pass_rate(
     seed: int = 0,
     level: float = LEVEL,
 ) -> float | None:
-    """Estimate by simulation how often the gate passes by chance, 0..1.
+    """Estimate by simulation how often a gate passes by chance: the share of passed samples, 0..1.
 
-    The function shifts the clusters so that their mean lies on the threshold, resamples them with replacement, and
-    judges each sample like the real data. It returns None if the clusters do not vary, because resampling is then
-    impossible.
+    The function shifts the clusters so that their mean lies on the threshold, draws samples of clusters with
+    replacement, and judges each sample like the real data. It returns None if the clusters do not vary, because all
+    samples are then equal.
 
     Args:
         clusters: the differences that the gate judges, summed by cluster.
         gate: the gate.
-        threshold: the assumed true mean, in the unit of the differences: 0 for a relative gate.
-        bounds: smallest and largest possible difference; they are shifted with the clusters.
+        threshold: the assumed true mean, in the unit of the differences; for a relative gate this is 0.
+        bounds: smallest and largest possible difference, which are shifted with the clusters; None if there are no
+            limits.
         runs: number of simulated samples; 200 measure a rate of 5 % to within 3 percentage points.
         resamples: bootstrap draws per sample; fewer than for a verdict, for speed. With rare events this can change
             the rate; see `relab.stats.paired.RESAMPLES`.

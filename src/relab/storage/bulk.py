@@ -24,8 +24,8 @@ _SQLITE_ROWS = (256, 64, 16, 4, 1)
 def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert new rows into a table by the fastest method of the database.
 
-    Each row is a tuple of driver values in the order of the table's columns; JSON columns are text. No row may exist
-    already.
+    Each row is a tuple of values as the driver takes them, in the order of the table's columns; the value of a JSON
+    column is text. None of the rows may exist already.
     """
     if not rows:
         return
@@ -61,11 +61,11 @@ def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]])
 def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert the rows that do not exist, lock the rows that do, and return the keys of the existing rows.
 
-    The key is the first column, a text. The rows are inserted or locked one after the other in the byte order
-    of their keys, so that such transactions cannot deadlock.
+    The key is the first column of the table, a text. The function inserts or locks the rows one after the other in the
+    byte order of their keys, so that two calls at the same time cannot deadlock.
 
     Args:
-        session: of the transaction, at whose end the locks are released.
+        session: the session of the transaction. The locks are released when the transaction ends.
         table: the table.
         rows: the values of each row, by the name of the column; JSON columns are text.
     """
@@ -92,8 +92,8 @@ def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]
 def _insert_into_sqlite(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows with many rows per statement.
 
-    The driver releases the GIL for each statement and may have to wait 5 ms until another
-    thread releases it again, so that one statement per row is very slow while requests are decoded.
+    One statement per row would be very slow while other threads decode requests: the driver releases the GIL (Python's
+    global lock) for each statement, and may then wait 5 ms until another thread gives the lock back.
     """
     start = 0
     for size in _SQLITE_ROWS:

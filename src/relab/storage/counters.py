@@ -24,7 +24,7 @@ Increments: TypeAlias = Mapping[tuple[str, tuple[str, ...]], float]
 
 
 class CounterRow(Base):
-    """One total."""
+    """One total for one set of label values: of a counter, or of one bucket or the sum of a histogram."""
 
     __tablename__ = "counters"
 
@@ -39,9 +39,9 @@ class StoredCounter:
     """A counter of events.
 
     Attributes:
-        name: of the metric, without the suffix `_total`.
-        text: its description.
-        labels: the names of its labels; each must have a bounded number of values.
+        name: the name of the metric, without the suffix `_total`.
+        text: the description of the metric.
+        labels: the names of the metric's labels; each must have a bounded number of values.
     """
 
     name: str
@@ -58,11 +58,11 @@ class StoredHistogram:
     """A histogram of measured values.
 
     Attributes:
-        name: of the metric.
-        text: its description.
-        labels: the names of its labels; each must have a bounded number of values.
-        bounds: the upper bounds of its buckets, ascending and without infinity. If a later version changes them, totals
-            under the earlier ones stay.
+        name: the name of the metric.
+        text: the description of the metric.
+        labels: the names of the metric's labels; each must have a bounded number of values.
+        bounds: the upper bounds of the buckets, ascending and without infinity. If a later version of relab changes
+            them, the totals with the earlier bounds stay stored.
     """
 
     name: str
@@ -86,9 +86,9 @@ class StoredSeries:
 
     Attributes:
         metric: the metric.
-        totals: by label values, the number of events; of a histogram, the numbers of the values in each bucket alone,
-            where the last label value is the upper bound of the bucket.
-        sums: of a histogram, the sum of its values by label values; empty for a counter.
+        totals: for a counter, the number of events by label values. For a histogram, the number of values in each
+            single bucket; the upper bound of the bucket is appended to the label values.
+        sums: for a histogram, the sum of the measured values by label values; empty for a counter.
     """
 
     metric: StoredMetric
@@ -97,7 +97,10 @@ class StoredSeries:
 
 
 def add(session: Session, increments: Iterable[Increments]) -> None:
-    """Add increments to their totals in the transaction of the session; those of one row are added up."""
+    """Add increments to the stored totals, in the transaction of the session.
+
+    Increments of the same total are first added up, so that each total is updated once.
+    """
     amounts: defaultdict[tuple[str, str], float] = defaultdict(float)
     for some in increments:
         for (name, values), amount in some.items():
@@ -112,7 +115,7 @@ def add(session: Session, increments: Iterable[Increments]) -> None:
 
 
 def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries]:
-    """Return metrics, in their order, with all their totals."""
+    """Return each of the given metrics with all its stored totals, in the order of `metrics`."""
     names = [name for metric in metrics for name in (metric.name, f"{metric.name}_sum")]
     found: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in names}
     row = CounterRow
@@ -123,14 +126,15 @@ def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries
 
 
 def bounded_label(session: Session, name: str, value: str, *, limit: int, other: str) -> str:
-    """Return `value` if it is one of the first values of a label, else `other`; also count the use of the value.
+    """Return `value` if it is one of the first `limit` values of a label, else `other`.
 
-    Which values have their own series depends only on the order of their first events, so a total never moves from one
-    series to another one. Transactions at the same time can exceed `limit` by their number.
+    The first values that occur get their own series, and keep it, so a total never moves from one series to another.
+    The function also counts this use of the value. Transactions that run at the same time can each add one value above
+    `limit`.
 
     Args:
         session: the session of the transaction that counts the event.
-        name: the name of the row that has the values of this label.
+        name: the name under which the values of this label are stored.
         value: the value, which a user has chosen.
         limit: the largest number of values with their own series.
         other: the value for all others.

@@ -37,7 +37,7 @@ class UnitOfWork:
         self._on_commit.append(action)
 
     def run_commit_actions(self) -> None:
-        """Run the actions added with `on_commit`, in order."""
+        """Run the actions that `on_commit` has added, in the order in which they were added."""
         for action in self._on_commit:
             action()
 
@@ -94,7 +94,7 @@ class Database:
         """Return a context manager that gives the session of a read-only transaction, which reads one snapshot.
 
         Raises:
-            DiskFullError: the disk of the database is full, and no process has it open.
+            DiskFullError: the disk is full, and no process has the database open.
             DatabaseUnavailableError: the database cannot be used at the moment.
         """
         with translate_errors(), self.disk.watching(), Session(self._reader) as session:
@@ -161,8 +161,8 @@ def translate_errors() -> Iterator[None]:
     """Return a context manager that converts driver errors of its block to errors of relab.
 
     Raises:
-        ConstraintError: at the end of the block: a constraint was violated.
-        DatabaseUnavailableError: at the end of the block: the database cannot be used at the moment.
+        ConstraintError: the block ended with the driver's error for a violated constraint.
+        DatabaseUnavailableError: the block ended with a driver error because the database cannot be used at the moment.
     """
     try:
         yield

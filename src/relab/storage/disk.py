@@ -51,7 +51,7 @@ class DatabaseDisk:
         """Return a context manager that converts a driver error about a full disk to an error that names the database.
 
         Raises:
-            DiskFullError: at the end of the block: the disk is full.
+            DiskFullError: the block ended with a driver error about a full disk.
         """
         try:
             yield

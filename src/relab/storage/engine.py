@@ -76,13 +76,12 @@ def parse_url(text: str) -> URL:
 def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
     """Return an SQLAlchemy engine for a URL that `parse_url` returned; it does not connect yet.
 
-    It keeps up to `pool_size` connections open, and opens as many again while all are in use.
+    The engine keeps up to `pool_size` connections open. While all of them are in use, it opens up to `pool_size` more.
 
-    SQLite runs in WAL mode with full sync (an acknowledged write survives power loss),
-    waits for a busy database, and begins every write transaction with IMMEDIATE: a deferred
-    transaction that reads before it writes fails at once if another process wrote in between.
-    Errors of the driver do not contain the bound values, because these include tokens and personal data,
-    and errors are logged.
+    SQLite runs in WAL mode with full sync, so that an acknowledged write survives power loss, and waits while the
+    database is busy. Every write transaction begins with IMMEDIATE, because a deferred transaction that reads before it
+    writes fails at once if another process wrote in between. Errors of the driver do not contain the bound values:
+    errors are logged, and the values include tokens and personal data.
 
     Raises:
         ConfigurationError: the folder of the SQLite file cannot be created.
@@ -140,10 +139,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _enter_wal(cursor: sqlite3.Cursor) -> None:
-    """Set the file to WAL mode; retry while another process does the same.
+    """Set a SQLite file to WAL mode; retry while another process sets this mode.
 
-    While another process sets WAL mode on a new file, SQLite returns "locked" at once and ignores the
-    busy timeout, because it takes the wait for a deadlock.
+    SQLite returns "locked" at once in this case and ignores the busy timeout, because it regards the wait as a
+    deadlock.
     """
     cursor.execute("PRAGMA busy_timeout=0")
     deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1_000

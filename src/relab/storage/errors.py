@@ -12,7 +12,9 @@ class DatabaseUnavailableError(UnavailableError):
 
 
 class DiskFullError(DatabaseUnavailableError):
-    """The disk of the database has no space for a write: an operator must free space. Processes that have it open still read.
+    """The disk of the database has no space for a write: an operator must free space.
+
+    Processes that have the database open can still read it.
 
     Args:
         place: the file or the server of the database, for the message.
@@ -57,6 +59,6 @@ class OutdatedSchemaError(SchemaError):
 
 
 class ForeignDatabaseError(SchemaError):
-    """The database contains tables of another program, but none of relab, so relab does not change it."""
+    """The database contains tables of another program, and no tables of relab, so relab does not change it."""
 
     code = "database_foreign"

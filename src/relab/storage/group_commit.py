@@ -55,10 +55,11 @@ class GroupWriter(Generic[Item, Result]):
     """Collects items from many threads and writes them in batches, on a separate thread.
 
     Args:
-        write: stores a batch and returns, for each item in order, its result or an error that concerns only this item.
-        max_batch: the maximum weight of a batch (a heavier item forms a batch alone).
-        max_waiting: the total weight of the queued items from which on `submit` waits for space.
-        on_commit: is called after each batch with its weight and the seconds that it took.
+        write: stores a batch of items. It returns, for each item in order, its result or an error that concerns only
+            this item.
+        max_batch: the maximum total weight of the items of a batch. A heavier item forms a batch alone.
+        max_waiting: `submit` waits while the total weight of the queued items is this or more.
+        on_commit: is called after each batch, with the weight of the batch and the seconds that the batch took.
         name: the name of the thread.
     """
 
@@ -141,7 +142,10 @@ class GroupWriter(Generic[Item, Result]):
             return batch
 
     def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
-        """Write a batch and resolve its futures; if the database rejects it, halve it to isolate the bad item."""
+        """Write a batch and resolve the futures of its items.
+
+        If the database rejects the batch, write its two halves separately, until the bad item is found.
+        """
         try:
             results = self._write([waiting.item for waiting in batch])
         except DatabaseUnavailableError as error:

@@ -103,8 +103,8 @@ def reject_unusable(database: Database, state: SchemaState, revision: str | None
     """Reject a database that this version can neither use nor migrate.
 
     Args:
-        database: for the message of the error.
-        state: of its schema.
+        database: the database, which the message of the error names.
+        state: the state of its schema.
         revision: the revision that is stored in it.
 
     Raises:

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 
 def insert_into(session: Session, table: Table) -> Any:
-    """Return an INSERT statement into a table for the database of the session; it has `on_conflict_do_update`.
+    """Return an INSERT statement for a table, in the SQL dialect of the session's database.
 
-    Only the module of this dialect is imported, because each of them takes megabytes.
+    The statement has the method `on_conflict_do_update`. Only the module of this one dialect is imported, because each
+    dialect module takes megabytes.
     """
     return import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}").insert(table)
