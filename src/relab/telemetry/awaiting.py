@@ -13,10 +13,12 @@ from relab.telemetry.searches import RunSearches
 
 
 class AwaitingRuns:
-    """The runs that await their analysis. The mark is part of a run's row, so that it exists if and only if the run does.
+    """The runs that wait for their analysis.
+
+    A run's row says that it waits, and is written by the same transaction as the run.
 
     Attributes:
-        searches: the runs that need no analysis and are to be searched for behaviours.
+        searches: the runs that need no analysis, but are to be searched for behaviours.
     """
 
     def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:
@@ -36,5 +38,9 @@ class AwaitingRuns:
             return repository.count_awaiting(session)
 
     def clear(self, unit: UnitOfWork, contents: Mapping[str, RunContent]) -> None:
-        """Mark the runs `{run id: content}` as no longer waiting, in the transaction `unit`; a run with another content now still waits."""
+        """Mark runs as no longer waiting for their analysis, in the transaction `unit`.
+
+        `contents` is `{run id: content that was taken for analysis}`. A run whose content has changed since then still
+        waits.
+        """
         repository.clear_awaiting(unit.session, contents)

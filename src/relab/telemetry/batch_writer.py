@@ -23,12 +23,12 @@ _log = get_logger(__name__)
 
 
 class BatchWriter:
-    """Stores batches of runs, spans and log records. It is not thread-safe, because it counts what is not projected yet.
+    """Stores batches of runs, spans and log records. It is not thread-safe, because it counts the unprojected spans.
 
     Args:
-        shard: a number from 0 to 15 that each process draws once (0 with SQLite). The sums over all runs of an hour
-            or minute have one row per shard; a process changes only those of its shard, so that processes seldom wait for
-            each other.
+        shard: a number from 0 to 15 that each process draws once (0 with SQLite). Each sum over the runs of an hour or
+            a minute has one row per shard. A process changes only the rows of its own shard, so that processes seldom
+            wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -38,9 +38,9 @@ class BatchWriter:
         self._backlog = Backlog()
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
-        """Store runs, spans and log records; return a receipt, or the error of a conflicting run, for each item of the batch.
+        """Store runs, spans and log records; return a receipt for each item of the batch, or an error if its run conflicts.
 
-        Everything with a receipt is durable when this returns. If a batch posts the same run twice, the later post
+        Every item with a receipt is durable when this returns. If a batch posts the same run twice, the later post
         replaces the earlier one, as if they had arrived one after the other.
 
         Raises:

@@ -57,14 +57,14 @@ class Cost(_CostModel):
 
     @property
     def is_reported(self) -> bool:
-        """Whether the cost itself was reported, and not only tokens, by which it can be estimated."""
+        """Whether the reporter gave a cost in USD, and not only tokens from which the cost can be estimated."""
         return self.total_cost_usd is not None
 
 
 class BilledTokens(NamedTuple):
-    """The tokens of one model that are billed, as sums over its calls; a count that is not reported is 0.
+    """The billed tokens of one model, summed over its calls; a count that is not reported is 0.
 
-    `prompt` includes those read from the provider's cache (`cached`) and those written to it (`cache_write`).
+    `prompt` includes the tokens read from the provider's cache (`cached`) and the tokens written to it (`cache_write`).
     """
 
     prompt: int
@@ -91,11 +91,11 @@ def billed_tokens(usage: ModelUsage) -> BilledTokens | None:
 
 
 def usage_by_model(cost: Cost | None, model: str | None) -> list[ModelUsage]:
-    """Return the tokens of each model of a run; empty if they, or the names of the models, are not known.
+    """Return the tokens of each model of a run; empty if the tokens or the names of the models are not known.
 
     Args:
-        cost: the tokens of the run.
-        model: the model of the run, to which all tokens belong if they were not reported by model.
+        cost: the tokens of the run; None if not reported.
+        model: the model of the run. All tokens belong to it if they were not reported by model.
     """
     if cost is None or cost.calls_without_tokens:
         return []

@@ -15,7 +15,10 @@ class AgentRunNotFoundError(NotFoundError):
 
 
 class InvalidAgentRunError(InvalidInputError):
-    """The posted run does not match the schema; `problems` names the invalid fields, of each list those of the first invalid item."""
+    """The posted run does not match the schema; `problems` names the invalid fields.
+
+    In a list of steps, calls or events, only the first invalid item is named.
+    """
 
     code = "invalid_agent_run"
 

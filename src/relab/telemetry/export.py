@@ -61,10 +61,11 @@ class RunExport:
 
     Args:
         database: the database to read.
-        open_first: opens the transaction that selects the runs, in which all of them are up to date.
+        open_first: opens the transaction that selects the runs. In this transaction, all runs include their newest
+            spans.
         run_filter: selects the runs.
         what: complete runs, their timeline items, their raw spans (of runs that have spans), or their log records.
-        prices: the prices of models, for estimated costs in rows of runs.
+        prices: the prices of models, for the estimated costs in Parquet rows of runs.
     """
 
     def __init__(
@@ -234,7 +235,7 @@ def _origin_texts(content: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _requests(items: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Split `(origin, packed item)` into the lists of one line each."""
+    """Split spans or log records, each `(origin, protobuf bytes)`, into lists that each fill one line of the export."""
     line: list[tuple[int, bytes]] = []
     size = 0
     for item in items:

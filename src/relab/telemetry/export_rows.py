@@ -149,9 +149,13 @@ def item_row(item: StoredItem) -> dict[str, Any]:
 
 
 def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
-    """Return `{column: value}` of a span (`raw`: its protobuf bytes), with the columns `SPAN_COLUMNS`.
+    """Return `{column: value}` of a span, with the columns `SPAN_COLUMNS`.
 
-    `resource` and `scope` are JSON; `schema_url` is the one of the scope, else of the resource, or empty.
+    Args:
+        raw: the protobuf bytes of the span.
+        resource: the attributes of the process that made the span, as JSON.
+        scope: the library that made the span, as JSON.
+        schema_url: the version of the attributes' names; empty if it is not known.
     """
     span = SpanMessage.FromString(raw)
     start, end = span.start_time_unix_nano, span.end_time_unix_nano

@@ -41,7 +41,10 @@ class FailedRuns:
         return number
 
     def list(self, run_filter: RunFilter, *, after: FailedRun | None = None, limit: int = 50) -> list[FailedRun]:
-        """Return at most `limit` failed runs that match the filter, newest first; with `after`, those that follow this run."""
+        """Return at most `limit` failed runs that match the filter, newest first.
+
+        `after` is the last run of the previous page; None for the first page.
+        """
         row = AgentRunRow
         columns: tuple[Any, ...] = (row.run_id, row.started_at, row.content_hash, row.received_at)
         statement = filtered(select(*columns).where(row.outcome.in_(_FAILURES)), run_filter)

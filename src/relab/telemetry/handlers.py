@@ -15,25 +15,26 @@ class TelemetryHandlers:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Remap a limited number of outdated runs, oldest first, and enqueue a job for the rest.
+        """Compute a limited number of outdated runs again, oldest first, and enqueue a job for the rest.
 
-        The job's argument `after`, if given, is `[start, run id]` of the run after which to continue; the start is in
-        microseconds since 1970.
+        `args` may have `after`: the `[start, run id]` of the last run that was computed, with the start in microseconds
+        since 1970. Without it, the job begins with the oldest run.
         """
         after = args.get("after")
         self._service.remap_in_background((after[0], after[1]) if after else None)
 
     def label(self, args: Mapping[str, Any]) -> None:
-        """Set the category of a run, unless its content has changed since the analysis.
+        """Store the failure category of a run, unless the run's content has changed since the analysis.
 
-        The job's arguments are `run_id`, `content_hash`, `category` and `confidence`, those of `RunMarks.label`.
+        `args` has `run_id`, `content_hash` (the content that was analysed), `category` and `confidence`.
         """
         self._service.marks.label(args["run_id"], args["content_hash"], args["category"], args.get("confidence"))
 
     def mark_behaviours(self, args: Mapping[str, Any]) -> None:
-        """Store which behaviours a run shows, unless its content has changed since.
+        """Store which behaviours a run shows, unless the run's content has changed since the search.
 
-        The job's arguments are `run_id`, `content_hash`, `behaviours`, a list of names, and `kept`, those whose earlier marks stay.
+        `args` has `run_id`, `content_hash` (the content that was searched), `behaviours` (a list of names) and `kept`
+        (a list of behaviours whose earlier result stays).
         """
         self._service.marks.set_behaviours(
             args["run_id"], args["content_hash"], args["behaviours"], kept=args.get("kept", ())

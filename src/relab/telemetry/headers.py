@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 def header_of(run: StoredRun, prices: Callable[[], PriceTable]) -> RunHeader:
-    """Return the header of a run, as lists and details show it.
+    """Return the header of a stored run: its fields without the timeline.
 
-    Its cost is estimated if none was reported; only then `prices` is called, which returns the prices for the estimate.
+    If no cost was reported, the header has an estimated cost. Only then `prices` is called; it returns the table of
+    prices.
     """
     # Unknown fields of the run are returned too, but never replace a known field.
     known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}
@@ -34,7 +35,7 @@ def header_of(run: StoredRun, prices: Callable[[], PriceTable]) -> RunHeader:
 
 
 def _with_outcomes(reported: Iterable[dict[str, Any]], decided: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the fields of each agent, as reported and as decided, without null."""
+    """Return the fields of each agent: the reported fields, and over them the decided ones that are not null."""
     agents = {agent["name"]: agent for agent in reported}
     for agent in decided:
         known = {name: value for name, value in agent.items() if value is not None}

@@ -37,7 +37,7 @@ class TelemetryIntake:
     """Ingests runs and spans: `write` stores them at once; `submit` adds them to a group commit.
 
     Args:
-        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
+        shard: the row of each sum over runs that this process changes, so that processes do not wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -76,9 +76,9 @@ class TelemetryIntake:
             threads.writer.stop()
 
     def submit(self, read: Callable[[], Posted]) -> Future[Any]:
-        """Queue a call of `read` on the reader thread; its result joins the next group commit.
+        """Queue a call of `read` on the reader thread; the runs or spans that it returns join the next group commit.
 
-        The future returns the receipt or fails with the error.
+        The future returns the receipt, or fails with the error of `read` or of the commit.
 
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.

@@ -25,5 +25,5 @@ class LogLine(BaseModel):
 
     @property
     def is_error(self) -> bool:
-        """Whether the severity is that of an error."""
+        """Whether the line reports an error, and not only a warning."""
         return self.severity >= SEVERITY_ERROR

@@ -27,8 +27,8 @@ class LogsOutcome:
     """The result of storing log records.
 
     Attributes:
-        overfull: `{trace id: keys of rejected records}` of the traces that are full.
-        with_events: the traces to which events of spans were added; their runs must be projected again.
+        overfull: `{trace id: keys of the rejected records}`, of the traces that have reached the limit of records.
+        with_events: the traces that got new events of spans; their runs must be projected again.
     """
 
     overfull: dict[str, set[LogKey]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Marks of runs: what analyses have found in them, so that lists of runs show it and filter by it."""
+"""Results of analyses that are stored beside a run (its marks), so that lists of runs show them and filter by them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _IDS_PER_STATEMENT: Final = 300
 
 
 class RunMarks:
-    """Writes and counts the marks of runs. A mark belongs to the content that was analysed, and counts for no other.
+    """Stores and counts the results of analyses beside runs: a run's failure category, and the behaviours found in it.
+
+    Each result belongs to the content that was analysed. It is not stored if the run's content has changed meanwhile.
 
     Args:
         database: the database of the runs.
@@ -27,9 +29,9 @@ class RunMarks:
         self._database = database
 
     def label(self, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
-        """Store the failure category, with its confidence, that an analysis found for the content `content_hash` of a run.
+        """Store the failure category that an analysis found in a run, with its confidence.
 
-        Return False, and store nothing, if the run was deleted or has another content now.
+        Return False, and store nothing, if the run was deleted or if its content hash is no longer `content_hash`.
         """
         # The commit need not wait for the disk: the job that calls this is retried unless both are on disk.
         with self._database.write(durable=False) as unit:
@@ -38,9 +40,10 @@ class RunMarks:
     def set_behaviours(
         self, agent_run_id: str, content_hash: str, names: Collection[str], *, kept: Collection[str] = ()
     ) -> None:
-        """Store the behaviours that the content `content_hash` of a run shows, in place of earlier ones.
+        """Store `names` as the behaviours that a run shows, in place of those stored earlier.
 
-        Earlier marks of this content stay for the behaviours `kept`, about which the search says nothing. Nothing is stored for a run that was deleted or has another content now.
+        Store nothing if the run was deleted or if its content hash is no longer `content_hash`. The behaviours `kept`
+        were not searched: what is stored about them for the same content stays.
         """
         table = table_of(RunBehaviourRow)
         with self._database.write(durable=False) as unit:
@@ -57,7 +60,7 @@ class RunMarks:
                 unit.session.execute(insert(table), rows)
 
     def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
-        """Return `{run id: hash of the content}` of those of the runs that are marked with a behaviour."""
+        """Return, of the given runs, `{run id: content hash}` of those in whose content the behaviour was found."""
         row = RunBehaviourRow
         found: dict[str, str] = {}
         with self._database.read() as session:
@@ -67,7 +70,7 @@ class RunMarks:
         return found
 
     def count_behaviours(self) -> dict[str, int]:
-        """Return `{behaviour: number of runs that were found to show it}`."""
+        """Return `{behaviour: number of runs in which an analysis found it}`."""
         behaviour = RunBehaviourRow.behaviour
         with self._database.read() as session:
             found = session.execute(select(behaviour, func.count()).group_by(behaviour))

@@ -79,7 +79,10 @@ def _latency_ms(reported: float | None, started_at: int | None, ended_at: int | 
 
 
 class Step(TelemetryModel):
-    """One step of an agent's run, such as a plan, a turn or a call to a model; its summaries are what it got and gave, as text."""
+    """One step of an agent's run, such as a plan, a turn or a call to a model.
+
+    `input_summary` and `output_summary` are the step's input and output as text.
+    """
 
     step_id: ExternalId
     name: ShortText
@@ -107,7 +110,11 @@ class Step(TelemetryModel):
 
 
 class ToolCall(TelemetryModel):
-    """One call of a tool, at its own start in the timeline, else its step's, else the run's; `args_hash` stands for unsent arguments."""
+    """One call of a tool by an agent.
+
+    In the timeline, the call is placed at its own start. Without one, it is placed at the start of its step, and
+    without a step at the start of the run. `args_hash` is a digest that a reporter sends in place of the arguments.
+    """
 
     call_id: ExternalId
     step_id: ExternalId | None = None
@@ -136,7 +143,7 @@ class ToolCall(TelemetryModel):
 
     @property
     def args_fingerprint(self) -> str | None:
-        """The digest of the arguments, else the reported hash: equal for two calls with the same arguments."""
+        """The digest of the arguments, or `args_hash` if they were not sent; equal for calls with equal arguments."""
         return digest(self.args_json) if self.args_json is not None else self.args_hash
 
 
@@ -197,7 +204,10 @@ class AgentRun(RunFields):
         return value
 
     def call_starts(self) -> list[int]:
-        """Return the start of each of `tool_calls`, in microseconds: its own, else that of its step, else of the run."""
+        """Return the start of each of `tool_calls`, in microseconds.
+
+        A call without a start gets the start of its step; without a known step, it gets the start of the run.
+        """
         step_starts = {step.step_id: step.started_at for step in self.steps}
         return [
             step_starts.get(call.step_id or "", self.started_at) if call.started_at is None else call.started_at
@@ -232,7 +242,10 @@ class RunContent(BaseModel):
 
 
 class RunHeader(RunFields):
-    """A stored run without its steps, calls and events, as the API returns it; `source` is `otlp` if it was made of spans."""
+    """A stored run without its steps, calls and events, as the API returns it.
+
+    `source` is `otlp` if the run was made of spans, and `json` if it was posted whole.
+    """
 
     model_config = ConfigDict(strict=False, json_schema_serialization_defaults_required=True)
 
@@ -266,8 +279,9 @@ class IngestReceipt(BaseModel):
 class RunFilter(BaseModel):
     """A filter of runs; a run must match every given field.
 
-    A field that is named like a column of `agent_runs` matches equal values. Times are in microseconds since 1970, the first included. `behaviour` is
-    one that a rule found in the run. `text` is a case-insensitive substring of ids, names and error messages of the run and its items.
+    Times are in microseconds since 1970: `started_after_us` is included, `started_before_us` is not. `behaviour` is the
+    name of a behaviour that an analysis found in the run. `text` is a case-insensitive substring of ids, names and
+    error messages of the run and its items. Each other field equals the field of the run with the same name.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -322,10 +336,11 @@ ITEM_KINDS = (
 
 
 class TimelineItem(BaseModel):
-    """One entry of a run's timeline; `title` is the name of the step or tool or the type of the event, which `ref_id` identifies.
+    """One entry of a run's timeline: a step, a tool call or a guardrail event, with the id `ref_id`.
 
-    `at` is the start of a step, the time of an event, and for a tool call its own start
-    or, where that was not reported, the start of its step (or of the run).
+    `title` is the name of the step or tool, or the type of the event. `at` is the start of a step or the time of an
+    event. For a tool call, `at` is its own start; if that was not reported, the start of its step; without a known
+    step, of the run.
     """
 
     kind: TimelineKind
@@ -365,10 +380,10 @@ class TokenSums(BaseModel):
 
 
 class MetricsOverview(BaseModel):
-    """The figures of `GET /metrics/overview`, over runs that started in the window, which has whole minutes.
+    """The figures of `GET /metrics/overview`, over the runs that started in a window of whole minutes.
 
-    `success_rate` is the percentage of runs that succeeded among those whose outcome is known, null when there is none.
-    `p95_step_latency_ms` is the nearest-rank 95th percentile: exact up to 2,000 steps, within 1 % beyond.
+    `success_rate` is the percentage of succeeded runs among the runs with a known outcome, and null without such a run.
+    `p95_step_latency_ms` is the nearest-rank 95th percentile: exact up to 2,000 steps, and within 1 % beyond.
     """
 
     total_runs: int

@@ -10,7 +10,7 @@ Encoding = Literal["protobuf", "json"]
 
 
 class OtlpReceipt(BaseModel):
-    """The result of an OTLP request: the numbers of its spans, log records or data points."""
+    """The result of an OTLP request: how many of its spans, log records or data points were accepted, rejected or ignored."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -77,7 +77,7 @@ def group_by_trace(requests: Sequence[PostedRequest]) -> dict[str, TraceSpans]:
 
 
 def receipt_of(posted: PostedRequest, outcome: BatchOutcome) -> OtlpReceipt:
-    """Return the receipt of the request `posted` from the outcome of the batch that it was written with."""
+    """Return the receipt of the request `posted`; `outcome` is the result of writing the batch with this request."""
     rejections = Rejections(posted.batch.rejections.count, list(posted.batch.rejections.reasons))
     accepted = posted.batch.count
     if isinstance(posted, PostedSpans):
@@ -96,7 +96,7 @@ def receipt_of(posted: PostedRequest, outcome: BatchOutcome) -> OtlpReceipt:
 
 
 def _reject_spans(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOutcome, rejections: Rejections) -> int:
-    """Add the rejected spans of a trace to the rejections; return their number."""
+    """Add the spans of a trace that the store did not accept (see `outcome`) to `rejections`; return their number."""
     if trace_id in outcome.conflicts:
         rejections.add(f"{trace_id} is the id of a run that was posted as JSON", len(spans))
         return len(spans)
@@ -110,7 +110,7 @@ def _reject_spans(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOu
 
 
 def _reject_logs(trace_id: str, logs: Sequence[ReceivedLog], outcome: BatchOutcome, rejections: Rejections) -> int:
-    """Add the rejected records of a trace to the rejections; return their number."""
+    """Add the log records of a trace that the store did not accept (see `outcome`) to `rejections`; return their number."""
     overfull = outcome.overfull_logs.get(trace_id)
     count = sum(key_of(trace_id, log) in overfull for log in logs) if overfull else 0
     if count:

@@ -102,8 +102,8 @@ class AgentRelation(StrEnum):
 class AgentOutcome(BaseModel):
     """The outcome of one agent, decided by its own steps and calls.
 
-    `parent` is None if no other agent called it or handed over to it; `relation`, how it got its task from its parent, is
-    None if that is not known.
+    `parent` is the agent that called this agent or handed over to it; None if there is none. `relation` says whether it
+    was a call or a hand-over; None if that is not known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -119,7 +119,7 @@ class AgentOutcome(BaseModel):
 
 
 class OutcomeReport(BaseModel):
-    """The outcome of a run, the rule that decided it, and quotations of the run that show it."""
+    """The outcome of a run, the rule that decided it, and quotations of the run as evidence."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -62,7 +62,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def marks(self) -> RunMarks:
-        """What analyses have found in runs, for lists of runs."""
+        """The results of analyses that are stored beside runs, for lists of runs."""
         from relab.telemetry.marks import RunMarks
 
         return RunMarks(self._database)

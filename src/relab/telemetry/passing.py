@@ -30,16 +30,17 @@ class PassingReader:
     """Finds runs that succeeded.
 
     Args:
-        reading: opens a transaction that reads.
+        reading: opens a read transaction.
     """
 
     def __init__(self, reading: Callable[[], AbstractContextManager[Session]]) -> None:
         self._reading = reading
 
     def like(self, run: AgentRun) -> PassingRuns:
-        """Return at most 20 runs that succeeded and had the agent and the task of `run`, newest first.
+        """Return at most 20 runs that succeeded and had the same agent and task as `run`, newest first.
 
-        Without such a run, those of its agent and version. The newest 2,000 runs of the agent are searched, without `run`.
+        If there is no such run, return runs with the same agent and version. Only the newest 2,000 runs of the agent
+        are searched. `run` itself is never returned.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         with self._reading() as session:
@@ -52,7 +53,7 @@ class PassingReader:
 
 
 def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
-    """Return the runs that succeeded and whose column `like[0]` has the value `like[1]`."""
+    """Return runs of the agent of `run` that succeeded and match `like`, a column and its value."""
     row = AgentRunRow
     columns = (row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count)
     # A range of the index of agent and start, whatever the conditions on the runs are.

@@ -24,7 +24,7 @@ class PastRun(BaseModel):
 
 
 class PassedCall(BaseModel):
-    """A tool call of a run that succeeded; `args_json` is None if the call has no arguments or they are long."""
+    """A tool call of a run that succeeded; `args_json` is None if the call has no arguments, or if they are too long."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,9 +35,10 @@ class PassedCall(BaseModel):
 
 
 class PassingRun(BaseModel):
-    """A run that succeeded, as far as a failed run is compared with it: the tool calls that did not fail, in order of time.
+    """A run that succeeded, with the fields by which a failed run is compared with it.
 
-    `answer` is None if the run has none, or if it is long.
+    `calls` are its tool calls that did not fail, in order of time. `answer` is None if the run has none, or if it is
+    too long.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,7 +50,11 @@ class PassingRun(BaseModel):
 
 
 class PassingRuns(BaseModel):
-    """The runs that a failed run is compared with, newest first; `same_task`: they had its task, else its agent and version."""
+    """The succeeded runs that a failed run is compared with, newest first.
+
+    With `same_task`, they had the task of the failed run. Without it, no such run exists, and they had its agent and
+    version.
+    """
 
     model_config = ConfigDict(frozen=True)
 

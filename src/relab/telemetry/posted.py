@@ -24,14 +24,14 @@ class PostedRun:
 
     @classmethod
     def of(cls, run: AgentRun) -> PostedRun:
-        """Return the run with its record; the rules that make a record are loaded by the first run."""
+        """Return the posted run together with its record (the rows to store)."""
         from relab.telemetry.records import record_of
 
         return cls(record_of(run))
 
     @property
     def weight(self) -> int:
-        """The amount to write, counted in rows: the run and its timeline items."""
+        """The number of rows to write: the run and its timeline items."""
         return 1 + len(self.record.items)
 
 
@@ -43,7 +43,7 @@ class PostedSpans:
 
     @property
     def weight(self) -> int:
-        """The amount to write, counted in rows: the spans, and one for the request."""
+        """The number of rows to write: one for each span, and one for the request."""
         return 1 + self.batch.count
 
 
@@ -55,7 +55,7 @@ class PostedLogs:
 
     @property
     def weight(self) -> int:
-        """The amount to write, counted in rows: the log records, and one for the request."""
+        """The number of rows to write: one for each log record, and one for the request."""
         return 1 + self.batch.count
 
 

@@ -1,8 +1,9 @@
-"""Decide when the run of a trace is projected, after its spans were stored.
+"""Decide when the run of a trace is projected (computed from its spans), after its spans were stored.
 
-A batch of spans is only stored by the commit that acknowledges it, and its run is marked as unprojected (`UNPROJECTED`). Each reader
-projects such runs first (`projector.py`); a worker projects those that are due. A projection reads all spans of its trace, so the due
-time of a growing trace keeps the total time linear. See docs/design/ingest-speed.md.
+The commit that acknowledges a batch of spans only stores them and marks their runs as unprojected (`UNPROJECTED`). A
+reader projects the unprojected runs that it reads first (`projector.py`); a worker projects the runs that are due. A
+projection reads all spans of its trace. Therefore a growing trace becomes due so rarely that the total time stays
+linear. See docs/design/ingest-speed.md.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ _LOOK_EVERY: Final = 5_000
 
 
 def size_of(raw: bytes) -> int:
-    """Return how much a span (as protobuf bytes) adds to the time of a projection: 1, and 1 for each 4 KB."""
+    """Return the size of a span, given as protobuf bytes: 1, and 1 more for each 4 KB.
+
+    The time that the projection of a trace takes is proportional to the sizes of its spans.
+    """
     return 1 + len(raw) // _BYTES_PER_UNIT
 
 
@@ -56,16 +60,20 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 
 
 class Backlog:
-    """Knows whether the unprojected runs of all processes are at their limit. It is not thread-safe."""
+    """Decides whether runs may stay unprojected: the unprojected runs of all processes together have a size limit.
+
+    It is not thread-safe.
+    """
 
     def __init__(self) -> None:
         self._known = 0
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Count runs of this size (`size_of`), which are marked, as unprojected; return whether all together keep the limit.
+        """Count `size`, the size (`size_of`) of runs that were just marked as unprojected; return whether the limit holds.
 
-        The unprojected runs of all processes are read now and then, and whenever the limit seems to be reached.
+        The size of the unprojected runs of all processes is read from the database only now and then, and when the
+        limit seems to be exceeded.
         """
         self._added += size
         if self._added >= _LOOK_EVERY or self._known + self._added > MAX_WAITING:

@@ -1,4 +1,7 @@
-"""Queries over the marks of runs whose newest spans are not projected yet. Every function takes the session of a transaction."""
+"""Queries over unprojected runs: runs whose newest spans are stored but not projected yet.
+
+Every function takes the session of a transaction.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from relab.telemetry.tables import UNPROJECTED, UNPROJECTED_RUN, AgentRunRow
 
 
 def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, size of its trace)` of at most `limit` unprojected runs that are due, those first that are due for the longest time.
+    """Return `(run id, size of its trace)` of at most `limit` unprojected runs that are due, the longest overdue first.
 
     `now_us` is the current time in microseconds since 1970.
     """
@@ -29,8 +32,8 @@ def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, in
 def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
     """Return `(run id, size of its trace, start)` of the unprojected runs with a start of at least `from_us`, newest first.
 
-    The times are in microseconds since 1970. A projection makes the start of a run earlier or leaves it. With `run_id`, only this
-    run is returned, if it is one of them.
+    Times are in microseconds since 1970. The start is an upper limit: a projection can only make it earlier. With
+    `run_id`, only this run is returned, if it is unprojected and started late enough.
     """
     row = AgentRunRow
     statement = select(row.run_id, row.waiting_size, row.started_at).where(UNPROJECTED_RUN, row.started_at >= from_us)
@@ -53,14 +56,15 @@ def count_unprojected(session: Session, from_us: int = 0) -> int:
 
 
 class Waiting(NamedTuple):
-    """The marks of a run whose newest spans are not projected yet.
+    """A run that is to be marked as unprojected.
 
     Attributes:
-        run_id: the run.
+        run_id: the id of the run.
         project_at: when a worker should project it, in microseconds since 1970.
         size: the size (`postponing.size_of`) of its trace.
-        updated_at: when it last received something, in microseconds since 1970.
-        started_at: the start in its row; of a run that was never projected, the earliest start of its spans.
+        updated_at: when its trace last received something, in microseconds since 1970.
+        started_at: the start of the run, in microseconds since 1970; for a run that was never projected, the earliest
+            start of its spans.
     """
 
     run_id: str
@@ -84,7 +88,7 @@ def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
 
 
 def mark_projected(session: Session, run_ids: Iterable[str], version: int | None) -> None:
-    """Mark runs as projected by a version of the mapper; None if it could not project them."""
+    """Mark runs as projected by a version of the mapper (`MAPPER_VERSION`); `version` is None if the projection failed."""
     values = {"mapper_version": version, "project_at": None, "waiting_size": 0}
     for ids in chunks(run_ids, IDS_PER_STATEMENT):
         session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)).values(values))

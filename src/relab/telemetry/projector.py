@@ -1,8 +1,9 @@
-"""Project the runs whose newest spans are stored and not projected yet: before they are read, or when they are due.
+"""Project runs whose newest spans are stored but not projected yet: before the runs are read, or when they are due.
 
-A projection takes much longer than its write, so it is computed without a lock, from a snapshot. The write is skipped if the trace received
-something since then (`FormerRun.version`). A reader projects such a run once more, under the lock.
-A stop at any time, even by `kill -9`, leaves the runs marked, and the next reader or worker projects them.
+A projection takes much longer than its write, so it is computed without a lock, from a snapshot. If the trace has
+received something since then (`FormerRun.version`), the result is not written; a reader then projects the run once
+more, under the lock. The process can stop at any time, even by `kill -9`: the runs stay marked, and the next reader or
+worker projects them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProjectionBacklog:
-    """The unprojected runs: their number, and the size (`postponing.size_of`) of their traces, about the number of spans."""
+    """The number of unprojected runs, and the size of their traces (`postponing.size_of`), about their number of spans."""
 
     runs: int
     size: int
@@ -45,7 +46,7 @@ class Projector:
     """Projects runs after their spans were stored.
 
     Args:
-        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
+        shard: the row of each sum over runs that this process changes, so that processes do not wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -55,7 +56,7 @@ class Projector:
         self._lock = threading.Lock()
 
     def backlog(self) -> ProjectionBacklog:
-        """Return how much waits to be projected.
+        """Return the number and the size of the runs that are not projected yet.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -67,9 +68,10 @@ class Projector:
 
     @contextmanager
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[Session]:
-        """Open a read transaction that sees each acknowledged span in its run: in the run `run_id`, or in all that start at or after `from_us`.
+        """Open a read transaction in which runs include all acknowledged spans.
 
-        `from_us` is in microseconds since 1970.
+        This holds for the run `run_id`; without it, for all runs that start at or after `from_us`, in microseconds
+        since 1970.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -82,10 +84,12 @@ class Projector:
     def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
         """Open a read transaction for sums over the runs that start at or after `from_us`, in microseconds since 1970.
 
-        Traces of a size of `MAX_SUM_SIZE` are projected before, so that a reader need not wait for all after a burst.
+        Unprojected traces are projected first, but only up to a total size of `MAX_SUM_SIZE`, so that a reader does not
+        wait for all of them after a burst.
 
         Yields:
-            The session, and how many runs it sees without their newest spans; runs that were never projected are in no sum.
+            The session, and the number of runs whose newest spans are still missing in it. Runs that were never
+                projected are in no sum.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -95,14 +99,15 @@ class Projector:
             yield session, projection_repository.count_unprojected(session, from_us)
 
     def project(self, run_id: str | None = None, *, from_us: int = 0, max_size: int | None = None) -> None:
-        """Project the run `run_id` if it is unprojected, or all unprojected runs that can start at or after `from_us`, newest first.
+        """Project the run `run_id` if it is unprojected; without `run_id`, project unprojected runs, newest first.
 
-        A run that cannot be projected stays as of its last projection; the error is logged.
+        A run that cannot be projected stays as it was after its last projection; the error is logged.
 
         Args:
-            run_id: the only run to project.
-            from_us: in microseconds since 1970; runs that start earlier are left.
-            max_size: the size (`postponing.size_of`) of all traces that may be projected; larger ones are left. None for all.
+            run_id: the only run to project; None for all.
+            from_us: runs that start before this time, in microseconds since 1970, are left.
+            max_size: the total size (`postponing.size_of`) of the traces to project. A trace that does not fit any more
+                is left. None: no limit.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -117,10 +122,12 @@ class Projector:
             self._project(run_ids, again=True)
 
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
-        """Return a page of runs, newest first, that sees each acknowledged span; project only what can be on it.
+        """Return a page of runs, newest first, in which each run includes all acknowledged spans, and the next cursor.
+
+        Only runs that can be on this page are projected.
 
         Args:
-            read: reads the page and the cursor of the next one (None at the end) as they are stored.
+            read: reads the page as it is stored, and the cursor of the next page (None at the end).
             from_us: runs that start before this time, in microseconds since 1970, are on no page.
 
         Raises:
@@ -152,9 +159,7 @@ class Projector:
             return bool(projection_repository.list_due(session, self._clock.now_us(), limit=1))
 
     def project_due(self) -> int:
-        """Project the runs that are due now, those first that are due for the longest time; return their number.
-
-        A call projects at most 200 runs.
+        """Project at most 200 runs that are due now, the longest overdue first; return their number.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.
@@ -167,7 +172,7 @@ class Projector:
         return len(due)
 
     def _project(self, run_ids: Sequence[str], *, again: bool) -> None:
-        """Project runs; `again` says whether to project those under the database's lock that received something meanwhile."""
+        """Project runs; with `again`, project runs that changed meanwhile once more, under the database's lock."""
         # Several requests share the work: each leaves out what another one has projected while it waited for the lock.
         with self._lock if len(run_ids) > 1 else nullcontext():
             self._project_now(run_ids, again=again)
@@ -199,7 +204,7 @@ class Projector:
 
 
 def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, int]]:
-    """Return those of the runs `(run id, size)` that together have at most a size; leave out each that does not fit any more."""
+    """Return the first runs `(run id, size)` whose sizes add up to at most `max_size`; skip each run that does not fit."""
     taken = []
     for run_id, size in sizes:
         if size <= max_size:
@@ -209,7 +214,7 @@ def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, 
 
 
 def _parts(waiting: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Yield the ids of runs in parts, so small that their writes hardly delay others; each run is given with its size."""
+    """Split runs, each `(run id, size)`, into lists of ids so small that writing one list hardly delays other writers."""
     if not waiting:
         return
     from relab.telemetry import remapping

@@ -1,4 +1,4 @@
-"""Parse the bytes of a request into an `AgentRun`, or report a list of its errors."""
+"""Parse the bytes of a request into an `AgentRun`, or raise an error that lists the invalid fields."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _COPIED = tuple(name for name in StoredRun._fields if name in RunFields.model_fi
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run, ready to be stored: its row of `agent_runs`, the text in which searches look, and its timeline items.
+    """One run, ready to be stored: its row of `agent_runs`, its search text, and its timeline items.
 
     `items` are in no particular order.
     """
@@ -59,7 +59,7 @@ class RunRecord:
         return row.outcome in _FAILED or (row.outcome_rule == OutcomeRule.INCOMPLETE and row.outcome_evidence != "[]")
 
     def columns(self, now_us: int) -> dict[str, Any]:
-        """Return `{column: value}` of a row that is written now, JSON columns as text."""
+        """Return `{column: value}` of the run's row, written at `now_us`; JSON columns are text."""
         return {
             **self.row._asdict(),
             "search_text": self.search_text,
@@ -88,13 +88,13 @@ def run_record(
     Args:
         fields: the checked fields of the run.
         items: the rows of its timeline.
-        activities: the steps and calls among them; they are read only if `decide` needs them.
+        activities: the steps and calls among the items; they are read only if `decide` needs them.
         source: how the run was received: as JSON, or as spans over OTLP.
-        data: the JSON of the run without its lists.
+        data: the JSON of the run without its lists of steps, calls and events.
         content_hash: the digest of the whole content.
-        calls: the tool and the status of each tool call.
+        calls: `(tool, status)` of each tool call.
         search_parts: texts of the items that people search for, the most important first.
-        mapper_version: the version of the mapper that made the run from spans.
+        mapper_version: the version of the mapper that made the run from spans; None for a run sent as JSON.
     """
     counts = Counter([item.kind for item in items])
     outcome = decide(fields, items, activities, source=source)
@@ -121,10 +121,11 @@ def run_record(
 
 
 def token_usage(fields: RunFields) -> str:
-    """Return the JSON of a run's tokens as the roll-ups add them up.
+    """Return the tokens of a run as the JSON that roll-ups add up.
 
-    `{"sums": [prompt, cached, cache_write, completion, reasoning], "models": [[provider, model, prompt, cached,
-    cache_write, completion], …]}`; a sum is null if it is not reported, and `models` is null if they cannot be priced.
+    It is `{"sums": [prompt, cached, cache_write, completion, reasoning], "models": [[provider, model, prompt, cached,
+    cache_write, completion], …]}`. A sum is null if it is not reported. `models` is null if the tokens cannot be
+    priced.
     """
     cost = fields.cost
     if cost is None:
@@ -145,16 +146,16 @@ def token_usage(fields: RunFields) -> str:
 def decide(
     fields: RunFields, items: Iterable[StoredItem], activities: Iterable[RunActivity], *, source: str
 ) -> OutcomeReport:
-    """Return the outcome of a run and, if it lists agents or its items name several, of each agent.
+    """Return the outcome of a run and, if the run lists agents or its items name several, of each agent.
 
     If an agent that answers the user failed, the run does not count as succeeded.
 
     Args:
         fields: the fields of the run.
-        items: the rows of its timeline. A run that was sent as JSON may name its agents only in these; a run that is
-            made of spans lists them in its fields.
-        activities: the steps and tool calls among the items. They are read only if the status alone does not decide
-            the outcome, or if the fields or items name agents.
+        items: the rows of its timeline. In a run that was sent as JSON, perhaps only these rows name the agents. A run
+            that was made of spans lists its agents in `fields`.
+        activities: the steps and tool calls among the items. They are read only if the status alone does not decide the
+            outcome, or if the fields or items name agents.
         source: how the run was received: `json` or `otlp` (made of spans).
     """
     names_agents = bool(fields.agents) or (source == "json" and any('"agent_name"' in item.data for item in items))
@@ -178,7 +179,7 @@ def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
 
 
 def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the items of a run, each given with the content of its JSON."""
+    """Yield the steps and tool calls among the items of a run; each item is given with the parsed content of its JSON."""
     for item, content in items:
         kind = item.kind
         if kind == STEP:
@@ -244,7 +245,7 @@ def join_search_text(parts: Iterable[str | None]) -> str:
 
 
 def _tool_stats(calls: Iterable[tuple[str, StepStatus]]) -> dict[str, list[int]]:
-    """Return `{tool: [calls, failures]}`."""
+    """Return `{tool: [number of calls, number of failed calls]}`."""
     stats: dict[str, list[int]] = {}
     for tool, status in calls:
         entry = stats.setdefault(tool, [0, 0])

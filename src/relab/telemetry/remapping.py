@@ -50,7 +50,13 @@ MAX_PROJECTED_SIZE: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class RemapCounts:
-    """How many runs a remapping has examined (`runs`), and in how many the content (`projected`) or the outcome has changed."""
+    """The result of a remapping.
+
+    Attributes:
+        runs: the number of runs that were computed again.
+        projected: the number of runs whose content has changed.
+        outcomes: the number of runs whose outcome has changed.
+    """
 
     runs: int = 0
     projected: int = 0
@@ -61,7 +67,8 @@ class RemapCounts:
 class RemappedBatch:
     """The result of remapping runs in one transaction.
 
-    `reached` is the position of the last remapped run, which `remap_oldest` takes as `after`; None if no run was left.
+    `reached` is the position (start and id) of the last remapped run. The next call of `remap_oldest` takes it as
+    `after`. It is None if no run was left.
     """
 
     counts: RemapCounts
@@ -69,7 +76,7 @@ class RemappedBatch:
 
 
 def count_outdated(session: Session, since_us: int) -> int:
-    """Return how many runs that started at or after `since_us` would be remapped."""
+    """Return the number of outdated runs, which a remapping would compute again, that started at or after `since_us`."""
     return session.execute(select(func.count()).select_from(AgentRunRow).where(*_outdated(since_us))).scalar_one()
 
 
@@ -78,8 +85,8 @@ def remap_oldest(
 ) -> RemappedBatch:
     """Remap up to `limit` outdated runs that started at or after `since_us`, oldest first.
 
-    `after` is the position of the last run of the previous batch; None to begin with the oldest run. `shard` says which of
-    the rows of each sum this process changes, so that processes need not wait for each other.
+    `after` is the position of the last run of the previous batch; None to begin with the oldest run. `shard` is the row
+    of each sum that this process changes, so that processes do not wait for each other.
     """
     prefer_indexes(session)
     candidates = _candidates(session, since_us, after, limit)
@@ -91,16 +98,19 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Remap those of the runs `run_ids` that are outdated, and count the changes; `shard` as in `remap_oldest`."""
+    """Remap the outdated ones of the runs `run_ids`, and count the changes.
+
+    `shard` is the row of each sum that this process changes.
+    """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
 
 
 def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
-    """End the traces of the runs `run_ids` as incomplete; return how many.
+    """End the traces of the runs `run_ids` as incomplete; return their number.
 
-    Traces that have an end or received something since `before_us` are left out. Times are in microseconds since 1970. `shard` says which of the rows of each sum this process
-    changes, so that processes need not wait for each other.
+    A trace that has an end, or that received something at or after `before_us`, is left out. Times are in microseconds
+    since 1970. `shard` is the row of each sum that this process changes.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, before_us, shard)
@@ -120,12 +130,12 @@ def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> li
 
 @dataclass(frozen=True, slots=True)
 class UnprojectedTraces:
-    """What a projection of unprojected runs reads.
+    """The data that a projection of unprojected runs needs.
 
     Attributes:
-        former: the runs as they are stored.
-        items: `{run id: {key: timeline item}}` of those that were projected before.
-        spans: the facts of their spans with the log's events, by run id.
+        former: `{run id: run as it is stored}`.
+        items: `{run id: {key: timeline item}}` of the runs that were projected before.
+        spans: `{run id: facts of its spans}`, with the events of spans from the log.
     """
 
     former: dict[str, FormerRun]
@@ -134,7 +144,7 @@ class UnprojectedTraces:
 
 
 def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
-    """Read those of the runs `run_ids` that are unprojected, with all that their projection needs."""
+    """Read the unprojected ones of the runs `run_ids`, with all data that their projection needs."""
     prefer_indexes(session)
     stored = repository.load_former_runs(session, run_ids)
     former = {run_id: run for run_id, run in stored.items() if run.is_unprojected}
@@ -143,7 +153,7 @@ def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTra
 
 
 def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
-    """Return `{run id: record}` of the projected traces."""
+    """Project the traces; return `{run id: record}`."""
     return {trace_id: project(trace_id, spans) for trace_id, spans in traces.spans.items()}
 
 
@@ -152,15 +162,17 @@ def write_projected(
 ) -> list[str]:
     """Write the records of projected traces; return the ids of the runs that received something since they were read.
 
-    Those are not written, and neither are runs that are projected or deleted meanwhile. `shard` is that of `remap_oldest`.
+    These runs are not written, nor are runs that were projected or deleted meanwhile. `shard` is the row of each sum
+    that this process changes.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
 
 def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
-    """Keep a run that cannot be projected as of its last projection; without one, show it as a run of an unknown agent.
+    """Mark a run that cannot be projected, so that it stays as after its last projection.
 
-    `lab agent-runs remap` and the next span of its trace try again. `shard` is that of `remap_oldest`.
+    A run that was never projected is shown as a run of an unknown agent. `lab agent-runs remap`, or the next span of
+    the trace, tries the projection again. `shard` is the row of each sum that this process changes.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:
@@ -274,7 +286,7 @@ class _Remap:
         rollup_repository.apply(session, self._changes, shard)
 
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
-        """Decide the outcome of a run again, and count its tokens; everything else stays, also the category that an analysis found."""
+        """Decide the outcome of a run again, and count its tokens. All other columns stay, including the failure category."""
         fields = RunFields.model_validate(from_json(run.data))
         outcome = decide(fields, items.values(), activities_in(items.values()), source=run.source)
         mapper_version = MAPPER_VERSION if run.source == "otlp" else None
@@ -301,7 +313,10 @@ class _Remap:
         self._changed_outcomes += former.outcome != record.row.outcome
 
     def _project(self, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
-        """Return the runs of traces, projected from their stored spans and the log records of these; `over` are those without more."""
+        """Return `{trace id: record of its run}`, projected from the stored spans and log records.
+
+        `over` are the traces that get no more spans, so that a missing end makes their runs incomplete.
+        """
         if not trace_ids:
             return {}
         return {
@@ -311,7 +326,7 @@ class _Remap:
 
 
 def _read_traces(session: Session, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
-    """Return `{trace id: facts of its spans}`, read from the stored spans and the events of them in the log."""
+    """Return `{trace id: facts of its spans}`, read from the stored spans and from their events in the log."""
     resources = span_repository.load_resources(session, trace_ids)
     events = load_events(session, trace_ids)
     rows = span_repository.load_spans(session, trace_ids)

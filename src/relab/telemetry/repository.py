@@ -60,7 +60,7 @@ _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in
 
 
 def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the runs that are new, `{column: value}` each; lock those that exist for the transaction, and return their ids."""
+    """Insert the runs in `rows`, each `{column: value}`, that do not exist yet; lock the others, and return their ids."""
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
@@ -74,7 +74,7 @@ def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
 
 
 def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
-    """Return `{run id: run}` of the runs that exist, without their content."""
+    """Return `{run id: run}` of the runs that exist, with only the columns that a change of a run needs."""
     found: dict[str, FormerRun] = {}
     for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
         rows = session.execute(select(*_FORMER_COLUMNS).where(AgentRunRow.run_id.in_(ids)))
@@ -83,7 +83,7 @@ def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, Form
 
 
 def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
-    """Lock the runs that exist, in the order of their ids, and return them without their content."""
+    """Lock the runs that exist, in the order of their ids; return `{run id: run}`, without their content."""
     ids = sorted(run_ids)
     if session.get_bind().dialect.name == "postgresql":
         for chunk in bulk.chunks(ids, IDS_PER_STATEMENT):
@@ -104,7 +104,7 @@ def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
-    """Write the outcome, the counted tokens and the mapper version of stored runs."""
+    """Write the outcome, the outcome of the agents, the counted tokens and the mapper version of stored runs."""
     if not runs:
         return
     table = table_of(AgentRunRow)
@@ -129,7 +129,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
 
 
 def list_quiet_traces(session: Session, before_us: int, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, number of items)` of traces without an end whose runs were written before `before_us`, oldest first."""
+    """Return `(run id, number of items)` of traces without an end that were last written before `before_us`, oldest first."""
     row = AgentRunRow
     items = row.step_count + row.tool_call_count + row.guardrail_event_count
     statement = select(row.run_id, items).where(OPEN_TRACE, row.updated_at < before_us)
@@ -293,7 +293,10 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def list_awaiting(session: Session, before_us: int, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs that await their analysis and were last written by `before_us`, newest first."""
+    """Return `{run id: content}` of runs that wait for their analysis, newest first.
+
+    Only runs that were last written at or before `before_us` are returned.
+    """
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(
         AWAITING_ANALYSIS, row.updated_at <= before_us
@@ -305,12 +308,15 @@ def list_awaiting(session: Session, before_us: int, limit: int) -> dict[str, Run
 
 
 def count_awaiting(session: Session) -> int:
-    """Return the number of runs that await their analysis."""
+    """Return the number of runs that wait for their analysis."""
     return session.execute(select(func.count()).select_from(AgentRunRow).where(AWAITING_ANALYSIS)).scalar_one()
 
 
 def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
-    """Mark runs, `{run id: content}`, as awaiting no analysis; those whose content has changed since stay."""
+    """Mark runs as no longer waiting for their analysis; `contents` is `{run id: content that was taken for analysis}`.
+
+    A run whose content has changed since then still waits.
+    """
     table = table_of(AgentRunRow)
     # In the order in which all writers lock runs.
     for run_id, content in sorted(contents.items(), key=lambda item: item[0]):
@@ -330,7 +336,7 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
 
 
 def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
-    """Return the version key of the agent's newest run that started in the environment before `before_us`.
+    """Return the version key of the agent's newest run in the same environment that started before `before_us`.
 
     `before_us` is in microseconds since 1970. Return None if there is no such run.
     """
@@ -381,6 +387,6 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
 
 
 def delete_marks(session: Session, run_ids: Iterable[str]) -> None:
-    """Delete the marks of deleted runs."""
+    """Delete the stored results of analyses of deleted runs."""
     for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
         session.execute(delete(table_of(RunBehaviourRow)).where(RunBehaviourRow.run_id.in_(ids)))

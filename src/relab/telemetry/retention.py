@@ -45,7 +45,7 @@ class _OldRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PruneCounts:
-    """A number of runs, of their raw spans, and of log records (also of traces without a run)."""
+    """The numbers of runs, of raw spans, and of log records (including those of traces without a run)."""
 
     runs: int = 0
     spans: int = 0
@@ -60,8 +60,8 @@ class PrunedBatch:
         run_ids: the ids of the deleted runs.
         spans: the number of deleted raw spans.
         logs: the number of deleted log records.
-        reached: the position of the last run that was examined, which `prune_oldest` takes as `after`; None if no run
-            was left.
+        reached: the position (start and id) of the last examined run. The next call of `prune_oldest` takes it as
+            `after`. None if no run was left.
     """
 
     run_ids: set[str] = field(default_factory=set)
@@ -78,7 +78,7 @@ class PrunedBatch:
 def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
     """Delete runs with their timelines, spans and log records, and subtract them from the sums; return their ids.
 
-    `shard` says which of the rows of each sum this process changes, so that processes need not wait for each other.
+    `shard` is the row of each sum that this process changes, so that processes do not wait for each other.
     """
     stored = repository.lock_runs(session, run_ids)
     if not stored:
@@ -98,8 +98,9 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
 def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, limit: int, shard: int) -> PrunedBatch:
     """Delete up to `limit` runs that started before `before_us`, oldest first, with all their telemetry data.
 
-    `shard` is that of `delete_runs`. `after` is the position where the previous batch ended: on PostgreSQL, a scan from
-    the beginning would read every index entry that was deleted and not yet vacuumed.
+    `after` is the position where the previous batch ended; None for the first batch. Without it, a scan on PostgreSQL
+    would read every index entry that was deleted and not yet vacuumed. `shard` is the row of each sum that this process
+    changes.
     """
     prefer_indexes(session)
     candidates = _oldest(session, before_us, after, limit)
@@ -127,7 +128,7 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
 
 
 def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: int) -> list[str]:
-    """Return up to `limit` ids, in order and greater than `after`, of traces that have log records but no run.
+    """Return the ids of up to `limit` traces that have log records but no run, in order, beginning after the id `after`.
 
     Only traces whose newest record was received before `before_us` are returned.
     """
@@ -135,7 +136,7 @@ def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: in
 
 
 def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str]) -> int:
-    """Delete the log records of those of `trace_ids` that still have no run; return the number of records.
+    """Delete the log records of the traces in `trace_ids` that still have no run; return the number of deleted records.
 
     A trace with a record that was received at or after `before_us` is left out.
     """
@@ -152,7 +153,8 @@ def count_runs(session: Session, before_us: int) -> int:
 def count_logs(session: Session, before_us: int) -> int:
     """Return the number of log records that `prune` would delete; visits each log record.
 
-    These are the records of the runs that started before `before_us`, and those that have waited since then for a run.
+    These are the records of the runs that started before `before_us`, and the records without a run that were received
+    before `before_us`.
     """
     old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
     of_runs = session.execute(select(func.count()).where(LogRecordRow.trace_id.in_(old))).scalar_one()
@@ -166,11 +168,11 @@ def count_spans(session: Session, before_us: int) -> int:
 
 
 def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_us: int) -> int | None:
-    """Delete the roll-up rows of those buckets before `before_us` whose shards add up to zero.
+    """Delete roll-up rows of buckets (hours or minutes) that end by `before_us` and whose shards add up to zero.
 
-    If one process adds a run and another process subtracts it, rows of two shards remain, which no
-    other code deletes; in a long-lived installation their number would grow.
-    The rows are locked in the same order in which writers lock them.
+    If one process adds a run and another process subtracts it, rows of two shards remain. No other code deletes them,
+    so in a long-lived installation their number would grow. The rows are locked in the same order in which writers lock
+    them.
 
     Args:
         session: the session of the transaction.

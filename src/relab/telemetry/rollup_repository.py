@@ -18,10 +18,10 @@ _BUCKETS_PER_STATEMENT = 200
 
 
 def apply(session: Session, changes: Changes, shard: int) -> None:
-    """Add changes to the stored sums, in the rows of the given shard; readers add the rows of all shards.
+    """Add changes to the stored sums, in the rows of the given shard; a reader adds up the rows of all shards.
 
-    Call it after the transaction has locked its runs. Buckets are locked in the order of
-    their keys, so that two transactions cannot deadlock.
+    Call it after the transaction has locked its runs. Buckets are locked in the order of their keys, so that two
+    transactions cannot deadlock.
     """
     buckets = changes.by_bucket()
     keys = sorted(buckets)
@@ -30,7 +30,7 @@ def apply(session: Session, changes: Changes, shard: int) -> None:
 
 
 def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
-    """Return the sums over ranges of buckets, each `(length, first start, end)`."""
+    """Return the sums over ranges of time buckets. Each range is `(bucket length, start of the first bucket, end)`."""
     wanted = or_(
         *(
             (RunRollupRow.length_us == length_us) & (RunRollupRow.started_at >= first) & (RunRollupRow.started_at < end)

@@ -76,17 +76,17 @@ class Contribution:
 
 @dataclass(slots=True)
 class Sums:
-    """The sums of one time bucket.
+    """The sums over the runs that started in one time bucket (an hour or a minute).
 
     Attributes:
-        runs: `{status: [runs, nano-dollars]}`.
-        outcomes: `{outcome: [runs, runs without a known cost]}`.
-        failures: `{tool: failed calls}`.
-        latencies: `{histogram bucket: steps}`.
-        tokens: `{kind: [runs that report it, tokens]}`.
-        unpriced: of runs without a reported cost, `{models: [runs, then the billed tokens of each model]}`; `models` is
-            the JSON of `[[provider, model], …]`. A run of several models is an entry of its own kind, so that the number
-            of runs with an estimate is exact.
+        runs: `{status: [number of runs, cost in nano-dollars]}`.
+        outcomes: `{outcome: [number of runs, number of runs without a known cost]}`.
+        failures: `{tool: number of failed calls}`.
+        latencies: `{histogram bucket: number of steps}`.
+        tokens: `{kind: [number of runs that report it, tokens]}`.
+        unpriced: the runs without a reported cost, as `{models: [number of runs, then the billed tokens of each
+            model]}`. `models` is the JSON of `[[provider, model], …]`. A run of several models has its own entry, so
+            that the number of runs with an estimate is exact.
     """
 
     runs: dict[str, list[int]] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Sums:
         }
 
     def count(self, run: Contribution, sign: int) -> None:
-        """Add a run (`sign` 1) or take it off (-1)."""
+        """Add a run to the sums (`sign` 1), or subtract it (`sign` -1)."""
         entry = self.runs.setdefault(run.status, [0, 0])
         entry[0] += sign
         entry[1] += sign * round((run.cost_usd or 0.0) * NANO)
@@ -152,9 +152,9 @@ class Sums:
         """Return the figures of the overview.
 
         Args:
-            prices: the prices for estimates.
+            prices: the prices of models, for estimated costs.
             latencies_ms: the latencies of all steps, ascending, for an exact percentile; without them it is within 1 %.
-            unprojected_runs: the runs whose newest spans these sums do not count yet.
+            unprojected_runs: the number of runs whose newest spans are not in these sums yet.
         """
         outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}
         succeeded = outcomes[RunOutcome.SUCCEEDED]
@@ -202,9 +202,10 @@ class Sums:
         return _Estimated(runs, math.fsum(costs), min(dates, default=None))
 
     def add(self, other: Sums, *, most_tools: int | None = None) -> None:
-        """Add other sums to these, in place; the other sums may be negative, as when runs are deleted.
+        """Add `other` to these sums, in place. The values of `other` may be negative, for example if runs were deleted.
 
-        With `most_tools`, at most this number of tools keeps counts of its own; the failures of all other tools are added to one count.
+        With `most_tools`, at most this number of tools have their own counts; the failures of all other tools are added
+        to one common count.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():
@@ -238,7 +239,7 @@ class Sums:
 
 
 class _Estimated(NamedTuple):
-    """The sum of estimated costs: the runs in it, and the date of the oldest price."""
+    """The sum of estimated costs in USD, the number of runs that it includes, and the date of the oldest price in it."""
 
     runs: int
     usd: float
@@ -261,12 +262,12 @@ class Changes:
     minutes: dict[int, Sums] = field(default_factory=dict)
 
     def subtract(self, run: FormerRun, latencies_ms: list[float]) -> None:
-        """Take off a stored run whose steps have these latencies, unless it was never counted."""
+        """Subtract a stored run whose steps have these latencies, unless the run was never counted."""
         if run.is_counted:
             self.count(Contribution.of(run, latencies_ms), -1)
 
     def count(self, run: Contribution, sign: int) -> None:
-        """Add a run (`sign` 1) or take it off (-1)."""
+        """Add a run (`sign` 1), or subtract it (`sign` -1)."""
         minute = run.started_at - run.started_at % MINUTE_US
         sums = self.minutes.get(minute)
         if sums is None:
@@ -274,7 +275,7 @@ class Changes:
         sums.count(run, sign)
 
     def by_bucket(self) -> dict[BucketKey, Sums]:
-        """Return the changes of each minute bucket and each hour bucket."""
+        """Return the changes of the sums for each minute and each hour."""
         buckets: dict[BucketKey, Sums] = {}
         for minute, sums in self.minutes.items():
             buckets[(MINUTE_US, minute)] = sums
@@ -283,11 +284,10 @@ class Changes:
 
 
 def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
-    """Return the ranges of buckets `(length, first start, end)` that cover the time from `since_us` to `until_us`.
+    """Return ranges of buckets that cover the time from `since_us` to `until_us`, as `(bucket length, first start, end)`.
 
-    The window is rounded out to whole minutes. All values are in microseconds.
-
-    The ranges use hour buckets for whole hours and minute buckets at the edges.
+    The window is rounded out to whole minutes. Whole hours are covered by hour buckets, the rest by minute buckets. All
+    values are in microseconds.
     """
     first = since_us - since_us % MINUTE_US
     end = until_us - until_us % MINUTE_US + MINUTE_US

@@ -31,10 +31,12 @@ _log = get_logger(__name__)
 
 
 class RunRemapper:
-    """Remaps runs, oldest first, in transactions so small that other writers are hardly delayed.
+    """Remaps outdated runs, oldest first, in transactions so small that other writers are hardly delayed.
+
+    To remap a run is to compute it again with the present rules.
 
     Args:
-        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
+        shard: the row of each sum that this process changes, so that processes do not wait for each other.
         job: the name of the job that continues a remapping in the background.
 
     Attributes:
@@ -54,17 +56,17 @@ class RunRemapper:
     ) -> Iterator[RemappedBatch]:
         """Compute stored runs again that an older version of this program computed, oldest first.
 
-        These are the runs that an older mapper made from their spans, those whose outcome was decided by older rules, and
-        those without counted tokens.
-        It is safe to stop between two transactions or within one: the next call continues.
+        These are runs that an older mapper made from their spans, runs whose outcome was decided by older rules, and
+        runs without counted tokens. It is safe to stop between two transactions or within one: the next call continues.
 
         Args:
             since_us: runs that started before this time, in microseconds since 1970, are left unchanged.
-            batch: the most runs of one transaction.
-            after: the position (start and id) of a run; it and earlier ones are left unchanged. None for all.
+            batch: the greatest number of runs in one transaction.
+            after: the position (start and id) of a run. This run and earlier ones are left unchanged. None for all
+                runs.
 
         Yields:
-            The result of each transaction: the numbers of runs, and the position of the last.
+            The result of each transaction: the numbers of runs, and the position of the last one.
         """
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping
@@ -93,10 +95,10 @@ class RunRemapper:
                 return
 
     def end_incomplete(self, quiet_s: float) -> int:
-        """End traces without an end that received nothing for `quiet_s` seconds, as incomplete; return their number.
+        """End the traces without an end that received nothing for `quiet_s` seconds, as incomplete; return their number.
 
-        Those that are quiet for the longest time come first, and a call ends a limited number of them. If a span
-        arrives later, the run is no longer incomplete.
+        A call ends a limited number of traces, those that were quiet for the longest time first. If a span arrives
+        later, the run is no longer incomplete.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.
@@ -139,7 +141,7 @@ class RunRemapper:
             return 0
 
     def count_outdated(self, since_us: int = 0) -> int:
-        """Return how many runs `remap` would examine that started at or after `since_us`, in microseconds since 1970."""
+        """Return how many runs that started at or after `since_us` (microseconds since 1970) `remap` would compute again."""
         from relab.telemetry import remapping
 
         with self.projector.reading() as session:

@@ -1,6 +1,7 @@
-"""Runs that are to be searched for behaviours: those that arrive and need no analysis, while searches are on.
+"""Runs that are to be searched for behaviours: runs that were written while searches are on and that need no analysis.
 
-They are collected by the transaction that writes them, whichever process does it; the switch is a row, so that all processes agree.
+The transaction that writes a run adds it, in any process. Whether searches are on is a row of the database, so that all
+processes agree.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class RunSearches:
         self._projector = projector
 
     def switch(self, *, is_on: bool) -> None:
-        """Collect runs from now on, or no more; what was collected is deleted when searches are switched off."""
+        """Switch searches on or off for new runs; switching them off deletes the list of runs that are not searched yet."""
         with self._database.read() as session:
             if _is_on(session) is is_on:
                 return
@@ -66,7 +67,10 @@ class RunSearches:
                 unit.session.execute(delete(table_of(RunSearchRow)))
 
     def due(self, quiet_s: float, limit: int) -> dict[str, int]:
-        """Return `{run id: when it was written}` of up to `limit` runs that did not change for `quiet_s` seconds, newest first."""
+        """Return `{run id: when it was written}` of up to `limit` runs to search, newest first; times are in microseconds.
+
+        Runs that were written within the last `quiet_s` seconds are left out.
+        """
         row = RunSearchRow
         before_us = self._clock.now_us() - int(quiet_s * 1_000_000)
         statement = select(row.run_id, row.written_at).where(row.written_at <= before_us)
@@ -75,7 +79,10 @@ class RunSearches:
             return {run_id: written_at for run_id, written_at in found}  # noqa: C416 rows are no pairs to mypy
 
     def done(self, searched: Mapping[str, int]) -> None:
-        """Remove runs that were searched, unless they changed since, and those that wait for too long."""
+        """Remove searched runs, `{run id: when it was written}`, from the list of runs to search.
+
+        A run that was written again since then stays in the list. Runs that have waited for too long are removed too.
+        """
         table = table_of(RunSearchRow)
         with self._database.write(durable=False) as unit:
             for run_id, written_at in sorted(searched.items()):

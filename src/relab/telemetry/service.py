@@ -1,4 +1,7 @@
-"""Use cases of telemetry: store, read, delete and aggregate agent runs. A command that lists runs loads no other part."""
+"""Use cases of telemetry: store, read, delete and aggregate agent runs.
+
+Modules that a list of runs does not need are imported only where they are used, because a command should start fast.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ EXACT_STEPS = 2_000
 
 
 class TelemetryService(TelemetryParts):
-    """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake."""
+    """Stores and reads agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake."""
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
         super().__init__(database, clock, queue, remap_job=REMAP_JOB, prices_folder=prices_folder)
@@ -203,7 +206,7 @@ class TelemetryService(TelemetryParts):
     def timeline_json(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> bytes:
         """Return the same page as `timeline`, as the JSON of a `TimelinePage`.
 
-        The stored JSON of each item is copied, which takes a third of the time of `timeline`, which parses it.
+        The stored JSON of each item is copied without parsing, which takes a third of the time of `timeline`.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
@@ -257,7 +260,7 @@ class TelemetryService(TelemetryParts):
         return LogRecordPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
     def log_lines(self, agent_run_id: str) -> list[LogLine]:
-        """Return the warnings and errors in the log of a run's trace, oldest first; the log may have none."""
+        """Return the warnings and errors in the log of a run's trace, oldest first; empty if there are none."""
         from relab.telemetry import log_repository
         from relab.telemetry.otlp.logs import read_lines
 
@@ -278,13 +281,12 @@ class TelemetryService(TelemetryParts):
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
 
     def prune(self, before_us: int, *, batch: int = PRUNE_BATCH) -> Iterator[PruneCounts]:
-        """Delete the runs that started before `before_us`, oldest first; yield how much each transaction deleted.
+        """Delete the runs that started before `before_us`, oldest first; yield the numbers that each transaction deleted.
 
-        A transaction deletes at most `batch` runs.
-        It is safe to stop between two transactions or within one: the next call of `prune` continues.
-        A run that is ingested with an old start time during the pruning may remain until the next call.
-        One job per transaction deletes the data that other contexts hold about the runs. At the end, log records that
-        were received before `before_us` and have waited for spans in vain are deleted.
+        A transaction deletes at most `batch` runs. It is safe to stop between two transactions or within one: the next
+        call of `prune` continues. A run that is ingested with an old start time during the pruning may remain until the
+        next call. One job per transaction deletes the data that other contexts hold about the runs. At the end, log
+        records that were received before `before_us` and never got a run are deleted.
         """
         from relab.telemetry import retention
         from relab.telemetry.rollups import BUCKET_LENGTHS_US
@@ -353,12 +355,11 @@ class TelemetryService(TelemetryParts):
         return RunExport(self._database, reading, run_filter, what, self.prices.usable())
 
     def history(self, run: AgentRun) -> list[PastRun]:
-        """Return the runs by which the run's version and the previous version of the agent can be compared, oldest first.
+        """Return runs of the version of `run` and of the agent's previous version, for a comparison, oldest first.
 
-        The list has the newest runs of each version that started no later than this run (including
-        this run, if it is stored). The previous version is that of the newest run of the same agent and
-        environment before this version's first run. The list is empty if the run names no version, or
-        if there is no previous version.
+        The list has the newest runs of each version that started no later than `run`, which may be among them. The
+        previous version is the version of the newest run of the same agent and environment before the first run of this
+        version. The list is empty if `run` names no version, or if there is no previous version.
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []
@@ -381,7 +382,8 @@ class TelemetryService(TelemetryParts):
     def overview(self, hours: float) -> MetricsOverview:
         """Return the metrics of the runs that started within the last `hours`; the window covers whole minutes.
 
-        After a burst they leave out runs that are stored and not projected yet, and say how many (`unprojected_runs`).
+        After a burst of spans, runs that are stored and not projected yet are left out; `unprojected_runs` is their
+        number.
         """
         from relab.telemetry import rollup_repository
         from relab.telemetry.rollups import HOUR_US, window

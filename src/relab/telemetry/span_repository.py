@@ -47,7 +47,7 @@ def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
-    """Return `{span id: (origin, protobuf bytes)}` of those of the spans of a trace that are stored."""
+    """Load those of the given spans of a trace that are stored; return `{span id: (origin, protobuf bytes)}`."""
     found: dict[str, tuple[int, bytes]] = {}
     columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
     for ids in chunks(span_ids, IDS_PER_STATEMENT):

@@ -1,12 +1,12 @@
 """Write a batch of runs and traces in one transaction.
 
-Complete runs (JSON) and traces that arrive in parts (OTLP) are stored in the same
-tables. Spans are stored as they were received, and their runs are marked as unprojected: `projector.py` makes the runs before they are
-read. Only if too much waits for that, the runs of the batch are projected in its transaction.
+Complete runs (JSON) and traces that arrive in parts (OTLP) are stored in the same tables. Spans are stored as they were
+received, and their runs are marked as unprojected: `projector.py` makes the runs from the spans before they are read.
+Only if too many runs are unprojected, the runs of the batch are projected in its transaction.
 
-Log records of a trace without a run wait for its spans. Their transaction inserts the row of the run and deletes it again:
-the row is never visible, but until the end of the transaction no other one can insert it. So a transaction that
-makes the run waits, and a projection of this run finds the records.
+Log records of a trace without a run wait for its spans. The transaction that stores them inserts the row of the run and
+deletes it again. That row is never visible, but until the end of the transaction no other transaction can insert it. So
+a transaction that makes the run waits, and a projection of this run finds the records.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ def write_batch(
         session: the session of the transaction.
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
-        now_us: the current time in microseconds since the epoch.
-        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
-        backlog: knows whether the traces may be projected later.
+        now_us: the current time in microseconds since 1970.
+        shard: the row of each sum that this process changes, so that processes do not wait for each other.
+        backlog: decides whether the traces may be projected later.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)
 
@@ -173,7 +173,7 @@ class _Batch:
         }
 
     def _write_logs(self, traces: Mapping[str, TraceSpans]) -> set[str]:
-        """Store the log records; return the traces that have new events of spans."""
+        """Store the log records; return the ids of the traces that got new events of spans."""
         logs = {trace_id: trace.logs for trace_id, trace in traces.items() if trace.logs}
         origins: dict[int, Origin] = {}
         for trace_id in logs:
@@ -223,7 +223,7 @@ class _Batch:
             self._replace_items(items, record.items)
 
     def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
-        """Collect the new and changed spans of stored traces, and mark the traces that have any, or new events."""
+        """Collect new and changed spans of stored traces; mark traces with such spans, or with new events, as unprojected."""
         with_spans = [trace_id for trace_id, trace in traces.items() if trace.spans]
         if with_spans:
             prefer_indexes(self._session)
@@ -249,7 +249,7 @@ class _Batch:
             self._growing.append(Waiting(trace_id, due, size, self._now_us, started_at))
 
     def _merge(self, trace_id: str, trace: TraceSpans, stored: int) -> tuple[set[str], list[str]]:
-        """Collect the new spans of a stored trace and those that change a stored one; return the ids of each."""
+        """Collect the new spans of a stored trace, and its stored spans that a new report changes; return the ids of both."""
         repeated = span_repository.load_some(self._session, trace_id, trace.spans)
         fresh = trace.spans.keys() - repeated
         self._make_room(trace_id, trace, stored, among=fresh)
@@ -264,7 +264,7 @@ class _Batch:
         return fresh, rewritten
 
     def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
-        """Reject the spans of a trace that exceed its limit.
+        """Reject the spans with which a trace would exceed its limit of spans.
 
         The spans with the greatest ids are rejected, so that a repeated export rejects the same spans.
         """
@@ -304,7 +304,7 @@ class _Batch:
         rollup_repository.apply(session, self._changes, self._shard)
 
     def _project_if_full(self, backlog: Backlog) -> None:
-        """Project the traces of the batch if too much waits for its projection."""
+        """Project the traces of the batch at once if too many runs are unprojected."""
         unprojected = [*self._new_traces, *(run.run_id for run in self._growing)]
         if unprojected and not backlog.has_room(self._session, sum(self._new_traces.values()) + self._grown):
             remapping.remap_runs(self._session, unprojected, now_us=self._now_us, shard=self._shard)

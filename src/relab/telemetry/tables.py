@@ -125,9 +125,10 @@ class RunBehaviourRow(Base):
 
 
 class StoredRun(NamedTuple):
-    """One row of `agent_runs` without `search_text`, `awaits_analysis` and the marks of unprojected runs, which no reader shows.
+    """One row of `agent_runs`, without the columns that no reader shows.
 
-    `AgentRunRow` describes the columns. Those that are JSON are text here; times are in microseconds since 1970.
+    These are `search_text`, `awaits_analysis` and the columns of unprojected runs. `AgentRunRow` describes the others.
+    JSON columns are text here; times are in microseconds since 1970.
     """
 
     run_id: str
@@ -172,7 +173,7 @@ class StoredRun(NamedTuple):
 
 
 class FormerRun(NamedTuple):
-    """The columns of a stored run (see `StoredRun`) that a change of it needs; the others may be megabytes."""
+    """The columns of a stored run (see `StoredRun`) that are needed to change it; the other columns may be megabytes long."""
 
     run_id: str
     source: str

@@ -18,7 +18,7 @@ from relab.telemetry.tables import StoredItem
 
 
 class Place(NamedTuple):
-    """The sort key of an item (step, call or event) in the timeline of a run, and its latency.
+    """The place of an item (step, call or event) in the timeline of a run, as a sort key, and the latency of the item.
 
     `at` is in microseconds since 1970, `kind` an index of `ITEM_KINDS`, `position` the index in the run's list of that
     kind, and `ref_id` the id of the item.

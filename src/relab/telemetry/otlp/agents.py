@@ -37,7 +37,7 @@ class Transfer(NamedTuple):
         at_us: when it happened, in UTC microseconds.
         origin: the agent that called or handed over.
         target: the agent that was called or took over.
-        relation: which of both it was.
+        relation: whether it was a call or a hand-over.
     """
 
     at_us: int
@@ -51,8 +51,9 @@ class TraceAgents:
 
     Args:
         spans: the spans of the trace, sorted by start.
-        around: the nearest ancestors of each span, by span id.
-        calls: the tool calls of its messages; calls of agents among them get the answer of the agent.
+        around: `{span id: nearest ancestors of the span}`.
+        calls: the tool calls in the messages of the trace. A call that runs another agent gets this agent's answer as
+            its result.
     """
 
     def __init__(self, spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], calls: ToolCalls) -> None:
@@ -75,14 +76,15 @@ class TraceAgents:
             _answer_calls(calls.separate, self.to_agent, spans)
 
     def name_of(self, span_id: str, calls: ToolCalls) -> str | None:
-        """Return the agent of a span: its own, else that of the span of the model that requested it as a tool call.
+        """Return the name of the agent that a span belongs to; None if no agent is known.
 
-        `calls` are the tool calls of the trace. Return None if no agent is known.
+        The span of a tool without an agent belongs to the agent whose model requested the call. `calls` are the tool
+        calls of the trace.
         """
         return self.names.get(span_id) or self.names.get(calls.asked_by.get(span_id, ""))
 
     def fields(self) -> list[dict[str, Any]] | None:
-        """Return the fields of each agent (`ReportedAgent`), in order of time; None unless there are several."""
+        """Return the fields of each agent (`ReportedAgent`), in order of time; None if the trace has no or one agent."""
         if not self.names:
             return None
         outer = {name: self._agent_around(name) for name in self._members}
@@ -94,7 +96,7 @@ class TraceAgents:
         return [_fields_of(name, self._members[name], parents.get(name)) for name in shown[:MAX_AGENTS]]
 
     def _acting_spans(self) -> dict[str, list[SpanFacts]]:
-        """Return the spans of each agent, models and tools, by its name, in order of time."""
+        """Return `{agent: its spans}`, in order of time, with only spans of agents, models and tools."""
         found: dict[str, list[SpanFacts]] = {}
         for facts in self._spans:
             name = self.names.get(facts.span.span_id)
@@ -103,7 +105,7 @@ class TraceAgents:
         return found
 
     def _agent_around(self, name: str) -> str | None:
-        """Return the other agent whose span is around the first span of an agent, or None."""
+        """Return the agent whose span encloses the first span of the agent `name`; None if there is no other agent."""
         acting = self._members[name]
         # A span inside may have the same start as the agent's own.
         first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])
@@ -134,7 +136,11 @@ class TraceAgents:
                 self._add_call(call.item["call_id"], call.at_us, name, call.item)
 
     def _add_call(self, call_id: str, at_us: int, origin: str, item: Mapping[str, Any]) -> None:
-        """Note a call of a tool for another agent: its name or an argument names the agent, or an argument is its question."""
+        """Record a tool call as a transfer to another agent, if it is one.
+
+        It is one if the tool's name or an argument names an agent, or if an argument is the question that an agent was
+        asked.
+        """
         tool = _plain(item["tool_name"])
         arguments = item.get("args_json")
         values = arguments.values() if isinstance(arguments, dict) else ()
@@ -149,7 +155,7 @@ class TraceAgents:
             self.to_agent[call_id] = Transfer(at_us, origin, named, relation)
 
     def _agent_in(self, tool: str) -> str | None:
-        """Return the agent whose name is a part of a tool's name, as whole words; both in plain form."""
+        """Return the agent whose name, in plain form, is part of a tool's name, as whole words; None if there is none."""
         words = tool.split()[:_MAX_TOOL_WORDS]
         for size in range(len(words), 0, -1):
             for first in range(len(words) - size + 1):
@@ -161,7 +167,7 @@ class TraceAgents:
     def _parents(self, around: Mapping[str, str | None]) -> dict[str, tuple[str, AgentRelation]]:
         """Return `{agent: (parent, relation)}` of the agents that got their task from another agent.
 
-        `around` has the agent around each agent, or None.
+        `around` is `{agent: agent whose span encloses it, or None}`.
         """
         arrivals: dict[str, list[Transfer]] = {}
         for transfer in self.to_agent.values():
@@ -212,9 +218,9 @@ def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> di
 
 
 def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
-    """Return `{id of a tool's span: agent}` of the tools that run a named agent for which there is no span.
+    """Return `{id of a tool's span: agent}` of the tools that run a named agent which has no span of its own.
 
-    Such a tool has the agent's name among its arguments, and calls of a model inside.
+    Such a tool has the agent's name among its arguments, and calls of a model inside its span.
     """
     named: dict[str, str] = {}
     for facts in spans:
@@ -235,11 +241,11 @@ def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> d
 
 
 def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
-    """Return a name for the conversation that each model call continues, if there are several and each came to an answer.
+    """Return `{id of a model call's span: name of its conversation}`.
 
-    A conversation is known by the first text of its user. A program that shortens its messages on the way, or that asks the
-    model without earlier messages, leaves conversations without an answer or without messages of tools: then nothing is
-    concluded.
+    Calls whose messages begin with the same text of the user belong to one conversation. The result is empty if there
+    are fewer than two conversations, if one of them has no final answer or no earlier tool call, or if a call has no
+    text of a user: then a program may have shortened its messages, so nothing is concluded.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:
@@ -297,7 +303,7 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 
 
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
-    """Give a call that runs another agent, and has no result in any message, the end and the answer of that agent's span."""
+    """Give each unanswered call that runs another agent the status and the answer of that agent's span."""
     runs: dict[str, deque[SpanFacts]] = {}
     for facts in spans if to_agent else ():
         if facts.role is Role.AGENT:

@@ -23,14 +23,14 @@ _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
 
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
-    """Return the spans, with internal steps of frameworks and repeated reports of a model call taken out of the timeline.
+    """Return the spans; those that repeat others are marked so that they make no item of the timeline (`NO_ITEM`).
 
-    The order stays the same, and such a span remains between its parent and its children in the result. Without
-    repetitions, `spans` itself is returned.
+    These are internal steps of frameworks, and further reports of the same model call. They stay in the result, in the
+    same order, so that parents and children remain connected. Without any such span, `spans` itself is returned.
 
     Args:
         spans: all spans of a trace, sorted by start.
-        around: the nearest ancestors of each span, by span id.
+        around: `{span id: nearest ancestors of the span}`.
     """
     has_plumbing = has_nested = False
     model = Role.LLM
@@ -58,7 +58,7 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _ancestors_of_errors(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> set[str]:
-    """Return the ids of all spans around a span that failed and is no internal step."""
+    """Return the ids of all spans that enclose a failed span, leaving out failed internal steps of a framework."""
     found: set[str] = set()
     for facts in spans:
         if facts.outcome.status is StepStatus.FAILURE and not facts.is_plumbing:
@@ -75,9 +75,10 @@ def _join_model_calls(
     by_id: Mapping[str, SpanFacts],
     changed: dict[str, SpanFacts],
 ) -> None:
-    """Join each model call with the only report of a model call inside it, if both ended alike.
+    """Add to `changed` the joined report of each model call that another span, inside it, reports once more.
 
-    Several reports inside one, or different ends, are attempts: the outer one has retried.
+    Two reports are joined if the outer call has exactly one model call inside, and both ended with the same status.
+    Otherwise the inner calls are attempts, which the outer call has retried.
     """
     inside: dict[str, list[SpanFacts]] = {}
     for facts in spans:

@@ -14,14 +14,14 @@ from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 
 def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], principal: SpanFacts) -> dict[str, Any] | None:
-    """Return the fields of a run's `Cost`, without those that are not known; None if the spans report none.
+    """Return the known fields of a run's `Cost`; None if the spans report neither cost nor tokens.
 
-    Each token is counted once: agents and gateways repeat the counts of the spans below or above them.
+    Each token is counted once, although agents and gateways repeat the counts of spans below or above them.
 
     Args:
         spans: the spans of the trace.
-        around: the nearest ancestors of each span, by span id.
-        principal: the span that is the run; its own counts are used only if no model reports any.
+        around: `{span id: nearest ancestors of the span}`.
+        principal: the span that stands for the run; its own counts are used only if no model reports any.
     """
     billed = [
         facts
@@ -49,7 +49,7 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
 def _silent_calls(
     spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], billed: Sequence[SpanFacts]
 ) -> Iterator[SpanFacts]:
-    """Yield the answered calls of models without reported tokens, neither their own nor those of a call inside or around."""
+    """Yield the successful model calls whose tokens neither they nor a span inside or around them report."""
     outer = {around[facts.span.span_id].step for facts in billed}
     for facts in spans:
         if facts.usage is not None or facts.role is not Role.LLM or facts.kind == NO_ITEM:
@@ -65,7 +65,10 @@ _Counts = dict[str, tuple[int, bool]]
 
 
 def _by_model(billed: Sequence[SpanFacts], counts: _Counts) -> list[dict[str, Any]] | None:
-    """Return the tokens of each model by name; None if a call names no model. `counts` are those of all calls."""
+    """Return the tokens of each model, sorted by name; None if a call names no model, or if there are too many models.
+
+    `counts` are the sums over all calls in `billed`.
+    """
     groups: dict[tuple[str | None, str], list[SpanUsage]] = {}
     for facts in billed:
         provider, model = billed_model(facts.span.attributes)

@@ -50,10 +50,10 @@ class Origin(NamedTuple):
 
 
 class ReceivedSpan(NamedTuple):
-    """One span that was checked: what storing it needs. It is read when its trace is projected.
+    """A span that was checked and can be stored; its content is decoded only when its trace is projected.
 
-    `origin` is the key of its origin (`Origin.key`), `raw` its protobuf bytes as they were received. The start is in
-    microseconds since 1970; a root has no parent.
+    `origin` is the key of its resource and scope (`Origin.key`), `raw` its protobuf bytes as received. `start_us` is in
+    microseconds since 1970. A root is a span without a parent.
     """
 
     span_id: str
@@ -168,7 +168,7 @@ def _iter_packed_groups(body: bytes, noun: str) -> Iterator[PackedGroup]:
 
 
 def _unpack(kind: Any, packed: bytes, field: str) -> Any:
-    """Return the decoded message; if it cannot be decoded, return (do not raise) an `InvalidItemError`."""
+    """Return the decoded message; if its bytes are invalid or too many, return (do not raise) an `InvalidItemError`."""
     if len(packed) > MAX_ORIGIN_BYTES:
         return InvalidItemError(f"the {field} has more than {MAX_ORIGIN_BYTES:,} bytes")
     try:
@@ -190,7 +190,14 @@ def _collect(groups: Iterable[PackedGroup], *, counts: bool) -> SpanBatch:
 
 
 def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: bool) -> int:
-    """Add the spans of a group to a batch; return `parts` plus the number of parts of these spans."""
+    """Add the valid spans of a group to a batch, and its invalid ones to the rejections.
+
+    Return `parts`, the number of parts (attributes, events and values) so far, increased by those of these spans. With
+    `counts`, the parts of small spans are counted too.
+
+    Raises:
+        TooLargeError: the request has too many parts.
+    """
     try:
         origin = origin_of(group)
     except InvalidItemError as error:

@@ -50,9 +50,10 @@ NO_ITEM: Final = -1
 
 
 class SpanUsage(NamedTuple):
-    """The tokens and the cost of a model's answer; None where not reported.
+    """The tokens and the cost in USD of a model's answer; each is None if not reported.
 
-    Cached tokens and those written to the cache are a part of `tokens_prompt`, reasoning tokens one of `tokens_completion`.
+    `tokens_prompt` includes the tokens read from the cache and written to it; `tokens_completion` includes reasoning
+    tokens.
     """
 
     tokens_prompt: int | None
@@ -75,7 +76,7 @@ class SpanFacts(NamedTuple):
         item: the fields of its timeline item, without references to other spans. It is shared: copy it before a change.
         usage: the tokens and the cost of a model's answer; None if the span reports none.
         talk: the question, the answer and the tool calls in its messages.
-        is_plumbing: whether users do not know the span by its name, so that it is shown only if it explains an error.
+        is_plumbing: whether the span is an internal step of a framework, which is shown only if it explains an error.
     """
 
     span: Span
@@ -110,7 +111,7 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
 
 
 def _talk_between(attributes: Attributes) -> Talk:
-    """Return what messages say that a span without a role carries, such as one of a runtime between agents."""
+    """Return the conversation in the messages of a span without a role, such as a span of a runtime between agents."""
     taken, given = attributes.get(v.INPUT_MESSAGES), attributes.get(v.OUTPUT_MESSAGES)
     if taken is None and given is None:
         return Talk()
@@ -176,7 +177,10 @@ _NO_RESULT: Final = ToolResult(None, None, None, is_error=False)
 
 
 def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOutcome]:
-    """Return the tool call and its outcome; a result that reports an error overrides a successful span."""
+    """Return the fields of a tool call, and its outcome.
+
+    If the span reports success but the tool's result is an error, the outcome is a failure.
+    """
     attributes = span.attributes
     captured = attributes.get(v.TOOL_RESULT)
     if captured is None:
@@ -288,9 +292,10 @@ _NO_PROVIDERS: Final = frozenset(("strands-agents",))
 
 
 def billed_model(attributes: Attributes) -> tuple[str | None, str | None]:
-    """Return `(provider, model)` of a model's call, as prices name them: the model that answered, else the requested one.
+    """Return `(provider, model)` of a model call, with the names that the table of prices uses; each is None if not known.
 
-    `attributes` are those of its span, with the names of `vocabulary.py`; either value is None if it is not known.
+    The model is the one that answered, or else the one that was requested. `attributes` are those of the call's span,
+    with the names of `vocabulary.py`.
     """
     provider = text_attribute(attributes, v.PROVIDER, v.OLDER_PROVIDER)
     return None if provider in _NO_PROVIDERS else provider, text_attribute(

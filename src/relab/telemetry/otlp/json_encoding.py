@@ -21,11 +21,16 @@ from relab.telemetry.otlp.spans import InvalidItemError, PackedGroup, check_grou
 
 
 class JsonShape(NamedTuple):
-    """The spellings of one signal of OTLP in JSON: its lists, and the message that one of its items is.
+    """How a request of one signal of OTLP (traces, logs or metrics) is spelt in JSON.
 
-    `noun` names the items in messages. `groups` are the names of the list of resources, `scopes` of that of scopes in a
-    resource, `items` of that of items in a scope: each in JSON and as a field of protobuf, if they differ. Parsers of
-    protobuf's JSON accept both.
+    Each name is given in JSON and, if it differs, as a field of protobuf: parsers of protobuf's JSON accept both.
+
+    Attributes:
+        noun: the word for the items in error messages.
+        groups: the names of the list of resources.
+        scopes: the names of the list of scopes in a resource.
+        items: the names of the list of items in a scope.
+        message: the protobuf message of one item.
     """
 
     noun: str

@@ -183,7 +183,7 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
 
     `spans` are pairs of the facts and the span as protobuf bytes, `events` the log's events by span id.
 
-    An exception explains a span that failed by its own status. It makes a span fail only if the span is a call of a tool
+    A logged exception explains a span that failed by its own status. Otherwise it counts only for a call of a tool
     whose status is not set: agents and models also log exceptions that they handle. A span keeps at most 10,000 events.
     """
     for facts, raw in spans:
@@ -198,9 +198,10 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
 
 
 def joins_exception(record: LogRecord) -> bool:
-    """Return whether a record is an exception of its span: it has `exception.*` attributes and no severity below an error.
+    """Return whether a log record is an exception of its span.
 
-    OpenTelemetry's conventions give handled exceptions a lower severity.
+    It is one if it has `exception.*` attributes and no severity below an error: OpenTelemetry's conventions give
+    handled exceptions a lower severity. A record without a severity counts.
     """
     if 0 < record.severity_number < _SEVERITY_ERROR:
         return False
@@ -251,7 +252,7 @@ def _read(record: LogRecord, raw: bytes, origin: int) -> ReceivedLog:
 
 
 def _event_name(record: LogRecord) -> str:
-    """Return the name in the field of a record, else in its attribute `event.name`, as older SDKs send it."""
+    """Return the event name of a record, from its own field or, as older SDKs send it, from the attribute `event.name`."""
     name = record.event_name
     if not name:
         name = next((pair.value.string_value for pair in record.attributes if pair.key == _EVENT_NAME), "")
@@ -259,7 +260,10 @@ def _event_name(record: LogRecord) -> str:
 
 
 def _time_ns(record: LogRecord) -> int:
-    """Return the time of the event, else of its observation; a time out of range is cut to the range, because it only sorts."""
+    """Return the time of the event, or of its observation if the event has no time.
+
+    A time out of range is cut to the range, because it is only used for sorting.
+    """
     return min(record.time_unix_nano or record.observed_time_unix_nano, _LATEST_NS)
 
 

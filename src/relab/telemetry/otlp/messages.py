@@ -32,9 +32,10 @@ class ToolRequest(NamedTuple):
 
 
 class ToolResult(NamedTuple):
-    """The result of a tool call as it is returned to the model; `call_id` is the id of the request, `name` the tool.
+    """The result of a tool call, as a message returns it to the model.
 
-    `call_id`, `name` and `text` are None where the message does not have them.
+    `call_id` is the id of the request, `name` the name of the tool. `call_id`, `name` and `text` are None if the
+    message does not have them.
     """
 
     call_id: str | None
@@ -44,9 +45,10 @@ class ToolResult(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One message; `role` is `system`, `user`, `assistant`, `tool` or what was sent, empty if unknown.
+    """One message of a conversation with a model.
 
-    `text` is what the author wrote, without reasoning, tool requests and tool results; None if there is no such text.
+    `role` is `system`, `user`, `assistant` or `tool`, or another text that was sent; empty if unknown. `text` is what
+    the author wrote, without reasoning, tool requests and tool results; None if there is no such text.
     """
 
     role: str
@@ -65,7 +67,7 @@ class Message(NamedTuple):
 def read_messages(value: Any) -> list[Message] | None:
     """Return the messages in a captured value: a list of messages, one message, or the JSON of either.
 
-    None if the value is a plain text, or absent.
+    Return None if the value is a plain text, or absent.
     """
     if isinstance(value, str):
         if not value.startswith(("[", "{")):

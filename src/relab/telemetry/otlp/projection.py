@@ -103,9 +103,10 @@ class _Projection:
         )
 
     def _end(self) -> _End:
-        """Return the end of the run, from its top agent and chain spans or else its root spans.
+        """Return the end of the run: the time at which its last span ended, and the status of the spans that decide it.
 
-        If one of them failed, the run failed; else, if one was cancelled, the run was cancelled.
+        These are the top agent and chain spans, or else the root spans. If one of them failed, the run failed.
+        Otherwise, if one was cancelled, the run was cancelled.
         """
         deciders = self._deciders
         is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
@@ -166,13 +167,17 @@ class _Projection:
         return None
 
     def _question(self) -> str | None:
-        """Return what the user asked for: the input of the run's own span, else of the first span that has one."""
+        """Return the user's question: the question of the run's own span, or else of the first span that has one."""
         return self._principal.talk.question or next(
             (facts.talk.question for facts in self._spans if facts.talk.question), None
         )
 
     def _answer(self) -> str | None:
-        """Return the answer to the user: the output of the span that is the run, else the newest of its agents or models."""
+        """Return the answer to the user; None if there is none.
+
+        It is the answer of the span that stands for the run. Without one, it is the answer of the agent, or else of the
+        model, that ended last; in a trace with neither, it is the last message between agents.
+        """
         if self._whole is not None and self._whole.talk.answer:
             return self._whole.talk.answer
         if not any(facts.talk.answer for facts in self._spans):
@@ -284,7 +289,7 @@ def _carries_message(facts: SpanFacts) -> bool:
 
 
 def _tie_agents(item: dict[str, Any], transfer: Transfer | None) -> None:
-    """Add the agent that a call runs or that a hand-over goes to, and which of both it is."""
+    """Add to a call or a hand-over (`item`) the agent that it goes to, and which of both it is, if `transfer` is given."""
     if transfer is not None:
         item["to_agent"] = transfer.target
         item["relation"] = str(transfer.relation)

@@ -65,10 +65,16 @@ def is_provider_error(error_class: str | None) -> bool:
 
 
 def read_provider_error(error_class: str | None, message: str | None, status: Any = None) -> dict[str, Any]:
-    """Return what an error of a model call says in its class, its message and the response's status attribute.
+    """Return the facts that are known about an error of a model call, from its class, its message and its status.
 
-    The keys, each only where it is known: `status_code` (int), `error_code` (the provider's name of the error),
-    `retry_after_s` (float), `rate_limit` (int, in the unit of the message).
+    Args:
+        error_class: the class of the error; None if not known.
+        message: the text of the error; None if not known.
+        status: the status attribute of the response; used only if it is an int from 400 to 599.
+
+    Returns:
+        `status_code` (int), `error_code` (the provider's name of the error), `retry_after_s` (float) and `rate_limit`
+            (int, in the unit of the message). A fact that is not known has no key.
     """
     found: dict[str, Any] = {}
     text = (message or "")[:MAX_CHARS]

@@ -95,7 +95,8 @@ class Span(NamedTuple):
 class PackedGroup:
     """The spans, log records or metrics of one resource and scope, from the protobuf or JSON encoding of OTLP.
 
-    `count` is their number, `schema_url` the version of the attributes' names, empty if it is not known.
+    `count` is the number of these items. `schema_url` is the version of the attributes' names, empty if it is not
+    known.
     """
 
     resource: Any
@@ -130,9 +131,9 @@ def check_group_count(count: int) -> None:
 
 
 class CheckedSpan(NamedTuple):
-    """What storing a span needs. Ids are lower-case hex, the start is in UTC microseconds.
+    """The fields of a span that are needed to store it. Ids are lower-case hex, the start is in UTC microseconds.
 
-    `parts` is the number of attributes, events and values in them, 0 if they were not counted.
+    `parts` is the number of the span's attributes, its events and the values in them; 0 if they were not counted.
     """
 
     trace_id: str
@@ -157,11 +158,11 @@ def messages_of(group: PackedGroup) -> Iterable[Any]:
 
 
 def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> CheckedSpan:
-    """Check that the bytes are a span that can be stored, shown, joined and read with `read_spans`; its attributes stay encoded.
+    """Check that the bytes are a span that can be stored and later read with `read_spans`; do not decode its attributes.
 
     Args:
         raw: the bytes of an OTLP `Span` message.
-        message: the decoded message (`messages_of`), if there is one.
+        message: the decoded message (see `messages_of`); None to decode `raw`.
         counts: whether to count the parts of a small span, which cannot have too many by itself.
 
     Raises:
@@ -182,10 +183,12 @@ def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> Check
 
 
 def _check_fields(message: Any, *, is_counted: bool) -> int:
-    """Check the parent, the times and, if they are counted, the parts of a `Span` message; return the number of parts, else 0.
+    """Check the parent id and the times of a `Span` message, and with `is_counted` the number of its parts.
+
+    Return the number of parts (attributes, events and values); 0 without `is_counted`.
 
     Raises:
-        InvalidItemError: one of them is not valid.
+        InvalidItemError: a checked field is not valid, or there are too many parts.
     """
     parent_id, start_ns, end_ns = message.parent_span_id, message.start_time_unix_nano, message.end_time_unix_nano
     if parent_id and len(parent_id) != 8:

@@ -110,7 +110,11 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
 
 
 def _answer_text(messages: Sequence[Message]) -> str | None:
-    """Return the text of an output; of an agent's whole conversation what follows the last tool, None if nothing does."""
+    """Return the text of an output; None if there is none.
+
+    If the output is the whole conversation of an agent, only the text after its last tool call or result counts. The
+    argument of a tool that only gives the answer is the answer.
+    """
     for place, message in reversed(list(enumerate(messages))):
         final = [request for request in message.requests if request.name in ANSWERING_TOOLS]
         if final and len(final) == len(message.requests):
@@ -155,7 +159,7 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
 
 
 def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
-    """Return the value that an object is about: its field of `fields`, its first argument, or its only text."""
+    """Return the question or answer in an object: the first filled one of `fields`, the first argument, or the only text."""
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:
         return found

@@ -79,9 +79,10 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Give a call without a result the error that ended the step, the agent or the run around its request.
+    """Give an unanswered call the error of the nearest failed span (a step, an agent or the run) around its request.
 
-    Only if it is the only call without a result of its model's answer, and no model and no tool inside reports an error.
+    This is done only if the model's answer has no other unanswered call, and if no model or tool inside the failed span
+    reports an error, which would explain the failure.
     """
     unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
     if not unanswered:
@@ -107,7 +108,7 @@ _WORKERS: Final = (Role.LLM, Role.TOOL, Role.RETRIEVER, Role.EMBEDDING, Role.RER
 
 
 def _failed_around(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> dict[str, SpanFacts | None]:
-    """Return, by span id, the nearest failed span around each span; None if there is none, or if parents form a cycle."""
+    """Return `{span id: nearest failed span around it}`; None for a span without one, or if the parents form a cycle."""
     found: dict[str, SpanFacts | None] = {}
     for facts in spans:
         path: list[str] = []
@@ -203,9 +204,10 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Take the span of the requested tool: by the id of the call, else the next one of this name without an id.
+        """Return the span of the requested tool, and mark it as taken; None if there is no such span.
 
-        Some programs reuse ids, so a span with the id and the name counts before one with the id alone.
+        Tried in turn: a span with the id of the call and the name of the tool, the next span of this name without an
+        id, a span with the id alone. The name is needed first, because some programs reuse ids.
         """
         found = None
         if request.call_id is not None:
@@ -219,7 +221,7 @@ class _Joining:
         return found
 
     def _next_of(self, spans: deque[SpanFacts] | None) -> SpanFacts | None:
-        """Take the first of these spans that no request has taken."""
+        """Return the first span of the queue that no request has taken, or None; remove it and the spans before it."""
         while spans:
             facts = spans.popleft()
             if facts.span.span_id not in self._taken:
@@ -227,9 +229,9 @@ class _Joining:
         return None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Take the next span of a tool without an id that began at or after `since_us`; skipped ones are not tried again.
+        """Return the next span without an id of the tool `name` that began at or after `since_us`; None if there is none.
 
-        Requests come in order of time, so a span that began before one of them began before the later ones too.
+        Earlier spans are skipped for good: requests come in order of time, so later requests do not need them either.
         """
         name = _plain(name)
         named = self._named.get(name, ())
@@ -240,7 +242,11 @@ class _Joining:
         return named[place] if place < len(named) else None
 
     def _result_of(self, request: ToolRequest) -> ToolResult | None:
-        """Return the result of a request; of several requests with one id or name, each has the result at its position."""
+        """Return the result of a request; None if there is none.
+
+        Requests with the same id (or, without an id, the same name) get the results with this id or name in the same
+        order.
+        """
         key = (request.call_id, None if request.call_id is not None else request.name)
         number = self._count_by_key[key]
         self._count_by_key[key] += 1
@@ -276,14 +282,14 @@ class _Joining:
 
 
 def _plain(name: str) -> str:
-    """Return a tool's name as it compares: CrewAI offers the tool "Delegate work" to models as `delegate_work`."""
+    """Return a tool's name in a form for comparison: CrewAI offers the tool "Delegate work" as `delegate_work`."""
     return _NOT_WORD.sub("_", name.casefold())
 
 
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
-    """Return the results of tools by id of the call, or by the tool's name without an id.
+    """Return the results of tools by the id of the call, or by the tool's name for results without an id.
 
-    Each call of a model repeats the results so far, so the longest list of one span is complete.
+    Each call of a model repeats all results so far, so the longest list in one span is the complete one.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:

@@ -21,19 +21,20 @@ class RunActivity(NamedTuple):
     Attributes:
         kind: `STEP` or `CALL`.
         ref_id: the id of the step or call.
-        at_us: its start (for calls `AgentRun.call_starts`), in microseconds.
+        at_us: the start, in microseconds since 1970; for a call as `AgentRun.call_starts` returns it.
         position: orders activities of the same kind and time.
-        end_us: the end, in microseconds; `at_us` if it is not known.
-        name: the name of the step, or of the tool.
-        agent: the agent that acted: the reported one, else that of the steps around it; None if no step names one.
+        end_us: the end, in microseconds since 1970; equal to `at_us` if it is not known.
+        name: the name of the step or of the tool.
+        agent: the agent that acted. If it was not reported, it is the agent of the nearest enclosing step that names
+            one; None without such a step.
         role: the role of the span that the step was made of, such as `agent` or `llm`; None if it is not known.
-        parent: the id of the step around it.
-        result: the output of a step, the result of a call.
-        arguments: the arguments of a call as reported; None if they were not.
-        args_hash: their digest as reported; None if it was not.
-        has_error: whether it reports an error (`reports_error`).
+        parent: the id of the enclosing step; None if there is none.
+        result: the output of a step, or the result of a call.
+        arguments: the reported arguments of a call; None if they were not reported.
+        args_hash: the reported digest of the arguments; None if it was not reported.
+        has_error: whether the step or call reports an error (`reports_error`).
         finish_reasons: why the model ended its answer.
-        hands_over: whether it hands the conversation over to another agent.
+        hands_over: whether the step or call hands the conversation over to another agent.
     """
 
     kind: int
@@ -155,7 +156,7 @@ _ORDER: Final = itemgetter(*map(RunActivity._fields.index, ("at_us", "kind", "po
 
 
 def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
-    """Return the activities in order of time; those without an agent get the agent of the steps around them."""
+    """Return the activities in order of time. An activity without an agent gets the agent of the steps that enclose it."""
     ordered = sorted(activities, key=_ORDER)
     steps: dict[str, RunActivity] = {}
     for activity in ordered:
@@ -171,7 +172,10 @@ def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
 
 
 def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents: dict[str, str | None]) -> str | None:
-    """Return the agent of the innermost step around that names one; `agents` caches the answer for each step."""
+    """Return the agent of the step `step_id`, or of the nearest step around it that names one; None if none does.
+
+    `agents` is a cache of the agent of each step.
+    """
     path: list[str] = []
     agent: str | None = None
     while step_id is not None and step_id in steps:

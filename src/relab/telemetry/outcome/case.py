@@ -1,4 +1,4 @@
-"""A run as the rules of its outcome read it: its steps and calls in order, its answer, and the part of each agent."""
+"""One run as the rules of its outcome read it: its steps and calls in order, its answer, and the part of each agent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _MAX_STOP_NOTICE_CHARS = 300
 
 
 class Answer(NamedTuple):
-    """The text of a run's final answer, and its place: `field` of the run or step (see `kind`) with the id `ref_id`."""
+    """The text of a run's final answer, and where it was found.
+
+    It was found in `field` of the step with the id `ref_id`, or of the run; `kind` says which of both.
+    """
 
     text: str
     kind: str
@@ -56,9 +59,9 @@ class Case:
 
     @cached_property
     def agents(self) -> dict[str, Case]:
-        """The part of each agent by its name, in order of time; empty unless the run has several agents.
+        """`{agent: the part of the run in which it acted}`, in order of time; empty unless the run has several agents.
 
-        Where the reporter lists no agents, what names no agent belongs to the agent of the run.
+        If the reporter lists no agents, steps and calls without an agent belong to the agent of the run.
         """
         reported = self.reported_agents
         if not reported and {activity.agent for activity in self.activities} <= {None}:
@@ -74,7 +77,11 @@ class Case:
         return {name: Case(self._fields_of(name, part), part) for name, part in parts.items()}
 
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
-        """Return the fields of the run as they are for one agent: its own answer, and the run's end only if it is its own."""
+        """Return the fields of the run as they apply to one agent.
+
+        The answer is the agent's own. A failure of the run applies only to the agent of the run, and only if no span
+        reports how this agent ended.
+        """
         run = self.fields
         reported = self.reported_agents.get(name)
         own = [activity.status for activity in part if activity.role == AGENT_ROLE]
@@ -91,13 +98,13 @@ class Case:
         return {step.ref_id: step.agent or self.fields.agent_name for step in self.steps}
 
     def caller_of(self, name: str) -> str | None:
-        """Return the other agent whose step is around a step of this agent, or None."""
+        """Return another agent, one of whose steps is the parent of a step of the agent `name`; None if there is none."""
         around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
         return next((agent for agent in around if agent is not None and agent != name), None)
 
     @cached_property
     def is_fine(self) -> bool:
-        """Whether there is an answer, and it reports no failure."""
+        """Whether the run has an answer, and this answer reports no failure."""
         return self.has_answer and self.inability is None
 
     @cached_property
@@ -126,7 +133,7 @@ class Case:
 
     @cached_property
     def repeated_calls(self) -> list[RunActivity]:
-        """The last calls of the run if they are all the same, with the same result; empty if they are fewer than `MIN_REPEATED`."""
+        """The last calls of the run that all have the same arguments and result; empty if fewer than `MIN_REPEATED`."""
         calls = [
             call
             for call in self.activities
@@ -162,7 +169,8 @@ class Case:
     def needed_failures(self) -> Iterator[RunActivity]:
         """Yield the unrecovered failed calls whose results the run needed, the last one first.
 
-        A result was not needed if a later good call replaces it and the answer of its agent reports no failure.
+        A result was not needed if another good call replaces the failed one and the answer of the calling agent reports
+        no failure.
         """
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]

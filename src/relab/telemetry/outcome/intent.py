@@ -58,7 +58,8 @@ class Arguments(NamedTuple):
 def arguments_of(call: RunActivity) -> Arguments:
     """Return the arguments of a tool call in a form in which calls can be compared.
 
-    That is a digest of all arguments, their scalar values in lower case without spaces and punctuation, and their words.
+    This form is a digest of all arguments, the scalar values in lower case without spaces and punctuation, and the
+    words.
     """
     values: dict[str, str] = {}
     identifiers: set[str] = set()
@@ -117,10 +118,10 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
 
 
 def is_related(failed: Arguments, other: Arguments) -> bool:
-    """Return whether a call of another tool probably asks for the same thing as a failed call, by their arguments.
+    """Return whether a call of another tool (`other`) probably asks for the same thing as a failed call.
 
-    It does if its arguments (`other`) contain at least half of the failed call's values, or if both have at least half of their
-    words in common.
+    It does if its arguments contain at least half of the failed call's values, or if at least half of the words of both
+    calls are common to both.
     """
     meaningful = [value for value in failed.values.values() if len(value) >= _MIN_MEANINGFUL_CHARS]
     if not meaningful or not other.values:
@@ -146,7 +147,7 @@ def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
 
 
 def _is_near(value: str, other: str) -> bool:
-    """Return whether two texts are short and of similar length, so that a comparison letter by letter is cheap."""
+    """Return whether two texts are short and of similar length; only then they are compared letter by letter."""
     return max(len(value), len(other)) <= 60 and abs(len(value) - len(other)) <= 0.5 * len(value)
 
 

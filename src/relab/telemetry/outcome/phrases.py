@@ -1,7 +1,7 @@
-"""The texts that the rules recognise, as data: limits of steps, and answers that report a failure.
+"""The texts that the rules recognise, as data: errors about a limit of steps, and answers that report a failure.
 
-Keep both lists small: they count only beside another sign (a failed call, a step that ended with an error), so that an
-answer that merely speaks of errors does not match.
+Keep both lists small. A text matches only beside another sign (a failed call, a step that ended with an error), so that
+an answer that merely speaks of errors does not match.
 """
 
 from __future__ import annotations

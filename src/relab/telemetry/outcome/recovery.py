@@ -1,8 +1,12 @@
-"""The one rule of recovery: which errors of a run did the run recover from?
+"""The one rule of recovery: from which of its errors did a run recover?
 
-A failed call is recovered if a later call of the same tool by the same agent with the same intent succeeded, or if its failed
-step was repeated with success and the repetition reports no calls. A failed step is recovered if a later step of the same agent with the same name succeeded; a failed model call, if a later model call of the
-same agent did. The success of another agent never recovers an error.
+A failed call is recovered if a later call of the same tool by the same agent with the same intent succeeded. It is also
+recovered if its failed step was repeated with success and the repetition reports no calls.
+
+A failed step is recovered if a later step of the same agent with the same name succeeded. For a failed model call, any
+later successful model call of the same agent is enough.
+
+The success of another agent never recovers an error.
 """
 
 from __future__ import annotations
@@ -68,7 +72,7 @@ class RunRecovery:
         return place not in self._unrecovered
 
     def step_was_recovered(self, place: int) -> bool:
-        """Return whether a later good step of the same agent replaced a step; `place` is the index of the step in `steps`.
+        """Return whether a later good step of the same agent replaced the step with the index `place` in `steps`.
 
         The later step has the same name, or both are model calls.
         """
@@ -122,7 +126,10 @@ class RunRecovery:
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield the later ones of `good` that are compared with the failed call at `place`, while the run has comparisons left."""
+        """Yield the indexes of the later calls in `good` to compare with the failed call at index `place`.
+
+        Each of them is counted, and no more are yielded once the run has made `MAX_COMPARISONS` comparisons.
+        """
         for other in _later(good, place):
             if self.comparisons >= MAX_COMPARISONS:
                 return
@@ -137,7 +144,7 @@ class RunRecovery:
 
 
 def _later(places: Sequence[int], after: int) -> Sequence[int]:
-    """Return at most `MAX_CANDIDATES` of the ascending `places` that are greater than `after`: the first and the last ones."""
+    """Return the first and the last of the ascending `places` that are greater than `after`, at most `MAX_CANDIDATES`."""
     first = bisect_right(places, after)
     if len(places) - first <= MAX_CANDIDATES:
         return places[first:]

@@ -39,9 +39,10 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 
 
 def judge(case: Case) -> OutcomeReport:
-    """Return the outcome of a run, whose steps and calls `case` has in order, and of its agents.
+    """Return the outcome of a run and of each of its agents.
 
-    The run is no success if an agent was not successful that no other agent called: the user asked that agent.
+    A run that succeeded by the rules counts as completed with errors if an agent that answers the user failed. An agent
+    that was called by another agent does not answer the user.
     """
     report = _judge_alone(case)
     if not case.agents:
@@ -59,7 +60,10 @@ def judge(case: Case) -> OutcomeReport:
 
 
 def _judge_alone(case: Case) -> OutcomeReport:
-    """Return the outcome by the reported status unless that is success, else by the first rule that matches."""
+    """Return the outcome without regard to the agents.
+
+    A reported status other than success decides. Otherwise the first rule that matches decides.
+    """
     decided = _by_status(case.fields)
     if decided is not None:
         return decided
@@ -70,7 +74,7 @@ def _judge_alone(case: Case) -> OutcomeReport:
 
 
 def _judge_incomplete(case: Case) -> OutcomeReport:
-    """Return the outcome of a run whose end is missing: an unrecovered error decides it, but the absence of a step does not."""
+    """Return the outcome of a run whose end is missing. Only an unrecovered error decides it, never a missing step."""
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
     if report is None:
@@ -104,7 +108,7 @@ def _answers_the_user(agent: AgentOutcome) -> bool:
 
 
 def _by_status(fields: RunFields) -> OutcomeReport | None:
-    """The reported status decides unless it is success or incomplete."""
+    """Return the outcome for the reported status; None if the status is success or incomplete, which decide nothing."""
     status = fields.status
     if status is RunStatus.SUCCESS or status is RunStatus.INCOMPLETE:
         return None
@@ -122,7 +126,7 @@ _BY_STATUS: Final = {
 
 
 def _agent_failed(case: Case) -> OutcomeReport | None:
-    """An agent ended with an error, below a root that reports success, and was not called again with success."""
+    """Rule: an agent ended with an error although the root reports success, and no later call of this agent succeeded."""
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
             # If nothing followed, the exception reached the caller, whatever the root says.
@@ -133,7 +137,7 @@ def _agent_failed(case: Case) -> OutcomeReport | None:
 
 
 def _step_limit(case: Case) -> OutcomeReport | None:
-    """The agent was stopped after so many steps."""
+    """Rule: the agent was stopped because it had reached its limit of steps."""
     evidence = []
     for place, step in case.failed_steps():
         if _limit_field(step) and not case.recovery.step_was_recovered(place):
@@ -170,9 +174,9 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 
 
 def _no_answer(case: Case) -> OutcomeReport | None:
-    """The last call of a model requested tools, these were called, and the agent was stopped before it answered.
+    """Rule: the last call of a model requested tools, these were called, and the agent was stopped before it answered.
 
-    A request that was not carried out is no sign of it: agents also pause, to ask a person for example.
+    A request whose tools were not called does not count: agents also pause, for example to ask a person.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -191,9 +195,10 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 
 
 def _repeated_calls(case: Case) -> OutcomeReport | None:
-    """The last calls of an agent were all the same, and so were their results: it was in a loop until it was stopped.
+    """Rule: the last calls of an agent, and their results, were all the same, so it was in a loop until it was stopped.
 
-    A program that waits for something ends with another result. Without calls of models, nothing shows that it was an agent.
+    A program that polls for something would have ended with another result. A run without model calls does not count,
+    because nothing shows that it was an agent.
     """
     if case.last_model is None:
         return None
@@ -207,7 +212,7 @@ def _repeated_calls(case: Case) -> OutcomeReport | None:
 
 
 def _answer_reports_failure(case: Case) -> OutcomeReport | None:
-    """The final answer says that the agent could not do it, and a failed call, or one that was not carried out, shows why."""
+    """Rule: the final answer says that the agent could not do its task, and a failed or unexecuted call shows why."""
     if case.answer is None or case.inability is None:
         return None
     failed = next(case.needed_failures(), None)
@@ -219,9 +224,10 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 
 
 def _unmet_request(case: Case) -> Quote | None:
-    """Return the finish reason of a model that requested tools, if its agent called none before it asked a model again.
+    """Return the finish reason of a model that requested tools, if its agent called none before its next model call.
 
-    Frameworks reject arguments before a call begins, and some show nothing of it.
+    The reason is returned as a quotation. Frameworks reject arguments before a call begins, and some do not report this
+    in another way.
     """
     requests: dict[str | None, tuple[str, str]] = {}
     for activity in case.activities:
@@ -246,9 +252,10 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 
 
 def _step_failed(case: Case) -> OutcomeReport | None:
-    """A step that was made of a span failed, and its agent did nothing with success afterwards.
+    """Rule: a step that was made of a span failed, and its agent did nothing with success afterwards.
 
-    The success of such a run is the default of its root span. The success that a reporter posts is its own judgement of the steps.
+    Spans report success for a root by default, so a run made of spans can contain such a step. For a run that was
+    posted as JSON, the reporter's success stands: the rule does not apply to its steps.
     """
     for place, step in reversed(list(case.failed_steps())):
         if step.role is not None and not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):

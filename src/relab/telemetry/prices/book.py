@@ -32,10 +32,12 @@ _REMEDIES: Final[Mapping[str, str]] = {
 
 
 class PriceBook:
-    """The prices in use: those of the installation's file, which have precedence, and the shipped ones. It is thread-safe.
+    """The prices of models in use. The prices in this installation's file have precedence over the shipped ones.
+
+    It is thread-safe.
 
     Args:
-        folder: the folder of the installation's file (`$RELAB_HOME`); None: only shipped prices.
+        folder: the folder of this installation's file (`$RELAB_HOME`); None: only shipped prices.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -60,9 +62,9 @@ class PriceBook:
             return self._table
 
     def usable(self) -> PriceTable:
-        """Return the prices in use, or only the shipped ones if the installation's file is not valid, which is logged once.
+        """Return the prices in use, or only the shipped ones if the installation's file is not valid; log this once.
 
-        A mistake in a file of prices must not keep anybody from reading runs; `table` raises it.
+        Runs can therefore be read although the file has a mistake. `table` raises an error in this case.
         """
         try:
             return self.table()
@@ -74,10 +76,10 @@ class PriceBook:
             return _shipped_table()
 
     def set(self, fields: Mapping[str, Any]) -> Price:
-        """Add a price to the installation's file, or replace its price of this provider and model; return the price.
+        """Add a price to the installation's file, or replace the price of the same provider and model; return the new price.
 
         Raises:
-            PriceError: a field is not valid, or the installation's file is not.
+            PriceError: a field of the price, or the installation's file, is not valid.
             OSError: the file cannot be written.
         """
         assert self._path is not None, "a book without a folder has no file to write"

@@ -36,9 +36,9 @@ class PriceError(InvalidInputError):
 
 
 class Price(BaseModel):
-    """The price of one model of one provider, in USD for a million tokens: `input` for those of the prompt.
+    """The prices of one model of one provider, in USD for a million tokens; `input` is for tokens of the prompt.
 
-    A price that is None is not known: tokens of that kind then make an estimate impossible.
+    A price that is None is not known. Then no cost can be estimated for usage with tokens of that kind.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -61,7 +61,7 @@ class Price(BaseModel):
     """Whether the price is from the file of this installation."""
 
     def usd(self, tokens: BilledTokens) -> float | None:
-        """Return the price of the tokens in USD; None if the price of one kind of them is not known."""
+        """Return the cost of the tokens in USD; None if they include a kind of token whose price is not known."""
         if (tokens.cached and self.cached_input is None) or (tokens.cache_write and self.cache_write is None):
             return None
         plain = max(tokens.prompt - tokens.cached - tokens.cache_write, 0)
@@ -82,7 +82,10 @@ class Price(BaseModel):
 
 
 class PriceTable:
-    """Prices, found by model and provider. Of several prices that match, one with exactly this name is used, else the first."""
+    """Prices, found by model and provider.
+
+    If several prices match, the one whose name is exactly the given one is used, or else the first.
+    """
 
     def __init__(self, prices: Iterable[Price]) -> None:
         self.prices = tuple(prices)

@@ -1,4 +1,4 @@
-"""Dialects: translate the attributes of a span, whichever instrumentation made it, to one vocabulary.
+"""Dialects: translate the attributes of a span from the names of its instrumentation to one vocabulary.
 
 In: a span as it was decoded. Out: the same span with the names of `vocabulary.py` added to its attributes.
 """

@@ -29,7 +29,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_message(message: dict[str, Any], taken: list[dict[str, Any]], given: list[dict[str, Any]]) -> None:
-    """Add a message of AgentChat to what a model gets, or to what it gives; other messages say nothing new."""
+    """Add a message of AgentChat to the model's input (`taken`) or output (`given`); ignore other types of messages."""
     kind, content = message.get("type"), message.get("content")
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     if kind == "ToolCallRequestEvent":

@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def _leave(_span: Span, _values: Values) -> None:
-    """The names alone translate this dialect."""
+    """Change nothing: the default `translate` of a dialect whose tables of names say everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Dialect:
     Attributes:
         name: the dialect's name in documents.
         signs: attributes of which a span in this dialect has at least one.
-        names: pairs of an attribute of the dialect and its name in the vocabulary. Of several attributes for one name the
-            first that the span has counts; a name of the vocabulary that the span already has is never replaced.
-        roles: `{attribute: {value: role}}`.
-        translate: adds what a table of names cannot express, given the span and its values so far.
+        names: pairs `(attribute of the dialect, name in the vocabulary)`. If several attributes have the same name in
+            the vocabulary, the first one that the span has is used. A name that the span already has keeps its value.
+        roles: `{attribute: {value: role}}`: the role of a span by the value of an attribute.
+        translate: called with the span and its values so far; adds to these values what the tables cannot express.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Dialect:
 
 
 def add(values: Values, name: str, value: Any) -> None:
-    """Add a value under a name of the vocabulary, unless it is None or the name has one already."""
+    """Add a value under a name of the vocabulary, unless the value is None or the name already has a value."""
     if value is not None and values.get(name) is None:
         values[name] = value
 
 
 def text_of(attributes: Attributes, *keys: str) -> str | None:
-    """Return the first of the attributes that is a text with content, or None."""
+    """Return the value of the first of these attributes that is a text with content, or None."""
     for key in keys:
         value = attributes.get(key)
         if value and isinstance(value, str):

@@ -114,7 +114,7 @@ def _translate_tool_events(span: Span, values: Values) -> None:
 
 
 def _fields(event: SpanEvent) -> Attributes:
-    """Return the fields of a message: of the event's body if it has one, else its attributes."""
+    """Return the attributes of an event, with the fields of its body (a message) over them if it has a body."""
     for key in ("body", "gen_ai.event.content", "event_body"):
         body = event.attributes.get(key)
         if isinstance(body, str) and body.startswith("{"):
@@ -125,7 +125,7 @@ def _fields(event: SpanEvent) -> Attributes:
 
 
 def _as_messages(fields: Attributes, role: str) -> list[Any]:
-    """Return the messages of one event; `content` is a text, or a list of parts or its JSON."""
+    """Return the message of one event, in a list; its content may be a text, a list of parts, or such a list as JSON."""
     message = fields.get("message")
     content = fields.get("content", message if not isinstance(message, dict) else None)
     if isinstance(content, str) and content.startswith("["):

@@ -44,7 +44,11 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
-    """Add the counts of Gemini: its prompt includes what was cached, its candidates leave out what was thought."""
+    """Add Gemini's counts of tokens.
+
+    Gemini's prompt count includes cached tokens. Its candidates count leaves out reasoning tokens, which are added
+    here.
+    """
     answered = usage.get("candidates_token_count", values.get(v.OUTPUT_TOKENS))
     thought = usage.get("thoughts_token_count", values.get("gen_ai.usage.experimental.reasoning_tokens"))
     add(values, v.INPUT_TOKENS, usage.get("prompt_token_count"))

@@ -60,7 +60,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_by_name(span: Span, values: Values) -> None:
-    """Add what the span's name says that it is, with its input and output."""
+    """Add the role that the span's name states (agent, tool or model), with the input and output for this role."""
     attributes = span.attributes
     called = _CALLED.fullmatch(span.name)
     given, result = _first(attributes, _INPUTS), _first(attributes, _OUTPUTS)

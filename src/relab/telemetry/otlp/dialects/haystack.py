@@ -1,4 +1,4 @@
-"""Haystack, traced by OpenInference: its messages are printed by Python, and their tool calls and results are only there."""
+"""Haystack, traced by OpenInference: messages, tool calls and results appear only as text that Python printed."""
 
 from __future__ import annotations
 

@@ -52,7 +52,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
-    """Add the counts of tokens. Langfuse's own kinds exclude each other: `input` leaves out each kind of cached input."""
+    """Add the counts of tokens.
+
+    In Langfuse's own names, `input` does not include cached tokens and `output` no reasoning tokens, so they are added.
+    """
     cached = _first(usage, "input_cached_tokens", "input_cache_read", "cache_read_input_tokens")
     written = _first(usage, "input_cache_creation", "cache_creation_input_tokens")
     thought = _first(usage, "output_reasoning_tokens", "output_reasoning")

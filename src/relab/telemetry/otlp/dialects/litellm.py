@@ -1,7 +1,7 @@
 """LiteLLM's OpenTelemetry callback: the provider's request and response, as Python prints them, on a span of their own.
 
-Inside a span of the program the callback makes no span of the call: it writes the attributes of a call to the program's
-span, which may hold many calls, so that such a span is no call of a model.
+Inside a span of the user's program, the callback makes no span for a model call. It writes the attributes of the call
+to the program's span, which may hold many calls; so such a span does not count as a model call.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _role(span: Span, declared: Role | None) -> Role | None:
-    """Return the role of a span whose declared role is wrong by what its attributes and its name show."""
+    """Return the role of a span: the declared role, or another one if the span's attributes or name contradict it."""
     attributes = span.attributes
     if declared is Role.AGENT:
         return next((other for sign, other in _NO_AGENTS if sign in attributes), declared)
@@ -95,7 +95,10 @@ def _role(span: Span, declared: Role | None) -> Role | None:
 
 
 def _next_agent(span: Span) -> str | None:
-    """Return the agent that takes over: the OpenAI Agents SDK names it in the span's name, LlamaIndex in the arguments."""
+    """Return the agent that takes over in a hand-over, or None if the span does not name it.
+
+    The OpenAI Agents SDK names the agent in the span's name, LlamaIndex in the arguments.
+    """
     if span.name.startswith("handoff to "):
         return _text(span.name.removeprefix("handoff to "))
     found = re.search(r'"to_agent":\s*"([^"\\]{1,500})"', text_of(span.attributes, "input.value") or "")
@@ -103,7 +106,10 @@ def _next_agent(span: Span) -> str | None:
 
 
 def _add_current_agent(span: Span, values: Values) -> None:
-    """Add the name of the agent whose step a span of LlamaIndex is; the input of the step is printed by Python."""
+    """Add the agent's name to a span of LlamaIndex that is a step of an agent.
+
+    The name is in the step's input, which Python printed.
+    """
     if span.name.endswith(".run_agent_step"):
         found = re.search(r"current_agent_name='([^']{1,500})'", text_of(span.attributes, "input.value") or "")
         if found is not None:
@@ -124,7 +130,7 @@ def _add_messages(attributes: Attributes, values: Values) -> None:
 
 
 def _message(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return one flattened message as a message of a chat completion."""
+    """Return a chat completion message from the fields of one message that was flattened into attributes."""
     content = as_text(fields.get("message.content"))
     contents = [part for _, part in sorted(numbered(fields, "message.contents.").items())]
     texts = [text for part in contents if (text := as_text(part.get("message_content.text")))]

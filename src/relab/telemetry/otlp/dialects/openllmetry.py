@@ -44,7 +44,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _message(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return one flattened message as a message of a chat completion."""
+    """Return a chat completion message from the fields of one message that was flattened into attributes."""
     message: dict[str, Any] = {
         key: fields[key] for key in ("role", "content", "tool_call_id", "finish_reason") if key in fields
     }
@@ -59,7 +59,7 @@ def _message(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inner(value: Any, key: str) -> Any:
-    """Return what a callback handler wraps in an object with `key`; other values unchanged."""
+    """Return the value under `key` of the JSON object in which a callback handler wraps it; other values unchanged."""
     found = parsed(value) if isinstance(value, str) and value.startswith("{") else None
     if not isinstance(found, dict) or key not in found or not found.keys() <= {key, *_WRAPPERS} or len(found) == 1:
         return value

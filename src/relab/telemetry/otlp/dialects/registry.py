@@ -1,7 +1,7 @@
-"""All dialects, and the translation of a span by those that it has.
+"""All dialects, and the translation of a span by each dialect that the span uses.
 
-A new dialect is one module with one `Dialect` and its line in `DIALECTS`. Where two dialects of a span contradict each
-other, the earlier one in `DIALECTS` counts, and OpenTelemetry's current names always count first.
+A new dialect is one module with one `Dialect` and its line in `DIALECTS`. If two dialects of a span contradict each
+other, the earlier one in `DIALECTS` is used. OpenTelemetry's current names always have precedence.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SIGNS: Final = frozenset().union(*(dialect.signs for dialect in DIALECTS))
 
 
 def normalize(span: Span) -> Span:
-    """Return the span with its facts under the attribute names of `vocabulary.py`; the same object if it shows no dialect."""
+    """Return the span with its facts added under the names of `vocabulary.py`; the same object if it uses no dialect."""
     attributes = span.attributes
     has_events = bool(span.events) and has_genai_events(span.events)
     if _SIGNS.isdisjoint(attributes):

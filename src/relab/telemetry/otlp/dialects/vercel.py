@@ -37,10 +37,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_cached(attributes: Attributes, values: Values) -> None:
-    """Add the cached tokens to the input tokens, if these leave them out.
+    """Add the cached tokens to the input tokens, if the input tokens do not include them.
 
-    Versions before 6 pass on the counts of the provider, and Anthropic's leave the cache out. Version 6 counts like
-    OpenTelemetry; only it reports details of the input.
+    Versions before 6 pass on the counts of the provider, and Anthropic's counts leave the cache out. Version 6, which
+    alone reports details of the input, includes cached tokens like OpenTelemetry.
     """
     cached, given = values.get(v.CACHED_TOKENS), values.get(v.INPUT_TOKENS)
     provider = str(attributes.get("ai.model.provider", ""))
