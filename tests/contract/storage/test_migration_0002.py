@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import JSON, TextClause, bindparam, inspect, text
 
-import relab
 from relab.core.clock import parse_time
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
@@ -31,6 +28,7 @@ from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
+from support.storage.migrated import migrate
 from support.telemetry.runs import RunBody, failed_run, guardrail_event, minimal_run, step, time_text, tool_call
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, TRACE, body_of, span
 
@@ -56,22 +54,19 @@ BODIES: list[RunBody] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def every_table_is_known() -> None:
-    """Import all ORM classes, so that the metadata is whole."""
-    for module in pkgutil.walk_packages(relab.__path__, "relab."):
-        if module.name.endswith("tables"):
-            importlib.import_module(module.name)
+pytestmark = pytest.mark.usefixtures("every_table_is_known")
+
+
+def fill(database: Database) -> None:
+    """Migrate to revision 0001 and store runs."""
+    upgrade(database, "0001")
+    store(database, BODIES)
 
 
 @pytest.fixture
-def used(database_url: str) -> Iterator[Database]:
+def used(copy_of: Callable[[Callable[[Database], None]], Database]) -> Database:
     """A database at revision 0001 that holds runs."""
-    database = Database.open(database_url)
-    upgrade(database, "0001")
-    store(database, BODIES)
-    yield database
-    database.close()
+    return copy_of(fill)
 
 
 def store(database: Database, bodies: list[RunBody]) -> None:
@@ -92,7 +87,7 @@ def store(database: Database, bodies: list[RunBody]) -> None:
 def new(tmp_path: Path) -> Iterator[Database]:
     """A database that was made at the newest revision and got the same runs."""
     database = Database.open(f"sqlite:///{tmp_path / 'new.db'}")
-    upgrade(database)
+    migrate(database)
     for body in BODIES:
         telemetry(database).ingest(check_agent_run(body))
     yield database
@@ -218,41 +213,39 @@ def test_down_and_up_again_keeps_every_run_though_traces_lose_their_spans(used: 
     assert telemetry(used).spans(TRACE.hex()).items == []
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["up", "up, down and up"])
-def test_conversations_that_runs_named_before_group_them_now(used: Database, again: bool) -> None:
+def test_conversations_that_runs_named_before_group_them_now(used: Database) -> None:
     store(used, [minimal_run("run-talk", conversation_id="c-1")])
-    upgrade(used)
-    if again:
-        downgrade(used, "0001")
+    for is_last in (False, True):
         upgrade(used)
-    page = telemetry(used).list_runs(RunFilter(conversation_id="c-1"))
-    assert [run.run_id for run in page.items] == ["run-talk"]
+        page = telemetry(used).list_runs(RunFilter(conversation_id="c-1"))
+        assert [run.run_id for run in page.items] == ["run-talk"]
+        if not is_last:
+            downgrade(used, "0001")
 
 
-@pytest.mark.parametrize("value", ["5", '""', '["c-1"]', "null"])
-def test_formerly_ignored_field_does_not_lose_a_run(used: Database, value: str) -> None:
+def test_formerly_ignored_field_does_not_lose_a_run(used: Database) -> None:
+    values = {"run-a": 5, "run-b": "", "run-later": ["c-1"], "run-empty": None}
     with used.write() as unit:
-        data = unit.session.execute(
-            text("SELECT CAST(data AS TEXT) FROM agent_runs WHERE run_id = 'run-a'")
-        ).scalar_one()
-        unit.session.execute(
-            text("UPDATE agent_runs SET data = :data WHERE run_id = 'run-a'").bindparams(
-                bindparam("data", {**json.loads(data), "conversation_id": json.loads(value)}, JSON)
+        for run_id, value in values.items():
+            data = unit.session.execute(
+                text("SELECT CAST(data AS TEXT) FROM agent_runs WHERE run_id = :run_id"), {"run_id": run_id}
+            ).scalar_one()
+            unit.session.execute(
+                text("UPDATE agent_runs SET data = :data WHERE run_id = :run_id").bindparams(
+                    bindparam("data", {**json.loads(data), "conversation_id": value}, JSON), run_id=run_id
+                )
             )
-        )
     upgrade(used)
-    assert telemetry(used).load("run-a")[0].run_id == "run-a"
-    assert telemetry(used).get("run-a").run_id == "run-a"
+    for run_id in values:
+        assert telemetry(used).load(run_id)[0].run_id == run_id
+        assert telemetry(used).get(run_id).run_id == run_id
 
 
-def test_downgrade_restores_the_first_schema(used: Database, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'first.db'}" if used.is_sqlite else request.getfixturevalue("postgres_url")
-    first = Database.open(url)
-    upgrade(first, "0001")
+def test_downgrade_restores_the_first_schema(used: Database, database_at: Callable[[str], Database]) -> None:
+    first = database_at("0001")
     upgrade(used)
     downgrade(used, "0001")
     assert shape(used) == shape(first)
-    first.close()
     with used.write() as unit:
         unit.session.execute(text("DELETE FROM agent_runs WHERE run_id = 'run-long'"))
         left = unit.session.execute(text("SELECT count(*) FROM timeline_items WHERE run_id = 'run-long'"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
@@ -17,12 +17,9 @@ REVOKED_AT = 1_800_000_000_000_000
 
 
 @pytest.fixture
-def older(database_url: str) -> Iterator[Database]:
+def older(database_at: Callable[[str], Database]) -> Database:
     """A database at revision 0006."""
-    database = Database.open(database_url)
-    upgrade(database, "0006")
-    yield database
-    database.close()
+    return database_at("0006")
 
 
 def add_token(database: Database, revoked_at: int | None) -> None:
@@ -40,13 +37,13 @@ def add_token(database: Database, revoked_at: int | None) -> None:
 def test_an_installation_that_had_a_token_is_closed(older: Database, revoked_at: int | None, valid: int) -> None:
     add_token(older, revoked_at)
     for _ in range(2):
-        upgrade(older)
+        upgrade(older, "0007")
         found = AccessService(older, SystemClock()).state()
         assert found == AccessState(is_open=False, changed_at=1_700_000_000_000_000, valid_tokens=valid)
         downgrade(older, "0006")
 
 
 def test_an_installation_that_never_had_a_token_stays_open(older: Database) -> None:
-    upgrade(older)
+    upgrade(older, "0007")
 
     assert AccessService(older, SystemClock()).state() == AccessState(is_open=True, changed_at=None, valid_tokens=0)

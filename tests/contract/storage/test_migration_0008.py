@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import text
 
@@ -16,9 +18,10 @@ from relab.storage.migrate import downgrade, upgrade
 @pytest.mark.parametrize(
     ("name", "lane"), [("rca.analyze", Lane.INTERACTIVE), ("telemetry.run_deleted", Lane.BACKGROUND)]
 )
-def test_waiting_job_gets_its_lane_and_survives_the_downgrade(database_url: str, name: str, lane: Lane) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0007")
+def test_waiting_job_gets_its_lane_and_survives_the_downgrade(
+    database_at: Callable[[str], Database], name: str, lane: Lane
+) -> None:
+    database = database_at("0007")
     with database.write() as unit:
         unit.session.execute(
             text(
@@ -29,8 +32,7 @@ def test_waiting_job_gets_its_lane_and_survives_the_downgrade(database_url: str,
         )
     queue = JobQueue(database, SystemClock(), EmbeddedBackend())
     for _ in range(2):
-        upgrade(database)
+        upgrade(database, "0008")
         assert queue.get("j").lane is lane
         assert queue.counts().pending == 1
         downgrade(database, "0007")
-    database.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
@@ -19,6 +19,7 @@ from relab.telemetry.outcome_models import OUTCOME_VERSION, RunOutcome
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.service import REMAP_JOB, TelemetryService
 from support.clocks import MovableClock
+from support.storage.migrated import migrate
 from support.telemetry.runs import RunBody, failed_run, minimal_run, time_text, tool_call
 
 UNRECOVERED = tool_call("c", status="failure", args_json={"id": 1}, error_message="timed out")
@@ -39,16 +40,18 @@ PROVISIONAL = {
 DECIDED = {**PROVISIONAL, "apology": "completed_with_errors"}
 
 
-@pytest.fixture
-def used(database_url: str) -> Iterator[Database]:
-    """A database at revision 0008 that holds runs."""
-    database = Database.open(database_url)
-    upgrade(database)
+def fill(database: Database) -> None:
+    """Store runs with the current schema, and migrate down."""
+    migrate(database)
     for body in BODIES:
         telemetry(database).ingest(check_agent_run(body))
     downgrade(database, "0008")
-    yield database
-    database.close()
+
+
+@pytest.fixture
+def used(copy_of: Callable[[Callable[[Database], None]], Database]) -> Database:
+    """A database at revision 0008 that holds runs."""
+    return copy_of(fill)
 
 
 def telemetry(database: Database) -> TelemetryService:
@@ -102,28 +105,29 @@ def test_what_was_counted_can_be_taken_off_again(used: Database, again: bool) ->
     assert telemetry(used).overview(48).runs_without_cost == 0
 
 
-def test_empty_database_gets_no_job(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database)
-
+def test_empty_database_gets_no_job(database: Database) -> None:
     assert queue(database).list() == []
-    database.close()
 
 
-@pytest.mark.parametrize("value", ['{"text": "late"}', "7", '["a"]'])
-def test_answer_that_is_no_text_is_set_aside(used: Database, value: str) -> None:
+def test_answer_that_is_no_text_is_set_aside(used: Database) -> None:
+    answers = {"good": {"text": "late"}, "apology": 7, "cancelled": ["a"]}
     with used.write() as unit:
-        unit.session.execute(
-            text("UPDATE agent_runs SET data = :data WHERE run_id = 'good'"),
-            {"data": json.dumps({**minimal_run("good"), "answer": json.loads(value), "question": "Where is it?"})},
-        )
+        for run_id, answer in answers.items():
+            unit.session.execute(
+                text("UPDATE agent_runs SET data = :data WHERE run_id = :run_id"),
+                {
+                    "data": json.dumps({**minimal_run(run_id), "answer": answer, "question": "Where is it?"}),
+                    "run_id": run_id,
+                },
+            )
     upgrade(used)
     list(telemetry(used).remap())
 
-    run = telemetry(used).get("good")
-    assert (run.answer, run.question) == (None, "Where is it?")
-    assert run.model_extra is not None
-    assert run.model_extra["answer_as_sent"] == json.loads(value)
+    for run_id, answer in answers.items():
+        run = telemetry(used).get(run_id)
+        assert (run.answer, run.question) == (None, "Where is it?")
+        assert run.model_extra is not None
+        assert run.model_extra["answer_as_sent"] == answer
 
 
 def test_remap_continues_after_a_stop_and_begins_where_it_is_told(used: Database) -> None:

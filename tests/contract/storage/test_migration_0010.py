@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -15,9 +17,8 @@ def tables(database: Database) -> set[str]:
         return set(inspect(session.connection()).get_table_names())
 
 
-def test_log_records_get_their_tables_and_spans_survive_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0009")
+def test_log_records_get_their_tables_and_spans_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0009")
     with database.write() as unit:
         unit.session.execute(text("INSERT INTO span_origins (trace_id, origin, data) VALUES ('t', 1, '{}')"))
     for _ in range(2):
@@ -27,4 +28,3 @@ def test_log_records_get_their_tables_and_spans_survive_the_way_back(database_ur
         assert not tables(database) & TABLES
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM span_origins")).scalar_one() == 1
-    database.close()

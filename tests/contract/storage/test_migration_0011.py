@@ -36,9 +36,7 @@ def sums_by_status(database: Database) -> list[dict[str, list[int]]]:
     return [(from_json(data) if isinstance(data, str) else data)["runs"] for data in found]
 
 
-def test_incomplete_runs_are_running_again_on_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database)
+def test_incomplete_runs_are_running_again_on_the_way_back(database: Database) -> None:
     service = telemetry(database)
     service.ingest(check_agent_run(minimal_run("quiet", status="incomplete")))
     service.ingest(check_agent_run(minimal_run("broken", status="incomplete", tool_calls=[FAILED_CALL])))
@@ -57,12 +55,9 @@ def test_incomplete_runs_are_running_again_on_the_way_back(database_url: str) ->
     upgrade(database)
     assert {run.status.value for run in service.list_runs(RunFilter()).items} == {"running"}
     assert service.load("quiet")[0].status == "running"
-    database.close()
 
 
-def test_runs_that_are_stored_already_await_no_analysis(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database)
+def test_runs_that_are_stored_already_await_no_analysis(database: Database) -> None:
     service = telemetry(database)
     service.ingest(check_agent_run(failed_run("old")))
     assert service.awaiting.count() == 1
@@ -73,4 +68,3 @@ def test_runs_that_are_stored_already_await_no_analysis(database_url: str) -> No
     assert service.awaiting.count() == 0
     service.ingest(check_agent_run(failed_run("new")))
     assert service.awaiting.count() == 1
-    database.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -15,6 +15,7 @@ from relab.telemetry.handlers import TelemetryHandlers
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.service import REMAP_JOB, TelemetryService
 from support.clocks import MovableClock
+from support.storage.migrated import migrate
 from support.telemetry.runs import minimal_run, time_text
 
 BODIES = [
@@ -24,16 +25,18 @@ BODIES = [
 ]
 
 
-@pytest.fixture
-def used(database_url: str) -> Iterator[Database]:
-    """A database at revision 0011 that holds runs."""
-    database = Database.open(database_url)
-    upgrade(database)
+def fill(database: Database) -> None:
+    """Store runs with the current schema, and migrate down."""
+    migrate(database)
     for body in BODIES:
         telemetry(database).ingest(check_agent_run(body))
     downgrade(database, "0011")
-    yield database
-    database.close()
+
+
+@pytest.fixture
+def used(copy_of: Callable[[Callable[[Database], None]], Database]) -> Database:
+    """A database at revision 0011 that holds runs."""
+    return copy_of(fill)
 
 
 def queue(database: Database) -> JobQueue:

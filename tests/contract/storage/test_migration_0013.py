@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import update
@@ -17,6 +17,7 @@ from relab.telemetry.reading import check_agent_run
 from relab.telemetry.service import REMAP_JOB, TelemetryService
 from relab.telemetry.tables import AgentRunRow
 from support.clocks import MovableClock
+from support.storage.migrated import migrate
 from support.telemetry.runs import minimal_run, step, time_text, tool_call
 
 CALLS = [
@@ -41,19 +42,21 @@ def queue(database: Database) -> JobQueue:
     return JobQueue(database, MovableClock(parse_time(time_text(8_000))), EmbeddedBackend())
 
 
-@pytest.fixture
-def used(database_url: str) -> Iterator[Database]:
-    """A database at revision 0011 with a run of two agents, and one whose field `agents` is no list of agents."""
-    database = Database.open(database_url)
-    upgrade(database)
+def fill(database: Database) -> None:
+    """Store runs with the current schema, and migrate down."""
+    migrate(database)
     for body in (TWO, minimal_run("odd", agents_=3)):
         telemetry(database).ingest(check_agent_run(body))
     downgrade(database, "0011")
     with database.write() as unit:
         unit.session.execute(update(AgentRunRow).values(outcome_version=OUTCOME_VERSION - 1))
         unit.session.execute(update(AgentRunRow).where(AgentRunRow.run_id == "odd").values(data=ODD))
-    yield database
-    database.close()
+
+
+@pytest.fixture
+def used(copy_of: Callable[[Callable[[Database], None]], Database]) -> Database:
+    """A database at revision 0011 with a run of two agents, and one whose field `agents` is no list of agents."""
+    return copy_of(fill)
 
 
 def test_job_decides_the_outcomes_of_the_agents_of_stored_runs(used: Database) -> None:

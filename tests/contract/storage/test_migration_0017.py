@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -13,9 +15,8 @@ def tables(database: Database) -> set[str]:
         return set(inspect(session.connection()).get_table_names())
 
 
-def test_decisions_get_their_table_and_builds_survive_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0016")
+def test_decisions_get_their_table_and_builds_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0016")
     insert = "INSERT INTO builds (build_id, project, status, started_at, document) VALUES ('b', 'p', 'failed', 0, '{}')"
     with database.write() as unit:
         unit.session.execute(text(insert))
@@ -26,4 +27,3 @@ def test_decisions_get_their_table_and_builds_survive_the_way_back(database_url:
         assert "build_decisions" not in tables(database)
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM builds")).scalar_one() == 1
-    database.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -24,9 +26,8 @@ def schema(database: Database) -> tuple[bool, set[str]]:
         return found.has_table("counters"), names & set(INDEXES.values())
 
 
-def test_counters_and_indexes_arrive_and_builds_survive_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0017")
+def test_counters_and_indexes_arrive_and_builds_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0017")
     insert = "INSERT INTO builds (build_id, project, status, started_at, document) VALUES ('b', 'p', 'failed', 0, '{}')"
     with database.write() as unit:
         unit.session.execute(text(insert))
@@ -37,4 +38,3 @@ def test_counters_and_indexes_arrive_and_builds_survive_the_way_back(database_ur
         assert schema(database) == (False, set())
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM builds")).scalar_one() == 1
-    database.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -13,9 +15,8 @@ def columns(database: Database) -> set[str]:
         return {column["name"] for column in inspect(session.connection()).get_columns("builds")}
 
 
-def test_builds_get_a_folder_and_survive_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0018")
+def test_builds_get_a_folder_and_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0018")
     insert = "INSERT INTO builds (build_id, project, status, started_at, document) VALUES ('b', 'p', 'failed', 0, '{}')"
     with database.write() as unit:
         unit.session.execute(text(insert))
@@ -27,4 +28,3 @@ def test_builds_get_a_folder_and_survive_the_way_back(database_url: str) -> None
         assert "folder" not in columns(database)
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM builds")).scalar_one() == 1
-    database.close()

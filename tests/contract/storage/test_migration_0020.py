@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import text
 
@@ -19,9 +21,8 @@ def add_twice(database: Database) -> None:
         unit.session.execute(text(f"INSERT INTO builds ({columns}) VALUES {rows}"))
 
 
-def test_source_is_unique_and_builds_with_logs_survive_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0019")
+def test_source_is_unique_and_builds_with_logs_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0019")
     with database.write() as unit:
         unit.session.execute(text(BUILD))
         unit.session.execute(text("INSERT INTO build_logs (build_id, text) VALUES ('b', 'log')"))
@@ -33,4 +34,3 @@ def test_source_is_unique_and_builds_with_logs_survive_the_way_back(database_url
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM builds")).scalar_one() == 1
             assert session.execute(text("SELECT text FROM build_logs")).scalar_one() == "log"
-    database.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import text
 
@@ -18,9 +20,8 @@ def execute(database: Database, statement: str) -> None:
         unit.session.execute(text(statement))
 
 
-def test_results_belong_to_a_build_and_builds_survive_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0020")
+def test_results_belong_to_a_build_and_builds_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0020")
     execute(database, BUILD)
     for _ in range(2):
         upgrade(database, "0021")
@@ -31,4 +32,3 @@ def test_results_belong_to_a_build_and_builds_survive_the_way_back(database_url:
         downgrade(database, "0020")
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM builds")).scalar_one() == 1
-    database.close()

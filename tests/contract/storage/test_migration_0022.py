@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -14,9 +16,8 @@ SUGGESTION = (
 )
 
 
-def test_suggestions_are_stored_and_builds_survive_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0021")
+def test_suggestions_are_stored_and_builds_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0021")
     with database.write() as unit:
         unit.session.execute(text(BUILD))
     for _ in range(2):
@@ -28,4 +29,3 @@ def test_suggestions_are_stored_and_builds_survive_the_way_back(database_url: st
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM builds")).scalar_one() == 1
             assert "build_suggestions" not in inspect(session.connection()).get_table_names()
-    database.close()

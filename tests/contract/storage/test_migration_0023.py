@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -16,9 +18,8 @@ def count(database: Database, table: str) -> int:
         return int(session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
-def test_requests_to_stop_get_a_table_and_rollouts_survive_the_way_back(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0022")
+def test_requests_to_stop_get_a_table_and_rollouts_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0022")
     with database.write() as unit:
         unit.session.execute(text(_ROLLOUT.format("true")))
     upgrade(database, "0023")
@@ -32,12 +33,10 @@ def test_requests_to_stop_get_a_table_and_rollouts_survive_the_way_back(database
     assert count(database, "rollouts") == 1
     upgrade(database, "0023")
     assert count(database, "rollout_stops") == 0
-    database.close()
 
 
-def test_request_to_stop_is_deleted_with_its_rollout(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0023")
+def test_request_to_stop_is_deleted_with_its_rollout(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0023")
     with database.write() as unit:
         unit.session.execute(text(_ROLLOUT.format("true")))
         unit.session.execute(text(_STOP))
@@ -46,4 +45,3 @@ def test_request_to_stop_is_deleted_with_its_rollout(database_url: str) -> None:
         unit.session.execute(text("DELETE FROM rollouts"))
 
     assert count(database, "rollout_stops") == 0
-    database.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -13,9 +15,8 @@ FAILURE = (
 )
 
 
-def test_failures_are_stored_and_the_way_back_drops_them_alone(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0023")
+def test_failures_are_stored_and_the_way_back_drops_them_alone(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0023")
     for _ in range(2):
         upgrade(database, "0024")
         with database.write() as unit:
@@ -25,4 +26,3 @@ def test_failures_are_stored_and_the_way_back_drops_them_alone(database_url: str
             names = inspect(session.connection()).get_table_names()
         assert "rca_failures" not in names
         assert "rca_runs" in names
-    database.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -12,9 +14,8 @@ LABEL = (
 )
 
 
-def test_labels_are_stored_and_the_way_back_drops_them_alone(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0024")
+def test_labels_are_stored_and_the_way_back_drops_them_alone(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0024")
     for _ in range(2):
         upgrade(database, "0025")
         with database.write() as unit:
@@ -24,4 +25,3 @@ def test_labels_are_stored_and_the_way_back_drops_them_alone(database_url: str) 
             names = inspect(session.connection()).get_table_names()
         assert "rca_labels" not in names
         assert "rca_failures" in names
-    database.close()

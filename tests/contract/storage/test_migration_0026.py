@@ -21,9 +21,7 @@ def marks(database: Database) -> list[tuple[int | None, int]]:
         return [(row[0], row[1]) for row in found]
 
 
-def test_runs_that_wait_for_their_projection_go_both_ways(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database)
+def test_runs_that_wait_for_their_projection_go_both_ways(database: Database) -> None:
     clock = SystemClock()
     telemetry = TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
     trace = Trace("waiting")
@@ -44,4 +42,3 @@ def test_runs_that_wait_for_their_projection_go_both_ways(database_url: str) -> 
     [run] = telemetry.list_runs(RunFilter()).items
     assert (run.counts.steps, run.counts.tool_calls) == (1, 1)
     assert marks(database) == [(None, 0)]
-    database.close()

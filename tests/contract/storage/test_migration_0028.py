@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -10,9 +12,8 @@ from relab.storage.migrate import downgrade, upgrade
 MODEL = "INSERT INTO rca_ranking_models (source, trained_at, artefact) VALUES ('s', 0, '{}')"
 
 
-def test_models_are_stored_and_the_way_back_drops_them_alone(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0027")
+def test_models_are_stored_and_the_way_back_drops_them_alone(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0027")
     for _ in range(2):
         upgrade(database, "0028")
         with database.write() as unit:
@@ -22,4 +23,3 @@ def test_models_are_stored_and_the_way_back_drops_them_alone(database_url: str) 
             names = inspect(session.connection()).get_table_names()
         assert "rca_ranking_models" not in names
         assert "rca_labels" in names
-    database.close()

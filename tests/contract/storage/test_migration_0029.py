@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -13,9 +15,8 @@ ANALYSIS = (
 ANSWER = "INSERT INTO rca_judge_answers (run_id, request, answer, answered_at) VALUES ('r', 'q', '{}', 0)"
 
 
-def test_analyses_have_a_judge_and_the_way_back_keeps_them(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0028")
+def test_analyses_have_a_judge_and_the_way_back_keeps_them(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0028")
     with database.write() as unit:
         unit.session.execute(text(ANALYSIS))
     for _ in range(2):
@@ -30,4 +31,3 @@ def test_analyses_have_a_judge_and_the_way_back_keeps_them(database_url: str) ->
             assert session.execute(text("SELECT count(*) FROM rca_runs")).scalar_one() == 1
         assert "rca_judge_answers" not in names
         assert "rca_ranking_models" in names
-    database.close()

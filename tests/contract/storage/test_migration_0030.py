@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -10,9 +12,8 @@ from relab.storage.migrate import downgrade, upgrade
 NEW = {"notice_posts", "notice_deliveries", "rca_behaviour_notices", "run_searches", "run_search_switch"}
 
 
-def test_tables_come_and_go_alone(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0029")
+def test_tables_come_and_go_alone(database_at: Callable[[str], Database]) -> None:
+    database = database_at("0029")
     with database.read() as session:
         before = set(inspect(session.connection()).get_table_names())
     for _ in range(2):
@@ -24,4 +25,3 @@ def test_tables_come_and_go_alone(database_url: str) -> None:
         downgrade(database, "0029")
     with database.read() as session:
         assert set(inspect(session.connection()).get_table_names()) == before
-    database.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import inspect, text
 
 from relab.storage import Database
@@ -13,9 +15,10 @@ LABEL = (
 )
 
 
-def test_labels_of_behaviours_have_a_table_and_the_way_back_drops_it_alone(database_url: str) -> None:
-    database = Database.open(database_url)
-    upgrade(database, "0030")
+def test_labels_of_behaviours_have_a_table_and_the_way_back_drops_it_alone(
+    database_at: Callable[[str], Database],
+) -> None:
+    database = database_at("0030")
     for _ in range(2):
         upgrade(database, "0031")
         with database.write() as unit:
@@ -25,4 +28,3 @@ def test_labels_of_behaviours_have_a_table_and_the_way_back_drops_it_alone(datab
             names = inspect(session.connection()).get_table_names()
         assert "rca_behaviour_labels" not in names
         assert {"rca_labels", "rca_behaviour_notices"} <= set(names)
-    database.close()

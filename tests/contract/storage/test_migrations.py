@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,6 +41,7 @@ def downgrade_to_base(database: Database) -> None:
     downgrade(database, "base")
 
 
+pytestmark = pytest.mark.usefixtures("every_table_is_known")
 STEPS = [upgrade, downgrade_to_base, prepare, require_current]
 
 
@@ -52,14 +51,6 @@ def empty(database_url: str) -> Iterator[Database]:
     database = Database.open(database_url)
     yield database
     database.close()
-
-
-@pytest.fixture(autouse=True)
-def every_table_is_known() -> None:
-    """Import all ORM classes, so that the metadata is whole."""
-    for module in pkgutil.walk_packages(relab.__path__, "relab."):
-        if module.name.endswith(("tables", ".storage.counters")):
-            importlib.import_module(module.name)
 
 
 def execute(database: Database, *statements: str) -> None:
@@ -100,24 +91,22 @@ def test_migrating_down_empties_the_database_and_up_again_restores_it(empty: Dat
         assert differences(session.connection()) == []
 
 
-def test_migrating_twice_changes_nothing_and_keeps_the_data(empty: Database) -> None:
-    upgrade(empty)
-    execute(empty, "INSERT INTO leases (name, owner, until) VALUES ('a', 'me', 1)")
-    upgrade(empty)
-    prepare(empty)
-    with empty.read() as session:
+def test_migrating_twice_changes_nothing_and_keeps_the_data(database: Database) -> None:
+    execute(database, "INSERT INTO leases (name, owner, until) VALUES ('a', 'me', 1)")
+    upgrade(database)
+    prepare(database)
+    with database.read() as session:
         assert session.execute(text("SELECT name FROM leases")).scalars().all() == ["a"]
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Database, step: Step) -> None:
-    upgrade(empty)
-    execute(empty, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
-    before = tables(empty)
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(database: Database, step: Step) -> None:
+    execute(database, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    before = tables(database)
     with pytest.raises(NewerSchemaError, match="9999"):
-        step(empty)
-    assert tables(empty) == before
-    assert schema_state(empty) == (SchemaState.NEWER, "9999")
+        step(database)
+    assert tables(database) == before
+    assert schema_state(database) == (SchemaState.NEWER, "9999")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -152,12 +141,11 @@ def test_the_remedy_comes_with_every_refusal_and_no_password_does(postgres_url: 
     database.close()
 
 
-def test_a_revision_that_does_not_exist_is_refused_by_name(empty: Database) -> None:
-    upgrade(empty)
+def test_a_revision_that_does_not_exist_is_refused_by_name(database: Database) -> None:
     for step in (upgrade, downgrade):
         with pytest.raises(InvalidInputError, match=rf"'no-such'.*{head()}"):
-            step(empty, "no-such")
-    assert schema_state(empty)[0] is SchemaState.CURRENT
+            step(database, "no-such")
+    assert schema_state(database)[0] is SchemaState.CURRENT
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from relab.incidents.actions.policy import Autonomy, Policy
-from support.shops.small import Means, Shop, a_shop, hasty, write_books
+from support.shops.books import write_books
+from support.shops.small import Means, Shop, a_shop, hasty
 from support.shops.ways import Way
 from support.storage.flaky_databases import FlakyDatabase, FlakySaver
 from support.storage.migrated import migrate

@@ -11,13 +11,8 @@ import pytest
 
 from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
-from support.shops.small import (
-    CURE,
-    Means,
-    Watching,
-    learnt,
-    watching,
-)
+from support.shops.books import CURE
+from support.shops.small import Means, Watching, learnt, watching
 from support.shops.ways import Way, is_act
 
 pytestmark = [pytest.mark.anyio, pytest.mark.full]

@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from relab.incidents.storage.models import IncidentOutcome
-from support.shops.small import (
-    CURE,
-    Means,
-    learnt,
-    over,
-    watching,
-    write_books,
-)
+from support.shops.books import CURE, write_books
+from support.shops.small import Means, learnt, over, watching
 
 pytestmark = pytest.mark.anyio
 

@@ -9,17 +9,8 @@ import pytest
 from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from relab.testbed.actions.models import BlastRadius
-from support.shops.small import (
-    CURE,
-    Means,
-    Shop,
-    Watching,
-    hasty,
-    learnt,
-    over,
-    watching,
-    with_status,
-)
+from support.shops.books import CURE
+from support.shops.small import Means, Shop, Watching, hasty, learnt, over, watching, with_status
 from support.shops.ways import Way, at, is_dry_run
 from support.testbed.valves import TurnValve
 
@@ -54,7 +45,7 @@ async def test_a_question_is_withdrawn_when_users_notice_as_much(fresh: Means, w
         fresh.shop.lies.clear()
         found = await running.until(over(running))
         ((_, answer),) = running.log.approvals.of_incident(incident.incident_id)
-        kinds = [event.kind for event in running.log.read_after(incident.incident_id)]
+        kinds = [event.kind for event in running.events(incident)]
 
     assert found.outcome == IncidentOutcome.RESOLVED
     assert answer is None
@@ -92,7 +83,7 @@ async def test_rejection_during_withdrawal_counts(fresh: Means, way: Way, moment
         way.meet = at(is_dry_run, moment, reject)
         fresh.shop.lies.clear()
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        told = [event.message for event in running.log.read_after(found.incident_id)]
+        told = [event.message for event in running.events(found)]
 
     assert way.acts == []
     assert fresh.shop.valves.read() == {}
@@ -112,14 +103,12 @@ async def test_confirmed_cause_survives_one_probe_without_it(fresh: Means, way: 
                 "dependencies": {name: {"ok": True} for name in truth[HEALTH]["dependencies"]},
             }
         }
-        await running.until(
-            lambda: "approval_withdrawn" in [event.kind for event in running.log.read_after(incident.incident_id)]
-        )
+        await running.until(lambda: "approval_withdrawn" in [event.kind for event in running.events(incident)])
         polls = running.responder.polls
         await running.until(lambda: running.responder.polls > polls + 2)
         fresh.shop.lies.clear()
         found = await running.until(over(running))
-        kinds = [event.kind for event in running.log.read_after(incident.incident_id)]
+        kinds = [event.kind for event in running.events(incident)]
 
     assert found.outcome is IncidentOutcome.RESOLVED
     assert "escalated" not in kinds

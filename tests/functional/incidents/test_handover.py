@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 def events(running: Watching, kind: str) -> list[TimelineEvent]:
     """Return the events of a kind, of all incidents."""
-    found = [event for each in running.incidents() for event in running.log.read_after(each.incident_id)]
+    found = [event for each in running.incidents() for event in running.events(each)]
     return [event for event in found if event.kind == kind]
 
 

@@ -29,8 +29,8 @@ from relab.telemetry.models import AgentRun, RunStatus
 from relab.telemetry.service import TelemetryService
 from rig.children import Child, child, read_line, send_line
 from rig.waiting import wait_until
+from support.shops.books import CURE, write_books
 from support.shops.served import ServedShop, a_served_shop
-from support.shops.small import CURE, write_books
 from support.storage.migrated import create_migrated, migrate
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(60)]

@@ -12,19 +12,8 @@ from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.response import planning_nodes, responder
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
-from support.shops.small import (
-    CURE,
-    RUIN,
-    Means,
-    Watching,
-    hasty,
-    learnt,
-    over,
-    polled,
-    watching,
-    with_status,
-    write_books,
-)
+from support.shops.books import CURE, write_books
+from support.shops.small import RUIN, Means, Watching, hasty, learnt, over, polled, watching, with_status
 from support.shops.ways import GoOn, Way, at, is_act, is_dry_run, is_switch
 from support.storage.flaky_databases import FlakyDatabase
 
@@ -33,7 +22,7 @@ ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)
 
 
 def kinds(running: Watching, incident: Incident) -> list[str]:
-    return [event.kind for event in running.log.read_after(incident.incident_id)]
+    return [event.kind for event in running.events(incident)]
 
 
 # --- Questions.
@@ -56,7 +45,7 @@ async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_othe
         fresh.shop.broken.add("a")
         incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
         fresh.shop.clock.move(-3_000)
-        await running.until(lambda: len(running.log.approvals.of_incident(incident.incident_id)) == 2)
+        await running.until(lambda: len(running.stored(running.log.approvals.of_incident, incident.incident_id)) == 2)
         before = tries
         await running.until(polled(running, 30))
         assert tries <= before + 1
@@ -260,6 +249,6 @@ async def test_escalated_incident_is_notified_once_of_each_new_symptom(fresh: Me
         fresh.shop.broken.add("b")
         await running.until(lambda: "worsened" in kinds(running, incident))
         await running.until(polled(running, 20))
-        told = [event for event in running.log.read_after(incident.incident_id) if event.kind == "worsened"]
+        told = [event for event in running.events(incident) if event.kind == "worsened"]
 
     assert len(told) == len({event.message for event in told}) >= 1

@@ -9,14 +9,8 @@ import pytest
 
 from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
-from support.shops.small import (
-    CURE,
-    Means,
-    learnt,
-    over,
-    watching,
-    with_status,
-)
+from support.shops.books import CURE
+from support.shops.small import Means, learnt, over, watching, with_status
 from support.shops.ways import (
     GoOn,
     Way,

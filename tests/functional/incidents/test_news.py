@@ -12,8 +12,8 @@ from relab.incidents.notices.composition import NoticeContext, notice_of
 from relab.incidents.response.news import MAX_REDIAGNOSES
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, TimelineEvent
+from support.shops.books import CURE
 from support.shops.small import (
-    CURE,
     HEALTH,
     Means,
     Watching,
@@ -35,7 +35,7 @@ RECOVERED_POLLS = 35
 
 
 def events(running: Watching, *kinds: str) -> list[TimelineEvent]:
-    found = [event for each in running.incidents() for event in running.log.read_after(each.incident_id)]
+    found = [event for each in running.incidents() for event in running.events(each)]
     return [event for event in found if not kinds or event.kind in kinds]
 
 
@@ -47,9 +47,9 @@ def notices(running: Watching) -> list[TimelineEvent]:
     """Return the events that are sent to people."""
     found = []
     for incident in running.incidents():
-        asked = running.log.approvals.of_incident(incident.incident_id)
+        asked = running.stored(running.log.approvals.of_incident, incident.incident_id)
         context = NoticeContext(incident, question=asked[-1][0] if asked else None)
-        own = running.log.read_after(incident.incident_id)
+        own = running.events(incident)
         found += [event for event in own if notice_of(event, context) is not None]
     return found
 
@@ -234,7 +234,7 @@ async def test_an_outage_while_people_are_asked_is_notified_and_asked_about(fres
         fresh.shop.broken.clear()
         fresh.shop.broken.add("b")
         await require_notice(running, fresh, began_us)
-        await running.until(lambda: len(running.log.approvals.of_incident(incident.incident_id)) == 2)
+        await running.until(lambda: len(running.stored(running.log.approvals.of_incident, incident.incident_id)) == 2)
         running.answer(incident, approved=True)
         found = await running.until(over(running))
 

@@ -14,7 +14,8 @@ from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
 from relab.storage import Database
 from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer
-from support.shops.small import Means, a_shop, hasty, learnt, watching, write_books
+from support.shops.books import write_books
+from support.shops.small import Means, a_shop, hasty, learnt, watching
 from support.shops.ways import Way, at, is_act, is_switch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.full]

@@ -15,21 +15,8 @@ from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.errors import IncidentOverError
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, ReceivedAlert
-from support.shops.small import (
-    CURE,
-    HEALTH,
-    RUIN,
-    Means,
-    Shop,
-    Watching,
-    hasty,
-    learnt,
-    over,
-    polled,
-    watching,
-    with_status,
-    write_books,
-)
+from support.shops.books import CURE, write_books
+from support.shops.small import HEALTH, RUIN, Means, Shop, Watching, hasty, learnt, over, polled, watching, with_status
 from support.shops.ways import GoOn, Way, at, is_act, is_dry_run, said
 
 pytestmark = pytest.mark.anyio

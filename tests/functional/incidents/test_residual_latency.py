@@ -19,7 +19,7 @@ SLOW_MS = 112.5
 
 
 def kinds(running: Watching, incident: Incident) -> list[str]:
-    return [event.kind for event in running.log.read_after(incident.incident_id)]
+    return [event.kind for event in running.events(incident)]
 
 
 def slow(shop: Shop) -> Callable[[], None]:

@@ -15,18 +15,8 @@ from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
-from support.shops.small import (
-    CURE,
-    RUIN,
-    Means,
-    Watching,
-    hasty,
-    learnt,
-    over,
-    watching,
-    with_status,
-    write_books,
-)
+from support.shops.books import CURE, write_books
+from support.shops.small import RUIN, Means, Watching, hasty, learnt, over, watching, with_status
 from support.shops.ways import (
     GoOn,
     Way,

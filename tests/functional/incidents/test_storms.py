@@ -21,17 +21,8 @@ from hypothesis import strategies as st
 from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentStatus
-from support.shops.small import (
-    CURE,
-    RUIN,
-    Means,
-    Watching,
-    a_shop,
-    hasty,
-    learnt,
-    watching,
-    write_books,
-)
+from support.shops.books import CURE, write_books
+from support.shops.small import RUIN, Means, Watching, a_shop, hasty, learnt, watching
 from support.shops.ways import GoOn, Way, cut, is_act, is_undo, key_of, lie, lost, said
 from support.storage.flaky_databases import FlakyDatabase, FlakySaver
 

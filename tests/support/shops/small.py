@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from relab.incidents.response.graph import build_graph
 from relab.incidents.response.responder import Responder
 from relab.incidents.settings import ResponderSettings, settings_for
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Incident, IncidentStatus
+from relab.incidents.storage.models import Incident, IncidentStatus, TimelineEvent
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
@@ -49,39 +49,18 @@ from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
 from support.clocks import MovableClock
+from support.shops.books import CURE, PARTS
+from support.storage.flaky_databases import FlakyDatabase
 from support.testbed.action_servers import NOWHERE
 from support.testbed.valves import TurnValve, Valves
 
 Found = TypeVar("Found")
-PARTS = {"a": "cache", "b": "database"}
-"""Valves, and the dependency that fails if one does not stand as it should."""
-CURE, RUIN = 3, 8
+RUIN = 8
 HEALTH = "/api/v1/health"
 HASTE = RequestLimits(
     read_timeout_s=20.0, action_timeout_s=20.0, max_attempts=3, retry_pause_s=0.0, max_retry_after_s=0.0
 )
 _names = itertools.count()
-
-_BOOK = """\
----
-cause: valve_{part}_shut
-title: The valve {part} is shut
-risk: low
-symptoms:
-  - "the {name} fails because the valve {part} is shut"
-looks: [service]
-requires:
-  - {{fact: dependency.{name}, is: failing}}
-expects:
-  - {{fact: dependency.{name}, is: failing, likely: 0.99, otherwise: 0.001}}
-actions:
-{actions}
-mended:
-  - {{fact: dependency.{name}, is: ok}}
----
-
-Turn it.
-"""
 
 
 @dataclass
@@ -197,23 +176,6 @@ def a_shop(folder: Path, limits: ActionLimits | None = None) -> Iterator[Shop]:
         audit.close()
 
 
-def write_books(folder: Path, turns: Sequence[int] = (CURE,), *, first_of: str | None = None) -> Path:
-    """Write the runbooks of the valves, which turn them to one value after the other; return their folder.
-
-    first_of: the first turn is of this valve, not of the one that is shut; the same action on the same part would count
-        as the same attempt.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, name in PARTS.items():
-        valves = [first_of or part, *(part for _ in turns[1:])]
-        actions = "\n".join(
-            f"  - {{action: turn_valve, parameters: {{component: {valve}, to: {turn}}}, why: It opens it.}}"
-            for valve, turn in zip(valves, turns, strict=True)
-        )
-        (folder / f"valve_{part}_shut.md").write_text(_BOOK.format(part=part, name=name, actions=actions))
-    return folder
-
-
 @dataclass
 class Watching:
     """A responder that watches a shop."""
@@ -221,20 +183,45 @@ class Watching:
     responder: Responder
     world: ResponseContext
     task: asyncio.Task[None]
+    database: Database
+    _read: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    _read_at: int = -1
 
     @property
     def log(self) -> IncidentLog:
         """The incident log of the responder."""
         return self.world.log
 
+    def stored(self, read: Callable[[str], Found], name: str) -> Found:
+        """Return what a read of the log returns; it is repeated only after a write.
+
+        Conditions are called hundreds of times a second, and nearly always nothing has been written since the last call.
+        """
+        if not isinstance(self.database, FlakyDatabase) or self.database.is_away:
+            return read(name)
+        if self._read_at != self.database.writes:
+            self._read_at = self.database.writes
+            self._read.clear()
+        if (read, name) not in self._read:
+            self._read[read, name] = read(name)
+        found: Found = self._read[read, name]
+        return found
+
     def incidents(self) -> list[Incident]:
         """Return its incidents, the first first."""
-        items = self.log.list_incidents(target=self.world.target).items
+        return list(self.stored(self._incidents_of, self.world.target))
+
+    def events(self, incident: Incident) -> list[TimelineEvent]:
+        """Return the timeline of an incident."""
+        return list(self.stored(self.log.read_after, incident.incident_id))
+
+    def _incidents_of(self, target: str) -> list[Incident]:
+        items = self.log.list_incidents(target=target).items
         return [self.log.get(item.incident_id) for item in reversed(items)]
 
     def story(self) -> str:
         """Return all timelines as text, for a test that fails."""
-        events = [event for each in self.incidents() for event in self.log.read_after(each.incident_id)]
+        events = [event for each in self.incidents() for event in self.events(each)]
         return "\n".join(f"{event.kind}: {event.message}" for event in events)
 
     def answer(self, incident: Incident, *, approved: bool, by: str = "ann") -> None:
@@ -346,7 +333,7 @@ async def watching(means: Means, name: str = "first") -> AsyncIterator[Watching]
     stop = asyncio.Event()
     task = asyncio.create_task(responder.run(stop), name=f"responder {name}")
     try:
-        yield Watching(responder, world, task)
+        yield Watching(responder, world, task, means.database)
     finally:
         means.may_poll.set()
         stop.set()

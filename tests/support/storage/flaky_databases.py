@@ -14,9 +14,14 @@ from relab.storage.errors import DatabaseUnavailableError
 
 
 class FlakyDatabase(Database):
-    """A database that can be away."""
+    """A database that can be away.
+
+    Attributes:
+        writes: how many durable transactions have ended; leases, which are renewed with each poll, are not durable.
+    """
 
     is_away = False
+    writes = 0
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -29,9 +34,12 @@ class FlakyDatabase(Database):
     def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
         """Open a transaction, if it is there when it begins and when it ends."""
         self._look()
-        with super().write(durable=durable) as unit:
-            yield unit
-            self._look()
+        try:
+            with super().write(durable=durable) as unit:
+                yield unit
+                self._look()
+        finally:
+            self.writes += durable
 
     def _look(self) -> None:
         if self.is_away:

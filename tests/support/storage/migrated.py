@@ -68,10 +68,10 @@ def create_migrated(server: PostgresServer, name: str, *, kept: bool = False) ->
         return server.create_database(name, template=_TEMPLATE)
 
 
-def create_empty(server: PostgresServer, name: str) -> str:
-    """Create a PostgreSQL database without tables, for the tests of one file, and return its URL."""
+def create_empty(server: PostgresServer, name: str, *, template: str = "template1") -> str:
+    """Create a PostgreSQL database for the tests of one file, and return its URL; it has no tables, or those of a template."""
     _of_file.append((server, name))
-    return server.create_database(name)
+    return server.create_database(name, template=template)
 
 
 def drop_databases_of_file() -> None:
