@@ -14,7 +14,7 @@ class ExperimentInvalidError(InvalidInputError):
 
 
 class PostureRefusedError(InvalidInputError):
-    """The command requires an isolation of trials that the configuration does not provide."""
+    """The command requires an isolation of trials (sandbox and network) that the configuration does not provide."""
 
     code = "posture_refused"
 
@@ -68,7 +68,13 @@ class RunDamagedError(RunChangedError):
 
 
 def damaged(path: Path, what: str, *, line: int | None = None) -> RunDamagedError:
-    """Return the error about a damaged file of a run; `what` completes the sentence after the file's path."""
+    """Return (not raise) the error about a damaged file of a run.
+
+    Args:
+        path: the path of the file.
+        what: what is wrong; it completes the sentence that begins with the path.
+        line: the number of the damaged line; None if no single line is damaged.
+    """
     place = f"{path}:{line}" if line is not None else str(path)
     return RunDamagedError(
         f"{place} {what}.",
@@ -83,7 +89,7 @@ class RunDiskFullError(RelabError):
 
 
 class RunNotRunningError(ConflictError):
-    """No process works on the run, so that nothing of it can be paused."""
+    """No process works on the run, so none of its trials can be paused."""
 
     code = "run_not_running"
 
@@ -101,19 +107,19 @@ class TrialStateError(ConflictError):
 
 
 class CheckpointMissingError(ConflictError):
-    """The file of the checkpoint that a trial is to be resumed or forked from is gone or was changed."""
+    """The file of the checkpoint from which a trial is to be resumed or forked is missing or was changed."""
 
     code = "checkpoint_missing"
 
 
 class CheckpointChangedError(ConflictError):
-    """The checkpoint that a trial is to be forked from is not as it was when its run was sealed."""
+    """The checkpoint from which a trial is to be forked was changed after its run was sealed."""
 
     code = "checkpoint_changed"
 
 
 class CheckpointInvalidError(ConflictError):
-    """A checkpoint is outside of its trial's folders, behind a link, or neither a file nor a folder."""
+    """A checkpoint is outside of its trial's folders, is behind a link, or is neither a file nor a folder."""
 
     code = "checkpoint_invalid"
 

@@ -1,4 +1,4 @@
-"""Fork trials: plan a run whose trials begin where those of another run had a checkpoint, with bindings changed."""
+"""Plan a run of forks: trials that begin at a checkpoint of another run's trials, with changed bindings."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ class PlannedFork:
     """A run of forks, before its folder exists.
 
     Attributes:
-        parent: the run of the parents.
-        config: the experiment: the parents' variant, or the control, as its baseline, and one variant of the forks.
+        parent: the run whose trials are forked.
+        config: the experiment of the new run. Its baseline is the variant of the forked trials, or the control
+            (unchanged forks); its other variant is the changed forks.
         parents: the trials to fork.
-        parents_jsonl: the record of the parents.
-        facts: how the run came about, for `ext.fork` of its manifest.
+        parents_jsonl: the content of the record of the forked trials.
+        facts: the facts about the fork, for `ext.fork` of the new run's manifest.
         warnings: sentences for the user.
     """
 
@@ -62,19 +63,19 @@ class PlannedFork:
 
 
 def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
-    """Plan the fork of trials of a run; read only.
+    """Plan the fork of trials of a run; write nothing.
 
     Args:
-        run: the run of the parents.
-        options: which trials, from where, and with which bindings.
+        run: the run whose trials are forked.
+        options: which trials, from which checkpoint, and with which bindings.
 
     Raises:
-        ForkInvalidError: the selector, a binding or the choice of the trials is invalid.
+        ForkInvalidError: the selector, a binding or the choice of trials is invalid.
         TrialNotFoundError: a trial does not exist or has no result.
-        TrialStateError: trials of the run continue from each other, or `strict` refuses one.
-        SelectorUnmatchedError: the selector is past the end or before the first checkpoint, or names no checkpoint.
-        CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is gone, or cannot be used.
-        CheckpointChangedError: the file of a checkpoint is not as the run's seal says.
+        TrialStateError: trials of the run continue from each other, or `strict` refuses a trial.
+        SelectorUnmatchedError: the selector is past a trial's end, before its first checkpoint, or names no checkpoint.
+        CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is missing, or cannot be used.
+        CheckpointChangedError: the file of a checkpoint was changed after the run was sealed.
         RunDamagedError: a record of the run was changed.
     """
     selector, changes = parse_selector(options.selector), parse_bindings(options.bindings)
@@ -166,9 +167,10 @@ def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any
 def _parents(
     run: RunFolder, entries: Sequence[Mapping[str, Any]], selector: Selector, options: ForkOptions
 ) -> tuple[list[Parent], Counter[str]]:
-    """Return the trials to fork with their checkpoints, and how many were left out for which reason.
+    """Return the trials to fork with their checkpoints, and the number of trials that are left out, by reason.
 
-    Of a whole variant, trials without a matching checkpoint are left out, because they never reached that point.
+    If a whole variant is forked, trials without a matching checkpoint are left out, because they never reached that
+    point.
     """
     found: list[Parent] = []
     left_out: Counter[str] = Counter()
@@ -212,7 +214,11 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 
 
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
-    """Return the checkpoints that are not as they were when the run was sealed, with the digests that they have now."""
+    """Return the checkpoints that were changed after the run was sealed, as `{path, digest}` with the present digest.
+
+    Raises:
+        CheckpointChangedError: there are some, and `options.allow_drift` is not set.
+    """
     files = {
         f"trials/{parent.row['trial_id']}/{parent.file.stored}": parent.file
         for parent in parents
@@ -236,7 +242,13 @@ def _drift_warnings(drift: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _variant_id(parent: str, selector: Selector, changes: Mapping[str, Any]) -> str:
-    """Return an id for forks that says what they are, such as `control@step:7,temperature=0.7`."""
+    """Return an id for the variant of forks, such as `control@step:7,temperature=0.7`.
+
+    Args:
+        parent: the id of the variant of the forked trials.
+        selector: the point from which the forks begin.
+        changes: the changed bindings.
+    """
     said = [f"{name}={value if isinstance(value, str) else canonical_json(value)}" for name, value in changes.items()]
     full = ",".join([f"{parent}@{selector.text}", *said])
     text = "".join(letter if letter.isprintable() and letter != "/" else "_" for letter in full)

@@ -1,4 +1,7 @@
-"""Changes of bindings as a command line has them: `temperature=0.7`, `model.name=small`."""
+"""Parse and apply the changes of bindings on a command line, such as `temperature=0.7` or `model.name=small`.
+
+Bindings are the values that a variant gives to its harness.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ _REMEDY: Final = "Write name=value or outer.inner=value, with a JSON value or a 
 
 
 def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
-    """Parse changes of bindings; return `{dotted name: value}`.
+    """Parse changes of bindings, such as `model.name=small`; return `{dotted name: value}`.
 
-    A value that is not JSON is a text, unless it begins like a JSON text, list or object.
+    A value is read as JSON. A value that is not JSON is a text, unless it begins like a JSON text, list or object.
 
     Raises:
-        ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes are of the same value.
+        ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes set the same binding.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -36,10 +39,14 @@ def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of bindings with changes by dotted names; objects that are missing on the way are created.
+    """Return a copy of `bindings` in which the values of `changes` are set.
+
+    Args:
+        bindings: the bindings of a variant.
+        changes: `{dotted name: value}`; objects that a dotted name leads through are created if they are missing.
 
     Raises:
-        ForkInvalidError: a change is below a value that is not an object.
+        ForkInvalidError: a dotted name leads through a value that is not an object.
     """
     made: dict[str, Any] = copy.deepcopy(dict(bindings))
     for name, value in changes.items():
@@ -54,7 +61,7 @@ def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def unknown(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
-    """Return the dotted names of changes that the bindings do not have."""
+    """Return those dotted names of `changes` that do not exist in `bindings`."""
     found = []
     for name in changes:
         inner: Any = bindings

@@ -42,11 +42,15 @@ class _Strict(BaseModel):
 
 
 class Knob(_Strict):
-    """A field of the experiment that overrides may change, with the values that are allowed.
+    """A field of the experiment that overrides may change, with the allowed values.
 
-    `json_pointer` (RFC 6901) locates the field in the experiment file. `role` is the part of the system that the field
-    belongs to, `scientific_role` its meaning for the comparison. `options` lists the only allowed values, if given;
-    `minimum` and `maximum` bound a number. `label` and `description` are for people.
+    Attributes:
+        json_pointer: the place of the field in the experiment file (RFC 6901).
+        role: the part of the system that the field belongs to.
+        scientific_role: the meaning of the field for the comparison.
+        options: the only allowed values, if given.
+        minimum, maximum: the bounds of a number.
+        label, description: texts for people.
     """
 
     id: ExternalId
@@ -86,8 +90,8 @@ class Overrides(_Strict):
 class Override(BaseModel):
     """One value that an override has set, as the manifest of a run records it.
 
-    `id`, `json_pointer`, `role` and `scientific_role` are those of the knob; `previous` is the value in the experiment
-    file, or None if the field was absent there.
+    `id`, `json_pointer`, `role` and `scientific_role` are copied from the knob. `previous` is the value in the
+    experiment file, or None if the field was absent there.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -38,7 +38,7 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Sandbo
     """Return the resource limits of one trial.
 
     Args:
-        config: the experiment; in it 0 means no limit, and missing limits get their defaults.
+        config: the experiment. A limit of 0 in it means no limit; a missing limit gets its default.
         machine_mb: the memory of the machine in MB; None to read it from the system.
     """
     resources, at_once = config.runtime.sandbox.resources, config.design.max_concurrency
@@ -86,7 +86,7 @@ def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict
 
     Args:
         config: the experiment.
-        enforced: by limit, the mechanism that enforced it, from `Posture.limits`.
+        enforced: `{limit: mechanism that enforced it}`, from `Posture.limits`.
 
     Returns:
         `{name: {"value", "is_default", "field", "enforced_by"}}`; `value` is in the unit of the name.

@@ -1,4 +1,4 @@
-"""The section `runtime.model_gateways`: which servers of models a trial reaches by a gateway, and what is cached."""
+"""The section `runtime.model_gateways`: gateways from trials to servers of models, and the caches of their answers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ def _check_upstream(text: str) -> str:
 
 
 class AnswerCacheConfig(BaseModel):
-    """A cache of a model's answers; `scope` is which requests share one.
+    """A cache of a model's answers. Answers older than `ttl_hours` are not replayed.
 
-    `repeat`: the n-th equal request of the same task and repeat, so that repeats stay independent. `request`: all equal
-    requests. Answers older than `ttl_hours` are not replayed; the cache of the project keeps at most `max_mb`.
+    Attributes:
+        scope: the requests that share one answer. `repeat`: the n-th equal request of the same task and repeat, so that
+            repeats stay independent. `request`: all equal requests.
+        ttl_hours: the greatest age of an answer.
+        max_mb: the largest size of the project's cache.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -36,9 +39,12 @@ class AnswerCacheConfig(BaseModel):
 
 
 class ModelGatewayConfig(BaseModel):
-    """A gateway to the server of a model; `variable` is the environment variable that gets its address for the harness.
+    """A gateway to the server of a model.
 
-    `upstream` is the address of the server; without `cache`, every request is passed on.
+    Attributes:
+        variable: the harness's environment variable that is set to the address of the gateway.
+        upstream: the address of the server.
+        cache: the cache of answers; None: every request is passed on to the server.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -49,12 +55,12 @@ class ModelGatewayConfig(BaseModel):
 
     @property
     def path(self) -> str:
-        """The path of the server's address, such as `/v1`; empty without one."""
+        """The path in `upstream`, such as `/v1`; empty if `upstream` has no path."""
         return urlsplit(self.upstream).path
 
     @property
     def place(self) -> tuple[str, int]:
-        """The host and the port of the server."""
+        """The host and the port in `upstream`."""
         parts = urlsplit(self.upstream)
         found = split_authority(parts.netloc)
         assert found is not None
@@ -62,10 +68,15 @@ class ModelGatewayConfig(BaseModel):
 
 
 def check_gateways(gateways: list[ModelGatewayConfig], mode: NetworkMode, allowed_hosts: list[str]) -> None:
-    """Check that gateways open no way that the network mode closes.
+    """Check that gateways lead only to hosts that the network mode permits.
+
+    Args:
+        gateways: the configured gateways.
+        mode: the network mode of trials.
+        allowed_hosts: the hosts that trials may reach with the mode `allowlist_enforced`.
 
     Raises:
-        ValueError: a gateway leads to a host that trials may not reach, or two set the same variable.
+        ValueError: a gateway leads to a host that trials may not reach, or two gateways set the same variable.
     """
     if len({gateway.variable for gateway in gateways}) < len(gateways):
         raise ValueError("two model_gateways set the same variable")
@@ -79,7 +90,10 @@ def check_gateways(gateways: list[ModelGatewayConfig], mode: NetworkMode, allowe
 
 
 def cache_warnings(gateways: list[ModelGatewayConfig], replications: int) -> list[str]:
-    """Return what a user must know about the caches of gateways, as sentences, for so many repeats of each task."""
+    """Return warnings for the user about the caches of gateways, as sentences.
+
+    `replications` is the number of repeats of each task.
+    """
     scopes = [gateway.cache.scope for gateway in gateways if gateway.cache is not None]
     found = []
     if scopes:

@@ -28,7 +28,7 @@ The harness's input, output, events and control file must be in one of them.
 
 
 class IntegrationLevel(StrEnum):
-    """How much a harness (the program under test) says that it reports to the runner; `CLI_BASIC`: its result only."""
+    """How much a harness (the program under test) declares to report to the runner; `CLI_BASIC`: only its result."""
 
     CLI_BASIC = "cli_basic"
     CLI_EVENTS = "cli_events"
@@ -68,7 +68,11 @@ class Identity(_Section):
 
 
 class Dataset(_Section):
-    """The data set: `path` is a JSON Lines file, relative to the folder of `experiment.yaml`; `limit` tasks are read."""
+    """The data set with the tasks.
+
+    `path` is a JSON Lines file, relative to the folder of `experiment.yaml`. Only the first `limit` tasks are read;
+    None: all.
+    """
 
     path: Annotated[str, Field(min_length=1)]
     provider: Literal["local_jsonl"] = "local_jsonl"
@@ -92,7 +96,7 @@ class Design(_Section):
     @model_validator(mode="before")
     @classmethod
     def _own_policies_are_policies(cls, value: Any) -> Any:
-        """Move the policies that `ExperimentConfig.resolved` writes beside `policies` back into it."""
+        """Move the policies that `ExperimentConfig.resolved` writes beside `policies` back into `policies`."""
         if not isinstance(value, dict) or not value.keys() & OWN_POLICIES:
             return value
         policies = value.get("policies", {})
@@ -109,7 +113,10 @@ class Design(_Section):
 
 
 class Analysis(_Section):
-    """The metrics to compare, the primary ones corrected for their number, and the task field that names a task's cluster."""
+    """The metrics to compare, and the field of the tasks that defines clusters (tasks that depend on each other).
+
+    The comparisons of the primary metrics are corrected for their number.
+    """
 
     primary_metrics: list[str] = ["success"]
     secondary_metrics: list[str] = []
@@ -118,10 +125,11 @@ class Analysis(_Section):
 
 
 class MetricConfig(_Section):
-    """A metric that the runner reads for each trial: from its own figures, or the trial's output, events or artifacts.
+    """A metric that the runner computes for each trial; `source` says from what.
 
-    `json_pointer` selects a value in the output, `event_type`, `event_field` and `aggregate` in the events, and
-    `artifact_measure` and `artifact_glob` in the artifacts. `direction` says whether the metric should be high or low.
+    `json_pointer` selects a value in the trial's output. `event_type`, `event_field` and `aggregate` select and combine
+    values of events, `artifact_measure` and `artifact_glob` measure artifacts. `direction` says whether the metric
+    should be high or low.
     """
 
     id: ExternalId
@@ -167,13 +175,16 @@ class Variant(_Section):
 
 
 class HarnessEvents(_Section):
-    """The file, as a path inside the sandbox, to which the harness writes its events."""
+    """The file to which the harness writes its events; `path` is a path inside the sandbox."""
 
     path: InnerPath = "/out/harness_events.jsonl"
 
 
 class ControlPlane(_Section):
-    """The control file, `path` inside the sandbox, from which a harness reads whether to continue (`mode` is for it)."""
+    """The control file, in which the runner tells a harness whether to continue; `path` is a path inside the sandbox.
+
+    `mode` is passed to the harness.
+    """
 
     mode: Literal["file", "sdk"] = "file"
     path: InnerPath = "/state/lab_control.json"
@@ -202,8 +213,11 @@ class Environment(_Section):
 class Harness(_Section):
     """The program under test, which is started once per attempt at a trial, and its files inside the sandbox.
 
-    `integration_level` is how much it reports, `control_plane` the file that says whether to continue. `secrets` names
-    variables of the runner's environment that it gets too; their values are removed from all records.
+    Attributes:
+        integration_level: how much the program reports to the runner.
+        control_plane: the file that says whether the program is to continue.
+        secrets: names of variables of the runner's environment that the program also gets; their values are removed
+            from all records.
     """
 
     mode: Literal["cli"] = "cli"
@@ -292,7 +306,7 @@ class RuntimeConfig(_Section):
 
 
 class Validity(_Section):
-    """Which violations make the runner refuse a run."""
+    """Which violations make the runner reject a run."""
 
     fail_on_state_leak: bool = True
     fail_on_profile_invariant_violation: bool = True

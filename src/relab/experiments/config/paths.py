@@ -31,12 +31,12 @@ _INTERPRETER = re.compile(r"(?:python|pypy|node|deno|bun|ruby|perl|php|julia|lua
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The script or program that a command runs, as far as the words of the command show it.
+    """The script or program that a command runs, as far as the command's words show.
 
     Attributes:
-        path: the script or program; None if the command names no file.
-        exists: whether it exists.
-        executable: whether it can be executed; checked only for a program that is started directly, else True.
+        path: the file of the script or program; None if the command names no file.
+        exists: whether the file exists.
+        executable: whether the file can be executed; checked only for a program that is started directly, else True.
     """
 
     path: Path | None
@@ -67,9 +67,14 @@ def dataset_path(experiment: Path, path: str) -> Path:
 
 
 def find_script(command: list[str], root: Path) -> Script:
-    """Return the script of a command, which is looked up in the project's folder `root`.
+    """Return the script or program of a command.
 
-    It is the program if that is a path, else the interpreter's script or module, else the program on the PATH.
+    If the program is named by a path, it is the program itself. Otherwise it is the script or the module that an
+    interpreter runs, or else the program on the PATH.
+
+    Args:
+        command: the program and its arguments.
+        root: the project's folder, in which relative paths are looked up.
     """
     first, rest = command[0], command[1:]
     if "/" in first and _INTERPRETER.match(Path(first).name) is None:
@@ -90,7 +95,10 @@ def find_script(command: list[str], root: Path) -> Script:
 
 
 def _is_script(part: str, path: Path) -> bool:
-    """Return whether a word is a script, and not the name of an image, a package or a model, which may contain a slash."""
+    """Return whether a word of a command is a script, and not the name of an image, a package or a model.
+
+    Such names may contain a slash, too; so the file `path` of a word with a slash must exist.
+    """
     return part.startswith((".", "/")) or Path(part).suffix in _SCRIPT_SUFFIXES or ("/" in part and path.exists())
 
 

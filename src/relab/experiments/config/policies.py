@@ -30,7 +30,10 @@ class Scheduling(StrEnum):
 
 
 class Retry(_Section):
-    """When a trial is retried: after the ends in `retry_on`. Only the last attempt counts; all attempts are recorded."""
+    """When a trial is run again: after an attempt whose end is in `retry_on`, up to `max_attempts` attempts.
+
+    Only the last attempt counts; all attempts are recorded.
+    """
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 1
     retry_on: list[Literal["error", "timeout", "failure"]] = ["error", "timeout"]
@@ -87,7 +90,8 @@ class Policies(_Section):
     ) -> None:
         """Check that the rest of the experiment allows `stopping`, if it is set.
 
-        A stop judges the tasks measured so far, so they must be pairs of a random sample of independent tasks.
+        The stopping rule judges a variant by the tasks measured so far, so these must be pairs of a random sample of
+        independent tasks.
 
         Args:
             comparison: how variants are compared.

@@ -11,10 +11,10 @@ from relab.experiments.config.policies import STRICT
 
 
 class ResultCacheConfig(BaseModel):
-    """A cache of trial results: a trial whose inputs were all the same before is not run again; None to run every trial.
+    """The cache of trial results: a trial with the same inputs as an earlier trial gets its result and is not run.
 
-    Results older than `ttl_hours` are not used; the cache of the project keeps at most `max_mb`, the most recently used
-    ones. Repeats of a task never share a result.
+    Results older than `ttl_hours` are not used. The cache of the project keeps at most `max_mb`, the most recently used
+    results. Repeats of a task never share a result.
     """
 
     model_config = STRICT

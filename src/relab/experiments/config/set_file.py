@@ -1,4 +1,4 @@
-"""Files that list the experiments of a set."""
+"""Read set files: files that list the experiments of a set, which one command runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ MAX_EXPERIMENTS: Final = 1_000
 
 
 class SetFile(BaseModel):
-    """A file that lists experiments: `experiments` are paths relative to its folder, `id` is the id of the set."""
+    """A file that lists the experiments of a set.
+
+    `experiments` are the paths of experiment files, relative to the folder of this file. `id` is the id of the set.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -26,20 +29,26 @@ class SetFile(BaseModel):
 
 
 def is_set_file(path: Path) -> bool:
-    """Return whether a file lists experiments instead of being one.
+    """Return whether a file lists the experiments of a set, instead of being an experiment file.
 
     Raises:
-        ExperimentInvalidError: it cannot be read.
+        ExperimentInvalidError: the file cannot be read.
     """
     value = EXPERIMENT_YAML.read(path).value
     return isinstance(value, dict) and "experiments" in value
 
 
 def read_set(paths: Sequence[Path]) -> tuple[list[Path], str | None]:
-    """Return the experiment files, with those that a set file lists in its place, and the id that a set file gives.
+    """Return the experiment files of a set, and the id of the set.
+
+    Args:
+        paths: experiment files and set files; each set file is replaced by the experiment files that it lists.
+
+    Returns:
+        The experiment files, and the id in the first set file that has one, or None.
 
     Raises:
-        ExperimentInvalidError: a file cannot be read, or an experiment is listed twice.
+        ExperimentInvalidError: a file cannot be read, an experiment is listed twice, or there are too many.
     """
     found: list[Path] = []
     name = None

@@ -6,9 +6,9 @@ from enum import StrEnum
 
 
 class StatePolicy(StrEnum):
-    """Which earlier trials a trial takes its workspace and state from.
+    """Which earlier trial a trial takes its workspace and state from.
 
-    The trials that continue from each other are a chain.
+    Trials of which each continues from the one before form a chain.
     """
 
     ISOLATE_PER_TRIAL = "isolate_per_trial"

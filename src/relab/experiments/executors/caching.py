@@ -1,4 +1,4 @@
-"""The result cache in front of an executor: a trial whose result is stored is restored here; the others are passed on."""
+"""The result cache in front of an executor: a trial with a stored result is restored, and the others are passed on."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ REJECTED: Final = "cache_rejected"
 
 
 class CachingExecutor:
-    """Restores trials from the result cache of the project, and stores the results of those that its executor runs.
+    """Restores trials from the result cache of the project, and stores the results of the trials that are run.
 
-    Forks and resumed trials are run, and not stored: they depend on more than their own inputs.
+    Forks and resumed trials are always run, and their results are not stored, because they depend on more than their
+    own inputs.
 
     Args:
-        inner: runs the trials.
-        name: the name of that executor.
-        options: its options.
-        cache: the cache.
+        inner: the executor that runs the trials.
+        name: the name of the executor `inner`.
+        options: the options of the executor `inner`.
+        cache: the result cache.
     """
 
     def __init__(self, inner: Executor, name: str, options: ExecutorOptions, cache: ResultCache) -> None:
@@ -68,7 +69,7 @@ class CachingExecutor:
         self._inner.prepare(run_dir)
 
     def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:
-        """Run the command by the executor behind the cache; see `Executor.run_setup`."""
+        """Run a shell command by the executor behind the cache; see `Executor.run_setup`."""
         return self._inner.run_setup(command, snapshot)
 
     def open(self, context: RunContext) -> None:
@@ -140,7 +141,16 @@ class CachingExecutor:
         done: Future[TrialResult],
         ended: Future[TrialResult],
     ) -> None:
-        """Store the result of a trial that was run, and then end the future `done`, so that nothing of it is left in its folder."""
+        """Store the result of a trial that was run, and then pass the result to the future that the caller waits for.
+
+        Args:
+            trial: the trial.
+            key: the key of its result in the cache.
+            rejected: a sentence about a damaged entry of the cache, for the journal; None without one.
+            done: the future that the caller waits for. It ends after the captured result was moved out of the trial's
+                folder.
+            ended: the future of the executor behind the cache, which has ended.
+        """
         assert self._context is not None
         captured = trial_folder(self._context.run_dir, trial.ids.trial_id).root / CAPTURE
         try:

@@ -81,7 +81,7 @@ class LocalExecutor:
         return self._threads.submit(self._run, self._trials, trial)
 
     def close(self) -> None:
-        """Wait for the running trials, end everything that trials left running, and release the sandbox."""
+        """Wait for the running trials, end all processes that trials left running, and release the sandbox."""
         try:
             self._threads.shutdown(cancel_futures=True)
         finally:

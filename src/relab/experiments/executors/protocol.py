@@ -21,7 +21,8 @@ class ExecutorOptions:
     Attributes:
         settings: the settings of the run.
         stop: is set to stop the run.
-        on_spans: stores OTLP exports of harnesses in addition to the trial's folder; called by several threads.
+        on_spans: is called, by several threads, with each OTLP export of a harness; the export is also stored in the
+            trial's folder.
         address: the address of a cluster; None for the default of the executor.
     """
 
@@ -65,12 +66,14 @@ class Executor(Protocol):
         """Store `context`, the values of the run that all trials share; trials can be submitted afterwards."""
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
-        """Start a trial, at once if fewer than `capacity` are running. The trial that it continues from must have ended.
+        """Start a trial, at once if fewer than `capacity` trials are running.
+
+        If the trial continues from another trial, that trial must have ended.
 
         Returns:
-            A future. It ends with the result, or with one of these errors: `TrialStopped` if the run was stopped before
-                the trial ended, `RunDiskFullError` if the disk is full. If an attempt fails or cannot be started, that
-                is a result with the outcome ERROR.
+            A future that ends with the result of the trial, or with an error: `TrialStopped` if the run was stopped
+                before the trial ended, `RunDiskFullError` if the disk is full. An attempt that fails or cannot be
+                started is no error, but a result with the outcome ERROR.
 
         Raises:
             RuntimeError: the executor is closed.

@@ -79,8 +79,8 @@ class _NodeFilesError(Exception):
 class RayExecutor:
     """Runs trials on the nodes of a Ray cluster.
 
-    It connects to the cluster at the address of the options, else to that of `RAY_ADDRESS`; without one it starts Ray on
-    this machine, on loopback addresses only.
+    It connects to the address in the options or, without one, in `RAY_ADDRESS`. Without either it starts Ray on this
+    machine, on loopback addresses only.
     """
 
     def __init__(self, options: ExecutorOptions) -> None:
@@ -160,7 +160,7 @@ class RayExecutor:
             sandbox.close()
 
     def open(self, context: RunContext) -> None:
-        """Put what all trials share into Ray's object store, from which each node fetches it once."""
+        """Put the values that all trials share into Ray's object store, from which each node fetches them once."""
         import ray
 
         passed = context.config.runtime.harness.environment.passed
@@ -272,11 +272,11 @@ class RayExecutor:
         )
 
     def _attempt(self, order: TrialOrder, context: RunContext, folder: TrialFolder) -> TrialResult | str:
-        """Run a trial on a node; return its result, or a sentence about the loss of its node or worker.
+        """Run a trial on a node; return its result or, if the node or its worker was lost, a sentence about the loss.
 
         Raises:
             TrialStopped: the run was stopped, or the trial was paused.
-            RelabError, OSError: the trial has no result.
+            RelabError, OSError: the trial failed without a result.
         """
         import ray
 
@@ -308,7 +308,7 @@ class RayExecutor:
 
         Raises:
             StopIteration: the stream has ended.
-            TrialStopped: the run was stopped; the trial is cancelled if it has not begun, or does not end in time.
+            TrialStopped: the run was stopped, and the trial had not begun or did not end in time; it was cancelled.
         """
         import ray
 
@@ -339,7 +339,10 @@ class RayExecutor:
         return TrialResult(row, None, {"row": row.to_json()})
 
     def _shipment(self, folder: Path, only: str | None = None) -> Shipment:
-        """Pack a folder, or `only` a part of it, for the nodes; a large archive is put into Ray's object store."""
+        """Pack a folder, or only the part `only` of it, for the nodes.
+
+        A large archive is put into Ray's object store.
+        """
         import ray
 
         chunks = pack(folder, self._settings.root / LAB, only=only)
@@ -347,7 +350,7 @@ class RayExecutor:
         return [first] if len(first) <= _INLINE_BYTES else [ray.put(first), *map(ray.put, chunks)]
 
     def _send_messages(self) -> None:
-        """Pass stops and requests to pause on to the nodes, until the executor is closed."""
+        """Send the nodes the request to stop and requests to pause trials, until the executor is closed."""
         from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
 
         sent: dict[str, bytes] = {}

@@ -21,16 +21,16 @@ _TIMEOUT_S: Final = 10.0
 
 
 def connect(address: str | None) -> bool:
-    """Connect this process to a Ray cluster, if it is not connected.
+    """Connect this process to a Ray cluster, unless it is connected already.
 
     Args:
         address: `auto` or HOST:PORT of the cluster; None to start Ray on this machine.
 
     Returns:
-        Whether this call has connected it.
+        True if this call has made the connection, False if there was one already.
 
     Raises:
-        ExperimentInvalidError: the address is of another form.
+        ExperimentInvalidError: the address has another form.
         ExecutorUnavailableError: Ray is not installed, or the cluster cannot be reached.
     """
     if address not in {None, "auto"} and not _ADDRESS.fullmatch(address or ""):
@@ -77,10 +77,10 @@ def connect(address: str | None) -> bool:
 
 
 def check_fits(config: ExperimentConfig) -> None:
-    """Check that a node of the cluster is large enough for a trial.
+    """Check that at least one node of the cluster is large enough for a trial.
 
     Raises:
-        ExecutorUnavailableError: no node is.
+        ExecutorUnavailableError: no node is large enough.
     """
     import ray
 
@@ -95,7 +95,7 @@ def check_fits(config: ExperimentConfig) -> None:
 
 
 def resources(config: ExperimentConfig) -> dict[str, float]:
-    """Return the resources of a node that a trial needs, in Ray's terms: those that the experiment limits it to."""
+    """Return the processors and the memory that one trial needs, in Ray's terms; they are the experiment's limits."""
     resources = config.runtime.sandbox.resources
     found: dict[str, float] = {"num_cpus": resources.cpu_count or 1}
     if resources.memory_mb:
@@ -104,14 +104,17 @@ def resources(config: ExperimentConfig) -> dict[str, float]:
 
 
 def sentence(error: BaseException) -> str:
-    """Return the first line of the message of an error, at most 300 characters."""
+    """Return the first line of an error's message, cut to 300 characters."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the handlers of signals: Ray replaces some, and Ctrl-C is to stop the run as with any executor."""
+    """Restore this program's signal handlers after the block.
+
+    Ray replaces some, and Ctrl-C must stop the run as usual.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

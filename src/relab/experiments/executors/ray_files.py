@@ -25,17 +25,17 @@ _OWN_BYTES: Final = 64 * MB
 def unpack_trial(
     report: TrialReport, chunks: Iterable[bytes], context: RunContext, folder: TrialFolder, on_spans: SpanSink
 ) -> None:
-    """Write the files of a trial that ran on a node as if it had run here.
+    """Write the files of a trial that ran on a node as if the trial had run on this machine.
 
     Args:
-        report: its report.
-        chunks: the archive of its folder.
+        report: the node's report about the trial.
+        chunks: the archive of the trial's folder on the node.
         context: the values that all trials share.
-        folder: its folder, which contains nothing but the mark that the trial has begun.
+        folder: the trial's folder on this machine; it contains only the mark (an empty input) that the trial has begun.
         on_spans: is called with each OTLP export of the harness.
 
     Raises:
-        ArchiveInvalidError: the files would be written elsewhere, are too large or do not match their digests.
+        ArchiveInvalidError: the archive names files outside of the folder, is too large, or does not match its digests.
         OSError: the disk is full.
     """
     (folder.root / INPUT).unlink()

@@ -1,4 +1,4 @@
-"""What the machine of `lab run` and the nodes of a Ray cluster send to each other; every value can be pickled."""
+"""The messages between the machine of `lab run` and the nodes of a Ray cluster; every value can be pickled."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class NodeRun:
     """What the trials of a run share, without its secrets, as it is sent to the nodes.
 
     Attributes:
-        session: an id of the process of `lab run`, which differs after each start.
+        session: an id of the process of `lab run`; it is another one after each start.
         run_id: the id of the run.
         run_dir: the run's folder on the machine of `lab run`.
-        version: the version of relab there.
+        version: the version of relab on the machine of `lab run`.
         config: the experiment.
-        environment: the environment variables that the harness gets by name.
+        environment: the variables of the runner's environment that the harness gets, with their values.
         harness_identity: the digests that identify the harness.
         keep: which workspaces are kept after their trial.
         stored_result_bytes: the largest size of a result that a trial writes for the result cache; 0 to write none.
         image_digest: the digest of the sandbox's image; None without one.
         snapshot_digest: the digest of the project's snapshot.
-        snapshot: its archive.
+        snapshot: the archive of the project's snapshot.
         dataset: the archive of the data set's folder.
     """
 
@@ -56,14 +56,15 @@ class NodeRun:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialOrder:
-    """One trial for a node.
+    """The request to a node to run one trial.
 
     Attributes:
         trial: the trial.
         secrets: `{name: value}` of the harness's secrets.
-        paused: the archive of the trial's folder, if it goes on after a pause; else None.
-        previous: the archives of the folders `workspace` and `state` of the trial that it continues from, by name.
-        fork: the parent and the checkpoint of a fork; None for other trials.
+        paused: the archive of the trial's folder if the trial is resumed after a pause; else None.
+        previous: the archives of the folders `workspace` and `state` of the previous trial, by name; empty if the trial
+            does not continue from another one.
+        fork: the parent and the checkpoint of a fork; None if the trial is not a fork.
         checkpoint: the archive with the file of that checkpoint at its path in the parent's folder; None without one.
         packs: the archives of the data set packs that the task mounts, by path below `dataset_packs`.
     """
@@ -79,21 +80,25 @@ class TrialOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialBegun:
-    """The first item of a trial's stream: a worker of the node with this id has begun with the trial."""
+    """The first item of a trial's stream: a worker of the node with this id has begun to run the trial."""
 
     node_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialReport:
-    """The second item of a trial's stream; the further chunks of the archive of its folder follow.
+    """The second item of a trial's stream, with the first chunk of the archive of the trial's folder.
+
+    The further chunks of the archive are the next items.
 
     Attributes:
-        result: its result; None if it was stopped or paused.
-        failure: why it has no result.
-        evidence: the documents of the run's store that its evidence names, by file name.
-        has_workspace: whether its workspace is kept: then the receiver copies the snapshot first.
-        changed: the paths of the snapshot's files that the workspace does not have, or has with other content.
+        result: the result of the trial; None if the trial was stopped or paused, or failed.
+        failure: the error because of which the trial has no result; None if it has one.
+        evidence: the documents that the trial's evidence record names, by file name; the receiver stores them for the
+            run.
+        has_workspace: whether the trial's workspace is kept. If so, the receiver copies the snapshot before it unpacks
+            the archive.
+        changed: the paths of the snapshot's files that the trial deleted or changed.
         archive: the first chunk of the archive; None without files.
     """
 

@@ -62,11 +62,16 @@ _workers: dict[str, _Worker] = {}
 
 
 def check_node(config: ExperimentConfig, run_id: str, version: str) -> str | None:
-    """Check that trials can run on this node; return the digest of the sandbox's image, None without one.
+    """Check that trials can run on this node; return the digest of the sandbox's image, None without an image.
+
+    Args:
+        config: the experiment.
+        run_id: the id of the run.
+        version: the version of relab on the machine of `lab run`.
 
     Raises:
-        ExecutorUnavailableError: another version of relab is installed here.
-        SandboxUnavailableError: the sandbox does not work here.
+        ExecutorUnavailableError: this node has another version of relab.
+        SandboxUnavailableError: the sandbox does not work on this node.
     """
     _check_version(version)
     sandbox = config.runtime.sandbox.mode.kind.make(sandbox_options(config, f"{run_id}-{uuid.uuid4().hex[:12]}"))
@@ -78,12 +83,12 @@ def check_node(config: ExperimentConfig, run_id: str, version: str) -> str | Non
 
 
 def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[TrialBegun | TrialReport | bytes]:
-    """Run a trial on this node; yield its beginning, its report, and the further chunks of its files.
+    """Run a trial on this node; yield that it has begun, then its report, then the further chunks of its archive.
 
     Args:
-        run: a list with the reference to the `NodeRun`, which Ray then does not fetch for each trial.
-        session: its session.
-        order: the trial.
+        run: a list with the reference to the `NodeRun`. In a list, Ray does not fetch the `NodeRun` for each trial.
+        session: the id of the process of `lab run`, from the `NodeRun`.
+        order: the trial to run.
     """
     import ray
 
@@ -103,7 +108,10 @@ def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[T
 
 
 def leave_node(run_id: str, config: ExperimentConfig) -> None:
-    """End what a run has left on this node, and delete its files here. No trial of the run may be running."""
+    """End the processes that a run has left on this node, and delete its files here.
+
+    No trial of the run may be running.
+    """
     node = _node_folder()
     folder = node / run_id
     end_stale_processes(folder)
@@ -171,11 +179,11 @@ class _Worker:
         self._trials = TrialRunner(self._context, self._sandbox, self._network, redactor)
 
     def run(self, order: TrialOrder) -> Iterator[TrialReport | bytes]:
-        """Run a trial; yield its report and the further chunks of its files, which are deleted here afterwards.
+        """Run a trial; yield its report and the further chunks of its archive. Its files here are deleted afterwards.
 
         Raises:
             TrialStopped: the run was stopped.
-            RelabError, OSError: the trial has no result.
+            RelabError, OSError: the trial failed without a result.
         """
         folder = trial_folder(self._context.run_dir, order.trial.ids.trial_id)
         target = self._run.run_dir / "trials" / folder.root.name
@@ -204,7 +212,10 @@ class _Worker:
         self._lock.close()
 
     def _fetch(self) -> ProjectSnapshot:
-        """Return this node's copy of the snapshot; the first worker on the node fetches it, and the data set."""
+        """Return this node's copy of the snapshot.
+
+        The first worker on the node fetches the snapshot and the data set.
+        """
         digest = self._run.snapshot_digest
         with _lock(self._folder / "fetch.lock"):
             snapshot = cached_snapshot(self._folder, digest)
@@ -217,7 +228,7 @@ class _Worker:
         return snapshot
 
     def _receive(self, order: TrialOrder, folder: TrialFolder) -> None:
-        """Create what the trial continues from, and the data set packs that it mounts."""
+        """Unpack the files that the trial continues from, and the data set packs that its task mounts."""
         if order.paused is not None:
             _receive_folder(order.paused, folder.root)
         if order.trial.previous_id is not None:
@@ -237,7 +248,11 @@ class _Worker:
                         _receive_folder(shipment, target)
 
     def _report(self, folder: TrialFolder, **found: Any) -> tuple[TrialReport, AbstractSet[str]]:
-        """Return the report of a trial, and the files of its folder that the receiver has: those of the snapshot."""
+        """Return a trial's report, and the paths in its folder that the archive leaves out.
+
+        Left out are unchanged files of the snapshot, because the receiver has them. `found` are further fields of the
+        report.
+        """
         if not folder.workspace.is_dir() or folder.workspace.is_symlink():
             return TrialReport(**found), frozenset()
         before = self._context.snapshot.manifest
@@ -254,7 +269,10 @@ class _Worker:
         return {f"{name}.json": (store / f"{name}.json").read_bytes() for name in stored_documents(record)}
 
     def _end_dead_workers(self) -> None:
-        """End and delete what killed workers of this node have left; the caller holds the lock of the node's folder."""
+        """End the processes and delete the files of killed workers on this node.
+
+        The caller holds the lock of the node's folder.
+        """
         for folder in self._folder.parent.iterdir():
             living = False
             for lock in folder.glob("workers/*.lock"):
@@ -323,7 +341,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _receive_folder(shipment: Shipment, target: Path) -> None:
-    """Unpack an archive of the machine of `lab run`, so that the folder appears with its whole content."""
+    """Unpack an archive from the machine of `lab run`. The folder `target` appears at once, with its whole content."""
     building = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     building.parent.mkdir(parents=True, exist_ok=True)
     try:
