@@ -131,7 +131,7 @@ class ForkInvalidError(InvalidInputError):
 
 
 class SelectorUnmatchedError(NotFoundError):
-    """The selector of a fork is before the first checkpoint of a trial, past its end, or names no checkpoint of it."""
+    """The selector of a fork is before the first checkpoint of a trial, past the trial's end, or an unknown name."""
 
     code = "selector_unmatched"
 
