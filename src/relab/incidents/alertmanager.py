@@ -134,8 +134,7 @@ def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) ->
     """Return the title of the incident that a notification opens.
 
     It is the summary that all alerts share. Without one it is the text of the first firing alert. The number of the
-    alerts
-    that the title does not cover is appended.
+    alerts that the title does not cover is appended.
     """
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)

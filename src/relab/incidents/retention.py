@@ -14,10 +14,10 @@ DEFAULT_BATCH = 100
 
 
 class Retention:
-    """Deletes old incidents while servers continue to run.
+    """Deletes old incidents; servers may continue to run meanwhile.
 
-    The knowledge from past incidents stays: its size is bounded, and `lab knowledge delete` deletes it. An incident
-    that is open, or waits for a person, stays at any age.
+    The knowledge that was learnt from past incidents is kept, because its size is bounded; `lab knowledge delete`
+    deletes it. An incident that is open, or waits for a person, is kept at any age.
 
     Args:
         database: the database of the incidents.

@@ -123,7 +123,9 @@ async def running_responder(watched: WatchedTarget, means: ResponderServices) ->
 async def _checking_actions(
     actions: ActionsClient, name: str, classes: Collection[str], again_after_s: float
 ) -> AsyncIterator[None]:
-    """While the block runs, request the action server's catalogue until it answers, and log each kind of failure once.
+    """While the block runs, request the action server's catalogue until the server answers.
+
+    Each kind of failure is logged once.
 
     Args:
         actions: the client of the server.

@@ -150,7 +150,7 @@ class IncidentService:
     def status(self) -> ResponderStatus:
         """Return what the responder of this process is doing.
 
-        The open incident and its approval requests are from the database.
+        The open incident and its approval requests are read from the database, so another process may work on them.
         """
         watched, responder = self._watched, self._responder
         policy = watched.settings.policy if watched is not None else Policy()
@@ -221,13 +221,14 @@ class IncidentService:
         """Approve or reject the plan of an approval request, and return the decision.
 
         Args:
-            approval_id: the id of the approval request, or of an incident, which means its last request.
+            approval_id: the id of the approval request; or the id of an incident, which stands for its last approval
+                request.
             approved: whether the plan is approved.
             by: the name of the person who decides.
             note: the person's remark.
 
         Raises:
-            NotFoundError: no approval request has this id, and no incident with an approval request.
+            NotFoundError: no approval request has this id, and no incident with this id has an approval request.
             ConflictError: the request has expired, it was decided otherwise, or it is not clear which plan is approved.
         """
         asked = self.log.approvals.of_incident(approval_id)
@@ -320,7 +321,15 @@ class IncidentService:
         )
 
     def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
-        """Return the name of the target that this process watches, or of the only target that any process watches."""
+        """Return the name of the target that this process watches, or else of the only target that any process watches.
+
+        Args:
+            without: the error to raise if no process watches a target.
+
+        Raises:
+            NoTargetError: other processes watch several targets, or none.
+            NoTargetYetError: no process watches a target, and `without` is this error.
+        """
         if self._watched is not None:
             return self._watched.name
         leases = self.log.leases.held(now_us=self._clock.now_us())

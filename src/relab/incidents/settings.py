@@ -19,10 +19,11 @@ class ResponderSettings:
         poll_interval_s: the time between two polls (`POLL_INTERVAL_SECONDS`).
         detection, investigation, planning, policy, verification: the settings of these parts of the response.
         approval_valid_s: how long an approval request is valid.
-        stand_down_s, max_stand_downs: how long the responder waits where it must not act (others act, the figures are stale, or the
-            outage is wider), and how often at most.
-        server_retry_s, max_server_retries: how long to wait for an action server that is busy or does not answer, and
-            how often at most.
+        stand_down_s, max_stand_downs: how long the responder waits if it must not act, and how often at most. It must
+            not act while a kill switch is on, while others act, while the figures are stale, or while the outage is
+            wider than the service.
+        server_retry_s, max_server_retries: how long to wait before a retry if the action server is busy or does not
+            answer, and the maximum number of retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
         model: when a language model is called for a second opinion, and the limits of its cost.
     """
@@ -50,17 +51,18 @@ def settings_for(
     use_incident_history: bool = True,
     model: ModelSettings | None = None,
 ) -> ResponderSettings:
-    """Return settings with times that are derived from the poll interval.
+    """Return settings whose times are derived from the poll interval.
 
-    From 30 s on they equal the classes' defaults.
+    With an interval of 30 s or more, the times are the defaults of the classes of settings. With a shorter interval,
+    they are shorter.
 
     Args:
-        poll_interval_s: the time between two polls.
+        poll_interval_s: the time between two polls, in seconds.
         policy: the limits for actions.
         critical_error_rate_pct: the share of errors, in percent, above which `seed_rule` may find an anomaly
             (`ANOMALY_THRESHOLD_ERROR_RATE`).
         use_incident_history: whether past incidents raise the prior probabilities of causes.
-        model: when a language model is called; by default never.
+        model: when a language model is called; None: never.
     """
     share = min(poll_interval_s / 30.0, 1.0)
 

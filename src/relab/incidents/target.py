@@ -19,7 +19,8 @@ class WatchedTarget:
     Attributes:
         name: the name under which the incidents of the target are stored.
         url: the address of the target.
-        actions_url, token: the address of the action server, and the token for it (None: no token is set).
+        actions_url: the address of the action server.
+        token: the token for the action server; None if no token is set.
         settings: the settings of the response.
         gateway: the language model that gives a second opinion; None: no model is used.
     """

@@ -48,7 +48,7 @@ class DeniedError(ActionServerError, ForbiddenError):
 
 
 class RefusedError(ActionServerError, ConflictError):
-    """The server refuses the request: the action does not fit the service's state, or the catalogue lacks the request."""
+    """The server refuses the request: it does not fit the service's present state, or the server's catalogue."""
 
     code = "action_refused"
     reaction = Reaction.ANOTHER_PLAN

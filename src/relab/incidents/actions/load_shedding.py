@@ -17,8 +17,7 @@ def without_shed_requests(poll: Snapshot) -> Snapshot:
     """Return a copy of a poll whose share of errors (`errors.pct`) does not count requests that the target rejected.
 
     The target rejects such requests on purpose, to shed load. If there were any, the target's own health status is
-    removed
-    as well, because it covers all requests.
+    removed as well, because it covers all requests.
     """
     requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
     if not requests or errors is None or not poll.numbers.get(SHED):

@@ -166,11 +166,9 @@ def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
     """Return whether a step counts as tried.
 
     A step counts as tried if the same action was tried with the same parameters. If the action has an inverse, it
-    counts as
-    tried with any parameters, as soon as it was tried on the same part of the service. The reason: such an action
-    changes
-    a setting. Afterwards the facts name the replaced value as the alternative, so a second action would only switch
-    back.
+    counts as tried with any parameters, as soon as it was tried on the same part of the service. The reason: such an
+    action changes a setting. Afterwards the facts name the replaced value as the alternative, so a second action would
+    only switch back.
     """
     if step.entry is None:
         return False

@@ -35,8 +35,8 @@ def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
     """Return the highest value with which a signal counts as back to normal after a repair, in the unit of the signal.
 
     If the signal was at most `narrow` before the repair, this value is `wide`. If it was higher, at least three
-    quarters of
-    the excess over `narrow` must be gone, so the result may be lower than `wide`. The result is never below `narrow`.
+    quarters of the excess over `narrow` must be gone, so the result may be lower than `wide`. The result is never below
+    `narrow`.
 
     Args:
         narrow: the bound for a baseline without uncertainty.

@@ -247,8 +247,7 @@ def of_others(
 
     A record belongs to this responder if it has the key or the id of one of the responder's actions. It also does if it
     rolls back such an action and was requested with the same token. A rollback has no key, and a responder that was
-    killed
-    while it requested a rollback does not know the record's id.
+    killed while it requested a rollback does not know the record's id.
 
     Args:
         records: records of the action server.

@@ -135,8 +135,7 @@ class _Signal:
         """Return whether this news must reach people at once if they are in charge of the incident.
 
         Otherwise they are notified only if the outage lasts. News that the signal is wrong again must wait: the signal
-        must
-        have been well long enough, and the waiting time grows with each recurrence.
+        must have been well long enough, and the waiting time grows with each recurrence.
         """
         if not self.is_confirmed:
             return False
@@ -279,8 +278,7 @@ def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
     A higher severity is always much worse. Otherwise the values decide:
 
     - A share of errors must rise by at least ten percentage points. In addition, at least twice as many requests fail,
-      or
-      at most half as many succeed.
+      or at most half as many succeed.
     - A duration must be at least twice as long, and at least 200 ms longer.
     - Any other number must be at least twice as far from its bound as before, and at least 1 away from it.
     """

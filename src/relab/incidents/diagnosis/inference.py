@@ -138,7 +138,10 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return the expected information gain about the cause, in bits, of a probe that gives these facts (by name)."""
+        """Return the expected information gain about the cause, in bits, of a probe that gives certain facts.
+
+        `facts` holds the names of these facts.
+        """
         wanted = set(facts)
         unknown = [
             number

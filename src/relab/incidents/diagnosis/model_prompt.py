@@ -58,8 +58,7 @@ def build_prompt(case: PromptInput, *, code: str) -> Prompt:
     """Return the prompt for an incident.
 
     Quoted text in the prompt ends with a marker that contains `code`. The caller must pass a random text as `code`, so
-    that
-    quoted text cannot contain the marker.
+    that quoted text cannot contain the marker.
     """
     user = Template(prompt_text("incidents", "diagnose.user.txt"))
     return Prompt(

@@ -82,8 +82,7 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     """Return the figures of one responder: rates with confidence intervals, median and 90th percentile of times, sums.
 
     Episodes with the same subject are not independent, so the intervals of rates are clustered by subject. With only
-    one
-    subject, the intervals are over its episodes, and do not generalize to other subjects.
+    one subject, the intervals are over its episodes, and do not generalize to other subjects.
 
     Returns:
         A mapping with these keys. `episodes`, `without_figures`, `with_something_wrong` and `subjects` are counts.

@@ -1,4 +1,4 @@
-"""Turn events of an incident's timeline into notices: which events, and with which texts. Pure."""
+"""Turn events of an incident's timeline into notices: choose the events that people need, and write the texts. Pure."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class NoticeContext:
         incident: the current state of the incident.
         earlier: the content of the last `diagnosed` event before the event; None if there is none.
         alerts: contents of the first alerts of the incident, for an `opened` event.
-        question: the approval request of the event, if it can still be decided.
-        public_url: the address at which people reach relab, if known; without a trailing slash.
-        answers_slack: whether people may answer in Slack.
+        question: the approval request that the event is about; None if it is about none, or the request can no longer
+            be decided.
+        public_url: the address at which people reach relab, without a trailing slash; None if it is unknown.
+        answers_slack: whether people may answer notices by commands in Slack.
     """
 
     incident: Incident
@@ -57,7 +58,7 @@ class _Words:
 
 
 def notice_of(event: TimelineEvent, context: NoticeContext) -> Notice | None:
-    """Return the notice of an event; None if people need no notice of it, or no longer need one."""
+    """Return the notice of an event; None if people do not need a notice of it, or the notice would come too late."""
     reader = _READERS.get(event.kind)
     words = None if reader is None else reader(event, context)
     if words is None:

@@ -41,7 +41,7 @@ class DeliveryReply:
     """The result of sending a notice.
 
     Attributes:
-        reason: why it was not accepted; without secrets. Empty if it was.
+        reason: why the receiver did not accept the notice, without secrets; empty if it did.
         retry_after_s: the receiver's `Retry-After` in seconds; None without one.
     """
 
@@ -54,7 +54,7 @@ class NoticePoster:
     """Sends notices, each over a new connection.
 
     Args:
-        clock: the current time, to interpret a `Retry-After` that is a date.
+        clock: gives the current time, which is needed to interpret a `Retry-After` that is a date.
         within_s: the time limit of a whole request, in seconds, until the last byte of the response.
 
     Raises:

@@ -37,7 +37,7 @@ class Notice:
     It may contain untrusted text, which each receiver's adapter escapes.
 
     Attributes:
-        incident_id: the incident; of a posted notice its topic.
+        incident_id: the id of the incident; for a message that another part of relab posted, its topic.
         seq: the number of the event in the incident's timeline, or of the message within its topic; together with the
             incident's id it identifies the notice.
         target: the service that the incident is about.
@@ -47,7 +47,7 @@ class Notice:
         details: pairs of a label and a text.
         commands: commands with which people can answer, to be typed unchanged.
         wants_person: whether a person has to act.
-        is_taken: whether a person has taken over the incident.
+        is_taken: whether a person has taken over the incident from the responder.
         is_over: whether the incident ended with this event.
         is_stale: whether the incident was over before the notice was sent.
         url: the page of the incident; None if the public address of relab is unknown.
@@ -76,16 +76,16 @@ class Notice:
 
 
 class NewNotice(BaseModel):
-    """A message that another part of relab posts; texts may be untrusted.
+    """A message to people that another part of relab posts. Its texts may be untrusted.
 
     Attributes:
-        topic, seq: identify it; a second message with both is ignored.
-        at_us: its time, in microseconds since 1970.
-        target: what it is about, such as the name of an agent.
+        topic, seq: identify the message; a second message with the same topic and number is ignored.
+        at_us: the time of the message, in microseconds since 1970.
+        target: the name of the subject, such as an agent.
         title: a few words, written by relab.
         headline: one sentence.
         details: pairs of a label and a text.
-        pages: whether PagerDuty gets it too.
+        pages: whether the message is also sent to PagerDuty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,13 +120,14 @@ class ReceiverState(BaseModel):
     """The delivery state of a receiver of notices.
 
     Attributes:
-        receiver: its name.
-        since: when it was set up; no notices are sent of incidents that were over by then.
-        sent, given_up: how many notices it accepted, and how many could not be sent to it.
-        last_sent_at: when it last accepted a notice; None if it never did.
-        attempts: how often sending the next notice was tried since the last success or giving up.
+        receiver: the name of the receiver.
+        since: when the receiver was set up. It gets no notices of incidents that were over by then.
+        sent, given_up: how many notices the receiver accepted, and how many were skipped because they could not be
+            sent.
+        last_sent_at: when the receiver last accepted a notice; None if it never did.
+        attempts: how often sending the next notice has failed so far.
         retry_at: when the next retry is due; None if no retry is pending.
-        error: why the last notice was not accepted; without secrets. None if it was.
+        error: why the last notice was not accepted, without secrets; None if it was accepted.
     """
 
     model_config = ConfigDict(frozen=True)

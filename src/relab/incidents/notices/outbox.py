@@ -1,8 +1,8 @@
-"""The outbox of notices: stores, for each receiver and timeline, a position: the number of the last event sent to it.
+"""The outbox of notices: stores, for each receiver and timeline, the last event sent to it.
 
-Events are not copied. An event is written in the transaction of its change, and a position moves only after the receiver
-has accepted the notice, so a kill at any moment loses no notice. A notice that was accepted just before a kill is sent
-again, with the same key.
+The number of that event is the receiver's position in the timeline. Events are not copied. An event is written in the
+transaction of the change that it describes, and a position moves only after the receiver has accepted the notice. So a
+kill at any moment loses no notice. A notice that was accepted just before a kill is sent again, with the same key.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Outbox:
         self._database = database
 
     def set_up(self, receiver: str, *, at_us: int) -> None:
-        """Add a receiver, which gets notices of events from `at_us` on; a known receiver keeps its positions."""
+        """Add a receiver, which gets notices of events from `at_us` on; do nothing if the receiver is known already."""
         fresh = {"since": at_us, "sent": 0, "given_up": 0, "attempts": 0}
         with self._database.write() as unit:
             repository.add_receiver(unit.session, {"receiver": receiver, **fresh})
@@ -83,7 +83,7 @@ class Outbox:
         return [PendingIncident(each.incident_id, each.seq) for each in found]
 
     def attempts(self, receiver: str) -> int:
-        """Return how often sending the next notice to a receiver was tried; 0 for an unknown receiver."""
+        """Return how often sending the next notice to a receiver has failed so far; 0 for an unknown receiver."""
         with self._database.read() as session:
             row = repository.get_receiver(session, receiver)
         return 0 if row is None else int(row.attempts)
@@ -126,7 +126,14 @@ class Outbox:
     def settle_post(
         self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
     ) -> None:
-        """Store that a receiver needs a posted notice no more: it accepted it at `sent_at_us`, it was given up, or it is not for it."""
+        """Store that a posted notice needs no further attempt to send it to a receiver.
+
+        Args:
+            receiver: the name of the receiver.
+            posted: the notice.
+            sent_at_us: when the receiver accepted the notice, in microseconds since 1970; None if it did not.
+            error: why the notice was given up; None if it was accepted, or is not for this receiver.
+        """
         with contextlib.suppress(ConstraintError), self._database.write(durable=False) as unit:
             repository.add_delivery(unit.session, receiver, posted.notice_id)
             if sent_at_us is not None:
@@ -170,7 +177,7 @@ class Outbox:
 
     @staticmethod
     def _count(session: Session, receiver: str, count: str, values: dict[str, Any]) -> None:
-        """Add one to the column `count` of a receiver, end its retries, and set the columns `values`."""
+        """Add one to the column `count` of a receiver, clear its pending retry, and set the columns in `values`."""
         row = repository.get_receiver(session, receiver)
         number = 1 if row is None else getattr(row, count) + 1
         repository.change_receiver(session, receiver, {**values, count: number, "attempts": 0, "retry_at": None})

@@ -31,7 +31,7 @@ def add_receiver(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def get_receivers(session: Session) -> Sequence[Any]:
-    """Return the rows of all receivers that were ever set up, sorted by name."""
+    """Return the rows of all receivers of notices that were ever set up, sorted by name."""
     return session.execute(select(*_RECEIVER).order_by(NoticeReceiverRow.receiver)).all()
 
 
@@ -47,17 +47,16 @@ def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) 
 
 
 def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
-    """Return `(incident_id, seq)` of incidents with events after a receiver's position, the first opened first.
+    """Return `(incident_id, seq)` of incidents that have events after a receiver's position, the first opened first.
 
-    `seq` is the receiver's position, the number of the last event that it has processed, or 0. The candidates are open
-    incidents, those whose end has not been sent to the receiver, and those opened recently; an index finds each of
-    these, however many incidents there are.
+    `seq` is the receiver's position: the number of the last event that it has processed, or 0. These incidents are
+    candidates: open ones, those whose end has not been sent to the receiver, and those opened recently. An index finds
+    each of the three groups, however many incidents there are.
 
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: incidents that are over and without a position are included only if they were opened at this time
-            or later (microseconds since 1970).
+        opened_from: the earliest opening of an incident that counts as opened recently, in microseconds since 1970.
         limit: how many incidents to return at most.
     """
     candidates = union(
@@ -80,9 +79,9 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
 
 
 def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is_over: bool) -> None:
-    """Move a receiver's position in a timeline to event number `seq`, but never back.
+    """Move a receiver's position in a timeline to event number `seq`; do nothing if it is there already, or further.
 
-    Another sender may have moved it further. `is_over` says whether the incident ends with that event.
+    Another sender may have moved the position meanwhile. `is_over` says whether the incident ends with that event.
     """
     statement = insert_into(session, table_of(NoticePlaceRow)).values(
         receiver=receiver, incident_id=incident_id, seq=seq, is_over=is_over
@@ -102,7 +101,7 @@ def add_post(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def delete_posts(session: Session, before: int) -> None:
-    """Delete the posted notices from before a time (microseconds since 1970), with their deliveries."""
+    """Delete posted notices that are older than `before` (microseconds since 1970), with their deliveries."""
     session.execute(delete(table_of(NoticePostRow)).where(NoticePostRow.at < before))
 
 

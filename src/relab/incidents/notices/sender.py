@@ -55,12 +55,12 @@ class SenderResources:
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    """What is stored about sending one notice.
+    """How the result of sending one notice is stored.
 
     Attributes:
         topic, seq: identify the notice.
-        sent: stores that the receiver accepted it at a time (microseconds since 1970).
-        give_up: stores that it is skipped for good, with the reason.
+        sent: a function that stores the time at which the receiver accepted the notice, in microseconds since 1970.
+        give_up: a function that stores that the notice is skipped for good, with the reason.
     """
 
     topic: str
@@ -117,9 +117,9 @@ class NoticeSender:
             await _blocking(resources.log.leases.release, self._lease, self._owner)
 
     async def _leads(self) -> bool:
-        """Acquire or renew the lease; return whether this process holds it.
+        """Acquire the lease of this receiver's sender, or renew it; return whether this process holds it.
 
-        Another process takes over when it expires.
+        If this process does not renew the lease in time, it expires, and another process takes over.
         """
         now_us, lease_us = self._resources.clock.now_us(), int(self._resources.delivery.lease_s * _US)
         if now_us < self._held_until_us - lease_us // 2 <= now_us + lease_us:
@@ -145,7 +145,11 @@ class NoticeSender:
                 return
 
     async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
-        """Send the pending notices of one incident; return False to leave the other notices of this receiver to the next round."""
+        """Send the pending notices of one incident, in order.
+
+        Return False if this receiver should get no other notices for now: after a failure, or because this process
+        stops or has lost the lease.
+        """
         resources, name = self._resources, self._receiver.name
         passed: TimelineEvent | None = None
         for event in await _blocking(resources.log.read_after, waiting.incident_id, waiting.seq):
@@ -170,7 +174,11 @@ class NoticeSender:
         return True
 
     async def _notify_of_post(self, posted: PostedNotice, stop: asyncio.Event) -> bool:
-        """Send a posted notice; return False to leave the other notices of this receiver to the next round."""
+        """Send a posted notice.
+
+        Return False if this receiver should get no other notices for now: after a failure, or because this process
+        stops or has lost the lease.
+        """
         outbox, name = self._resources.outbox, self._receiver.name
         body = self._receiver.compose(posted.notice)
         if body is None:
@@ -199,7 +207,7 @@ class NoticeSender:
         )
 
     async def _note(self, delivery: _Delivery, reply: DeliveryReply) -> bool:
-        """Store the result of sending a notice; return False if it is to be retried after a pause."""
+        """Store the result of sending a notice; return False if sending is to be retried after a pause."""
         resources, name, now_us = self._resources, self._receiver.name, self._resources.clock.now_us()
         if reply.result is DeliveryResult.TAKEN:
             await _blocking(delivery.sent, now_us)
@@ -226,10 +234,10 @@ class NoticeSender:
         return True
 
     def _waited_s(self, delivery: _Delivery) -> float:
-        """Return the total of the pauses, in seconds, between this process's tries to send a notice.
+        """Return the total of the pauses that this process has made between its attempts to send a notice, in seconds.
 
-        The age of the event is not used: after a night in which relab was down, or a jump of the clock, an old event may not
-        have been tried once.
+        The age of the event is not used. After a night in which relab was down, or a jump of the clock, an old event
+        may not have been tried once.
         """
         key = delivery.topic, delivery.seq
         if self._put_off != key:
@@ -243,7 +251,7 @@ class NoticeSender:
         return min(pause_s, _MAX_PAUSE_S)
 
     def _give_up(self, event: TimelineEvent, reason: str) -> None:
-        """Skip a notice for good, and append an event to the timeline that says which receiver did not get which notice."""
+        """Skip a notice for good, and append an event to the timeline that names the receiver and the missed event."""
         resources, name = self._resources, self._receiver.name
         resources.outbox.give_up(name, event, error=reason)
         lost = NewEvent(
@@ -275,9 +283,9 @@ class NoticeSender:
         )
 
     def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
-        """Return the approval request of an event; None if it can no longer be decided.
+        """Return the approval request that an event is about; None if it can no longer be decided.
 
-        People come to ignore calls after a needless one.
+        Then no notice is sent, because people come to ignore notices that they do not need.
         """
         asked = event.content.get("request")
         approval_id = asked.get("approval_id") if isinstance(asked, dict) else None

@@ -98,18 +98,20 @@ class NoticeService:
         return self._outbox.states()
 
     def post(self, notice: NewNotice) -> None:
-        """Store a notice of another part of relab, which is sent to the receivers; a repetition changes nothing."""
+        """Store a message of another part of relab, to be sent to the receivers; a repeated call has no effect."""
         self._outbox.post(notice, now_us=self._clock.now_us())
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:
         """Send notices of all incidents to the receivers while the block runs; do nothing if no receiver is set up.
 
-        Each receiver has its own task, so that a slow one does not delay the others. They run in a thread with its own event
-        loop: slow DNS lookups block threads, and these must not be those of the responder.
+        Each receiver has its own task, so that a slow one does not delay the others. The tasks run in a thread with its
+        own event loop and its own pool of threads. Slow DNS lookups occupy such threads, and must not occupy those of
+        the responder.
 
         Raises:
-            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be used.
+            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be
+                used.
         """
         receivers = receivers_of(self._settings)
         if not receivers:

@@ -38,7 +38,7 @@ class SlackCommand:
         user_id: Slack's id of the person.
         user_name: the person's name, which may be empty.
         text: the text after the name of the command.
-        is_check: whether it is only Slack's check that the server answers (`ssl_check`).
+        is_check: whether the request is not a command, but only Slack's check whether the server answers (`ssl_check`).
     """
 
     user_id: str

@@ -46,7 +46,7 @@ def message_of(notice: Notice) -> dict[str, Any]:
 
 
 def _section(lines: list[str]) -> dict[str, Any]:
-    """Return a section with as many whole lines as fit."""
+    """Return a section block of a Slack message with as many of the lines as fit; a line is kept whole or left out."""
     kept, room = [], _MAX_IN_SECTION
     for line in lines:
         room -= length(line) + 1

@@ -17,10 +17,10 @@ class NoticeReceiverRow(Base):
     Attributes:
         receiver: the name of the receiver.
         since: when it was set up.
-        sent, given_up: the numbers of notices that it accepted, and that were skipped after errors.
+        sent, given_up: the number of notices that the receiver accepted, and the number that were skipped after errors.
         last_sent_at: when it last accepted a notice; None if never.
         attempts: how often sending the present notice has failed.
-        retry_at: when to try again; None if there is no pause.
+        retry_at: when the next attempt is due; None if there is no pause.
         error: the last error; None after a success.
     """
 
@@ -42,7 +42,7 @@ class NoticePlaceRow(Base):
     Attributes:
         receiver: the name of the receiver.
         seq: the number of the last event that was sent to the receiver or skipped.
-        is_over: whether that event ends the incident; no notices are sent of later events.
+        is_over: whether the event with the number `seq` ends the incident; no notices are sent of later events.
     """
 
     __tablename__ = "notice_places"
@@ -55,7 +55,10 @@ class NoticePlaceRow(Base):
 
 
 class NoticePostRow(Base):
-    """A notice that another part of relab posted; `content` is a `NewNotice` as JSON, `at` its time."""
+    """A message that another part of relab posted as a notice.
+
+    `content` is a `NewNotice` as JSON, and `at` is its time, in microseconds since 1970.
+    """
 
     __tablename__ = "notice_posts"
     __table_args__ = (
@@ -71,7 +74,7 @@ class NoticePostRow(Base):
 
 
 class NoticeDeliveryRow(Base):
-    """A posted notice that a receiver accepted, that is not for it, or that was given up."""
+    """A posted notice that a receiver has processed: it was accepted, was given up, or is not for this receiver."""
 
     __tablename__ = "notice_deliveries"
 
@@ -80,7 +83,7 @@ class NoticeDeliveryRow(Base):
 
 
 class SlackRequestRow(Base):
-    """The signature of an accepted Slack request, stored as long as a replay of the request would be valid.
+    """The signature of an accepted Slack request, stored so that a replay of the request is detected.
 
     `at` is the time at which it was stored, in microseconds since 1970.
     """

@@ -35,7 +35,7 @@ class PollFeed:
         return [poll for _, poll in self._polls]
 
     async def clear(self) -> None:
-        """Delete all polls; their numbers are not reused."""
+        """Delete all polls; later polls continue the numbering."""
         async with self._arrival:
             self._polls.clear()
 

@@ -1,4 +1,4 @@
-"""Measure the delay of this process itself: a busy process cannot measure response times of others."""
+"""Measure by how much this process is late: a busy process cannot measure the response times of a target."""
 
 from __future__ import annotations
 

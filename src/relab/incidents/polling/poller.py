@@ -33,8 +33,9 @@ class Poller:
     Args:
         asker: sends the requests.
         clock: the current time.
-        interval_s: the time between two polls, in seconds. Metrics are requested over a window of a few intervals: with
-            a longer window, a change would show late. A target with a fixed window ignores this.
+        interval_s: the time between two polls, in seconds. The target is asked for metrics over a window of a few
+            intervals, because a longer window would show a change late. A target with a fixed window ignores this
+            request.
     """
 
     def __init__(self, asker: ProbeTransport, clock: Clock, *, interval_s: float) -> None:

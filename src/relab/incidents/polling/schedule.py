@@ -1,4 +1,4 @@
-"""Schedule polls: at regular intervals, and earlier if the next poll decides. Pure; the caller passes the time."""
+"""Schedule polls: at regular intervals, and earlier if the next poll decides whether an incident opens. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class PollSchedule:
         self._is_early = False
 
     def after(self, now_s: float, *, is_pressing: bool) -> float:
-        """Return when the next poll is due after one that has just ended, in seconds of the monotonic clock.
+        """Return when the next poll is due, in seconds of the monotonic clock; call it when a poll has ended.
 
         Args:
-            now_s: the current time of the same clock.
-            is_pressing: whether an incident opens if the next poll gives the same result. The next poll is then early,
-                but never twice in a row: a wavering signal must not triple the poll rate.
+            now_s: the current time, in seconds of the monotonic clock.
+            is_pressing: whether an incident opens if the next poll gives the same result. If so, the next poll comes
+                early, but never twice in a row: a signal that wavers must not triple the poll rate.
         """
         self._is_early = is_pressing and not self._is_early
         # Skip polls that are overdue: two at once would show the same.

@@ -48,7 +48,7 @@ class _Draft:
             self.absurd.append(name)
 
     def time(self, value: Any) -> None:
-        """Store the target's own time; the latest of all parts of the poll counts."""
+        """Store the time that the target states in a part of its answers; the latest of these times counts."""
         try:
             start_us = parse_time(value) if isinstance(value, str) else None
         except ValueError:
@@ -67,8 +67,8 @@ def read_poll(
 
     Args:
         at_us: when the poll was requested, in microseconds since 1970.
-        answers: by part (`health`, `metrics`, `pool`, `processes`), its JSON or the reason why it is absent; parts that
-            were not requested are missing.
+        answers: the JSON of each part of the answer, or the reason why the part is absent, by the name of the part:
+            `health`, `metrics`, `pool` or `processes`. Parts that were not requested are missing.
         templates: the number of log lines since the previous poll, by template.
     """
     draft = _Draft()

@@ -1,6 +1,7 @@
 """Make the Vega-Lite specification of the chart of a signal around an incident.
 
-Texts from outside (names of signals and of actions) are values in the data, not part of the code; see `relab.charts.specs`.
+Names of signals and of actions are texts from outside. They are put into the chart's data and not into its code; see
+`relab.charts.specs`.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ _DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
 
 @unchecked
 def signal_chart(figure: SignalSeries, marks: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
-    """Return the Vega-Lite specification: a signal's line, interrupted at its gaps, and a vertical rule for each mark.
+    """Return the Vega-Lite specification of a signal's line with breaks at its gaps, and of a vertical rule per mark.
 
     Args:
         figure: the signal, with its gaps.
-        marks: for each mark the time (microseconds since 1970), the `MarkKind` value and the label.
+        marks: the moments to be marked, each as a tuple of its time (microseconds since 1970), its `MarkKind` value and
+            its label.
     """
     # The default time format shows noon and midnight alike.
     axis = alt.Axis(format="%H:%M:%S", tickCount=8)
@@ -95,7 +97,10 @@ def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
 
 
 def _of(time: alt.X, shorthand: str) -> alt.X:
-    """Return a copy of the time axis for another field; a new axis would show its title twice."""
+    """Return a copy of the time axis that shows the field `shorthand` instead.
+
+    With a new axis instead of a copy, the chart would show the axis title twice.
+    """
     found = time.copy()
     found.shorthand = shorthand
     return found

@@ -94,8 +94,8 @@ def compose(case: IncidentRecord) -> Postmortem:
 def onset(case: IncidentRecord, signals: Signals) -> int:
     """Return the onset of an incident, in microseconds since 1970.
 
-    It is the earliest time at which one of its findings began, or from which a signal was above its bound until the
-    detection.
+    The onset is the earliest time at which one of the incident's findings began. If the signal of a finding was above
+    its bound without a break until the incident was opened, the time of the first of these samples counts.
     """
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]
@@ -155,7 +155,7 @@ def _summary(case: IncidentRecord, onset_us: int) -> Iterator[str]:
 
 
 def _bounded(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
-    """Return at most `MAX_ENTRIES` entries: the first and the last, because beginning and end are most informative."""
+    """Return at most `MAX_ENTRIES` entries: the first and the last ones, because the middle is least informative."""
     if len(entries) <= MAX_ENTRIES:
         return entries
     half = MAX_ENTRIES // 2
@@ -195,7 +195,10 @@ def _attempts(case: IncidentRecord, signals: Signals) -> Iterator[ActionReview]:
 
 
 def _verdicts(case: IncidentRecord) -> dict[str, str]:
-    """Return the last verdict on each action, by its key: a verification is about the action that was requested last."""
+    """Return the text of the last verdict on each action, by the action's key.
+
+    A verification belongs to the action that was requested last before it.
+    """
     found: dict[str, str] = {}
     key = ""
     for event in case.events:
@@ -227,9 +230,9 @@ def _attempt(act: ActionRecord, measured: str, has_eased: bool, verdict: str) ->
 
 
 def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
-    """Yield the actions of others than the responder.
+    """Yield the actions that people or other clients executed.
 
-    The closing event lists them after the responder's own actions.
+    The event that closes the incident lists the responder's own actions first, and then these.
     """
     closed = next((event for event in reversed(case.events) if event.is_terminal), None)
     rows = None if closed is None else closed.content.get("tried")
@@ -249,12 +252,16 @@ def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
 
 
 def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:
-    """Return whether an action ended a cause other than the last one of its incident."""
+    """Return whether an action ended a cause, and that cause is not the last diagnosis of the incident."""
     return act.effect is RepairResult.MITIGATED and act.cause != case.incident.diagnosis
 
 
 def _worked(case: IncidentRecord, attempts: Sequence[ActionReview]) -> str:
-    """Return a sentence on what ended the incident: verified actions, or else actions after which signals improved."""
+    """Return a text about what ended the incident.
+
+    It names the actions that verification found to have helped. Without such actions, it names those after which errors
+    or latency fell.
+    """
     helped = [attempt for attempt in attempts if attempt.has_helped]
     if helped:
         by = " and ".join(dict.fromkeys(f"{attempt.action}, done by {attempt.by}" for attempt in helped))

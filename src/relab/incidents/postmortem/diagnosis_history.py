@@ -32,7 +32,7 @@ _ENDS: Final = {
 
 
 def diagnosis_periods(events: Sequence[TimelineEvent], outcome: IncidentOutcome | None) -> tuple[DiagnosisPeriod, ...]:
-    """Return the diagnoses of a timeline in order. Equal ones in a row are merged, with the latest values.
+    """Return the diagnoses of a timeline in order; consecutive equal ones are merged to one with the latest values.
 
     Args:
         events: the timeline of the incident.

@@ -118,13 +118,14 @@ class ActionReview:
 
     Attributes:
         at: when the action was requested; None if the time was not stored.
-        parameters: its parameters, as text.
-        by: the person or process that did it, and the person who approved it.
+        parameters: the values of the action's parameters, as text.
+        by: the person or process that did the action, and the person who approved it.
         why: the reason for the action.
         result: its result in words, with the verdict of verification and its reason.
         has_helped: whether it helped, according to verification.
         measured: signals before and after it, in words; empty if there are no samples around it.
-        has_eased: whether errors or latency were considerably lower after it, whatever verification concluded.
+        has_eased: whether errors or latency were considerably lower after the action, even if verification concluded
+            that it failed.
     """
 
     at: Timestamp | None
@@ -143,10 +144,10 @@ class DiagnosisPeriod:
     """A diagnosis, and why it was given up.
 
     Attributes:
-        at: when it was first made.
+        at: when the diagnosis was first made.
         causes: one cause, or two at once.
-        probability: the latest probability of the cause, or of both at once; None if the timeline does not have it.
-        evidence: ids of the evidence that it is based on.
+        probability: the latest probability of the cause, or of both at once; None if the timeline does not contain it.
+        evidence: ids of the evidence that the diagnosis is based on.
         is_confirmed: whether probes at two moments confirmed it.
         ended: a sentence that says why the diagnosis was given up, or that it was kept.
     """
@@ -161,7 +162,7 @@ class DiagnosisPeriod:
 
 @dataclass(frozen=True, slots=True)
 class SampleGap:
-    """The time between two samples of a signal, without samples of it."""
+    """A period without samples of a signal, between two of its samples."""
 
     begin: Timestamp
     end: Timestamp
@@ -186,7 +187,7 @@ class SignalChange:
 
     @property
     def has_eased(self) -> bool:
-        """Whether users noticed less of the incident after the action."""
+        """Whether the signal is one that users notice, and it was lower after the action by more than noise."""
         is_lower = self.before is not None and self.after is not None and self.after < self.before
         return self.has_moved and is_lower and self.signal in USERS_NOTICE
 
@@ -230,7 +231,7 @@ class Postmortem:
         left_out: how many events of the timeline are left out.
         evidence: the distinct evidence that the timeline cites, the latest first.
         actions: the responder's actions in order, then those of others.
-        worked: what ended the incident, as far as verification and samples show it.
+        worked: a text about what ended the incident, as far as verification and samples show it.
         follow_ups: what people should do next, each with the reason.
         signals: the signals to draw as charts.
         marks: the moments that the charts mark, in order.

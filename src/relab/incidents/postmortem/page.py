@@ -42,7 +42,7 @@ def render(found: Postmortem, libraries: str | None = None) -> PostmortemPage:
 
     Args:
         found: the content of the postmortem.
-        libraries: the chart libraries as one script; None for those of `relab.charts`.
+        libraries: the chart libraries as one script; None for the libraries that `relab.charts` contains.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
     policy = pages.policy(scripts)

@@ -22,11 +22,11 @@ _US: Final = 1_000_000
 
 
 def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
-    """Return the times without samples of a signal between its first and its last sample, in order.
+    """Return the periods without samples of a signal between its first and its last sample, in order.
 
-    A poll without a value of the signal makes a gap. So does a time without any poll that is longer than three times
-    the median interval of the polls around it. It is not the median of all polls, because the polls of long
-    incidents are thinned out, so that their intervals differ.
+    A poll without a value of the signal makes a gap. A time without any poll is also a gap if it is longer than three
+    times the median interval of the polls around it. The median of all polls is not used: the polls of a long incident
+    are thinned out, so their intervals differ.
     """
     values = signals.numbers.get(name, ())
     known = [number for number, value in enumerate(values) if value is not None]
@@ -44,7 +44,7 @@ def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None
     Args:
         signals: the signals of the incident.
         began_us: when the action was requested, in microseconds since 1970.
-        ended_us: when it was done.
+        ended_us: when the action was finished, in microseconds since 1970.
         until_us: when the next action began, or the incident ended; None if neither has happened.
     """
     last_us = ended_us + int(AFTER_S * _US)
@@ -95,9 +95,10 @@ def _has_moved(before: float, after: float) -> bool:
 
 
 def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, began_us: int) -> float | None:
-    """Return after how many seconds from the action all later samples were nearer to `after`.
+    """Return after how many seconds all later samples were nearer to `after` than to `before`.
 
-    None if the last one is not.
+    The seconds count from `began_us`, the beginning of the action. Return None if the last sample is nearer to
+    `before`.
     """
     middle = (before + after) / 2
     since_us = None

@@ -1,4 +1,4 @@
-"""Compose postmortems on demand from the stored data of incidents, so that they are never out of date."""
+"""Compose the postmortem of an incident on demand from its stored data, so that it is never out of date."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _MAX_VALUE: Final = 1e15
 def signals_event(
     polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str, most: int = MAX_POINTS
 ) -> NewEvent:
-    """Return the event that stores the signals of polls around an incident; they are stored nowhere else.
+    """Return the timeline event that stores the signals of the polls around an incident; no other place stores them.
 
     Args:
         polls: the polls in memory, in order.
@@ -61,7 +61,8 @@ def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int 
 def dump_signals(signals: Signals) -> dict[str, Any]:
     """Return signals as JSON values, to be stored.
 
-    Keys: `began_us`; `after_ms`, the times in milliseconds since then; `numbers`, the values by signal.
+    The key `began_us` holds the time of the first sample, `after_ms` the times of the samples in milliseconds after it,
+    and `numbers` the values by signal.
     """
     # Whole milliseconds: a poll in two events, after different first polls, then has the same time in both.
     began_ms = signals.times_us[0] // 1_000 if signals.times_us else 0

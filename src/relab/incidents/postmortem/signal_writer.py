@@ -1,4 +1,4 @@
-"""Store the signals of an open incident in its timeline, part by part, so that they are available before it is over."""
+"""Store the signals of an open incident in its timeline, part by part, so that they are available before its end."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class SignalWriter:
         self._count = 0
 
     def keep(self, incident_id: str, polls: Sequence[Snapshot]) -> bool:
-        """Append the polls since the last part to the incident's timeline if there are enough.
+        """Append the polls since the last stored part to an incident's timeline, if they are enough for a part.
 
-        Return whether it was done.
+        Return whether a part was stored.
 
         Args:
             incident_id: the id of the open incident.
@@ -61,7 +61,7 @@ class SignalWriter:
         return True
 
     def _begin(self, incident_id: str) -> None:
-        """Continue with an incident: read from its timeline until when an earlier process has stored signals."""
+        """Continue with an incident: read from its timeline up to which time an earlier process has stored signals."""
         opened_us = self._log.get(incident_id).opened_at
         kept = recorded(events_of(self._log, incident_id))
         self._incident_id = incident_id

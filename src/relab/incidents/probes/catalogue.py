@@ -1,4 +1,4 @@
-"""The catalogue of probes, by name. Probes that run together send a shared request only once."""
+"""The catalogue of probes, by name. If several probes that run together need the same request, it is sent once."""
 
 from __future__ import annotations
 

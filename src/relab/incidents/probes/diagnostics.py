@@ -77,7 +77,10 @@ def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observat
 
 
 def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the values of flags; for a flag with a harmful value, also its name and its default."""
+    """Read the values of the target's flags for load and routing.
+
+    If one of them has a harmful value, also read which one, and the name of its usual value.
+    """
     found, whole = FactCollector(), root_of(answers, 0)
     control, routing = whole.at("control"), whole.at("routing")
     found.amount("flags.version", whole.at("version"))
@@ -100,9 +103,13 @@ def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | None:
-    """Return which flag has a harmful value (`limit`, `route` or `none`), and the value read.
+    """Return which kind of flag has a harmful value, and the value; None if values are missing.
 
-    None if values are missing.
+    The kind is `limit` (of concurrent requests), `route`, or `none` if no value is harmful.
+
+    Args:
+        control: the flag that limits the load.
+        routing: the flag that enables the routing of requests.
     """
     most, p95_ms = control.at("max_concurrency"), control.at("target_p95_ms")
     if most.amount is not None and most.amount <= MIN_CONCURRENCY:
@@ -116,7 +123,7 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
 
 
 def read_host(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how busy the host is, with the work of other services on it."""
+    """Read how busy the host is, including the load of other services on it."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.amount("host.busy_pct", whole.at("cpu", "busy_pct"), 100.0)
     found.amount("host.steal_pct", whole.at("cpu", "steal_pct"), 100.0)

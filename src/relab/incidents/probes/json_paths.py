@@ -27,7 +27,7 @@ class JsonValue:
     Attributes:
         value: the value; None if it is missing.
         pointer: its position, as a JSON Pointer (RFC 6901).
-        answer: the index of the answer among those of the probe.
+        answer: the index of this answer among the answers of a probe.
     """
 
     value: Any
@@ -45,7 +45,7 @@ class JsonValue:
     def rows(self) -> list[JsonValue]:
         """Return the objects in a list as values; at most the first `MAX_ROWS` items are read.
 
-        Empty if it is no list.
+        The result is empty if the value is not a list.
         """
         if not isinstance(self.value, Sequence) or isinstance(self.value, str):
             return []
@@ -56,7 +56,7 @@ class JsonValue:
         ]
 
     def fields(self) -> list[tuple[str, JsonValue]]:
-        """Return the names and values of the fields of an object, at most `MAX_ROWS`. Empty if it is no object."""
+        """Return names and values of an object's fields, at most `MAX_ROWS`; empty if the value is not an object."""
         if not isinstance(self.value, Mapping):
             return []
         names = [str(name) for name in list(self.value)[:MAX_ROWS]]

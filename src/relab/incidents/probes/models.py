@@ -23,12 +23,12 @@ class ProbeRequest:
     """A read-only request that a probe sends.
 
     Attributes:
-        base: the server that it is sent to.
+        base: the server to which the request is sent.
         path: the path with its query.
         within_s: the time limit of an answer, in seconds. Some answers report a time-out of a dependency, and come only
             after it.
-        times, pause_s: how often it is sent, and the pause after each answer, in seconds: growth shows only in two
-            answers.
+        times, pause_s: how often the request is sent, and the pause after each answer, in seconds. Growth can only be
+            seen in two or more answers.
     """
 
     base: ProbeServer
@@ -50,8 +50,9 @@ class ProbeResponse:
         request: the request, such as `target GET /path`.
         document: the JSON; None if there is no answer.
         absence: why there is no answer; None if there is one.
-        reason: the same in words, for people.
-        at_s: when the answer arrived, in seconds of a monotonic clock; for differences between answers.
+        reason: `absence` in words, for people.
+        at_s: when the answer arrived, in seconds of a monotonic clock; it serves to compute the time between two
+            answers.
         ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
     """
 
@@ -121,8 +122,9 @@ class Probe:
         shows: what the probe shows, in a few words for people and models.
         requests: the requests that it sends.
         read: returns the facts in the answers.
-        facts: the names of all facts that it can give; those that it does not find are absent from its result.
-        cost: its cost relative to a simple request; higher if it takes longer or puts load on the target.
+        facts: the names of all facts that the probe can give. Facts that it does not find are absent from its result.
+        cost: the cost of the probe relative to a simple request. It is higher if the probe takes longer or puts load on
+            the target.
     """
 
     name: str

@@ -111,7 +111,7 @@ def _read_volume(found: FactCollector, volume: JsonValue) -> None:
 
 
 def _read_endings(found: FactCollector, workers: Sequence[_Worker], place: JsonValue, now_us: int) -> None:
-    """Read how many workers are down, how workers ended that restart automatically, and the memory limits."""
+    """Read how many workers are down, how restarting workers ended, and the limits of the workers' memory."""
     found.see("workers.count", float(len(workers)), place)
     found.see("workers.down", float(sum(_state(worker.now) not in {"running", "frozen"} for worker in workers)), place)
     found.see(
@@ -208,7 +208,7 @@ def _time_of(place: JsonValue) -> int | None:
 
 
 def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read whether a job runs beside the service, with how many processes, and at which priority.
+    """Read whether a batch job runs beside the service, with how many processes, and at which priority.
 
     The first answer lists the components, the second one holds the log of the job.
     """

@@ -67,16 +67,16 @@ class ProbeTransport:
         self._turns = {base: asyncio.Semaphore(_MAX_CONNECTIONS) for base in ProbeServer}
 
     async def together(self, asks: Sequence[ProbeRequest], within_s: float) -> dict[ProbeRequest, list[ProbeResponse]]:
-        """Send requests at the same time, and return the answers to each of them in the order in which it was repeated.
+        """Send requests at the same time, and return the responses to each request in the order of its repetitions.
 
         Args:
-            asks: the requests, without duplicates.
-            within_s: the time limit of all of them together, in seconds; requests without an answer by then have timed
+            asks: the requests, without duplicates. Each is sent as often as its `times` says.
+            within_s: the time limit of all requests together, in seconds. A request without an answer by then has timed
                 out.
 
         Returns:
-            By request, one response for each time that it was sent. If one did not end in time, the last response has
-                no document.
+            For each request, one response for each time that it was sent. If the time limit ended its repetitions
+            early, its last response has no document.
         """
         answered: dict[ProbeRequest, list[ProbeResponse]] = {ask: [] for ask in asks}
         tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]
@@ -103,7 +103,7 @@ class ProbeTransport:
     async def _ask(self, ask: ProbeRequest) -> ProbeResponse:
         """Send a request, with hedged retries over new connections.
 
-        Return the first answer, or else the last failure.
+        Return the first answer; if all attempts failed, return the last failure.
         """
         attempts: set[asyncio.Task[ProbeResponse]] = set()
         last: ProbeResponse | None = None
@@ -157,7 +157,7 @@ class ProbeTransport:
     async def _read(self, ask: ProbeRequest) -> tuple[int, bytes | str, str | None]:
         """Return status, body and `Date` header of the answer.
 
-        If the body cannot be read to its end, the reason (`str`) replaces it.
+        If the body cannot be read to its end, the second item is the reason as a `str`.
         """
         async with (
             self._turns[ask.base],

@@ -1,4 +1,4 @@
-"""Read facts from the target's own reports: health, metrics, pool, and how its dependencies answer it. Pure."""
+"""Read facts from the target's reports: health, metrics, connection pools, and answers of its dependencies. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RELATIVE_FACTS: Final = ("traffic.times_usual", "latency.times_usual")
 
 
 def read_service(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the facts in the answers about health (the first) and metrics (the second)."""
+    """Read the facts in two answers of the target: the first is about its health, the second about its metrics."""
     found = FactCollector()
     for number, name in enumerate(("health", "metrics")):
         if number < len(answers):
@@ -95,7 +95,7 @@ def _read_flow(found: FactCollector, flow: JsonValue) -> None:
 
 
 def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Return observations of how full the connection pools are: all together, and that of the worker with the fullest pool."""
+    """Return observations of how full the connection pools are: all of them together, and the fullest one."""
     found, pool = FactCollector(), root_of(answers, 0)
     found.word("pool", pool.at("pool_health"))
     for fact, field in POOL.items():
@@ -114,10 +114,11 @@ def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the latency of small and large payloads to each dependency.
+    """Read the latency of each dependency, for a small and for a large payload.
 
-    Each is the minimum of several answers, which reduces noise of the processor. The remaining noise affects all
-    dependencies: `late_ms` is by how much the round trip to one is longer than the shortest of the others.
+    Each latency is the minimum over several answers, because a busy processor makes single answers late. The noise that
+    remains affects all dependencies alike. Therefore the fact `late_ms` of a dependency is the difference between its
+    round trip and the shortest round trip of the other dependencies.
     """
     found = FactCollector()
     trips: dict[str, JsonValue] = {}
@@ -147,17 +148,17 @@ def _least(places: Iterable[JsonValue]) -> JsonValue | None:
 
 
 def _name_of(place: JsonValue) -> str | None:
-    """Return the text of a name that may be a number or a text in JSON."""
+    """Return a name in an answer as text; in the JSON it may be a number or a text. None if it is neither."""
     amount = place.amount
     return place.word if amount is None else f"{amount:.0f}"
 
 
 def relative_facts(numbers: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, FactValue]:
-    """Return how many times as high as usual traffic and latency are, as the facts in `RELATIVE_FACTS`.
+    """Return traffic and latency as multiples of their usual values, as the facts in `RELATIVE_FACTS`.
 
     Args:
         numbers: the numbers of a poll, by signal.
-        usual: the baseline medians; signals without one are left out.
+        usual: the medians in the baseline, by signal. A fact is left out if its signal has no median.
     """
     found: dict[str, FactValue] = {}
     for fact, signal in (("traffic.times_usual", "traffic.rps"), ("latency.times_usual", "latency.p95_ms")):

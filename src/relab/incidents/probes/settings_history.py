@@ -1,4 +1,4 @@
-"""Read from the history of settings who changed which setting when, and which change is still in force. Pure."""
+"""Read from the target's history of settings which setting was changed when and by whom, and what is in force. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 
 
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
-    """Return the index of the newest recent version with settings that no repair has changed since, and those settings."""
+    """Return the newest recent version of the settings that is still in force at least in part.
+
+    Return its index in `rows`, and the names of those settings that no repair has changed since. None if there is no
+    such version. A version that is itself a repair does not count.
+    """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):
         row = rows[number]
@@ -67,7 +71,7 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
 def _touches(names: Sequence[str]) -> str:
     """Return the category of a change: `password`, `pool`, `address` or `other`.
 
-    A password has precedence, because no other fact shows its change.
+    A change of a password has precedence, because no other fact shows it.
     """
     lowered = " ".join(names).lower()
     for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):

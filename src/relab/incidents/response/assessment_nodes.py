@@ -43,7 +43,11 @@ class AssessmentNodes:
         self._world = world
 
     async def monitor(self, state: IncidentState) -> IncidentState:
-        """Store the latest poll as the symptoms, and the ids of the records that the action server has already."""
+        """Store the latest poll as the symptoms of the incident.
+
+        Also store the ids of the records that the action server lists now, so that later actions of others can be
+        recognized.
+        """
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
         now_us = self._world.clock.now_us()
@@ -111,7 +115,8 @@ class AssessmentNodes:
     async def investigate(self, state: IncidentState) -> IncidentState:
         """Run more probes until a cause is confirmed, or until no probe would add information.
 
-        If a later node asked for it (`way` is `investigate`), the facts are gathered anew first.
+        If a later node has sent the incident back to this node (`way` is `investigate`), the first probes are run again
+        before.
         """
         if state.get("way") == "investigate":
             return {**await self.diagnose_again(state), "way": "plan"}
@@ -167,7 +172,10 @@ class AssessmentNodes:
 
 
 def was_sure(state: IncidentState) -> bool:
-    """Return whether `state` holds a confirmed cause, and the last plan has not been executed since."""
+    """Return whether a cause is confirmed (`state` holds a confirmed diagnosis) and was not acted on yet.
+
+    It was acted on if the last plan has been executed.
+    """
     if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
         return False
     if "attempt" not in state:
@@ -191,7 +199,7 @@ def _said(thought: InvestigationResult) -> str:
 
 
 def _together(thought: InvestigationResult) -> list[dict[str, Any]]:
-    """Return up to three causes that may be present together with the best one, as pairs with their probabilities."""
+    """Return the up to three likeliest pairs of the best cause and another one, as JSON with their probabilities."""
     found = list(thought.best.together.items())[:_MAX_PAIRS]
     return [{"causes": [thought.best.cause, other], "probability": round(each, 4)} for other, each in found]
 

@@ -151,10 +151,10 @@ class ClosingNodes:
                 return await self._diagnose_again(state, news, f"{_AGAIN}: {news[-1].message}")
 
     async def _has_mended(self, state: IncidentState) -> bool:
-        """Return whether the last action has ended the incident, and record the action as verified if so.
+        """Return whether the last action has ended the incident after all, and record the action as verified if so.
 
-        It has if its effect on the present diagnosis was `MITIGATED`, its cause is still gone, and nothing else has
-        acted.
+        It has ended the incident if all of these hold: its effect on the present diagnosis was `MITIGATED`, its cause
+        is still gone, and no person or other client has acted.
         """
         world, incident_id = self._world, state["incident_id"]
         acts = [act for act in await world.blocking(world.log.actions.of_incident, incident_id) if act.undoes is None]
@@ -171,9 +171,10 @@ class ClosingNodes:
         return True
 
     async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
-        """Return the cause that the probes at the handover show if the diagnosis is `unknown`; empty if they show none.
+        """Return the cause that the probes at the handover to people show, if the diagnosis is `unknown`.
 
-        A problem that comes and goes may have been absent in the probes of the investigation.
+        A problem that comes and goes may have been absent in the probes of the investigation. Return an empty text if
+        the diagnosis is known or the probes show no cause. `known` holds the facts of the probes.
         """
         if state.get("diagnosis", UNNAMED) != UNNAMED:
             return ""
@@ -191,7 +192,10 @@ class ClosingNodes:
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
-        """Return, as text, the limit that stays in force and that people should reset later; empty if there is none."""
+        """Return a sentence about the limit on the load that stays in force and that people should reset later.
+
+        Return an empty text if there is no such limit.
+        """
         world = self._world
         book = next((book for book in await world.runbooks() if book.cause == cause), None)
         helped = [act for act in acts if act.effect is RepairResult.VERIFIED and act.status is not ActionStatus.UNDONE]
@@ -205,13 +209,13 @@ class ClosingNodes:
         return f" {said}"
 
     async def _outages(self, incident_id: str) -> str:
-        """Return, as text, how often the outage recurred before the end; empty if it did not recur."""
+        """Return a sentence about how often the outage recurred during the incident; empty if it did not recur."""
         events = await self._world.blocking(self._world.log.read_after, incident_id)
         count = sum(event.kind == RECURRED for event in events)
         return f" It recurred {count} time{'' if count == 1 else 's'} before that." if count else ""
 
     async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
-        """Write runbooks as drafts for people to accept; a draft that cannot be written is only noted in the timeline."""
+        """Store runbooks as drafts, which people may accept; if a draft cannot be stored, note that in the timeline."""
         world = self._world
         for book in books:
             try:
@@ -227,14 +231,17 @@ class ClosingNodes:
             await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _keep_signals(self, incident_id: str, when: str) -> None:
-        """Store the polls around the incident in its timeline: postmortems show them, and they are stored nowhere else."""
+        """Store the polls around the incident in its timeline; no other place stores them, and postmortems show them."""
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]
         new_event = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
         await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
-        """Return the facts of the latest poll, and of the incident's probes repeated after its end, for comparison."""
+        """Return the facts after the end of the incident, for comparison with those during the incident.
+
+        These are the facts of the latest poll, and those of the incident's probes, which are repeated.
+        """
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
         return {**found, **(await self._world.run_probes(probes)).facts}
@@ -247,7 +254,7 @@ class ClosingNodes:
     async def _others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> tuple[ServerRecord, ...]:
-        """Return the records of what others did during the incident, newest first.
+        """Return the action server's records of what people or other clients did during the incident, newest first.
 
         Raises:
             ActionServerError: a request to the action server failed.
@@ -264,7 +271,10 @@ class ClosingNodes:
     async def _done_by_others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> list[ServerRecord]:
-        """Return the records of what others did during the incident, oldest first; empty if they cannot be read."""
+        """Return the action server's records of what people or other clients did during the incident, oldest first.
+
+        The result is empty if the records cannot be read.
+        """
         try:
             return list(await self._others(state, incident, acts))[::-1]
         except ActionServerError as error:
@@ -317,7 +327,7 @@ class ClosingNodes:
 
 
 def _mended(cause: str, acts: Sequence[ActionRecord]) -> str:
-    """Return, as text, the causes that the responder has mended: the last one, and those that earlier actions ended."""
+    """Return a sentence with the causes that the responder repaired: `cause`, and those that earlier actions ended."""
     before = [act.cause for act in acts if act.effect is RepairResult.MITIGATED and act.cause != cause]
     causes = [*dict.fromkeys(before), cause]
     if len(causes) == 1:
@@ -331,10 +341,10 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 
 
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
-    """Return the facts and the log templates that were known before a person's action helped.
+    """Return the facts and the counts of log templates that were known before a person's action helped.
 
-    After it, requests that had waited may end so late that the incident is diagnosed again. What is known then shows the
-    effect of the action, not the cause.
+    After such an action, the incident may be diagnosed again, because requests that had waited for long still end. The
+    facts of that diagnosis show the effect of the action and not the cause, so they are not used.
 
     Args:
         state: the state of the graph.

@@ -50,10 +50,11 @@ class PollState:
         feed: the polls of the target.
         baseline: the usual values of its signals.
         findings: the anomalies after the last poll.
-        wrong_at_us: the time of the last poll whose findings open an incident; None if there was none.
+        wrong_at_us: the time of the last poll that had anomalies which open an incident; None if there was none.
         stale: the times (`at_us`) of polls whose figures were old.
         outages: the signals of the open incident, and when people were notified of them.
-        lease: the lease by which this process is the leader; None while it is not, or if there is no loop.
+        lease: the lease by which this process is the leader (the only one that polls this target); None while it is not
+            the leader, or if no loop runs.
     """
 
     feed: PollFeed
@@ -65,7 +66,10 @@ class PollState:
     outages: OutageTracker = field(default_factory=lambda: OutageTracker(DetectionSettings().poll_interval_s))
 
     async def begin_anew(self) -> None:
-        """Delete everything that earlier polls left here: another process may have been the leader for days since."""
+        """Delete everything that earlier polls stored here, which may be days old.
+
+        Another process may have been the leader since then.
+        """
         await self.feed.clear()
         self.findings, self.wrong_at_us = DetectionResult(), None
         self.stale.clear()
@@ -78,7 +82,7 @@ class ResponseContext:
 
     Attributes:
         target: the name under which the incidents of the target are stored.
-        watch: the state that the polling loop shares with the nodes.
+        watch: the state that the polling loop shares with the nodes of the graph.
         probes: the client that runs read-only probes of the target.
         actions: the client of the target's action server.
         knowledge: the runbooks and the past incidents.
@@ -124,21 +128,21 @@ class ResponseContext:
         return await self.probes.run(names)
 
     def usual(self) -> dict[str, float]:
-        """Return the baseline medians of error share, P95 and request rate by signal.
+        """Return the baseline medians of the signals error share, P95 latency and request rate, by signal.
 
-        Those not learnt yet are missing.
+        Signals whose median is not learnt yet are missing.
         """
         found = {name: self.watch.baseline.usual(name) for name in (ERRORS, P95, RATE)}
         return {name: usual.median for name, usual in found.items() if usual is not None}
 
     def bounds(self, before: Snapshot | None = None) -> HealthBounds:
-        """Return the bounds within which users are served well.
+        """Return the bounds of error share and P95 latency within which users are served well.
 
         The bounds follow the thresholds of the detectors; the bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or at the beginning of the incident; most of the excess latency in it must
-                be gone. None if there is no such poll.
+            before: the poll before a repair, or at the beginning of the incident; None if there is none. The bound of
+                P95 is lowered so that most of the excess latency in this poll must be gone.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
@@ -158,18 +162,24 @@ class ResponseContext:
         return HealthBounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _MIN_RATE)
 
     async def runbooks(self) -> tuple[Runbook, ...]:
-        """Return the runbooks in use, and, if the settings allow the use of past incidents, those of `learnt`."""
+        """Return the runbooks in use.
+
+        If the settings allow the use of past incidents, the runbooks that `learnt` returns are included.
+        """
         found = (await self.blocking(self.knowledge.library)).runbooks
         return (*found, *await self.learnt()) if self.settings.use_incident_history else found
 
     async def learnt(self) -> tuple[Runbook, ...]:
-        """Return runbooks that are made from what people did on this target about causes without a runbook."""
+        """Return runbooks that are learnt from how people repaired this target when no runbook described the cause."""
         found = (await self.blocking(self.knowledge.library)).runbooks
         gives = {name: probe.facts for name, probe in PROBES.items()}
         return await self.blocking(self.knowledge.learnt, self.target, found, gives)
 
     async def mended(self, incident_id: str) -> set[str]:
-        """Return the causes that actions of an incident have ended, although users may still be affected."""
+        """Return the causes that actions of an incident have ended and that were not rolled back.
+
+        Users may still be affected by another cause.
+        """
         acts = await self.blocking(self.log.actions.of_incident, incident_id)
         return {
             act.cause for act in acts if act.effect is RepairResult.MITIGATED and act.status is ActionStatus.SUCCEEDED
@@ -186,7 +196,8 @@ class ResponseContext:
         """Return an investigator with the runbooks in use and the experience from similar past incidents.
 
         Args:
-            incident_id: the incident; it is left out of the past incidents, among which it may be after a restart.
+            incident_id: the id of the incident. It is left out of the past incidents, because after a restart it may be
+                among them.
             facts: the facts by which similar incidents are found.
             mended: causes that are known to be gone, besides those that actions of the incident have ended.
             asks_model: whether a language model may be used, if the settings allow it.

@@ -84,7 +84,8 @@ class ExecutionNodes:
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
         """Return the last poll before the action, as JSON.
 
-        Polls after an earlier request of the same action already show its effects.
+        If the same action was requested before (`known` is its record), only polls before that request are considered,
+        because later ones already show its effects.
         """
         polls = self._world.watch.feed.polls
         if known is not None:
@@ -94,7 +95,7 @@ class ExecutionNodes:
     async def _refused(self, state: IncidentState, act: ActionRecord, error: ActionServerError) -> IncidentState:
         """Record that an action was refused, and return the changed keys of the state.
 
-        After a temporary reason the action may be planned again.
+        If the reason is temporary, the action may be planned again.
         """
         act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
         again = state.get("again", [])
@@ -110,9 +111,9 @@ class ExecutionNodes:
         }
 
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
-        """Return the keys of actions that may be planned again.
+        """Return the keys of the actions that may be planned again, including `act` if it was refused.
 
-        A refused action is added if there are fewer than `_MAX_REPEATS` of them.
+        `act` is not included if there are already `_MAX_REPEATS` such actions.
         """
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again
@@ -153,7 +154,17 @@ class ExecutionNodes:
     async def _seen_through(
         self, state: IncidentState, plan: ActionPlan, act: ActionRecord, book: Runbook | None
     ) -> VerificationResult:
-        """Return the result of an action; if it sheds load, roll it back once the load has fallen, and verify again."""
+        """Return the result of the action `act`, after waiting until it is clear.
+
+        If the action sheds load, roll it back once the service can serve the load again, and verify the service once
+        more.
+
+        Args:
+            state: the state of the graph.
+            plan: the plan that the action executed.
+            act: the action.
+            book: the runbook of the action; None if there is none.
+        """
         world, sheds = self._world, book is not None and book.sheds
         before, facts = load_poll(state["before"]), load_known(state.get("known", {})).facts
         # Skip the first verification if the action was already verified before this process was restarted.
@@ -174,9 +185,10 @@ class ExecutionNodes:
         )
 
     async def _may_ask(self, act: ActionRecord) -> bool:
-        """Return whether an action may be requested once more.
+        """Return whether an action may be requested from the server once more.
 
-        False if meanwhile the responder was paused, the action was rejected, the incident was closed, or the lease was lost.
+        Return False if meanwhile a person paused the responder, rejected the action or ended the incident, or if this
+        process lost its lease.
         """
         try:
             await self._world.blocking(self._world.log.actions.put, act, lease=self._world.watch.lease)
@@ -185,9 +197,9 @@ class ExecutionNodes:
         return True
 
     async def _known(self, key: str) -> ActionRecord | None:
-        """Return the stored action with a key; None if there is none.
+        """Return the stored action with an idempotency key; None if there is none.
 
-        If its outcome is open, the server is asked for it first.
+        If the outcome of the action is not known yet, it is first updated from the server's record.
         """
         world = self._world
         try:
@@ -203,7 +215,10 @@ class ExecutionNodes:
             return act
 
     async def _objection(self, state: IncidentState, plan: ActionPlan) -> IncidentState | None:
-        """Return the changed keys of the state if the plan may not be executed any more; None if it still may."""
+        """Check whether a plan may still be executed, and return None if it may.
+
+        If it may not, return the changed keys of the state, which name the next node and the reason.
+        """
         world = self._world
         approval_id = state.get("approval_id")
         if by := await self._rejected_by(state, plan):
@@ -238,9 +253,9 @@ class ExecutionNodes:
         return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
     async def _written_down(self, state: IncidentState, plan: ActionPlan) -> ActionRecord | IncidentState:
-        """Store the action before it is requested, and return it.
+        """Store the action of a plan before it is requested, and return its record.
 
-        If the responder was paused or the action rejected meanwhile, return the changed keys of the state.
+        If a person paused the responder or rejected the action meanwhile, return the changed keys of the state instead.
         """
         world, decision = self._world, None
         if state.get("approval_id"):
@@ -282,7 +297,10 @@ class ExecutionNodes:
         )
 
     def _over(self, state: IncidentState, act: ActionRecord) -> IncidentState:
-        """Return the changed keys of the state after an action: verify it if it succeeded, else investigate again."""
+        """Return the changed keys of the state after an action.
+
+        The next node is `verify` if the action succeeded, and otherwise one that investigates the incident again.
+        """
         results = _with_key(state, act)
         if act.status is ActionStatus.SUCCEEDED:
             return {"way": "verify", "execution_results": results}

@@ -1,6 +1,6 @@
 """Calls to a language model for one incident.
 
-Each is stored before it is made, so that the budget survives a restart.
+Each call is stored before it is made, so that the spent part of the budget is known after a restart.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The total cost of the model calls for an incident: their number, the tokens, the seconds that they took, US dollars.
+    """The total cost of the model calls for an incident: their number, tokens, seconds and US dollars.
 
-    A call whose result is unknown counts with its maximum.
+    A call whose result is unknown counts with its maximum cost.
     """
 
     calls: int = 0

@@ -1,4 +1,7 @@
-"""News of an open incident: outages since people were last notified, passed from the polling loop to the graph."""
+"""News of an open incident: outages that began after people were last notified.
+
+The polling loop passes the news to the graph.
+"""
 
 from __future__ import annotations
 
@@ -55,10 +58,11 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 
 
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
-    """Return the news (timeline events about new outages) for which the responder should diagnose the incident again now.
+    """Return the news (timeline events about new outages) for which the incident should be diagnosed again now.
 
-    News up to the event `heard_seq` were used before. The result is empty while the target's figures are old, while no
-    anomaly is present that opens incidents, or after `MAX_REDIAGNOSES` such diagnoses within the last hour.
+    News up to the event with the number `heard_seq` has already been used. The result is empty while the target's
+    figures are old, or while no anomaly that opens incidents is present. It is also empty if the incident was diagnosed
+    again `MAX_REDIAGNOSES` times within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
     if incident.last_seq <= seq or not world.watch.findings.opens:
@@ -70,7 +74,7 @@ async def unused_news(world: ResponseContext, state: IncidentState, incident: In
 
 
 def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
-    """Return whether an incident was diagnosed again less than `MAX_REDIAGNOSES` times within the last hour."""
+    """Return whether an incident was diagnosed again fewer than `MAX_REDIAGNOSES` times within the last hour."""
     recent = [at_us for at_us in state.get("relooked_at", []) if abs(now_us - at_us) < _REDIAGNOSES_US]
     return len(recent) < MAX_REDIAGNOSES
 
@@ -80,8 +84,8 @@ def state_after_news(
 ) -> IncidentState:
     """Return the keys of an incident's state that change when it is diagnosed again because of news, with their values.
 
-    If the news is that the problem has come back after a recovery, earlier actions may be tried again. Plans that people
-    rejected stay rejected, and all actions of the incident count in its budgets.
+    If the news is that the problem has come back after a recovery, earlier actions may be tried again. Plans that
+    people rejected stay rejected. All actions of the incident, also the earlier ones, count in its budgets.
 
     Args:
         state: the state of the graph.

@@ -30,7 +30,7 @@ _DONE_WITH: Final = frozenset((RepairResult.MITIGATED, RepairResult.FAILED, Repa
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A plan that passed its dry run, with the digest of the state and the ruling of the policy."""
+    """A plan that passed its dry run, with the state's digest from the dry run and the policy's ruling on the plan."""
 
     plan: ActionPlan
     digest: str | None
@@ -154,7 +154,7 @@ class PlanningNodes:
     async def _withdraw_question(self, approval_id: str) -> IncidentState:
         """Withdraw an approval request because the problem has passed.
 
-        An approval that came just before is not used any more.
+        If a person approved the plan just before, the approval is not used any more.
         """
         world = self._world
         now_us = world.clock.now_us()
@@ -162,7 +162,10 @@ class PlanningNodes:
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
     async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Diagnose again because of news; withdraw the approval request if the diagnosis is now another cause."""
+        """Diagnose the incident again because of news, while a person is asked to approve `plan`.
+
+        Withdraw the approval request if the new diagnosis is another cause. Return the changed keys of the state.
+        """
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
         changed = state_after_news(state, await unused_news(world, state, incident), incident, world.clock.now_us())
@@ -179,7 +182,7 @@ class PlanningNodes:
     async def _still_asked(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
         """Withdraw an approval request that is not needed any more, and plan again.
 
-        Otherwise continue to wait for the answer.
+        If it is still needed, continue to wait for the answer. Return the changed keys of the state.
         """
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
@@ -217,7 +220,8 @@ class PlanningNodes:
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
         """Return the changed keys of the state after a ruling.
 
-        Returns None after waiting until a refusal has ended that ends with time.
+        Return None if the policy refused the plan only for a while and that time has passed, so that the caller asks
+        for a new ruling. `waits` is how often the caller has waited so far.
         """
         world, ruling = self._world, ready.ruling
         if ruling.verdict is Permission.STAND_DOWN:
@@ -290,11 +294,11 @@ class PlanningNodes:
 def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[ExcludedAction]:
     """Return the actions of an incident that must not be tried again.
 
-    They did not help, were refused, or were rolled back.
+    These actions failed, were refused, were rolled back, or did not help.
 
     Args:
         actions: the actions of the incident.
-        again: the keys of actions that may be tried once more: they were not begun, or they helped while they were in
+        again: the keys of actions that may be tried once more. They were not begun, or they helped while they were in
             force.
         since_us: when the present outage began, in microseconds since 1970. An action of an earlier outage may be tried
             once more, unless it made things worse or was already repeated.

@@ -52,8 +52,8 @@ class Recovery:
     async def has_passed(self) -> bool:
         """Return whether users have been served well for `min_quiet_s`, with no other anomaly and no firing alert.
 
-        Only alerts of the incident count. `min_quiet_s` is longer than the time that a repair is watched, so that a
-        problem that comes and goes is one incident.
+        Only the alerts of this incident count. `min_quiet_s` is longer than the time for which a repair is verified.
+        Otherwise a problem that comes and goes would become several incidents.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:

@@ -18,7 +18,7 @@ _US: Final = 1_000_000
 
 
 class RemainingCause:
-    """Diagnoses another cause after an action, at most every quarter of `effect_timeout_s`.
+    """Diagnoses another cause after an action, at most once in a quarter of `effect_timeout_s`.
 
     Args:
         world: the surroundings of the incident.
@@ -41,7 +41,7 @@ class RemainingCause:
 
         Args:
             course: the observations since the action.
-            is_worse: whether the service is worse than before the action; then all symptoms count for another cause,
+            is_worse: whether the service is worse than before the action. If so, all symptoms count for another cause,
                 also those that the action's own cause may have left behind.
         """
         self._diagnosed_at_us = self._world.clock.now_us()

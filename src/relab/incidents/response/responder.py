@@ -53,7 +53,8 @@ class Responder:
         graph: the graph, compiled with a checkpointer.
         poller: polls the target.
         detector: finds anomalies; it shares its baseline with `world`.
-        owner: the name of this process in the lease, by which only one of several processes watches a target.
+        owner: the name of this process in the lease. The lease ensures that only one of several processes watches a
+            target.
     """
 
     def __init__(self, world: ResponseContext, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
@@ -93,7 +94,7 @@ class Responder:
             await self._stop()
 
     async def _lead(self) -> bool:
-        """Acquire or renew the lease of the target, and return whether this process is the leader."""
+        """Acquire the lease of the target, or renew it; return whether this process is now the leader."""
         world, now_us = self._world, self._world.clock.now_us()
         lasts_s = min(max(_LEASE_POLLS * world.settings.poll_interval_s, _MIN_LEASE_S), _MAX_LEASE_S)
         try:
@@ -173,7 +174,7 @@ class Responder:
             await self._respond(current)
 
     async def _follow(self, incident_id: str, findings: DetectionResult, at_us: int) -> None:
-        """Add the anomalies of a poll to the open incident, and notify people of outages that are new to them."""
+        """Add the anomalies of a poll to the open incident, and notify people of outages that are news to them."""
         world, outages = self._world, self._world.watch.outages
         news: list[OutageNews] = []
         if outages.due(at_us, is_handed_over=True):
@@ -188,7 +189,10 @@ class Responder:
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
-        """Return the news of the incident of which people must be notified now."""
+        """Return the outages (news) of which people must be notified now.
+
+        If the responder works on the incident, its own notices cover older outages, so these are left out.
+        """
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
@@ -198,7 +202,10 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return whether the responder never gave the incident up, or did so at least `_GIVEN_UP_S` ago."""
+        """Return whether this process may run the graph of an incident.
+
+        If it gave the incident up after failures, it may do so again only after `_GIVEN_UP_S` seconds.
+        """
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -234,7 +241,10 @@ class Responder:
         self._task.add_done_callback(self._notice_end)
 
     def _notice_end(self, task: asyncio.Task[None]) -> None:
-        """Release the incident if its task failed: otherwise this responder would never open another incident."""
+        """Release the incident if the task that runs its graph failed.
+
+        Otherwise this responder would never open another incident.
+        """
         if task is not self._task or task.cancelled() or (error := task.exception()) is None:
             return
         _log.error("incident_dropped", incident_id=self._incident_id, exc_info=error)
@@ -289,7 +299,10 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return risen P95 latencies that stay within the bounds of verification, so that they open no new incident."""
+        """Return the anomalies of raised P95 latencies that are within the bounds of verification.
+
+        They remain after a successful repair, and must not open a new incident.
+        """
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -298,7 +311,7 @@ class Responder:
         ]
 
     async def _checkpoint(self, incident_id: str) -> str:
-        """Return the id of the latest checkpoint of an incident's graph; empty if it has none or cannot be read."""
+        """Return the id of the latest checkpoint of an incident's graph; empty if no checkpoint can be read."""
         try:
             found = await self._graph.aget_state({"configurable": {"thread_id": incident_id}})
         except Exception:  # noqa: BLE001 it is asked after an error, and must not be a second one that ends the task
@@ -319,12 +332,14 @@ class Responder:
             given = Command(resume=await self._until_decided(cast("IncidentState", found)))
 
     async def _until_decided(self, state: IncidentState) -> bool | str:
-        """Wait for the end of an approval request, and return the value with which its node resumes.
+        """Wait until an approval request needs no more waiting, and return the value with which its node resumes.
 
         Returns:
-            True if a person has decided, the request has expired or does not exist, or no approval is needed any more;
-            `PASSED` if the problem has passed by itself; `NEWS` if there is news that the graph has not used yet.
-            A closed incident raises `IncidentOverError`.
+            True if a person has decided, the request has expired or does not exist, or no approval is needed any more.
+            `PASSED` if the problem has passed by itself. `NEWS` if there is news that the graph has not used yet.
+
+        Raises:
+            IncidentOverError: the incident was closed.
         """
         world, recovery = self._world, Recovery(self._world, state["incident_id"], state["symptoms"])
         while True:
@@ -345,7 +360,10 @@ class Responder:
                 return NEWS
 
     async def _append_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
-        """Write a failure to the timeline, escalate after the last one, and return whether the incident is still open."""
+        """Write a failure of the responder to the timeline, and return whether the incident is still open.
+
+        If `failures`, the number of consecutive failures, is too high, escalate the incident to a person.
+        """
         world = self._world
         new_event = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
         is_last = failures >= _MAX_FAILURES
@@ -381,7 +399,7 @@ class Responder:
                 _log.warning("baseline_not_stored", target=world.target, error=str(error))
 
     async def _cancel(self) -> None:
-        """Cancel the task of the incident; this process is not the leader any more."""
+        """Cancel the task that runs the graph of the incident, because this process is not the leader any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -14,7 +14,10 @@ from relab.incidents.storage.models import NewEvent, Phase
 
 
 class Rollback:
-    """Rolls back actions of this responder, each only once, also if a restarted process requests it again."""
+    """Rolls back actions of this responder.
+
+    Each action is rolled back only once, even if a restarted process requests the rollback again.
+    """
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
@@ -23,9 +26,9 @@ class Rollback:
     async def take_back(
         self, state: IncidentState, plan: ActionPlan, act: ActionRecord, why: str
     ) -> ActionRecord | None:
-        """Roll back an action, and return the record of the rollback.
+        """Roll back an action, and return the record of the rollback; None if the action was not rolled back.
 
-        If it failed, write so to the timeline and return None.
+        In that case, write the reason to the timeline.
 
         Args:
             state: the state of the incident's graph.
@@ -55,7 +58,7 @@ class Rollback:
     async def _ruling(self, state: IncidentState, plan: ActionPlan, act: ActionRecord) -> Ruling:
         """Return the policy's ruling on the rollback of an action; retry while the server does not answer.
 
-        The action itself may have made things so much worse that the server does not answer for a while.
+        The action itself may have made the service so much worse that the action server does not answer for a while.
 
         Raises:
             ActionServerError: the server refuses, or still does not answer after `max_server_retries` retries.
@@ -72,7 +75,7 @@ class Rollback:
         raise AssertionError("the last try returns or raises")
 
     async def _undone(self, undo: ActionRecord) -> ActionRecord:
-        """Request a rollback from the action server, and return its stored record with the result."""
+        """Request a rollback from the action server, store the result in its record, and return the record."""
         assert undo.undoes is not None
         world = self._world
         record_id: str | None = None

@@ -31,7 +31,7 @@ _CLOCKS_DIFFER_S: Final = 3_600.0
 
 
 class SituationReader:
-    """Reads switches, records and polls for rulings, and settles actions whose outcome is unknown."""
+    """Reads kill switches, action records and polls for rulings, and updates actions whose outcome is not known yet."""
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
@@ -67,10 +67,11 @@ class SituationReader:
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
 
     async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
-        """Return whether a plan that waits for a person's approval may now be executed without it.
+        """Return whether a plan that waits for a person's approval may now be executed without approval.
 
-        True if the only reason for the approval was that more users would notice the action (its blast radius) than
-        noticed the incident, and now at least as many notice the incident. The autonomy for the plan's class must be `ACT`.
+        It may if two conditions hold. The autonomy for the plan's class is `ACT`. The only reason for the approval
+        request was that more users would notice the action (its blast radius) than noticed the incident, and this is no
+        longer so.
         """
         world, poll = self._world, self._world.watch.feed.latest
         if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:
@@ -85,13 +86,14 @@ class SituationReader:
             return False
 
     async def settled(self, act: ActionRecord) -> ActionRecord:
-        """Update `act`, an action without a known outcome, from the server's record, and return it.
+        """Update `act`, an action whose outcome is not known yet, from the server's record, and return it.
 
-        Never request the action again. Without a record it counts as refused after `SETTLE_TIMEOUT_S`; until then it is
-        returned unchanged.
+        The action is never requested again. If the server has no record of it, the action counts as refused after
+        `SETTLE_TIMEOUT_S` (in seconds since the request), and is returned unchanged until then.
 
         Raises:
-            ActionServerError: the record is unknown, because a request failed or the server's list is incomplete.
+            ActionServerError: it is unknown whether there is a record: a request failed, or the server's list is
+                incomplete.
         """
         world = self._world
         if act.undoes is not None:
@@ -119,9 +121,9 @@ class SituationReader:
         )
 
     async def settle_all(self) -> None:
-        """Update up to `_MAX_SETTLED` actions without a known outcome, also of incidents that are over.
+        """Update up to `_MAX_SETTLED` actions whose outcome is not known yet, also those of incidents that are over.
 
-        Later the server may no longer list their records.
+        Do this early, because later the server may no longer list their records.
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:
@@ -158,7 +160,7 @@ class SituationReader:
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
         """Return the target's actions within the policy's window and all actions of the incident.
 
-        Those without a known outcome are updated first.
+        Actions whose outcome is not known yet are updated first, except the one with the key `leave_out`.
         """
         world = self._world
         since_us = now_us - int(world.settings.policy.action_window_s * _US)
@@ -190,7 +192,10 @@ class SituationReader:
 
 
 def _of_now(state: IncidentState, incident: Incident) -> list[Anomaly]:
-    """Return the anomalies of the present outage; those of an earlier one do not justify a wider blast radius."""
+    """Return the anomalies of the present outage.
+
+    Anomalies of an earlier outage do not justify an action that more users notice.
+    """
     since_us = state.get("episode_us", 0)
     return [finding.anomaly for finding in incident.findings if finding.last_at >= since_us]
 

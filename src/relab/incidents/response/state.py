@@ -22,12 +22,13 @@ _CANDIDATES = TypeAdapter(tuple[Candidate, ...])
 
 
 class Handover(TypedDict):
-    """What was known when an incident was handed over to people.
+    """The facts that were known when an incident was handed over to people.
 
     Attributes:
         at_us: when it was handed over, in microseconds since 1970.
         facts: the values of the known facts, by name.
-        templates: how often each log template occurred in the poll of the symptoms.
+        templates: how often each log template (a log message with its variable parts masked) occurred in the poll that
+            is stored as `symptoms`.
     """
 
     at_us: int
@@ -36,40 +37,43 @@ class Handover(TypedDict):
 
 
 class IncidentState(TypedDict, total=False):
-    """The state that the nodes pass on. Checkpoints store it by these names, so renaming one needs a conversion.
+    """The state that the nodes of the graph pass on.
 
-    All times are in microseconds since 1970.
+    Checkpoints store it under these keys, so a renamed key needs a conversion of stored states. All times are in
+    microseconds since 1970.
 
     Attributes:
         symptoms: the poll on which the incident was opened, or the latest one when the graph diagnoses again.
         is_unhealthy: whether the problem is still there; decides whether `gather` is the next node of the graph.
-        diagnosis, confidence: the most probable cause, and its probability.
+        diagnosis, confidence: the most probable cause, and its probability, 0 to 1.
         root_cause: the reason for the diagnosis, in one sentence.
-        action_plan: the last plan, alone; earlier ones are in the timeline.
+        action_plan: a list with only the last plan; earlier plans are in the timeline.
         execution_results: the keys of the actions that were requested, in order; their records are in the database.
         recommendation: the last sentence for people: what ended the incident, or why it was handed over.
         known, candidates: the known facts, and the probabilities of all causes.
         is_confirmed: whether probes at two different times gave the same diagnosis.
-        others_since_us: the time since which actions of others have not been examined yet.
-        others_seen: the ids of the newest records that were examined; absent if the action server did not return them.
-        others_first_seen: the ids of the newest records at the beginning of the incident.
+        others_since_us: the time from which on the actions of people and other clients have not been examined yet.
+        others_seen: the ids of the newest records of the action server that were examined; absent if it did not return
+            them.
+        others_first_seen: the ids of the newest records of the action server at the beginning of the incident.
         attempt: the number of the last plan, from 1.
         state_digest: the digest of the state in which the last plan was made.
         approval_id: the id of the approval request for the last plan; None if no approval was needed.
-        ground: why a person is asked.
+        ground: why a person has to decide on the last plan.
         before: the last poll before the action.
-        again: the keys of actions that may be planned once more: they were not begun, for a temporary reason, or the
-            problem came back when they were rolled back.
+        again: the keys of actions that may be planned once more. Either they were not begun, for a temporary reason, or
+            the problem came back when they were rolled back.
         tried: action, target and fingerprint of the plans that were refused or rejected.
-        stand_downs, waits: how often the graph has stood down, and waited, so far.
+        stand_downs: how often the graph has stood down so far, that is, waited because it must not act.
+        waits: how often the graph has waited so far until the policy's refusal of a plan ended.
         unanswered: the number of consecutive approval requests without an answer.
-        suspected: a cause that the probes run at the handover show, although the diagnosis before them was `unknown`.
+        suspected: a cause that the probes at the handover to people show, although the diagnosis before was `unknown`.
         handovers: the facts at the latest handovers to people, the earliest first.
         heard: how often people had triggered the incident when it was handed over.
         heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later
             news has not been used yet.
         relooks: how often the cause was diagnosed again because of news.
-        relooked_at: the times of the latest of these diagnoses.
+        relooked_at: the times of the latest diagnoses that `relooks` counts.
         episode_us: when the present outage began, after the last recovery; 0 for the incident's opening.
         way: the name of the next node.
         reason: why the graph goes to the next node.
@@ -129,7 +133,7 @@ def load_poll(document: Mapping[str, Any]) -> Snapshot:
 
 
 def dump_known(known: KnownFacts) -> dict[str, Any]:
-    """Return as JSON the known `facts`, the `evidence` for each, and the names of the probes that were run (`looked`)."""
+    """Return known facts as JSON, with the attributes of `KnownFacts` as keys."""
     return {
         "facts": dict(known.facts),
         "evidence": {fact: asdict(item) for fact, item in known.evidence.items()},

@@ -1,4 +1,4 @@
-"""Follow the polls after an action, and probe whether its cause is gone, until the result of the action is clear."""
+"""Follow the polls after an action, and probe whether the cause that it repairs is gone, until its result is clear."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class VerificationLoop:
     ) -> VerificationResult:
         """Wait until the result of an action is clear, and return it.
 
-        While an action makes the service reject requests, it is judged by the admitted ones. It is verified once the
-        service can serve all requests again.
+        If the action makes the service reject excess requests, the result depends on the requests that the service
+        admits. Then the method also waits until the service can serve all requests again.
 
         Args:
             act: the finished action.
             before: the last poll before the action.
             book: the runbook of the action; None if there is none.
-            facts_before: the facts that were known before the action; they show whether its cause was seen then.
+            facts_before: the facts that were known before the action; they show whether the cause was seen then.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
@@ -123,10 +123,11 @@ class VerificationLoop:
                 course = await self._with_probes(course, probes)
 
     def _bounds_of_those_let_in(self) -> HealthBounds:
-        """Return the bounds for admitted requests: under high load, P95 may rise to the operators' threshold.
+        """Return the bounds for the requests that the service admits while it rejects others.
 
-        These bounds alone resolve an incident only if the limit cannot be rolled back; otherwise the action is verified
-        once more with the usual bounds after the rollback.
+        P95 may rise to the operators' threshold, because the load is high. An incident is resolved by these bounds
+        alone only if the limit on the load cannot be rolled back. Otherwise, after the rollback, the usual bounds are
+        used once more.
         """
         usual = self._world.bounds()
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.slow_response_ms))
@@ -134,7 +135,8 @@ class VerificationLoop:
     def _has_subsided(self, course: ActionObservations, book: Runbook) -> bool:
         """Return whether the load can be served again without shedding.
 
-        It can if hardly any request is rejected, or if recent facts refute a condition that the runbook requires.
+        It can if hardly any request is rejected, or if recent facts show that a required condition of the runbook's
+        cause does not hold.
         """
         settings, facts = self._world.settings.verification, course.facts or {}
         numbers = course.polls[-1].numbers
@@ -149,9 +151,9 @@ class VerificationLoop:
         return replace(course, facts=await self._facts(probes), facts_at_us=at_us)
 
     async def is_gone(self, book: Runbook) -> bool:
-        """Run probes and return whether all conditions hold that `book`, a runbook, requires of a repaired cause.
+        """Run probes and return whether the cause of a runbook is gone: all conditions in the runbook's `mended` hold.
 
-        False if it has none.
+        Return False if the runbook has no such conditions.
         """
         facts = await self._facts(_probes(book))
         return bool(book.mended) and all(condition.holds(facts) is True for condition in book.mended)
@@ -171,10 +173,10 @@ class VerificationLoop:
         await self._world.append_events(act.incident_id, Phase.VERIFY, new_event)
 
     def _is_time_to_probe(self, course: ActionObservations, found: VerificationResult, between_s: float) -> bool:
-        """Return whether to probe now whether the cause is gone.
+        """Return whether it is time to probe whether the cause is gone.
 
-        True if the last probe is at least `between_s` seconds ago, and either users have been served well for almost
-        long enough, or the cause should be gone by now.
+        The last probe must be at least `between_s` seconds ago. In addition, users have been served well for almost
+        long enough, or so much time has passed since the action that the cause should be gone.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:

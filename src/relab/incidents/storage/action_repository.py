@@ -45,7 +45,8 @@ def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence
 def acts_of_target(session: Session, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
     """Return the contents of the actions on a target, the latest first, at most `limit`.
 
-    Included are those that were requested at `since` (microseconds since 1970) or later, and all without a result.
+    The result contains the actions that were requested at `since` (microseconds since 1970) or later, and all actions
+    without a result.
     """
     statement = select(ActionRow.content).where(
         ActionRow.target == target, or_(ActionRow.asked_at >= since, ActionRow.status == ActionStatus.ASKED)
@@ -82,7 +83,8 @@ def get_approval(session: Session, approval_id: str) -> Any | None:
 def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
     """Return the rows `(approval_id, incident_id, request, decision)` of an incident, the oldest first.
 
-    They are sorted by their numbered ids, because clocks may be set back; shorter ids first, so that 10 comes after 9.
+    The rows are sorted by the number in their ids, because clocks may be set back. Shorter ids come first, so that 10
+    comes after 9.
     """
     statement = select(*_APPROVAL).where(ApprovalRow.incident_id == incident_id)
     return session.execute(statement.order_by(func.length(ApprovalRow.approval_id), ApprovalRow.approval_id)).all()
@@ -106,8 +108,8 @@ def set_request(session: Session, approval_id: str, request: Mapping[str, Any], 
 def pending_approvals(session: Session, target: str | None, now: int) -> Sequence[Any]:
     """Return the approval requests that can be decided at the time `now`, the oldest first.
 
-    They are rows `(approval_id, incident_id, request, decision)` of open incidents of the target, or of any if it is
-    None.
+    The result has rows `(approval_id, incident_id, request, decision)`. They belong to open incidents of the target
+    `target`; None means of any target. `now` is in microseconds since 1970.
     """
     statement = (
         select(*_APPROVAL)

@@ -55,19 +55,21 @@ class ActionLog:
     def put(self, act: ActionRecord, *, lease: Lease | None = None) -> StoredAction:
         """Store an action before it is requested; if the key is known, return the stored action.
 
-        This is the last moment at which a pause, a rejection by a person, or a process that acquired the lease can stop
-        the action. All three are checked in this transaction, also for a stored action without a result, which would be
-        retried.
+        A pause, a person's rejection, or the loss of the lease to another process can stop the action only up to this
+        moment. This transaction checks all three. It also checks them for a stored action without a result, because the
+        caller would retry it.
 
         Args:
             act: the action to store, with the status `asked`.
-            lease: the lease by which the caller's process watches the target; None if it does not watch it.
+            lease: the lease by which the caller's process watches the target; None if the process does not watch the
+                target.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
             IncidentOverError: the incident is over.
             PausedError: the responder is paused.
-            ActionRejectedError: a person rejected this action on this part, at any time in this incident.
+            ActionRejectedError: a person rejected this action on this part of the service, at any time in this
+                incident.
             LeaseLostError: another process has acquired the lease.
             ActionConflictError: the key belongs to another action.
             InvalidInputError: the action cannot be stored unchanged, so a retry after a kill would request another one.
@@ -109,10 +111,10 @@ class ActionLog:
     def finish(
         self, key: str, status: ActionStatus, *, at_us: int, record_id: str | None = None, error: str | None = None
     ) -> ActionRecord:
-        """Store the result of an action, and return it. A repeated call with the same status changes at most `record_id`.
+        """Store the result of an action, and return the changed action.
 
-        An action that succeeded or failed can still become `undone`. The status `asked` stores only the id of the
-        server's record, as soon as it is known.
+        A repeated call with the same status changes at most `record_id`. An action that succeeded or failed can still
+        become `undone`. A call with the status `asked` stores only `record_id`.
 
         Args:
             key: the idempotency key of the action.
@@ -142,7 +144,9 @@ class ActionLog:
             return changed
 
     def note_effect(self, key: str, effect: StoredRepairResult, *, at_us: int) -> ActionRecord:
-        """Store at `at_us` (microseconds since 1970) the effect of an action that verification found; return the action.
+        """Store the effect that verification has found for an action, and return the action.
+
+        `at_us` is the current time, in microseconds since 1970.
 
         Raises:
             ActionNotFoundError: no action has this key.
@@ -177,8 +181,8 @@ class ActionLog:
     def of_target(self, target: str, *, since_us: int) -> list[ActionRecord]:
         """Return the actions on a target, the oldest first, at most the latest 1,000.
 
-        Included are those that were requested at `since_us` (microseconds since 1970) or later, and all without a
-        result.
+        The result contains the actions that were requested at `since_us` (microseconds since 1970) or later, and all
+        actions without a result.
         """
         with self._database.read() as session:
             found = action_repository.acts_of_target(session, name_of(target), since_us, MAX_ACTIONS_PER_READ)
@@ -187,7 +191,7 @@ class ActionLog:
     def unsettled(self, target: str | None = None) -> list[ActionRecord]:
         """Return the actions on a target (None: on all targets) without a result, the oldest first.
 
-        After a kill each of them is retried with its key.
+        After the responder was killed, it retries each of them with the same idempotency key.
         """
         with self._database.read() as session:
             return _acts(action_repository.unsettled_acts(session, None if target is None else name_of(target)))
@@ -226,7 +230,7 @@ def _storable(act: ActionRecord) -> ActionRecord:
     """Return an action with its free texts cut to their maximum lengths.
 
     Raises:
-        InvalidInputError: another field cannot be stored unchanged.
+        InvalidInputError: a field that must not be cut, such as the key or the parameters, cannot be stored unchanged.
     """
     for field in ("key", "action", "target", "action_class"):
         text: str = getattr(act, field)

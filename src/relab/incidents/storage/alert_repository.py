@@ -20,7 +20,7 @@ AlertKey = tuple[str, int]
 
 
 def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
-    """Insert the alerts that are not stored yet, and return the keys of these; `rows` hold every column by name."""
+    """Insert those alerts that are not stored yet, and return their keys; each of `rows` holds every column by name."""
     if not rows:
         return set()
     statement = insert_into(session, table_of(AlertRow)).values(list(rows)).on_conflict_do_nothing()
@@ -29,7 +29,7 @@ def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[Alert
 
 
 def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -> Sequence[Any]:
-    """Return the rows of all alerts of a group with these fingerprints, and lock them until the transaction ends.
+    """Return the rows of all alerts of a group with these fingerprints, and lock the rows until the transaction ends.
 
     A row is `(fingerprint, starts_at, is_firing, incident_id)`.
     """

@@ -1,4 +1,4 @@
-"""Receive alerts from outside: each counts once, however often and from however many senders it arrives."""
+"""Receive alerts from outside. Each alert counts once, even if it arrives several times or from several senders."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class AlertLog:
     ) -> AlertIntake:
         """Store the alerts of a notification about a target, in one transaction.
 
-        Group, fingerprint and beginning identify an alert. New firing alerts open an incident or join the open one; so
-        does an alert that still fires ten minutes after its incident ended, because the incident did not cover all of
-        the problem. When an alert ends, an event is appended to its incident. If the transaction fails, nothing is
-        stored, and a retry of the sender is processed as new.
+        The group, the fingerprint and the time of its beginning identify an alert. A new firing alert opens an
+        incident, or joins the open one. An alert that still fires ten minutes after its incident ended is treated like
+        a new one, because the incident did not cover all of the problem. When an alert ends, an event is appended to
+        its incident. If the transaction fails, nothing is stored. The sender can then send the notification again.
 
         Args:
             target: the target that the alerts are about.
@@ -54,7 +54,7 @@ class AlertLog:
             alerts: the alerts.
             at_us: the current time, in microseconds since 1970.
             title: the title of an incident that the alerts open.
-            severity: its severity, at least.
+            severity: the least severity of that incident; the alerts may raise it.
         """
         group = name_of(group_key)
         received = _by_key(alerts)
@@ -83,7 +83,15 @@ class AlertLog:
     def _append_event(
         self, unit: UnitOfWork, group: str, fresh: Mapping[AlertKey, tuple[ReceivedAlert, str | None]], at_us: int
     ) -> None:
-        """Append an event for each alert to the timeline of its incident, unless the incident is over."""
+        """Append an event to the timeline of an incident for each alert in `fresh`, unless the incident is over.
+
+        Args:
+            unit: the transaction.
+            group: the sender's key of the group of alerts.
+            fresh: the alerts that are new or have changed, by key, each with the id of its incident. The id is None if
+                the alert has no incident; such alerts are ignored.
+            at_us: the current time, in microseconds since 1970.
+        """
         for incident_id in sorted({incident_id for _, incident_id in fresh.values() if incident_id is not None}):
             if self._timeline.lock(unit, incident_id).closed_at is None:
                 events = [_event(group, key, alert) for key, (alert, of) in fresh.items() if of == incident_id]
@@ -91,7 +99,10 @@ class AlertLog:
 
 
 def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
-    """Return alerts by key, sorted in the order in which all processes lock them."""
+    """Return alerts by key, sorted by key.
+
+    All processes lock the rows of alerts in this order, so that they do not block each other.
+    """
     found: dict[AlertKey, ReceivedAlert] = {}
     for alert in alerts:
         key = name_of(alert.fingerprint), min(max(alert.starts_at_us, EARLIEST_US), LATEST_US)
@@ -103,11 +114,11 @@ def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
 def _note(
     unit: UnitOfWork, group: str, received: Mapping[AlertKey, ReceivedAlert], at_us: int
 ) -> dict[AlertKey, str | None]:
-    """Store alerts, and return the keys of those that are news, each with the id of its incident or None.
+    """Store alerts, and return the keys of those that are new or have changed, each with its incident's id or None.
 
-    An alert that has ended does not fire again: a recurrence has a later beginning. An alert with an earlier beginning
-    than the stored one is the same alert: if two Prometheus servers send it, Alertmanager moves its beginning to the
-    earlier of the two.
+    An alert that has ended does not fire again: if the problem recurs, Alertmanager sends an alert with a later
+    beginning. An alert with an earlier beginning than the stored one is the same alert: if two Prometheus servers send
+    it, Alertmanager moves its beginning to the earlier of the two.
     """
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])
@@ -147,7 +158,7 @@ def _note(
 
 
 def _firing(rows: Iterable[Any]) -> defaultdict[str, list[Any]]:
-    """Return the rows of firing alerts, grouped by fingerprint."""
+    """Return the rows of those alerts that are firing, grouped by fingerprint."""
     found: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows:
         if row.is_firing:

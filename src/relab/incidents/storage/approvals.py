@@ -24,7 +24,9 @@ class ApprovalLog:
         self._timeline = timeline
 
     def request(self, request: ApprovalRequest) -> ApprovalRequest:
-        """Store an approval request and set its incident to wait for it; if the id is known, return the stored request.
+        """Store an approval request, and set its incident to wait for the answer.
+
+        If the id is known, return the stored request.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -59,9 +61,9 @@ class ApprovalLog:
         return request
 
     def decide(self, approval_id: str, *, approved: bool, by: str, now_us: int, note: str = "") -> Decision:
-        """Store a person's decision, and return the valid one, which may be an earlier one.
+        """Store a person's decision on an approval request, and return the valid decision, which may be an earlier one.
 
-        Concurrent decisions are serialized.
+        Concurrent decisions on the same request are processed one after the other.
 
         Args:
             approval_id: the id of the approval request.
@@ -138,7 +140,7 @@ class ApprovalLog:
         return [_read(row, row.approval_id) for row in rows]
 
     def pending(self, *, now_us: int, target: str | None = None) -> list[ApprovalRequest]:
-        """Return the approval requests that can be decided at `now_us`, the oldest first, of one target or of all (None)."""
+        """Return the approval requests of a target (None: of all) that can be decided at `now_us`, the oldest first."""
         name = None if target is None else name_of(target)
         with self._database.read() as session:
             rows = action_repository.pending_approvals(session, name, now_us)
@@ -155,7 +157,7 @@ class ApprovalLog:
         return _read(action_repository.get_approval(session, approval_id), approval_id)
 
     def _go_on(self, unit: UnitOfWork, incident_id: str) -> None:
-        """Set an incident that waits for approval back to open, whatever the decision is."""
+        """Set an incident that waits for approval back to open, because the request is decided or withdrawn."""
         if self._timeline.lock(unit, incident_id).status == IncidentStatus.WAITING_APPROVAL:
             repository.change(unit.session, incident_id, {"status": IncidentStatus.OPEN})
 
@@ -167,7 +169,7 @@ def _read(row: Any | None, approval_id: str) -> tuple[ApprovalRequest, Decision 
 
 
 def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
-    """Return the approval request in a row of its table, and the decision on it; None if there is no decision."""
+    """Return the approval request in a row of its table, and the decision on it, which is None if there is none."""
     decision = None if row.decision is None else Decision.model_validate(row.decision)
     return ApprovalRequest.model_validate(row.request), decision
 

@@ -29,7 +29,9 @@ class Switches:
         self._timeline = timeline
 
     def pause(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """Pause a target, or all targets (None): no actions on it are requested. Append an event to its open incidents.
+        """Pause a target, or all targets (None), and append an event to the open incidents of these targets.
+
+        The responder requests no actions on a paused target.
 
         Args:
             target: the target; None for all targets.
@@ -43,14 +45,15 @@ class Switches:
         return self._turn(target, is_paused=True, by=by, why=why, at_us=at_us)
 
     def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """End the pause of a target, or of all targets (None). While all are paused, each target stays paused.
+        """End the pause of a target, or the pause of all targets (None).
 
-        The arguments and the result are those of `pause`.
+        While all targets are paused, a target stays paused even if its own pause has ended. The arguments and the
+        result are those of `pause`.
         """
         return self._turn(target, is_paused=False, by=by, why=why, at_us=at_us)
 
     def state(self, target: str) -> SwitchState:
-        """Return the switch that applies to a target: that of all targets if they are paused, otherwise the target's own."""
+        """Return the kill switch that applies to a target: the switch of all targets if it is on, else its own."""
         name = name_of(target)
         with self._database.read() as session:
             found = {row.target: row for row in coordination_repository.switches(session, (ALL_TARGETS, name))}
@@ -87,7 +90,7 @@ class Leases:
         set back, and would otherwise keep all other processes out until the clock reaches its end.
 
         Args:
-            target: the target, or the name of another lease.
+            target: the name of the target, or another name if the lease is not about a target.
             owner: the name of the process.
             now_us: the current time, in microseconds since 1970.
             until_us: when the lease is to end.
@@ -107,7 +110,7 @@ class Leases:
         return None if row is None else Lease.model_validate(row, from_attributes=True)
 
     def release(self, target: str, owner: str) -> None:
-        """Release the lease on a target if this owner holds it, so that others need not wait until it expires."""
+        """Release the lease of a target if this owner holds it, so that others need not wait until the lease expires."""
         with self._database.write(durable=False) as unit:
             coordination_repository.release_lease(unit.session, name_of(target), name_of(owner))
 
@@ -133,8 +136,8 @@ class Baselines:
             at_us: the current time, in microseconds since 1970.
 
         Raises:
-            BaselineTooLargeError: the baseline has more than `MAX_BASELINE_BYTES`. Nothing is saved: with a part of it,
-                the signals of the rest would seem never to have been seen.
+            BaselineTooLargeError: the baseline has more than `MAX_BASELINE_BYTES`. Nothing is saved, not even a part of
+                the baseline: without the other part, its signals would seem new.
         """
         # The cut is above the limit, so that a baseline that is too large is detected and not cut.
         kept = bounded_object(content, 4 * MAX_BASELINE_BYTES)

@@ -29,13 +29,14 @@ def put_switch(session: Session, values: Mapping[str, Any]) -> None:
 def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
     """Acquire or renew a lease and return its row; return None while another owner holds it.
 
-    It is one statement, so that two processes that acquire a new lease at once do not violate a constraint.
+    This is done in one statement. Otherwise two processes that acquire a new lease at once could violate a constraint.
 
     Args:
         session: the session of the transaction.
         values: `target`, `owner` and `until` of the lease.
         now: the current time, in microseconds since 1970.
-        latest: the latest time at which a valid lease may end; one that ends later can be acquired.
+        latest: the latest time at which a valid lease may end, in microseconds since 1970. A lease that ends later can
+            be acquired by another owner.
     """
     statement = insert_into(session, table_of(ResponderLeaseRow)).values(**values, term=1)
     mine = ResponderLeaseRow.owner == values["owner"]

@@ -1,4 +1,4 @@
-"""Errors of the stored incidents, named for the reaction that they require."""
+"""Errors that the storage of incidents raises."""
 
 from __future__ import annotations
 

@@ -43,10 +43,10 @@ _CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
 
 
 class IncidentLog:
-    """Stored incidents and their timelines, actions, approvals and alerts, and the state shared by a responder's processes.
+    """Stores incidents, their timelines, actions, approvals and alerts, and the state that a responder's processes share.
 
     A change and its timeline events are written in one transaction. Texts and documents from outside are cut to a
-    bounded size, with a mark at each cut. Times are in microseconds since 1970, by the caller's clock.
+    bounded size; a mark in the text shows each cut. Times are in microseconds since 1970, by the caller's clock.
 
     Args:
         database: stores everything.
@@ -77,13 +77,13 @@ class IncidentLog:
     def open(
         self, target: str, *, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly] = ()
     ) -> Opened:
-        """Open an incident; if the target has an open one, add the anomalies to it and raise its severity to theirs.
+        """Open an incident; if the target has an open one already, add the anomalies to that one.
 
         Args:
             target: the name of the target.
             at_us: the current time.
             title: the title of a new incident.
-            severity: the least severity; the anomalies may raise it.
+            severity: the least severity of the incident; the anomalies may raise it.
             anomalies: the anomalies that were found.
         """
         with self._database.write() as unit:
@@ -124,7 +124,7 @@ class IncidentLog:
     def update(
         self, incident_id: str, *, at_us: int, events: Sequence[NewEvent] = (), **change: Unpack[IncidentChange]
     ) -> Incident:
-        """Change fields of an incident, append events to its timeline, and return it.
+        """Change fields of an incident, append events to its timeline, and return the changed incident.
 
         An incident that is over accepts all changes but those of status and phase.
 
@@ -132,7 +132,7 @@ class IncidentLog:
             incident_id: the id of the incident.
             at_us: the current time.
             events: appended to the timeline; if empty, one event is appended for each change of phase or status.
-            change: the new values of fields; the others keep theirs.
+            change: the new values of fields, by name; other fields keep their values.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -218,7 +218,7 @@ class IncidentLog:
             limit: the maximum number of incidents, at most 500.
 
         Raises:
-            InvalidIncidentCursorError: the cursor is not from this list.
+            InvalidIncidentCursorError: the cursor was not returned by this method.
         """
         before = None if cursor is None else _read_cursor(cursor)
         limit = max(1, min(limit, MAX_PAGE))
@@ -253,9 +253,10 @@ class IncidentLog:
             return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
 
     def prune(self, before_us: int, *, limit: int = MAX_PAGE) -> int:
-        """Delete up to `limit` incidents that ended before `before_us`, with all their data, and alerts last seen before it.
+        """Delete up to `limit` incidents that ended before `before_us`, with all their data.
 
-        Returns the number of deleted incidents; if it equals `limit`, there may be more.
+        Alerts that were last seen before `before_us` are deleted as well. Return the number of deleted incidents. If it
+        equals `limit`, there may be more of them.
         """
         ids = self.ended_before(before_us, limit=limit)
         self.forget(ids)
@@ -284,7 +285,7 @@ class IncidentLog:
 
 
 def _columns(change: IncidentChange) -> dict[str, Any]:
-    """Return the column values of a change, with texts and documents cut to a bounded size."""
+    """Return the values of table columns for a change, with texts and documents cut to a bounded size."""
     values: dict[str, Any] = dict(change)
     for field, most in (("title", MAX_TITLE), ("recommendation", MAX_RECOMMENDATION), ("diagnosis", MAX_DIAGNOSIS)):
         if values.get(field) is not None:
@@ -298,7 +299,7 @@ def _columns(change: IncidentChange) -> dict[str, Any]:
 
 
 def _course(row: Any, change: IncidentChange) -> list[NewEvent]:
-    """Return the default events for a change of phase or status."""
+    """Return the events that describe a change of phase or status if the caller passes no events."""
     events = []
     for field, kind in (("phase", EventKind.PHASE), ("status", EventKind.STATUS)):
         before, after = getattr(row, field), change.get(field)

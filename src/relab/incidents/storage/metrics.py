@@ -20,7 +20,8 @@ class DurationHistogram:
     """A histogram of the durations of incidents, from opening to end.
 
     Attributes:
-        within: for each of `DURATION_BOUNDS_S`, how many incidents took at most so long (cumulative).
+        within: for each bound in `DURATION_BOUNDS_S`, how many incidents took at most that long. The numbers are
+            cumulative.
         number: the number of incidents.
         sum_s: the sum of their durations, in seconds.
     """
@@ -52,7 +53,10 @@ class IncidentFigures:
         self._database = database
 
     def read(self) -> IncidentMetrics:
-        """Query the counts and durations of all targets, and return them."""
+        """Count the incidents and actions of all targets, with the durations of incidents that are over.
+
+        Return the counts.
+        """
         kinds = (IncidentRow.target, IncidentRow.status, func.coalesce(IncidentRow.outcome, ""))
         took = IncidentRow.closed_at - IncidentRow.opened_at
         # The difference is negative if the clock was set back in between.

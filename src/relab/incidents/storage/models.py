@@ -36,7 +36,10 @@ class IncidentStatus(StrEnum):
 
 
 class Phase(StrEnum):
-    """The phase of the response to an incident, named like the node of the graph (`incidents/response/graph.py`) that runs."""
+    """The phase of the response to an incident.
+
+    It has the name of the node that runs in `incidents/response/graph.py`.
+    """
 
     MONITOR = "monitor"
     DETECT = "detect"
@@ -70,10 +73,7 @@ class IncidentOutcome(StrEnum):
 
 
 class EventKind(StrEnum):
-    """The kinds of events that the storage appends to a timeline.
-
-    The nodes of the graph append events of other kinds.
-    """
+    """The kinds of timeline events that the storage appends itself; the nodes of the graph append further kinds."""
 
     OPENED = "opened"
     FINDING = "finding"
@@ -100,9 +100,9 @@ class IncidentFinding(_Remembered):
     """An anomaly as an incident stores it: its latest values, and the times when it was first and last found.
 
     Attributes:
-        detector, signal, value, expected, detail, opens: those of the latest `Anomaly`.
+        detector, signal, value, expected, detail, opens: the values of the latest `Anomaly`; see there.
         severity: the worst severity so far.
-        count: how often it was found.
+        count: how often the anomaly was found.
     """
 
     detector: str
@@ -118,7 +118,7 @@ class IncidentFinding(_Remembered):
 
     @property
     def anomaly(self) -> Anomaly:
-        """The latest anomaly of this finding."""
+        """This finding's latest anomaly, as an `Anomaly`."""
         return Anomaly(
             self.detector, self.signal, self.severity, self.value, self.expected, self.detail, opens=self.opens
         )
@@ -182,7 +182,7 @@ class Incident(IncidentSummary):
         findings: the anomalies found by detectors, alerts and people, the earliest first.
         symptoms: the facts that the diagnosis is based on, by name.
         plan: the last plan, as JSON.
-        content: other data that the responder stores with it.
+        content: other data that the responder stores with the incident, as JSON.
     """
 
     findings: tuple[IncidentFinding, ...]
@@ -226,8 +226,8 @@ class NewEvent:
         message: one sentence for people.
         content: the data of the event, as JSON values.
         evidence: ids of the evidence that the event is based on.
-        once: a key that is unique in the incident; a second event with the same key is not appended, for nodes that may
-            run twice.
+        once: a key that is unique in the incident; a second event with the same key is not appended. It is needed
+            because nodes of the graph may run twice.
     """
 
     kind: str
@@ -265,7 +265,7 @@ class TimelineEvent(_Remembered):
         return self.kind == EventKind.CLOSED
 
     def to_cloudevent(self, source: str = EVENT_SOURCE) -> dict[str, Any]:
-        """Return the event in the CloudEvents 1.0 format; source and id together are unique.
+        """Return the event in the CloudEvents 1.0 format; its source and id together are unique.
 
         Args:
             source: a URI reference, the same for all events of this responder.
@@ -338,7 +338,7 @@ class ReceivedAlert:
     Attributes:
         fingerprint: a hash of its labels.
         starts_at_us: when it began, in microseconds since 1970.
-        is_firing: whether it fires, or has ended.
+        is_firing: whether the alert still fires; False if it has ended.
         anomaly: the anomaly that it reports.
         content: its labels and annotations, unchanged.
     """
@@ -356,7 +356,7 @@ class AlertIntake:
 
     Attributes:
         fresh: the alerts that were new, changed, or fire again; the others had no effect.
-        opened: the incident that the firing ones among these opened or joined; None if none of them fires.
+        opened: the incident that the firing alerts in `fresh` opened or joined; None if none of them fires.
     """
 
     fresh: tuple[ReceivedAlert, ...]

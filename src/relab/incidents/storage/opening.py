@@ -123,7 +123,11 @@ def _new(
 def _merged(
     known: Sequence[IncidentFinding], found: Sequence[IncidentFinding]
 ) -> tuple[list[IncidentFinding], list[IncidentFinding]]:
-    """Return all findings, one per detector and signal, and the list of those that are new or more severe than before."""
+    """Merge the findings of an incident with new ones; return all of them, and those that are news.
+
+    There is one finding for each pair of detector and signal. A finding is news if it is new, or more severe than
+    before.
+    """
     merged = {(each.detector, each.signal): each for each in known}
     fresh = []
     for each in found:

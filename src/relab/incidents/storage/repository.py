@@ -22,7 +22,8 @@ _EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once
 def add_open(session: Session, values: Mapping[str, Any]) -> bool:
     """Insert an open incident; return False if its target already has an open one. `values` holds every column by name.
 
-    While another transaction inserts one, PostgreSQL waits here until that transaction commits or rolls back.
+    If another transaction is inserting an open incident of the same target, PostgreSQL waits here until that
+    transaction has ended.
     """
     statement = insert_into(session, table_of(IncidentRow)).values(**values)
     statement = statement.on_conflict_do_nothing(index_elements=["target"], index_where=IS_OPEN)
@@ -46,14 +47,14 @@ def lock(session: Session, incident_id: str) -> Any | None:
 def get_open(session: Session, target: str, *, is_locked: bool = False) -> Any | None:
     """Return the row of a target's open incident; None if it has none.
 
-    With `is_locked`, lock it until the transaction ends.
+    With `is_locked`, also lock the row until the transaction ends.
     """
     statement = select(*_INCIDENT).where(IncidentRow.target == target, IncidentRow.closed_at.is_(None))
     return session.execute(statement.with_for_update() if is_locked else statement).one_or_none()
 
 
 def open_ids(session: Session, target: str | None) -> Sequence[str]:
-    """Return the ids of the open incidents of one target, or of all (None), in the order in which they must be locked."""
+    """Return the ids of the open incidents of one target, or of all (None), in the order for locking them."""
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at.is_(None))
     if target is not None:
         statement = statement.where(IncidentRow.target == target)
@@ -98,7 +99,7 @@ def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
 
 
 def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
-    """Return the ids of those of these incidents that ended by `before` and were not dismissed as false positives.
+    """Return the ids in `incident_ids` whose incidents ended by `before` and were not dismissed as false positives.
 
     `before` is in microseconds since 1970.
     """

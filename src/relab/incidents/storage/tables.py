@@ -1,7 +1,7 @@
 """Tables of incidents: one row per incident, its timeline, its actions and its approval requests.
 
-Other tables hold the state that all processes of a responder share: leases of the loop, switches, baselines, and the
-alerts received.
+Other tables hold the received alerts, and the state that all processes of a responder share: leases, kill switches and
+baselines.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ class ApprovalRow(Base):
 class AlertRow(Base):
     """A received alert, identified by its group, its fingerprint and when it began.
 
-    `incident_id` is the incident that it opened or joined, or None; `first_at` and `last_at` are when it was first and
-    last received, in microseconds since 1970.
+    `incident_id` is the id of the incident that the alert opened or joined; None if it did neither. `first_at` and
+    `last_at` are the times at which the alert was first and last received, in microseconds since 1970.
     """
 
     __tablename__ = "incident_alerts"

@@ -1,4 +1,4 @@
-"""Make texts and documents from outside storable in both databases: cut them, with a mark, but never reject them.
+"""Make texts and documents from outside storable in SQLite and PostgreSQL: cut them with a mark; reject none.
 
 Pure.
 """
@@ -31,7 +31,7 @@ def clean_text(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a storable text of at most `most` characters; a longer one is cut and ends with a mark.
+    """Return a storable text of at most `most` characters; a longer text is cut, and then ends with a mark.
 
     `most` must be 40 or more.
     """
@@ -66,7 +66,8 @@ def require_exact(value: object, field: str, most_bytes: int) -> None:
         most_bytes: the maximum size of its JSON.
 
     Raises:
-        InvalidInputError: the document would be cut or changed, and an action must be exactly the one that was decided.
+        InvalidInputError: the document would have to be cut or changed. This is an error because the executed action
+            must be exactly the one that was decided on.
     """
     if bounded(value, most_bytes) != value:
         raise InvalidInputError(
@@ -78,7 +79,7 @@ def require_exact(value: object, field: str, most_bytes: int) -> None:
 def bounded(value: object, most_bytes: int) -> JsonValue:
     """Return a JSON document cut to at most `most_bytes` (which must be 4,000 or more), with a mark at each cut.
 
-    The beginning is kept. NaN, infinity and integers of more than 128 bits become texts.
+    The beginning of the document is kept. NaN, infinity and integers of more than 128 bits become texts.
 
     Raises:
         TypeError: the document contains a value that is not JSON, which is a bug of the caller.
@@ -102,7 +103,7 @@ class _Cutter:
         """The limit of a single text, so that it leaves room for the rest of the document."""
 
     def taken(self, value: object, depth: int) -> JsonValue:
-        """Return as much of a value as fits into the remaining size."""
+        """Return a copy of a value that is nested `depth` levels deep, cut to what fits into the remaining size."""
         if isinstance(value, str):
             return self._text(value)
         if value is None or isinstance(value, bool):

@@ -21,8 +21,8 @@ MAX_EVIDENCE_ID: Final = 200
 class Timeline:
     """Appends events to timelines, and wakes the followers after the commit.
 
-    Every change of an incident begins with `lock`, so that changes of one incident are serialized: its events are numbered
-    without a gap, and of two decisions on one approval request the second sees the first.
+    Every change of an incident begins with `lock`, so changes of one incident happen one after the other. Its events
+    are numbered without a gap, and the second of two decisions on one approval request sees the first one.
     """
 
     def __init__(self, signal: ProgressSignal) -> None:

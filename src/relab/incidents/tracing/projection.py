@@ -67,7 +67,7 @@ def agent_run_of(case: IncidentRecord) -> AgentRun:
 
 
 def error_of(case: IncidentRecord) -> str:
-    """Return the error type of an escalated incident, such as `approval_rejected`: why a person was needed."""
+    """Return the error type of an incident that was escalated to a person, such as `approval_rejected`."""
     if any(decision is not None and not decision.approved for _, decision in case.approvals):
         return "approval_rejected"
     tried = [act for act in case.actions if act.status is not ActionStatus.REFUSED and act.undoes is None]
@@ -98,7 +98,8 @@ def _status(case: IncidentRecord) -> str:
 def _cost(case: IncidentRecord) -> dict[str, Any]:
     """Return tokens and cost of the calls of language models; empty if no model was called.
 
-    The cost is left out if tokens were used and the cost is 0: then the settings name no prices, and it is not known.
+    The cost is left out if tokens were used but the cost is 0, because then the settings name no prices, and the cost
+    is not known.
     """
     ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
     if not ended:

@@ -25,8 +25,8 @@ _log = get_logger(__name__)
 class RunRecorder:
     """Keeps the agent runs of a target's incidents up to date with their timelines.
 
-    A run contains the number of the last event that it covers, so no other state is needed: after a kill the next start
-    continues, and two processes at once write the same.
+    An agent run contains the number of the last event that it covers, so no other state is needed. After a kill the
+    next start continues there. Two processes that write at once write the same.
     """
 
     def __init__(self, log: IncidentLog, telemetry: TelemetryService, clock: Clock, target: str) -> None:
@@ -70,9 +70,10 @@ class RunRecorder:
         self._telemetry.ingest(agent_run_of(incident_record(self._log, incident_id)))
 
     def _is_wanted(self, incident: IncidentSummary) -> bool:
-        """Return whether the run of an incident must be written.
+        """Return whether the agent run of an incident must be written.
 
-        It must not if the incident ended over a day ago and its run is missing: then the run was deleted.
+        It must be written if it does not cover the incident's last event. If the run is missing and the incident ended
+        over a day ago, the run was deleted and must not be written again.
         """
         try:
             header = self._telemetry.get(agent_run_id(incident.incident_id))

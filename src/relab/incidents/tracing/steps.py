@@ -75,7 +75,7 @@ class Steps:
     """Converts a timeline to the parts of an agent run, event by event.
 
     Attributes:
-        steps, calls, guards: steps, tool calls and guardrail events, as JSON values of telemetry's schema.
+        steps, calls, guards: the steps, tool calls and guardrail events so far, as JSON objects of telemetry's schema.
     """
 
     def __init__(self, case: IncidentRecord) -> None:

@@ -11,9 +11,10 @@ import httpx
 
 
 class NoCookies(CookieJar):
-    """A cookie jar that stores nothing: with a cookie, a load balancer could send each request to the same, hung worker.
+    """A cookie jar that stores nothing.
 
-    It does not parse cookies either: the server may be broken or hostile, and the responder runs for months.
+    With a cookie, a load balancer could send every request to the same worker, which may hang. The jar does not parse
+    cookies either, because the server may be broken or hostile, and the responder runs for months.
     """
 
     def extract_cookies(self, response: HTTPResponse, request: Request) -> None:
@@ -25,12 +26,12 @@ class SingleUseClients:
 
     A reused client limits the number of its open connections. If a request is cancelled at the very moment when it ends
     by itself, its connection is counted as open for ever. After a service has hung for a minute, the limit may be
-    reached in this way, and then the client sends no more requests, even when the service has recovered.
+    reached in this way. Then the client sends no more requests, even when the service has recovered.
 
     Args:
         is_secure: whether certificates are needed; loading them is slow, and requests without TLS do not use them.
         trust_env: whether to use the proxies and certificates that the environment names.
-        given: further arguments of `httpx.AsyncClient`.
+        given: further keyword arguments for `httpx.AsyncClient`.
 
     Raises:
         OSError, ValueError, httpx.InvalidURL, ImportError: the environment or the arguments name something unusable.
