@@ -22,9 +22,10 @@ BREAKER_HEADER: Final = "X-Breaker-Secret"
 
 
 class NotTheBreakerError(ForbiddenError):
-    """A request to the chaos server lacks the secret that this testbed requires, because it measures a responder.
+    """A request to the chaos server lacks the secret that the server requires while a responder is measured.
 
-    Only the measuring program may inject faults or read which ones are active.
+    Only the measuring program has the secret, so that only this program can inject faults or read which ones are
+    active.
     """
 
     code = "not_the_breaker"
@@ -39,8 +40,8 @@ class NotTheSupervisorError(ForbiddenError):
 def breaker() -> Callable[[str], None]:
     """Return a FastAPI dependency that rejects requests without the secret of the program that injects faults.
 
-    The secret is that in the environment variable `RELAB_TESTBED_BREAKER_SECRET` at this call; without one, the check
-    accepts all requests. The check raises `NotTheBreakerError`.
+    The secret is read now, from the environment variable `RELAB_TESTBED_BREAKER_SECRET`. If the variable is not set,
+    the check accepts all requests. The check raises `NotTheBreakerError`.
     """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 
@@ -54,7 +55,7 @@ def breaker() -> Callable[[str], None]:
 def episode_end_route(on_episode_end: Callable[[], None]) -> APIRouter:
     """Return the route `POST /forget`, by which the supervisor announces that a new episode begins.
 
-    It rejects requests without the supervisor's secret, which is read from the environment now.
+    The route rejects requests without the supervisor's secret. This function reads the secret from the environment.
 
     Args:
         on_episode_end: drops the state of the previous episode; it may block, so it runs in a thread.

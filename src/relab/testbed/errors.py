@@ -33,7 +33,7 @@ class NotAnsweringError(UnavailableError):
 
 
 class MissingProgramError(ConfigurationError):
-    """A program that the testbed needs is neither installed on the machine nor in a wheel."""
+    """A program that the testbed needs is neither installed on the machine nor part of an installed Python package."""
 
 
 class WrongNameError(InvalidInputError):
@@ -57,4 +57,4 @@ class StaleVersionError(ConflictError):
 
 
 class UnavailableLimitError(UnavailableError):
-    """This machine cannot enforce a requested resource limit, because it has no control group that may be written."""
+    """This machine cannot enforce a requested resource limit, because relab may not write to a control group."""

@@ -28,8 +28,8 @@ _SOCKET_PATH_BYTES: Final = 107
 class PublicPorts:
     """The three ports on which people and programs outside the testbed reach it.
 
-    They are those of the watched service (`target`), of the server that injects faults (`chaos`), and of the server that
-    executes repair actions (`actions`).
+    `target` is the port of the watched service, `chaos` the port of the server that injects faults, and `actions` the
+    port of the server that executes repair actions.
     """
 
     target: int = TARGET_PORT
@@ -166,7 +166,7 @@ class Layout:
 
     @property
     def report_order(self) -> Path:
-        """The file with the parameters of the report job."""
+        """The file with the parameters of the report job (number of processes, priority, duration)."""
         return self.settings / "report-job.json"
 
     @property
@@ -176,7 +176,7 @@ class Layout:
 
     @property
     def plan(self) -> Path:
-        """The file with the plan with which the supervisor was started."""
+        """The file with the configuration (`SupervisorPlan`) with which the supervisor was started."""
         return self.private / "plan.json"
 
     @property
@@ -196,7 +196,7 @@ class Layout:
 
     @property
     def groups(self) -> Path:
-        """The file with the control groups that the testbed created, one path per line."""
+        """The file with the paths of the kernel's control groups that the testbed created, one per line."""
         return self.private / "cgroups"
 
     @property
@@ -223,7 +223,7 @@ def write_json(path: Path, value: Any, *, mode: int = 0o600) -> None:
     """Write a JSON value to a file atomically: a reader sees the old file or the new one, never a part.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         value: a JSON value.
         mode: the permissions of the file.
 

@@ -20,7 +20,7 @@ ComponentState = Literal["new", "starting", "running", "waiting", "stopped"]
 
 
 class Strict(BaseModel):
-    """Base of values read from outside: unknown fields are rejected."""
+    """Base of values that are read from files or requests: unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,9 +32,9 @@ class _Toxic(Strict):
 
 
 class Latency(_Toxic):
-    """A toxic that delays all bytes by `latency_ms`, varied at random by up to `jitter_ms`; their order is kept.
+    """A toxic (simulated network fault) that delays all bytes by `latency_ms`, varied at random by up to `jitter_ms`.
 
-    It does not limit the throughput.
+    It keeps the order of the bytes, and does not limit the throughput.
     """
 
     kind: Literal["latency"]
@@ -50,7 +50,10 @@ class Bandwidth(_Toxic):
 
 
 class Blackhole(_Toxic):
-    """A toxic that holds back all bytes and ends of connections until it is removed; then they are delivered."""
+    """A toxic that holds back all bytes, and the ends of connections.
+
+    When the toxic is removed, the link delivers what was held back.
+    """
 
     kind: Literal["blackhole"]
 
@@ -65,8 +68,8 @@ class Refuse(Strict):
 class Reset(_Toxic):
     """A toxic that resets connections (RST), both open and new ones.
 
-    It resets each connection after `after_ms`, counted from the time when the toxic first acts on it, or when
-    `after_bytes` bytes have passed in one direction; at once if neither is given.
+    It resets a connection `after_ms` after the toxic first acts on the connection, or when `after_bytes` bytes have
+    passed in one direction. If neither is given, it resets the connection at once.
     """
 
     kind: Literal["reset"]
@@ -133,10 +136,11 @@ class LinkStatus(BaseModel):
 
 
 class ResourceLimits(Strict):
-    """Resource limits of a component; absent means no limit.
+    """Resource limits of a component; a field that is absent means no limit.
 
-    `rlimits` are the kernel's limits per process (bytes, seconds or numbers). `cpu_pct` (percent of one CPU) and
-    `memory_mb` (MiB) apply to all processes of the component together and are enforced by control groups.
+    `rlimits` are the kernel's limits for each process by name, such as `nofile`, in bytes, seconds or numbers.
+    `cpu_pct` (percent of one CPU) and `memory_mb` (MiB) apply to all processes of the component together and are
+    enforced by control groups.
     """
 
     rlimits: dict[Rlimit, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -145,12 +149,14 @@ class ResourceLimits(Strict):
 
 
 class GroupFigures(BaseModel):
-    """The kernel's counters of a component's control groups. A counter is None if the component has no such group.
+    """The kernel's counters of a component's control groups; a counter is None if the component has no such group.
 
     Attributes:
-        throttled_periods: number of 100 ms periods in which its processes were stopped because their quota was used up.
-        memory_refusals: number of memory requests made while its memory was at the limit.
-        oom_kills: number of its processes that the OOM killer ended; None if the kernel does not count them per group.
+        throttled_periods: number of 100 ms periods in which the component's processes were paused because their CPU
+            quota was used up.
+        memory_refusals: number of memory requests that the component made while its memory was at the limit.
+        oom_kills: number of the component's processes that the OOM killer ended; None if the kernel does not count this
+            for each group.
     """
 
     throttled_periods: int | None = None
@@ -162,13 +168,15 @@ class ComponentStatus(BaseModel):
     """The current state of a component of a testbed.
 
     Attributes:
-        name, group: the component's name, and that of the group to which it belongs.
-        pid: the id of its main process; None if it has none now.
-        port: the port on which it listens; None if it listens on none.
-        started_at, ready_at: of its current process; None if there is none, or it is not ready yet.
-        restarts: number of starts after an unrequested exit.
+        name, group: the name of the component, and the name of the group to which it belongs.
+        pid: the id of the component's main process; None if it has no process now.
+        port: the port on which the component listens; None if it listens on no port.
+        started_at, ready_at: when the current process was started and became ready; None without a process, or before
+            it is ready.
+        restarts: number of starts after an exit that was not requested.
         starts: number of all starts.
-        exit_code: that of the last process that ended, negative for a signal; None if none has ended.
+        exit_code: the exit code of the component's last process that ended, negative for a signal; None if none has
+            ended.
         exits: the latest exit codes, oldest first.
         limits: its resource limits.
         counted: the kernel's counters of its control groups.
@@ -194,8 +202,8 @@ class ComponentStatus(BaseModel):
 class SettingsVersion(BaseModel):
     """One version in the history of the target's settings.
 
-    `time` is when it was created, `changes` has the new values by section and name, with secrets masked, `note` is the
-    author's reason.
+    `time` is the time at which the version was created. `changes` has the new values by section and name, with secrets
+    masked. `note` is the reason that the author gave.
     """
 
     version: int
@@ -209,9 +217,10 @@ class SettingsChange(Strict):
     """A request for a new version of the target's settings.
 
     Attributes:
-        author, note: for the settings history.
-        changes: new values, merged into the current document; exactly one of this and `settings` must be given.
-        settings: a new document, which replaces the current one.
+        author, note: the author of the version and the reason, for the settings history.
+        changes: new values, which are merged into the current settings. Either this or `settings` must be given, not
+            both.
+        settings: a new document, which replaces all current settings.
         restart: whether to restart the target with the new version.
         expected_version: the number of the version that the caller has read; if it is not the current one, the request
             is rejected. None to change any version.
@@ -229,7 +238,7 @@ class SettingsRollback(Strict):
     """A request to restore an older version of the target's settings as a new version.
 
     Attributes:
-        author, note: for the settings history.
+        author, note: the author of the new version and the reason, for the settings history.
         version: the number of the older version; None for the one before the current version.
         restart: whether to restart the target with the new version.
     """
@@ -241,17 +250,17 @@ class SettingsRollback(Strict):
 
 
 class SignalRequest(Strict):
-    """A signal to send to the first process of a component, or (`scope` is `all`) to all of its processes."""
+    """A signal to send to the main process of a component, or, if `scope` is `all`, to all of its processes."""
 
     signal: SignalName
     scope: Literal["process", "all"] = "process"
 
 
 class Addresses(BaseModel):
-    """The addresses of a testbed's public servers; those that are None are left out of the JSON.
+    """The addresses of a testbed's public servers; an address that is None is left out of the JSON.
 
-    `target` is the watched service, `chaos` the server that injects faults, `actions` the server that executes repairs. An
-    address is None if the testbed does not run the server, or the caller does not see it.
+    `target` is the watched service, `chaos` the server that injects faults, `actions` the server that executes repairs.
+    An address is None if the testbed does not run the server, or the caller does not see it.
     """
 
     target: str
@@ -271,7 +280,7 @@ class TestbedState(BaseModel):
         ports: ports by the name of the component or server.
         control_socket: the path of the supervisor's socket.
         versions: versions of the programs, by name.
-        template: identifies the template from which the initial data comes.
+        template: the digest of the template from which the initial data was copied.
     """
 
     name: str
@@ -289,7 +298,7 @@ class TestbedState(BaseModel):
 class TestbedStatus(BaseModel):
     """The status of a testbed, as its supervisor reports it.
 
-    `limits_available` has for each resource limit the method by which this machine enforces it, or None if it cannot.
+    `limits_available` maps each resource limit to the method by which this machine enforces it; None if it cannot.
     """
 
     state: TestbedState

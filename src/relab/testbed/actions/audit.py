@@ -21,12 +21,12 @@ _SWITCH: Final = "kill_switch"
 class AuditLog:
     """All records of the current episode, in memory and in an append-only file. Thread-safe.
 
-    A reset of the testbed begins an episode: earlier records stay in the file but are dropped from memory. A record
-    with a start and no end is left from a server that was stopped in between; its status becomes `interrupted`, because
-    it is not known how far the action got.
+    A reset of the testbed begins an episode. Earlier records then stay in the file, but are dropped from memory. If the
+    server was stopped while an action ran, the action's record has a start and no end. The status of such a record
+    becomes `interrupted`, because it is unknown how far the action got.
 
     Args:
-        path: the path of the file in JSON Lines; it is created if it does not exist.
+        path: the path of the file, which has the format JSON Lines; the file is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,10 +52,11 @@ class AuditLog:
                 self.write(record)
 
     def write(self, record: Record) -> None:
-        """Append the current state of a record; it is on disk when this returns.
+        """Append the current state of a record to the file; the line is on disk when this returns.
 
         Raises:
-            OSError: the disk is full, for example. Then the action must not be performed.
+            OSError: the record cannot be written, for example because the disk is full. The caller must not perform the
+                action then.
         """
         line = pydantic_core.to_json(record.to_json()) + b"\n"
         with self._lock:
@@ -66,16 +67,19 @@ class AuditLog:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the kill switch is on; it stays on when the server restarts."""
+        """Whether the kill switch is on, so that the server rejects all actions.
+
+        A restart of the server does not turn it off.
+        """
         return self._is_stopped
 
     def switch(self, *, stopped: bool, by: str, at: str) -> None:
-        """Turn the kill switch on or off.
+        """Turn the kill switch, which makes the server reject all actions, on or off.
 
         Args:
             stopped: True to reject all actions from now on.
             by: name of the caller's token.
-            at: time, RFC 3339.
+            at: the current time, RFC 3339.
 
         Raises:
             OSError: the change cannot be recorded. If the switch was to be turned on, it is on until the server stops.
@@ -90,7 +94,7 @@ class AuditLog:
         """Record the start of an episode, and drop earlier records from memory.
 
         Args:
-            at: time, RFC 3339.
+            at: the current time, RFC 3339.
 
         Raises:
             OSError: the start cannot be recorded.
@@ -111,7 +115,10 @@ class AuditLog:
             raise UnknownRecordError(f"There is no action with the id {record_id[:100]!r}.") from error
 
     def by_key(self, actor: str, key: str) -> Record | None:
-        """Return the record of a request by the caller's name (`actor`) and its idempotency key; None without one."""
+        """Return the record of the request that this caller (`actor`) sent with this idempotency key (`key`).
+
+        Return None if there is no such request.
+        """
         found = self._by_key.get((actor, key))
         return None if found is None else self._records[found]
 

@@ -57,7 +57,7 @@ class Guard:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the kill switch is on."""
+        """Whether the kill switch is on, which makes the server reject all actions."""
         return self._audit.is_stopped
 
     def known(self, request: ActionRequest) -> Record | None:
@@ -104,7 +104,7 @@ class Guard:
         """Check, without locking anything, whether `admitted` would accept a request now.
 
         Raises:
-            KillSwitchError, InProgressError, TooManyActionsError: it would raise this error.
+            KillSwitchError, InProgressError, TooManyActionsError: `admitted` would raise this error.
         """
         if request.action.action_class is not ActionClass.READ:
             with self._lock:

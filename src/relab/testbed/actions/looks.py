@@ -28,10 +28,10 @@ class UnknownLogError(NotFoundError):
 
 
 class Looks:
-    """Reads the components' status, the settings history and the logs of one testbed.
+    """Reads the status of the components, the settings history and the logs of one testbed.
 
     Args:
-        plant: the access of operators to the testbed; it lists only components that a responder may see.
+        plant: the access of operators to the testbed, which lists only the components that a responder may see.
     """
 
     def __init__(self, plant: Plant) -> None:
@@ -40,8 +40,9 @@ class Looks:
     def components(self) -> dict[str, Any]:
         """Return the state of the components and of the machine, as JSON.
 
-        `components` has the status of each, with the kernel's figures in `process` (None without a process); `kernel`
-        has counters of the whole machine; `volume` has the size and free space of the target's volume, or None.
+        `components` has the status of each component. In it, `process` holds the kernel's figures of the component's
+        process, or None without a process. `kernel` has counters of the whole machine. `volume` has the size and the
+        free space of the target's volume, or is None.
 
         Raises:
             PlantError: the supervisor does not answer.
@@ -50,7 +51,9 @@ class Looks:
         return {"components": rows, "kernel": _kernel(), "volume": self._volume()}
 
     def history(self) -> dict[str, Any]:
-        """Return in `versions` all changes of the settings with author and time, oldest first, without secrets.
+        """Return `{"versions": [...]}`: all changes of the target's settings with author and time, oldest first.
+
+        Secrets are masked.
 
         Raises:
             PlantError: the supervisor does not answer.
@@ -58,7 +61,9 @@ class Looks:
         return {"versions": self._plant.history()}
 
     def logs(self, component: str, lines: int) -> dict[str, Any]:
-        """Return `component` and, in `lines`, the last lines of its log, oldest first; JSON objects are parsed.
+        """Return the last lines of a component's log as `{"component": name, "lines": [...]}`, oldest first.
+
+        A line that is a JSON object is parsed; any other line is a text.
 
         Args:
             component: name of the component; `target` for the structured log of all workers.

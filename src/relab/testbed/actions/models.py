@@ -61,16 +61,16 @@ class Action:
     """An action of the catalogue.
 
     Attributes:
-        name: its name in the API.
-        title: what it does, as a short sentence.
+        name: the name of the action in the API.
+        title: what the action does, as a short sentence.
         action_class: the kind of change; permissions are granted by class.
         blast_radius: the worst effect on users while it runs.
         parameters: the class of its parameters; callers can read their schema.
         effect: the expected change, as an operator would see it.
         preconditions: conditions that must hold, in words; the server checks each of them.
         inverse: the name of the action that undoes it; None if it cannot be undone.
-        part: the part of the service that it changes, if that does not follow from the parameters; JSON calls it
-            `target`.
+        part: the part of the service that it changes, if the parameters do not name that part. In JSON, this field is
+            called `target`.
         also: further parts that no other action may change at the same time.
     """
 
@@ -88,8 +88,8 @@ class Action:
     def part_of(self, parameters: ActionParameters) -> str:
         """Return the part of the service that the action changes with these parameters.
 
-        Only one action at a time may change a part. It is the dependency or component in the parameters, if they have
-        one and the action has no part of its own.
+        Only one action at a time may change a part. The part is the action's own `part`, if it has one. Otherwise it is
+        the dependency or component that the parameters name.
         """
         if self.part is not None:
             return self.part
@@ -126,9 +126,9 @@ class ActionRequest:
         actor: the name of the caller's token.
         at_us: time of the request, in microseconds since 1970.
         key: the `Idempotency-Key`; None if the caller gave none.
-        dry_run: whether to check the request only, and change nothing.
+        dry_run: whether the server only checks the request, and changes nothing.
         fingerprint: a digest of action and parameters, to detect that a key is reused for another request.
-        is_undo: whether it undoes an action; undos are exempt from the rate limits.
+        is_undo: whether the request is to undo an action; undos are exempt from the rate limits.
     """
 
     action: Action
@@ -162,7 +162,7 @@ class Record:
         actor: name of the caller's token.
         part: the part of the service that it changes.
         requested_at, completed_at: RFC 3339; the latter is None while the action runs.
-        status: how far the action got.
+        status: whether the action runs, has succeeded, or how else it ended.
         key: the caller's `Idempotency-Key`; None if it gave none.
         fingerprint: a digest of action and parameters.
         before: the relevant state before the action; an undo restores it.
@@ -189,7 +189,7 @@ class Record:
     undone_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON, as the audit log and the API contain it; `part` is called `target` there."""
+        """Return the record as JSON, as the audit log and the API contain it; the key for `part` is `target` there."""
         found = {name: getattr(self, name) for name in self.__slots__} | {"status": self.status.value}
         return {("target" if name == "part" else name): value for name, value in found.items()}
 

@@ -60,9 +60,10 @@ class Plant:
         self._target.close()
 
     def components(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the status of all components, or of the one with this name, or of those of the group with this name.
+        """Return the status of the components with this name, or of all components if `name` is None.
 
-        Each is a JSON object with the fields of `ComponentStatus`. If there is no such component, the list is empty.
+        A name is that of one component or of a group of components. Each status is a JSON object with the fields of
+        `ComponentStatus`. The list is empty if no component or group has this name.
         """
         found: list[dict[str, Any]] = self._ask("GET", "/components")["components"]
         if name is None:
@@ -76,7 +77,8 @@ class Plant:
     def restart(self, name: str, *, wait_s: float = 15.0) -> list[dict[str, Any]]:
         """Restart a component or a group and wait until it is ready, at most `wait_s` seconds.
 
-        Return the status of its components, as `components` does. It is an error if they are not ready in time.
+        Return the status of the restarted components, as `components` does. If they are not ready in time, `PlantError`
+        is raised.
         """
         answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": wait_s})
         if not answer["ready"]:
@@ -84,7 +86,10 @@ class Plant:
         return list(answer["components"])
 
     def stop(self, name: str) -> None:
-        """Kill a component or a group; it stays stopped until it is started."""
+        """Kill the component, or all components of the group, with this name.
+
+        They stay stopped until `start` is called.
+        """
         self._ask("POST", f"/components/{name}/stop", params={"force": True})
 
     def start(self, name: str, *, wait_s: float = 15.0) -> None:
@@ -92,11 +97,15 @@ class Plant:
         self._ask("POST", f"/components/{name}/start", params={"wait_s": wait_s})
 
     def signal(self, name: str, signal: str) -> None:
-        """Send a signal, such as `STOP`, to the first process of a component."""
+        """Send a signal, such as `STOP`, to the main process of a component."""
         self._ask("POST", f"/components/{name}/signal", {"signal": signal})
 
     def limit(self, name: str, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Replace all resource limits of a component (the fields of `ResourceLimits`); return its status in a list."""
+        """Replace all resource limits of a component by `limits`.
+
+        Return a list whose only item is the component's status. `limits` has the fields of `ResourceLimits`; a limit
+        that is absent there is removed.
+        """
         return list(self._ask("PUT", f"/components/{name}/limits", dict(limits))["components"])
 
     def settings(self) -> dict[str, Any]:
@@ -132,14 +141,18 @@ class Plant:
         return int(self._ask("POST", "/settings/rollback", body)["version"]["version"])
 
     def access(self) -> dict[str, Any]:
-        """Return the operators' access to `database` and `cache`: for each its host, port, user, password and `paths`.
+        """Return how operators reach the servers `database` and `cache`.
 
-        `paths` are the ports on which the target may connect to it, by the name of the network path.
+        Each of the two has its host, port, user, password and `paths`: the ports on which the target may connect to the
+        server, by the name of the network path.
         """
         return self._ask("GET", "/access")
 
     def flags(self) -> dict[str, Any]:
-        """Return the target's flags, by section (such as `control`, `routing`) and name, with their `version`."""
+        """Return the target's flags as `{section: {name: value}}`, and their `version`.
+
+        One of the sections is `control`.
+        """
         return self._flags("GET")
 
     def set_flags(self, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +175,7 @@ class Plant:
             raise PlantError(f"The database: {str(error).strip() or type(error).__name__}") from error
 
     def _connect(self, known: Mapping[str, Any]) -> psycopg.Connection[dict[str, Any]]:
-        """Connect to the database; retry for a while if even the connections reserved for operators are in use.
+        """Connect to the database as an operator; retry for a while if even the reserved connections are in use.
 
         The database gives each new connection a slot before it authenticates the user. If many clients are refused in
         quick succession, they also occupy the reserved slots, each for some milliseconds.

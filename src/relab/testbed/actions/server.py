@@ -38,7 +38,7 @@ class ActionServices:
         tokens: authenticates callers and holds their scopes.
         health: probes the target as its users do.
         looks: reads the state of the components, the settings history and the logs.
-        is_open: whether local programs may read and act without a token.
+        is_open: whether programs on this machine may send requests without a token.
     """
 
     actions: ActionService
@@ -49,7 +49,7 @@ class ActionServices:
 
 
 def create_app(services: ActionServices) -> FastAPI:
-    """Return the FastAPI app of the action server, whose routes use these services."""
+    """Return the FastAPI app of the action server; its routes use `services`."""
     app = FastAPI(title="Actions", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.services = services
     add_problems(app, ((StalePreconditionError, 412), (TooManyActionsError, 429)))
@@ -85,14 +85,14 @@ def alive(services: With) -> dict[str, Any]:
 
 @_router.get("/actions")
 def catalogue(services: With, asking: Asking) -> dict[str, Any]:
-    """Return in `actions` every action with its parameters, preconditions, blast radius, inverse and effect."""
+    """Return `actions`: each action with its parameters, preconditions, blast radius, inverse and effect."""
     asking.require(ActionScope.READ)
     return {"actions": services.actions.catalogue()}
 
 
 @_router.get("/action/verify-target-health")
 def verify(services: With, asking: Asking) -> dict[str, Any]:
-    """Return in `is_healthy` whether the target serves its users well, in `problems` why not, and its main metrics."""
+    """Return whether the target serves its users well (`is_healthy`), why not (`problems`), and its main metrics."""
     asking.require(ActionScope.READ)
     return services.health.verify()
 
@@ -108,10 +108,11 @@ def perform(
     if_state: Annotated[str | None, Query(max_length=100)] = None,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Perform an action; its parameters come in the query, in the body, or both.
+    """Perform an action; the client sends its parameters in the query, in the body, or both.
 
-    With `dry_run`, only return the state that the action would find. With `if_state`, the digest of such a state, the
-    action is rejected with 412 if the state has changed. A failed action is answered with 502 and its record.
+    With `dry_run`, the server only returns the state that the action would find. `if_state` is the digest of a state
+    that a dry run returned; the server rejects the action with 412 if the state has changed since. If the action fails,
+    the answer is 502 with the record of the action.
     """
     asking.require_class(services.actions.action(name).action_class)
     given = {key: value for key, value in request.query_params.items() if key not in _RESERVED} | (body or {})
@@ -154,7 +155,7 @@ def components(services: With, asking: Asking) -> dict[str, Any]:
 
 @_router.get("/settings/history")
 def settings_history(services: With, asking: Asking) -> dict[str, Any]:
-    """Return in `versions` all changes of the target's settings with author and time, oldest first, without secrets."""
+    """Return `versions`: all changes of the target's settings with author and time, oldest first, without secrets."""
     asking.require(ActionScope.READ)
     return services.looks.history()
 
@@ -173,14 +174,17 @@ def logs(
 
 @_router.get("/kill-switch")
 def switch_state(services: With, asking: Asking) -> Switch:
-    """Return whether the kill switch is on, so that all actions are rejected."""
+    """Return whether the kill switch is on; while it is on, the server rejects all actions."""
     asking.require(ActionScope.READ)
     return Switch(stopped=services.actions.guard.is_stopped)
 
 
 @_router.put("/kill-switch")
 def switch_to(services: With, asking: Asking, switch: Switch) -> Switch:
-    """Turn the kill switch on, which any scope for actions allows, or off, which needs the scope `admin`."""
+    """Turn the kill switch on or off; while it is on, the server rejects all actions.
+
+    Any scope for actions allows a client to turn it on; to turn it off needs the scope `admin`.
+    """
     if switch.stopped:
         asking.require_any_act()
     else:

@@ -53,19 +53,19 @@ class Operation(Protocol):
         ...
 
     def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action; return its changes, with keys that depend on the action.
+        """Perform the action, and return what it has changed; the keys of the result depend on the action.
 
         Args:
-            parameters: of the action, validated.
+            parameters: the validated parameters of the action.
             before: the state that `look` has just returned.
         """
         ...
 
     def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Restore the state before the action; return the changes of this.
+        """Restore the state before the action, and return what the restoration has changed.
 
         Args:
-            parameters: with which the action was performed.
+            parameters: the parameters with which the action was performed.
             before: the state that `look` returned before the action.
 
         Raises:
@@ -125,11 +125,14 @@ class ActionService:
         return self._audit
 
     def forget(self) -> None:
-        """Begin an episode: earlier actions stay in the audit file, but no longer count for limits and lists."""
+        """Begin an episode: earlier actions no longer count for rate limits or appear in lists.
+
+        They stay in the audit file.
+        """
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
     def switch(self, *, stopped: bool, by: str) -> None:
-        """Turn the kill switch on or off, and record the caller.
+        """Turn the kill switch, which rejects all actions while it is on, on or off, and record the caller.
 
         Args:
             stopped: True to reject all actions from now on.
@@ -168,13 +171,13 @@ class ActionService:
         earlier one does nothing and returns the earlier record.
 
         Args:
-            name: of the action.
-            given: its parameters by name, not yet validated.
+            name: the name of the action.
+            given: the action's parameters by name, not yet validated.
             actor: the name of the caller's token.
             key: the caller's `Idempotency-Key`; None if it gave none.
             dry_run: do all checks and change nothing.
-            if_state: the digest of the state in which the caller decided (`state_digest` of a dry run's `before`); None
-                to perform the action in any state.
+            if_state: the digest of the state on which the caller based its decision. A dry run returns it as
+                `before["state_digest"]`. None to perform the action in any state.
 
         Raises:
             UnknownActionError, WrongParametersError: the action is unknown, or its parameters are invalid.
@@ -284,7 +287,7 @@ class ActionService:
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """Return the SHA-256 digest of a state, as `Operation.look` returns it, without its own key `state_digest`.
+    """Return the SHA-256 digest of a state that `Operation.look` returned; the key `state_digest` is left out.
 
     A caller may send the digest with a request, which is rejected if the state has changed since.
     """

@@ -69,7 +69,7 @@ class ActionCaller:
         """Check that the token has this scope, or `admin`.
 
         Raises:
-            MissingActionScopeError: it has neither of the two.
+            MissingActionScopeError: the token has neither of the two scopes.
         """
         if scope not in self.scopes and ActionScope.ADMIN not in self.scopes:
             raise MissingActionScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
@@ -78,7 +78,7 @@ class ActionCaller:
         """Check that the token allows actions of at least one class.
 
         Raises:
-            MissingActionScopeError: it allows no actions.
+            MissingActionScopeError: the token allows no actions.
         """
         if not any(scope == ActionScope.ACT or scope.startswith("act:") for scope in self.scopes):
             self.require(ActionScope.ACT)
@@ -86,7 +86,8 @@ class ActionCaller:
     def require_class(self, action_class: ActionClass) -> None:
         """Check that the token allows actions of this class.
 
-        The class `read` requires the scope `read`; another class the scope `act`, or `act:` and the name of the class.
+        The class `read` requires the scope `read`. Any other class requires the scope `act`, or `act:` followed by the
+        name of the class.
 
         Raises:
             MissingActionScopeError: the token does not allow them.
@@ -102,7 +103,7 @@ ANYONE: Final = ActionCaller("anyone", frozenset((ActionScope.READ, ActionScope.
 
 
 class PageRefusedError(ForbiddenError):
-    """A request without a token comes from a web page, or its Host is not a name of this machine."""
+    """A request without a token comes from a web page, or its `Host` header does not name this machine."""
 
     code = "page_refused"
 
@@ -144,8 +145,8 @@ class Tokens:
         Several processes may create tokens at the same time; a lock prevents lost updates.
 
         Args:
-            name: of the token, by which records of actions show the caller.
-            scopes: items of `SCOPES`.
+            name: the name of the token, which records of actions show as the caller.
+            scopes: the scopes of the token, each of them in `SCOPES`.
 
         Raises:
             WrongScopeError: a scope is not in `SCOPES`, or none is given.
@@ -194,7 +195,7 @@ class Tokens:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold a lock under which one process at a time reads, changes and writes the file."""
+        """Hold the lock under which only one process at a time reads, changes and writes the file of tokens."""
         lock = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

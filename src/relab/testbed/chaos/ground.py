@@ -29,8 +29,8 @@ Found = TypeVar("Found")
 class Standing:
     """A snapshot of the processes of some components, to see which of them have been restarted since.
 
-    The effects of a fault in a process end with the process. An intermittent cause must not return in the process that
-    a repair has started in its place.
+    If a fault acts inside a process, its effects end with the process. So an intermittent fault must not return in the
+    new process that a repair has started.
 
     Args:
         plant: the access of operators to the testbed.
@@ -52,14 +52,18 @@ class Standing:
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
-        """Return the worker numbers of the components that still have the same process; for the group `target` only."""
+        """Return the numbers of the workers that still have the same process.
+
+        Only for a snapshot of the group `target`.
+        """
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the first components, as many as `level` states, without those that were restarted.
+        """Return the names of the components that a fault of this level affects, without those that were restarted.
 
         Args:
-            level: a share, 0 to 1, of all components, also of the restarted ones; above 0 it is at least one component.
+            level: the share of the components, 0 to 1, that are affected: the first ones of the snapshot, including
+                restarted ones. Above 0, at least one component is affected.
         """
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()
@@ -75,8 +79,8 @@ class Ground:
         links: the client of the links, the proxies on the network paths to the dependencies.
         private: the folder of the workers' sockets.
         target_url: the address of the target.
-        changing: a lock to hold from reading resource limits or the report job until they are changed, because several
-            injections may work on them at the same time.
+        changing: a lock. Code that reads and then changes resource limits or the report job holds it in the meantime,
+            because several injections may work on them at the same time.
     """
 
     plant: Plant
@@ -86,18 +90,18 @@ class Ground:
     changing: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def add_toxic(self, link: str, toxic: Toxic) -> str:
-        """Add a toxic to the link with this name, such as `database-primary`; return the id of the toxic.
+        """Add a toxic (a simulated network fault) to a link, such as `database-primary`; return the id of the toxic.
 
         Raises:
             NotAnsweringError: the process of the links does not answer.
-            InvalidInputError: it rejects the toxic, or has no such link.
+            InvalidInputError: the process of the links rejects the toxic, or no link has this name.
         """
         return _wait(self.links.add(link, toxic))
 
     def remove_toxic(self, link: str, toxic_id: str) -> None:
         """Remove a toxic (a simulated network fault) from the link with this name, if it is still there.
 
-        It may be gone, for example after a restart of the links.
+        The toxic may be gone already, for example after a restart of the links.
         """
         with suppress(InvalidInputError, NotAnsweringError):
             _wait(self.links.remove(link, toxic_id))
@@ -150,7 +154,7 @@ class Ground:
         """Return whether a query is true for any of the target's workers.
 
         Args:
-            query: is called with each worker's answer to the order `status`, which describes its present defects.
+            query: is called with each worker's answer to the command `status`, which describes the worker's defects.
 
         Raises:
             PlantError: a worker does not answer.
@@ -158,14 +162,14 @@ class Ground:
         return any(query(self.order_worker(number, {"op": "status"})) for number in self.workers())
 
     def order_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Send an order to a worker of the target over its private socket and return the answer.
+        """Send a command to a worker of the target over the worker's private socket, and return the answer.
 
         Args:
             number: the number of the worker.
-            order: JSON with the name of the order as `op`, such as `{"op": "status"}`, and its arguments.
+            order: the command as JSON: its name as `op`, such as `{"op": "status"}`, and its arguments.
 
         Raises:
-            PlantError: the worker does not answer, or rejects the order.
+            PlantError: the worker does not answer, or rejects the command.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
             door.settimeout(_WORKER_S)

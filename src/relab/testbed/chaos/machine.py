@@ -12,8 +12,8 @@ from relab.testbed.actions.plant import Plant
 class Impossible(Mapping[str, str]):
     """Maps each requirement of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the reason.
 
-    Requirements that are met are left out. It queries the supervisor on first use, because the supervisor starts this
-    server before it can answer.
+    Requirements that are met are absent. The mapping queries the supervisor on its first use and not earlier, because
+    the supervisor starts the chaos server before it can answer queries.
 
     Args:
         plant: the access of operators to the testbed.
@@ -24,15 +24,15 @@ class Impossible(Mapping[str, str]):
         self._found: dict[str, str] | None = None
 
     def __getitem__(self, need: str) -> str:
-        """Return the reason why a need is not met."""
+        """Return the reason why this machine does not meet a requirement."""
         return self._known()[need]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the needs that are not met."""
+        """Iterate over the requirements that this machine does not meet."""
         return iter(self._known())
 
     def __len__(self) -> int:
-        """Return the number of needs that are not met."""
+        """Return the number of requirements that this machine does not meet."""
         return len(self._known())
 
     def _known(self) -> dict[str, str]:

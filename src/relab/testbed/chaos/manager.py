@@ -47,7 +47,7 @@ class ChaosManager:
         ground: the access to the testbed that fault injection has.
         impossible: maps each requirement of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the
             reason.
-        clock: for the times in injections.
+        clock: the clock for the times in injections.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ChaosManager:
     def catalogue(self) -> list[dict[str, Any]]:
         """Return all entries of the catalogue as JSON (`Injectable.to_json`).
 
-        Each has as `impossible` the reason why it cannot be injected on this machine, or None.
+        The key `impossible` of an entry holds the reason why it cannot be injected on this machine, or None.
         """
         return [{**event.to_json(), "impossible": self._why_not(event)} for event in self._catalogue.values()]
 
@@ -73,15 +73,16 @@ class ChaosManager:
         """Inject a fault or noise event, at once or after a delay; return the new injection.
 
         Args:
-            name: of the fault or noise event.
-            given: its parameters by name, not yet validated.
-            delay_s: time until it begins.
-            duration_s: time after which it is stopped; None to continue until it is stopped on request.
+            name: the name of the fault or noise event.
+            given: the parameters by name, not yet validated.
+            delay_s: time until the injection begins, in seconds.
+            duration_s: time after which the injection is stopped, in seconds; None to continue until a request stops
+                it.
 
         Raises:
             UnknownFaultError, WrongFaultParametersError: the name is unknown, or the parameters are invalid.
-            AlreadyActiveError: the same fault is active or waiting.
-            NotPossibleHereError: this machine does not meet a need of the fault.
+            AlreadyActiveError: an injection of the same fault is active or waiting for its beginning.
+            NotPossibleHereError: this machine does not meet a requirement of the fault.
             UnavailableError: a component that the fault works on does not answer; nothing was changed.
         """
         event = self._find(name)
@@ -144,10 +145,10 @@ class ChaosManager:
         return self._get(injection_id).injection
 
     def check(self, fault: str, injection_id: str) -> None:
-        """Check that the injection with this id is one of this fault.
+        """Check that the injection with this id is an injection of this fault.
 
         Raises:
-            UnknownInjectionError: it is one of another fault, or no injection has this id.
+            UnknownInjectionError: no injection has this id, or it is an injection of another fault.
         """
         if self.get(injection_id).fault != fault:
             raise UnknownInjectionError(f"{injection_id[:100]!r} is not an injection of {fault[:100]!r}.")
@@ -168,7 +169,7 @@ class ChaosManager:
         return len(found)
 
     def forget(self) -> None:
-        """End all injections and remove them from the list, as at the start of an episode."""
+        """End all injections and remove them from the list, because a new episode starts."""
         # Remove them from the list first: an injection that begins from now on belongs to the time after.
         with self._lock:
             ended = list(self._all.values())
@@ -202,9 +203,9 @@ class ChaosManager:
 
 
 class _Running:
-    """One injection in progress. If it has a delay, ramp, period or duration, a thread begins, changes and ends it.
+    """One injection in progress; if it has a delay, a ramp, a period or a duration, a thread of its own carries it out.
 
-    `injection` is replaced as a whole, so it can be read at any time, from any thread.
+    The attribute `injection` is replaced as a whole at each change, so any thread may read it at any time.
     """
 
     def __init__(
@@ -222,10 +223,10 @@ class _Running:
         self._thread = threading.Thread(target=self._keep_times, name="injection", daemon=True)
 
     def start(self) -> None:
-        """Begin now, or in a thread after the delay.
+        """Begin the injection now, or in a thread after its delay.
 
         Raises:
-            UnavailableError: a component that it works on does not answer; nothing was changed.
+            UnavailableError: a component that the injection works on does not answer; nothing was changed.
         """
         if self.injection.delay_s == 0:
             self._begin()
@@ -237,8 +238,8 @@ class _Running:
         """End the injection. If that fails, it stays active and can be ended again.
 
         Raises:
-            AlreadyEndedError: it has already ended.
-            NotEndedError: its injector could not be ended.
+            AlreadyEndedError: the injection has already ended.
+            NotEndedError: the injector of the injection could not be ended.
         """
         with self._working:
             if not self.injection.is_open:
@@ -288,7 +289,10 @@ class _Running:
             self._set_level(level)
 
     def _waits_until(self, at_s: float) -> bool:
-        """Wait until `at_s` seconds after the beginning; return True at once if the injection ends before that."""
+        """Wait until `at_s` seconds after the injection began.
+
+        Return True as soon as the injection ends, False at that time.
+        """
         return self._ended.wait(max(self._began_s + at_s - time.monotonic(), 0.0))
 
     def _begin(self) -> None:
@@ -346,9 +350,10 @@ class _Running:
 
 
 def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
-    """Yield the seconds after the beginning at which the level changes, and the new level, 0 to 1.
+    """Yield pairs: seconds after the injection began at which the level changes, and the new level, 0 to 1.
 
-    The first level of a ramp is not included: the beginning sets it. An intermittent fault changes for ever.
+    The first level of a ramp is left out, because it is set when the injection begins. For an intermittent fault, the
+    pairs never end.
     """
     if given.ramp_s > 0:
         for step in range(2, RAMP_STEPS + 1):

@@ -14,8 +14,9 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 class InjectionPhase(StrEnum):
     """The phase of an injection.
 
-    `waiting`: its delay has not ended; `active`: it has begun; `stopped`: ended on request; `expired`: ended
-    after its duration; `failed`: could not begin. There is no `repaired`: that can only be measured on the target.
+    `waiting`: the delay has not ended. `active`: the injection has begun. `stopped`: it ended on request. `expired`: it
+    ended after its duration. `failed`: it could not begin. There is no phase `repaired`, because only a measurement of
+    the target can show a repair.
     """
 
     WAITING = "waiting"
@@ -30,7 +31,7 @@ class FaultParameters(BaseModel):
 
     Attributes:
         intensity: the strength of the fault when it is fully developed, above 0 to 1.
-        seed: of all random choices that the fault makes.
+        seed: the seed of all random choices that the fault makes.
         ramp_s: time in which the fault grows to its intensity; 0 for full intensity at once.
         period_s: length of one period of an intermittent fault; 0 for a constant fault.
         duty: share of each period for which an intermittent fault is on.
@@ -72,7 +73,7 @@ class Injection:
         parameters: its parameters as JSON, by name.
         requested_at: when it was requested.
         delay_s: time from the request until it begins.
-        duration_s: time after which it is stopped; None to continue until it is stopped on request.
+        duration_s: time after which the injection is stopped; None to continue until a request stops it.
         phase: whether it waits, is active, or how it ended.
         began_at: when the fault became active; None before that.
         ended_at: when it ended; None before that.

@@ -14,14 +14,14 @@ class Presence:
     Create it before the fault is injected, and call `begun` right after the injection.
 
     Args:
-        query: returns whether the fault is present; may raise `RelabError` or `OSError` if that cannot be found out.
+        query: returns whether the fault is present. It may raise `RelabError` or `OSError` if it cannot find that out.
     """
 
     def __init__(self, query: Callable[[], bool]) -> None:
         self._query = query
 
     def begun(self) -> None:
-        """Record the state, if the test compares with it later; call this right after the injection of the fault.
+        """Record the state right after the injection of the fault, for tests that later compare with it.
 
         The base class records nothing.
         """
@@ -37,7 +37,8 @@ class Presence:
 class ChangedDocument(Presence):
     """Tests whether a fault is present that has changed values of a nested document (settings or flags).
 
-    The fault is present while all of these values are still as the fault set them: changing one of them repairs it.
+    The fault counts as present while all of these values are still as the fault set them. A change of one of them
+    counts as a repair.
 
     Args:
         read: returns the current document, whose values are grouped in sections.

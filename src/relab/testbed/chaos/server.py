@@ -15,7 +15,7 @@ _Seconds = Annotated[float | None, Query(gt=0, le=MAX_DURATION_S)]
 
 
 def create_app(manager: ChaosManager) -> FastAPI:
-    """Return the FastAPI app of the chaos server, whose routes work on this manager's injections."""
+    """Return the FastAPI app of the chaos server; its routes start, list and end the injections of `manager`."""
     app = FastAPI(title="Chaos", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.manager = manager
     add_problems(app)
@@ -53,7 +53,7 @@ def catalogue(manager: With) -> dict[str, Any]:
 
 @_router.get("/break")
 def injections(manager: With) -> dict[str, Any]:
-    """Return in `injections` all injections of this episode, newest first, including those that have ended."""
+    """Return `injections`: all injections of this episode, newest first, including those that have ended."""
     return {"injections": [item.to_json() for item in manager.list()]}
 
 
@@ -74,7 +74,7 @@ def inject(
 ) -> dict[str, Any]:
     """Inject a fault or noise event after `delay` seconds, for `duration` seconds or until it is stopped.
 
-    Its parameters come in the query, in the body, or both; the body takes precedence.
+    The client sends the parameters of the fault in the query, in the body, or both; the body takes precedence.
     """
     given = {key: value for key, value in request.query_params.items() if key not in _RESERVED_PARAMETERS} | (
         body or {}
@@ -85,7 +85,7 @@ def inject(
 
 @_router.post("/break/{fault}/{injection_id}/stop")
 def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
-    """End the injection of this fault that has this id, and return it."""
+    """End the injection with this id, which must be an injection of this fault, and return it."""
     manager.check(fault, injection_id)
     return manager.stop(injection_id).to_json()
 
@@ -94,7 +94,7 @@ def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
 def stop_fault(manager: With, fault: _Id) -> dict[str, Any]:
     """End all active and waiting injections of a fault, if there are any, and return them in `stopped`.
 
-    Rollbacks in chaostoolkit's format need this route: such a file cannot contain the id of an injection that it
-    starts.
+    Rollbacks in a file of chaostoolkit's format need this route, because the file cannot contain the id of an injection
+    that it starts.
     """
     return {"stopped": [injection.to_json() for injection in manager.stop_fault(fault)]}

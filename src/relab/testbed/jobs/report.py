@@ -18,7 +18,7 @@ _MAX_LINES: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class ProductVector:
-    """A product and the weights (TF-IDF) of the words of its text; the squares of the weights add up to 1."""
+    """A product, and the TF-IDF weights of the words in its text; the squares of the weights add up to 1."""
 
     product_id: int
     name: str
@@ -71,7 +71,7 @@ def read_sales(folder: Path) -> Counter[int]:
 def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
     """Yield the report lines of every `parts`-th product, beginning with product number `part` (from 0).
 
-    Each is compared with all products. `sold` is the number sold of each product, by id.
+    Each of these products is compared with all products. `sold` is the number of sold items of each product, by its id.
     """
     for product in products[part::parts]:
         scores = sorted(((_likeness(product, other), other.product_id) for other in products), reverse=True)

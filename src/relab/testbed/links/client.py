@@ -18,13 +18,13 @@ _ANSWER_BYTES: Final = 1 << 20
 class LinksClient:
     """A client of the process that runs a testbed's links: TCP proxies in which toxics simulate network faults.
 
-    It opens a new connection for each request.
+    The client opens a new connection for each request.
 
     Args:
         path: the path of the process's Unix socket.
 
-    All methods raise `NotAnsweringError` if the links do not answer within five seconds, and `InvalidInputError` if
-    they reject the request.
+    All methods raise `NotAnsweringError` if the process does not answer within five seconds, and `InvalidInputError` if
+    it rejects the request.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class LinksClient:
         return [LinkStatus.model_validate(item) for item in (await self._ask({"op": "list"}))["links"]]
 
     async def add(self, link: str, toxic: Toxic) -> str:
-        """Add a toxic to the link with this name; return the id of the toxic."""
+        """Add a toxic (a simulated network fault) to the link with this name; return the id of the toxic."""
         answer = await self._ask({"op": "add", "link": link, "toxic": toxic.model_dump(mode="json")})
         return str(answer["toxic_id"])
 

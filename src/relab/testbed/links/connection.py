@@ -25,10 +25,11 @@ _WAYS: Final[tuple[Way, Way]] = ("up", "down")
 class Half(asyncio.Protocol):
     """One of the two sockets of a connection through a link: the client's or the server's.
 
-    Bytes that are read from it enter one flow; bytes that are written to it come from the other.
+    Bytes that are read from this socket enter the flow of one direction. Bytes that are written to it come from the
+    flow of the other direction.
 
     Args:
-        pair: the connection.
+        pair: the connection through the link, of which this is one half.
         way: the direction of the bytes that are read from the socket: `up` from the client, `down` from the server.
 
     Attributes:
@@ -62,11 +63,11 @@ class Half(asyncio.Protocol):
         self._pair.lost(self._way, exc)
 
     def pause_writing(self) -> None:
-        """Stop reading from the other socket, because this socket's buffer is full."""
+        """Handle that this socket's buffer is full: stop reading from the other socket."""
         self._pair.full(self._way, full=True)
 
     def resume_writing(self) -> None:
-        """Resume reading from the other socket, because this socket accepts bytes again."""
+        """Handle that this socket accepts bytes again: resume reading from the other socket."""
         self._pair.full(self._way, full=False)
 
     def write(self, data: bytes) -> None:
@@ -114,7 +115,8 @@ class Pair:
     client or `down` from the server.
 
     Args:
-        number: the connection's number on its link; random choices depend only on it and on a toxic's seed.
+        number: the number of the connection on its link. Random choices depend only on this number and on the seeds of
+            the toxics.
         statistics: the counters of the link, which the connection updates.
         toxics: the toxics of the link when the connection opens, by id.
         closed: is called once, when both sockets are closed.
@@ -162,10 +164,11 @@ class Pair:
         self.apply(self._toxics)
 
     def made(self, way: Way) -> None:
-        """Note that one of the two sockets of this proxied connection is open, the client's or the server's.
+        """Handle that one of the two sockets of this connection is open.
 
-        If it is the client's (`way` is `up`), count the connection and apply the link's toxics (simulated network
-        faults). Nothing is done for the server's (`down`): `connected` is called once the server has accepted.
+        If it is the client's socket (`way` is `up`), count the connection and apply the link's toxics (simulated
+        network faults). If it is the server's socket (`down`), do nothing, because `connected` is called once the
+        server has accepted.
         """
         if way == "up":
             self._statistics.accepted += 1
@@ -175,7 +178,8 @@ class Pair:
     def received(self, way: Way, data: bytes) -> None:
         """Pass on bytes from the client (`way` is `up`) or from the server (`down`).
 
-        Reset the connection instead if they reach the limit `after_bytes` of a toxic (a simulated network fault).
+        If a toxic (a simulated network fault) has a limit `after_bytes` and the bytes reach this limit, reset the
+        connection instead.
         """
         if way == "up":
             self._statistics.bytes_up += len(data)
@@ -201,7 +205,7 @@ class Pair:
             self._flows[way].feed(None)
 
     def lost(self, way: Way, error: Exception | None) -> None:
-        """Handle the end of one socket; the other one is ended once the waiting bytes have been delivered to it.
+        """Handle the end of one socket; the other socket is closed once the waiting bytes have been delivered to it.
 
         Args:
             way: `up` if the client's socket has ended, `down` if the server's.
@@ -223,8 +227,8 @@ class Pair:
         """Stop sending to a socket whose buffer is full, or resume sending when the socket accepts bytes again.
 
         Args:
-            way: which socket: `up` is the client's, `down` the server's, after the direction of the bytes that each sends
-                (the bytes that wait for the socket flow the other way).
+            way: which socket: `up` for the client's, `down` for the server's. The name is the direction of the bytes
+                that come from the socket; the bytes that wait for the socket flow the other way.
             full: True if the buffer is full, False if the socket accepts bytes again.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
@@ -243,7 +247,10 @@ class Pair:
         self.server.reset()
 
     def apply(self, toxics: Mapping[str, Toxic]) -> None:
-        """Replace the toxics (simulated network faults), given by id; one with a share below 1 may spare this connection."""
+        """Replace the toxics (simulated network faults) that act on this connection; `toxics` has the new ones by id.
+
+        A toxic with a share below 1 may leave this connection alone.
+        """
         self._toxics = toxics
         chosen = {key: toxic for key, toxic in toxics.items() if self._is_chosen(key, toxic)}
         self._bytes_left = {key: left for key, left in self._bytes_left.items() if key[0] in chosen}

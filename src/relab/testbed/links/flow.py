@@ -39,9 +39,9 @@ class Conditions:
     """The combined effects of all toxics on one direction of one connection.
 
     Attributes:
-        latency: `(latency in ms, jitter in ms, source of random numbers)` of each latency; they add up.
+        latency: `(latency in ms, jitter in ms, source of random numbers)` of each latency toxic. The delays add up.
         bytes_per_s: the maximum throughput; None for no limit.
-        held: whether delivery is suspended: bytes wait in the queue until the conditions change.
+        held: whether delivery is suspended, so that bytes wait in the queue until the conditions change.
     """
 
     latency: tuple[tuple[float, float, random.Random], ...] = ()
@@ -59,10 +59,12 @@ class Conditions:
 
 
 def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
-    """Return the combined effects of toxics on one direction: the lowest bandwidth applies, latencies add up.
+    """Return the combined effects of toxics on one direction of a connection.
+
+    The lowest bandwidth applies, and latencies add up.
 
     Args:
-        toxics: each with the source of its random numbers; toxics without an effect on bytes are ignored.
+        toxics: pairs of a toxic and the source of its random numbers. Toxics without an effect on bytes are ignored.
     """
     latency: list[tuple[float, float, random.Random]] = []
     rates: list[float] = []
@@ -115,9 +117,10 @@ class ByteQueue:
         return self._conditions.held
 
     def change(self, conditions: Conditions) -> None:
-        """Replace the conditions.
+        """Replace the conditions under which bytes are delivered.
 
-        Queued bytes keep their delivery time; if the new conditions have no effects, they are delivered at once.
+        Queued bytes keep their delivery time. If the new conditions have no effects, queued bytes are delivered at
+        once.
         """
         self._conditions = conditions
         if conditions.clear:
@@ -143,7 +146,10 @@ class ByteQueue:
             self._drain()
 
     def sink_is_full(self, full: bool) -> None:
-        """Pause reading if the receiver's buffer is full (`full`); resume it if the receiver accepts bytes again."""
+        """Pause reading from the sender if the receiver's buffer is full.
+
+        Resume if the receiver accepts bytes again.
+        """
         self._paused_by_sink = full
         if full:
             self._pause()

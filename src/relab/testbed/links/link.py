@@ -22,7 +22,7 @@ _CONNECT_S: Final = 5.0
 
 
 class Link:
-    """A TCP proxy from one port of this machine to another, with toxics.
+    """A TCP proxy from one port of this machine to another one, with toxics (simulated network faults).
 
     Args:
         ends: the link's name, its own port and the port of the server behind it.
@@ -109,7 +109,7 @@ class Link:
             pair.apply(self._toxics)
 
     async def _settle(self) -> None:
-        """Start or stop listening: listen unless the server is down or a `Refuse` toxic acts."""
+        """Start or stop listening: a link listens unless its server is down or a `Refuse` toxic acts on the link."""
         async with self._lock:
             wanted = not self._upstream_is_down and not any(
                 isinstance(toxic, Refuse) for toxic in self._toxics.values()

@@ -107,9 +107,9 @@ class LinksServer:
         self._socket.unlink(missing_ok=True)
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """Execute the JSON request in a line and return the answer (see the module).
+        """Execute the JSON request in a line and return the answer; the description of the module has their fields.
 
-        A request that is invalid or names an unknown link or toxic raises nothing: its answer has `ok: False`.
+        If the request is invalid, or names an unknown link or toxic, the answer has `ok: False`; no error is raised.
         """
         try:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}
@@ -176,7 +176,7 @@ async def serve(config: LinksConfig) -> None:
 def main(config_path: str) -> None:
     """Read the configuration file and run the links until a signal; if they cannot start, exit with status 1.
 
-    They run on uvloop because every request of the target passes through them.
+    The links run on uvloop, which is fast, because every request of the target passes through them.
     """
     import uvloop  # noqa: PLC0415 not needed where only the classes are used
 

@@ -19,8 +19,8 @@ class Nothing(ActionParameters):
 class PlantOperation(ABC, Generic[Given]):
     """Base of the implementations of actions; `Given` is the type of an action's parameters.
 
-    Subclasses set `ACTION` and implement `_find` (look up what the action changes), `_do` (change it) and, if there is
-    an inverse, `_take_back` (undo the change).
+    Subclasses set `ACTION` and implement `_find` (read the state that the action would change) and `_do` (make the
+    change). If the action can be undone, they also implement `_take_back` (undo the change).
 
     Args:
         plant: the access of operators to the testbed that the action changes.
@@ -48,10 +48,10 @@ class PlantOperation(ABC, Generic[Given]):
         return self._find(cast("Given", parameters))
 
     def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action; return its changes, with keys that depend on the action.
+        """Perform the action, and return what it has changed; the keys of the result depend on the action.
 
         Args:
-            parameters: of the action, validated.
+            parameters: the validated parameters of the action.
             before: the state that `look` has just returned.
 
         Raises:
@@ -60,10 +60,10 @@ class PlantOperation(ABC, Generic[Given]):
         return self._do(cast("Given", parameters), before)
 
     def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Restore the state before the action; return the changes of this.
+        """Restore the state before the action, and return what the restoration has changed.
 
         Args:
-            parameters: with which the action was performed.
+            parameters: the parameters with which the action was performed.
             before: the state that `look` returned before the action.
 
         Raises:
@@ -74,12 +74,12 @@ class PlantOperation(ABC, Generic[Given]):
 
     @abstractmethod
     def _find(self, given: Given) -> dict[str, Any]:
-        """Implement `look`."""
+        """Read the state that `look` returns; subclasses implement this."""
 
     @abstractmethod
     def _do(self, given: Given, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Implement `act`."""
+        """Perform the action for `act`; subclasses implement this."""
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
-        """Implement `undo`; raises NotReversibleError unless overridden."""
+        """Undo the action for `undo`; the base class raises NotReversibleError."""
         raise NotReversibleError(f"{self.ACTION.name!r} cannot be undone.")

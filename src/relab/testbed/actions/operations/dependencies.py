@@ -22,7 +22,7 @@ _DISPOSABLE: Final = ("*.tmp", "*.old", "*.dump")
 
 
 class CacheRoom(ActionParameters):
-    """The memory limit of the cache in MiB, and its eviction policy when it is full, by Redis' name."""
+    """The new memory limit of the cache in MiB, and the eviction policy for a full cache, by its name in Redis."""
 
     max_memory_mb: int = Field(64, ge=1, le=1_024)
     policy: Literal["allkeys-lru", "allkeys-lfu", "volatile-lru", "noeviction"] = "allkeys-lru"

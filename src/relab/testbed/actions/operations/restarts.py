@@ -19,22 +19,22 @@ _SEEN = ("name", "state", "pid", "started_at", "restarts", "exit_code")
 
 
 class WorkerParameters(ActionParameters):
-    """Selects a worker of the target by its number, as the diagnostics show it."""
+    """Selects a worker (a server process) of the target by its number, as the diagnostics show it."""
 
     worker: int = Field(ge=0, le=63)
 
 
 class ComponentParameters(ActionParameters):
-    """Selects a component or a group of components by its name, as the diagnostics show it."""
+    """Selects a component of the testbed, or a named group of components, by its name, as the diagnostics show it."""
 
     component: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
 
 
 class ComponentLimitParameters(ComponentParameters):
-    """New resource limits of a component; those that are absent are not changed.
+    """New resource limits of a component; a limit that is absent is not changed.
 
-    `descriptors` is a limit of each process; `memory_mb` (MiB) and `cpu_pct` (percent of one processor) are limits of
-    all processes of the component together.
+    `descriptors` limits the open files of each process. `memory_mb` (MiB) and `cpu_pct` (percent of one processor)
+    limit all processes of the component together.
     """
 
     descriptors: int | None = Field(None, ge=64, le=1_048_576)
@@ -43,7 +43,7 @@ class ComponentLimitParameters(ComponentParameters):
 
 
 class RestartParameters(ActionParameters):
-    """Says whether the database is restarted too if the target's pool is still exhausted after the target's restart."""
+    """Says whether to restart the database too, if a restart of the target leaves its connection pool exhausted."""
 
     escalate_to_db_restart: bool = False
 
@@ -145,7 +145,10 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 
 
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the requested limits that are higher than the current ones. A limit of memory or processor that is not set stays so."""
+    """Return those requested limits that are higher than the current ones.
+
+    A limit of memory or processor time is left out if it is currently not set.
+    """
     # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}

@@ -46,17 +46,20 @@ _END = (
 
 
 class Idle(ActionParameters):
-    """Selects the sessions to end: those idle for at least `min_idle_s` seconds, if given of one `application` only."""
+    """Selects the sessions to end: those that have been idle for at least `min_idle_s` seconds.
+
+    If `application` is given, only sessions with this application name are selected.
+    """
 
     min_idle_s: float = Field(30.0, ge=1, le=86_400)
     application: str | None = Field(None, max_length=63)
 
 
 class Blocking(ActionParameters):
-    """Selects the sessions to end: those that block others or idle with an exclusive lock on a table.
+    """Selects the sessions to end: those that block others, or that are idle and hold an exclusive lock on a table.
 
-    Blocking sessions are selected if another session's query has run for at least `min_wait_s` seconds and waits for
-    them; idle sessions with such a lock if they have been idle for as long.
+    A blocking session is selected if a query of another session waits for it and has run for at least `min_wait_s`
+    seconds. An idle session with an exclusive lock is selected if it has been idle for at least `min_wait_s` seconds.
     """
 
     min_wait_s: float = Field(1.0, ge=0, le=86_400)
@@ -72,8 +75,8 @@ class _EndSessions(PlantOperation[Any]):
     """Ends the sessions that a query finds.
 
     Attributes:
-        query: SQL that selects the sessions, with the action's parameters as its named parameters.
-        none: the message of the error if it finds none.
+        query: SQL that selects the sessions; the action's parameters are its named parameters.
+        none: the message of the error if the query finds no session.
     """
 
     query: str
@@ -93,7 +96,7 @@ class _EndSessions(PlantOperation[Any]):
 
 
 class EndIdleSessions(_EndSessions):
-    """The action that ends idle sessions of the database, also those idle in a transaction."""
+    """The action that ends idle sessions of the database, also sessions that are idle within a transaction."""
 
     query, nothing_found = _IDLE, "No session has been idle so long."
     ACTION = Action(
@@ -146,7 +149,7 @@ def _sessions(
 
 
 def _end(connection: psycopg.Connection[dict[str, Any]], session: Mapping[str, Any]) -> bool:
-    """End a session and return whether it ended; do nothing if its pid belongs to another session by now."""
+    """End a database session and return whether it ended; do nothing if another session now has its process id."""
     found = connection.execute(_END.encode(), (session["pid"], session["started_at"])).fetchone()
     return found is not None and bool(found["ended"])
 

@@ -15,7 +15,7 @@ from relab.testbed.actions.plant import PlantError
 
 
 class Version(ActionParameters):
-    """Selects the version of the settings to restore, by its number; by default the one before the current version."""
+    """Selects the version of the settings to restore, by its number; the default is the version before the current."""
 
     version: int | None = Field(None, ge=1)
 
@@ -27,7 +27,7 @@ class Credential(ActionParameters):
 
 
 class Path(ActionParameters):
-    """Selects the network path over which the target shall connect to a dependency."""
+    """Selects a dependency, and the network path over which the target connects to it from now on."""
 
     dependency: Literal["database", "cache"]
     path: Literal["primary", "secondary"] = "secondary"

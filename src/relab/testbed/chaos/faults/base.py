@@ -24,8 +24,8 @@ Given = TypeVar("Given", bound=FaultParameters)
 class Injector(Protocol):
     """Injects one fault once: begins it, changes its strength, and ends it.
 
-    `set_level` is called once for a constant fault, and repeatedly for one with a ramp or an intermittent one. No two
-    methods of an injector are called at the same time.
+    `set_level` is called once for a constant fault. It is called repeatedly for a fault that grows (a ramp) or that is
+    on and off in turn (an intermittent fault). Two methods of an injector are never called at the same time.
     """
 
     def set_level(self, level: float) -> None:
@@ -37,9 +37,10 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """Undo what no repair can undo, for example stop the clients of the injector or remove its toxic.
+        """End the injection: undo those changes that no repair action can undo.
 
-        Damage that a repair should fix remains.
+        For example, stop clients that the injector has started, or remove its toxic (a simulated network fault). Damage
+        that a repair action should fix remains.
         """
         ...
 
@@ -52,11 +53,11 @@ class Injectable(ABC, Generic[Given]):
         name: its name in the URLs of the chaos server and in episodes.
         title: one sentence that says what is wrong.
         parameters: the class of its parameters.
-        symptom: what people see of it.
-        repairs: names of actions, each of which repairs it permanently.
-        harms: names of actions that do not repair it, although they look plausible.
+        symptom: the symptoms that people see.
+        repairs: names of actions, each of which alone repairs the fault permanently.
+        harms: names of actions that do not repair the fault, although they look plausible.
         needs: what the machine must provide: some of `root`, `cgroup`, `mount`.
-        can_vary: whether its level may change while it is active, by a ramp or periods.
+        can_vary: whether the fault may grow (a ramp) or be on and off in turn (periods) while it is active.
     """
 
     kind: ClassVar[Literal["fault", "noise"]]
@@ -71,31 +72,36 @@ class Injectable(ABC, Generic[Given]):
 
     @abstractmethod
     def injector(self, ground: Ground, given: Given) -> Injector:
-        """Return a new injector with the parameters `given`; nothing is broken before its first `set_level`.
+        """Return a new injector with the parameters `given`.
 
-        `ground` is the access to the testbed that fault injection has.
+        It breaks nothing before the first call of its `set_level`. `ground` is the access to the testbed that fault
+        injection has.
 
         Raises:
             UnavailableError: a component that the injector works on does not answer.
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return values drawn with `rng`, by name, for parameters that only this fault has, in ranges that users notice.
+        """Return random values for the parameters that only this fault has, by name.
 
-        Parameters that are left out keep their defaults. The base class draws none.
+        Parameters that are absent have defaults. The values are drawn with `rng` from ranges in which users notice the
+        fault. The base class returns no values.
         """
         return {}
 
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters for an episode, including a `seed`, by name, as the chaos server takes them."""
+        """Return random parameters for an episode by name, including a `seed`.
+
+        The chaos server accepts them in this form.
+        """
         return {**self.draw(rng), "seed": rng.randrange(1 << 31)}
 
     def read_parameters(self, given: Mapping[str, Any]) -> Given:
-        """Validate parameters that are given by name, and return them as this fault's own class.
+        """Validate the parameters `given` by name, and return them as an object of the class `parameters`.
 
         Raises:
-            WrongFaultParametersError: one is unknown or out of range, or a ramp or period is given and `can_vary` is
-                False.
+            WrongFaultParametersError: a parameter is unknown or out of range, or a ramp or a period is given although
+                `can_vary` is False.
         """
         try:
             found = self.parameters.model_validate(dict(given))
@@ -131,11 +137,11 @@ class Fault(Injectable[Given]):
 
     Attributes:
         cause: the name of what is wrong, as runbooks and the diagnoses of responders call it.
-        grows: whether its symptoms increase gradually if it is injected with a ramp.
-        is_felt: whether users notice it at the episodes' request rate; no episode uses a fault that they do not notice.
-        takes_the_machine: whether it leaves no processor time to other testbeds on the same machine.
-        is_repaired_by_refusals: whether its repair is to reject excess requests, so that quick rejections do not show
-            that users are served badly.
+        grows: whether the symptoms increase gradually if the fault is injected with a ramp.
+        is_felt: whether users notice the fault at the request rate of episodes. Episodes only use such faults.
+        takes_the_machine: whether the fault leaves no processor time to other testbeds on the same machine.
+        is_repaired_by_refusals: whether the right repair is to reject excess requests. If so, quick rejections do not
+            count as bad service.
     """
 
     kind = "fault"
@@ -149,8 +155,8 @@ class Fault(Injectable[Given]):
     def presence(self, ground: Ground, given: Given) -> Presence:
         """Return a test of whether the fault is present. Call this before the fault is injected.
 
-        The test uses only what a responder can neither see nor influence. `ground` is the access to the testbed that fault
-        injection has, `given` are the parameters with which the fault will be injected.
+        A responder can neither see nor influence the means of the test. `ground` is the access to the testbed that
+        fault injection has. `given` are the parameters with which the fault will be injected.
 
         Raises:
             UnavailableError: the state before the injection cannot be read.

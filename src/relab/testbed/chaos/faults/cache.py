@@ -35,9 +35,10 @@ class Setting:
         self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Set the parameters to the new values at a level above 0, and to the earlier ones at level 0.
+        """Set the cache's parameters to the new values at a level above 0, and back to the earlier values at level 0.
 
-        Do nothing if the cache was restarted or reconfigured from outside since.
+        Do nothing if the cache was restarted or reconfigured by something else since this injector first set the
+        values.
         """
         if not self._standing.is_whole():
             return

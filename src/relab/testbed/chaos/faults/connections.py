@@ -33,9 +33,9 @@ class Lock(FaultParameters):
 
 
 class PoolLeak:
-    """Injector that lets the target's workers check out database connections of their pools and never return them.
+    """Injector that makes the target's workers check out connections of their database pools and never return them.
 
-    The leaked connections end with the worker's process.
+    The leaked connections of a worker end when the worker's process ends.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -43,7 +43,10 @@ class PoolLeak:
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Leak the share `level` of each worker's pool, above 0 at least one connection; at 0 release all."""
+        """Leak the share `level` of the connections of each worker's pool; above 0 at least one.
+
+        At 0 release all of them.
+        """
         known = self._ground.plant.settings()["database"]
         wanted = max(round((known["pool_size"] + known["max_overflow"]) * level), 1) if level > 0 else 0
         for number in self._standing.workers():
@@ -81,8 +84,8 @@ class PoolLeak:
 class Hoard:
     """Injector that acts as a client of the database which opens idle sessions until no connection is free.
 
-    It also takes each connection that becomes free. It acts like one program: if one of its sessions is ended from
-    outside, it closes all of them and stops.
+    The client also takes each connection that becomes free. It acts like one program: if one of its sessions is ended
+    by something else, such as a repair, it closes all of them and stops.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -167,7 +170,7 @@ class LockHolder:
         self._table = given.table
 
     def set_level(self, level: float) -> None:
-        """At a level above 0 lock the table; at level 0 end the transaction, which releases the lock.
+        """Lock the table at a level above 0; at level 0 end the transaction, which releases the lock.
 
         Raises:
             PlantError: the session has been ended, or the database rejects the statement.
@@ -212,7 +215,7 @@ class PoolLeakFault(Fault[FaultParameters]):
         return PoolLeak(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return the check that says whether this fault is still present: whether any worker holds leaked connections."""
+        """Return a test of whether any worker of the target holds leaked connections."""
         return Presence(lambda: ground.any_worker(lambda status: status["connections"] > 0))
 
 
@@ -237,11 +240,14 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return the check that says whether this fault is still present: whether the client with the idle sessions still has one."""
+        """Return a test of whether the client that has opened idle sessions still has at least one of them."""
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`, here a share of the server's connections that leaves hardly any free."""
+        """Return a random `intensity`: the share of the server's connections that the client holds.
+
+        It is nearly all of them.
+        """
         return {"intensity": draw_between(rng, 0.96, 1.0)}
 
 
@@ -266,11 +272,14 @@ class LockFault(Fault[Lock]):
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
-        """Return the check that says whether this fault is still present: whether the client with the lock still has its session."""
+        """Return a test of whether the client that has locked the table still has its database session."""
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `table`, one of those that orders write."""
+        """Return `{"table": name}`: the table to lock, either `orders` or `stock` at random.
+
+        An order in the shop writes to both tables.
+        """
         return {"table": rng.choice(("orders", "stock"))}
 
 

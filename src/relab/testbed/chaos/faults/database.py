@@ -22,7 +22,7 @@ class DroppedIndexes:
         self._dropped: list[str] = []
 
     def set_level(self, level: float) -> None:
-        """Drop the share `level` of the indexes, above 0 at least one; do nothing at level 0."""
+        """Drop the share `level` of the indexes, at least one; do nothing at level 0."""
         if level <= 0:
             return
         self._dropped = list(INDEXES)[: max(round(len(INDEXES) * level), 1)]

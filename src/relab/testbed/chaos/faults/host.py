@@ -56,7 +56,7 @@ class RunningReportJob:
             self._pid = self._job()["pid"]
 
     def end(self) -> None:
-        """Stop the job, if it still has the process that this injector started."""
+        """Stop the job, unless something else has stopped or restarted it since this injector started it."""
         with self._ground.changing:
             if self._pid is not None and self._job()["pid"] == self._pid:
                 self._ground.plant.stop(REPORT_JOB)
@@ -83,7 +83,9 @@ class FullDisk:
         self._written = 0
 
     def set_level(self, level: float) -> None:
-        """Let the file take the share `level` of the volume, at 1 all free space; do nothing if it has been deleted.
+        """Change the size of the large file so that it takes the share `level` of the volume.
+
+        At level 1 the file takes all free space. If the file was deleted after this injector wrote it, do nothing.
 
         Raises:
             PlantError: the file cannot be written.
@@ -132,9 +134,10 @@ class SaturationFault(Fault[FaultParameters]):
     is_felt = False
 
     def injector(self, ground: Ground, given: FaultParameters) -> RunningReportJob:
-        """Return an injector that starts the report job with up to four processes per processor, by the intensity.
+        """Return an injector that starts the report job, a batch job that uses processor time.
 
-        The report job is a batch job that uses processor time. `ground` is the access to the testbed that starts it.
+        The higher the intensity, the more processes the job has, at most four per processor of the machine. `ground` is
+        the access to the testbed that starts it.
         """
         most = (os.cpu_count() or 1) * _BUSY_PER_CPU
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)

@@ -35,7 +35,10 @@ class Quota(FaultParameters):
 
     @property
     def highest(self) -> float:
-        """The highest quota that the fault sets, in percent of one processor; with a ramp that of its first step."""
+        """The highest CPU quota that the fault sets, in percent of one processor.
+
+        With a ramp, it is the quota of the first step.
+        """
         return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)
 
 
@@ -48,8 +51,9 @@ class Memory(FaultParameters):
 class LimitChanged(ABC):
     """Base of injectors that set resource limits of the target's workers that are lower than the workers need.
 
-    `set_level` sets or restores them. If something else, such as a repair, has changed the limits of a worker after this
-    injector set them, they are left alone. A subclass implements `limits`, which returns the limits to set.
+    `set_level` sets or restores the limits. If something else, such as a repair, has changed the limits of a worker
+    after this injector set them, the injector no longer changes them. A subclass implements `limits`, which returns the
+    limits to set.
 
     Args:
         ground: the access to the testbed that fault injection has.
@@ -63,12 +67,12 @@ class LimitChanged(ABC):
 
     @abstractmethod
     def limits(self, level: float) -> dict[str, Any]:
-        """Return the limits to set on one worker at a level above 0 to 1, by the field of `ResourceLimits`."""
+        """Return the limits to set for one worker at a level above 0, as `{field of ResourceLimits: value}`."""
 
     def set_level(self, level: float) -> None:
-        """Limit the share `level` of the workers, without those whose limits were changed from outside since.
+        """Set the limits of the share `level` of the workers; at level 0, restore the earlier limits.
 
-        At level 0, restore the earlier limits.
+        Workers whose limits something else has changed since the injection are left alone.
         """
         if level <= 0:
             self.end()
@@ -100,14 +104,17 @@ class LimitChanged(ABC):
 
 
 class Descriptors(LimitChanged):
-    """Lets workers open sockets and never close them, until they reach a lowered limit of descriptors."""
+    """Injector that makes workers open sockets and never close them.
+
+    They soon reach a lowered limit of file descriptors.
+    """
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
         self._standing = ground.standing("target")
 
     def limits(self, _level: float) -> dict[str, Any]:
-        """Return a limit of 256 descriptors, which the worker soon reaches, whatever the level."""
+        """Return a limit of 256 file descriptors, which the worker soon reaches; the level has no influence."""
         return {"rlimits": {"nofile": _DESCRIPTORS}}
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
@@ -126,7 +133,7 @@ class Descriptors(LimitChanged):
 
 
 class Throttle(LimitChanged):
-    """Sets a CPU quota that is lower than the workers need."""
+    """Injector that sets a CPU quota for the workers that is lower than they need."""
 
     def __init__(self, ground: Ground, given: Quota) -> None:
         super().__init__(ground)
@@ -141,19 +148,22 @@ class Throttle(LimitChanged):
             self._limit(name, self.limits(level))
 
     def limits(self, level: float) -> dict[str, Any]:
-        """Return the quota of one worker at a level as `{"cpu_pct": percent of one processor}`."""
+        """Return the CPU quota of one worker at this level, as `{"cpu_pct": percent of one processor}`."""
         return {"cpu_pct": self._given.at(level)}
 
 
 class TooLittleMemory(LimitChanged):
-    """Sets a memory limit below what a worker needs to start, so the kernel kills it again and again."""
+    """Injector that sets a memory limit below what a worker needs to start.
+
+    So the kernel kills the worker again and again.
+    """
 
     def __init__(self, ground: Ground, given: Memory) -> None:
         super().__init__(ground)
         self._given = given
 
     def limits(self, _level: float) -> dict[str, Any]:
-        """Return the memory limit of one worker as `{"memory_mb": MiB}`, whatever the level."""
+        """Return the memory limit of one worker, as `{"memory_mb": MiB}`; the level has no influence."""
         return {"memory_mb": self._given.memory_mb}
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
@@ -178,7 +188,7 @@ class DescriptorsFault(Fault[FaultParameters]):
     harms = ("restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Descriptors:
-        """Return an injector that lowers the workers' limit of descriptors and lets them open sockets up to it."""
+        """Return an injector that makes workers open sockets until they reach a lowered limit of file descriptors."""
         return Descriptors(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
@@ -186,7 +196,7 @@ class DescriptorsFault(Fault[FaultParameters]):
         return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`, here the share of the workers: with two workers one or both."""
+        """Return a random `intensity`: the share of the workers that are affected; of two workers, one or both."""
         return {"intensity": rng.choice((0.5, 1.0))}
 
 
@@ -213,7 +223,7 @@ class ThrottleFault(Fault[Quota]):
         return Throttle(ground, given)
 
     def presence(self, ground: Ground, given: Quota) -> Presence:
-        """Return a test of whether any worker has a CPU quota as low as the fault sets, or lower."""
+        """Return a test of whether any worker has a CPU quota that is as low as the fault sets it, or lower."""
         return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -238,11 +248,14 @@ class OutOfMemoryFault(Fault[Memory]):
     needs = ("cgroup",)
 
     def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
-        """Return an injector that sets a low memory limit and kills the workers once, so that it takes effect."""
+        """Return an injector that sets a low memory limit.
+
+        It kills the workers once, so that the limit takes effect.
+        """
         return TooLittleMemory(ground, given)
 
     def presence(self, ground: Ground, given: Memory) -> Presence:
-        """Return a test of whether any worker has a memory limit as low as the fault sets, or lower."""
+        """Return a test of whether any worker has a memory limit that is as low as the fault sets it, or lower."""
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 
     def draw(self, rng: Random) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Cut(FaultParameters):
 class ToxicInjector:
     """Injector that adds a toxic (a simulated network fault) to the primary link of a dependency.
 
+    A link is a proxy on a network path from the target to a dependency; the primary link is on the path used normally.
+
     Args:
         ground: the access to the testbed that fault injection has.
         dependency: the server to which the link leads.
@@ -54,9 +56,9 @@ class ToxicInjector:
         self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
-        """Replace the disturbance of the link (Toxiproxy's toxic) by the one for `level`; 0 removes it.
+        """Replace this injector's toxic on the link by the toxic for `level`; at level 0 remove it.
 
-        Do nothing if the links were restarted since this object was created, because the toxics ended with them.
+        Do nothing if the links were restarted since this object was created, because a restart removes all toxics.
         """
         if not self._standing.is_whole():
             return
@@ -80,9 +82,9 @@ class PathFault(Fault[Given]):
         dependency: the server to which the path leads.
 
     Attributes:
-        path_kind: the part of the fault's name after the dependency.
-        predicate: completes the sentence `The path to the cache ...` to the fault's title.
-        word: the part of the cause's name after the dependency and `path`, such as `refused`.
+        path_kind: the part of the fault's name after the name of the dependency, such as `refuse`.
+        predicate: the predicate of the title, which is the sentence `The path to the cache PREDICATE`.
+        word: the last part of the cause's name, such as `refused` in `cache_path_refused`.
         shows, tells_apart: as in `Symptom`.
     """
 
@@ -105,14 +107,24 @@ class PathFault(Fault[Given]):
 
     @abstractmethod
     def toxic(self, given: Given, level: float) -> Toxic:
-        """Return the toxic that brings the fault about, with the parameters `given` at a level above 0."""
+        """Return the toxic (a simulated network fault) of this fault for a level above 0.
+
+        `given` are the fault's parameters.
+        """
 
     def injector(self, ground: Ground, given: Given) -> ToxicInjector:
-        """Return an injector that adds a toxic to the dependency's primary link."""
+        """Return an injector of this fault into the network path that the target normally uses to reach the dependency.
+
+        The injector adds a toxic (a simulated network fault) to the primary link, the proxy on that path.
+        """
         return ToxicInjector(ground, self.dependency, lambda level: self.toxic(given, level))
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return a test of whether the link that the target uses has a toxic, or the target uses no link at all."""
+        """Return a test of whether the network path that the target now uses to the dependency is disturbed.
+
+        The path is disturbed if its link (a proxy) has a toxic, a simulated network fault. It also counts as disturbed
+        if the target connects through no link at all.
+        """
         return Presence(lambda: _is_path_bad(ground, self.dependency))
 
 
@@ -152,7 +164,7 @@ class PathBlackhole(PathFault[FaultParameters]):
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`, here a large share of the connections."""
+        """Return a random `intensity`: the share of the connections that are affected, which is large."""
         return {"intensity": draw_between(rng, 0.7, 1.0)}
 
 

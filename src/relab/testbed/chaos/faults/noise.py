@@ -32,13 +32,19 @@ class Batch(FaultParameters):
 
 
 class Slow(FaultParameters):
-    """Parameters of the noise `slow_client`; `byte_s` is the time in seconds between two bytes of its request."""
+    """Parameters of the noise `slow_client`.
+
+    `byte_s` is the time in seconds between two bytes of the client's request.
+    """
 
     byte_s: float = Field(0.5, gt=0, le=60)
 
 
 class Deployment:
-    """Injector of a deployment: restarts the workers one after another, with a new version of unchanged settings."""
+    """Injector of the noise `deploy_restart`: it acts like a deployment, and restarts the target's workers one by one.
+
+    It also adds a version to the settings history whose values are the same as before.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -53,10 +59,10 @@ class Deployment:
             self._thread.start()
 
     def end(self) -> None:
-        """Wait for the worker that is being restarted, and do not restart the others.
+        """Stop the deployment: wait for the worker that is being restarted, and restart no further workers.
 
         Raises:
-            RelabError: a restart has failed.
+            RelabError: the restart of a worker has failed.
         """
         self._ended.set()
         if self._thread.is_alive():
@@ -165,5 +171,5 @@ class SlowClientNoise(Noise[Slow]):
         return SlowClient(ground, given)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random time between two bytes, `byte_s`."""
+        """Return a random `byte_s`: the time in seconds between two bytes that the client sends."""
         return {"byte_s": draw_between(rng, 0.1, 1.0)}

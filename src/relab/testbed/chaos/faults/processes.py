@@ -44,7 +44,7 @@ class Hang:
     def set_level(self, level: float) -> None:
         """Stop the share `level` of the workers and resume the others that this injector stopped.
 
-        Workers that were resumed or restarted from outside, as by a repair, are left alone.
+        Workers that something else, such as a repair, has resumed or restarted are left alone.
         """
         pids = self._standing.pids()
         self._mended |= {name for name in self._stopped if name not in pids or state_of(pids[name]) != "stopped"}
@@ -61,12 +61,12 @@ class Hang:
 
 
 class DefectInjector:
-    """Injector that switches on a defect in the current processes of workers; it ends with the process.
+    """Injector that switches on a defect in the workers of the target; the defect ends when the worker's process ends.
 
     Args:
         ground: the access to the testbed that fault injection has.
-        op: the order that switches the defect on, as `Ground.order_worker` takes it.
-        what: the name by which the order `release` switches the defect off.
+        op: the name of the command to a worker that switches the defect on (`op` of `Ground.order_worker`).
+        what: the name of the defect in the command `release`, which switches it off.
     """
 
     def __init__(self, ground: Ground, op: Mapping[str, Any], what: str) -> None:
@@ -76,7 +76,10 @@ class DefectInjector:
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Switch the defect on in the share `level` of the workers, without those that have been restarted."""
+        """Switch the defect on in the share `level` of the workers.
+
+        Workers that were restarted since are left alone.
+        """
         for name in self._standing.share(level):
             self._ground.order_worker(worker_number(name), self._op)
 
@@ -86,14 +89,14 @@ class DefectInjector:
 
 
 class MemoryLeak(DefectInjector):
-    """Injector that lets every worker leak memory; the level sets the speed of the leak."""
+    """Injector that makes every worker leak memory; the level sets the speed of the leak."""
 
     def __init__(self, ground: Ground, given: Growth) -> None:
         super().__init__(ground, {"op": "leak_memory"}, "memory")
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Set the speed of the growth to the share `level` of `mb_per_s`; at level 0 the memory keeps its size."""
+        """Let each worker's memory grow by `level` times `mb_per_s` (MB per second); at level 0 it keeps its size."""
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
@@ -149,7 +152,7 @@ class MemoryLeakFault(Fault[Growth]):
     grows = True
 
     def injector(self, ground: Ground, given: Growth) -> MemoryLeak:
-        """Return an injector that lets all workers leak memory."""
+        """Return an injector that makes all workers leak memory."""
         return MemoryLeak(ground, given)
 
     def presence(self, ground: Ground, _given: Growth) -> Presence:
@@ -157,7 +160,7 @@ class MemoryLeakFault(Fault[Growth]):
         return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random speed of the growth (`mb_per_s`) and a random bound (`limit_mb`)."""
+        """Return a random speed of the growth (`mb_per_s`), and a random size at which the growth ends (`limit_mb`)."""
         return {"mb_per_s": round(rng.uniform(20, 60), 1), "limit_mb": rng.randrange(500, 900)}
 
 
@@ -202,7 +205,7 @@ def worker_pids(ground: Ground) -> Iterator[int]:
 
 
 def release(ground: Ground, workers: list[int], what: str) -> None:
-    """Order workers to release what an earlier order made them hold.
+    """Command workers to release a resource that an earlier command made them hold.
 
     Args:
         ground: the access to the testbed that fault injection has.

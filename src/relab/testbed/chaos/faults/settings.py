@@ -19,18 +19,18 @@ DEPLOYER: Final = "deploy"
 
 
 class WrongSetting(FaultParameters):
-    """Parameters of a bad setting.
+    """Parameters of the fault `bad_setting`; `setting` says which setting is wrong.
 
-    `setting` says which one: `pool` is a connection pool that is too small, `port` one on which no database listens.
+    `pool` means a connection pool that is too small. `port` means a port on which no database listens.
     """
 
     setting: Literal["pool", "port"] = "pool"
 
 
 class WrongFlag(FaultParameters):
-    """Parameters of bad flags.
+    """Parameters of the fault `bad_flags`; `flag` says which flag is wrong.
 
-    `flag` says which ones: `concurrency` admits too few requests, `route` sends all searches to the slower index.
+    `concurrency` means that too few requests are admitted. `route` means that all searches go to the slower index.
     """
 
     flag: Literal["concurrency", "route"] = "concurrency"
@@ -42,7 +42,7 @@ class SettingsChanged:
     Args:
         ground: the access to the testbed that fault injection has.
         changes: new values, by section and name.
-        note: the note of the version in the settings history, in the words of its supposed author.
+        note: the reason for the version in the settings history, as a person who made this mistake would write it.
     """
 
     def __init__(self, ground: Ground, changes: Changes, note: str) -> None:

@@ -65,13 +65,13 @@ class Storm(FaultParameters):
 
     Attributes:
         clients: maximum number of concurrent requests; this bounds the rate of all retries together.
-        rate_per_s: rate of new visitors, each with one request; None is a third of the target's capacity, which is a
-            low load.
+        rate_per_s: number of new visitors per second, each with one request. None for a third of the target's capacity,
+            which is a low load.
         patience_ms: time after which a client gives up waiting for an answer.
         retries: maximum number of retries of each client.
         retry_delay_ms: delay before a retry.
-        trigger_s: time at the beginning for which more new requests are sent than the target can serve; after that the
-            retries alone keep it overloaded.
+        trigger_s: length of the first period, in which more new requests are sent than the target can serve. After it,
+            the retries alone keep the target overloaded.
     """
 
     clients: int = Field(300, ge=10, le=5_000)
@@ -97,8 +97,8 @@ class LoadClients(Protocol):
 class ClientProcess:
     """Clients that send a load of HTTP requests, in a process of their own.
 
-    The process of the clients ends in any case when this process ends, because it reads from a pipe of this process. A
-    parent-death signal would come too early: the kernel sends it when the thread ends that created the process.
+    The clients' process reads from a pipe of this process, so it ends in any case when this process ends. A
+    parent-death signal would come too early: the kernel sends it as soon as the thread that created the process ends.
     """
 
     def __init__(self) -> None:
@@ -192,9 +192,9 @@ class RetryStorm:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Start the load at the share `level` of its rates; stop it at 0.
+        """Start the load with `level` times the request rates; at level 0 stop the load.
 
-        The load is too high at first, so that clients begin to retry.
+        At first the load exceeds the target's capacity, so that clients begin to retry.
         """
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
@@ -239,14 +239,16 @@ def _orders(seed: int) -> Mix:
 
 
 def measure_capacity(url: str, given: FaultParameters) -> float:
-    """Measure for 2 s and return how many orders, as the clients of a traffic fault send, the target serves per second.
+    """Measure for 2 s how many orders per second the target serves, and return the number.
+
+    The orders are like those that the clients of a traffic fault send.
 
     Args:
         url: the address of the target.
         given: the parameters of the fault; its seed chooses the product that is ordered.
 
     Raises:
-        PlantError: the target serves none.
+        PlantError: the target serves no order.
     """
     plan = _plan(url, given, (Stage(duration_s=1, rate_per_s=1),), timeout_s=_PATIENT_S)
     found = find_throughput(plan, clients=_MEASURED_CLIENTS, seconds=_MEASURED_S)
@@ -258,8 +260,9 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 class Overload(Presence):
     """Tests whether the target is overloaded while its flow control is unchanged.
 
-    The service cannot measure the offered traffic. The fault counts as absent while flow control is changed, because it
-    is then contained, and when the target serves all requests without such a change, because it is then over.
+    The service cannot measure how many requests clients send, so this test uses two signs that the fault is absent. The
+    target's flow control has been changed, so that the overload is contained; or the target serves all requests without
+    such a change, so that the overload is over.
 
     Args:
         ground: the access to the testbed that fault injection has.
@@ -300,7 +303,10 @@ def _figures(ground: Ground) -> Mapping[str, float]:
 
 
 def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
-    """Return whether the target sheds many requests, clients abandon many, or requests take much longer than usual."""
+    """Return whether the target is overloaded, by its metrics.
+
+    It is if it rejects many requests, if clients abandon many, or if requests take much longer than usual.
+    """
     turned_away = figures["shed"] + figures["abandoned"]
     is_slow = figures["p95_ms"] > _SLOWER * usual_p95_ms + _SLOW_MS
     return is_slow or turned_away > _TURNED_AWAY * max(figures["requests"], 1.0)
@@ -335,7 +341,11 @@ class TrafficSpikeFault(TrafficFault[Spike]):
     is_repaired_by_refusals = True
 
     def injector(self, ground: Ground, given: Spike) -> TrafficSpike:
-        """Return an injector that sends a multiple of the target's capacity; if no rate is given, measure it first."""
+        """Return an injector that sends more requests than the target can serve.
+
+        The rate is `given.rate_per_s`. If that is None, measure the target's capacity and multiply it by
+        `given.multiple`.
+        """
         peak_per_s = given.rate_per_s or measure_capacity(ground.target_url, given) * given.multiple
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
 
