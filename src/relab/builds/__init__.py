@@ -1,1 +1,1 @@
-"""Builds: run them with settings that can be chosen, record what they did, and learn which settings suit them."""
+"""Builds: run them with settings that can be chosen, record their results, and learn which settings suit them."""

@@ -1,4 +1,4 @@
-"""Store a pass over a project in telemetry as an agent run, so that root cause analysis can explain one that failed."""
+"""Store a pass over a project (a build and its retries) as an agent run, so that root cause analysis can explain it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentR
 
     Args:
         done: the pass, with at least one build.
-        log_of: returns the log of the build with this id; None if it has none.
+        log_of: called with the id of a build; returns the build's log, or None if it has none.
     """
     first, last = done.builds[0], done.builds[-1]
     run: dict[str, Any] = {
@@ -63,7 +63,10 @@ def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentR
 
 
 def send_to_telemetry(telemetry: TelemetryService, done: BuildPass, log_of: Callable[[str], str | None]) -> None:
-    """Store a pass as an agent run; only log an error, because the run is a copy of the records of builds."""
+    """Store a pass as an agent run. An error is only logged, because the run is merely a copy of the records of builds.
+
+    `log_of` is called with the id of a build and returns the build's log, or None.
+    """
     if not done.builds:
         return
     try:
@@ -100,7 +103,7 @@ def _call(build: Build, number: int, log_of: Callable[[str], str | None]) -> dic
 
 
 def _outcome(build: Build) -> dict[str, Any]:
-    """Return the status, times and error that a step or call has for a build."""
+    """Return the status, the times and the error of a build, as fields of a step or a tool call."""
     found: dict[str, Any] = {
         "status": _STATUS[build.result.status],
         "started_at": format_time(build.started_at),

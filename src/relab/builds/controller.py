@@ -1,4 +1,7 @@
-"""One pass over a project: build it, and as long as it fails and the budget allows, build it with the optimizer's choice."""
+"""One pass over a project: build it, and retry with a configuration that the optimizer chooses.
+
+A pass ends when a build succeeds, or when the budget of retries is spent.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,12 @@ _FIRST_REFERENCE_S: Final = 60.0
 
 @dataclass
 class BuildPass:
-    """What one pass did.
+    """The result of one pass: a build, and its retries if it failed.
 
     Attributes:
-        builds: the builds, the first one first; the last one is the outcome.
-        decisions: the decision before each build but the first, with its reward.
-        fix: what to do about the failure of the last build; None if it did not fail.
+        builds: the builds in their order; the last one is the outcome of the pass.
+        decisions: the optimizer's decision before each retry, with its reward.
+        fix: the suggestion for the failure of the last build; None if it did not fail.
     """
 
     builds: list[Build] = field(default_factory=list)
@@ -38,13 +41,17 @@ class BuildPass:
 
     @property
     def is_flaky(self) -> bool:
-        """Whether the same input, built with the same configuration, had two outcomes in this pass."""
+        """Whether a build of the same input with the same configuration both succeeded and failed in this pass."""
         return had_two_outcomes(self.builds)
 
 
 @dataclass(frozen=True, slots=True)
 class PassEvents:
-    """Functions that are called with each build, decision and suggestion of a pass, and at its end, also after an error."""
+    """Functions that a pass calls.
+
+    They are called with each build, decision and suggestion, and with the pass when it ends, even if it ends with an
+    error.
+    """
 
     on_build: Callable[[Build], None] = lambda _build: None
     on_decision: Callable[[BuildDecision], None] = lambda _decision: None
@@ -56,7 +63,8 @@ def had_two_outcomes(builds: Iterable[Build]) -> bool:
     """Return whether an input that was built repeatedly with the same configuration both succeeded and failed.
 
     Such builds are flaky: neither the project nor the configuration explains the difference. Builds that keep a cache
-    or a workspace are not compared, because those change between builds; the knob `retries` makes no difference.
+    or a workspace are not compared, because those change between builds. Configurations that differ only in `retries`
+    count as the same.
     """
     outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}
     for build in builds:
@@ -74,10 +82,10 @@ class BuildController:
     """Runs passes over one locked project.
 
     Args:
-        builds: what builds the project.
-        store: the stored builds, for the history.
-        optimizer: chooses the actions.
-        policy: the name of its policy.
+        builds: runs builds of the project.
+        store: the stored builds, for the history of the project.
+        optimizer: chooses the action (a change of the configuration) before each retry.
+        policy: the name of the policy that the optimizer uses.
         advisor: examines failed builds, and suggests fixes.
     """
 
@@ -96,7 +104,7 @@ class BuildController:
         self._advisor = advisor
 
     def run(self, configuration: BuildConfiguration, *, stop: Event, events: PassEvents) -> BuildPass:
-        """Build until a build succeeds, the budget (`retries` of the configuration) is spent, or `stop` is set.
+        """Build until a build succeeds, the number of retries (`retries` of the configuration) is spent, or `stop` is set.
 
         Args:
             configuration: the configuration of the first build.
@@ -162,7 +170,7 @@ class BuildController:
 
 
 def usual_duration_s(history: Iterable[Build]) -> float:
-    """Return the median duration of the successful builds that relab ran, in seconds; 60 without one."""
+    """Return the median duration, in seconds, of the successful builds that relab ran; 60 if there is none."""
     successes = (build for build in history if build.result.status is BuildStatus.SUCCESS and build.origin is None)
     durations = [build.result.duration_s for build in successes if build.result.duration_s is not None]
     return max(median(durations), 0.001) if durations else _FIRST_REFERENCE_S

@@ -1,4 +1,4 @@
-"""Use cases of the optimizer: choose an action, store what followed, list decisions, evaluate policies."""
+"""Use cases of the optimizer: choose an action, store the outcome of a decision, list decisions, evaluate policies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class BuildDecisions:
-    """Decisions of the optimizer.
+    """Makes, stores and lists decisions of the optimizer.
 
     Args:
-        database, clock: those of this process.
+        database, clock: the database and the clock of this process.
         models: the folder of trained policies.
     """
 
@@ -35,8 +35,8 @@ class BuildDecisions:
         """Choose the best action for a build with these symptoms, and log the decision.
 
         Args:
-            symptoms: the symptoms.
-            default_policy: the name of the policy if the symptoms name none.
+            symptoms: what the caller knows of the build.
+            default_policy: the name of the policy to use if the symptoms name none.
 
         Raises:
             UnknownBuildActionError: an action id is unknown.
@@ -59,11 +59,11 @@ class BuildDecisions:
         )
 
     def report_outcome(self, decision_id: str, outcome: DecisionOutcome) -> BuildDecision:
-        """Store what followed a decision, and return it with its reward.
+        """Store the outcome of the build that followed a decision, and return the decision with its reward.
 
         Raises:
             DecisionNotFoundError: no decision has this id.
-            DecisionStateError: its outcome is known already.
+            DecisionStateError: the outcome of this decision is known already.
         """
         result = BuildResult(status=BuildStatus(outcome.status), duration_s=outcome.duration)
         return self.optimizer().observe(decision_id, reward_of(result, outcome.reference), build_id=None)
@@ -86,10 +86,12 @@ class BuildDecisions:
         )
 
     def evaluate_policies(self, project: str) -> dict[str, PolicyEvaluation]:
-        """Estimate by name what each policy would have earned on the newer half of a project's decisions.
+        """Return `{policy: estimated reward}`, the reward that each policy would have earned on a project's decisions.
+
+        The policies learn from the older half of the decisions, and are evaluated on the newer half.
 
         Raises:
-            DecisionLogError: the log is too short.
+            DecisionLogError: the log of decisions is too short.
         """
         from relab.builds.optimizer.policies.registry import DQN, POLICIES
 
@@ -97,7 +99,7 @@ class BuildDecisions:
         return self.optimizer().evaluate(names, project)
 
     def optimizer(self) -> BuildOptimizer:
-        """Return the optimizer, which chooses by the log of decisions and adds to it."""
+        """Return the optimizer; it learns from the log of decisions, and adds each of its decisions to the log."""
         import numpy as np
 
         from relab.builds.optimizer.optimizer import BuildOptimizer

@@ -15,7 +15,7 @@ class BuildNotFoundError(NotFoundError):
 
 
 class HistoryCursorError(InvalidInputError):
-    """The text that continues a list of tests or groups is not from a page of this list."""
+    """The given cursor (`next_before`) is not from a page of this list of tests or groups."""
 
     code = "history_cursor_invalid"
 
@@ -68,7 +68,7 @@ class UnknownPolicyError(InvalidInputError):
 
 
 class PolicyInUseError(ConflictError):
-    """A policy is to be promoted that the project uses already."""
+    """The policy to promote is the one that the project already uses."""
 
     code = "policy_in_use"
 
@@ -116,7 +116,7 @@ class UnmeasuredFaultError(InvalidInputError):
 
 
 class PolicyModelMissingError(ConflictError):
-    """The policy `dqn` is wanted, and none has been trained."""
+    """The policy `dqn` was requested, but none has been trained."""
 
     code = "policy_model_missing"
 

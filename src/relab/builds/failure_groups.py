@@ -20,13 +20,13 @@ class FailureGroup(BaseModel):
     """Builds that failed for the same cause.
 
     Attributes:
-        group: the key, as `failure_group` of its builds.
-        line: the line of its last build that shows the cause, secrets masked.
-        count: the number of its builds that are stored.
-        first_build, last_build: their ids, by the time of their start.
-        first_at, last_at: when these builds started.
-        projects: the projects with builds in it, at most 20.
-        goes_on: whether the last build that succeeded or failed of one of these projects is in it.
+        group: the key of the group, equal to `failure_group` of its builds.
+        line: the line of the group's last build that shows the cause, secrets masked.
+        count: the number of stored builds in the group.
+        first_build, last_build: the ids of the first and the last build by the time of their start.
+        first_at, last_at: when these two builds started.
+        projects: the projects with builds in the group, at most 20.
+        goes_on: whether, in one of these projects, the last build that succeeded or failed belongs to the group.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,18 +43,18 @@ class FailureGroup(BaseModel):
 
 
 class FailureGroupPage(BaseModel):
-    """A page of groups; `next_before` continues it, or is None."""
+    """A page of groups; `next_before` is the cursor of the next page, or None on the last page."""
 
     items: list[FailureGroup]
     next_before: Annotated[str, Field(max_length=100)] | None = None
 
 
 class FailureRecurrence(BaseModel):
-    """How often builds have failed as one build did.
+    """How often builds had failed for the same cause as one given build, up to the start of that build.
 
     Attributes:
-        count: the number of builds of its group that started until then, itself included.
-        since: when the first of them started.
+        count: the number of builds of the group that had started by then, including the given build.
+        since: when the first of these builds started.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -98,7 +98,7 @@ class FailureGroups:
         )
 
     def recurrence(self, build: Build) -> FailureRecurrence | None:
-        """Return how often builds had failed as this one did when it started; None if it is in no group."""
+        """Return how often builds had failed for the cause of this build when it started; None if it is in no group."""
         if build.failure_group is None:
             return None
         with self._database.read() as session:
@@ -109,7 +109,10 @@ class FailureGroups:
 def _group(
     session: Session, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
 ) -> FailureGroup | None:
-    """Return a group with its ends; None if its builds have been deleted meanwhile. `last_groups` remembers those of projects."""
+    """Return a group with its first and last build; None if its builds have been deleted meanwhile.
+
+    `last_groups` caches, by project, the group of the project's last build.
+    """
     first = queries.end_of_group(session, row.group, project, is_last=False)
     last = queries.end_of_group(session, row.group, project, is_last=True)
     if first is None or last is None:
@@ -132,7 +135,7 @@ def _group(
 
 
 def _read_cursor(text: str) -> tuple[int, str]:
-    """Return the time and the key of the group after which a page begins.
+    """Decode a cursor: return the time and the key of the group after which a page begins.
 
     Raises:
         HistoryCursorError: the text is not from a previous page.

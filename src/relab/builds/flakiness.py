@@ -1,4 +1,4 @@
-"""Tell flaky tests from broken ones by their history: pure functions over the outcomes of one test."""
+"""Distinguish flaky tests from broken ones by their history: pure functions over the outcomes of one test."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class ObservedOutcome:
     Attributes:
         build_id: the build.
         started_at: when the build started, in microseconds since 1970.
-        input: identifies what was built and how; None if it is unknown, so that the build is comparable with no other.
-        lane: identifies the sequence of builds in which a change of the outcome means something: the job, its configuration and
-            the branch.
-        outcome: `passed`, `failed`, or `flaky` if it had both outcomes in this build.
-        is_inferred: whether the outcome is a pass that follows from the success of the whole build, which does not name the test.
+        input: identifies the input of the build and how it was built; None if unknown: such a build is not compared.
+        lane: identifies a sequence of comparable builds: the same job, configuration and branch. Only within a lane, a
+            change of the outcome says something about the test.
+        outcome: `passed` or `failed`; `flaky` if the test both failed and passed in this build.
+        is_inferred: whether the test is not named in the log, and counts as passed because the whole build succeeded.
     """
 
     build_id: str
@@ -57,15 +57,17 @@ class ObservedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class HistoryVerdict:
-    """What the history of one test says.
+    """The conclusion from the history of one test.
 
     Attributes:
         status: the conclusion.
-        evidence: the two builds that show it, the earlier one first; one build if it shows both, and none if the test is stable.
-            `flaky`: two builds of one input. `broken`: the last pass, the first failure after it. `failing`: the first and the
-            last failure. `fixed`: the last failure, the first pass after it. `changing`: the last pass and the last failure.
-        streak: the number of builds at the end of its lane that have the outcome of the last one.
-        was_flaky: whether any input had both outcomes.
+        evidence: the two builds that show the conclusion, the earlier one first. One build if it shows the conclusion
+            alone, none if the test is stable. `flaky`: two builds of one input. `broken`: the last pass, the first
+            failure after it. `failing`: the first and the last failure. `fixed`: the last failure, the first pass after
+            it. `changing`: the last pass and the last failure.
+        streak: the number of builds at the end of the lane (the same job, configuration and branch) with the same
+            outcome.
+        was_flaky: whether the test had both outcomes for any input.
     """
 
     status: HistoryStatus
@@ -80,10 +82,11 @@ _URGENCY: Final = tuple(HistoryStatus)
 
 
 def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
-    """Return what the outcomes of one test in builds of one project say.
+    """Return what follows from the outcomes of one test in builds of one project.
 
-    A test is flaky if one input had both outcomes. It stays flaky until it has failed, or passed, so often in a row that its
-    share of such outcomes before makes that improbable (below 1 %); then it is broken, or fixed. Skipped tests say nothing.
+    A test is flaky if it both failed and passed for the same input. If it then fails many times in a row, it is broken,
+    and if it passes many times in a row, it is fixed: as many times as would be improbable (below 1 %), given how often
+    it had this outcome before. Skipped tests are ignored.
 
     Args:
         observations: the outcomes in any order.
@@ -129,7 +132,10 @@ def _judge_lane(
 
 
 def _flaky_evidence(ordered: Sequence[ObservedOutcome]) -> _Evidence:
-    """Return the newest pair of builds of one input with different outcomes, or the newest build that had both; else nothing."""
+    """Return the evidence that a test is flaky: the newest two builds of one input with different outcomes.
+
+    One build that had both outcomes is evidence alone. Return nothing if there is no such evidence.
+    """
     newest: dict[tuple[str, BuildTestOutcome], ObservedOutcome] = {}
     found: list[_Evidence] = []
     for each in ordered:
@@ -158,7 +164,7 @@ def _changes(lane: Sequence[ObservedOutcome]) -> int:
 
 
 def _is_chance(earlier: Sequence[ObservedOutcome], outcome: BuildTestOutcome, streak: int) -> bool:
-    """Return whether a test with these earlier outcomes would often have this outcome so many times in a row."""
+    """Return whether `streak` equal outcomes in a row are probable for a test with these earlier outcomes."""
     alike = sum(each.outcome is outcome for each in earlier)
     # Laplace's rule of succession: without any outcome, both are equally probable.
     return float((alike + 1) / (len(earlier) + 2)) ** streak >= _CHANCE

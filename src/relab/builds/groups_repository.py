@@ -17,7 +17,7 @@ _NEWEST: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """The key of a group, the number of its builds, and the times at which the first and the last one started, in microseconds."""
+    """A group: its key, the number of its builds, and the times when its first and last build started, in microseconds."""
 
     group: str
     count: int
@@ -31,7 +31,7 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
     Args:
         session: the session of the transaction.
         project: only builds of this project; None for all.
-        before: the time of the last build, and the key, of the group after which the page begins.
+        before: `(time of the last build, key)` of the group after which the page begins; None for the first page.
         limit: the largest number of groups.
     """
     row = BuildRow
@@ -49,7 +49,7 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
 
 
 def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
-    """Return the first or the last build of a group as JSON, by the time of its start; None if it has been deleted."""
+    """Return the build of a group that started first (with `is_last`, last) as JSON; None if it has been deleted."""
     row = BuildRow
     order = (row.started_at.desc(), row.build_id.desc()) if is_last else (row.started_at, row.build_id)
     statement = select(row.document).where(row.failure_group == group).order_by(*order).limit(1)
@@ -59,15 +59,16 @@ def end_of_group(session: Session, group: str, project: str | None, *, is_last: 
 
 
 def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[str]:
-    """Return at most `limit` projects with builds in a group, in the order of names."""
+    """Return the names of at most `limit` projects with builds in a group, sorted."""
     statement = select(BuildRow.project).distinct().where(BuildRow.failure_group == group)
     return session.execute(statement.order_by(BuildRow.project).limit(limit)).scalars().all()
 
 
 def last_group_of(session: Session, project: str) -> str | None:
-    """Return the group of the project's last build that succeeded or failed, by the time of its start; None without a group.
+    """Return the group of the project's last build that succeeded or failed, by the time of its start.
 
-    Logs of older builds may be recorded later, so that the last one is searched among the newest records.
+    Return None if this build is in no group. Only the newest records are searched, not just the newest one, because
+    logs of older builds may be recorded later.
     """
     row = BuildRow
     ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])
@@ -78,7 +79,10 @@ def last_group_of(session: Session, project: str) -> str | None:
 
 
 def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
-    """Return the number of builds of a group up to one of them, itself included, and the start of the first, in microseconds."""
+    """Return the number of a group's builds up to a given build, including it, and the start of the first in microseconds.
+
+    `started_at` and `build_id` are those of the given build.
+    """
     row = BuildRow
     is_before = or_(row.started_at < started_at, and_(row.started_at == started_at, row.build_id <= build_id))
     statement = select(func.count(), func.min(row.started_at)).where(row.failure_group == group, is_before)

@@ -21,16 +21,16 @@ class BuildHandlers:
     """The functions that a worker calls for the jobs of builds.
 
     Args:
-        training: returns the service of trainings; it is built by the first job.
+        training: returns the training service, which is created for the first job.
     """
 
     def __init__(self, training: Callable[[], TrainingService]) -> None:
         self._training = training
 
     def train(self, args: Mapping[str, Any]) -> None:
-        """Train a policy by the job's arguments: `training_id`, and the fields of a `TrainingRequest`.
+        """Train a policy; `args` has `training_id` and the fields of a `TrainingRequest`.
 
-        An error that a repetition cannot solve ends the training as failed.
+        An error that a retry cannot solve ends the training as failed.
         """
         from relab.builds.training.models import TrainingRequest
 
@@ -44,5 +44,5 @@ class BuildHandlers:
             service.fail(training_id, str(error))
 
     def training_parked(self, job: Job, error: str) -> None:
-        """Mark the training of a job that was given up as failed, with the message `error`."""
+        """Mark a training as failed, with the message `error`, after its job was given up."""
         self._training().fail(job.args["training_id"], error)

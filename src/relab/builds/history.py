@@ -1,4 +1,4 @@
-"""The history of the tests of builds: which are flaky, broken, fixed or stable."""
+"""The history of the tests of builds: which tests are flaky, broken, fixed or stable."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ _MAX_JUDGED: Final = 2_000
 
 
 class HistoryEvidence(BaseModel):
-    """A build that shows what is said about a test.
+    """A build that is evidence for the status of a test.
 
     Attributes:
         build_id: the build.
-        started_at: when it started.
-        outcome: how the test ended in it; `flaky` if it both failed and passed in this build.
-        is_inferred: whether it passed because the whole build succeeded, whose log does not name the test.
-        commit: the commit that was built; None if it is unknown.
-        job, branch: those of the CI; None if they are unknown.
+        started_at: when the build started.
+        outcome: how the test ended in this build; `flaky` if it both failed and passed.
+        is_inferred: whether the test counts as passed because the whole build succeeded, although the log does not name
+            it.
+        commit: the commit that was built; None if unknown.
+        job, branch: the job and the branch in the CI; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,22 +51,23 @@ class HistoryEvidence(BaseModel):
 
 
 class JudgedTest(BaseModel):
-    """A test with what its history says.
+    """A test with the conclusion from its history.
 
     Attributes:
         test_id: identifies the test by its project and its name.
-        project: its project.
-        name: its name, of at most 500 characters.
-        status: `flaky`: one input had both outcomes. `broken`: it passed, and has failed since. `failing`: it failed in each
-            build. `changing`: its outcome changes, and no input is known to have had both. `fixed`: it failed, and has passed
-            since. `stable`: it never failed.
-        evidence: the builds that show it, the earlier one first: of a flaky test, two builds of one input, or one in which it
-            was repeated; of a broken one, the last pass and the first failure; of a fixed one, the last failure and the first pass.
-        streak: the number of builds at the end of the history with the last outcome, in the same job and branch.
+        project: the project of the test.
+        name: the name of the test, of at most 500 characters.
+        status: `flaky`: it both failed and passed for one input. `broken`: it passed, and has failed since. `failing`:
+            it failed in each build. `changing`: its outcome changes, but no input is known to have had both outcomes.
+            `fixed`: it failed, and has passed since. `stable`: it never failed.
+        evidence: the builds that show the status, the earlier one first. Of a flaky test, these are two builds of one
+            input, or one build in which the test was repeated; of a broken test, the last pass and the first failure;
+            of a fixed test, the last failure and the first pass.
+        streak: the number of builds at the end of the history with the same outcome, in the same job and branch.
         builds: the number of builds of the history in which the test ran.
-        failures: the number of those in which it failed.
-        was_flaky: whether one input ever had both outcomes, also if the test is broken or fixed now.
-        message: the message of its last failure; None without one.
+        failures: the number of these builds in which the test failed.
+        was_flaky: whether the test ever both failed and passed for one input, even if it is broken or fixed now.
+        message: the message of the last failure; None if there is none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,7 +85,7 @@ class JudgedTest(BaseModel):
 
 
 class JudgedTestPage(BaseModel):
-    """A page of tests; `next_before` continues it, or is None."""
+    """A page of tests; `next_before` is the cursor of the next page, or None on the last page."""
 
     items: list[JudgedTest]
     next_before: Annotated[str, Field(max_length=300)] | None = None
@@ -91,7 +93,7 @@ class JudgedTestPage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _BuildFacts:
-    """What a build says about the tests in it; `input` and `lane` are those of `ObservedOutcome`."""
+    """The facts of a build that are needed to judge its tests; `input` and `lane` are as in `ObservedOutcome`."""
 
     build_id: str
     started_at: int
@@ -125,8 +127,8 @@ class BuildHistory:
     ) -> JudgedTestPage:
         """Return a page of at most `limit` tests that have failed, those with the newest failures first.
 
-        Tests that never failed are listed only with the status `stable`, and then in an order without meaning. A page may
-        have fewer tests than `limit`, and even none, and continue all the same.
+        Tests that never failed are listed only with the status `stable`, in no meaningful order. A page may have fewer
+        tests than `limit`, or none, although a next page exists.
 
         Args:
             project: only tests of this project.
@@ -160,7 +162,7 @@ class BuildHistory:
         return JudgedTestPage(items=items, next_before=None if cursor is None else _write_cursor(cursor))
 
     def failing_tests(self, build_id: str) -> list[JudgedTest]:
-        """Return the tests that failed in a build, at most `MAX_FAILING_SHOWN`, with what their history says, by name."""
+        """Return at most `MAX_FAILING_SHOWN` tests that failed in a build, in the order of names, judged by their history."""
         with self._database.read() as session:
             rows = queries.failed_in_build(session, build_id, limit=MAX_FAILING_SHOWN)
             project = queries.project_of(session, build_id)
@@ -171,7 +173,7 @@ class BuildHistory:
         return [judged[test.test_key] for test in wanted if test.test_key in judged]
 
     def known_tests(self, project: str, names: Iterable[str]) -> list[JudgedTest]:
-        """Return what the history of a project says about the tests with these names; unknown tests are left out."""
+        """Return the tests with these names, each judged by the history of a project; unknown tests are left out."""
         keys = list(dict.fromkeys(key_of_test(project, name) for name in names))[:MAX_FAILING_SHOWN]
         with self._database.read() as session:
             judged = _judged(session, [queries.FoundTest(project, key, "") for key in keys], {})
@@ -181,12 +183,12 @@ class BuildHistory:
 def _judged(
     session: Session, tests: Sequence[queries.FoundTest], builds: dict[str, list[_BuildFacts]]
 ) -> dict[int, JudgedTest]:
-    """Return tests by their keys with what the history says; those without a result in it are left out.
+    """Return `{test key: judged test}`; a test without a result in the builds of the history is left out.
 
     Args:
         session: the session of the transaction.
-        tests: the tests.
-        builds: the builds that have been read, by project; those of further projects are added.
+        tests: the tests to judge.
+        builds: `{project: its newest builds}`, a cache; missing projects are read and added.
     """
     keys: dict[str, list[int]] = {}
     for test in tests:
@@ -228,7 +230,10 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 
 
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
-    """Yield the outcomes of a test, with the passes that follow from builds that succeeded in the same lanes."""
+    """Yield the outcomes of a test in the builds that name it, and a pass for each successful build that does not.
+
+    Such a pass is concluded only in lanes (job, configuration and branch) in which another build names the test.
+    """
     named = {row.build_id for row in rows}
     lanes = set()
     for row in rows:
@@ -247,7 +252,7 @@ def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _Build
 
 
 def _facts(document: Mapping[str, Any]) -> _BuildFacts:
-    """Return what the stored JSON of a build says about its tests."""
+    """Return the facts about a build that are needed to judge its tests, from its stored JSON."""
     configuration, origin = document["configuration"], document.get("origin") or {}
     status = document["result"]["status"]
     if configuration is not None:
@@ -293,7 +298,7 @@ def _write_cursor(cursor: tuple[str, int]) -> str:
 
 
 def _read_cursor(text: str) -> tuple[str, int]:
-    """Return the build or project, and the key of the test, after which a page begins.
+    """Decode a cursor: return `(build or project, key of the test)` after which a page begins.
 
     Raises:
         HistoryCursorError: the text is not from a previous page.

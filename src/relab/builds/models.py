@@ -47,16 +47,17 @@ class BuildFailure(StrEnum):
 
 
 class BuildConfiguration(BaseModel):
-    """The knobs of one build, with their values.
+    """The settings (knobs) of one build, with their values.
 
     Attributes:
-        cache: whether the cache folder keeps its content between builds; off gives an empty one.
-        parallelism: number of jobs that the build may run at once.
-        memory_mb: memory limit of all processes of the build together, in MB.
-        time_limit_s: time limit of one attempt, in seconds.
-        retries: number of further builds after a failure.
-        incremental: whether the build starts in the workspace that the last build left, with the project's current files.
-        tests: name of a test selection in the build file.
+        cache: whether the cache folder keeps its content between builds. If not, each build gets an empty one.
+        parallelism: the number of jobs that the build may run at once.
+        memory_mb: the memory limit of all processes of the build together, in MB.
+        time_limit_s: the time limit of one attempt, in seconds.
+        retries: the number of further builds after a failure.
+        incremental: whether the build starts in the workspace that the last build left, with the project's current
+            files.
+        tests: the name of a test selection in the build file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -86,13 +87,13 @@ class BuildResult(BaseModel):
 
     Attributes:
         status: `success`, `failed`, `interrupted` or `unknown`.
-        failure: the kind of the failure, which relab measured; None if it did not fail, or ran elsewhere.
-        error: one sentence about the failure; None if it did not fail.
-        exit_code: exit code of the command (negative: the signal that ended it); None if it did not start.
-        duration_s: from the start of the command to its end, in seconds; None if it is unknown.
-        peak_memory_mb: highest measured memory of all its processes together, in MB. It is sampled, so a shorter peak
-            can be missed; for a build that ran out of memory it is at least the limit. None if it is unknown.
-        log_bytes: size of the whole log, in bytes, before its middle was left out.
+        failure: the kind of the failure, as relab measured it; None if the build did not fail, or if it ran elsewhere.
+        error: one sentence about the failure; None if the build did not fail.
+        exit_code: the exit code of the command (negative: the signal that ended it); None if the command did not start.
+        duration_s: the seconds from the start of the command to its end; None if unknown.
+        peak_memory_mb: the highest measured memory of all processes of the build together, in MB. It is sampled, so a
+            shorter peak can be missed; for a build that ran out of memory it is at least the limit. None if unknown.
+        log_bytes: the size of the whole log, in bytes, before its middle was left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -107,16 +108,16 @@ class BuildResult(BaseModel):
 
 
 class BuildOrigin(BaseModel):
-    """What is known of a build that relab did not run, from its log or its CI.
+    """What the log or the CI says about a build that relab did not run.
 
     Attributes:
-        kind: what its record was read from: `github`, `gitlab`, `jenkins`, `travis`, `log` (any other text), `junit` (a JUnit
-            XML file), or `report` (a report of a CI without a log).
+        kind: what the record was read from: `github`, `gitlab`, `jenkins`, `travis`, `log` (any other text), `junit` (a
+            JUnit XML file), or `report` (a report of a CI without a log).
         commit: the commit that was built, as its log or CI names it.
         branch: the branch or tag.
         job: the name of the CI's job.
         url: the address of the build in its CI.
-        configuration: settings of the build, by names of the CI's own.
+        configuration: settings of the build, with the CI's own names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -175,11 +176,12 @@ class BuildTest(BaseModel):
 
 
 class BuildTestCounts(BaseModel):
-    """How many tests of a build ended how.
+    """The numbers of tests of a build by outcome.
 
     Attributes:
         passed, failed, skipped, flaky: the numbers of tests whose results are known by name.
-        left_out: the number of those, and of further results, that are not stored one by one.
+        left_out: the number of results that are not stored one by one: those beyond a limit, and results that were not
+            read.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -196,19 +198,21 @@ class Build(BaseModel):
 
     Attributes:
         build_id: the id.
-        project: name of the project, from its build file, its CI or its log.
-        input_digest: digest of the project's files and of the build file, or of what the CI names the input; builds with
-            the same digest have the same input. None if it is unknown.
-        configuration: the knobs of the build; None if relab did not run it.
-        retry_of: id of the build that this one retries; None if it retries none.
-        sandbox: name of the kind of sandbox that it ran in, `bwrap` or `local`; None if relab did not run it.
-        sandbox_note: why it did not run in the sandbox that isolates; None if it did.
-        started_at: when it was started; when it was recorded, if relab did not run it and its log has no times.
+        project: the name of the project, from its build file, its CI or its log.
+        input_digest: identifies the input of the build: a digest of the project's files and the build file, or of the
+            CI's name of the input. Builds with the same digest have the same input. None if unknown.
+        configuration: the settings of the build; None if relab did not run it.
+        retry_of: the id of the build that this one retries; None if it is not a retry.
+        sandbox: the kind of sandbox that the build ran in, `bwrap` or `local`; None if relab did not run it.
+        sandbox_note: why the build did not run in the isolating sandbox (`bwrap`); None if it did.
+        started_at: when the build started. If relab did not run it and its log has no times, when it was recorded.
         result: the outcome so far; its status is `running` until the end.
-        origin: where it comes from; None if relab ran it.
-        relevant_lines: the lines of its log that explain its failure, at most 20; only of builds that relab did not run.
-        tests: the numbers of tests whose results its log or JUnit XML names; None if it names none.
-        failure_group: the key that builds which failed for the same cause share; None if nothing in its log shows a cause.
+        origin: where the build comes from; None if relab ran it.
+        relevant_lines: the lines of the log that explain the failure, at most 20; only of builds that relab did not
+            run.
+        tests: the numbers of tests whose results the log or JUnit XML names; None if it names none.
+        failure_group: the key of the group of builds that failed for the same cause; None if nothing in the log shows a
+            cause.
         failure_line: the line that shows the cause, of at most 300 characters, secrets masked; None without a group.
     """
 
@@ -231,7 +235,7 @@ class Build(BaseModel):
 
 
 def agent_run_id(build_id: str) -> str:
-    """Return the id that the agent run of a pass has in telemetry; `build_id` is the id of its first build."""
+    """Return the id, in telemetry, of the agent run of a pass; `build_id` is the id of the first build of the pass."""
     return f"build.{build_id}"
 
 
@@ -243,12 +247,12 @@ class BuildPage(BaseModel):
 
 
 class SimulationRequest(BaseModel):
-    """What to simulate.
+    """A request to simulate a build.
 
     Attributes:
-        fault: the fault that the simulated builds have, by its name in `examples/build`; None draws one.
-        action_id: id of the action in the catalogue whose effect is simulated; 0 keeps the default configuration, in which
-            5 and 7 change nothing.
+        fault: the fault that the simulated build has, by its name in `examples/build`; None draws one.
+        action_id: the id of the action in the catalogue whose effect is simulated. 0 keeps the default configuration;
+            the actions 5 and 7 do not change it either.
         seed: makes the simulation repeatable; None for a new one each time.
     """
 
@@ -263,16 +267,16 @@ class SimulationRequest(BaseModel):
 
 
 class SimulatedBuild(BaseModel):
-    """A simulated build; the first three fields are those of a real one in the output of `lab builds run`.
+    """A simulated build. The first three fields are named as those of a real build in the output of `lab builds run`.
 
     Attributes:
         status: `success` or `failed`.
         duration: the duration in seconds.
-        error: the error of a measured build that ended alike; None if it succeeded.
-        failure: the kind of the failure; None if it succeeded.
-        peak_memory_mb: the median peak of measured builds that ended alike.
-        fault: the fault that was simulated.
-        action_id: the action that was simulated.
+        error: the error of a measured build with the same outcome; None if the simulated build succeeded.
+        failure: the kind of the failure; None if the simulated build succeeded.
+        peak_memory_mb: the median memory peak, in MB, of measured builds with the same outcome.
+        fault: the simulated fault.
+        action_id: the simulated action.
     """
 
     status: BuildStatus
@@ -292,12 +296,13 @@ def _text(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeptFiles:
-    """What builds keep, and what of it was removed.
+    """The files (caches, workspaces, snapshots) that builds keep for later builds, and which of them were removed.
 
     Attributes:
-        folders, size_bytes: number of projects whose builds have kept files, and the disk space that they use; after a
-            removal, those that are left.
-        removed_folders, removed_bytes: what was removed, or what a removal would remove now.
+        folders, size_bytes: the number of projects with kept files, and the disk space that these files use; after a
+            removal, what is left.
+        removed_folders, removed_bytes: the number of projects whose files were removed, and the disk space of these
+            files. If nothing has been removed yet, what a removal would remove now.
     """
 
     folders: int

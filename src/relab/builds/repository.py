@@ -38,7 +38,7 @@ def end_running(session: Session, build_id: str, values: Mapping[str, Any]) -> b
 
 
 def running_in(session: Session, folder: str) -> Sequence[dict[str, Any]]:
-    """Return the builds with the status `running` in a folder (the column's digest), as JSON."""
+    """Return the builds with the status `running` in a folder as JSON; `folder` is the digest in the column of this name."""
     row = BuildRow
     is_wanted = (row.folder == folder, row.status == BuildStatus.RUNNING.value)
     return session.execute(select(row.document).where(*is_wanted)).scalars().all()
@@ -82,7 +82,7 @@ def list_builds(
 
 
 def list_failed_alike(session: Session, project: str, failure_key: str, *, limit: int) -> Sequence[dict[str, Any]]:
-    """Return at most `limit` builds of a project that failed with this key as JSON, newest first."""
+    """Return at most `limit` builds of a project whose failure has the key `failure_key`, as JSON, newest first."""
     row = BuildRow
     statement = select(row.document).where(row.project == project, row.failure_key == failure_key)
     return session.execute(statement.order_by(row.build_id.desc()).limit(limit)).scalars().all()
@@ -153,7 +153,7 @@ def add_decision(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def finish_decision(session: Session, decision_id: str, values: Mapping[str, Any]) -> bool:
-    """Set the columns `values` of a decision without reward; return False if it has one, or does not exist."""
+    """Set the columns `values` of a decision that has no reward; return False if it has one, or if it does not exist."""
     row = BuildDecisionRow
     statement = update(table_of(row)).where(row.decision_id == decision_id, row.reward.is_(None)).values(dict(values))
     return session.execute(statement.returning(row.decision_id)).one_or_none() is not None
@@ -197,9 +197,9 @@ def count_running(session: Session) -> int:
 
 
 def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
-    """Return the numbers of builds that started, of decisions and of suggestions that were made, before a time.
+    """Return the numbers of builds that started before a time, and of decisions and suggestions made before it.
 
-    Builds that run are not counted.
+    Running builds are not counted. `before_us` is in microseconds since 1970.
     """
     builds = select(func.count()).select_from(BuildRow).where(*_is_old_build(before_us))
     decisions = select(func.count()).select_from(BuildDecisionRow).where(BuildDecisionRow.decided_at < before_us)
@@ -215,8 +215,8 @@ def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
 def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
     """Delete up to `limit` builds that started before a time, oldest first, with their logs and tests; return their number.
 
-    Builds that run are not deleted. Builds with many tests are deleted in smaller numbers, but always at least one, so that
-    the transaction stays short.
+    Running builds are not deleted. Fewer builds are deleted at once if they have many tests, so that the transaction
+    stays short, but always at least one.
     """
     oldest = select(BuildRow.build_id).where(*_is_old_build(before_us)).order_by(BuildRow.started_at).limit(limit)
     ids = _with_few_tests(session, session.execute(oldest).scalars().all())
@@ -227,7 +227,7 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the first builds that have at most `_MAX_TESTS_OF_BATCH` results of tests together, at least one build."""
+    """Return the first builds that together have at most `_MAX_TESTS_OF_BATCH` test results; at least one build."""
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)
     counts = {found[0]: found[1] for found in session.execute(counted)}

@@ -1,4 +1,7 @@
-"""Results of tests as they are stored with their build: bounded, masked, and identified by project and name."""
+"""Results of tests as they are stored with their build: limited in number and length, with masked secrets.
+
+A test is identified by its project and its name.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _WORST_FIRST: Final = (
 
 
 def key_of_test(project: str, name: str) -> int:
-    """Return the key of a test, 64 bits with a sign, from its project and its name."""
+    """Return the key of a test, a signed 64-bit number, from its project and its name."""
     content = f"{project}\0{name}".encode(errors="replace")
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big", signed=True)
 
@@ -47,7 +50,7 @@ def key_of_id(test_id: str) -> int:
 
 
 def count_tests(tests: Sequence[BuildTest], left_out: int = 0) -> BuildTestCounts | None:
-    """Return the numbers of tests by outcome; None without any.
+    """Return the numbers of tests by outcome; None if there are no results.
 
     Args:
         tests: the results of a build.
@@ -62,15 +65,15 @@ def count_tests(tests: Sequence[BuildTest], left_out: int = 0) -> BuildTestCount
 def rows_of_tests(
     build_id: str, project: str, tests: Iterable[BuildTest], known_failures: Iterable[int]
 ) -> list[tuple[Any, ...]]:
-    """Return the rows of `build_tests` for a build, at most `MAX_STORED_TESTS`, with one for each key.
+    """Return the rows of `build_tests` for a build: one for each test, at most `MAX_STORED_TESTS`.
 
-    If there are more, tests that failed have priority, then those that failed in earlier builds, because their next outcome
-    says whether they are flaky or fixed.
+    If there are more tests, failed tests have priority, and then tests that failed in earlier builds, because their
+    next outcome says whether they are flaky or fixed.
 
     Args:
         build_id: the build.
-        project: its project.
-        tests: the results.
+        project: the project of the build.
+        tests: the results of its tests.
         known_failures: the keys of tests of the project that failed in earlier builds.
     """
     named: dict[int, BuildTest] = {}
@@ -105,5 +108,5 @@ def _row(build_id: str, project: str, key: int, test: BuildTest) -> tuple[Any, .
 
 
 def _clean(text: str) -> str:
-    """Return the text without secrets and without what a database rejects."""
+    """Return the text with masked secrets, and without characters that a database rejects."""
     return mask_secrets(text).replace("\x00", "\ufffd").encode(errors="replace").decode()

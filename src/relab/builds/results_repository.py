@@ -19,7 +19,7 @@ _FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildT
 
 @dataclass(frozen=True, slots=True)
 class FoundTest:
-    """A test of a project, and the newest build that it was found by."""
+    """A test of a project, and the id of the newest build that matched the query."""
 
     project: str
     test_key: int
@@ -43,7 +43,7 @@ def add_results(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def failed_keys(session: Session, project: str, limit: int) -> set[int]:
-    """Return the keys of at most `limit` tests of a project that ever failed."""
+    """Return the keys of at most `limit` tests of a project that have ever failed."""
     row = BuildTestRow
     statement = select(row.test_key).distinct().where(row.project == project, _FAILED).limit(limit)
     return set(session.execute(statement).scalars())
@@ -52,12 +52,12 @@ def failed_keys(session: Session, project: str, limit: int) -> set[int]:
 def tests_that_failed(
     session: Session, *, project: str | None, before: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
-    """Return at most `limit` tests that ever failed, each with its newest failed build, in the descending order of those.
+    """Return at most `limit` tests that have ever failed, each with its newest failed build; the newest builds come first.
 
     Args:
         session: the session of the transaction.
         project: only tests of this project; None for all.
-        before: the build and the test key after which the page begins.
+        before: `(build id, test key)` of the test after which the page begins; None for the first page.
         limit: the largest number of tests.
     """
     row = BuildTestRow
@@ -80,7 +80,7 @@ def tests_that_passed(
     Args:
         session: the session of the transaction.
         project: only tests of this project; None for all.
-        after: the project and the test key after which the page begins.
+        after: `(project, test key)` of the test after which the page begins; None for the first page.
         limit: the largest number of tests.
     """
     row = BuildTestRow
@@ -98,7 +98,7 @@ def tests_that_passed(
 
 
 def results_of_tests(session: Session, project: str, keys: Iterable[int], *, since: str) -> list[ResultRow]:
-    """Return the results that tests of a project have in the build `since` and in those with higher ids."""
+    """Return the results of tests of a project in the build with the id `since` and in builds with higher ids."""
     row = BuildTestRow
     statement = select(row.test_key, row.build_id, row.outcome, row.name, row.message).where(
         row.project == project, row.test_key.in_(list(keys)), row.build_id >= since
@@ -119,7 +119,7 @@ def failed_in_build(session: Session, build_id: str, *, limit: int) -> list[Resu
 
 
 def newest_builds(session: Session, project: str, *, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the newest builds of a project as JSON."""
+    """Return at most `limit` builds of a project as JSON, newest first."""
     row = BuildRow
     statement = select(row.document).where(row.project == project).order_by(row.build_id.desc()).limit(limit)
     return session.execute(statement).scalars().all()

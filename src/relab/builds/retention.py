@@ -14,7 +14,7 @@ DEFAULT_BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class PrunedBuilds:
-    """Numbers of builds, of decisions and of suggestions."""
+    """The numbers of deleted builds, decisions and suggestions, or of those that would be deleted."""
 
     builds: int = 0
     decisions: int = 0
@@ -27,7 +27,9 @@ class PrunedBuilds:
 
 
 class BuildRetention:
-    """Deletes by age. The counters of `/metrics` and the agent runs of passes stay; builds that run stay at any age.
+    """Deletes builds, decisions and suggestions by age.
+
+    The counters of `/metrics` and the agent runs in telemetry stay. Running builds stay at any age.
 
     Args:
         database: the database of the builds.
@@ -37,18 +39,21 @@ class BuildRetention:
         self._database = database
 
     def count(self, before_us: int) -> PrunedBuilds:
-        """Return how much `prune` would delete; `before_us` is a time in microseconds since 1970."""
+        """Return the numbers that `prune` would delete; `before_us` is a time in microseconds since 1970."""
         with self._database.read() as session:
             return PrunedBuilds(*repository.count_old(session, before_us))
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
-        """Delete builds that started, and decisions and suggestions that were made, before a time, oldest first, in batches.
+        """Delete builds that started, and decisions and suggestions that were made, before a time; in batches, oldest first.
 
-        Yield the numbers that each batch deleted. Stopping at any point is safe: the next call continues.
+        It is safe to stop at any point: the next call continues.
 
         Args:
             before_us: the time, in microseconds since 1970.
             batch: the maximum number of builds, of decisions, and of suggestions in one transaction.
+
+        Yields:
+            The numbers that each batch deleted.
 
         Raises:
             UnavailableError: the database cannot be used right now.

@@ -1,4 +1,4 @@
-"""Use cases of builds: run one, list, show, choose an action, evaluate policies."""
+"""Use cases of builds: run, list and show builds, choose an action, evaluate policies."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ __all__ = [
 
 
 class BuildService:
-    """Builds of this installation.
+    """Runs, lists and explains the builds of this installation.
 
     Args:
-        database, clock: those of this process.
-        telemetry: stores each pass as an agent run.
+        database, clock: the database and the clock of this process.
+        telemetry: stores each pass (a build and its retries) as an agent run.
         home: the folder of workspaces, caches and snapshots of projects.
         taught: the folder of the installation's own known failures; it may not exist.
         environment: the environment from which builds get PATH.
@@ -104,7 +104,7 @@ class BuildService:
 
     Attributes:
         ingest: records builds that relab did not run.
-        decisions: chooses actions, stores what followed, and evaluates policies.
+        decisions: chooses actions, stores their outcomes, and evaluates policies.
         history: judges tests by earlier builds.
         groups: groups failed builds by their causes.
         retention: deletes old builds, decisions and suggestions.
@@ -156,16 +156,16 @@ class BuildService:
         on_decision: Callable[[BuildDecision], None] = lambda _decision: None,
         on_suggestion: Callable[[FixSuggestion], None] = lambda _suggestion: None,
     ) -> BuildPass:
-        """Build a project; as long as it fails, build it again with the optimizer's choice, `retries` times at most.
+        """Build a project; while it fails, build it again with the optimizer's choice, at most `retries` times.
 
         Args:
             project: the project.
-            configuration: the knobs of the first build.
-            stop: ends the running build when set, without another one.
+            configuration: the configuration of the first build.
+            stop: when set, ends the running build, and no other build starts.
             policy: the name of the optimizer's policy; `fixed` builds again without a change.
-            on_build: is called with each finished build.
-            on_decision: is called with each decision.
-            on_suggestion: is called with what to do about the failure if the last build failed.
+            on_build: called with each finished build.
+            on_decision: called with each decision.
+            on_suggestion: called with the suggestion of a fix if the last build failed.
 
         Raises:
             BuildConfigurationError: the configuration is not possible for this project.
@@ -213,19 +213,21 @@ class BuildService:
         on_pass: Callable[[BuildPass], None] = lambda _done: None,
         on_error: Callable[[RelabError], None] = lambda _error: None,
     ) -> None:
-        """Run one pass over a project per interval until `stop` is set; each pass reads the project anew.
+        """Run one pass (a build and its retries) over a project per interval until `stop` is set.
+
+        Each pass reads the project anew.
 
         Args:
             folder: the folder of the project.
-            knobs: other values of knobs than the defaults of the build file, as `override` reads them.
+            knobs: settings that differ from the defaults of the build file, as `override` reads them.
             plan: when passes start, and their budget of retries.
             stop: ends the running build, and the watch, when set.
-            policy_of: returns the name of the optimizer's policy for the project with a name; is called for each pass.
-            on_build: is called with each finished build.
-            on_decision: is called with each decision.
-            on_suggestion: is called with the suggestion for a pass that failed.
-            on_pass: is called with each finished pass.
-            on_error: is called with the error that ended a pass; the next pass starts all the same.
+            policy_of: returns the name of the optimizer's policy for the name of a project; called for each pass.
+            on_build: called with each finished build.
+            on_decision: called with each decision.
+            on_suggestion: called with the suggestion for a pass that failed.
+            on_pass: called with each finished pass.
+            on_error: called with the error that ended a pass; the next pass starts even so.
         """
         from relab.builds.watching import WatchEvents, watch
 
@@ -246,7 +248,7 @@ class BuildService:
         watch(build_once, plan, stop=stop, events=WatchEvents(on_pass, on_error))
 
     def suggest_fix(self, failed: SuggestionRequest) -> FixSuggestion:
-        """Return what to do about a failed build, or that its failure is not known, and store the suggestion.
+        """Return a suggestion of a fix for a failed build, or that its failure is not known; store the suggestion.
 
         Raises:
             KnownFailuresInvalidError: a file of the installation's own known failures is invalid.
@@ -265,7 +267,7 @@ class BuildService:
 
     @staticmethod
     def simulate(request: SimulationRequest) -> SimulatedBuild:
-        """Return one simulated build, as the builds of the example were measured; nothing is stored.
+        """Return one simulated build, drawn from the measured builds of the example project; nothing is stored.
 
         Raises:
             UnmeasuredFaultError: the fault was not measured.
@@ -299,7 +301,7 @@ class BuildService:
         return shipped_simulator().fit()
 
     def get(self, build_id: str) -> Build:
-        """Return a build; one whose process has died is `interrupted`, if it ran in this home.
+        """Return a build. If it ran in this home and its process has died, its status is `interrupted`.
 
         Raises:
             BuildNotFoundError: no build has this id.
@@ -324,7 +326,7 @@ class BuildService:
         before: str | None = None,
         limit: int = 50,
     ) -> BuildPage:
-        """Return a page of at most `limit` builds, newest first; those whose process has died are as in `get`.
+        """Return a page of at most `limit` builds, newest first. Builds whose process has died are shown as by `get`.
 
         Args:
             project: only builds of the project with this name.
@@ -337,7 +339,7 @@ class BuildService:
         return BuildPage(items=items[:limit], next_before=items[limit - 1].build_id if len(items) > limit else None)
 
     def running(self) -> int:
-        """Return the number of builds that run."""
+        """Return the number of running builds."""
         self._end_abandoned()
         return self._store.running()
 

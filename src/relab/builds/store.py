@@ -1,4 +1,4 @@
-"""Stored builds, in transactions."""
+"""Store and read builds; each method is one transaction."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class BuildStore:
         self._database = database
 
     def add(self, build: Build, *, folder: str | None = None) -> None:
-        """Insert a build that begins, or one that has ended elsewhere, which is counted.
+        """Insert a build that begins, or a build that ran elsewhere and has ended. An ended build is counted in the metrics.
 
-        `folder` identifies the host and folder that it runs in; None if it runs elsewhere.
+        `folder` identifies the host and the folder in which the build runs; None if it runs elsewhere.
         """
         with self._database.write() as unit:
             repository.add(unit.session, {**_columns(build), "build_id": build.build_id, "folder": folder})
@@ -44,13 +44,13 @@ class BuildStore:
 
         Args:
             build: the build.
-            log: its bounded log.
+            log: the bounded log of the build.
             source_key: identifies what the build was read from; each source is recorded once.
-            tests: the results of its tests; at most `MAX_STORED_TESTS` are stored, secrets in them masked.
-            failure_key: says how it failed; None if it did not, or no line shows it.
+            tests: the results of its tests. At most `MAX_STORED_TESTS` are stored; secrets in them are masked.
+            failure_key: identifies how the build failed; None if it did not fail, or if no line shows the failure.
 
         Returns:
-            The id of the stored build of this source, and whether it is stored now.
+            The id of the stored build of this source, and whether this call stored it.
         """
         text = mask_secrets(log).replace("\x00", "\ufffd")
         try:
@@ -83,7 +83,7 @@ class BuildStore:
             self._add_tests(unit, build, tests)
 
     def interrupt_running(self, folder: str, result: BuildResult) -> None:
-        """Give each build that is `running` in a folder (the column's digest) this result; no other build is changed."""
+        """Set this result for each `running` build in a folder; `folder` is the digest in the column of this name."""
         with self._database.write() as unit:
             for document in repository.running_in(unit.session, folder):
                 build = Build.model_validate(document, strict=False).model_copy(update={"result": result})
@@ -106,7 +106,7 @@ class BuildStore:
             repository.change(unit.session, build.build_id, _columns(build))
 
     def set_failure_key(self, build_id: str, key: str) -> None:
-        """Store how a build failed: the digest of the template of the line that shows it."""
+        """Store how a build failed: `key` is the digest of the template of the line that shows the failure."""
         with self._database.write() as unit:
             repository.change(unit.session, build_id, {"failure_key": key})
 
@@ -130,19 +130,23 @@ class BuildStore:
     def list_builds(
         self, *, project: str | None = None, status: BuildStatus | None = None, before: str | None = None, limit: int
     ) -> list[Build]:
-        """Return at most `limit` builds, newest first, of this project and with this status; `before` is an id."""
+        """Return at most `limit` builds, newest first.
+
+        With `project` or `status`, only builds of this project or with this status; with `before`, only builds with
+        lower ids.
+        """
         with self._database.read() as session:
             found = repository.list_builds(session, project=project, status=status, before=before, limit=limit)
         return [Build.model_validate(document, strict=False) for document in found]
 
     def list_failed_alike(self, project: str, failure_key: str, *, limit: int) -> list[Build]:
-        """Return at most `limit` builds of a project that failed with this key, newest first."""
+        """Return at most `limit` builds of a project whose failure has the key `failure_key`, newest first."""
         with self._database.read() as session:
             found = repository.list_failed_alike(session, project, failure_key, limit=limit)
         return [Build.model_validate(document, strict=False) for document in found]
 
     def running(self) -> int:
-        """Return the number of builds that run."""
+        """Return the number of running builds."""
         with self._database.read() as session:
             return repository.count_running(session)
 

@@ -11,7 +11,7 @@ from relab.storage.base import Base, IdText, Micros, OwnId
 
 
 class BuildRow(Base):
-    """One build. The log has a table of its own, so that lists do not read it."""
+    """One build. Its log is in another table, so that lists of builds do not read logs."""
 
     __tablename__ = "builds"
     __table_args__ = (
@@ -53,7 +53,7 @@ class BuildLogRow(Base):
 
 
 class BuildTestRow(Base):
-    """The result of one test in one build; a build has at most some thousands of them."""
+    """The result of one test in one build; a build has at most some thousands of these rows."""
 
     __tablename__ = "build_tests"
     __table_args__ = (
@@ -95,7 +95,7 @@ class BuildDecisionRow(Base):
 
 
 class BuildSuggestionRow(Base):
-    """One suggestion for a failed build, with the verdict of a person."""
+    """One suggestion for a failed build, with the verdicts of people about it."""
 
     __tablename__ = "build_suggestions"
     __table_args__ = (

@@ -50,7 +50,7 @@ METRICS: Final[tuple[StoredMetric, ...]] = (BUILDS, DURATION, PEAK_MEMORY, DECIS
 
 
 def count_build(session: Session, build: Build) -> None:
-    """Count a build that has ended, in the transaction that stores its end; a running one is not counted."""
+    """Count an ended build, in the transaction that stores its end; do nothing for a running build."""
     result = build.result
     if result.status is BuildStatus.RUNNING:
         return

@@ -1,4 +1,4 @@
-"""Watch a project: one pass per interval, and a budget of retries for all passes together."""
+"""Watch a project: run one pass (a build and its retries) per interval, with a budget of retries for all passes together."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WatchPlan:
-    """When passes start, and how often they may retry.
+    """When the passes of a watch start, and how often they may retry.
 
     Attributes:
-        interval_s: seconds between the starts of two passes; a longer pass is followed by the next one at once.
-        retry_budget: number of retries in all passes together until a pass succeeds, which restores the budget.
-        passes: number of passes; None for no end.
+        interval_s: the seconds between the starts of two passes; after a pass that takes longer, the next one starts at
+            once.
+        retry_budget: the number of retries in all passes together; a pass that succeeds restores it.
+        passes: the number of passes; None for no end.
     """
 
     interval_s: float
@@ -32,14 +33,14 @@ class WatchPlan:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvents:
-    """Functions that are called after a pass: with the pass, or with the error that ended it."""
+    """Functions that are called after a pass: one with the pass, the other with the error that ended it."""
 
     on_pass: Callable[[BuildPass], None] = lambda _done: None
     on_error: Callable[[RelabError], None] = lambda _error: None
 
 
 def watch(build_once: Callable[[int], BuildPass], plan: WatchPlan, *, stop: Event, events: WatchEvents) -> None:
-    """Run passes until their number is reached or `stop` is set; an error of one pass does not end the others.
+    """Run passes until their number is reached or `stop` is set; an error in one pass does not end the others.
 
     Args:
         build_once: runs one pass with at most the given number of retries.

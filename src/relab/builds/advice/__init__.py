@@ -1,1 +1,1 @@
-"""Suggestions as they are stored: made with what verdicts and past builds taught, listed, accepted and rejected."""
+"""Stored suggestions of fixes: made with the help of verdicts and past builds, listed, accepted and rejected."""

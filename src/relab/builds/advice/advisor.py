@@ -1,4 +1,4 @@
-"""Make suggestions with what verdicts and past builds taught, and store them."""
+"""Make suggestions of fixes, taking verdicts and past builds into account, and store them."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _MAX_QUOTED_NOTE: Final = 300
 
 
 class BuildAdvisor:
-    """Examines failed builds, and suggests what to do.
+    """Examines failed builds, and suggests fixes.
 
     Args:
-        database, clock: those of this process.
+        database, clock: the database and the clock of this process.
         failures: the known failures.
     """
 
@@ -69,11 +69,11 @@ class BuildAdvisor:
         return examined
 
     def suggest_for_build(self, build: Build, examined: Examination) -> FixSuggestion:
-        """Return what to do about an examined build, and store it."""
+        """Suggest a fix for an examined build, store the suggestion, and return it."""
         return self._suggest(examined, build.project, build)
 
     def suggest(self, request: SuggestionRequest) -> FixSuggestion:
-        """Return what to do about the failed build of a request, and store it, without its texts."""
+        """Suggest a fix for the failed build of a request, store it without the request's texts, and return it."""
         return self._suggest(examine(request, self._failures), request.project, None)
 
     def _suggest(self, examined: Examination, project: str, build: Build | None) -> FixSuggestion:
@@ -114,7 +114,7 @@ def _verdict(judged: StoredSuggestion, project: str) -> PastVerdict:
 
 
 def _recorded(judged: Sequence[StoredSuggestion], project: str) -> list[PastFix]:
-    """Return the newest fixes that people recorded for the project, with accepted suggestions, each note once."""
+    """Return the newest fixes that people recorded for the project as notes of accepted suggestions, each note once."""
     found: dict[str, PastFix] = {}
     for suggestion in judged:
         last = suggestion.verdicts[-1]

@@ -14,7 +14,7 @@ MAX_VERDICTS: Final = 20
 
 
 class SuggestionState(StrEnum):
-    """What people have said of a suggestion; `open` means nothing so far."""
+    """The verdict of people about a suggestion; `open` means that there is no verdict yet."""
 
     OPEN = "open"
     ACCEPTED = "accepted"
@@ -29,9 +29,9 @@ class SuggestionVerdict(BaseModel):
 
     Attributes:
         verdict: `accepted` or `rejected`.
-        by: the name of the person, or of the token.
-        at: when.
-        note: the reason, or the fix that helped, secrets masked; "" without one.
+        by: the name of the person, or of the access token.
+        at: the time of the verdict.
+        note: the reason, or the fix that helped, secrets masked; empty if there is none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,20 +43,20 @@ class SuggestionVerdict(BaseModel):
 
 
 class StoredSuggestion(BaseModel):
-    """A suggestion for a failed build.
+    """A suggestion for a failed build. If no known failure fits, the suggestion is an abstention.
 
     Attributes:
         suggestion_id: the id.
-        project: the name of the project; an empty text for a request that named none.
-        suggested_at: when it was made.
+        project: the name of the project; empty if the request named none.
+        suggested_at: when the suggestion was made.
         build_id: the failed build; None if relab does not have it.
-        failure_key: a digest of the first template; suggestions with the same key are for failures of the same kind. None
-            if no line shows the failure.
-        templates: the template of the line that shows how the build failed, then those of the other quoted lines, with `#` in
-            place of numbers and secrets masked.
-        incident: the id of the known failure; None for an abstention, as for the next two.
-        title: its name for people.
-        category: the kind of failure.
+        failure_key: a digest of the first template; suggestions with the same key are for failures of the same kind.
+            None if no line shows the failure.
+        templates: the template of the line that shows how the build failed, then the templates of the other quoted
+            lines. A template has `#` in place of numbers; secrets are masked.
+        incident: the id of the known failure; None for an abstention.
+        title: the name of the known failure for people; None for an abstention.
+        category: the category of the known failure; None for an abstention.
         confidence: the confidence of the suggestion, 0 for an abstention.
         state: `open`, `accepted` or `rejected`.
         verdicts: the last 20 verdicts; the last one decides.
@@ -90,8 +90,8 @@ class VerdictRequest(BaseModel):
 
     Attributes:
         verdict: `accepted` or `rejected`.
-        note: the reason; of an accepted suggestion, the fix that helped, which is quoted when a build of the project fails in
-            the same way.
+        note: the reason of the verdict, or for an accepted suggestion the fix that helped. Such a fix is quoted when
+            another build of the project fails in the same way.
     """
 
     model_config = ConfigDict(extra="forbid")

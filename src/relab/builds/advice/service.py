@@ -1,4 +1,4 @@
-"""List suggestions, and accept or reject them: the door of this package."""
+"""List suggestions, and accept or reject them: the service of this package."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 class SuggestionService:
-    """Suggestions of this installation, and the verdicts of people about them.
+    """Lists the suggestions of this installation, and stores the verdicts of people about them.
 
     Args:
-        database, clock: those of this process.
+        database, clock: the database and the clock of this process.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -65,12 +65,12 @@ class SuggestionService:
         )
 
     def judge(self, suggestion_id: str, verdict: JudgedState, *, by: str, note: str = "") -> StoredSuggestion:
-        """Accept or reject a suggestion, and return it; later suggestions for the same kind of failure learn from it.
+        """Accept or reject a suggestion, and return it; later suggestions for the same kind of failure depend on it.
 
         An earlier verdict is replaced. The same verdict again, without a new note, changes nothing.
 
         Args:
-            suggestion_id: the id.
+            suggestion_id: the id of the suggestion.
             verdict: `accepted` or `rejected`.
             by: the name of the person, for the audit.
             note: the reason, or the fix that helped; secrets in it are masked.

@@ -1,4 +1,4 @@
-"""Stored suggestions, in transactions."""
+"""Store and read suggestions; each method is one transaction."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class SuggestionStore:
         self._database = database
 
     def add(self, suggestion: StoredSuggestion) -> None:
-        """Insert a suggestion, count it, and delete the oldest open ones that are too many."""
+        """Insert a suggestion, count it, and delete the oldest open suggestions beyond the greatest number that is kept."""
         with self._database.write() as unit:
             repository.add_suggestion(unit.session, {**_columns(suggestion), "suggestion_id": suggestion.suggestion_id})
             repository.delete_surplus_suggestions(unit.session, SuggestionState.OPEN.value, keep=MAX_OPEN)
             counters.add(unit.session, [totals.SUGGESTIONS.one(suggestion.category or "")])
 
     def change(self, suggestion_id: str, change: Callable[[StoredSuggestion], StoredSuggestion]) -> StoredSuggestion:
-        """Replace a suggestion by what a function returns for it, in one transaction, and return that.
+        """Replace a stored suggestion by the result of `change`, in one transaction; return the new suggestion.
 
         Raises:
             SuggestionNotFoundError: no suggestion has this id.
@@ -52,7 +52,11 @@ class SuggestionStore:
     def list_suggestions(
         self, *, project: str | None, state: SuggestionState | None, before: str | None, limit: int
     ) -> list[StoredSuggestion]:
-        """Return at most `limit` suggestions, newest first, of this project and in this state; `before` is an id."""
+        """Return at most `limit` suggestions, newest first.
+
+        With `project` or `state`, only suggestions for this project or in this state; with `before`, only those with
+        lower ids.
+        """
         states = () if state is None else (state.value,)
         with self._database.read() as session:
             found = repository.list_suggestions(session, project=project, states=states, before=before, limit=limit)

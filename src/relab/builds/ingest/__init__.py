@@ -1,4 +1,5 @@
 """Builds that relab did not run: their records are read from logs and JUnit XML files, or reported by a CI.
 
-In: bytes of a log, and what is known of its build. Out: a stored `Build`, once for each source.
+In: the bytes of a log, and facts about its build that are known from elsewhere. Out: one stored `Build` for each
+source.
 """

@@ -1,4 +1,4 @@
-"""A stream of bytes that remembers its digest, its size, its beginning and its end while it is read."""
+"""A stream of bytes that computes its digest and size, and keeps its beginning and its end, while it is read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _PEEKED_BYTES: Final = 65_536
 
 
 class RememberingSource:
-    """Reads from another source, and keeps at most about 1 MiB of its beginning and its end.
+    """Reads bytes from another source, and keeps at most about 1 MiB of the beginning and the end.
 
     Attributes:
         size: the number of bytes that were read so far.
-        first: the first 64 KiB, which are read at once.
+        first: the first 64 KiB, which are read when the object is created.
     """
 
     def __init__(self, source: ByteSource) -> None:
@@ -34,7 +34,7 @@ class RememberingSource:
         self._unread = self.first
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, the first ones too; none at the end."""
+        """Return the next bytes of the source, from its very beginning, at most `size`; empty at the end."""
         if self._unread:
             piece, self._unread = self._unread[:size], self._unread[size:]
             return piece
@@ -45,11 +45,11 @@ class RememberingSource:
         return self._hash.hexdigest()
 
     def ends(self) -> tuple[bytes, bytes]:
-        """Return the first and the last bytes that were read; they overlap nowhere."""
+        """Return the first and the last bytes that were read, as two parts that do not overlap."""
         return bytes(self._head), bytes(self._tail[-TAIL_BYTES:])
 
     def text(self) -> str:
-        """Return what was read as text, without its middle if it is long; a line in its place gives the number of bytes."""
+        """Return the bytes that were read as text. If they are many, a line with their number replaces the middle."""
         head, tail = self.ends()
         if len(head) + len(tail) == self.size:
             return (head + tail).decode(errors="replace")

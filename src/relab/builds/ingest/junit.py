@@ -34,13 +34,13 @@ class JUnitReport:
     """The content of a JUnit XML file.
 
     Attributes:
-        tests: the tests in the order of the file, at most `MAX_TESTS`, and after them at most `MAX_LATE_FAILURES` that failed;
-            one that occurs twice has both outcomes in one.
+        tests: at most `MAX_TESTS` tests in the order of the file, and after them at most `MAX_LATE_FAILURES` later ones
+            that failed. A test that occurs twice is one result with the outcomes of both.
         left_out: the number of further tests.
-        failed: the number of executions that failed, also of those left out.
+        failed: the number of executions that failed, including those of tests that are left out.
         executed: the number of executions.
-        duration_s: the sum of the times of the suites, in seconds; None without one.
-        started_at: the earliest time of a suite, in microseconds since 1970; None without one.
+        duration_s: the sum of the times of the suites, in seconds; None if no suite has one.
+        started_at: the earliest time of a suite, in microseconds since 1970; None if no suite has one.
     """
 
     tests: dict[str, BuildTest] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class JUnitReport:
 
 
 def is_junit(first: bytes) -> bool:
-    """Return whether a file that begins with these bytes is JUnit XML, or XML at all."""
+    """Return whether these first bytes of a file show that it is JUnit XML, or any other XML."""
     start = first[:2_000].removeprefix(b"\xef\xbb\xbf")
     return _ROOT.match(start) is not None or start.startswith((b"\xff\xfe<\x00", b"\xfe\xff\x00<"))
 
@@ -61,8 +61,8 @@ def read_junit(source: ByteSource) -> JUnitReport:
     """Read a JUnit XML file.
 
     Raises:
-        BuildSourceInvalidError: it is malformed, has a document type, a tag of more than `MAX_TOKEN_BYTES` or elements that are
-            nested deeper than `MAX_DEPTH`, or it has another root than JUnit's.
+        BuildSourceInvalidError: the XML is malformed, has a document type, a tag of more than `MAX_TOKEN_BYTES`,
+            elements that are nested deeper than `MAX_DEPTH`, or a root that is not one of JUnit's.
     """
     reader = _Reader()
     reader.read(source)
@@ -70,7 +70,7 @@ def read_junit(source: ByteSource) -> JUnitReport:
 
 
 class _Reader:
-    """Builds a report from the events of the parser."""
+    """Makes a report from the events of the XML parser."""
 
     def __init__(self) -> None:
         self.report = JUnitReport()
@@ -176,7 +176,7 @@ class _Reader:
 
 
 def merged(first: BuildTest, second: BuildTest) -> BuildTest:
-    """Return one result for two executions of a test in one build: `flaky` if one failed and one passed."""
+    """Join the results of two executions of the same test in one build; `flaky` if one failed and one passed."""
     outcomes = {first.outcome, second.outcome} - {BuildTestOutcome.SKIPPED}
     if not outcomes:
         return first

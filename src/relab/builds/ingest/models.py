@@ -28,15 +28,15 @@ class ReportedBuild(BaseModel):
 
     Attributes:
         project: the name of the project.
-        id: the CI's own id of the build; a second report with the same id of the project changes nothing.
-        status: how it ended, also in the words of GitHub (`failure`, `cancelled`) and GitLab (`canceled`); by default, as its
-            log says.
-        duration: how long it took, in seconds; by default, as its log says.
-        started_at: when it started; by default, as its log says.
+        id: the CI's own id of the build. A second report of the project with the same id changes nothing.
+        status: how the build ended, also in the words of GitHub (`failure`, `cancelled`) and GitLab (`canceled`); by
+            default, the status in its log.
+        duration: the duration in seconds; by default, the duration in the log.
+        started_at: when the build started; by default, the time in the log.
         commit, branch, job, url: as in `BuildOrigin`; a URL begins with http:// or https://.
-        input: names what was built, such as a digest of its files; by default, the commit.
-        configuration: settings of the build, by names of the CI's own.
-        log: the text of its log, or of a JUnit XML file.
+        input: identifies the input of the build, such as a digest of its files; by default, the commit.
+        configuration: settings of the build, with the CI's own names.
+        log: the text of the build's log, or of a JUnit XML file.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -61,5 +61,5 @@ class ReportedBuild(BaseModel):
     log: Annotated[str, Field(max_length=MAX_LOG_CHARS)] | None = None
 
     def ended_status(self) -> BuildStatus | None:
-        """Return the reported status; None for `unknown` or none, where the log decides."""
+        """Return the reported status; None if it is missing or `unknown`, so that the log decides."""
         return None if self.status is None else _STATUSES.get(self.status)

@@ -1,4 +1,7 @@
-"""Read what a log or a JUnit XML file says about its build: status, times, commit, tests, and the lines that explain a failure."""
+"""Read facts about a build from its log or its JUnit XML file.
+
+These facts are the status, times, commit, tests, and the lines that explain a failure.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ _COMMITS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What a source says about its build.
+    """The facts about a build that its log or JUnit XML file (the source) contains.
 
     Attributes:
         kind: the kind of the source, as in `BuildOrigin`.
@@ -49,14 +52,14 @@ class SourceFacts:
         size: the number of its bytes.
         text: the bounded log; empty for JUnit XML.
         status: how the build ended; `unknown` if the source does not say so.
-        started_at: when it started, in microseconds since 1970, or None.
-        duration_s: how long it took, in seconds, or None.
-        repository, commit, branch: as a checkout printed them, or None.
+        started_at: when the build started, in microseconds since 1970; None if unknown.
+        duration_s: the duration of the build in seconds; None if unknown.
+        repository, commit, branch: as a checkout printed them; None if unknown.
         tests: the results of tests.
         tests_left_out: the number of further results, which were not read.
-        lines: the lines that explain the failure if the build failed.
-        error: the text of the line that explains it best, or None.
-        cause: what a failed build is grouped by, or None.
+        lines: the lines that would explain a failure of the build.
+        error: the text of the line that explains the failure best; None if there is none.
+        cause: the cause by which a failed build is grouped; None if unknown.
     """
 
     kind: str
@@ -80,8 +83,8 @@ def read_source(source: ByteSource, status: BuildStatus | None = None) -> Source
     """Read a log or a JUnit XML file of any size in bounded memory.
 
     Args:
-        source: the file.
-        status: how the build ended, if that is known from elsewhere.
+        source: the bytes of the file.
+        status: how the build ended, if that is known from elsewhere; None if the source has to say it.
 
     Raises:
         BuildSourceEmptyError: the source has no text.
@@ -101,7 +104,7 @@ def read_source(source: ByteSource, status: BuildStatus | None = None) -> Source
 
 
 def quoted(lines: Iterable[RelevantLine]) -> tuple[RecordedLine, ...]:
-    """Return the lines to store with a failed build: at most `MAX_QUOTED_LINES`, those that report errors first, in order."""
+    """Return the lines to store with a failed build, sorted by number: at most `MAX_QUOTED_LINES`, preferably errors."""
     kept = sorted(_ranked(lines)[:MAX_QUOTED_LINES], key=lambda line: line.number)
     return tuple(
         RecordedLine(number=line.number, text=mask_secrets(line.text)[:MAX_QUOTED_CHARS], why=line.why) for line in kept
@@ -109,7 +112,7 @@ def quoted(lines: Iterable[RelevantLine]) -> tuple[RecordedLine, ...]:
 
 
 def _ranked(lines: Iterable[RelevantLine]) -> list[RelevantLine]:
-    """Return the lines in the order in which they explain the failure; lines without text last."""
+    """Return the lines sorted by how well they explain the failure, the best first; lines without text are last."""
     return sorted(
         lines,
         key=lambda line: (
@@ -177,7 +180,7 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
 
 
 def _times(source: RememberingSource) -> tuple[int | None, float | None]:
-    """Return the first time of the envelope, and the seconds from it to the last one; None for what is unknown."""
+    """Return the first time that a CI put before a line, and the seconds from it to the last one; None if unknown."""
     head, tail = source.ends()
     first = envelope_times_us(head[:_EDGE_BYTES])
     last = envelope_times_us((tail or head)[-_EDGE_BYTES:])

@@ -1,4 +1,4 @@
-"""Record builds that relab did not run: the door of this package."""
+"""Record builds that relab did not run: the service of this package."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ DEFAULT_PROJECT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class GivenFacts:
-    """What a person or a CI says about a build; it overrides what the log says.
+    """Facts that a person or a CI gives about a build; they override those in the log.
 
     Attributes:
-        project: the name of the project; None for the repository that the log names, else `default`.
+        project: the name of the project; None for the repository that the log names, or `default` if it names none.
         status: how the build ended.
         commit, branch, job, url: as in `BuildOrigin`.
-        input: names the input of the build, such as a digest of its files; None for the commit. Builds of a project with the
-            same input and job are compared to find flaky tests.
-        started_at: when it started, in microseconds since 1970.
-        duration_s: how long it took, in seconds.
+        input: identifies the input of the build, such as a digest of its files; None for the commit. Builds of a
+            project with the same input and job are compared to find flaky tests.
+        started_at: when the build started, in microseconds since 1970.
+        duration_s: the duration in seconds.
         configuration: as in `BuildOrigin`.
     """
 
@@ -53,13 +53,13 @@ class GivenFacts:
 
 @dataclass(frozen=True, slots=True)
 class BuildReceipt:
-    """What was recorded.
+    """The result of recording a build.
 
     Attributes:
         build_id: the id of the build.
-        is_new: whether it was recorded now; False if it had been recorded already.
-        project: its project.
-        status: its status.
+        is_new: whether the build was recorded now; False if it had been recorded before.
+        project: the project of the build.
+        status: the status of the build.
     """
 
     build_id: str
@@ -72,7 +72,7 @@ class BuildIngest:
     """Records builds from logs and JUnit XML files.
 
     Args:
-        store, clock: those of the installation.
+        store, clock: the stored builds and the clock of this installation.
         taught: the folder of the installation's own known failures; it may not exist.
     """
 
@@ -82,7 +82,7 @@ class BuildIngest:
         self._taught = taught
 
     def ingest_file(self, path: Path, given: GivenFacts) -> BuildReceipt:
-        """Record the build that wrote the log, or the results of tests, in a file.
+        """Record the build whose log, or whose JUnit XML file, is at `path`.
 
         Raises:
             BuildSourceInvalidError: the file cannot be read, is empty or binary, or its XML is not accepted.
@@ -96,7 +96,7 @@ class BuildIngest:
             ) from error
 
     def ingest(self, source: ByteSource, given: GivenFacts) -> BuildReceipt:
-        """Record the build that wrote these bytes: a log, or JUnit XML. The same bytes of a project are one build.
+        """Record the build whose log or JUnit XML has these bytes; the same bytes of a project are recorded only once.
 
         Raises:
             BuildSourceInvalidError: the source is empty or binary, or its XML is not accepted.
@@ -109,9 +109,10 @@ class BuildIngest:
         return BuildReceipt(build_id, is_new, project, build.result.status)
 
     def report(self, reported: ReportedBuild) -> tuple[Build, bool]:
-        """Record a build that a CI reports, and return it, and whether it is recorded now.
+        """Record a build that a CI reports; return the build, and whether it was recorded now.
 
-        A report with an id is one build, also if it is repeated with other content; without one, the same content is one build.
+        Reports of a project with the same id are one build, even if their contents differ. Of reports without an id,
+        those with the same content are one build.
 
         Raises:
             BuildSourceInvalidError: the log contains JUnit XML that is not accepted.
@@ -140,7 +141,7 @@ class BuildIngest:
         return (build if is_new else self._store.get(build_id)), is_new
 
     def _record(self, build: Build, facts: SourceFacts, source_key: str) -> tuple[str, bool]:
-        """Store a build unless its source is stored; return the id of the stored one, and whether it is stored now."""
+        """Store a build unless one from the same source is stored; return the stored build's id, and whether it is new."""
         failure_key = key_of_recorded(build.relevant_lines, self._taught) if build.relevant_lines else None
         return self._store.record(build, facts.text, source_key=source_key, tests=facts.tests, failure_key=failure_key)
 

@@ -14,12 +14,13 @@ from relab.builds.logs.models import BuildLine
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Lines that report one error, or one consequence of it.
+    """Consecutive lines of one worker that report one error, or one consequence of an error.
 
     Attributes:
-        format_name: the name of the format that wrote them.
-        rule: the rule that the first of them matches.
-        positions: their positions in the sequence of lines, ascending; with several workers, other lines lie between them.
+        format_name: the name of the format that the lines are in.
+        rule: the rule that the first line matches.
+        positions: the indexes of the lines in the log, ascending. If several workers write, lines of others may lie
+            between.
     """
 
     format_name: str
@@ -32,7 +33,10 @@ _SEARCHED_CHARS: Final = 400
 
 
 class _Starts:
-    """Finds the rule that a line matches, by one pattern for the starts of lines, and one per rule for other places."""
+    """Finds the rule that a line matches.
+
+    Rules that apply to the start of a line are joined in one pattern; the others have one pattern each.
+    """
 
     def __init__(self, formats: Iterable[LogFormat]) -> None:
         self._rules = [(each.name, rule) for each in formats for rule in each.rules]
@@ -42,7 +46,7 @@ class _Starts:
         self._words = tuple(dict.fromkeys(word for _, rule in self._anywhere for word in rule.words))
 
     def rule_of(self, text: str) -> tuple[str, BlockRule] | None:
-        """Return the rule that starts a block with this line, after the name of its format; None if no rule does."""
+        """Return `(name of the format, rule)` of the rule that starts a block with this line; None without such a rule."""
         found = self._at_start.match(text)
         if found is not None and found.lastgroup is not None:
             return self._rules[int(found.lastgroup[1:])]
@@ -68,7 +72,7 @@ def is_noise(text: str) -> bool:
 
 
 def find_blocks(lines: Sequence[BuildLine]) -> list[Block]:
-    """Return the blocks in the order of their first lines; the lines of each worker are read on their own."""
+    """Return the blocks in the order of their first lines. The lines of each worker are read as a log of their own."""
     workers: dict[str, list[int]] = defaultdict(list)
     for position, line in enumerate(lines):
         workers[line.worker].append(position)
@@ -100,7 +104,7 @@ _NOISE_OVER: Final = 0.65
 
 
 def _end_of_block(lines: Sequence[BuildLine], positions: Sequence[int], start: int, rule: BlockRule) -> int:
-    """Return the index after the last line of the block that starts at the index `start` of `positions`."""
+    """Return the index in `positions` after the last line of the block that starts at the index `start`."""
     end = start + 1
     if rule.continues is None:
         return end

@@ -18,18 +18,18 @@ _PACKED: Final = {
 
 
 def packed_by(head: bytes) -> str | None:
-    """Return the name of the program that compressed a file with these first bytes; None if they show none."""
+    """Return the name of the program that compressed a file with these first bytes; None if it is not compressed."""
     return next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
 
 
 def as_utf8(source: ByteSource) -> ByteSource:
-    """Return a source of the same text in UTF-8 if it starts with the byte order mark of UTF-16, else of the same bytes."""
+    """Return a source of the same text in UTF-8 if the source is UTF-16 with a byte order mark; else of the same bytes."""
     head, whole = peek(source, 2)
     return _Utf16(whole) if head in _BYTE_ORDER_MARKS else whole
 
 
 def peek(source: ByteSource, size: int) -> tuple[bytes, ByteSource]:
-    """Return the first bytes of a source, at most `size`, and a source of all of its bytes."""
+    """Return the first bytes of a source, at most `size`, and a source that still returns all bytes, these included."""
     head = b""
     while len(head) < size and (piece := source.read(size - len(head))):
         head += piece
@@ -37,14 +37,14 @@ def peek(source: ByteSource, size: int) -> tuple[bytes, ByteSource]:
 
 
 class _Rest:
-    """A source after its first bytes have been read, with these bytes before the rest."""
+    """A source whose first bytes have been read; it returns them again before the rest."""
 
     def __init__(self, head: bytes, source: ByteSource) -> None:
         self._head = head
         self._source = source
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; none at the end."""
+        """Return at most `size` bytes; empty at the end."""
         if self._head:
             piece, self._head = self._head[:size], self._head[size:]
             return piece
@@ -52,7 +52,7 @@ class _Rest:
 
 
 class _Utf16:
-    """A source in UTF-16, read as UTF-8; units that are no character become U+FFFD."""
+    """A source in UTF-16, read as UTF-8; invalid code units become U+FFFD."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -61,7 +61,7 @@ class _Utf16:
         self._has_ended = False
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes of UTF-8; none at the end."""
+        """Return at most `size` bytes of UTF-8; empty at the end."""
         while not self._ready and not self._has_ended:
             piece = self._source.read(size)
             self._has_ended = not piece

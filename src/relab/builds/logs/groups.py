@@ -1,4 +1,4 @@
-"""The group of a failed build: failures that share a cause have one key."""
+"""The group of a failed build: builds that failed for the same cause have the same key."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ _SYMBOL: Final = re.compile(r"\s*(?:\[ERROR\]\s+)?symbol: ")
 
 @dataclass(frozen=True, slots=True)
 class FailureCause:
-    """What a failed build is grouped by.
+    """The cause by which a failed build is grouped.
 
     Attributes:
-        parts: texts that builds which failed for the same cause share.
+        parts: texts that are equal for builds which failed for the same cause.
         line: the line that shows the cause, of at most 300 characters, secrets masked.
         is_shared: whether the cause lies outside of the project, such as a network that is down.
     """
@@ -70,7 +70,10 @@ class FailureCause:
     is_shared: bool = False
 
     def group_of(self, project: str) -> str:
-        """Return the key of the group; builds of several projects share one only for a cause outside of them."""
+        """Return the key of the group for a build of this project.
+
+        Builds of different projects have the same key only if the cause lies outside of the projects.
+        """
         content = "\0".join(("" if self.is_shared else project, *self.parts))
         return hashlib.sha256(content.encode(errors="replace")).hexdigest()[:_KEY_CHARS]
 
@@ -89,15 +92,15 @@ def failure_cause(
     kind: str | None = None,
     error: str | None = None,
 ) -> FailureCause | None:
-    """Return what a failed build is grouped by; None if nothing in its log says more than that it failed.
+    """Return the cause by which a failed build is grouped; None if its log says no more than that it failed.
 
-    The order of the lines means nothing, because workers that run at once write in any order.
+    The order of the lines does not matter, because workers that run at once write in any order.
 
     Args:
         relevant: the lines that explain the failure.
-        lines: all lines of the log, for a failure of which no tool reports the cause.
-        kind: the kind of failure that relab measured, as in `BuildFailure`, or None.
-        error: the text of the failure that relab measured, or None.
+        lines: all lines of the log, for a failure whose cause no tool reports.
+        kind: the kind of failure that relab measured, as in `BuildFailure`; None if it measured none.
+        error: the text of the failure that relab measured; None if it measured none.
     """
     if kind in _MEASURED:
         return FailureCause(("measured", kind or ""), _sample(error or kind or ""))
@@ -105,12 +108,15 @@ def failure_cause(
 
 
 def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
-    """Return what a build is grouped by of which only the failed tests are known, as `(name, message)`; None without any."""
+    """Return the cause by which a build is grouped if only its failed tests, `(name, message)`, are known; or None."""
     return _surest([_of_test(1.0, name, message) for name, message in islice(failed, _MAX_ERRORS)])
 
 
 def _surest(found: Sequence[_Candidate]) -> FailureCause | None:
-    """Return the most frequent cause of the surest ones; of equals the first by its text, which does not depend on their order."""
+    """Return the cause with the highest score; of several, the most frequent one, and then the first by its text.
+
+    So the result does not depend on the order of the candidates.
+    """
     if not found:
         return None
     counted = Counter(each.cause for each in found)
@@ -159,7 +165,10 @@ def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]
 
 
 def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidate | None:
-    """Return the cause in a block whose first line names no cause: the name in it, and the message in a later line."""
+    """Return the cause in a block whose first line does not say what went wrong: the message is in one of the `details`.
+
+    If the first line names a test, its name is part of the cause. None if no later line says anything.
+    """
     spoken = [
         each.text
         for each in details
@@ -179,7 +188,7 @@ def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidat
 
 
 def _of_test(score: float, name: str, message: str) -> _Candidate:
-    """Return the cause of a failed test: its name with the message, or the message alone if the cause lies outside of the tests."""
+    """Return the cause of a failed test: its name and message, or only the message if the cause is outside of the tests."""
     if message.endswith(("...", "…")):
         # It was cut at a width that depends on the numbers in it, so only the kind of the error is sure.
         message = message.partition(":")[0]
@@ -190,7 +199,7 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
 
 
 def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine]) -> FailureCause | None:
-    """Return the cause as the last output before the failure, of a tool that no format describes."""
+    """Return the last output before the failure as the cause, for a tool that no format describes; None without output."""
     reported = [line.number for line in relevant if line.role is LineRole.ERROR]
     if reported:
         before = [line.text for line in lines if line.number < reported[0]][-_SEARCHED_BEFORE:]

@@ -27,11 +27,12 @@ class BuildLog:
     """A log as far as it was read.
 
     Attributes:
-        lines: the lines in the order of the file, without those that were left out.
+        lines: the lines that were read, in the order of the file.
         total_lines: the number of lines of the file.
-        left_out: the first and the last number of the lines that were left out because the file is too large, or None.
+        left_out: the first and the last number of the lines that were left out because the file is too large; None if
+            the file was read whole.
         shortened_lines: the number of lines of which only the beginning was kept.
-        is_binary: whether the file contains NUL bytes in its first block, so that its text means little.
+        is_binary: whether the file contains NUL bytes in its first block, so that it is probably not text.
     """
 
     lines: tuple[BuildLine, ...]
@@ -42,7 +43,7 @@ class BuildLog:
 
 
 class LineRole(StrEnum):
-    """What a relevant line contributes to the explanation of a failure."""
+    """The role of a relevant line in the explanation of a failure."""
 
     ERROR = "error"
     """It reports an error."""
@@ -58,10 +59,10 @@ class RelevantLine:
 
     Attributes:
         number: the number of the line in the file, from 1.
-        text: its text, as in `BuildLine`.
-        role: what the line contributes.
+        text: the text of the line, as in `BuildLine`.
+        role: the role of the line in the explanation.
         score: how much the line says about the failure, from 0 to 1.
-        why: the reason for which the line was chosen, for a person.
+        why: why the line was chosen, for people.
     """
 
     number: int
@@ -75,5 +76,5 @@ class ByteSource(Protocol):
     """A file or stream of bytes that is read from its current position."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; none at the end."""
+        """Return at most `size` bytes; empty at the end."""
         ...

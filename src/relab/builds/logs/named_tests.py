@@ -21,7 +21,10 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 
 
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
-    """Return the place of each rule as `(format, rule)`, None for the scope, and one pattern with a group for each."""
+    """Return one pattern that joins the rules of all formats for lines about tests, and the rule of each of its groups.
+
+    A rule is given as `(index of the format, index of the rule)`; the second index is None for the rule of the scope.
+    """
     places: list[tuple[int, int | None]] = []
     patterns = []
     for number, each in enumerate(FORMATS):
@@ -65,8 +68,8 @@ class LoggedTests:
 def named_tests(lines: Iterable[BuildLine]) -> LoggedTests:
     """Return the tests whose results these lines name.
 
-    Most tools name only the tests that failed. A test that is named repeatedly has the worst of its outcomes, because a log
-    does not say whether a second result is a repetition; only pytest's RERUN says so.
+    Most tools name only the tests that failed. A test that is named repeatedly gets the worst of its outcomes, because
+    a log does not say whether a second result is a retry; only pytest's RERUN says so.
     """
     reader = _Reader()
     for line in lines:
@@ -76,7 +79,7 @@ def named_tests(lines: Iterable[BuildLine]) -> LoggedTests:
 
 
 def bounded_test_name(text: str) -> str:
-    """Return a test's name on one line, with at most 500 characters: of a longer name, its digest and its end."""
+    """Return a test's name on one line, with at most 500 characters; a longer name becomes its digest and its end."""
     name = " ".join(text.split())
     if len(name) <= MAX_NAME_CHARS:
         return name or "(a test without a name)"

@@ -44,9 +44,10 @@ _WORKER_STARTS: Final = re.compile(r"[\w@#]")
 
 
 def read_log(source: ByteSource) -> BuildLog:
-    """Read a log; of one over 16 MiB, the lines between the first 4 MiB and the last 12 MiB are counted only.
+    """Read a log. If it is longer than 16 MiB, read the first 4 MiB and the last 12 MiB, and only count the lines between.
 
-    UTF-16 is read if it has a byte order mark; other bytes that are not UTF-8 become U+FFFD. Text is data: nothing in it changes how the rest is read.
+    UTF-16 is read if it has a byte order mark; other bytes that are not UTF-8 become U+FFFD. No text in the log changes
+    how the rest is read.
 
     Args:
         source: a binary file, read from its current position to its end; it need not be seekable.
@@ -73,9 +74,9 @@ def read_log(source: ByteSource) -> BuildLog:
 
 
 def unwrap(raw: str) -> tuple[str, str]:
-    """Return the worker (or "") and the text of a line, without the envelope of a CI system and control characters.
+    """Return `(worker, text)` of a line, without the envelope of a CI system and control characters; the worker may be "".
 
-    The markers of GitHub Actions (`##[error]`, `##[group]`, `[command]`) stay: the formats read them.
+    The markers of GitHub Actions (`##[error]`, `##[group]`, `[command]`) stay, because the formats read them.
     """
     text = raw[:MAX_LINE_CHARS]
     # Their ends are marked by an escape sequence, so they are removed before those.
@@ -103,10 +104,10 @@ def unwrap(raw: str) -> tuple[str, str]:
 
 
 def envelope_times_us(raw: bytes) -> list[int]:
-    """Return the times, in microseconds since 1970, that a CI put before these lines or into markers of its sections.
+    """Return the times, in microseconds since 1970, that a CI put before these lines or into its markers of sections.
 
     Args:
-        raw: some lines of a log, with their envelope.
+        raw: some lines of a log, as the CI wrote them.
     """
     found = []
     for text in _split(raw):
@@ -133,7 +134,7 @@ def _line(number: int, raw: str) -> BuildLine:
 
 @dataclass(slots=True)
 class _Middle:
-    """Counts the line ends of bytes that are not kept; a line that two chunks share is counted once."""
+    """Counts the line ends in bytes that are not kept; a CR LF that two chunks share is counted once."""
 
     lines: int = 0
     ended_with_return: bool = False
@@ -148,9 +149,10 @@ class _Middle:
 
 
 def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
-    """Return the beginning, the end and the number of lines between them; (all, empty, None) of a log that fits.
+    """Return the beginning, the end, and the number of lines between them that are left out.
 
-    The beginning ends with a whole line, and the end starts with one, unless a single line is larger than they are.
+    For a log that fits, return all bytes, no bytes and None. The beginning ends with a whole line, and the end starts
+    with one, unless a single line is larger than either.
     """
     head = _read_up_to(source, MAX_HEAD_BYTES + MAX_TAIL_BYTES)
     if len(head) < MAX_HEAD_BYTES + MAX_TAIL_BYTES:
@@ -198,7 +200,7 @@ def _read_up_to(source: ByteSource, size: int) -> bytes:
 
 
 def _split(data: bytes) -> Iterator[str]:
-    """Yield the lines of `data` without their ends; an end after the last line starts no other line."""
+    """Yield the lines of `data` without their line ends; a line end at the very end does not start another line."""
     text = data.decode("utf-8", "replace")
     position = 0
     for end in _LINE_END.finditer(text):

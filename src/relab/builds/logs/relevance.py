@@ -36,13 +36,14 @@ _TAIL_SCORE: Final = 0.3
 
 
 def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return the lines that explain the failure, in the order of the log; empty if the log has nothing to choose.
+    """Return the lines that explain the failure, in the order of the log; empty if no line does.
 
-    Each line has its role. A reader who wants causes only leaves out the consequences.
+    Each line has its role. A reader who only wants causes leaves out the lines with the role of a consequence.
 
     Args:
         log: the log of the failed build.
-        passing: the log of a build of the same kind that passed, or None. What it contains too explains no failure.
+        passing: the log of a build of the same kind that passed, or None. Lines that it contains too do not explain the
+            failure.
     """
     lines = log.lines
     blocks = find_blocks(lines)
@@ -60,9 +61,10 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return the last lines of a log that are not in the passing log, at most 100, whether or not a format knows them.
+    """Return those of the last 100 lines of a log that are not in the passing log, whether or not a format describes them.
 
-    They are details with a low score: a tool that no format describes reports its error near the end of the log.
+    They get the role of a detail and a low score: a tool that no format describes reports its error near the end of the
+    log.
     """
     known = frozenset[str]() if passing is None else templates(passing.lines)
     found = [line for line in log.lines[-_CLOSING_LINES:] if line.text and template(line.text) not in known]
@@ -89,7 +91,10 @@ def _relevant(line: BuildLine, role: LineRole, score: float, why: str) -> Releva
 
 
 def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
-    """Return the blocks that the passing build does not have, each with its consequences."""
+    """Return the blocks that are not in the log of the passing build, each with the consequences that follow it.
+
+    `is_new` says for each line whether it is not in that log.
+    """
     kept: list[Block] = []
     for block in blocks:
         first = block.positions[0]
@@ -105,7 +110,7 @@ def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
 def _new_neighbours(
     lines: Sequence[BuildLine], blocks: Sequence[Block], is_new: Sequence[bool], chosen: Chosen
 ) -> Chosen:
-    """Return the new lines around errors that no format describes: the message of an unknown tool, for example."""
+    """Return further new lines around errors, which no format describes, such as the message of an unknown tool."""
     errors = sorted(each for block in blocks if block.rule.role is LineRole.ERROR for each in block.positions)
     of_no_interest = {each for block in blocks if block.rule.weight < _LEAST_WEIGHT for each in block.positions}
     found: Chosen = {}
@@ -125,7 +130,7 @@ def _new_neighbours(
 
 
 def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """Yield the positions of the first and the last line of each run of new lines; blank lines do not end a run."""
+    """Yield the first and the last position of each sequence of new lines; blank lines do not end a sequence."""
     first: int | None = None
     last = 0
     for position, line in enumerate(lines):
@@ -140,7 +145,7 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 
 
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
-    """Return the blocks of the last step with a sure error, up to the line that reports its failure."""
+    """Return the blocks of the last step that has a sure error, up to the line that reports the failure of the step."""
     end = steps.failure if steps.failure is not None else line_count
     before = [block for block in blocks if block.positions[0] <= end]
     errors = [block for block in before if block.rule.role is LineRole.ERROR]
@@ -172,7 +177,7 @@ def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> boo
 
 
 def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
-    """Return the last lines of the failed step, for a log without any known error."""
+    """Return the last lines of the failed step, for a log in which no format finds an error."""
     end = steps.failure if steps.failure is not None else len(lines)
     start = steps.starts[bisect_right(steps.starts, end) - 1]
     spoken = [each for each in range(start, end) if lines[each].text and not is_noise(lines[each].text)]
@@ -181,7 +186,7 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
 
 
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
-    """Return the blank lines inside a chosen passage, so that it is quoted whole."""
+    """Return the blank lines between chosen lines, so that a passage is quoted as a whole."""
     found: Chosen = {}
     spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)
     for before, after in pairwise(spoken):

@@ -38,13 +38,15 @@ class LogResult:
 
 
 def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResult:
-    """Return how the build ended that wrote these lines.
+    """Return how the build that wrote these lines ended.
 
-    The last line of a CI about the whole job decides; without one, the last line of a tool about its own part.
+    The last line that reports the end of the whole job decides. Without one, the last line of a tool about its own part
+    decides.
 
     Args:
         lines: the lines of the log.
-        is_whole: whether no line of the log was left out. A success that is concluded from the absence of failures needs all.
+        is_whole: whether no line of the log was left out. Only then, a success may be concluded from the absence of
+            failures.
     """
     final: tuple[BuildStatus, str] | None = None
     of_tool: tuple[BuildStatus, str] | None = None

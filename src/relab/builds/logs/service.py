@@ -1,4 +1,4 @@
-"""Explain failures from the files of logs: the door of this package."""
+"""Explain failures from the files of logs: the service of this package."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["BuildLog", "LineRole", "RelevantLine", "failed_tests", "open_log", "
 
 
 def failed_tests(log: BuildLog) -> list[str]:
-    """Return the names of the tests that failed, also if a repetition passed, in the order of the log."""
+    """Return the names of the tests that failed, including those that passed when repeated, in the order of the log."""
     is_failure = {BuildTestOutcome.FAILED, BuildTestOutcome.FLAKY}
     return [test.name for test in named_tests(log.lines).tests.values() if test.outcome in is_failure]
 
 
 def open_log(path: str) -> BuildLog:
-    """Read the log in a file.
+    """Read the log in the file at `path`.
 
     Raises:
         BuildLogUnreadableError: the file does not exist, is a folder or compressed, or this user may not read it.
@@ -37,10 +37,10 @@ def open_log(path: str) -> BuildLog:
 
 
 def open_stream(file: ByteSource, name: str) -> BuildLog:
-    """Read the log in an open file or stream; `name` is its name in errors.
+    """Read the log in an open file or stream; error messages call it `name`.
 
     Raises:
-        BuildLogUnreadableError: the file is compressed, so that its lines are not those of a build.
+        BuildLogUnreadableError: the file is compressed.
         OSError: the file cannot be read.
     """
     head, whole = peek(file, 8)

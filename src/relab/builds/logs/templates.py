@@ -1,4 +1,4 @@
-"""Templates of lines, by which a line of one build is found again in the log of another."""
+"""Templates of lines: the same message in the logs of two builds has the same template."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _ABANDONED: Final = BuildResult(
 
 
 def end_abandoned(folder: BuildFolder, store: BuildStore) -> None:
-    """End what an earlier build left in a folder: its processes, and its record that is still `running`.
+    """End the leftovers of an earlier build in a folder: its processes, and its record if that is still `running`.
 
     The caller holds the lock of the folder, so no other process builds there.
     """
@@ -26,7 +26,7 @@ def end_abandoned(folder: BuildFolder, store: BuildStore) -> None:
 
 
 def end_all_abandoned(home: Path, store: BuildStore) -> None:
-    """Call `end_abandoned` for each folder below the home of builds in which no process builds now."""
+    """Call `end_abandoned` for each project folder below `home` in which no process builds now."""
     for root in sorted(home.iterdir()) if home.is_dir() else ():
         # A folder of another user, or one that is deleted meanwhile.
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The file `build.yaml` of a project: its command, and what each knob changes."""
+"""The file `build.yaml` of a project: the command that builds it, and the effect of each knob (setting) on the command."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _YAML: Final = YamlReader(
 
 
 class BuildSandbox(StrEnum):
-    """Where builds of a project run.
+    """The kind of sandbox in which builds of a project run.
 
     `bwrap`: in bubblewrap, which isolates. `local`: as plain processes in their own copy of the project. `auto`: in
-    bubblewrap if it works on this machine, otherwise as plain processes; the record names which.
+    bubblewrap if it works on this machine, otherwise as plain processes; the record of the build names the kind.
     """
 
     AUTO = "auto"
@@ -53,13 +53,13 @@ VariableName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^=
 
 
 class KnobChange(_Section):
-    """What a value of a knob changes in the command.
+    """The effect of one value of a knob (setting) on the build command.
 
     In both fields `{value}` stands for the knob's value and `{cache}` for the path of the cache folder in the sandbox.
 
     Attributes:
         arguments: appended to the command, in the order of the knobs in `BuildConfiguration`.
-        environment: environment variables.
+        environment: environment variables that are set for the command.
     """
 
     arguments: list[str] = []
@@ -67,7 +67,7 @@ class KnobChange(_Section):
 
 
 def _knob_text(value: Any) -> Any:
-    """Return the knobs that a file writes as `on` and `off` as booleans."""
+    """Return the knobs of a file with booleans in place of the texts `on` and `off`."""
     if not isinstance(value, dict):
         return value
     switches = {name for name, field in BuildConfiguration.model_fields.items() if field.annotation is bool}
@@ -85,16 +85,17 @@ class BuildFile(_Section):
         name: the name of the project.
         command: the program and its arguments; a path in the program's name is relative to the project.
         environment: environment variables of every build.
-        sandbox: where builds run.
+        sandbox: the kind of sandbox in which builds run.
         network: the network access in bubblewrap.
         ignore: patterns, as in .gitignore, of files that are not copied.
         max_log_mb: a build with a larger log is ended.
-        max_written_mb: a build that writes more than it found (its copy of the project, a kept cache) is ended.
-        defaults: the configuration of a build for which no other one is chosen.
-        limits: the largest values of `parallelism`, `memory_mb`, `time_limit_s` and `retries` that may be chosen;
-            a missing one is the default of the project.
-        knobs: by knob, by value (or `any`), what the value changes. The runner itself applies `memory_mb`,
-            `time_limit_s`, `retries`, `incremental` and the emptiness of the cache folder.
+        max_written_mb: a build is ended if it writes more than this, in MB, in addition to the files that it found (the
+            copy of the project, a kept cache).
+        defaults: the configuration of a build if no other one is chosen.
+        limits: the largest values of `parallelism`, `memory_mb`, `time_limit_s` and `retries` that may be chosen; the
+            limit of a missing one is its value in `defaults`.
+        knobs: `{knob: {value, or any: change of the command}}`. The runner itself applies `memory_mb`, `time_limit_s`,
+            `retries`, `incremental` and the emptiness of the cache folder.
     """
 
     name: ExternalId
@@ -143,11 +144,11 @@ class BuildFile(_Section):
 
     @property
     def test_selections(self) -> list[str]:
-        """The names that the knob `tests` may have."""
+        """The names of test selections, which are the possible values of the knob `tests`."""
         return sorted({self.defaults.tests, *self.knobs.get("tests", {})} - {ANY})
 
     def largest(self, knob: str) -> float:
-        """Return the largest value of a knob of `LIMITED_KNOBS` that may be chosen for this project."""
+        """Return the largest allowed value of a knob of `LIMITED_KNOBS`; it is the default value if the file sets no limit."""
         return float(self.limits.get(knob, getattr(self.defaults, knob)))
 
     def check(self, configuration: BuildConfiguration) -> None:
@@ -173,10 +174,10 @@ class BuildFile(_Section):
             raise BuildConfigurationError(f"{field}: {message}.", problems=tuple(problems))
 
     def command_of(self, configuration: BuildConfiguration, cache: str) -> tuple[list[str], dict[str, str]]:
-        """Return the command of a build, and the environment variables that the file sets for it.
+        """Return the command of a build with this configuration, and the environment variables that the file sets for it.
 
         Args:
-            configuration: the knobs.
+            configuration: the configuration of the build.
             cache: the path of the cache folder inside the sandbox.
         """
         command, environment = list(self.command), dict(self.environment)
@@ -202,10 +203,10 @@ class BuildProject(BaseModel):
 
 
 def read_project(folder: Path) -> BuildProject:
-    """Return the project in a folder.
+    """Read the `build.yaml` of the project in a folder, and return the project.
 
     Raises:
-        BuildFileInvalidError: its `build.yaml` is unreadable or invalid; the error names file, line and field.
+        BuildFileInvalidError: the `build.yaml` is unreadable or invalid; the error names file, line and field.
     """
     root = folder.absolute()
     source = _YAML.read(root / BUILD_FILE)
@@ -220,11 +221,11 @@ def read_project(folder: Path) -> BuildProject:
 
 
 def override(configuration: BuildConfiguration, values: Mapping[str, str]) -> BuildConfiguration:
-    """Return a configuration with other values of some knobs.
+    """Return a copy of a configuration in which some knobs have other values.
 
     Args:
-        configuration: the configuration to change.
-        values: `{knob: value as text}`; switches are `on` or `off`.
+        configuration: the configuration to copy.
+        values: `{knob: value as text}`; the values of switches are `on` or `off`.
 
     Raises:
         BuildConfigurationError: a knob is unknown, or a value is invalid.

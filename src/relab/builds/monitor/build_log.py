@@ -1,4 +1,4 @@
-"""Bounded logs: the beginning and the end of a file, and a line that says what was left out between them."""
+"""Bounded logs: the beginning and the end of a file, and between them a line that replaces a long middle."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def join_ends(head: bytes, tail: bytes, size: int) -> str:
 
 
 def tests_of(path: Path) -> LoggedTests:
-    """Return the results of tests that the log in a file names; of a large log, the first 4 MiB and the last 12 MiB are read.
+    """Return the results of tests that the log file at `path` names.
+
+    Of a large log, the first 4 MiB and the last 12 MiB are read.
 
     Raises:
         OSError: the file cannot be read.
@@ -59,10 +61,10 @@ def tests_of(path: Path) -> LoggedTests:
 
 
 def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
-    """Return the line that says most about the failure, and what the build is grouped by; None for what is unknown.
+    """Return the line of a log that says most about the failure, and the cause by which the build is grouped.
 
-    The line is the first of the surest errors, else the last line with text, without escape sequences and control characters, and
-    of at most 300 characters.
+    The line is the first of the errors with the highest score. Without an error, it is the last line with text. It has
+    no escape sequences or control characters, and at most 300 characters. Each value is None if unknown.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)

@@ -29,11 +29,11 @@ class _Kept:
 
 
 class KeptFolders:
-    """The folders of the projects below the home of builds.
+    """The folders of the projects, in which builds keep files for later builds.
 
     Args:
-        home: their parent.
-        limit_bytes: how much disk space all of them together may use.
+        home: the folder that contains them.
+        limit_bytes: the disk space that all of them together may use.
     """
 
     def __init__(self, home: Path, limit_bytes: int) -> None:
@@ -41,16 +41,19 @@ class KeptFolders:
         self.limit_bytes = limit_bytes
 
     def note_use(self, root: Path, now_us: int) -> None:
-        """Measure the folder of a project, and store its size with the time; the caller holds its lock.
+        """Measure the folder `root` of a project, and store its size and the time of its use; the caller holds its lock.
 
-        The size is stored, because to measure all folders after each build would take long.
+        The size is stored, because it would take long to measure all folders after each build.
         """
         size_bytes, _ = use_of_disk(root)
         with contextlib.suppress(OSError):
             (root / _USE).write_text(json.dumps({"bytes": size_bytes, "used_us": now_us}))
 
     def total(self, *, unused_since_us: int = 0) -> KeptFiles:
-        """Return what is kept, and what `enforce` would remove now if no build ran."""
+        """Return the number and size of the kept files, and of those that `enforce` would remove now if no build ran.
+
+        `unused_since_us` is that of `enforce`.
+        """
         found = self._folders()
         due = self._due(found, unused_since_us)
         return KeptFiles(len(found), _size(found), len(due), _size(due))
@@ -58,7 +61,8 @@ class KeptFolders:
     def enforce(self, *, unused_since_us: int = 0) -> KeptFiles:
         """Remove the kept files of projects, the least recently used first, until the rest is within the limit.
 
-        The files of a project that another process builds stay. A removed project is built again from clean.
+        Files of a project that another process is building stay. The next build of a removed project starts without
+        kept files.
 
         Args:
             unused_since_us: files that were last used before this time, in microseconds since 1970, are removed too.
@@ -78,7 +82,7 @@ class KeptFolders:
         return due
 
     def _folders(self) -> list[_Kept]:
-        """Return the folders that hold anything besides their lock."""
+        """Return the folders that contain more than their lock."""
         if not self._home.is_dir():
             return []
         found = []
@@ -89,7 +93,7 @@ class KeptFolders:
         return found
 
     def _remove(self, root: Path) -> bool:
-        """Move the files of a folder away, to be deleted without its lock; return False if a build uses them."""
+        """Move the files of a folder away, so that they can be deleted without its lock; return False if a build uses them."""
         try:
             with try_lock(root) as is_ours:
                 if not is_ours:
@@ -107,7 +111,7 @@ class KeptFolders:
         return True
 
     def _delete_removed(self) -> None:
-        """Delete what was moved away, also by a process that was killed before it could delete it."""
+        """Delete the files that were moved away, including those of a process that was killed before it could delete them."""
         if not self._home.is_dir():
             return
         for removed in self._home.glob(f"{_REMOVED}*"):
@@ -120,7 +124,10 @@ class KeptFolders:
 
 
 def _read(root: Path) -> _Kept:
-    """Return a folder with its stored size and time; without them, because an earlier version kept it, they are measured."""
+    """Return a folder with its size and the time of its last use.
+
+    If they are not stored, because an earlier version of relab kept the folder, they are measured.
+    """
     try:
         use = json.loads((root / _USE).read_text())
         return _Kept(root, int(use["bytes"]), int(use["used_us"]))

@@ -1,4 +1,4 @@
-"""Builds of one locked project, each stored before it starts and when it ends."""
+"""Run builds of one locked project; each build is stored before it starts and when it ends."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 
 class ProjectBuilds:
-    """Builds a project whose folder is locked; made by `locked_builds`.
+    """Runs builds of a project whose folder is locked. Created by `locked_builds`.
 
     Attributes:
         project: the project.
-        input_digest: digest of its files and its build file, as they were when the folder was locked.
+        input_digest: a digest of the project's files and its build file, as they were when the folder was locked.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class ProjectBuilds:
         """Run one attempt, store it with its log, and return its record.
 
         Args:
-            configuration: the knobs; `retries` has no effect here.
-            retry_of: the id of the build that this attempt retries; None if it retries none.
+            configuration: the configuration of the build; `retries` has no effect here.
+            retry_of: the id of the build that this attempt retries; None if it is not a retry.
             stop: ends the attempt when set.
 
         Raises:
@@ -108,9 +108,9 @@ def locked_builds(
     clock: Clock,
     environment: Mapping[str, str],
 ) -> Iterator[ProjectBuilds]:
-    """Lock the folder of a project below `home`, copy the project's files, and yield what builds it.
+    """Lock the folder of a project below `home`, copy the project's files, and yield an object that runs its builds.
 
-    After the block, the files that builds keep are within the limit of `kept` again, at the cost of other projects first.
+    After the block, kept files are removed until they are within the limit of `kept`, those of other projects first.
     Records of builds in this folder whose process has died become `interrupted`.
 
     Raises:

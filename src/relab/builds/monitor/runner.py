@@ -49,7 +49,7 @@ _EXCEEDED: Final[Mapping[str, BuildFailure]] = {
 
 @dataclass(frozen=True, slots=True)
 class OpenedSandbox:
-    """A prepared sandbox, and why it is not the one that isolates (None: it is)."""
+    """A prepared sandbox; `note` says why it is not the one that isolates, and is None if it is."""
 
     sandbox: Sandbox
     note: str | None
@@ -57,7 +57,7 @@ class OpenedSandbox:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBuild:
-    """The result of one attempt, with its bounded log, the tests that the log names, and the cause of a failure."""
+    """The result of one attempt, with the bounded log, the tests that the log names, and the cause if the build failed."""
 
     result: BuildResult
     log: str
@@ -68,7 +68,8 @@ class MeasuredBuild:
 def open_sandbox(project: BuildProject, configuration: BuildConfiguration, folder: BuildFolder) -> OpenedSandbox:
     """Return a prepared sandbox for one build; the caller closes it.
 
-    With `sandbox: auto`, it is bubblewrap if that works here, otherwise the plain kind, with the reason.
+    With `sandbox: auto` in the build file, it is bubblewrap if that works here. Otherwise it runs plain processes, and
+    the result has the reason.
 
     Raises:
         BuildSandboxError: the build file requires bubblewrap, which does not work here.
@@ -136,7 +137,7 @@ def run_build(
 
     Args:
         project: the project.
-        configuration: the knobs; their values are checked by the caller.
+        configuration: the configuration of the build; the caller has checked its values.
         snapshot: the project's files.
         folder: the locked folder of the project's builds.
         sandbox: a prepared sandbox with the memory limit of the configuration.
@@ -195,13 +196,16 @@ def _not_started(reason: str) -> BuildResult:
 
 
 def _size_of(folders: Folders) -> int:
-    """Return the bytes in the folders that a build writes."""
+    """Return the total size, in bytes, of the folders to which a build writes."""
     total, _ = size_of_copy(folders.workspace, folders.state, folders.out, folders.tmp)
     return total
 
 
 def _explained(result: BuildResult, log: str, size: int) -> tuple[BuildResult, FailureCause | None]:
-    """Return a result with the size of its log, a line of the log for a failure of the command itself, and the cause."""
+    """Return a result with the size of its log added, and the cause by which the build is grouped.
+
+    If the command itself failed, the error gets the line of the log that says most about the failure.
+    """
     error, cause = result.error, None
     if result.failure in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}:
         line, cause = error_and_cause(log)

@@ -1,7 +1,8 @@
 """Simulated builds, fitted to measured ones: outcomes by their frequencies, durations by a smoothed bootstrap. Pure.
 
-A cell of fault and action can hold cold and warm builds, whose durations no single bell curve describes. So a simulated
-duration is a measured one, times a log-normal factor (a kernel density estimate of the logarithms).
+The measured builds with one fault and one action can be cold and warm builds, whose durations no single bell curve
+describes. So a simulated duration is a measured duration, times a log-normal factor (a kernel density estimate of the
+logarithms).
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ _FIT_DRAWS: Final = 2_000
 
 
 class MeasuredBuildRow(BaseModel):
-    """One measured build of the example.
+    """One measured build of the project in `examples/build`.
 
     Attributes:
         fault: the setting of the example that made its builds fail.
         action_id: the action of the catalogue that was applied to the default configuration.
-        status, failure, error, duration_s, peak_memory_mb: those of its `BuildResult`.
+        status, failure, error, duration_s, peak_memory_mb: as in `BuildResult`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,7 +51,11 @@ class MeasuredBuildRow(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """One kind of outcome: its measured durations (logarithms of seconds), and the deviation of the factor."""
+    """One kind of outcome of measured builds.
+
+    `log_durations` are the logarithms of their durations in seconds. `bandwidth` is the standard deviation of the
+    logarithm of the factor by which a simulated duration differs from a measured one.
+    """
 
     result: BuildResult
     log_durations: NDArray[np.float64]
@@ -59,13 +64,13 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class FitRow:
-    """The measured and the simulated figures of one fault and action.
+    """The figures of measured and of simulated builds, for one fault and one action.
 
     Attributes:
-        fault, action_id: which.
-        count: number of measured builds.
-        success_share, simulated_success_share: shares of successful builds.
-        median_s, simulated_median_s: median durations in seconds, of all builds.
+        fault, action_id: the fault and the action.
+        count: the number of measured builds.
+        success_share, simulated_success_share: the shares of successful builds, from 0 to 1.
+        median_s, simulated_median_s: the median durations of all builds, in seconds.
     """
 
     fault: str
@@ -78,10 +83,10 @@ class FitRow:
 
 
 class BuildSimulator:
-    """Simulates builds as they were measured.
+    """Simulates builds that behave like measured ones.
 
     Args:
-        builds: measured builds, at least one.
+        builds: the measured builds, at least one.
     """
 
     def __init__(self, builds: Sequence[MeasuredBuildRow]) -> None:
@@ -96,10 +101,10 @@ class BuildSimulator:
         self.reference_s = median(build.duration_s for build in builds if build.status is BuildStatus.SUCCESS)
 
     def actions(self, fault: str) -> list[int]:
-        """Return the ids of the actions that were measured with a fault.
+        """Return the ids of the actions for which builds with this fault were measured.
 
         Raises:
-            UnmeasuredFaultError: the fault was not measured.
+            UnmeasuredFaultError: no build with this fault was measured.
         """
         found = sorted(action for known, action in self._outcomes if known == fault)
         if not found:
@@ -136,7 +141,7 @@ class BuildSimulator:
         return outcome.result.model_copy(update={"duration_s": round(duration_s, 3)})
 
     def fit(self, seed: int = 0) -> list[FitRow]:
-        """Return how well the simulator fits: for each fault and action, the figures of the measured builds beside those of 2,000 simulated ones."""
+        """Return, for each fault and action, the figures of the measured builds beside those of 2,000 simulated builds."""
         generator = np.random.default_rng(seed)
         rows = []
         for (fault, action_id), measured in self._measured.items():

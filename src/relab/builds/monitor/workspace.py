@@ -1,4 +1,4 @@
-"""The folders of a project's builds: snapshot, workspace, cache; and the lock that lets one build use them at a time."""
+"""The folders of a project's builds (snapshots, workspace, cache), and the lock that admits one build at a time."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class BuildFolder:
     """The folder of a project's builds, on this machine.
 
     Attributes:
-        root: the folder.
-        key: its name, by which leftovers of an earlier process are recognised.
+        root: the path of the folder.
+        key: the name of the folder, by which leftovers of an earlier process are recognised.
     """
 
     root: Path
@@ -56,9 +56,9 @@ class BuildFolder:
         return self.root / "cache-of-snapshots"
 
     def folders(self, snapshot: ProjectSnapshot, *, keeps_cache: bool) -> Folders:
-        """Return the folders of one build; without `keeps_cache`, its cache folder is another one, which is empty.
+        """Return the folders of one build; without `keeps_cache`, its cache is a temporary folder.
 
-        The project in the sandbox's `harness` folder is the read-only snapshot.
+        The sandbox's `harness` folder is the read-only snapshot of the project.
         """
         work = self.root / "attempt"
         cache = self.root / "cache" if keeps_cache else work / "cache"
@@ -106,10 +106,11 @@ class BuildFolder:
         return self.root / "copied.json"
 
     def _take_copied(self) -> set[str] | None:
-        """Return the paths of the project's files in the workspace, and delete their list.
+        """Return the paths of the project's files that were copied to the workspace, and delete the file that lists them.
 
-        None if there is no complete list, because the process that made the workspace was killed. Then files that were
-        copied into it, and deleted from the project later, cannot be distinguished from files that a build created.
+        Return None if there is no complete list, because the process that made the workspace was killed. Then files
+        that were copied into it, and deleted from the project later, cannot be distinguished from files that a build
+        created.
         """
         try:
             return set(json.loads(self._copied.read_text()))
@@ -125,7 +126,7 @@ class BuildFolder:
 
 @contextmanager
 def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
-    """Yield the folder of a project's builds below `home`; no other process has it meanwhile.
+    """Lock the folder of a project's builds below `home`, and yield it; the lock is released after the block.
 
     Raises:
         ProjectBusyError: another process builds the project.
@@ -148,7 +149,7 @@ def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
 
 @contextmanager
 def try_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
-    """Yield whether this process has the lock of a project's folder, which it releases after the block.
+    """Try to lock a project's folder; yield whether this process has the lock, and release it after the block.
 
     Args:
         root: the folder.
@@ -176,7 +177,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
-    """Return a read-only copy of the project's current files, and delete the copies of earlier ones.
+    """Return a read-only copy of the project's current files, and delete the copies of earlier files.
 
     Raises:
         ExperimentInvalidError: a pattern in `ignore` is invalid, or a file cannot be read.
@@ -190,15 +191,15 @@ def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
 
 
 def _move_created(earlier: Path, workspace: Path, copied: Collection[str]) -> None:
-    """Move the files that a build created from its workspace to the new one, with their times.
+    """Move the files that a build created from the earlier workspace to the new one; they keep their times.
 
     The new workspace is trusted, the earlier one is not: its links are moved, never followed, and replace nothing.
 
     Args:
         earlier: the workspace of the last build.
         workspace: the new workspace, with the project's current files.
-        copied: the paths of the project's files that were copied to the earlier workspace. They are not moved, because
-            those that the new one lacks were deleted from the project.
+        copied: the paths of the project's files that were copied to the earlier workspace. They are not moved: if the
+            new workspace lacks one, it was deleted from the project.
     """
     top = os.path.realpath(workspace)
     folders = {str(parent) for path in copied for parent in PurePosixPath(path).parents}

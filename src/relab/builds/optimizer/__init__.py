@@ -1,4 +1,4 @@
-"""The choice of a configuration: actions, the situation they are chosen in, policies, and the log of decisions.
+"""The choice of a build's configuration: actions, situations, policies, and the log of decisions.
 
-A `BuildSituation` comes in; a logged `BuildDecision` goes out, and later its reward comes back.
+In: a `BuildSituation`. Out: a logged `BuildDecision`, to which the reward is added when the build has ended.
 """

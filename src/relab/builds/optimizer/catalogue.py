@@ -1,7 +1,7 @@
 """The actions that an optimizer may choose: each changes the configuration of a build.
 
-The ids are part of the API: 1 is "use cache". An id never gets another meaning; a change of what an action does, or a
-new action, raises `CATALOGUE_VERSION`, and policies learn only from decisions of the same version.
+The ids are part of the API: 1 is "use cache". An id never gets another meaning. A new action, or a change of the effect
+of an action, increases `CATALOGUE_VERSION`; policies learn only from decisions of the same version.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Limit = Callable[[str], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildAction:
-    """One action.
+    """One action: a change of some knobs (settings) of a build's configuration.
 
     Attributes:
-        action_id: its id in the API.
-        description: its name in the API, such as `use cache`.
-        values: the knobs that it sets.
-        factors: the knobs that it multiplies, up to the project's limit.
-        largest: the knobs that it sets to the project's limit.
+        action_id: the id of the action in the API.
+        description: the name of the action in the API, such as `use cache`.
+        values: the knobs that the action sets to a value.
+        factors: the knobs that the action multiplies, up to the project's limit.
+        largest: the knobs that the action sets to the project's limit.
     """
 
     action_id: int
@@ -46,11 +46,11 @@ class BuildAction:
     def apply(
         self, configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
     ) -> BuildConfiguration | None:
-        """Return the configuration after this action; None if the action is not possible, or changes nothing.
+        """Return a configuration with this action applied; None if the action is not possible, or changes nothing.
 
         Args:
-            configuration: the configuration before.
-            limit: returns the largest value of a knob.
+            configuration: the configuration to change.
+            limit: returns the largest allowed value of a knob, for the name of the knob.
             selections: the names of the project's test selections.
         """
         changed = dict(self.values)
@@ -114,6 +114,6 @@ def action_of(action_id: int) -> BuildAction:
 def possible_actions(
     configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
 ) -> dict[int, BuildConfiguration]:
-    """Return the configuration after each possible action, by action id; the arguments are those of `BuildAction.apply`."""
+    """Return `{action id: changed configuration}` of the possible actions; the arguments are as in `BuildAction.apply`."""
     after = {number: action.apply(configuration, limit, selections) for number, action in CATALOGUE.items()}
     return {number: changed for number, changed in after.items() if changed is not None}

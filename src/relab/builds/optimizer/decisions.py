@@ -1,4 +1,4 @@
-"""Decisions as values: which action was chosen in which situation, with which probability, and what it earned."""
+"""Decisions of the optimizer as values: the situation, the chosen action, its probability, and the reward of the build."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class BuildDecision(BaseModel):
 
     Attributes:
         decision_id: the id.
-        project: the name of the project; an empty text for decisions without one.
-        catalogue_version: the version of the catalogue that the ids are from.
+        project: the name of the project; empty for decisions without a project.
+        catalogue_version: the version of the catalogue that defines the action ids.
         policy: the name of the policy.
-        situation: the situation.
-        actions: the ids of the actions that were possible.
-        propensities: the probability of each of them.
+        situation: the situation in which the action was chosen.
+        actions: the ids of the possible actions.
+        propensities: the probability with which the policy would choose each of `actions`.
         action_id: the chosen action.
         decided_at: when it was chosen.
-        build_id: the build that followed; None if it is unknown.
-        reward: the reward of what followed, 0 to 1; None while it is unknown.
+        build_id: the build that followed; None if unknown.
+        reward: the reward of the build that followed, 0 to 1; None while unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,7 +49,7 @@ class BuildDecision(BaseModel):
 
     @property
     def propensity(self) -> float:
-        """The probability with which the chosen action was chosen."""
+        """The probability with which the policy chose the chosen action."""
         return self.propensities[self.actions.index(self.action_id)]
 
 
@@ -65,10 +65,10 @@ class BestAction(BaseModel):
 
     Attributes:
         action_id: the id of the action in the catalogue; 1 is "use cache".
-        action_description: its description.
-        decision_id: the id under which the outcome is reported.
-        policy: the name of the policy that chose it.
-        propensity: the probability with which it chose it.
+        action_description: the name of the action.
+        decision_id: the id with which the caller reports the outcome.
+        policy: the name of the policy that chose the action.
+        propensity: the probability with which the policy chose the action.
         catalogue_version: the version of the catalogue.
     """
 
@@ -81,12 +81,12 @@ class BestAction(BaseModel):
 
 
 class DecisionOutcome(BaseModel):
-    """What followed a decision, as a CI reports it.
+    """The outcome of the build that followed a decision, as a CI reports it.
 
     Attributes:
-        status: the status of the build that followed; a build without an end has no outcome to learn from.
-        duration: its duration in seconds.
-        reference: the usual duration of this project's builds in seconds, to which the reward compares it.
+        status: the status of the build; a build that has not ended has no outcome to learn from.
+        duration: the duration of the build in seconds.
+        reference: the usual duration of this project's builds in seconds, with which the reward compares `duration`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -100,17 +100,18 @@ class BuildSymptoms(BaseModel):
     """What a CI knows of a build when it asks for the best action; every field is optional.
 
     Attributes:
-        project: the name of the project; decisions are learnt from by project.
+        project: the name of the project; the policy learns from the decisions for this project only.
         status: the status of the build.
-        failure: how it failed; by default it is read from `error`.
-        error: its error text, at most 4,000 characters, because a query has little room; only searched for words.
-        duration: its duration in seconds; accepted for completeness, not used.
+        failure: the kind of the failure; by default it is read from `error`.
+        error: the error text of the build, at most 4,000 characters, because a query has little room. It is only
+            searched for words.
+        duration: the duration of the build in seconds; accepted for completeness, not used.
         attempts: the number of failed attempts so far.
-        was_flaky: whether an input of the project has had two outcomes before.
+        was_flaky: whether an input of the project has both succeeded and failed before.
         cache: whether the build used a cache.
-        incremental: whether it was incremental.
+        incremental: whether the build was incremental.
         actions: the ids of the actions that this CI can perform; by default all that change something.
-        policy: the name of the policy; by default the promoted one of the project, else `ucb`.
+        policy: the name of the policy; by default the promoted one of the project, or `ucb` if none is promoted.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -147,7 +148,7 @@ class BuildSymptoms(BaseModel):
         )
 
     def possible_actions(self) -> list[int]:
-        """Return the ids of the possible actions, each once, in ascending order.
+        """Return the ids of the actions to choose from, each once, in ascending order.
 
         Raises:
             UnknownBuildActionError: `actions` has an unknown id.

@@ -28,11 +28,12 @@ class LoggedDecision:
 
     Attributes:
         features: the values of `situation.FEATURES`.
-        actions: the ids of the actions that were possible.
-        propensities: the probability with which each of them would have been chosen.
+        actions: the ids of the possible actions.
+        propensities: the probability with which the logging policy would have chosen each of `actions`.
         action_id: the chosen action; its probability is more than 0.
-        reward: the reward that followed, 0 to 1.
-        group: the number of its pass: decisions about one input are not independent, those of different passes are.
+        reward: the reward of the build that followed, 0 to 1.
+        group: the number of the pass (a build and its retries). Decisions of one pass are about one input, so they are
+            not independent; decisions of different passes are.
     """
 
     features: Features
@@ -44,7 +45,7 @@ class LoggedDecision:
 
     @property
     def index(self) -> int:
-        """The place of the chosen action among the possible ones."""
+        """The index of the chosen action in `actions`."""
         return self.actions.index(self.action_id)
 
 
@@ -65,7 +66,11 @@ class PolicyValue:
 
 @dataclass(frozen=True, slots=True)
 class PolicyEvaluation:
-    """The values of a policy by two estimators, from `count` decisions; `logged` is the mean reward in the log."""
+    """The estimated mean reward of a policy, by two estimators, from `count` decisions.
+
+    `snips` is the self-normalized importance sampling estimate. `logged` is the mean reward of the logged decisions
+    themselves.
+    """
 
     snips: PolicyValue
     doubly_robust: PolicyValue
@@ -74,18 +79,18 @@ class PolicyEvaluation:
 
 
 def train(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> BuildPolicy:
-    """Let a policy learn from decisions in their order, and return it."""
+    """Let a policy learn from decisions, in their order; return the same policy."""
     for decision in decisions:
         policy.learn(decision.features, decision.action_id, decision.reward)
     return policy
 
 
 def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PolicyEvaluation:
-    """Estimate the mean reward of a policy, which does not learn meanwhile.
+    """Estimate the mean reward that a policy would have earned on logged decisions; the policy does not learn from them.
 
     Args:
-        policy: the policy; it must not have learnt from these decisions.
-        decisions: the log.
+        policy: the policy; it must not have learnt from these decisions before.
+        decisions: the logged decisions.
 
     Raises:
         DecisionLogError: there are fewer than 30 decisions.
@@ -108,9 +113,13 @@ def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> Policy
 
 
 def doubly_robust_rewards(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
-    """Return the doubly robust estimate of a policy's reward for each decision; their mean is that of `evaluate`.
+    """Return, for each decision, the doubly robust estimate of the reward that the policy would have earned in its place.
 
-    The arguments are those of `evaluate`.
+    The mean of these estimates is the doubly robust estimate of `evaluate`.
+
+    Args:
+        policy: the policy; it must not have learnt from these decisions.
+        decisions: the logged decisions.
 
     Raises:
         DecisionLogError: there are fewer than 30 decisions.
@@ -121,21 +130,27 @@ def doubly_robust_rewards(policy: BuildPolicy, decisions: Sequence[LoggedDecisio
 
 
 def effective_count(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> float:
-    """Return the number of decisions of equal weight that would say as much about a policy as this log is expected to.
+    """Return the effective number of decisions: how many decisions of equal weight would say as much about a policy.
 
-    0 if the policy may choose an action that the log's policies never choose.
+    It is the number that is expected for this log. It is 0 if the policy may choose an action that the logging policies
+    never choose.
     """
     return _effective(_chances(policy, decisions), decisions)
 
 
 def _chances(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
-    """Return for each decision the probabilities of its actions; a policy that samples does so with a fixed seed."""
+    """Return, for each decision, the policy's probability of each possible action.
+
+    A policy that estimates them by sampling does so with a fixed seed.
+    """
     generator = np.random.default_rng(0)
     return [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
 
 
 def halves(decisions: Sequence[LoggedDecision], project: str) -> tuple[list[LoggedDecision], list[LoggedDecision]]:
-    """Return the older half of a project's log, from which policies learn, and the newer one, on which they are judged.
+    """Return the older and the newer half of a project's log of decisions.
+
+    Policies learn from the older half, and are evaluated on the newer half.
 
     Raises:
         DecisionLogError: a half would have fewer than 30 decisions.
@@ -151,10 +166,10 @@ def halves(decisions: Sequence[LoggedDecision], project: str) -> tuple[list[Logg
 
 
 def require_enough(decisions: Sequence[LoggedDecision]) -> None:
-    """Return if there are enough decisions to evaluate a policy.
+    """Check that there are enough decisions to evaluate a policy.
 
     Raises:
-        DecisionLogError: there are fewer than 30.
+        DecisionLogError: there are fewer than 30 decisions.
     """
     if len(decisions) < LEAST_DECISIONS:
         raise DecisionLogError(
@@ -163,7 +178,10 @@ def require_enough(decisions: Sequence[LoggedDecision]) -> None:
 
 
 def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
-    """Return for each decision the policy's probability of the logged action, divided by the logged one."""
+    """Return the importance weight of each decision.
+
+    It is the policy's probability of the chosen action, divided by the logged probability.
+    """
     return np.array(
         [
             chance[decision.index] / decision.propensities[decision.index]
@@ -173,10 +191,10 @@ def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedD
 
 
 def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> float:
-    """Return the number of decisions of equal weight that would say as much about a policy as the log is expected to.
+    """Return the effective number of decisions: how many decisions of equal weight would say as much about a policy.
 
     It is Kish's effective sample size with the expected weights and squared weights, given the logged propensities. The
-    weights that happened to be drawn say too little: without one of the rare, large ones, they look as if all were equal.
+    weights that happened to be drawn are not used: if none of the rare large weights was drawn, all weights look equal.
     """
     squares = 0.0
     for chance, decision in zip(chances, decisions, strict=True):
@@ -214,7 +232,10 @@ def _value(
 
 
 def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
-    """Return for each decision the predicted reward of each possible action, by a model of the other half of the log."""
+    """Return, for each decision, the predicted reward of each possible action.
+
+    The prediction comes from a model that was fitted to the other half of the log.
+    """
     halves = np.arange(len(decisions)) % 2
     models = [
         _fit([decision for decision, half in zip(decisions, halves, strict=True) if half != own]) for own in (0, 1)
@@ -228,7 +249,10 @@ def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float6
 
 
 def _fit(decisions: Sequence[LoggedDecision]) -> tuple[dict[int, NDArray[np.float64]], float]:
-    """Return a ridge regression of the reward for each action, and the mean reward for actions without one."""
+    """Fit a ridge regression of the reward for each action; return `({action: coefficients}, mean reward)`.
+
+    The mean reward is the prediction for actions that were never chosen.
+    """
     fitted = {}
     for action in {decision.action_id for decision in decisions}:
         own = [decision for decision in decisions if decision.action_id == action]

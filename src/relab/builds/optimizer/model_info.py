@@ -1,4 +1,4 @@
-"""What a trained policy was trained for and on, without the numbers of its network."""
+"""What a trained policy was trained for and on; its network is stored elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relab.core.clock import Timestamp
 
 
 class CurvePoint(BaseModel):
-    """The mean reward of the network's choices after so many simulated builds of training."""
+    """One point of a learning curve: the mean reward of the network after a number of simulated builds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

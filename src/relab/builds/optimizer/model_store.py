@@ -1,4 +1,4 @@
-"""Files of trained policies: versioned, with what they were trained for, and read without executing anything in them."""
+"""Files of trained policies: versioned, with facts about their training, and read without executing anything in them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _AGAIN: Final = "Train another one: lab builds train"
 
 
 class ModelStore:
-    """The files of trained policies in one folder, `dqn-0001.safetensors` and on; the highest number is in use.
+    """The files of trained policies in one folder: `dqn-0001.safetensors`, `dqn-0002.safetensors` and so on.
+
+    The file with the highest number is in use.
 
     Args:
         folder: the folder; it may be missing.
@@ -37,7 +39,7 @@ class ModelStore:
         self._digest = simulator_digest
 
     def newest(self) -> Path | None:
-        """Return the file with the highest number; None without a file."""
+        """Return the path of the file with the highest number; None if there is no file."""
         numbers = self._numbers()
         return None if not numbers else self._path(max(numbers))
 
@@ -55,7 +57,7 @@ class ModelStore:
         return read_model(path, self._digest)[0]
 
     def add(self, network: ValueNetwork, info: PolicyModelInfo) -> Path:
-        """Write a trained network under the next number, and return the file.
+        """Write a trained network to a file with the next number, and return the path of the file.
 
         Raises:
             BuildFolderError: the file cannot be written.
@@ -95,11 +97,11 @@ class ModelStore:
 
 
 def read_model(path: Path, simulator_digest: str) -> tuple[ValueNetwork, PolicyModelInfo]:
-    """Return the network in a file and what it was trained for.
+    """Return the network in the file at `path`, and the facts about its training.
 
     Args:
-        path: the file.
-        simulator_digest: the digest of the simulator that it must have been trained on.
+        path: the path of the file.
+        simulator_digest: the digest of the simulator that the network must have been trained on.
 
     Raises:
         PolicyModelError: the file is unreadable, damaged, or of another version.

@@ -23,12 +23,13 @@ _LEARNT_FROM: Final = 2_000
 
 
 class BuildOptimizer:
-    """Chooses actions.
+    """Chooses actions, and logs each decision.
 
-    The policy is trained anew for each decision, from the log: so all processes that share the database agree.
+    The policy is trained anew for each decision, from the log of decisions. So all processes that share the database
+    agree.
 
     Args:
-        store: the log.
+        store: the log of decisions.
         clock: the clock.
         generator: the source of randomness.
         models: the trained networks of the policy `dqn`.
@@ -44,9 +45,9 @@ class BuildOptimizer:
         """Choose one of the possible actions, log the decision, and return it.
 
         Args:
-            situation: the situation.
+            situation: the situation in which to choose.
             actions: the ids of the possible actions, at least one.
-            project: the name of the project; the policy learns from its decisions alone.
+            project: the name of the project; the policy learns only from the decisions of this project.
             policy: the name of the policy.
 
         Raises:
@@ -72,16 +73,16 @@ class BuildOptimizer:
         return decision
 
     def observe(self, decision_id: str, reward: float, *, build_id: str | None) -> BuildDecision:
-        """Store what a decision earned, and return it.
+        """Store the reward of a decision, and return the decision.
 
         Args:
-            decision_id: the decision.
+            decision_id: the id of the decision.
             reward: the reward, 0 to 1.
             build_id: the build that followed; None if it is not stored here.
 
         Raises:
             DecisionNotFoundError: no decision has this id.
-            DecisionStateError: its outcome is known already.
+            DecisionStateError: the reward of this decision is known already.
         """
         decision = self._store.get(decision_id).model_copy(update={"reward": reward, "build_id": build_id})
         if not self._store.finish(decision):
@@ -93,9 +94,10 @@ class BuildOptimizer:
         return logged_decisions(self._store, project)
 
     def evaluate(self, policies: Iterable[str], project: str) -> dict[str, PolicyEvaluation]:
-        """Estimate by name the reward of policies that have learnt from the older half of a project's log, on the newer half.
+        """Return `{policy: evaluation}`: the estimated reward of policies on a project's log of decisions.
 
-        The log is read once, so all policies are evaluated on the same decisions.
+        Each policy learns from the older half of the log, and is evaluated on the newer half. The log is read once, so
+        all policies are evaluated on the same decisions.
 
         Raises:
             DecisionLogError: the log is too short.

@@ -1,4 +1,4 @@
-"""The situation in which an action is chosen, its features, and the reward of what followed. Pure."""
+"""The situation in which an action is chosen, its features, and the reward of the build that follows. Pure."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FEATURES: Final = (
 
 
 class BuildSituation(BaseModel):
-    """What is known when an action is chosen.
+    """The facts that are known when an action is chosen.
 
     Attributes:
-        failure: how the last build of this input failed; None if it succeeded, or there was none.
-        failed_attempts: number of failed attempts of this input so far.
-        was_flaky: whether an input of this project has had two outcomes with the same configuration before.
-        cache: whether the configuration to change uses the cache.
-        incremental: whether it builds incrementally.
+        failure: how the last build of this input failed; None if it succeeded, or if there was no build.
+        failed_attempts: the number of failed attempts with this input so far.
+        was_flaky: whether an input of this project has both succeeded and failed with the same configuration before.
+        cache: whether the configuration that the action will change uses the cache.
+        incremental: whether this configuration builds incrementally.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class BuildSituation(BaseModel):
         failed_attempts: int,
         was_flaky: bool = False,
     ) -> BuildSituation:
-        """Return the situation after a build that ended with `failure` (None: it succeeded) in a configuration."""
+        """Return the situation after a build with this configuration; `failure` is how it failed, None if it succeeded."""
         return cls(
             failure=failure,
             failed_attempts=failed_attempts,
@@ -75,9 +75,9 @@ class BuildSituation(BaseModel):
 
 
 def reward_of(result: BuildResult, reference_s: float) -> float:
-    """Return the reward of a build, 0 to 1: 0 unless it succeeded, else reference / (reference + duration).
+    """Return the reward of a build, 0 to 1: 0 unless it succeeded, else `reference_s / (reference_s + duration)`.
 
-    A build that takes as long as the reference has the reward 0.5; faster ones have more.
+    A build that takes as long as the reference has the reward 0.5; faster builds have more.
 
     Args:
         result: the outcome of the build.
@@ -89,7 +89,7 @@ def reward_of(result: BuildResult, reference_s: float) -> float:
 
 
 def failure_in(error: str | None) -> BuildFailure | None:
-    """Return the kind of failure that the error text of a build names; `exit_code` if it names none, None without text."""
+    """Return the kind of failure that an error text names: `exit_code` if it names no other, and None without a text."""
     if not error:
         return None
     text = error[:2_000].lower()

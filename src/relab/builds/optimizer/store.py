@@ -1,4 +1,4 @@
-"""Stored decisions of the optimizer, in transactions."""
+"""Store and read decisions of the optimizer; each method is one transaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DecisionStore:
             counters.add(unit.session, [totals.DECISIONS.one(decision.policy, str(decision.action_id))])
 
     def finish(self, decision: BuildDecision) -> bool:
-        """Store the outcome of a decision; return False if it had one already."""
+        """Store the outcome of a decision; return False if an outcome was stored before."""
         with self._database.write() as unit:
             is_first = repository.finish_decision(unit.session, decision.decision_id, _columns(decision))
             if is_first and decision.reward is not None:

@@ -1,1 +1,1 @@
-"""Promotion: which policy a project's builds use by default, changed only if the log of decisions shows that it is better."""
+"""Promotion: replace the default policy of a project's builds, if the log of decisions shows that another one is better."""

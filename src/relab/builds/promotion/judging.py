@@ -24,16 +24,16 @@ LEAST_EFFECTIVE: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class PromotionVerdict:
-    """Whether a policy is better than the current one.
+    """Whether a new policy (the candidate) is better than the current one.
 
     Attributes:
-        verdict: PASS: the interval lies above 0 and the estimate is at least `LEAST_GAIN`. FAIL: the whole interval lies
-            below `LEAST_GAIN`. EDGE: neither. INVALID: the log says too little about one of the policies, or both choose
-            alike in it.
+        verdict: PASS: the interval lies above 0 and the estimate is at least `LEAST_GAIN`. FAIL: the whole interval
+            lies below `LEAST_GAIN`. EDGE: neither. INVALID: the log says too little about one of the policies, or both
+            choose alike in it.
         reason: the reason in one sentence.
-        gain: the estimated mean reward of the new policy minus that of the current one.
+        gain: the estimated mean reward of the candidate minus that of the current policy.
         interval: the confidence interval of the gain.
-        count: number of decisions that were judged.
+        count: the number of decisions that were evaluated.
         effective_count: the number of decisions of equal weight that would carry as much information.
     """
 
@@ -46,9 +46,10 @@ class PromotionVerdict:
 
 
 def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PromotionVerdict:
-    """Compare two policies on logged decisions from which neither has learnt, by the doubly robust estimator.
+    """Compare two policies by the doubly robust estimator, on logged decisions from which neither has learnt.
 
-    Both policies are judged on the same decisions, so the differences are paired; those of one pass form a cluster.
+    Both policies are evaluated on the same decisions, so their differences are paired. The decisions of one pass (a
+    build and its retries) form a cluster.
 
     Raises:
         DecisionLogError: there are too few decisions.

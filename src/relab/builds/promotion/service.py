@@ -1,4 +1,7 @@
-"""Use cases of promotion. The policy of each project is a versioned flag of its own, so each change has an author and an inverse."""
+"""Use cases of promotion: change the policy of a project.
+
+The policy of each project is a versioned flag, so each change has an author and can be taken back.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _DIGEST_LENGTH: Final = 12
 
 
 class PromotionRequest(BaseModel):
-    """Which policy is to be judged for which project."""
+    """A request to evaluate a policy for a project, and to use it if it is better."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,19 +45,20 @@ class PromotionRequest(BaseModel):
 
 
 class Promotion(BaseModel):
-    """A judged promotion.
+    """The result of a promotion.
 
     Attributes:
-        project, policy: which policy was judged, for which project.
+        project, policy: the project, and the policy that was to be promoted.
         replaced: the policy that the project had.
         verdict, reason: the verdict and its reason; the policy is in use if the verdict is PASS.
-        gain, low, high: the estimated gain in mean reward, and the ends of its interval; the ends are None if both
+        gain, low, high: the estimated gain in mean reward, and the ends of its interval. The ends are None if both
             policies choose alike in the log, so that nothing is known about the difference.
-        count, effective_count: number of decisions that were judged, and of equal weight.
-        flag: the key of the flag with the policy of this project alone; None without a PASS.
+        count, effective_count: the number of decisions that were evaluated, and the number of decisions of equal weight
+            that would say as much.
+        flag: the key of the flag that holds the policy of this project; None without a PASS.
         version: the version of the flag that puts the policy into use; None without a PASS.
         restores: the version of the flag that has the replaced policy; None without a PASS.
-        inverse: the command that takes the change back if nothing has changed the flag since; None without a PASS.
+        inverse: the command that takes the change back, if the flag has not been changed since; None without a PASS.
     """
 
     project: str
@@ -74,7 +78,7 @@ class Promotion(BaseModel):
 
 
 class RewardEstimate(BaseModel):
-    """An estimated mean reward with the ends of its interval, which are None if the log says nothing about it."""
+    """An estimated mean reward with the ends of its interval; the ends are None if the log says nothing about the reward."""
 
     estimate: float
     low: float | None
@@ -82,7 +86,7 @@ class RewardEstimate(BaseModel):
 
 
 class PolicyEstimates(BaseModel):
-    """What a policy would earn, by two estimators, and the number of decisions of equal weight that say as much about it."""
+    """The reward that a policy would earn, by two estimators, and the effective number of decisions behind them."""
 
     snips: RewardEstimate
     doubly_robust: RewardEstimate
@@ -90,13 +94,13 @@ class PolicyEstimates(BaseModel):
 
 
 class ProjectPolicies(BaseModel):
-    """The policy of a project, and what each policy would earn.
+    """The policy of a project, and the reward that each policy would earn.
 
     Attributes:
         project: the name of the project.
-        policy: the policy that decides unless a request names another one.
-        flag: the key of the flag that a promotion changes; it exists since the first promotion.
-        estimates: by policy, its mean reward on the newer half of the log; empty if the log is too short.
+        policy: the policy that is used unless a request names another one.
+        flag: the key of the flag that a promotion changes; it exists only after the first promotion.
+        estimates: `{policy: estimated mean reward on the newer half of the log}`; empty if the log is too short.
     """
 
     project: str
@@ -106,16 +110,19 @@ class ProjectPolicies(BaseModel):
 
 
 def flag_of(project: str) -> str:
-    """Return the key of the flag with the policy of a project: its name as far as a key can have it, and a digest."""
+    """Return the key of the flag that holds the policy of a project.
+
+    It contains the project's name, as far as a key may contain its characters, and a digest of the name.
+    """
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", project)[:_SLUG_LENGTH]
     return f"{FLAG}.{slug}-{hashlib.sha256(project.encode()).hexdigest()[:_DIGEST_LENGTH]}"
 
 
 class PromotionService:
-    """Promotes policies, and says which one a project uses.
+    """Promotes policies, and returns the policy that a project uses.
 
     Args:
-        database, clock: those of this process.
+        database, clock: the database and the clock of this process.
         flags: the product's flags.
         models: the folder of trained policies.
     """
@@ -127,9 +134,10 @@ class PromotionService:
         self._models = models
 
     def policy_of(self, project: str) -> str:
-        """Return the name of the policy that decides for a project unless a request names another one.
+        """Return the name of the policy that a project uses unless a request names another one.
 
-        It is the value of the project's own flag, else of the flag `builds.policy`, else `linucb`.
+        It is the value of the project's own flag. Without one, it is the value of the flag `builds.policy`, and without
+        that `linucb`.
         """
         for key in (flag_of(project), FLAG):
             try:
@@ -139,7 +147,7 @@ class PromotionService:
         return DEFAULT_POLICY
 
     def policies(self, project: str) -> ProjectPolicies:
-        """Return the policy of a project, and what each policy would earn on its log of decisions."""
+        """Return the policy of a project, and the reward that each policy would earn on the project's log of decisions."""
         import numpy as np
 
         from relab.builds.optimizer.optimizer import BuildOptimizer
@@ -161,21 +169,21 @@ class PromotionService:
         )
 
     def promote(self, policy: str, project: str, *, author: str) -> Promotion:
-        """Judge a policy against the one that a project uses, and put it into use if the verdict is PASS.
+        """Compare a policy with the current policy of a project, and put it into use if the verdict is PASS.
 
-        Both learn from the older half of the project's log of decisions, and are judged on the newer half.
+        Both learn from the older half of the project's log of decisions, and are evaluated on the newer half.
 
         Args:
             policy: the name of the policy.
             project: the name of the project.
-            author: who promotes it, for the history of the flag.
+            author: the person who promotes it, for the history of the flag.
 
         Raises:
             UnknownPolicyError, UnknownBuildActionError: no policy has this name.
             PolicyInUseError: the project uses this policy already.
             DecisionLogError: the log is too short.
             PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
-            StaleFlagVersionError: another promotion was faster.
+            StaleFlagVersionError: another promotion changed the flag first.
             FlagArchivedError: a person has archived the flag of the project.
         """
         from relab.builds.optimizer.evaluation import halves, train
@@ -209,9 +217,10 @@ class PromotionService:
         return self._put_into_use(promotion, before, author)
 
     def _put_into_use(self, promotion: Promotion, before: FlagVersion | None, author: str) -> Promotion:
-        """Give the project's flag a version with the promoted policy, and return the promotion with its inverse.
+        """Write a version of the project's flag with the promoted policy; return the promotion with its inverse command.
 
-        Without a flag, it is created with the replaced policy first, so that the first promotion has an inverse too.
+        If the flag does not exist, it is created with the replaced policy first, so that the first promotion can be
+        taken back too.
         """
         key, expected = flag_of(promotion.project), set()
         try:
@@ -260,7 +269,7 @@ def _estimate(value: PolicyValue) -> RewardEstimate:
 
 
 def finite_ends(interval: Interval) -> tuple[float, float] | tuple[None, None]:
-    """Return the ends of an interval; None if it is infinite, because JSON has no infinite numbers."""
+    """Return the ends of an interval; `(None, None)` if it is infinite, because JSON has no infinite numbers."""
     return (interval.low, interval.high) if isfinite(interval.low) and isfinite(interval.high) else (None, None)
 
 

@@ -1,1 +1,4 @@
-"""Suggestions of fixes for failed builds. In: the relevant lines of a log. Out: the advice of a known failure, or None."""
+"""Suggestions of fixes for failed builds.
+
+In: the relevant lines of a log. Out: the advice of the known failure that they show, or None.
+"""

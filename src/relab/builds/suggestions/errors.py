@@ -6,7 +6,7 @@ from relab.core.errors import InvalidInputError, UnavailableError
 
 
 class KnownFailuresInvalidError(InvalidInputError):
-    """A section of a file of known failures lacks a field; the message names it."""
+    """A file of known failures is invalid or unreadable; the message names the file or the section, and the reason."""
 
     code = "known_failures_invalid"
 

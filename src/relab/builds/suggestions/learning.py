@@ -1,9 +1,9 @@
 """Learn from accepted and rejected suggestions: a Beta-Bernoulli model for each known failure and template of lines.
 
-The chance that suggesting a known failure for lines with a template is right has the prior Beta(3, 1): as if three of four earlier
-suggestions had been right. The prior is a choice, not a measurement. Each verdict of the same project is one observation. A
-verdict of another project counts a quarter, and those of all other projects together count one at most, so that they alone
-never withhold a suggestion.
+The model gives the chance that it is right to suggest this known failure for lines with this template. Its prior is
+Beta(3, 1), as if three of four earlier suggestions had been right; this prior is a choice, not a measurement. Each
+verdict of the same project is one observation. A verdict of another project counts a quarter, and those of all other
+projects together count one at most, so that they alone never withhold a suggestion.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
 
 
 def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> list[FailureMatch]:
-    """Return the matches in the order to suggest them, the best one first, without those that verdicts withhold.
+    """Return the matches in the order in which to suggest them, without those that earlier verdicts show to be mostly wrong.
 
-    The strength and the confidence of a match are multiplied by its chance of being right, relative to that of the prior, so
-    matches without verdicts stay as they are. A confidence is 1 at most.
+    The strength and the confidence of a match are multiplied by its chance of being right, divided by the chance
+    without verdicts. So a match without verdicts stays as it is. A confidence is at most 1.
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.

@@ -26,8 +26,9 @@ def match_failures(
 ) -> list[FailureMatch]:
     """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
-    A line matches a sign by the share of the sign's words that it has in their order; a word counts more the fewer signs
-    have it. Failures are ranked by the most matched weight; of equals, the first one comes first.
+    A known failure has signs, which are sequences of words. A line matches a sign by the share of the sign's words that
+    the line has in the same order; a word counts more if fewer signs have it. The failures are sorted by the greatest
+    weight of matched words in one line; equal ones stay in their order.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are read, those that report errors first.
@@ -52,7 +53,7 @@ def match_failures(
 
 
 def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, RelevantLine]]) -> FailureMatch:
-    """Return the match of a failure with its lines, each with its matched weight and the share of its sign."""
+    """Return the match of a failure; `matched` has `(matched weight, share of the sign, line)` for each line that matches."""
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]
     quotes = sorted((line for _, _, line in ranked[:MAX_QUOTES]), key=lambda line: line.number)
@@ -66,7 +67,10 @@ def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, Relev
 
 
 def most_telling(lines: Sequence[RelevantLine]) -> list[RelevantLine]:
-    """Return the lines to read, each text once: those that report errors, then their details; no consequences."""
+    """Return at most `MAX_LINES` lines to compare, each text once: lines that report errors, then their details.
+
+    Consequences are left out.
+    """
     chosen: dict[str, RelevantLine] = {}
     for role in (LineRole.ERROR, LineRole.DETAIL):
         for line in lines:
@@ -82,14 +86,14 @@ def _weights(failures: Sequence[KnownFailure]) -> dict[str, float]:
 
 
 class _SignIndex:
-    """Finds the signs that a line has, by their words, so that a line costs time by its words and not by all signs.
+    """Finds the signs that a line matches through an index by word, so that the time does not grow with the number of signs.
 
     Args:
         signs: the words of each sign.
         weights: the weight of each word of the signs.
 
     Attributes:
-        totals: the whole weight of each sign.
+        totals: the sum of the weights of each sign's words.
     """
 
     def __init__(self, signs: Sequence[Sequence[str]], weights: dict[str, float]) -> None:
@@ -102,7 +106,11 @@ class _SignIndex:
                 self._by_word.setdefault(word, []).append((number, count * weights[word]))
 
     def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
-        """Yield the number of each sign that a line has, and the share of the sign's weight that it has in order."""
+        """Yield `(number of the sign, share)` of each sign that a line matches.
+
+        The share is the weight of the sign's words that the line has in the same order, relative to the weight of the
+        whole sign.
+        """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}
         for word in set(known):
@@ -117,7 +125,7 @@ class _SignIndex:
 
 
 def _common_weight(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> float:
-    """Return the weight of the heaviest common subsequence."""
+    """Return the weight of the heaviest common subsequence of the words of a sign and the words of a line."""
     best = [0.0] * (len(sign) + 1)
     for word in found:
         before = best[0]

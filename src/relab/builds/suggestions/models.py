@@ -17,15 +17,16 @@ MAX_ERROR_CHARS: Final = 4_000
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """One section of `incidents.md`: a failure of builds that is known, and its fix.
+    """One section of `incidents.md`: a known failure of builds, and its fix.
 
     Attributes:
         id: a name for programs, such as `disk_full`.
-        title: its name for people.
+        title: the name for people.
         category: the kind of failure, such as `memory`.
-        signs: the words of each sign in their order, in lower case.
+        signs: the words of each sign (a typical line) in their order, in lower case.
         fix: the advice, in Markdown.
-        hints: the words of each hint, as of a sign. A hint shows less; it is compared only if no line has a sign.
+        hints: the words of each hint, in the same form as signs. A hint shows less than a sign; hints are compared only
+            if no line matches a sign.
     """
 
     id: str
@@ -38,14 +39,14 @@ class KnownFailure:
 
 @dataclass(frozen=True, slots=True)
 class FailureMatch:
-    """A known failure that lines show.
+    """A known failure that lines of a log show.
 
     Attributes:
         failure: the known failure.
-        confidence: how well the quoted lines match a sign of it, from 0 to 1.
+        confidence: how well the quoted lines match a sign of the failure, from 0 to 1.
         quotes: the lines that match best, in the order of the log.
         decisive: the line that matches best.
-        strength: the weight of the words of the sign that the decisive line has; failures are ranked by it.
+        strength: the weight of the sign's words that the decisive line has. Failures are sorted by it.
     """
 
     failure: KnownFailure
@@ -57,14 +58,14 @@ class FailureMatch:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What the log of a failed build shows, before anything learnt is considered.
+    """What the log of a failed build shows, without regard to verdicts and past builds.
 
     Attributes:
         matches: the known failures that the lines show, the best one first.
         reported: the first lines that report errors.
-        template: the template of the line that shows how the build failed; None without such a line. It is that of the
-            best match, else the first reported line.
-        key: a digest of the template, by which failures are compared; None without one.
+        template: the template of the line that shows how the build failed: the decisive line of the best match, or else
+            the first reported line. None without such a line.
+        key: a digest of the template, by which failures are compared; None without a template.
     """
 
     matches: tuple[FailureMatch, ...]
@@ -75,12 +76,12 @@ class Examination:
 
 @dataclass(frozen=True, slots=True)
 class PastVerdict:
-    """What a person said of an earlier suggestion for failures with the same template.
+    """A person's verdict about an earlier suggestion for failures with the same template.
 
     Attributes:
-        incident: the id of the known failure that was suggested; None for an abstention.
-        is_accepted: whether the suggestion was accepted; otherwise it was rejected.
-        is_same_project: whether it was for the same project.
+        incident: the id of the known failure that was suggested; None if the suggestion was an abstention.
+        is_accepted: True if the suggestion was accepted, False if it was rejected.
+        is_same_project: whether the suggestion was for the same project.
     """
 
     incident: str | None
@@ -92,8 +93,8 @@ class QuotedLine(BaseModel):
     """A line of a log, verbatim but without escape sequences and control characters.
 
     Attributes:
-        number: its number in the log, from 1; 0 for the build's error, which is not a line of the log.
-        text: the text.
+        number: the number of the line in the log, from 1; 0 if it is the build's error, which is not a line of the log.
+        text: the text of the line.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -103,7 +104,7 @@ class QuotedLine(BaseModel):
 
 
 class PastFixKind(StrEnum):
-    """What a past fix was seen in."""
+    """The kind of evidence for a past fix."""
 
     CONFIGURATION = "configuration"
     """The same input succeeded with another configuration."""
@@ -114,18 +115,19 @@ class PastFixKind(StrEnum):
 
 
 class PastFix(BaseModel):
-    """What was seen after an earlier build of the project failed in the same way. It was seen, not proven to be the cause.
+    """Something that was observed after an earlier build of the project failed in the same way; it proves no cause.
 
     Attributes:
         kind: `configuration`, `flaky` or `recorded`.
-        text: one or two sentences with the evidence, for a person.
-        failed_build: the id of the build that failed in the same way; None if it is unknown.
+        text: one or two sentences with the evidence, for people.
+        failed_build: the id of the build that failed in the same way; None if unknown.
         succeeded_build: the id of the later build of the same input that succeeded; None for a recorded fix.
-        changes: the settings of the succeeded build that differ from those of the failed one; None is a missing setting.
-        succeeded: the number of builds that succeeded so.
+        changes: the settings of the succeeded build that differ from those of the failed one; the value None means that
+            the setting is missing.
+        succeeded: the number of builds that succeeded with these changes.
         failed: the number of builds that failed in the same way although they had the changed settings.
-        suggestion_id: the id of the accepted suggestion of a recorded fix, otherwise None.
-        note: the note about a recorded fix, otherwise None.
+        suggestion_id: for a recorded fix, the id of the accepted suggestion; otherwise None.
+        note: for a recorded fix, the note about it; otherwise None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -142,21 +144,22 @@ class PastFix(BaseModel):
 
 
 class FixSuggestion(BaseModel):
-    """What to do about a failed build, or that its failure is not known.
+    """A suggestion of a fix for a failed build, or the statement that its failure is not known.
 
     Attributes:
-        suggestion: the advice, in Markdown; if the failure is not known, a sentence that says so. Then what was seen in
-            the past, if anything.
+        suggestion: the advice, in Markdown, or a sentence which says that the failure is not known. Past fixes follow,
+            if there are any.
         is_known: whether the log shows a known failure.
-        incident: the id of the known failure; None if it is not known, as for the next two.
-        title: its name for people.
-        category: the kind of failure, such as `memory`.
-        confidence: how well the quoted lines match a sign of the failure, from 0 to 1; 0 if it is not known.
+        incident: the id of the known failure; None if the failure is not known.
+        title: the name of the known failure for people; None if the failure is not known.
+        category: the kind of the known failure, such as `memory`; None if the failure is not known.
+        confidence: how well the quoted lines match a sign of the known failure, from 0 to 1; 0 if the failure is not
+            known.
         quotes: the lines that match best; if the failure is not known, the first lines that report errors.
         accepted, rejected: the numbers of verdicts about this known failure for lines with the same template, in all
-            projects; if all known failures were rejected, those about the best match.
-        past_fixes: what was seen after earlier builds of the project failed in the same way.
-        suggestion_id: the id under which a verdict is given; None if the suggestion is not stored.
+            projects. If verdicts rejected all known failures that match, these are the numbers for the best match.
+        past_fixes: observations after earlier builds of the project failed in the same way.
+        suggestion_id: the id with which a verdict is given; None if the suggestion is not stored.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -179,13 +182,13 @@ def _one_is_needed(schema: dict[str, Any]) -> None:
 
 
 class SuggestionRequest(BaseModel):
-    """A failed build to suggest a fix for: its log, its error, or both.
+    """A request for a suggestion: the log of a failed build, its error, or both.
 
     Attributes:
         log: the log of the failed build, as the CI system or the tool printed it.
         error: the build's error in one sentence, such as `/simulate_build` returns it.
-        passing: the log of a build of the same kind that passed; what it contains too explains no failure.
-        project: the name of the project, whose verdicts count most and whose past fixes are retrieved.
+        passing: the log of a build of the same kind that passed. Lines that it contains too do not explain the failure.
+        project: the name of the project. Its verdicts count most, and its past fixes are shown.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_one_is_needed)

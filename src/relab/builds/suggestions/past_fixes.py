@@ -1,4 +1,4 @@
-"""Find what was seen after earlier builds of a project failed in the same way."""
+"""Find fixes in the past: what happened after earlier builds of a project failed in the same way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ Settings: TypeAlias = Mapping[str, str]
 
 @dataclass(slots=True)
 class _Change:
-    """Builds that failed in the same way, each with the next build of its input, which succeeded with the same changes."""
+    """A change of settings after which builds succeeded that had failed in the same way.
+
+    `failed` is the first build that failed; `succeeded` is `{build id: build}` of the builds that succeeded with the
+    change.
+    """
 
     failed: Build
     succeeded: dict[str, Build] = field(default_factory=dict)
@@ -28,15 +32,17 @@ class _Change:
 def past_fixes(
     failures: Iterable[Build], successes: Iterable[Build], current: BuildConfiguration | None = None
 ) -> tuple[PastFix, ...]:
-    """Return what was seen: successes with another configuration, and, before them, a success with nothing changed.
+    """Return changed configurations with which builds succeeded after they had failed; first, a success without any change.
 
-    A failure is compared with later builds of the same input: of the same digest, or, of builds that relab did not run, of
-    the same commit and job. A failure whose input also succeeded with its own configuration shows no fix.
+    A failed build is compared with later builds of the same input: with the same digest or, for builds that relab did
+    not run, with the same commit and job. A success without a change is a sign of a flaky build, and such a failure
+    shows no fix.
 
     Args:
         failures: builds of one project that failed in the same way, newest first.
         successes: builds of the project that succeeded.
-        current: the configuration of the build that needs a fix, whose settings are no fix; None if it is unknown.
+        current: the configuration of the build that needs a fix; a change to settings that it already has is left out.
+            None if unknown.
     """
     failed = [build for build in failures if _input_of(build)[0] is not None]
     by_input: dict[tuple[str | None, ...], list[Build]] = {}
@@ -88,7 +94,10 @@ def _fix(change: Mapping[str, str | None], seen: _Change, failures: Sequence[Bui
 
 
 def _flaky(failed: Build, succeeded: Build) -> PastFix | None:
-    """Return the sign of a flaky build; None if a cache or an old workspace may have changed between the builds."""
+    """Return a success with the same settings as a sign of a flaky build.
+
+    Return None if a cache or a kept workspace may have changed between the two builds.
+    """
     if failed.configuration is not None and (failed.configuration.cache or failed.configuration.incremental):
         return None
     return PastFix(
@@ -106,7 +115,7 @@ def _order(build: Build) -> tuple[int, str]:
 
 
 def _input_of(build: Build) -> tuple[str | None, ...]:
-    """Return what identifies the input of a build; its first part is None if the input is unknown."""
+    """Return values that identify the input of a build; the first one is None if the input is unknown."""
     if build.origin is None:
         return (build.input_digest,)
     return build.origin.commit, build.origin.job, "recorded"
@@ -124,7 +133,7 @@ def _values(configuration: BuildConfiguration) -> Settings:
 
 
 def _differences(failed: Build, succeeded: Build) -> dict[str, str | None]:
-    """Return the settings of the succeeded build that differ; None is a setting that only the failed one has."""
+    """Return `{setting: value in the succeeded build}` of the settings that differ; None if only the failed build has it."""
     before, after = _settings(failed), _settings(succeeded)
     return {name: after.get(name) for name in {*before, *after} if before.get(name) != after.get(name)}
 

@@ -1,4 +1,4 @@
-"""Suggest a fix for a failed build: the door of this package."""
+"""Suggest a fix for a failed build: the service of this package."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _NOTHING_FOUND: Final = "No line explains a failure, so no fix is suggested."
 
 
 def suggest_for(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> FixSuggestion:
-    """Return what to do about the failed build of a request, with nothing learnt."""
+    """Return a suggestion for the failed build of a request, without regard to verdicts and past builds."""
     return answer(examine(request, failures))
 
 
@@ -73,12 +73,15 @@ def suggest(
     *,
     failures: Sequence[KnownFailure],
 ) -> FixSuggestion:
-    """Return what to do about the failure that a log shows, with nothing learnt; `examine_lines` has the arguments."""
+    """Return a suggestion for the failure that a log shows, without regard to verdicts and past builds.
+
+    The arguments are those of `examine_lines`.
+    """
     return answer(examine_lines(lines, log, passing, failures=failures))
 
 
 def examine(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> Examination:
-    """Return what the texts of a request show. They are data: they are only compared."""
+    """Return the known failures that the log and the error of a request show; these texts are data, and only compared."""
     log = _log(request.log)
     passing = None if request.passing is None else _log(request.passing)
     lines = [*_lines_of_error(request.error), *relevant_lines(log, passing)]
@@ -95,9 +98,9 @@ def examine_lines(
     """Return the known failures that a log shows, and the template by which its failure is compared with others.
 
     Args:
-        lines: the relevant lines of the log; they are read first.
-        log: the log of the failed build, whose last lines are read if the relevant lines show no known failure; None if
-            only the lines are left of it.
+        lines: the relevant lines of the log; they are compared first.
+        log: the log of the failed build, whose last lines are compared if the relevant lines show no known failure;
+            None if only the lines are available.
         passing: the log of a build of the same kind that passed, or None.
         failures: the known failures.
     """
@@ -118,10 +121,10 @@ def examine_lines(
 
 
 def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
-    """Return the key of how a recorded build failed, from its relevant lines; None if no line shows it.
+    """Return the key that identifies how a recorded build failed, from its relevant lines; None if no line shows it.
 
-    `taught` is the folder of the installation's own known failures. One that is invalid makes no record impossible: then
-    only the shipped ones are compared.
+    `taught` is the folder of the installation's own known failures. If one of them is invalid, only the shipped ones
+    are compared, so that the build can be recorded even so.
     """
     try:
         failures = known_failures(taught)
@@ -132,12 +135,12 @@ def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
 
 
 def answer(examined: Examination, verdicts: Sequence[PastVerdict] = (), past: Sequence[PastFix] = ()) -> FixSuggestion:
-    """Return what to do about an examined failure.
+    """Return a suggestion for an examined failure.
 
     Args:
         examined: what the log shows.
         verdicts: verdicts about suggestions for failures with the same template.
-        past: what was seen after earlier builds failed in the same way; its texts follow the advice.
+        past: past fixes of the project; their texts follow the advice.
     """
     ranked = rank(examined.matches, verdicts)
     if not ranked:

@@ -1,4 +1,4 @@
-"""Templates of the lines that show how builds failed, by which failures of different builds are compared."""
+"""Templates of the lines that show how builds failed, by which the failures of different builds are compared."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def failure_template(text: str) -> str:
-    """Return what a line has in common with the same message in other builds, of at most 300 characters.
+    """Return the part of a line that the same message has in common in all builds, of at most 300 characters.
 
-    Secrets are masked, and numbers, digests and paths of temporary files become `#`. Numbers that say which failure it is
+    Secrets are masked, and numbers, digests and paths of temporary files become `#`. Numbers that identify the failure
     stay: `exit code 137` and `exit code 1` have different templates, and so have `TS2307` and `TS2322`.
     """
     # Recorded builds keep this much of a line.

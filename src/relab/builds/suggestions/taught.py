@@ -1,4 +1,4 @@
-"""Known failures that an installation has been taught: one file each, in a folder of its own."""
+"""Known failures that people have added to an installation: one file each, in one folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _SUFFIX: Final = ".md"
 
 
 def known_failures(folder: Path) -> tuple[KnownFailure, ...]:
-    """Return the shipped failures and those in the folder; one with the id of a shipped failure replaces it.
+    """Return the shipped known failures and those in the folder.
+
+    If a file of the folder has the id of a shipped failure, it replaces the shipped failure.
 
     Raises:
         KnownFailuresInvalidError: a file of the folder cannot be read, or is invalid; the message names it.
@@ -28,11 +30,11 @@ def known_failures(folder: Path) -> tuple[KnownFailure, ...]:
 
 
 def teach(path: Path, folder: Path, *, replace: bool = False) -> tuple[KnownFailure, Path]:
-    """Check the known failure in a file, copy the file into the folder, and return the failure and the copy's path.
+    """Check the known failure in a file, and copy the file into the folder; return the failure and the path of the copy.
 
     Args:
-        path: a Markdown file with one section in the format of `incidents.md`.
-        folder: the folder; it is created if needed.
+        path: the path of a Markdown file with one section in the format of `incidents.md`.
+        folder: the folder of the installation's own known failures; it is created if needed.
         replace: whether a file of the folder with the same id is replaced.
 
     Raises:

@@ -33,12 +33,12 @@ OnPoint = Callable[[CurvePoint], None]
 def train_dqn(
     simulator: BuildSimulator, request: TrainingRequest, on_point: OnPoint
 ) -> tuple[ValueNetwork, tuple[CurvePoint, ...]]:
-    """Return a trained network and its learning curve.
+    """Train a network; return it and its learning curve.
 
     Args:
         simulator: simulates the builds.
         request: the number of builds, and the seed.
-        on_point: is called with each point of the learning curve.
+        on_point: called with each point of the learning curve.
     """
     threads = torch.get_num_threads()
     # Threads cost more than they save on a network of this size.
@@ -70,7 +70,7 @@ def train_dqn(
 
 
 def network_of(model: DQN) -> ValueNetwork:
-    """Return the network of a model of Stable-Baselines3, as values."""
+    """Return the network of a Stable-Baselines3 model as plain arrays, which need no PyTorch."""
     linear = [layer for layer in model.q_net.q_net if isinstance(layer, torch.nn.Linear)]
     return ValueNetwork(
         tuple(Layer(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in linear)
@@ -78,7 +78,10 @@ def network_of(model: DQN) -> ValueNetwork:
 
 
 def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
-    """Return the mean reward of the network's first choice for 200 inputs, with the same faults and first builds for each network."""
+    """Return the mean reward of the network's choice after the first build of 200 inputs.
+
+    The faults and the first builds are the same for each network.
+    """
     inputs, outcomes = np.random.default_rng(_JUDGE_SEED).spawn(2)
     project = SimulatedProject(simulator, inputs, outcomes)
     rewards = []
@@ -90,7 +93,7 @@ def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
 
 
 class _Curve(BaseCallback):  # type: ignore[misc] # the checker does not read the package
-    """Measures a point of the learning curve after each twentieth of the training."""
+    """Adds a point to the learning curve after each twentieth of the training."""
 
     def __init__(self, simulator: BuildSimulator, builds: int, on_point: OnPoint) -> None:
         super().__init__()

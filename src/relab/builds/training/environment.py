@@ -20,11 +20,11 @@ Observation = NDArray[np.float32]
 
 
 class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read the package
-    """An environment in which an episode is a pass over one input of a simulated project.
+    """An environment in which an episode is a pass (a build and its retries) over one input of a simulated project.
 
     The observation is the situation after the last build, as the values of `FEATURES`. The action is an id of the
-    catalogue; one that is not possible keeps the configuration. The reward is that of the build with this action. An
-    episode ends with a successful build or after `BUDGET` actions.
+    catalogue; an action that is not possible keeps the configuration. The reward is that of the build with this action.
+    An episode ends with a successful build or after `BUDGET` actions.
 
     Args:
         simulator: simulates the builds.
@@ -45,10 +45,11 @@ class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read
         seed: int | None = None,
         options: dict[str, Any] | None = None,  # noqa: ARG002 the base class's
     ) -> tuple[Observation, dict[str, Any]]:
-        """Build a new input, and return the observation and an empty dictionary.
+        """Begin an episode: build a new input, and return the observation and an empty dictionary.
 
         Args:
-            seed: begins another project, whose builds the seed decides; None goes on with the same one.
+            seed: begins another simulated project, whose faults and builds depend on the seed; None stays with the same
+                project.
             options: has no effect.
         """
         super().reset(seed=seed)

@@ -1,4 +1,4 @@
-"""Values of trainings."""
+"""Values of trainings: the request, the progress and the result."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from relab.builds.optimizer.model_info import PolicyModelInfo
 
 
 class TrainingRequest(BaseModel):
-    """What to train the policy `dqn` with.
+    """A request to train the policy `dqn`.
 
     Attributes:
-        builds: number of simulated builds.
-        seed: the seed; the same seed and number of builds give the same network on the same machine.
+        builds: the number of simulated builds.
+        seed: the seed. The same seed and number of builds give the same network on the same machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,7 +28,7 @@ class Training(BaseModel):
     """The progress of a training, which a worker runs as a job.
 
     Attributes:
-        training_id: the id, which is that of the job.
+        training_id: the id of the training, which is also the id of the job.
         status: `pending`, `running`, `done` or `failed`.
         pct: the completed part in percent.
         message: a sentence about the progress, the result or the error.
@@ -41,7 +41,7 @@ class Training(BaseModel):
 
 
 class TrainedPolicy(BaseModel):
-    """A trained policy: its file, the learning curve as JSON and as a page, and what it was trained for."""
+    """A trained policy: its file, the learning curve as JSON and as an HTML page, and the facts about its training."""
 
     file: Path
     curve_file: Path

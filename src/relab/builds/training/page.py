@@ -1,4 +1,4 @@
-"""The page of a learning curve: one HTML file that needs no network."""
+"""The HTML page of a learning curve: one file that needs no network access."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) 
     """Return the page of a trained policy as HTML.
 
     Args:
-        name: the name of its file.
-        info: what it was trained for, with the learning curve.
-        libraries: the chart libraries as one script; None for those of `relab.charts`.
+        name: the name of the policy's file.
+        info: the facts about its training, with the learning curve.
+        libraries: the JavaScript of the chart libraries as one text; None for that of `relab.charts`.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
     return pages.template(_TEMPLATES, "training.html").render(
@@ -37,7 +37,7 @@ def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) 
 
 @unchecked
 def curve_chart(curve: tuple[CurvePoint, ...]) -> dict[str, Any]:
-    """Return the chart of the mean reward by the number of simulated builds."""
+    """Return the specification of the chart: the mean reward by the number of simulated builds."""
     rows = [point.model_dump() for point in curve]
     chart = (
         alt.Chart(alt.InlineData(values=rows))

@@ -1,4 +1,4 @@
-"""A project whose builds are simulated, with the situations that the controller would see. Pure."""
+"""A project whose builds are simulated, with the situations in which a controller would choose actions. Pure."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _HISTORY: Final = 200
 
 
 class SimulatedProject:
-    """A project whose inputs have faults, drawn evenly; one input at a time is built.
+    """A project whose inputs have faults that are drawn evenly; one input at a time is built.
 
     Each action is applied to the default configuration, because builds were measured with one action each.
 
     Args:
         simulator: simulates the builds.
-        generator: the source of randomness.
-        outcomes: the source of randomness of builds with a chosen action; with one of its own, the faults and the first
-            builds of all inputs do not depend on the actions. None: `generator`.
+        generator: the source of randomness of the faults and of the first builds.
+        outcomes: the source of randomness of builds with a chosen action; None: `generator`. With a separate source,
+            the faults and the first builds of all inputs do not depend on the chosen actions.
 
     Attributes:
-        fault: the fault of the current input, which no policy sees.
+        fault: the fault of the current input; policies do not see it.
         situation: the situation after the last build.
     """
 
@@ -56,7 +56,7 @@ class SimulatedProject:
         return self._simulator.actions(self.fault)
 
     def next_input(self) -> BuildSituation:
-        """Draw the fault of a new input, build it with the default configuration, and return the situation after that."""
+        """Draw the fault of a new input, build it with the default configuration, and return the situation afterwards."""
         self._builds.clear()
         self.fault = self._simulator.faults[int(self._generator.integers(len(self._simulator.faults)))]
         self._build(KEEP, self._generator)

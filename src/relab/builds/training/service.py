@@ -28,7 +28,7 @@ class TrainingService:
     """Trains the policy `dqn` in jobs of the lane `training`.
 
     Args:
-        database, clock, queue, progress: those of this process.
+        database, clock, queue, progress: the database, clock, job queue and progress events of this process.
         models: the folder of trained policies.
     """
 
@@ -42,7 +42,7 @@ class TrainingService:
         self._models = models
 
     def request(self, request: TrainingRequest) -> Training:
-        """Queue a training for a worker, and return it.
+        """Enqueue a training for a worker, and return the training.
 
         Raises:
             RlExtraMissingError: the extra `[rl]` is not installed.
@@ -72,7 +72,7 @@ class TrainingService:
         return self.events_after(training_id, 0)[-1]
 
     def events_after(self, training_id: str, count: int) -> list[Training]:
-        """Return the progress of a training after its first `count` events, in order.
+        """Return the progress events of a training without the first `count`, oldest first.
 
         Raises:
             TrainingNotFoundError: there is no training with this id.
@@ -86,7 +86,7 @@ class TrainingService:
         ]
 
     def train(self, training_id: str, request: TrainingRequest) -> TrainedPolicy:
-        """Train a policy, write its files, and return them; the progress is published.
+        """Train a policy, write its files, and return their paths; publish the progress.
 
         Raises:
             RlExtraMissingError: the extra `[rl]` is not installed.
@@ -119,15 +119,15 @@ class TrainingService:
         return trained
 
     def fail(self, training_id: str, error: str) -> None:
-        """Publish that a training has failed, with the message of its error."""
+        """Publish that a training has failed; `error` is the message."""
         self._progress.publish(training_id, status="failed", step=_STEP, pct=0, message=error)
 
 
 def require_rl() -> None:
-    """Return if the extra `[rl]` is installed.
+    """Check that the extra `[rl]` is installed.
 
     Raises:
-        RlExtraMissingError: it is not.
+        RlExtraMissingError: the extra is not installed.
     """
     if any(importlib.util.find_spec(name) is None for name in ("torch", "stable_baselines3", "safetensors")):
         raise RlExtraMissingError

@@ -16,20 +16,22 @@ MAX_BLOCK_LINES: Final = 3_000
 
 @dataclass(frozen=True)
 class BlockRule:
-    """Where a block of lines that belong together starts, and how far it goes.
+    """Recognises a block: consecutive lines of a log that report one error.
 
-    A pattern is matched at the start of a line's text (`re.match`), and must take linear time.
+    The patterns are matched at the start of a line's text (`re.match`), and must take linear time.
 
     Attributes:
-        why: what the block is, for a person, such as "compiler error".
-        starts: the pattern of the first line.
-        continues: the pattern of the lines after the first, or None if the block has one line.
-        until: the pattern of a line that ends the block and is not part of it, or None.
-        bridge: how many other lines in a row are part of the block if a line that continues it follows them.
+        why: what the block is, for people, such as "compiler error".
+        starts: the pattern of the block's first line.
+        continues: the pattern of each further line; None if the block has one line.
+        until: the pattern of a line that ends the block and does not belong to it; None if there is none.
+        bridge: the number of lines in a row that may match neither pattern and still belong to the block, if a line
+            that matches `continues` follows them.
         weight: how surely such a block explains a failure, from 0 to 1.
-        role: the role of the first line; the others are details of an error, or consequences.
-        max_lines: the maximum number of lines.
-        words: if not empty, `starts` is searched in the whole line, in lower case, if it contains one of these words.
+        role: the role of the first line. The further lines are details of an error, or consequences.
+        max_lines: the maximum number of lines of the block.
+        words: if not empty, `starts` is searched anywhere in the lower-case line instead, in lines with one of these
+            words.
     """
 
     why: str
@@ -45,13 +47,14 @@ class BlockRule:
 
 @dataclass(frozen=True)
 class ResultRule:
-    """A line that says how a build ended, or how long it took.
+    """Recognises a line that says how a build ended, or how long it took.
 
     Attributes:
-        line: the pattern of the line, matched at the start of its text; its group `duration`, if it has one, is the time.
+        line: the pattern of the line, matched at the start of its text; its group `duration`, if it has one, is the
+            time.
         status: the status that the line reports; None if it reports the duration only.
-        is_final: whether it is the last word on the whole job, and not that of one tool in it.
-        is_default: whether it counts only if no other final line comes before it.
+        is_final: whether the line reports the end of the whole job, and not only of one tool in it.
+        is_default: whether the line is ignored if another final line comes before it.
     """
 
     line: re.Pattern[str]
@@ -62,13 +65,13 @@ class ResultRule:
 
 @dataclass(frozen=True)
 class NamedTestRule:
-    """A line with the result of one test.
+    """Recognises a line with the result of one test.
 
     Attributes:
-        line: the pattern of the line, matched at the start of its text, with the groups `name` and `outcome`, and optionally
-            `duration` and `message`.
-        outcomes: what each text of the group `outcome` means. `flaky` is a failed execution that the tool repeats.
-        needs_scope: whether the line is a result only after a line that matches `ScopeRule`.
+        line: the pattern of the line, matched at the start of its text, with the groups `name` and `outcome`, and
+            optionally `duration` and `message`.
+        outcomes: `{text of the group outcome: outcome}`. `flaky` stands for a failed execution that the tool repeats.
+        needs_scope: whether the line is a result only if a line that matches the format's `ScopeRule` came before it.
     """
 
     line: re.Pattern[str]
@@ -78,11 +81,11 @@ class NamedTestRule:
 
 @dataclass(frozen=True)
 class ScopeRule:
-    """A line with the file, package or crate of tests, in its group `scope`, which is put before their names.
+    """Recognises a line that names the file, package or crate of tests; it is put before the names of these tests.
 
     Attributes:
-        line: the pattern of the line, matched at the start of its text.
-        ends_tests: whether it follows the tests that it is about; otherwise it precedes them.
+        line: the pattern of the line, matched at the start of its text; its group `scope` is the name.
+        ends_tests: whether the line follows its tests; otherwise it precedes them.
     """
 
     line: re.Pattern[str]
@@ -94,17 +97,18 @@ class LogFormat:
     """How one tool writes its log.
 
     Attributes:
-        name: the tool, as the explanation names it.
-        rules: its blocks; the first rule that matches a line starts a block.
+        name: the name of the tool, as explanations of a failure use it.
+        rules: the rules for blocks; the first rule that matches a line starts a block.
         noise: the pattern of lines that never explain a failure, although they differ between builds, or None.
-        harmless: the pattern of a phrase, anywhere in a line, with which a mention of a failure means nothing, or None.
+        harmless: the pattern of a phrase, anywhere in a line, after which a word like "failed" in the line means
+            nothing, or None.
         step_starts: the pattern of the line with which a step or command of the build starts, or None.
         step_ends: the pattern of the line with which a started step ends, if steps can be nested, or None.
         step_fails: the pattern of the line that reports that the step before it failed, or None.
-        results: lines that say how the build ended; the first rule that matches a line counts.
-        tests: lines with the result of one test each.
-        test_scope: lines with the file, package or crate of tests, or None.
-        is_vague: whether the rules fit lines of any program, so that those of the other formats come first.
+        results: the rules for lines that say how the build ended; the first rule that matches a line is used.
+        tests: the rules for lines with the result of one test.
+        test_scope: the rule for lines that name the file, package or crate of tests, or None.
+        is_vague: whether the rules fit lines of any program; then the rules of the other formats are tried first.
     """
 
     name: str

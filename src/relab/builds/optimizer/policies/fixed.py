@@ -1,4 +1,4 @@
-"""Policies without context: one action always, or the action with the best mean reward so far."""
+"""Policies that ignore the situation: always one action, or the action with the best mean reward so far."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from relab.builds.optimizer.policies.protocol import Features, all_on_best, with
 
 
 class FixedPolicy:
-    """Chooses one action wherever it is possible, and keeps the configuration otherwise.
+    """Always chooses one action. If it is not possible, the policy keeps the configuration unchanged.
 
     Args:
-        action_id: the action.
+        action_id: the id of this action.
     """
 
     def __init__(self, action_id: int) -> None:
@@ -28,7 +28,11 @@ class FixedPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return 1 for the action, or for keeping the configuration; evenly distributed if neither is possible."""
+        """Return the probabilities of `actions`: 1 for the fixed action, and 0 for the others.
+
+        If the fixed action is not among them, "keep the configuration" gets 1. If that is not among them either, all
+        get the same probability.
+        """
         for wanted in (self._action_id, KEEP):
             if wanted in actions:
                 return np.array([float(action == wanted) for action in actions])
@@ -39,10 +43,10 @@ class FixedPolicy:
 
 
 class BestFixedPolicy:
-    """Chooses the action with the best mean reward so far, whatever the situation; untried actions come first.
+    """Chooses the action with the best mean reward so far, whatever the situation. Untried actions are chosen first.
 
     Args:
-        exploration: the probability of an action that is drawn evenly.
+        exploration: the share of probability that is distributed evenly over all actions.
     """
 
     def __init__(self, exploration: float = 0.1) -> None:
@@ -61,6 +65,6 @@ class BestFixedPolicy:
         return with_exploration(all_on_best(np.array(means)), self._exploration)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:  # noqa: ARG002 the protocol's
-        """Add a reward to the mean of its action."""
+        """Include a reward in the mean reward of its action."""
         self._sums[action_id] += reward
         self._counts[action_id] += 1

@@ -43,7 +43,7 @@ class _LinearPolicy:
         self._models: dict[int, _Ridge] = {}
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
-        """Update the model of one action."""
+        """Update the model of the action with the reward."""
         self._model(action_id).learn(np.asarray(features), reward)
 
     def _model(self, action_id: int) -> _Ridge:
@@ -55,7 +55,7 @@ class LinUcbPolicy(_LinearPolicy):
 
     Args:
         width: the bound is the estimate plus this many standard errors.
-        exploration: the probability of an action that is drawn evenly.
+        exploration: the share of probability that is distributed evenly over all actions.
     """
 
     def __init__(self, width: float = 0.7, exploration: float = 0.02) -> None:
@@ -79,11 +79,11 @@ class LinUcbPolicy(_LinearPolicy):
 
 
 class ThompsonPolicy(_LinearPolicy):
-    """Chooses an action with the probability that it is the best one, by the posterior of linear models.
+    """Chooses each action with the probability that it is the best one, by the posterior of linear models.
 
     Args:
         deviation: the standard deviation of rewards that the posterior assumes.
-        exploration: the probability of an action that is drawn evenly.
+        exploration: the share of probability that is distributed evenly over all actions.
     """
 
     def __init__(self, deviation: float = 0.25, exploration: float = 0.02) -> None:

@@ -39,8 +39,8 @@ class NetworkPolicy:
     """Chooses the possible action with the highest value. The network is trained beforehand and does not change.
 
     Args:
-        network: the network.
-        exploration: the probability of an action that is drawn evenly.
+        network: the trained network.
+        exploration: the share of probability that is distributed evenly over all actions.
     """
 
     def __init__(self, network: ValueNetwork, exploration: float = 0.02) -> None:

@@ -1,4 +1,4 @@
-"""What a policy is: it gives each possible action a probability, and learns from rewards."""
+"""The protocol of policies: a policy gives each possible action a probability, and learns from rewards."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Features = Sequence[float]
 
 
 class BuildPolicy(Protocol):
-    """Chooses actions. An object is used by one thread."""
+    """Chooses actions. One object is used by one thread only."""
 
     def propensities(
         self, features: Features, actions: Sequence[int], generator: np.random.Generator
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; they add up to 1.
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
 
         Args:
             features: the values of `situation.FEATURES`.
@@ -26,11 +26,14 @@ class BuildPolicy(Protocol):
         """
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
-        """Learn that an action was followed by a reward, 0 to 1, in a situation with these features."""
+        """Learn that the action `action_id` earned `reward`, 0 to 1, in a situation with these features."""
 
 
 def with_exploration(greedy: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Return probabilities with a `share` distributed evenly, so that off-policy evaluation can weight each action."""
+    """Return the probabilities `greedy`, with the part `share` of their sum distributed evenly over all actions.
+
+    So each action has a probability above 0, and off-policy evaluation can weight it.
+    """
     return (1.0 - share) * greedy + share / len(greedy)
 
 

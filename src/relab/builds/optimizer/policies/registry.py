@@ -32,14 +32,15 @@ def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
     """Return a policy that has not learnt from any decision yet.
 
     Args:
-        name: its name.
-        models: the trained networks, for `dqn`; with None, no network counts as trained.
+        name: the name of the policy.
+        models: the trained networks, for `dqn`; with None, `dqn` counts as not trained.
 
     Raises:
         UnknownPolicyError: no policy has this name.
         UnknownBuildActionError: `fixed:ID` names an unknown action.
-        PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and it has no network, a
-            damaged one or one of another version, or the extra `[rl]` is missing.
+        PolicyModelMissingError: the policy is `dqn`, and has no trained network.
+        PolicyModelError: the policy is `dqn`, and its network is damaged or of another version.
+        RlExtraMissingError: the policy is `dqn`, and the extra `[rl]` is not installed.
     """
     if name == DQN:
         if models is None:

@@ -1,7 +1,8 @@
-"""A policy that counts, for each kind of failure and action, how often the build succeeded, and for each action how fast.
+"""A policy that counts how often builds succeeded, for each kind of failure and action, and how fast, for each action.
 
-The score of an action is an upper confidence bound of chance of success times speed: Auer, Cesa-Bianchi, Fischer (2002),
-"Finite-time Analysis of the Multiarmed Bandit Problem", with the spread of a posterior in place of their bound.
+The score of an action is an upper confidence bound of its chance of success times its speed: Auer, Cesa-Bianchi,
+Fischer (2002), "Finite-time Analysis of the Multiarmed Bandit Problem", with the spread of a posterior in place of
+their bound.
 """
 
 from __future__ import annotations
@@ -37,14 +38,16 @@ _SPREAD: Final = 0.15
 class UcbPolicy:
     """Chooses the action with the highest upper confidence bound of its reward, for each kind of failure by itself.
 
-    The reward is 0 for a failed build, so its mean is the chance of success times the mean reward of successes, the speed.
-    The chance is learnt for each kind of failure and action, the speed for each action from all builds. Before any build,
-    the chance is 0.9 if the build before did not fail, else 0.5; 0.8 for the action that raises the limit which was hit, and
-    0.1 for building again with that limit.
+    A failed build has the reward 0, so the mean reward is the chance of success times the mean reward of successful
+    builds (the speed). The chance is learnt for each kind of failure and action, the speed for each action from all
+    builds.
+
+    The chance that is assumed before any build is 0.9 if the last build did not fail. If it failed, it is 0.5; but if
+    it hit a limit, 0.8 for the action that raises this limit, and 0.1 for building again with the same limit.
 
     Args:
         width: the bound is the estimate plus this many standard deviations of the posterior.
-        exploration: the probability of an action that is drawn evenly.
+        exploration: the share of probability that is distributed evenly over all actions.
     """
 
     def __init__(self, width: float = 2.0, exploration: float = 0.02) -> None:
@@ -90,13 +93,13 @@ class UcbPolicy:
 
 
 def _kind(features: Features) -> str:
-    """Return the feature that names the kind of failure of the last build; "" if it did not fail."""
+    """Return the kind of failure of the last build, as the name of its feature; "" if the build did not fail."""
     named = dict(zip(FEATURES, features, strict=True))
     return next((kind for kind in _KINDS if named[kind]), "")
 
 
 def _prior_chance(kind: str, action: int) -> float:
-    """Return the chance of success that is assumed before any build."""
+    """Return the chance of success that is assumed before any build, for an action after this kind of failure."""
     if not kind:
         return 0.9
     if kind not in _RAISES:
