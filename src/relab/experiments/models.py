@@ -60,7 +60,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class StopSwitch:
-    """Stops a run. If `finish` is set, no further trials are started; if `now` is set, running trials are ended, too."""
+    """Stops a run. Once `finish` is set, no further trial starts; once `now` is set, running trials are ended, too."""
 
     finish: threading.Event = field(default_factory=threading.Event)
     now: threading.Event = field(default_factory=threading.Event)
@@ -184,15 +184,16 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class ContinueOptions:
-    """The options a run is continued with.
+    """The options with which a run is continued.
 
     Attributes:
         executor: the name of the executor that runs the trials.
-        address: the address of its cluster; None for its default.
-        paused: the ids of the trials to resume, empty for all paused ones; None for all trials without a result.
-        allow_drift: whether to go on if the project was changed and its old snapshot is gone; the run records it.
-        ceilings: ceilings by name that replace those of the run's last session; 0 for no ceiling.
-        retry_errors: whether trials that ended in an error are run again, besides those without a result.
+        address: the address of the executor's cluster; None for its default.
+        paused: the ids of the paused trials to resume; empty for all paused trials; None to run all trials without a
+            result.
+        allow_drift: whether to go on if the project was changed and its old snapshot is missing; the run records this.
+        ceilings: ceilings by name that replace those of the run's last session (process); 0 for no ceiling.
+        retry_errors: whether to run again trials that ended in an error, besides trials without a result.
     """
 
     executor: str = LOCAL_EXECUTOR
@@ -214,12 +215,13 @@ class ForkOptions:
     Attributes:
         selector: the checkpoint to begin from: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
         trials: the ids of the trials to fork; empty with `variant`.
-        variant: fork all trials of this variant that reached the point; None with `trials`.
+        variant: the id of a variant, whose trials are all forked if they reached the checkpoint; None with `trials`.
         bindings: the changes of bindings, each as `name=value` with a JSON value.
         strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
-        control: whether to fork each trial a second time without changes, and to compare with that.
+        control: whether to fork each trial a second time without changes, and to compare the changed forks with these.
         keep: which workspaces are kept after the run.
-        executor, address: what runs the trials, and the address of its cluster; None for its default.
+        executor: the name of the executor that runs the trials.
+    address: the address of the executor's cluster; None for its default.
         allow_drift: whether to fork from checkpoints that were changed after their run was sealed; the forks record it.
     """
 
@@ -243,17 +245,17 @@ class ExperimentRunSummary:
         run_id, run_dir: the id and the folder of the run.
         total: the number of planned trials.
         done: the number of trials with a result.
-        finished: whether every trial has a result, or those without one are not needed any more.
+        finished: whether every trial has a result or is not needed any more.
         outcomes: `{variant id: {outcome: trials}}`.
         agent_runs, agent_runs_failed: the numbers of agent runs that telemetry has stored, and that it could not store.
-        agent_run_error: why it could not store the first of them.
+        agent_run_error: why telemetry could not store the first of these agent runs; None if there is none.
         warnings: sentences for the user.
         problems: the problems of trials, one per kind.
         paused: the ids of the trials that are paused.
-        decisions: how the stopping rule decided variants, as JSON.
+        decisions: the decisions of the stopping rule, one per decided variant, as JSON.
         not_needed: the number of trials that are not run because their variants are decided.
-        ceiling: why a ceiling of the budget ended the run, as a sentence; None if none did.
-        retried: the number of results that were withdrawn to run their trials again.
+        ceiling: a sentence about the ceiling of the budget that ended the run; None if no ceiling ended it.
+        retried: the number of trials whose result was withdrawn so that they run again.
         cached: the number of trials whose result is from the result cache.
     """
 
@@ -277,7 +279,7 @@ class ExperimentRunSummary:
 
     @property
     def variants_without_result(self) -> list[str]:
-        """The ids of the variants with finished trials of which no trial ended in success or failure."""
+        """The ids of the variants that have finished trials but no trial that ended in success or failure."""
         results = (TrialOutcome.SUCCESS, TrialOutcome.FAILURE)
         return [name for name, counts in self.outcomes.items() if not any(counts.get(result) for result in results)]
 

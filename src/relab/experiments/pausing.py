@@ -37,12 +37,12 @@ _PATIENCE_S: Final = 60.0
 
 @dataclass(frozen=True)
 class PauseAnswer:
-    """What became of one trial that was to be paused.
+    """The result of a request to pause one trial.
 
     Attributes:
-        trial_id: the trial.
-        paused: the record of its pause; None if it ended before it could be paused.
-        took_s: seconds from the request until then.
+        trial_id: the id of the trial.
+        paused: the record of the pause; None if the trial ended before it could be paused.
+        took_s: the seconds from the request until the trial was paused or had ended.
     """
 
     trial_id: str
@@ -72,7 +72,7 @@ def pause(
         trials: the ids of the trials; empty to pause the whole run: no further trial starts, and the process ends.
         label: a name for the checkpoint; None without one.
         timeout_s: seconds after which a harness that has not stopped is ended.
-        on_asked: is called with the id of each trial that has been asked.
+        on_asked: is called with the id of each trial for which a request was written.
 
     Raises:
         InvalidInputError: the label or the time-out is out of range.
@@ -132,7 +132,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
 
 
 def _remedy(run: RunFolder) -> str:
-    """Return what to do with a run that no other process works on: run its remaining trials, if there are some."""
+    """Return the remedy in an error about a run that no process works on."""
     if run.status() == COMPLETED:
         return f"All its trials have ended; to see them: lab trials {run.path}"
     return f"To run its remaining trials: lab run --continue {run.path}"
@@ -232,7 +232,7 @@ def _ask(folder: TrialFolder, request: PauseRequest) -> None:
 
 
 def _wait(run: RunFolder, folder: TrialFolder, request: PauseRequest, since: float) -> PauseAnswer:
-    """Wait until the runner has answered a request."""
+    """Wait until a request to pause a trial is answered; `since` is when it was written (monotonic time)."""
     while True:
         # First this, because the runner writes its answer before it frees its lock.
         works = is_locked(run.path)
@@ -249,7 +249,7 @@ def _wait(run: RunFolder, folder: TrialFolder, request: PauseRequest, since: flo
 
 
 def _answer(folder: TrialFolder, request: PauseRequest, since: float) -> PauseAnswer | None:
-    """Return what became of a request that was written at the time `since` (monotonic); None if that is open."""
+    """Return the answer to a request that was written at the time `since` (monotonic); None while there is none."""
     # First this, because the runner writes its answer before it deletes the request.
     is_asked = (folder.root / REQUEST).exists()
     paused, took_s = read_paused(folder), time.monotonic() - since

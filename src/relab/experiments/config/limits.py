@@ -58,7 +58,12 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Sandbo
 
 
 def default_memory_mb(machine_mb: int, at_once: int) -> int:
-    """Return the default memory limit in MB of each of `at_once` trials on a machine with `machine_mb` of memory."""
+    """Return the default memory limit in MB of one trial.
+
+    Args:
+        machine_mb: the memory of the machine in MB.
+        at_once: the number of trials that run at the same time.
+    """
     most = int(machine_mb * MEMORY_SHARE)
     return max(most // at_once, min(MIN_MEMORY_MB, most), 4)
 

@@ -52,7 +52,7 @@ class LogArchive:
         max_entry_bytes: the largest decompressed size of an entry.
 
     Raises:
-        InspectLogError: the file is missing or is not such an archive.
+        InspectLogError: the file is missing or is not an archive of this kind.
     """
 
     def __init__(self, path: Path, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
@@ -181,11 +181,7 @@ class LogArchive:
 
 
 def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> None:
-    """Write an archive of `(name, content)` entries; deflated, which every version of Inspect reads.
-
-    Raises:
-        OSError: the file cannot be written, for example on a full disk.
-    """
+    """Write an archive of `(name, content)` entries. They are deflated, because every version of Inspect reads this."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries:
             archive.writestr(name, content)
@@ -201,7 +197,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _unpacked(content: bytes, method: int, limit: int) -> bytes:
-    """Return decompressed bytes, at most one more than `limit`."""
+    """Return the decompressed content of an entry, at most `limit` + 1 bytes, so that a larger entry is noticed."""
     if method == _STORED:
         return content
     if method == _DEFLATED:

@@ -38,7 +38,7 @@ class InspectLogsDifferError(InvalidInputError):
 
 
 class InspectLogImportedError(ConflictError):
-    """The project already has the run that these logs become."""
+    """The project already has the run that an import of these logs would create."""
 
     code = "inspect_log_imported"
 
@@ -50,5 +50,12 @@ class InspectExportError(ConflictError):
 
 
 def refused(kind: type[InspectLogError], path: Path, what: str, *, remedy: str | None = None) -> InspectLogError:
-    """Return an error about the log at `path`; `what` completes the sentence after the path."""
+    """Return (not raise) an error about a log that cannot be read.
+
+    Args:
+        kind: the class of the error.
+        path: the path of the log.
+        what: what is wrong; it completes the sentence that begins with the path.
+        remedy: an action that solves the problem; None without one.
+    """
     return kind(f"{path} {what}.", remedy=remedy)

@@ -1,7 +1,7 @@
-"""Events of Inspect's transcripts as events of a harness (`hook_events_v1`).
+"""Convert events of Inspect's transcripts to events of a harness (`hook_events_v1`).
 
-A call of the model begins a step, and the tool calls after it belong to the step. Arguments and results of tools and the
-answers of the model, for which AgentLab's schema has no field, are in `ext`.
+A call of the model begins a step, and the tool calls after it belong to the step. AgentLab's schema has no field for
+the arguments and results of tools and the answers of the model, so they are in `ext`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def hook_events(sample: InspectSample, ids: TrialIds, started_at: str) -> Iterat
 
     Args:
         sample: the sample.
-        ids: the ids of the trial that it becomes.
+        ids: the ids of the trial that is made from the sample.
         started_at: the start of the sample, for events without a valid time.
     """
     for seq, event in enumerate(_events(sample, started_at)):
@@ -39,7 +39,10 @@ def hook_events(sample: InspectSample, ids: TrialIds, started_at: str) -> Iterat
 
 
 def span_of(sample: InspectSample, fallback_us: int) -> tuple[int, int]:
-    """Return the start and the end of a sample in microseconds since 1970; `fallback_us` where the log has no times."""
+    """Return the start and the end of a sample in microseconds since 1970.
+
+    If the log has no times for the sample, both are `fallback_us`.
+    """
     times = [time for event in sample.events if (time := _time(event.get("timestamp"))) is not None]
     started = _time(sample.document.get("started_at")) or min(times, default=fallback_us)
     ended = _time(sample.document.get("completed_at")) or max(times, default=started)
@@ -89,7 +92,10 @@ def _model_call(event: Mapping[str, Any], turn: int) -> dict[str, Any]:
 
 
 def _tokens_in(usage: Mapping[str, Any]) -> int | None:
-    """Return all tokens of the prompt: Inspect counts those read from or written to a provider's cache apart."""
+    """Return the number of tokens of the prompt; None if it is unknown.
+
+    Inspect does not include tokens that were read from or written to a provider's cache in its count; they are added.
+    """
     names = ("input_tokens", "input_tokens_cache_read", "input_tokens_cache_write")
     found = [usage[name] for name in names if type(usage.get(name)) is int]
     return sum(found) if found else None

@@ -41,7 +41,7 @@ class Exported:
 
 @dataclass
 class _Totals:
-    """Figures of the samples written so far, of which the header of the log is made."""
+    """Figures of the samples written so far, from which the header of the log is made."""
 
     sample_ids: dict[str | int, None] = field(default_factory=dict)
     count: int = 0
@@ -105,7 +105,7 @@ def export_run(run: RunFolder, folder: Path) -> Exported:
 
 
 def _entries(run: RunFolder, variant: Variant) -> Iterator[tuple[str, bytes]]:
-    """Yield the entries of a log; the samples first, because the header has figures of all of them."""
+    """Yield the entries of a log. The samples come first, because the header contains figures of all samples."""
     totals = _Totals()
     for trial in _trials(run, variant):
         totals.note(trial)
@@ -151,7 +151,7 @@ def _status(run: RunFolder, variant: Variant) -> str:
 
 
 def _origin(run: RunFolder, variant: Variant) -> Mapping[str, Any]:
-    """Return the facts of the log that a variant was imported from; empty if it was not."""
+    """Return the facts about the log that a variant was imported from; empty for a variant that was not imported."""
     logs = object_of(object_of(run.facts.get("inspect")).get("logs"))
     return object_of(logs.get(variant.variant_id))
 
@@ -197,7 +197,17 @@ def _results(totals: _Totals) -> dict[str, Any]:
 def _score(
     scorer: str, name: str, is_letter: bool, values: Sequence[Sequence[float]], totals: _Totals
 ) -> dict[str, Any]:
-    """Return the mean over samples of the mean over epochs, and its standard error, as Inspect reports them."""
+    """Return one score of a log's results: its mean over samples, where each sample counts with its mean over epochs.
+
+    The standard error is that of the mean over samples, as Inspect reports it.
+
+    Args:
+        scorer: the name of the scorer.
+        name: the name of the score.
+        is_letter: whether the score was given as a letter (C or I); its mean is then named accuracy.
+        values: for each sample, its values by epoch.
+        totals: figures of all samples.
+    """
     means = [statistics.fmean(repeats) for repeats in values]
     metrics = {"accuracy" if is_letter else "mean": statistics.fmean(means)} if means else {}
     if len(means) > 1:
@@ -215,7 +225,7 @@ def _score(
 
 
 def _file_name(run: RunFolder, variant: str) -> str:
-    """Return a name as Inspect gives its logs: time, task and id."""
+    """Return the name of a variant's log file in Inspect's form: time, task and id."""
     created = re.sub(r"[^0-9T]+", "-", str(run.manifest["created_at"])[:19])
     task = re.sub(r"[^\w.-]+", "-", run.config.experiment.id)[:60]
     return f"{created}-00-00_{task}_{_id(run.run_id, variant)}.eval"

@@ -1,6 +1,7 @@
-"""Make a run of logs of Inspect: the samples become tasks, the epochs repeats, and each log a variant.
+"""Create runs from logs of Inspect: samples become tasks, epochs become repeats, and each log becomes a variant.
 
-The run is a folder as any other, with a journal, tables and an attestation, so that all commands that read runs read it.
+Such a run is a folder as any other, with a journal, tables and an attestation, so all commands that read runs can read
+it.
 """
 
 from __future__ import annotations
@@ -56,9 +57,10 @@ class ImportOptions:
     """How logs become runs.
 
     Attributes:
-        scorer: the name of the score that decides about success; None for the first scorer of the first log.
-        success_at: the least score of a success.
-        baseline: the id of the variant to compare with; None for that of the first log.
+        scorer: the name of the score that decides whether a sample is a success; None for the first scorer of the first
+            log.
+        success_at: the smallest value of this score that is a success.
+        baseline: the id of the variant that the others are compared with; None for the variant of the first log.
         max_entry_bytes: the largest decompressed size of a sample.
     """
 
@@ -70,13 +72,13 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Imported:
-    """A run that was made of logs.
+    """A run that was created from logs.
 
     Attributes:
         logs: `{variant id: path of its log}`.
-        scorer: the score that decides about success; None if the logs have no scorer.
-        outcomes: `{variant id: {outcome: trials}}`.
-        warnings: sentences about what the logs lack.
+        scorer: the name of the score that decides about success; None if the logs have no scorer.
+        outcomes: `{variant id: {outcome: number of trials}}`.
+        warnings: sentences about what is missing in the logs.
     """
 
     run_id: str
@@ -90,7 +92,7 @@ class Imported:
 
 @dataclass
 class _Plan:
-    """What the samples of some logs have in common: the tasks, in the order of their first occurrence, and the repeats."""
+    """The tasks of some logs, in the order of their first occurrence, and the number of repeats (`epochs`)."""
 
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -106,7 +108,7 @@ def import_logs(
     Args:
         root: the folder of the project.
         paths: the `.eval` files.
-        options: how they become runs.
+        options: how the logs become runs.
         clock: the source of the times in the run's documents.
         send: gets the agent run of each trial.
 
@@ -160,7 +162,7 @@ def _plan_of(logs: Sequence[InspectLog]) -> _Plan:
 
     Raises:
         InspectLogsDifferError: the same id names different samples in two logs.
-        InspectLogError: the logs have no sample, or an id cannot be told from another one.
+        InspectLogError: the logs have no sample, or two samples would become the same task id.
     """
     plan = _Plan(epochs=max(log.epochs for log in logs))
     for log in logs:
@@ -190,7 +192,7 @@ def _plan_of(logs: Sequence[InspectLog]) -> _Plan:
 
 
 def task_id_of(sample_id: str) -> str:
-    """Return a sample's id as the id of a task: unchanged if it is one, else percent-encoded and cut to a digest."""
+    """Return a sample's id as a task id: unchanged if it is valid, else percent-encoded; if long, cut with a digest."""
     try:
         return check_id(sample_id)
     except ValueError:
@@ -214,14 +216,14 @@ def _task(name: str, sample: InspectSample, payload: Mapping[str, Any]) -> dict[
 
 
 def prompt_of(question: Any) -> str:
-    """Return the input of a sample as text; the messages of a list of messages one below the other."""
+    """Return the input of a sample as text. The messages of a list are joined with blank lines."""
     if isinstance(question, list):
         return "\n\n".join(text_of(item.get("content")) for item in question if isinstance(item, dict))
     return text_of(question)
 
 
 def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
-    """Return the score that decides about success.
+    """Return the score that decides about success: `asked`, else the first scorer of the first log, else None.
 
     Raises:
         InspectLogsDifferError: a log does not have this score.
@@ -244,7 +246,8 @@ def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
 def _variants(logs: Sequence[InspectLog], baseline: str | None) -> dict[str, InspectLog]:
     """Return `{variant id: log}`, the baseline first.
 
-    A variant is named by its model (`openai:gpt-4o`); where models coincide by model and solver; where both do, the later logs get a number.
+    A variant is named after its model (`openai:gpt-4o`). If several logs have the same model, the name also has the
+    solver. If the solvers are equal as well, the later logs get a number.
     """
     models = [task_id_of(str(log.spec["model"]).replace("/", ":")) for log in logs]
     found: dict[str, InspectLog] = {}
@@ -273,7 +276,7 @@ def _warnings(log: InspectLog) -> Iterator[str]:
 
 
 def _run_id(logs: Sequence[InspectLog], scorer: str | None, options: ImportOptions) -> str:
-    """Return an id that the same logs, imported the same way, always get."""
+    """Return the id of the run; the same logs and options always give the same id."""
     created = min(_created(log) for log in logs)
     parts = [[log.spec.get("eval_id"), log.spec.get("run_id"), log.status, digest(clean(log.header))] for log in logs]
     unique = digest([parts, scorer, options.success_at, options.baseline]).removeprefix("sha256:")[:6]
@@ -340,7 +343,7 @@ def _begin(
 
 
 def _origin(log: InspectLog) -> dict[str, Any]:
-    """Return where a variant comes from, and the parts of its log that an export writes back."""
+    """Return the facts about a variant's log that the manifest records, with the parts that an export writes back."""
     spec = log.spec
     names = (
         "eval_id",
@@ -360,7 +363,7 @@ def _origin(log: InspectLog) -> dict[str, Any]:
 def _write_trials(
     run: RunFolder, plan: _Plan, logs: Mapping[str, InspectLog], trials: SampleTrials, send: SendRun
 ) -> dict[str, dict[str, int]]:
-    """Write a trial for each sample, and a missing one for each planned sample that its log lacks; return the outcomes."""
+    """Write a trial for each planned sample, a MISSING one if its log lacks the sample; return the outcomes."""
     outcomes: dict[str, Counter[str]] = {variant: Counter() for variant in logs}
     indices = {name: index for index, name in enumerate(plan.tasks)}
     journal = Journal(run.path)

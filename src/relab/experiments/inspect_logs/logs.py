@@ -58,7 +58,7 @@ class InspectSample:
 
     @property
     def task(self) -> dict[str, Any]:
-        """What the sample asks and expects: `input`, `target` and `choices`, as in the data set."""
+        """The sample's `input`, `target` and `choices`, as in the data set."""
         return {name: clean(self.document.get(name)) for name in ("input", "target", "choices")}
 
 
@@ -117,7 +117,10 @@ class InspectLog:
 
     @property
     def bindings(self) -> dict[str, Any]:
-        """The settings that distinguish this evaluation from others of its task; arguments that may be secrets are left out."""
+        """The settings that distinguish this log's evaluation from others of its task, as the bindings of a variant.
+
+        Arguments that may be secrets are left out.
+        """
         found = {
             "model": self.spec["model"],
             "solver": self.solver or None,
@@ -211,7 +214,8 @@ def _check_header(path: Path, header: Mapping[str, Any]) -> None:
 def clean(value: Any, depth: int = MAX_DEPTH) -> Any:
     """Return a JSON value that every reader of a run accepts.
 
-    NUL characters are replaced, and NaN, infinities, integers beyond 64 bits and what is nested deeper than `depth` become text.
+    NUL characters are replaced. NaN, infinities, integers beyond 64 bits, and values nested deeper than `depth` become
+    text.
     """
     if isinstance(value, str):
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -227,7 +231,10 @@ def clean(value: Any, depth: int = MAX_DEPTH) -> Any:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message's content, which is a text or a list of parts; parts without text are named by type."""
+    """Return the text of a message's content, which is a text or a list of parts.
+
+    A part without text is shown as its type in brackets.
+    """
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -243,7 +250,10 @@ def text_of(content: Any) -> str:
 
 
 def _restored(value: Any, attachments: Mapping[str, str]) -> Any:
-    """Return a value with its attachments in place. `jiter` limits the nesting, so the recursion is bounded."""
+    """Return a value in which references to attachments are replaced by their texts.
+
+    `jiter` limits the nesting, so the recursion is bounded.
+    """
     if isinstance(value, str):
         found = _ATTACHMENT.fullmatch(value)
         return attachments.get(found[1], value) if found else value

@@ -1,4 +1,4 @@
-"""One trial of a run as one sample of a log: its messages, scores, error and events in the words of Inspect."""
+"""Convert one trial of a run to one sample of a log: its messages, scores, error and events in Inspect's terms."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _OWN: Final = frozenset(("task_id", "choices", "metadata", "inspect", *_PROMPTS,
 
 @dataclass(frozen=True)
 class ExportedTrial:
-    """What is known about a trial.
+    """A trial to be written as a sample.
 
     Attributes:
-        row: its row, as JSON.
+        row: the trial's row in the results, as JSON.
         task: the task from the data set.
-        output: its `trial_output_v1`; empty without one.
-        events: its valid events.
-        model: the model's name in the log.
+        output: the trial's output (`trial_output_v1`); empty without one.
+        events: the valid events of the trial.
+        model: the name of the model in the log.
     """
 
     row: Mapping[str, Any]
@@ -51,17 +51,21 @@ class ExportedTrial:
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """The parts of the sample that the trial was imported from; empty if it was not."""
+        """The parts of the sample that the trial was imported from; empty if the trial was not imported."""
         return object_of(object_of(self.output.get("ext")).get("inspect"))
 
     @property
     def sample_id(self) -> str | int:
-        """The id of the sample: that of the log that it was imported from, else that of the task."""
+        """The id of the imported sample; for a trial that was not imported, the id of its task."""
         found = object_of(self.task.get("inspect")).get("id")
         return found if isinstance(found, (str, int)) else str(self.row["task_id"])
 
     def scores(self) -> dict[str, dict[str, Any]]:
-        """Return the scores by scorer; those of the log that it was imported from, else success and the harness's numbers."""
+        """Return the scores by scorer.
+
+        For an imported trial these are the scores of the sample. For another one they are `success` and the harness's
+        numbers.
+        """
         if self.origin:
             single = {"score": self.origin["score"]} if "score" in self.origin else {}
             return dict(object_of(self.origin.get("scores"))) or single
@@ -77,7 +81,7 @@ class ExportedTrial:
         return found
 
     def usage(self) -> dict[str, dict[str, int]]:
-        """Return the tokens by model; empty if neither the log nor an event names any."""
+        """Return the token counts by model; empty if neither the imported sample nor the trial's metrics have any."""
         kept = object_of(self.origin.get("model_usage"))
         if kept:
             return dict(kept)
@@ -121,7 +125,7 @@ class ExportedTrial:
         return {"message": shown, "traceback": trace, "traceback_ansi": trace}
 
     def summary(self) -> dict[str, Any]:
-        """Return what the list of samples shows of this one (`EvalSampleSummary`)."""
+        """Return the summary of the sample for the log's list of samples (`EvalSampleSummary`)."""
         document = self.document()
         names = (
             "id",
@@ -174,7 +178,7 @@ class ExportedTrial:
         return found | ({"usage": usage} if usage else {})
 
     def _turns(self) -> Iterator[tuple[Mapping[str, Any] | None, list[Mapping[str, Any]]]]:
-        """Yield each call of the model with the tool calls after it; None for tool calls before the first."""
+        """Yield `(model call, tool calls after it)`; the model call is None for tool calls before the first one."""
         model: Mapping[str, Any] | None = None
         calls: list[Mapping[str, Any]] = []
         for event in self.events:
@@ -285,7 +289,7 @@ def _tool_error(event: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def _times(event: Mapping[str, Any]) -> tuple[str, str]:
-    """Return when the call that an event reports began and ended, in ISO 8601."""
+    """Return the start and the end of the call that an event reports, in ISO 8601."""
     ended = event["ts"]
     took = object_of(event.get("timing")).get("duration_ms")
     took_us = int(took * 1_000) if isinstance(took, (int, float)) and took >= 0 else 0

@@ -19,7 +19,7 @@ _WORDS: Final = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0
 
 @dataclass(frozen=True)
 class Judged:
-    """The outcome of a sample, with the type and the message of the error if it has no result."""
+    """The outcome of a sample, and the type and the message of the error if the outcome is an error."""
 
     outcome: TrialOutcome
     error_type: str | None = None
@@ -27,9 +27,9 @@ class Judged:
 
 
 def number_of(value: Any) -> float | None:
-    """Return a score as a number, as Inspect's metrics do: C is 1, P 0.5, I and N 0; None for an unscored sample or a text.
+    """Return a score as a number, as Inspect's metrics do: C is 1, P 0.5, I and N 0.
 
-    NaN is Inspect's sign of an unscored sample.
+    Return None for an unscored sample (Inspect's sign is NaN) and for another text.
     """
     if isinstance(value, str):
         known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)
@@ -46,7 +46,7 @@ def number_of(value: Any) -> float | None:
 
 
 def scores_of(sample: InspectSample) -> dict[str, float]:
-    """Return the scores of a sample that are numbers, by the scorer's name; `scorer.key` for a score of several values."""
+    """Return the numeric scores of a sample by the scorer's name; for a score of several values, by `scorer.key`."""
     found: dict[str, float] = {}
     for scorer, score in _scores(sample).items():
         value = score.get("value") if isinstance(score, dict) else None
@@ -56,15 +56,10 @@ def scores_of(sample: InspectSample) -> dict[str, float]:
 
 
 def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judged:
-    """Return the outcome of a sample: an error if it has one, else a success if its score is at least `success_at`.
+    """Return the outcome of a sample: success if its score is at least `success_at`, failure for a lower score.
 
-    Args:
-        sample: the sample.
-        scorer: the name of the score that decides, as in `scores_of`; None if the log has no scorer.
-        success_at: the least value of a success.
-
-    Raises:
-        InspectLogError: the score that decides has several values, so that one of them must be chosen.
+    A sample with an error is an ERROR, also with a score. A sample without a score is an ERROR if it reached a limit of
+    Inspect, else MISSING.
     """
     error = sample.document.get("error")
     if isinstance(error, dict):
@@ -87,7 +82,7 @@ def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judge
 
 
 def error_class(message: str) -> str:
-    """Return the class of an exception from its representation (`ValueError('x')`); `sample_error` if it is not one."""
+    """Return the exception's class in a text like `ValueError('x')`; `sample_error` for another text."""
     name = message.partition("(")[0]
     return name[:200] if name.isidentifier() and message != name else "sample_error"
 

@@ -30,7 +30,7 @@ EMPTY_WORKSPACE = FileManifest({})
 
 @dataclass(frozen=True)
 class SamplePlace:
-    """Where a sample belongs in its run: the ids of its trial, the index of its task, the task, and the compared variant."""
+    """The trial that a sample becomes: its ids, the index of its task, the task, and its variant."""
 
     ids: TrialIds
     task_index: int
@@ -43,8 +43,8 @@ class SampleTrials:
 
     Args:
         run: the run.
-        scorer: the score that decides about success; None if the logs have none.
-        success_at: the least score of a success.
+        scorer: the name of the score that decides about success; None if the logs have no scorer.
+        success_at: the smallest value of this score that is a success.
     """
 
     def __init__(self, run: RunFolder, scorer: str | None, success_at: float) -> None:
@@ -54,12 +54,7 @@ class SampleTrials:
         self._evidence = EvidenceStore(run.path)
 
     def write(self, sample: InspectSample, place: SamplePlace, created_us: int) -> TrialResult:
-        """Write the folder of a trial, and return its result; `created_us` is when the log was begun.
-
-        Raises:
-            InspectLogError: the score that decides has several values.
-            OSError: the disk is full.
-        """
+        """Write the folder of a trial, and return its result; `created_us` is the time when the log was begun."""
         judged = judge(sample, self._scorer, self._success_at)
         started_us, ended_us = span_of(sample, created_us)
         started_at, ended_at = format_time(started_us), format_time(ended_us)
@@ -93,7 +88,7 @@ class SampleTrials:
         return TrialResult(row, None, {"row": row.to_json()})
 
     def _input(self, place: SamplePlace) -> dict[str, Any]:
-        """Return what corresponds to the input of a harness: the task, the settings of the variant, and no folders."""
+        """Return the `trial_input_v1` that a harness would have read for this trial, with empty paths."""
         design = self._run.config.design
         return {
             "schema_version": "trial_input_v1",

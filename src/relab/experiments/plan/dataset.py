@@ -29,7 +29,7 @@ LIMITS: Final = ("max_steps", "max_total_tokens", "max_tool_calls", "trial_secon
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFile:
-    """A file that a task adds to the workspace: `path`, relative to the workspace, `content`, and whether to set it executable."""
+    """A file that a task adds to the workspace; `path` is relative to the workspace."""
 
     path: str
     content: bytes
@@ -83,7 +83,7 @@ class TaskIndex:
     Attributes:
         path: the file.
         offsets: the offset of each task's line in bytes, in the order of the file.
-        marks: an 8-byte digest of each task's id; shorter than the id, because there may be very many tasks.
+        marks: a digest of each task's id in 8 bytes, which need less memory than the ids of very many tasks.
         digest: the SHA-256 of the whole file, as `sha256:` and hexadecimal digits.
     """
 
@@ -112,12 +112,7 @@ class TaskIndex:
         return task
 
     def moved_to(self, path: Path) -> TaskIndex:
-        """Return this index for a copy of the file at `path`.
-
-        Raises:
-            RunChangedError: the copy differs from the file that was indexed.
-            OSError: the copy cannot be read.
-        """
+        """Return an index of the same tasks for a copy of the file, at `path`."""
         with path.open("rb") as file:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         if digest != self.digest:
@@ -174,7 +169,10 @@ def _mark(task_id: str) -> int:
 
 
 def _has_equals(marks: array[int]) -> bool:
-    """Return whether two marks are equal; compare them in shares, to keep few Python objects in memory at a time."""
+    """Return whether two of the digests in `marks` are equal.
+
+    They are compared in shares, to keep few Python objects in memory at a time.
+    """
     for share in range(_SHARES):
         found = [mark for mark in marks if mark % _SHARES == share]
         if len(set(found)) < len(found):
@@ -185,7 +183,7 @@ def _has_equals(marks: array[int]) -> bool:
 def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Yield `(line number, message)` of each line that repeats an earlier task_id.
 
-    Only tasks with equal marks are compared.
+    Only tasks whose ids have equal digests (`marks`) are compared.
     """
     repeated = {mark for mark, count in Counter(marks).items() if count > 1}
     first_lines: dict[str, int] = {}

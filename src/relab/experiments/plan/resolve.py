@@ -34,12 +34,12 @@ class Resolved:
         config: the configuration after overrides, with the sandbox and network mode that the command runs it with.
         path: the experiment file.
         root: the project's folder.
-        script: the script or program of the harness.
+        script: the script or program that the harness's command runs.
         tasks: the index of the data set.
         plan: the order of all trials.
         requested_network: the network mode in the file, before the command changed it.
         overrides: the values that overrides have set.
-        warnings: messages for the user before the run.
+        warnings: sentences to show to the user before the run.
     """
 
     config: ExperimentConfig
@@ -118,10 +118,9 @@ def plan_of(config: ExperimentConfig, tasks: int) -> TrialPlan:
 
 
 def check_harness(resolved: Resolved) -> None:
-    """Check that the harness of an experiment exists and can be executed, unless it is only in an image.
+    """Check that the harness of an experiment exists and can be executed.
 
-    Raises:
-        ExperimentInvalidError: the harness is missing or not executable, so every trial would fail.
+    A harness that is only in a container image is not checked.
     """
     script, command = resolved.script, resolved.config.runtime.harness.command
     # The files of an image are not visible here; only those of the project can be checked.
@@ -228,7 +227,7 @@ def describe(resolved: Resolved, power: Mapping[str, Any], *, harness_problem: s
 
     Args:
         resolved: the experiment.
-        power: what differences the planned number of trials can show, as JSON.
+        power: the result of `plan_power`: which differences the planned number of trials can detect.
         harness_problem: why the harness cannot be started; None if it can.
     """
     config, plan = resolved.config, resolved.plan

@@ -117,7 +117,7 @@ class SlotPlan(Protocol):
 
 @dataclass(frozen=True)
 class ListedPlan:
-    """A plan whose slots are listed one by one, because they are not all trials of an experiment."""
+    """A plan whose slots (positions) are listed one by one, such as that of a run of forks."""
 
     slots: Sequence[Slot]
 
@@ -140,7 +140,7 @@ class TrialPlan:
         variants: the number of variants, including the baseline.
         replications: the number of repeats of each task with each variant.
         scheduling: the rule of the order.
-        order: the task index at each position, shuffled if the configuration requires it.
+        order: the indices of the tasks, in the order in which they are run; shuffled if the configuration requires it.
         permutation: a random permutation of all trials, for the randomised schedule; None for the other schedules.
     """
 

@@ -23,11 +23,11 @@ class BundleFile(_Part):
     """A file of a bundle.
 
     Attributes:
-        path: its path below the run.
+        path: the path of the file in the folder of the run.
         size: its length in bytes.
         sha256: its SHA-256 in hexadecimal.
-        is_original: whether it is as it was in the run, under the same name.
-        masked: the number of masked values by kind.
+        is_original: whether the file has the same name and the same content as in the run.
+        masked: the number of masked values in the file, by kind.
     """
 
     path: str
@@ -38,7 +38,10 @@ class BundleFile(_Part):
 
 
 class LeftOut(_Part):
-    """Files of the run that a bundle does not have: a file or a folder, why, and how many files of what size it holds."""
+    """A file or folder of the run that the bundle does not contain.
+
+    `reason` is one word; `files` and `bytes` are the number and the total size of the files that are left out.
+    """
 
     path: str
     reason: str
@@ -47,14 +50,16 @@ class LeftOut(_Part):
 
 
 class Original(_Part):
-    """The run from which a bundle was made.
+    """The state of the run when a bundle was made from it, as the bundle's manifest records it.
 
     Attributes:
-        verdict, state: the result of its verification when the bundle was made.
-        signed_by: the id of the key that signed it; None if it was not signed.
-        seal_sha256: the SHA-256 of its seal; None if something was masked: the digest of a text with a short password
-            gives the password away.
-        is_proven: whether the bundle has the seal and the signed statements, which prove the files that are original.
+        verdict: the verdict of the run's verification at that time.
+        state: the state of the run at that time, such as `completed`.
+        signed_by: the id of the key that signed the run's statements; None if the run was not signed.
+        seal_sha256: the SHA-256 of the run's seal. None if a value was masked in the bundle: someone who knows the rest
+            of a sealed file could find a short masked password by trying values until the digest matches.
+        is_proven: whether the bundle contains the run's seal and signed statements, which prove that the files with
+            `is_original` are files of the run.
     """
 
     verdict: str
@@ -68,8 +73,10 @@ class BundleManifest(_Part):
     """The manifest of a bundle.
 
     Attributes:
-        masked: the number of masked values by kind, of all files and their names.
-        declared: whether the value of each secret that the experiment declares was known when the bundle was made.
+        original: the state of the run when the bundle was made.
+        masked: the number of masked values in all files and file names, by kind.
+        declared: for each secret that the experiment declares, whether its value was known when the bundle was made.
+            Only a known value can be masked wherever it occurs.
     """
 
     schema_version: Literal["bundle_v1"] = "bundle_v1"

@@ -50,7 +50,7 @@ _REPORT: Final = "analysis/report.html"
 
 
 class BundleInvalidError(InvalidInputError):
-    """The file is not a bundle, or an entry of it is unsafe; nothing of it was unpacked."""
+    """The file is not a bundle, or an entry in it is unsafe; no entry was unpacked."""
 
     code = "bundle_invalid"
 
@@ -69,11 +69,12 @@ class BundleVerification:
         bundle: the file.
         verdict: VERIFIED, DAMAGED or UNTRUSTED.
         message: one sentence for people.
-        relation: one sentence about what is proven of the run from which the bundle was made.
+        relation: one sentence about the run from which the bundle was made: how many files of the bundle are proven to
+            be unchanged files of that run.
         signer: the key that signed the bundle.
-        manifest: what the bundle holds; None if its manifest cannot be read.
-        damage: the differences, the first one first; at most 1,000.
-        damage_count: the number of differences.
+        manifest: the manifest of the bundle; None if it cannot be read.
+        damage: the differences between the bundle and its manifest, in the order of the check; at most 1,000.
+        damage_count: the number of all differences.
     """
 
     bundle: Path
@@ -88,7 +89,13 @@ class BundleVerification:
 
 @dataclass(frozen=True)
 class OpenedBundle:
-    """A bundle that was unpacked: its folder, the report in it (None if it has none), and its verification."""
+    """A bundle that was unpacked.
+
+    Attributes:
+        folder: the new folder with the files of the bundle.
+        report: the HTML report in the folder; None if the bundle has none.
+        verification: the result of the verification.
+    """
 
     folder: Path
     report: Path | None
@@ -165,7 +172,7 @@ class BundleNotFoundError(NotFoundError):
 
 @contextmanager
 def _opened(path: Path, max_bytes: int) -> Iterator[zipfile.ZipFile]:
-    """Open an archive after a check of all its entries."""
+    """Open a bundle as a zip archive, after a check of the names and sizes of all its entries."""
     # A read of a named pipe waits for a writer.
     if path.exists() and not path.is_file():
         raise BundleInvalidError(f"{path} is not a bundle: it is not a regular file.")
@@ -286,7 +293,10 @@ class _Reading:
             raise BundleInvalidError(f"{self._path} is not a bundle: it has no readable {name}.") from error
 
     def _signer(self, sha256: str) -> PublicKey | None:
-        """Return the key that signed the manifest, whose SHA-256 is given; None if it is not signed."""
+        """Return the key that signed the manifest; None if the manifest is not signed.
+
+        `sha256` is the manifest's SHA-256.
+        """
         if ENVELOPE_ENTRY not in self._archive.namelist():
             return None
         try:
@@ -328,7 +338,10 @@ class _Reading:
                     yield piece
 
     def _relation(self, manifest: BundleManifest) -> str:
-        """Return what is proven of the run; note the damage if the bundle's proof does not hold."""
+        """Return a sentence about what is proven of the run from which the bundle was made.
+
+        If the proof in the bundle does not hold, this is recorded as damage.
+        """
         original = manifest.original
         said = f"It was made from {manifest.run_id}, which was {original.verdict} ({original.state})"
         if not original.is_proven:
@@ -341,7 +354,14 @@ class _Reading:
         return f"{said}. {count:,} of its files are proven to be those of the run, by its seal, which {key.key_id} has signed."
 
     def _proven(self, manifest: BundleManifest) -> tuple[PublicKey, int]:
-        """Check the files of the bundle against the seal of the run, and that against its signature; return the key and the number."""
+        """Check the unchanged files of the bundle against the run's seal, and the seal against its signature.
+
+        Returns:
+            The key that signed the run's statements, and the number of files that the seal proves.
+
+        Raises:
+            EnvelopeError, SealDamagedError, KeyError, TypeError, ValueError: the proof does not hold.
+        """
         lines = self._document(RUN + STATEMENTS).splitlines()
         envelope = open_envelope(lines[0])
         digests = {file.path: file.sha256 for file in manifest.files if file.is_original}

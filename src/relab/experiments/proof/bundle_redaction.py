@@ -33,12 +33,12 @@ _DUCKDB: Final = slice(8, 12)
 
 @dataclass(frozen=True)
 class Redacted:
-    """The files that take the place of one file of a run.
+    """The files of a bundle that take the place of one file of a run.
 
     Attributes:
-        files: their contents by the suffix that is added to the path; normally one file, with the suffix "".
+        files: `{suffix that is added to the path: content}`; normally one file, with the suffix "".
         masked: the number of masked values by kind.
-        left_out: why the file is left out, in one word; None if it is not.
+        left_out: why the file is left out, in one word; None if it is not left out.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class BundleRedactor:
     """Masks the values of secrets that are known, and everything that looks like a credential.
 
     Args:
-        known: `{name: value}` of secrets; too short values are ignored.
+        known: `{name: value}` of secrets; values that are too short are ignored.
     """
 
     def __init__(self, known: Mapping[str, str]) -> None:
@@ -65,7 +65,7 @@ class BundleRedactor:
         """Return the content of a file without credentials.
 
         A DuckDB database becomes one Parquet file for each table. Compressed files and SQLite databases are left out,
-        because what they hold cannot be masked in place.
+        because values in them cannot be masked in place.
 
         Args:
             path: the path of the file; its suffix says whether it is JSON.
@@ -91,7 +91,10 @@ class BundleRedactor:
         return found.data, found.counts + Counter({"declared": count})
 
     def _json(self, documents: Sequence[bytes]) -> tuple[bytes, Counter[str]]:
-        """Mask the values of JSON documents one by one, so that they remain JSON; other text is masked as it is."""
+        """Mask the values of JSON documents one by one, so that they remain JSON; mask other documents as text.
+
+        Return the joined documents, and the number of masked values by kind.
+        """
         done, total = [], Counter[str]()
         for raw in documents:
             data, counts = self._mask(raw)
@@ -126,11 +129,13 @@ class BundleRedactor:
 
 
 def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the secrets that are to be masked by value: the declared ones, and variables whose names say that they hold one.
+    """Return `{name: value}` of the secrets whose values are to be masked wherever they occur.
+
+    They are the declared secrets that are set, and the environment variables whose names say that they hold a secret.
 
     Args:
         environment: environment variables.
-        declared: the values of declared secrets by name; None for one that is not set here.
+        declared: the value of each declared secret; None for a secret that is not set here.
     """
     found = {
         name: value
@@ -151,7 +156,7 @@ def _is_secret(name: str, value: Any) -> bool:
 
 
 def _names_secrets(value: Any) -> bool:
-    """Return whether a document has a field that holds a secret by its name."""
+    """Return whether a JSON document has a field whose name says that it holds a secret."""
     stack = [value]
     while stack:
         node = stack.pop()

@@ -59,7 +59,7 @@ class BundleRequest:
         run_dir: the folder of the run.
         target: the file to write.
         with_workspaces: whether the trials' copies of the project are in the bundle.
-        secrets: names of further environment variables whose values are masked.
+        secrets: names of environment variables whose values are masked, besides the declared secrets.
     """
 
     run_dir: Path
@@ -74,8 +74,8 @@ class Published:
 
     Attributes:
         path: the file.
-        manifest: what it holds, and what was masked and left out.
-        key_id: the id of the key that signed it; None if it is not signed.
+        manifest: the manifest of the bundle: its files, the masked values, and the files that are left out.
+        key_id: the id of the key that signed the bundle; None if the bundle is not signed.
         warnings: sentences for the user.
     """
 
@@ -177,12 +177,12 @@ class _Bundle:
         )
 
     def entries(self) -> Iterator[tuple[str, Path]]:
-        """Yield the path in the bundle, and the redacted file, of each file, in the order of the paths."""
+        """Yield `(path in the bundle, redacted file)` for each file, sorted by path."""
         for file in sorted(self._files, key=lambda file: file.path):
             yield file.path, self._spooled(file.path)
 
     def _add_folder(self, listing: Listing) -> set[str]:
-        """Add the files of one folder; return the paths of the folders in it that are left out."""
+        """Add the files of one folder of the run; return the paths of its subfolders that are left out."""
         left_out = set()
         for name in listing.folders:
             path = listing.path_of(name)
@@ -238,7 +238,10 @@ class _Bundle:
         return self._folder / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _mask_digests(self) -> None:
-        """Take out the digests of masked documents: with the rest of a document known, they give a short password away."""
+        """Mask or leave out digests of masked documents.
+
+        Someone who knows the rest of a document could find a short password by trying values until the digest matches.
+        """
         files, self._files = self._files, []
         for file in files:
             if file.path in _DIGESTS_BESIDE or file.path.startswith(f"{STORE}/"):
@@ -256,7 +259,12 @@ class _Bundle:
             self._put(file.path, data, is_original=False, masked=Counter({**file.masked, "digest": count}))
 
     def _name(self, folder: str, name: str) -> str:
-        """Return the path in the bundle of an entry of a folder: without credentials, and safe on every system."""
+        """Return the path in the bundle of an entry of a folder, without credentials and safe on every system.
+
+        Args:
+            folder: the path of the folder in the bundle.
+            name: the name of the entry in the run.
+        """
         cleaned, count = self._redactor.name(name)
         self._masked += Counter({"file_name": count})
         return self._free(f"{folder}/{_safe(cleaned)}" if folder else _safe(cleaned))
@@ -271,7 +279,7 @@ class _Bundle:
 
 
 def _safe(name: str) -> str:
-    """Return a file name with `%` and the code in place of each character that a system, or `lab open`, refuses."""
+    """Return a file name with `%` and a code for each character that some system or `lab open` rejects."""
     marked = _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
     return "".join(letter if letter.isprintable() else f"%{ord(letter):02X}" for letter in marked)
 

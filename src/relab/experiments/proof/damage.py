@@ -34,10 +34,10 @@ class Damage:
 
     Attributes:
         path: the file or folder, below the run; for a bundle, the name of the entry.
-        what: what is wrong, which completes the sentence after the path.
-        begin, end: the first changed byte is at one of these offsets, from 0: `begin <= offset < end`; None where no
-            offset applies, for example of a missing file.
-        line: the number of the line with the offset `begin`, from 1 on, of a text file; else None.
+        what: what is wrong; it completes the sentence that begins with the path.
+        begin, end: the range of the first changed byte, as offsets from 0: `begin <= offset < end`. None if no offset
+            applies, for example because the file is missing.
+        line: for a text file, the number (from 1) of the line that contains the offset `begin`; else None.
     """
 
     path: str
@@ -47,7 +47,7 @@ class Damage:
     line: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the damage as JSON; `offset` is the first changed byte, and null if only its range is known."""
+        """Return the damage as JSON; `offset` is that of the first changed byte, or null if only its range is known."""
         is_exact = self.begin is not None and self.end == self.begin + 1
         return {
             "path": self.path,
@@ -73,11 +73,11 @@ class SealCheck:
 
     Args:
         run_dir: the folder.
-        on_file: is called with each unchanged file.
+        on_file: is called with the path and the SHA-256 of each unchanged file.
 
     Attributes:
-        damage: the differences, in the order of the seal; at most `MAX_SHOWN`.
-        count: the number of differences.
+        damage: the differences between the folder and the seal, in the order of the seal; at most `MAX_SHOWN`.
+        count: the number of all differences.
         files, bytes: the number of files that were read, and their size.
     """
 
@@ -90,7 +90,7 @@ class SealCheck:
         self._reader = FileReader(run_dir, digest_of)
 
     def run(self) -> None:
-        """Compare everything.
+        """Compare all files and folders of the run with the seal.
 
         Raises:
             OSError: the seal cannot be read.
@@ -108,13 +108,13 @@ class SealCheck:
         self._lock()
 
     def note(self, damage: Damage) -> None:
-        """Add a difference that was found elsewhere."""
+        """Add a difference that another check has found."""
         self.count += 1
         if len(self.damage) < MAX_SHOWN:
             self.damage.append(damage)
 
     def _folder(self, sealed: SealedFolder) -> set[str]:
-        """Compare one folder; return the paths of the folders below it that are missing."""
+        """Compare one folder with its line of the seal; return the paths of the subfolders that are missing."""
         then, now = sealed.listing, list_folder(self._root, sealed.listing.folder, NOT_SEALED)
         if then.problem != now.problem:
             self.note(
@@ -173,7 +173,10 @@ class SealCheck:
         return Damage(path, what, changed.begin, changed.end, _line_at(self._root / path, changed.begin))
 
     def _exact(self, path: str, before: Fingerprint) -> ChangedAt | None:
-        """Return the first changed byte by comparing the file with an intact copy of it elsewhere in the run, if there is one."""
+        """Return the first changed byte of a file, found by comparison with an intact copy elsewhere in the run.
+
+        Return None if there is no intact copy.
+        """
         try:
             for other in sealed_file(self._root / SEAL, before.sha256, before.size):
                 copy = None if other == path else open_listed(self._root, other)

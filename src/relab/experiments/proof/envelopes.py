@@ -18,7 +18,7 @@ PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
 
 class EnvelopeError(Exception):
-    """An envelope is not one that relab wrote; the message says why."""
+    """The bytes are not an envelope that relab wrote, or its signature does not match; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def sign(statement: dict[str, Any], key: SigningKey) -> bytes:
 
 
 def open_envelope(raw: bytes) -> Envelope:
-    """Return the statement in an envelope, after its signature was verified with the key that the envelope itself names.
+    """Verify an envelope's signature with the key that the envelope itself names; return the envelope.
 
-    Whether that key is trusted, the caller has to decide.
+    The caller has to decide whether this key is trusted.
 
     Raises:
         EnvelopeError: the envelope was changed, or has another form than `sign` writes.
@@ -85,5 +85,5 @@ def _encode(payload: bytes, signature: bytes, key_id: str) -> bytes:
 
 
 def _message(payload: bytes) -> bytes:
-    """Return the pre-authentication encoding of a payload, which is signed."""
+    """Return the bytes of a payload that are signed: DSSE's pre-authentication encoding of it."""
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)

@@ -1,10 +1,11 @@
 """Fingerprints of files, from which the first changed byte can be found again.
 
 A fingerprint has the SHA-256 of a whole file, which decides whether the file was changed, and a checksum of each block
-of 4 KiB, which finds the place. A block's checksum is the first 12 bytes of its SHA-256 and its Adler-32. With the first,
-the first changed block is found. If one byte of that block was changed, Adler-32 gives its position: both of its sums are
-linear in the bytes (RFC 1950, section 8.2). The position is confirmed with the SHA-256 after the byte was restored, so an
-exact position is proven, and otherwise the range of the block is all that is known.
+of 4 KiB, which finds the place. A block's checksum is the first 12 bytes of its SHA-256 and its Adler-32. The SHA-256
+checksums find the first changed block. If one byte of that block was changed, Adler-32 gives the position of the byte,
+because both sums of Adler-32 are linear in the bytes (RFC 1950, section 8.2). The position is confirmed with the
+SHA-256 after the byte was restored, so an exact position is proven, and otherwise the range of the block is all that is
+known.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChangedAt:
-    """Where a file differs first from its fingerprint.
+    """The place of the first difference between a file and its fingerprint.
 
     Attributes:
         begin, end: the first changed byte is at one of these offsets, counted from 0: `begin <= offset < end`.
@@ -51,7 +52,7 @@ class ChangedAt:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the offset of the first changed byte is known: it is `begin`."""
+        """Whether the exact offset of the first changed byte is known; it is then `begin`."""
         return self.end == self.begin + 1
 
 
@@ -60,7 +61,8 @@ def fingerprint(descriptor: int, size: int) -> Fingerprint:
 
     Args:
         descriptor: the file, open for reading at its beginning; it stays open.
-        size: its length according to its status; if it changes meanwhile, the bytes that were read count.
+        size: the file's length according to its status. If the length changes during the call, the fingerprint is that
+            of the bytes that were read.
     """
     pieces = pieces_of(descriptor, size)
     piece = next(pieces, b"")
@@ -97,7 +99,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
-    """Return where a file differs first from its fingerprint; None if it does not.
+    """Return the place of the first difference between a file and its fingerprint; None if there is none.
 
     Args:
         before: the fingerprint of the file as it was.
@@ -124,7 +126,7 @@ def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
 
 
 def first_difference(before: BinaryIO, after: BinaryIO) -> int | None:
-    """Return the offset of the first byte in which two files differ; None if they are the same."""
+    """Return the offset of the first byte in which two files differ; None if the files are equal."""
     begin = 0
     while True:
         old, new = before.read(_PIECE), after.read(_PIECE)

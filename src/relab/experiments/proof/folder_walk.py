@@ -40,11 +40,11 @@ class Listing:
 
 
 def listings(root: Path, left_out: Collection[str] = ()) -> Iterator[Listing]:
-    """Yield the listing of each folder below `root`, and of itself first; folders are in the order of their names.
+    """Yield the listing of `root`, and of each folder below it, in the order of the folders' names.
 
     Args:
         root: the folder.
-        left_out: paths below it, with `/`, of files and folders that are not listed.
+        left_out: paths below `root`, with `/`, of files and folders that are not listed.
     """
     stack = [""]
     while stack:
@@ -79,13 +79,13 @@ def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> List
 
 
 def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
-    """Open a listed file for reading without waiting; None if it is not a regular file any more.
+    """Open a listed file for reading, without waiting for the writer of a pipe; return its descriptor and its status.
 
-    Return its descriptor, which the caller closes, and its status.
+    The caller closes the descriptor. Return None if the path is not a regular file any more.
 
     Args:
         root: the folder that was listed.
-        path: the path of the file below it, with `/`.
+        path: the path of the file below `root`, with `/`.
 
     Raises:
         OSError: the file cannot be read, or is mostly a hole.

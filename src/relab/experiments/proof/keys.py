@@ -38,7 +38,7 @@ class PublicKey:
         return encoded.decode()
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Return whether the signature of these bytes was made with the private key of this key."""
+        """Return whether `signature` is a signature of `message` by the private key that belongs to this public key."""
         try:
             self._key().verify(signature, message)
         except (InvalidSignature, ValueError):
@@ -144,7 +144,7 @@ def read_public_key(given: str) -> PublicKey:
     """Return the public key that a user gave: its id (`ed25519:` and 64 hexadecimal digits), or the path of a PEM file.
 
     Raises:
-        InvalidInputError: it is neither.
+        InvalidInputError: the text is neither a key id nor the path of a PEM file with a public key.
     """
     key_id = given if given.startswith(PREFIX) else None
     if key_id is None:

@@ -20,12 +20,12 @@ from relab.experiments.records.seals import digest_of_file
 
 @dataclass(frozen=True)
 class Signer:
-    """The key that signs a run.
+    """The key that signs a run, or none.
 
     Attributes:
         key: the key; None if the run is not signed.
-        key_id: its id; None if the run is not signed.
-        warnings: why a key cannot be used, as sentences for the user.
+        key_id: the id of the key; None if the run is not signed.
+        warnings: sentences for the user that say why a key cannot be used.
     """
 
     key: SigningKey | None = None
@@ -34,9 +34,10 @@ class Signer:
 
 
 def usable_signer(path: Path | None) -> Signer:
-    """Return the signer with the key in this file, which is created if it is missing.
+    """Return a signer with the key in the file `path`, which is created if it is missing.
 
-    Without a path, and with a warning if the key cannot be used, it is a signer that does not sign.
+    If `path` is None, or the key cannot be used, the signer has no key and the run is not signed. In the second case
+    the signer has a warning.
     """
     if path is None:
         return Signer()
@@ -48,7 +49,7 @@ def usable_signer(path: Path | None) -> Signer:
 
 
 def prove_run(run: RunFolder, signer: Signer) -> None:
-    """Write the seal of a run and, if there is a key, signed statements about it; the caller holds the lock of the run.
+    """Write the seal of a run and, if there is a key, signed statements about the run. The caller holds the run's lock.
 
     A command that adds files to a finished run calls `seals.break_seal` first, and this function afterwards.
 

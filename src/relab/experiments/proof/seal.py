@@ -46,11 +46,12 @@ ReadT = TypeVar("ReadT")
 
 @dataclass(frozen=True)
 class SealTotals:
-    """The size of what a seal covers, and the digest of the seal.
+    """The number and the size of the sealed files, and the digest of the seal.
 
     Attributes:
         sha256: the SHA-256 of `seal.jsonl`, in hexadecimal.
-        folders, files, bytes: the number of folders and files, and the sum of the sizes of the files.
+        folders, files: the numbers of folders and files.
+        bytes: the sum of the sizes of the files.
     """
 
     sha256: str
@@ -61,11 +62,11 @@ class SealTotals:
 
 @dataclass(frozen=True)
 class SealedFolder:
-    """One line of a seal.
+    """One line of a seal, about one folder of the run.
 
     Attributes:
         listing: the entries of the folder.
-        fingerprints: by name, those of its files; None for a file that could not be read.
+        fingerprints: `{file name: fingerprint}`; None for a file that could not be read.
     """
 
     listing: Listing
@@ -76,9 +77,9 @@ class SealDamagedError(Exception):
     """A line of the seal was changed, or lines are missing.
 
     Attributes:
-        line: its number, from 1 on.
+        line: the number of the damaged line, from 1.
         begin, end: the offsets of the line's first byte and of the byte after its last one.
-        what: what is wrong, which completes the sentence after the place.
+        what: what is wrong; it completes the sentence that begins with the place.
     """
 
     def __init__(self, line: int, begin: int, end: int, what: str) -> None:
@@ -153,7 +154,7 @@ def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
 
 
 def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
-    """Yield the paths of all files of this digest and size that the seal at `path` names."""
+    """Yield the paths of all files with this digest and this size, according to the seal at `path`."""
     with path.open("rb") as file, closing(read_seal(file)) as folders:
         for sealed in folders:
             for name, found in sealed.fingerprints.items():
@@ -162,11 +163,11 @@ def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
 
 
 class FileReader(Generic[ReadT]):
-    """Reads files of a run, and a file with several names once.
+    """Reads files of a run; a file with several names (hard links) is read once.
 
     Args:
         root: the folder of the run.
-        read: returns what is wanted of a file, from its descriptor and its size in bytes.
+        read: computes a value from a file's descriptor and its size in bytes, for example its digest.
     """
 
     def __init__(self, root: Path, read: Callable[[int, int], ReadT]) -> None:
@@ -175,7 +176,10 @@ class FileReader(Generic[ReadT]):
         self._linked: dict[tuple[int, int], ReadT] = {}
 
     def read(self, path: str) -> ReadT | None:
-        """Return what is wanted of the file at a path in the run; None if it is not a regular file or cannot be read."""
+        """Return the value that the function `read` of the constructor computes from a file of the run.
+
+        Return None if the path is not a regular file, or the file cannot be read.
+        """
         try:
             opened = descriptor_of(self._root, path)
             if opened is None:

@@ -15,15 +15,15 @@ from relab.experiments.records.file_names import SEAL
 
 
 def changed_since_seal(run_dir: Path, paths: Iterable[str]) -> set[str]:
-    """Return those of the files and folders of a run that are not as they were when it was sealed.
+    """Return those paths of a run whose files or folders were changed after the run was sealed.
 
     Args:
         run_dir: the folder of the run.
-        paths: paths below it, with `/`; a folder stands for everything below it.
+        paths: paths below the folder, with `/`; a folder stands for everything below it.
 
     Returns:
-        Some of `paths`; also those that were added later. Empty if the run has no seal: it has not stopped yet, or is of
-            an earlier version.
+        A subset of `paths`. A file or folder that was added later counts as changed. Empty if the run has no seal: it
+            has not ended yet, or was made by an earlier version.
 
     Raises:
         RunDamagedError: the seal was changed.

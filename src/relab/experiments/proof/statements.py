@@ -64,8 +64,8 @@ def results_of(run: RunFolder, subjects: Mapping[str, str], outcomes: Mapping[st
     """Return the statement about the outcomes of a run, with in-toto's predicate `test-result/v0.1`, as JSON.
 
     A trial is a test: it passed if its outcome is `success`, failed if `failure` or `error`, and is warned about if it
-    was not run (`missing`). The result is FAILED if a trial failed, else WARNED if there is a warning, else PASSED. It is
-    no verdict about variants; `lab compare` gives that.
+    was not run (`missing`). The result is FAILED if a trial failed, else WARNED if there is a warning, else PASSED.
+    This result is no verdict about variants; `lab compare` gives that verdict.
 
     Args:
         run: the run.

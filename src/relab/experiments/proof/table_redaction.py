@@ -23,10 +23,10 @@ _SCALARS: Final = frozenset(
 
 
 def redact_tables(raw: bytes, mask: Mask) -> Redacted:
-    """Return a Parquet file, or each table of a DuckDB database as a Parquet file, with credentials masked.
+    """Mask credentials in a Parquet file, or in each table of a DuckDB database, which becomes a Parquet file.
 
-    A Parquet file without any is returned as it is. A column of lists, structures or bytes with credentials becomes a
-    column of text. A file that DuckDB cannot read is left out.
+    A Parquet file without credentials is returned as it is. A column of lists, structures or bytes with credentials
+    becomes a column of text. A file that DuckDB cannot read is left out.
 
     Args:
         raw: the bytes of the file.
@@ -64,7 +64,10 @@ class _Tables:
         connection.create_function("masked", self._text, ["VARCHAR"], "VARCHAR", side_effects=True)
 
     def masked(self, table: str) -> bytes:
-        """Return the Parquet file of a table, which is named by an expression in SQL."""
+        """Write a table as a Parquet file with masked values, and return the bytes.
+
+        `table` is an SQL expression for FROM.
+        """
         described = self._connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()  # noqa: S608 quoted
         columns = ", ".join(
             f"{self._column(name, kind)} AS {_quoted(self._text(name) or '', chr(34))}" for name, kind, *_ in described
@@ -88,7 +91,7 @@ class _Tables:
 
 
 def _tables(connection: duckdb.DuckDBPyConnection, mask: Mask) -> Iterator[tuple[str, str]]:
-    """Yield a name for a file, and the expression in SQL, of each table of the attached database."""
+    """Yield `(file name, SQL expression)` for each table of the attached database."""
     rows = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'source' ORDER BY ALL"
     ).fetchall()

@@ -49,7 +49,7 @@ class ProofVerdict(StrEnum):
 
 
 class Trust(StrEnum):
-    """Whose signature a run or a bundle has."""
+    """How the key that signed a run or a bundle relates to the expected key and to the key of this installation."""
 
     GIVEN_KEY = "given_key"
     OWN_KEY = "own_key"
@@ -60,7 +60,7 @@ class Trust(StrEnum):
 
 @dataclass(frozen=True)
 class SignedBy:
-    """The key that signed, and whether it is trusted; `key` is None if nothing is signed."""
+    """The key that signed, and whether it is trusted; `key` is None if there is no signature."""
 
     key: PublicKey | None
     trust: Trust
@@ -87,8 +87,8 @@ class Verification:
         state: `completed`, `running`, `paused`, `interrupted`, `killed` or `failed`.
         message: one sentence for people.
         signer: the key that signed the statements.
-        damage: the differences, the first one first; at most 1,000.
-        damage_count: the number of differences.
+        damage: the differences from the seal, then the contradictions between records; at most 1,000.
+        damage_count: the number of all of these.
         files, bytes: the number of files that were read, and their size.
     """
 
@@ -104,11 +104,11 @@ class Verification:
 
 
 def signer_of(key: PublicKey | None, given: PublicKey | None, own: PublicKey | None) -> SignedBy:
-    """Return whether the key that signed is trusted.
+    """Return the key that signed, with whether it is trusted.
 
     Args:
-        key: the key that signed; None if nothing is signed.
-        given: the key that the user expects; None if any will do.
+        key: the key that signed; None if there is no signature.
+        given: the key that the user expects; None if any key is accepted.
         own: the key of this installation; None if it has none.
     """
     if key is None:
@@ -123,7 +123,7 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
 
     Args:
         run_dir: the folder of the run.
-        given: the key that must have signed; None if any will do.
+        given: the key that must have signed the run; None if any key is accepted.
         own: the key of this installation; None if it has none.
 
     Raises:
@@ -145,15 +145,15 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
 
 @dataclass
 class _Records:
-    """What the journal of a run says, and which files of events the run has.
+    """Facts from the journal of a run, and the files of events that the run has.
 
     Attributes:
-        tally: the counts over its entries.
-        outcomes: the outcome of each trial, by its id.
-        chains: the folder of each trial and the hash chain of its events, by the path of their file.
-        head: the head of the journal; None if it has no checksums.
-        problem: why the journal cannot be used; None if it can.
-        with_events: the paths of the unchanged files of events.
+        tally: the counts over the journal's entries.
+        outcomes: `{trial id: outcome}`.
+        chains: `{path of a file of events: (trial folder, last digest of the hash chain in the journal)}`.
+        head: the number of lines and the last checksum of the journal; None if it has no checksums.
+        problem: a sentence about why the journal cannot be used; None if it can.
+        with_events: the paths of the files of events that are unchanged.
     """
 
     tally: TrialTally = field(default_factory=TrialTally)
@@ -164,7 +164,12 @@ class _Records:
     with_events: set[str] = field(default_factory=set)
 
     def note(self, entry: Mapping[str, Any], events_place: str) -> None:
-        """Add an entry of the journal; `events_place` is the path of the events below a trial's folder, after a slash."""
+        """Add an entry of the journal.
+
+        Args:
+            entry: the entry, as JSON.
+            events_place: the path of the file of events below a trial's folder, with a slash in front.
+        """
         row = entry["row"]
         self.tally.note(entry)
         self.outcomes[row["trial_id"]] = row["outcome"]
@@ -189,7 +194,7 @@ class _Check:
         self._seal = SealCheck(run_dir, self._on_file)
 
     def result(self, state: str) -> Verification:
-        """Return the verification; `state` is that of the run."""
+        """Return the result of the verification; `state` is the state of the run, such as `completed`."""
         run = self._opened()
         if run is not None:
             self._read_records(run)
@@ -225,7 +230,7 @@ class _Check:
             return None
 
     def _read_records(self, run: RunFolder) -> None:
-        """Read the journal: which documents its evidence records name, with their digests, and what is compared later."""
+        """Read the journal: store its facts, and the digests of the documents that its evidence records name."""
         self._events_place = f"/{PurePosixPath(run.config.runtime.harness.events.path[1:])}"
         try:
             for entry in read_journal(self._root, self._records.note_head):
@@ -258,7 +263,7 @@ class _Check:
             self._seal.note(Damage(path, "has another digest than its name says"))
 
     def _statements(self) -> list[Mapping[str, Any]]:
-        """Return the signed statements, after their signatures and subjects were checked."""
+        """Verify the signatures and the subjects of the signed statements about the run, and return the statements."""
         path, begin = self._root / STATEMENTS, 0
         found: list[Mapping[str, Any]] = []
         try:
@@ -299,7 +304,7 @@ class _Check:
                 raise EnvelopeError(f"is about another {name}")
 
     def _contradictions(self, run: RunFolder, statements: list[Mapping[str, Any]]) -> Iterator[Damage]:
-        """Yield what the records of the run say differently, although no file was changed after it was sealed."""
+        """Yield each contradiction between the run's records; call it only if the seal shows no changed file."""
         for path in self._refs:
             if (self._root / path).parent.is_dir():
                 yield Damage(path, "is missing, although the journal names it")
@@ -333,7 +338,7 @@ class _Check:
     def _attestation(
         self, run: RunFolder, document: Mapping[str, Any], tally: TrialTally, head: Head | None
     ) -> Iterator[Damage]:
-        """Yield what an attestation says differently from the records that it is about."""
+        """Yield each contradiction between the attestation and the journal, the experiment or the signatures."""
         ext = document["ext"]
         signed_by = ext.get("signed_by")
         if document.get("resolved_experiment_digest") != run.digest:
@@ -376,7 +381,7 @@ def _without_seal(run_dir: Path, state: str) -> Verification:
 
 
 def _state(run_dir: Path) -> str:
-    """Return the state of a run that no process works on; `killed` if the last process did not end it."""
+    """Return the stored state of a run that no process works on, with `killed` instead of `running`."""
     try:
         status = str(json.loads((run_dir / RUN_CONTROL).read_bytes())["status"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -17,15 +17,16 @@ from relab.experiments.models import TrialOutcome
 
 @dataclass
 class TrialTally:
-    """Counts over the trials of a run, updated with one journal entry at a time.
+    """Counts over the trials of a run, from one journal entry per trial. A grade of the run is computed from them.
 
     Attributes:
         outcomes: the number of trials by outcome.
-        heads: by trial, the last checksum of the hash chain over its events, for the attestation.
-        without_evidence: the number of trials that ran but have no evidence.
-        violated: the number of trials that violated the sanitization profile.
-        networks: the number of trials by the network mode in effect.
-        with_events, with_acks: the number of trials whose harness wrote events, and acknowledged the control file.
+        heads: for each trial `{"trial_id", "head"}`, where `head` is the last digest of the hash chain over its events.
+        without_evidence: the number of trials that ran but have no evidence record.
+        violated: the number of trials that violated a rule of the sanitization profile.
+        networks: the number of trials that ran, by the network mode that was in effect.
+        with_events: the number of trials whose harness wrote events.
+        with_acks: the number of trials whose harness acknowledged the control file.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -37,7 +38,7 @@ class TrialTally:
     with_acks: int = 0
 
     def note(self, entry: Mapping[str, Any]) -> None:
-        """Count one entry of the journal, as JSON."""
+        """Count the trial of one journal entry; `entry` is the parsed JSON."""
         row = entry["row"]
         self.outcomes[row["outcome"]] += 1
         if "head" in entry:

@@ -41,7 +41,7 @@ class RunFacts:
         run_dir: the folder.
         config: the resolved experiment.
         manifest: the content of `manifest.json`; empty if the file is missing.
-        status: the status in `run_control.json`; None if the file is missing.
+        status: the status of the run, from `run_control.json`; None if the file is missing.
     """
 
     run_dir: Path
@@ -56,7 +56,7 @@ class RunFacts:
 
     @property
     def baseline(self) -> str:
-        """The id of the baseline."""
+        """The id of the variant with which the other variants are compared, from the configuration."""
         return self.config.baseline.variant_id
 
     @property
@@ -66,7 +66,7 @@ class RunFacts:
 
     @property
     def fork(self) -> Mapping[str, Any] | None:
-        """How the run of forks came about: parents, selector and changed bindings; None for another run."""
+        """The facts of a run of forks: parents, selector, changed bindings and more; None for another run."""
         found: Mapping[str, Any] | None = self.manifest.get("ext", {}).get("fork")
         return found
 
@@ -102,9 +102,9 @@ class RunFacts:
         return (tables_dir(self.run_dir) / f"{TRIALS}.parquet").is_file()
 
     def planned_trials(self, tasks: int) -> int:
-        """Return the number of planned trials: from the manifest, else computed from the number of tasks.
+        """Return the number of planned trials, from the manifest, or else computed from the number of tasks.
 
-        The parents of forks count too if these are compared with them.
+        In a run of forks without a control, the parents are counted as well, because the forks are compared with them.
         """
         said = self.manifest.get("ext", {}).get("total_trials")
         if not isinstance(said, int):
@@ -112,7 +112,7 @@ class RunFacts:
         return said if self.fork is None or self.fork["control"] else said + int(self.fork["parents"])
 
     def planned_of_variant(self, tasks: int) -> int:
-        """Return the number of planned trials of each variant, for this number of tasks."""
+        """Return the number of planned trials of each variant; `tasks` is the number of tasks of the run."""
         return tasks * self.config.design.replications if self.fork is None else int(self.fork["parents"])
 
 

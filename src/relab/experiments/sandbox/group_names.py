@@ -11,17 +11,20 @@ _NAME: Final = re.compile(r"relab-.+-(\d+)\.(\d+)-\d+")
 
 
 def run_prefix(run_id: str) -> str:
-    """Return the prefix of the names of all groups of a run."""
+    """Return the beginning of the names of all control groups that runners create for a run: `relab-<run id>-`."""
     return f"relab-{run_id}-"
 
 
 def this_process() -> str:
-    """Return the part of a name that says which process made the group."""
+    """Return the part of a control group's name that identifies this process: `<PID namespace>.<process id>`."""
     return f"{_pid_namespace()}.{os.getpid()}"
 
 
 def has_dead_runner(name: str) -> bool:
-    """Return whether the group with this name was made by a runner that has ended; False if that cannot be known."""
+    """Return whether the control group with this name was created by a runner whose process has ended.
+
+    Return False if that is unknown, for example because the runner was in another PID namespace.
+    """
     found = _NAME.fullmatch(name)
     if found is None:
         return False
@@ -32,7 +35,7 @@ def has_dead_runner(name: str) -> bool:
 def _pid_namespace() -> int:
     """Return the number of this process's PID namespace; 0 if it is unknown.
 
-    Containers may share a hierarchy of groups, and the process ids of one mean nothing in another.
+    Containers may share a hierarchy of control groups, and a process id of one container means nothing in another.
     """
     try:
         return Path("/proc/self/ns/pid").stat().st_ino

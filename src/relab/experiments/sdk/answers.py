@@ -32,7 +32,7 @@ class LabRunnerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The answer of `describe`; `summary` is the plan of the experiment as JSON."""
+    """The answer of `lab describe`; `summary` is the plan of the experiment as JSON."""
 
     summary: dict[str, Any]
 
@@ -69,11 +69,12 @@ class RunResponse:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The answer of a validation command.
+    """The answer of a validation command: `knobs-validate`, `hooks-validate` or `schema-validate`.
 
     Attributes:
-        valid: whether the file is valid; an invalid one raises `LabRunnerError`.
-        values: the values of knobs, or the name of the schema and the number of documents.
+        valid: always True, because an invalid file raises `LabRunnerError`.
+        values: after `knobs-validate`, the value of each knob; after `hooks-validate`, `events` and `counts`; after
+            `schema-validate`, `schema` (its name) and `documents` (their number).
     """
 
     valid: bool

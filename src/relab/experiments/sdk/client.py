@@ -134,8 +134,8 @@ class LabClient:
 
         Args:
             run_dir: the folder or the id of the run.
-            scorer: the command of the scorer.
-            name: the name of the scores.
+            scorer: the command line of the scorer.
+            name: the name under which the scores are stored.
             timeout: seconds for one trial.
             jobs: the number of trials that are scored at the same time.
 
@@ -263,7 +263,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             output: the file to write; None for `<run id>.zip` in the project's root.
-            with_workspaces: whether the trials' copies of the project are in it.
+            with_workspaces: whether the archive contains the trials' copies of the project.
             secrets: names of environment variables whose values are masked besides the declared secrets.
 
         Returns:
@@ -295,16 +295,27 @@ class LabClient:
         return Compared(answer["verdict"], answer)
 
     def validate_knobs(self, *, manifest: str, overrides: str) -> Validated:
-        """Check a file of overrides against a manifest of knobs.
+        """Check a file of overrides (values for knobs) against a manifest of knobs (fields that may be overridden).
+
+        Args:
+            manifest: the path of the manifest.
+            overrides: the path of the file of overrides.
+
+        Returns:
+            The answer, with the value of each knob in the file.
 
         Raises:
-            LabRunnerError: a value is not allowed.
+            LabRunnerError: a value is not allowed, or a file cannot be read.
         """
         answer = self._call("knobs-validate", manifest=manifest, overrides=overrides)
         return Validated(bool(answer["valid"]), answer["values"])
 
     def validate_hooks(self, *, manifest: str, events: str) -> Validated:
         """Check a file of events against the manifest of the harness that wrote it.
+
+        Args:
+            manifest: the path of the manifest.
+            events: the path of the file of events, with one JSON object per line.
 
         Raises:
             LabRunnerError: a rule is violated; `details` lists each violation.
@@ -313,7 +324,12 @@ class LabClient:
         return Validated(bool(answer["valid"]), {"events": answer["events"], "counts": answer["counts"]})
 
     def validate_schema(self, *, file: str, schema: str | None = None) -> Validated:
-        """Check a JSON file, or each line of a JSON Lines file, against a schema such as `trial_output_v1`.
+        """Check a JSON file, or each line of a JSON Lines file, against a JSON Schema.
+
+        Args:
+            file: the path of the file.
+            schema: the name of the schema, such as `trial_output_v1`; None for the `schema_version` of the first
+                document.
 
         Raises:
             LabRunnerError: the file does not match the schema; `details` lists each violation.
