@@ -42,7 +42,7 @@ def add_problems(app: FastAPI, more: Statuses = ()) -> None:
 
     Args:
         app: one of the testbed's servers.
-        more: the server's own pairs of error class and HTTP status; they take precedence.
+        more: further pairs of an error class and its HTTP status, which take precedence over the common ones.
     """
 
     async def problem(_: Request, error: Exception) -> Response:

@@ -54,7 +54,7 @@ def up(
         home: relab's home folder.
         name: the name of the testbed.
         port_base: the first of the three public ports; None means the default ports.
-        rows: the programs to run beside PostgreSQL, Redis and the links; `STANDARD_ROWS` by default.
+        rows: the programs to run beside PostgreSQL, Redis and the links (network proxies); None for `STANDARD_ROWS`.
         open_actions: whether programs on this machine may request actions without a token; applies only if `rows` is
             not given.
         options: further fields of `SupervisorPlan`, by name.
@@ -89,7 +89,7 @@ def up(
 
 
 def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
-    """Create a token for a testbed's action server, running or not, and return it; it cannot be read again.
+    """Create a token for the action server of a testbed, running or not, and return it; the token cannot be read again.
 
     Args:
         home: relab's home folder.
@@ -100,7 +100,7 @@ def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
     Raises:
         WrongNameError: the name is not valid for a testbed.
         NotRunningError: no testbed has this name.
-        WrongScopeError: a scope is not one of the above.
+        WrongScopeError: a scope is none of those that `scopes` allows.
     """
     layout = Layout.of(home, name)
     if not layout.root.is_dir():
@@ -159,7 +159,7 @@ def down(home: Path, name: str) -> None:
 def is_running(layout: Layout) -> bool:
     """Return whether any process of the testbed in these folders is alive.
 
-    The testbed's guard process holds the lock file until the last one has ended.
+    The testbed's guard process holds the lock file until the last process of the testbed has ended.
     """
     try:
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
@@ -188,7 +188,7 @@ def ask(
         within_s: time limit for the answer.
 
     Raises:
-        RelabError: the errors of `SupervisorClient.ask`.
+        RelabError: the same errors as `SupervisorClient.ask`.
     """
     # The command line shows its help without the HTTP client.
     from relab.testbed.supervisor_client import SupervisorClient  # noqa: PLC0415
@@ -198,7 +198,10 @@ def ask(
 
 
 def _start(layout: Layout, plan: SupervisorPlan) -> dict[str, Any]:
-    """Start the guard, which starts the supervisor; return the supervisor's report, or {} if it ends without one."""
+    """Start the guard process of a testbed, which starts the supervisor, and return the supervisor's report.
+
+    The result is {} if the supervisor ends without a report.
+    """
     reading, writing = os.pipe()
     command = [
         sys.executable, "-I", "-S", guard.__file__, str(layout.lock), str(writing), str(layout.groups),

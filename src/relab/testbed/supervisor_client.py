@@ -62,7 +62,7 @@ class SupervisorClient:
             NotAnsweringError: the supervisor does not answer in time, or its answer is not in its own format.
             StartError: a component does not become ready.
             InvalidInputError, NotFoundError, ConflictError, UnavailableError: the supervisor rejects the request; the
-                error has its message and remedy.
+                error has the message and the remedy of the answer.
         """
         if not self._socket.exists():
             # httpcore leaves its socket open if it cannot connect, so do not try.

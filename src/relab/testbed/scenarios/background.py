@@ -24,13 +24,13 @@ class BackgroundLoad:
     Args:
         url: the address of the target.
         rate_per_s: number of requests that are due per second.
-        seed: of the random choice of requests and their times.
+        seed: the seed of the random choice of requests and of their times.
         timeout_s: time limit for each request.
         window_s: length of the windows in which the results are counted.
         on_window: is called with each window, in order, after all of its requests have ended.
 
     Attributes:
-        began_s: when the load began, by `time.monotonic`.
+        began_s: the time at which the load began, by `time.monotonic`.
 
     Raises:
         PlanError: the rate is invalid.
@@ -79,7 +79,7 @@ class BackgroundLoad:
         """Raise the error of the load, if it has failed; otherwise return at once.
 
         Raises:
-            RelabError: the load could not continue.
+            RelabError: the load has ended with this error.
         """
         if self._running is not None and self._running.done():
             self._running.result()

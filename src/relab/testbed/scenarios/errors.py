@@ -6,7 +6,7 @@ from relab.core.errors import InvalidInputError, UnavailableError
 
 
 class ScenarioError(InvalidInputError):
-    """A file is not a valid scenario, or uses features that are not supported here."""
+    """A file is not a valid scenario, or uses features of chaostoolkit's format that relab does not support."""
 
     code = "invalid_scenario"
 

@@ -38,7 +38,7 @@ Seconds = Annotated[float | int | str, PlainValidator(_seconds)]
 
 
 class _Part(BaseModel):
-    """A part of a file. Unknown fields are rejected, because a mistake in `rollbacks` must not be ignored."""
+    """A part of a scenario file; unknown fields are rejected, because a mistake in `rollbacks` must not be ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -57,16 +57,17 @@ class _Controlled(_Part):
 class HttpProvider(_Part):
     """An HTTP request, which this process sends to perform one activity (a step or a check) of an experiment.
 
-    In `url`, `headers` and `arguments`, `${name}` stands for the value of a variable of the experiment, also a secret one.
+    In `url`, `headers` and `arguments`, `${name}` stands for the value of a variable of the experiment, secret or not.
 
     Attributes:
-        arguments: the query of a GET. For other methods the body, as JSON if the header Content-Type says so; else a
-            mapping is sent as a form, and a text as it is.
-        timeout: time limit in seconds, or a list whose first item is that of connecting and whose last is that of the
-            rest; None for 10 s.
+        arguments: the query of a GET request, or the body of any other request. The body is sent as JSON if the header
+            Content-Type says so. Otherwise a mapping is sent as a form, and a text unchanged.
+        timeout: time limit in seconds; None for 10 s. In a list, the first item is the limit for connecting, and the
+            last one the limit for the rest.
         verify_tls: whether the server's certificate is checked.
         max_retries: number of attempts to connect after the first.
-        secrets: names of groups of secret variables, for chaostoolkit; here every request may use all groups.
+        secrets: names of groups of secret variables. Only chaostoolkit needs it; in relab, every request may use all
+            groups.
     """
 
     type: Literal["http"]
@@ -88,8 +89,8 @@ class HttpProvider(_Part):
 class ProcessProvider(_Part):
     """A command on this machine, `path` with `arguments`; it runs only if the caller allows code.
 
-    `timeout` is in seconds, 10 s if None; `secrets` names groups of secret variables, for chaostoolkit. Here `${name}` may
-    stand for any variable.
+    `timeout` is in seconds; None for 10 s. `secrets` names groups of secret variables. Only chaostoolkit needs it: in
+    relab, `${name}` may stand for any variable.
     """
 
     type: Literal["process"]
@@ -102,7 +103,8 @@ class ProcessProvider(_Part):
 class PythonProvider(_Part):
     """The function `func` of a Python module, called with `arguments` by name, if the caller allows code.
 
-    `secrets` names groups of secret variables, for chaostoolkit; here `${name}` may stand for any variable.
+    `secrets` names groups of secret variables. Only chaostoolkit needs it: in relab, `${name}` may stand for any
+    variable.
     """
 
     type: Literal["python"]
@@ -113,7 +115,10 @@ class PythonProvider(_Part):
 
 
 def _field(name: str) -> Any:
-    """Return a function that reads the tag of a union, in the form `<tag>`, so that messages can leave it out."""
+    """Return a function that returns the field `name` of a value, in angle brackets, as the tag of a union in pydantic.
+
+    Because of the angle brackets, messages of errors can leave out the tag.
+    """
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
 
 
@@ -128,7 +133,10 @@ Provider = Annotated[
 
 
 class RegexTolerance(_Part):
-    """A tolerance that is met if the regular expression `pattern` is found in the output, or in its field `target`."""
+    """A tolerance that is met if the regular expression `pattern` is found in the output.
+
+    With `target`, in this field of it.
+    """
 
     type: Literal["regex"]
     pattern: str
@@ -147,7 +155,8 @@ class RegexTolerance(_Part):
 class JsonPathTolerance(_Part):
     """A tolerance that is met if a JSON path finds the right values in the output, or in its field `target`.
 
-    These are exactly the values `expect`; if that is absent, any `count` values; if that is absent too, any value.
+    With `expect`, the path must find exactly these values. Otherwise, with `count`, it must find this number of values.
+    Without both, it must find at least one value.
     """
 
     type: Literal["jsonpath"]
@@ -203,9 +212,9 @@ class Activity(_Controlled):
 
     Attributes:
         provider: what is performed: a request, a command or a Python function.
-        tolerance: the condition on the output of a probe in the hypothesis.
-        pauses: how long to wait before and after it.
-        background: whether the method continues with the next step while this one is performed.
+        tolerance: for a probe in the hypothesis, the condition that its output must meet.
+        pauses: how long to wait before and after the activity.
+        background: whether the run continues with the next step of the method while this activity is performed.
     """
 
     type: Literal["action", "probe"]
@@ -246,19 +255,22 @@ class _HypothesisStrategy(_Part):
 
 
 class Runtime(_Part):
-    """Says when the hypothesis is checked in a run. Rollbacks always run, whatever strategy the file gives for them."""
+    """Says when the steady-state hypothesis is checked in a run.
+
+    Rollbacks always run, whatever strategy the file gives for them.
+    """
 
     rollbacks: _Strategy = _Strategy()
     hypothesis: _HypothesisStrategy = _HypothesisStrategy()
 
 
 class FromEnvironment(_Part):
-    """A variable whose value is that of an environment variable, converted to a type.
+    """A variable of a scenario whose value comes from an environment variable and is converted to a type.
 
     Attributes:
         key: name of the environment variable.
-        default: value if the environment has no such variable; without a default, that is an error.
-        env_var_type: the type; None to keep the text.
+        default: the value if the environment variable is not set. Without a default, a missing variable is an error.
+        env_var_type: the type to which the text is converted; None to keep the text.
     """
 
     type: Literal["env"]
@@ -275,7 +287,7 @@ class Experiment(_Controlled):
         secrets: groups of variables whose values are secret, by the name of the group.
         hypothesis: the steady-state hypothesis; None to check nothing.
         method: the steps that are performed in order.
-        rollbacks: the steps that are performed at the end in any case.
+        rollbacks: the steps that are performed at the end of a run, however the run went.
     """
 
     title: str = Field(min_length=1)

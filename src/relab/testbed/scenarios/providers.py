@@ -26,11 +26,11 @@ class ActivityFailedError(RelabError):
 def perform(activity: Activity, variables: Variables) -> Any:
     """Perform an activity, with the values of `variables` in place of `${name}`, and return its output.
 
-    That is `{status, headers, body}` for a request, `{status, stdout, stderr}` for a command (`status` is its exit
-    code), and the return value of a Python function.
+    The output of a request is `{status, headers, body}`. The output of a command is `{status, stdout, stderr}`, where
+    `status` is the exit code. The output of a Python function is its return value.
 
     Raises:
-        ActivityFailedError: there is no output. A request that is answered does not fail, whatever its status.
+        ActivityFailedError: there is no output. A request that gets an answer does not raise it, whatever the status.
     """
     provider = activity.provider
     if isinstance(provider, HttpProvider):
@@ -44,7 +44,7 @@ def refusal(output: Any) -> str | None:
     """Return the status and body of a rejected request (status 400 or above) as text; None if it was not rejected.
 
     Args:
-        output: of an activity, as `perform` returns it.
+        output: the output of an activity, as `perform` returns it.
     """
     if not isinstance(output, dict) or not isinstance(output.get("status"), int) or output["status"] < BAD_STATUS:
         return None

@@ -58,8 +58,9 @@ def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
     """Return the scenario in a file, or the scenario of this name that comes with relab.
 
     Args:
-        name_or_path: a path if it ends with `.yaml`, `.yml` or `.json` or a file with this path exists; else a name.
-        allow_code: whether a file's commands and Python functions may be run on this machine.
+        name_or_path: the path of a file, or the name of a scenario that comes with relab. It counts as a path if it
+            ends with `.yaml`, `.yml` or `.json`, or if a file with this path exists.
+        allow_code: whether commands and Python functions in the file may be run on this machine.
 
     Raises:
         UnknownScenarioError: there is no such file, or no scenario has this name.
@@ -84,7 +85,7 @@ def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = Fals
         text: the content of a scenario file.
         name: the name of the scenario.
         source: the path or name of the text, for the messages of errors.
-        allow_code: whether its commands and Python functions may be run on this machine.
+        allow_code: whether commands and Python functions in the text may be run on this machine.
 
     Raises:
         ScenarioError: the text is not valid, or runs code without `allow_code`; the error lists each mistake with its

@@ -33,7 +33,7 @@ Journal = dict[str, Any]
 
 
 class Section(StrEnum):
-    """The part of a run to which a progress message belongs."""
+    """The part of a run of a scenario to which a progress message belongs."""
 
     BEFORE = "steady state before"
     DURING = "steady state"
@@ -59,8 +59,8 @@ class Run:
 
     Args:
         scenario: the scenario to run.
-        variables: the values of its variables in this run.
-        stop: ends the method when set, from any thread; the rollbacks still run.
+        variables: the values of the scenario's variables in this run.
+        stop: an event that any thread may set to end the method early; the rollbacks still run.
         report: is called with a message about each step, from the thread that performs it.
 
     Attributes:
@@ -184,7 +184,8 @@ class Run:
     def look(self) -> tuple[dict[str, Any], str | None]:
         """Check the steady state once: run the hypothesis' probes up to the first whose tolerance is not met.
 
-        Return the journal's entry (`steady_state_met` and `probes`), and the reason why the state is not met, or None.
+        Return (entry of the journal with `steady_state_met` and `probes`, reason why the steady state is not met or
+        None).
         """
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []
@@ -207,7 +208,7 @@ class Run:
             return str(error)
 
     def execute(self, activity: Activity) -> dict[str, Any]:
-        """Perform an activity and return its row of the journal; a failure is recorded in the row."""
+        """Perform an activity and return its entry in the journal; if the activity fails, the entry says so."""
         began = _now()
         row: dict[str, Any] = {
             "activity": activity.model_dump(mode="json", by_alias=True, exclude_unset=True),
@@ -237,7 +238,7 @@ class Run:
 
 
 class _Watch:
-    """Checks the steady state repeatedly during the method; only changes of its result are reported."""
+    """Checks the steady state repeatedly while the method runs, and reports each change of the result."""
 
     def __init__(self, run: Run, *, is_on: bool) -> None:
         self._run = run

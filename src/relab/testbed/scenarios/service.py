@@ -91,8 +91,8 @@ def run_scenario(
         scenario: the scenario to run.
         addresses: the addresses of the testbed; they replace the scenario's variables `target_url`, `chaos_url` and
             `actions_url`.
-        rate_per_s: number of requests of the background load that are due per second; 0 for no load.
-        stop: an event that ends the run early when it is set, from any thread. The rollbacks still run.
+        rate_per_s: number of requests per second of the background load, which stands for users; 0 for no load.
+        stop: an event that any thread may set to end the run early; the rollbacks still run.
         report: is called with a message about each step, from the thread that performs it.
         overrides: values for variables of the scenario's configuration, by name.
         make_token: returns the token for the variable `actions_token`; called only if the scenario has this variable.

@@ -30,7 +30,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
 class Variables:
     """The values of a scenario's variables in one run, by name.
 
-    They include secrets, so they are never printed as a whole.
+    The values include secrets, so this object is never printed as a whole.
     """
 
     values: Mapping[str, Any]
@@ -38,7 +38,8 @@ class Variables:
     def fill(self, value: Any) -> Any:
         """Return a copy of a JSON value in which every `${name}` in its texts is replaced by the variable's value.
 
-        A text that consists only of `${name}` gets the type of the variable's value. Unknown names are left unchanged.
+        A text that consists only of `${name}` is replaced by the variable's value with its own type, such as a number.
+        Unknown names are left unchanged.
         """
         if isinstance(value, str):
             alone = VARIABLE.fullmatch(value)
@@ -50,11 +51,11 @@ class Variables:
         return [self.fill(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     def seconds(self, value: float | str, field: str) -> float:
-        """Return a number of seconds, which may be given as `${name}` of a variable.
+        """Return a number of seconds, which a scenario may give as a number or as `${name}` of a variable.
 
         Args:
-            value: the number or the variable.
-            field: name of the field, for the message of the error.
+            value: the number, or the text `${name}`.
+            field: name of the field that holds the value, for the message of an error.
 
         Raises:
             ScenarioError: the value is not a number, is negative, or is too large.
@@ -100,8 +101,9 @@ def load_variables(
     Args:
         experiment: the scenario, with its configuration and secrets.
         environment: the environment variables, by name, for variables of type `env`.
-        given: values that replace those of the configuration; names that the configuration lacks are ignored.
-        overrides: values that replace those and `given`; every name must be in the configuration.
+        given: values by name that replace values of the configuration. Names that the configuration lacks are ignored.
+        overrides: values by name that replace values of the configuration and of `given`. Every name must be in the
+            configuration.
 
     Raises:
         ScenarioError: an environment variable is absent or of the wrong type, an override has an unknown name, or an

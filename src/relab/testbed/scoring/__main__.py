@@ -21,7 +21,8 @@ EXIT_FAILED: Final = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the episode of the trial in `--input` and write the trial's output to `--output`; return the exit code.
 
-    It is 0 if an output was written, also one with an error, and 1 if the input is not a trial.
+    The exit code is 0 if an output was written, even if the output reports an error. It is 1 if the input is not a
+    trial.
     """
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring")
     parser.add_argument("--input", type=Path, required=True, help="The trial's input file.")

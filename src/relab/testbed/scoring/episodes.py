@@ -54,14 +54,14 @@ class _Value(BaseModel):
 
 
 class Event(_Value):
-    """A fault or noise to be injected.
+    """A fault or a noise event that is injected in an episode.
 
     Attributes:
-        name: of the fault or noise in the chaos server's catalogue.
-        parameters: of the fault or noise, by name; those left out have their defaults.
+        name: the name of the fault or noise in the chaos server's catalogue.
+        parameters: the parameters of the fault or noise, by name. A parameter that is left out has its default.
         at_s: when the event begins, in seconds after the responder was ready.
-        after_escalation_s: the event begins this long after the responder has escalated to a person, and at `at_s` at
-            the latest; None if it does not depend on the responder.
+        after_escalation_s: the event begins so many seconds after the responder has escalated to a person, but at
+            `at_s` at the latest. None if the beginning does not depend on the responder.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -75,12 +75,12 @@ class Episode(_Value):
 
     Attributes:
         task_id: identifies the row in its data set.
-        kind: which sorts of events happen.
+        kind: the kinds of events that happen in the episode.
         subject: a label: the names of the faults, or the kind if there is no fault. Results of rows with the same
             subject are not statistically independent.
-        seed: of the users' requests.
+        seed: the seed of the users' requests.
         faults: the faults to inject, the earliest first.
-        noise: alarming events that need no repair.
+        noise: the noise events to inject, which look alarming but need no repair.
         healthy_s: time before the first fault, in seconds after the responder was ready.
         timeout_s: maximum time after the first measured fault.
         rate_per_s: number of the users' requests that are due per second.
@@ -100,12 +100,19 @@ class Episode(_Value):
 
     @property
     def takes_the_machine(self) -> bool:
-        """Whether no other episode can run on the machine at the same time, because this one uses its processors."""
+        """Whether this episode uses all processors of the machine.
+
+        No other episode can run there at the same time then.
+        """
         return self.busy_loops > 0 or any(find_fault(event.name).takes_the_machine for event in self.faults)
 
     @property
     def measured(self) -> tuple[Event, ...]:
-        """The faults by which the responder is measured: all but, in an episode after an escalation, the first one."""
+        """The faults by which the responder is measured: all faults of the episode, or all but the first one.
+
+        The first fault is left out in an episode of the kind "after escalation", where the responder gives it to a
+        person.
+        """
         return self.faults[1:] if self.kind is EpisodeKind.AFTER_ESCALATION else self.faults
 
     @property
@@ -148,12 +155,13 @@ def make_episodes(
 
     Args:
         count: number of episodes. Each fault is used once before any is used again.
-        seed: of all random choices.
+        seed: the seed of all random choices.
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all of these.
         noisy_share: share of episodes with noise only.
         quiet_share: share of episodes without any event.
         several_share: share of episodes with two faults; ignored if `faults` contains none of the pairs.
-        timeout_s: maximum time of an episode after the onset of its fault; without a fault, after its `healthy_s`.
+        timeout_s: maximum time of an episode after the beginning of its fault; in an episode without a fault, after its
+            `healthy_s`.
         rate_per_s: number of the users' requests that are due per second.
 
     Raises:
@@ -197,7 +205,7 @@ def _kinds(count: int, shares: tuple[float, ...], rng: Random) -> list[EpisodeKi
 
 
 def _in_turn(names: Sequence[str], rng: Random) -> Iterator[str]:
-    """Yield all names in a random order, again and again without end, shuffled anew each time."""
+    """Yield all names in a random order, and then again without end, each time in a new order."""
     for again in cycle([list(names)]):
         rng.shuffle(again)
         yield from again

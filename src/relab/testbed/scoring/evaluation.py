@@ -63,9 +63,9 @@ class ModelAccess:
     Attributes:
         environment: environment variables that configure the model, with their values; they are recorded with the
             evaluation.
-        passes: names of environment variables to pass on to the responder; their values are not recorded.
-        secrets: names of environment variables that hold keys. They are passed on too, and their values are removed
-            from a trial's results.
+        passes: names of environment variables of this process that the responder gets; their values are not recorded.
+        secrets: names of environment variables that hold keys. The responder gets them too, and their values are
+            removed from the results of a trial.
     """
 
     environment: Mapping[str, str]
@@ -79,14 +79,14 @@ class EvaluationRequest:
 
     Attributes:
         episodes: number of episodes that the measured responder runs in the parts `compared` and `further` together.
-        compared: number of these episodes that all other responders run too.
-        unknown: number of additional episodes about causes that the measured responder has no runbook for.
+        compared: how many of the `episodes` all other responders run, too.
+        unknown: number of additional episodes with causes for which the measured responder has no runbook.
         healthy: number of additional episodes with noise but no fault.
         at_once: number of additional episodes in which two faults begin together.
-        after_escalation: number of additional episodes with a fault while a person handles the incident of an earlier
-            one.
+        after_escalation: number of additional episodes in which a fault begins while a person handles the incident of
+            an earlier fault.
         busy_share: share of each part's episodes that have a busy loop beside the testbed, 0 to 1.
-        seed: from which all episodes are generated.
+        seed: the seed from which all episodes are generated.
         faults: names of the faults that `episodes` and `unknown` use; None for all.
         timeout_s: maximum length of an episode after the onset of the fault.
         responders: how to start each further responder, by its name. If given, the first one is measured instead of
@@ -162,7 +162,10 @@ def parts_of(wanted: EvaluationRequest) -> list[Part]:
 
 
 def _ours_with(model: ModelAccess) -> Bindings:
-    """Return the bindings of relab's measured responder (without memory), extended by access to a model."""
+    """Return the bindings of relab's own responder, without memory, with access to a language model.
+
+    Bindings say how to start a responder. `model` says how the responder accesses the language model.
+    """
     return OURS.model_copy(
         update={
             "responder_environment": {**OURS.responder_environment, **model.environment},
@@ -183,7 +186,10 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return the bindings of a responder, extended by a setting that excludes its runbooks for these faults' causes."""
+    """Return the bindings of a responder with one more setting, which excludes the runbooks for some causes.
+
+    `faults` are the names of the faults whose causes the excluded runbooks are about.
+    """
     causes = json.dumps(sorted(find_fault(fault).cause for fault in faults))
     return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})
 
@@ -227,7 +233,10 @@ def write(
 
 
 def _unknown_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Iterator[Part]:
-    """Yield the parts in which some causes are unknown; each cause is unknown in one part."""
+    """Yield the parts `unknown-N`, in each of which the measured responder lacks the runbooks of some causes.
+
+    Each cause is unknown in one of these parts.
+    """
     rng = Random(f"unknown:{wanted.seed}")  # noqa: S311 a reproducible choice is the purpose
     faults = list(wanted.faults if wanted.faults is not None else EPISODE_FAULTS)
     rng.shuffle(faults)

@@ -58,7 +58,7 @@ def experiment_document(
     Args:
         responders: how to start each responder, by its name; the first is the baseline of the comparison.
         episodes: the rows of the data set, in order; every responder runs each of them.
-        home: the home of the testbeds; a short path outside the experiment's folder.
+        home: relab's home folder, in which the testbeds keep their files; a short path outside the experiment's folder.
         port_base: the first port of the first testbed.
         hides: folders that responders must not see, because they reveal the planned faults.
         concurrency: number of episodes that run at the same time, each on its own testbed.
@@ -114,7 +114,10 @@ def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
 
 
 def _questions() -> dict[str, Any]:
-    """Return the metrics to compare, and the direction in which each is better."""
+    """Return the parts `analysis` and `metrics` of the experiment's configuration.
+
+    They name the metrics to compare, and say for each whether higher or lower values are better.
+    """
     directions = {"maximize": _HIGHER_IS_BETTER, "minimize": _LOWER_IS_BETTER}
     return {
         "analysis": {
@@ -136,7 +139,7 @@ def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterab
     `lab run` in this folder starts the experiment, `lab run --continue` resumes it.
 
     Args:
-        folder: is created if it does not exist.
+        folder: the folder of the experiment; it is created if it does not exist.
         document: the content of `experiment.yaml`, as `experiment_document` returns it.
         episodes: the rows of the data set, in order.
 
@@ -152,7 +155,14 @@ def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterab
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and write an experiment; return the exit code, 0 or 1."""
+    """Write an experiment into the folder that the command line names.
+
+    Args:
+        arguments: the arguments of the command line; None for those of this process.
+
+    Returns:
+        The exit code: 0, or 1 if the experiment cannot be generated or written.
+    """
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring.experiment")
     parser.add_argument("folder", type=Path, help="The folder of the experiment.")
     parser.add_argument("--home", type=Path, required=True, help="The home of the testbeds, with a short path.")

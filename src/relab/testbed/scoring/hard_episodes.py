@@ -33,8 +33,8 @@ _ESCALATION_TIMEOUT_S: Final = 60.0
 def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
     """Return `count` episodes in which two faults begin at the same moment; equal arguments give equal episodes.
 
-    No single action repairs both faults of an episode. Every pair is used once before any is used again. `seed` is that
-    of all random choices; `timeout_s` is the maximum time of an episode after the onset.
+    No single action repairs both faults of an episode. Every pair of faults is used once before a pair is used again.
+    `seed` is the seed of all random choices. `timeout_s` is the maximum time of an episode after the faults begin.
     """
     rng = Random(f"at-once:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = [pair for groups in combinations(APART, 2) for pair in product(*groups)]
@@ -60,10 +60,15 @@ def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list
 
 
 def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return `count` episodes with a second fault 10 to 20 s after the responder has escalated the first to a person.
+    """Return episodes in which a second fault begins after the responder has escalated the first fault to a person.
 
-    If the responder has not escalated by then, the second fault begins 60 s after the first one. Equal arguments give
-    equal episodes. `seed` is that of all random choices; `timeout_s` is the maximum time after the second fault.
+    The second fault begins 10 to 20 s after the escalation, but at the latest 60 s after the first fault. Equal
+    arguments give equal episodes.
+
+    Args:
+        count: number of episodes.
+        seed: the seed of all random choices.
+        timeout_s: maximum time of an episode after the second fault begins.
     """
     rng = Random(f"after-escalation:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = list(product(GIVEN_TO_A_PERSON, AFTER_ESCALATION))
@@ -93,12 +98,14 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
 
 
 def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> list[Episode]:
-    """Return the episodes in the same order, some of them with one busy loop beside the testbed (`busy_loops` is 1).
+    """Return the episodes in the same order, some of them changed so that a busy loop runs beside the testbed.
+
+    A busy loop is a process that takes a whole processor; `busy_loops` is 1 in the changed episodes.
 
     Args:
-        episodes: is not changed.
-        share: share of the episodes that get a busy loop, 0 to 1; their number is rounded.
-        seed: of the random choice of these episodes.
+        episodes: the episodes; these objects are not changed.
+        share: share of the episodes that get a busy loop, 0 to 1; the resulting number of episodes is rounded.
+        seed: the seed of the random choice of these episodes.
     """
     rng = Random(f"busy:{seed}")  # noqa: S311 a reproducible choice is the purpose
     busy = set(rng.sample(range(len(episodes)), round(len(episodes) * share)))

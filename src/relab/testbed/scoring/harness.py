@@ -41,7 +41,7 @@ class WrongTrialError(ConfigurationError):
 
 
 class _TestbedBindings(BaseModel):
-    """The bindings that every variant has: the ports of the testbeds, and folders to hide."""
+    """The bindings (settings of a trial) that every variant has: the ports of the testbeds, and folders to hide."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -74,7 +74,7 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
         out: folder for the timeline of observations and the responder's files; None to keep neither.
 
     Raises:
-        RelabError: the episode failed for a reason for which the responder is not to blame.
+        RelabError: the episode failed for a reason that the responder did not cause.
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     testbeds = _testbed_bindings(trial["bindings"])
@@ -96,12 +96,15 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
 
 
 def _run_of(out: Path) -> Path:
-    """Return the folder with all documents of a run: its tasks and journal reveal the order of the faults."""
+    """Return the folder with all documents of an experiment's run, from the output folder of one trial.
+
+    Responders must not see this folder, because its tasks and its journal reveal which faults come in which order.
+    """
     return next((folder for folder in out.parents if folder.name == ".lab"), out.parent.parent)
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return the existing folders, without duplicates and without those inside another one."""
+    """Return those of the folders that exist, without duplicates and without folders inside another one of them."""
     found = {folder.resolve() for folder in folders if folder.is_dir()}
     return sorted(folder for folder in found if not found & set(folder.parents))
 
@@ -130,7 +133,7 @@ def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[st
 
 
 def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
-    """Return the output (`trial_output_v1`) of a trial that failed for a reason other than the responder.
+    """Return the output (`trial_output_v1`) of a trial that failed for a reason that the responder did not cause.
 
     Args:
         ids: the `ids` of the trial's input.
@@ -164,7 +167,10 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
 
 
 def _keep(home: Path, kept: Path) -> None:
-    """Copy the responder's files, so that people can analyse its behaviour; if they are over 32 MiB, only note that."""
+    """Copy the responder's files from `home` to `kept`, so that people can analyse its behaviour.
+
+    If the files are larger than 32 MiB, only write a note about that.
+    """
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > _MAX_LEFTOVER_BYTES:
         kept.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ class NoticeReceiver:
         now: returns the seconds since the responder was ready.
 
     Attributes:
-        times_s: arrival times of the notices, by `now`; only the first 10,000 are kept.
+        times_s: arrival times of the notices, in the seconds that `now` returns; only the first 10,000 are kept.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:

@@ -21,7 +21,7 @@ class ObservedSecond:
     """The users' requests that were due in about one second.
 
     Attributes:
-        at_s, until_s: start and end of the interval in which they were due.
+        at_s, until_s: start and end of the interval in which the requests were due.
         offered: number of requests.
         refused: number of requests that were answered with an error status.
         unanswered: number of requests that were cut off, timed out, or not sent because too many were in flight.
@@ -52,7 +52,7 @@ class Look:
     Attributes:
         at_s: time of the check.
         is_there: whether at least one of the faults is present; None if that is unknown.
-        there: names of the faults that are, or may be, present.
+        there: names of the measured faults that are present, or whose presence is unknown.
     """
 
     at_s: float
@@ -87,14 +87,15 @@ class Observed:
 
     Attributes:
         onset_s: when the first measured fault was injected; None before that.
-        trouble_s: when the first fault was injected; earlier than `onset_s` only if an unmeasured fault comes first.
+        trouble_s: when the first fault of any kind was injected. It is earlier than `onset_s` only if an unmeasured
+            fault comes first.
         ended_s: when the episode ended.
         poll_s: the poll interval, in seconds, that the responder was given.
         keeps_home: whether the responder's home was kept from earlier episodes.
         is_blinded: whether the processes and folders of the testbed were hidden from the responder.
         seconds: how users were served, second by second.
         sights: the status that the responder returned, each time it was requested.
-        looks: the checks whether the measured faults are present, from the onset on.
+        looks: the results of the checks whether the measured faults are present, from the onset on.
         acts: the actions that were requested, oldest first.
         notices: when the responder notified people; None if it was given no address for notices.
         notes: facts that a reader must know before trusting the metrics.
@@ -122,8 +123,8 @@ class Observed:
     def usual_from_s(self) -> float:
         """Start of the baseline period, in seconds after the responder was ready; the period ends at the onset.
 
-        It is 0. If another fault was injected before the measured one, it is the time of that injection, but at most
-        15 s before the onset.
+        It is usually 0. If an unmeasured fault was injected before the measured one, the period starts with that
+        injection, but not earlier than 15 s before the onset.
         """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0
@@ -141,7 +142,8 @@ class Observed:
 def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
     """Return the median share, 0 to 1, of badly served requests per second before a time; 0 if there were no requests.
 
-    It is a median so that a responder that does harm before the onset does not thereby raise its own baseline.
+    The result is a median, so that a responder cannot raise its own baseline by doing harm for a short time before the
+    onset.
 
     Args:
         seconds: how users were served, second by second.
@@ -158,13 +160,14 @@ def well_since(
 ) -> tuple[float, float] | None:
     """Return the start and end of the final period in which users are served well and no measured fault is present.
 
-    Both conditions must hold up to the end of the observations, where the period ends: a good moment between two bad
-    ones does not count. If they do not hold at the end, or nothing was observed after the onset, the result is None.
-    All times are in seconds after the responder was ready. Measured faults are those that the responder is to repair.
+    The period ends with the observations, so a good moment between two bad ones does not count. The result is None if
+    users are not served well or a measured fault is present at the end, or if nothing was observed after the onset. All
+    times are in seconds after the responder was ready. Measured faults are those that the responder is to repair.
 
     Args:
         seconds: how users were served, second by second; those before the onset are the baseline.
-        looks: the checks whether the measured faults are present; a fault counts as present if that is unknown.
+        looks: the results of the checks whether the measured faults are present. If a check could not find that out,
+            the faults count as present.
         onset_s: when the first measured fault was injected.
         forgives_refusals: whether requests that were answered with an error status count as served well.
     """

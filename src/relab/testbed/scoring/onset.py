@@ -25,7 +25,7 @@ _POLL_INTERVAL_S: Final = 0.5
 
 
 class NotBroughtAboutError(UnavailableError):
-    """An event of the episode could not be injected, so the episode gives no information about the responder."""
+    """A fault or noise event of the episode could not be injected, so the episode says nothing about the responder."""
 
     code = "not_brought_about"
 
@@ -46,7 +46,7 @@ class Onset:
         onset_s: when the injection of the first measured fault began; None before that.
         trouble_s: when the injection of the first fault, measured or not, began; None before that.
         looks: results of the checks since the onset, oldest first.
-        notes: one sentence per event that could not be injected or stopped and does not invalidate the episode.
+        notes: one sentence for each event that could not be injected or stopped, if the episode is valid even so.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Onset:
         """Check that all events of the episode can be injected on this machine.
 
         Raises:
-            NotBroughtAboutError: one of them cannot.
+            NotBroughtAboutError: an event cannot be injected on this machine.
         """
         found = self._client.get("/api/v1/faults").raise_for_status().json()["faults"]
         why_not = {row["name"]: row["impossible"] for row in found}
@@ -103,13 +103,13 @@ class Onset:
                 raise NotBroughtAboutError(f"{event.name!r} cannot be injected on this machine: {reason}.")
 
     def go_on(self, escalated_s: float | None = None) -> None:
-        """Start the injection of all events that are due by now, in threads; raise errors of injections begun earlier.
+        """Start the injection of all events that are due by now, in threads; raise the error of an earlier injection.
 
         Args:
             escalated_s: when the responder first escalated to a person after the first fault; None if it has not.
 
         Raises:
-            NotBroughtAboutError: a fault of an earlier call could not be injected.
+            NotBroughtAboutError: a fault whose injection an earlier call started could not be injected.
         """
         for work in [work for work in self._under_way if work.done()]:
             self._under_way.remove(work)

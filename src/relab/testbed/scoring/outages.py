@@ -16,8 +16,8 @@ _MAX_GAP_S: Final = 10.0
 def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
     """Yield the start and end of each period after the onset in which users were served worse than before it.
 
-    A share of badly served requests that exceeds the median before the onset by more than `MAX_EXCESS_SHARE` is worse.
-    Periods less than 10 s apart are joined.
+    A second counts as worse if its share of badly served requests exceeds the median share before the onset by more
+    than `MAX_EXCESS_SHARE`. Periods less than 10 s apart are joined.
 
     Args:
         seconds: how users were served, second by second, in order.
@@ -39,11 +39,15 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time in seconds from the start of an outage to its first notice, or to its end if earlier.
+    """Return the longest time for which an outage lasted without a notice to people, in seconds.
 
-    `observed` is what was recorded of the episode and of the responder in it.
-    The first notice of an outage is the first one after the end of the previous outage, or after the onset. The result
-    is 0 if there was no outage, and None if there was no fault or the responder was given no address for notices.
+    The time of an outage runs from its start to its first notice, or to its end if that is earlier. The first notice is
+    the first one after the end of the previous outage; for the first outage, the first one after the onset of the
+    fault. The result is 0 if there was no outage. It is None if there was no fault, or if the responder was given no
+    address for notices.
+
+    Args:
+        observed: the observations of the episode.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

@@ -16,9 +16,10 @@ _STAYS_GONE_S: Final = 6.0
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
     """Return the number of right repairs, and how many of them the responder judged as failed.
 
-    An action is a right repair if it repairs a measured fault that was present, and the fault is gone within 30 s and
-    stays absent for 6 s. A responder reports verdicts by the action's name only, so its verdicts `failed` and `worse`
-    are first assigned to wrong actions of that name; only the rest counts against right repairs.
+    An action is a right repair if three conditions hold: it repairs a measured fault that was present, the fault is
+    gone within 30 s, and the fault stays absent for 6 s. A responder reports its verdict for the name of an action
+    only. So its verdicts `failed` and `worse` are first assigned to wrong actions with this name, and only the rest to
+    right repairs.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

@@ -53,16 +53,17 @@ class Bindings(BaseModel):
     """The bindings of a variant: how to start a responder.
 
     Attributes:
-        responder_command: program and arguments; `{python}` stands for this interpreter, `{port}` for the port to
-            listen on.
+        responder_command: program and arguments. `{python}` stands for the path of this Python interpreter, `{port}`
+            for the port on which the responder must listen.
         responder_environment: additional environment variables; `{notices}` in a value is replaced by the address of a
             webhook that records the times of notices to people.
-        responder_passes: names of environment variables that are passed on to it; no file contains their values.
-        responder_secrets: names of environment variables that are passed on too, and whose values are removed from all
-            results of a trial.
-        poll_interval_s: the interval at which it should poll the target.
-        start_within_s: time limit from its start until it answers requests for its status.
-        keeps_home: whether it keeps its home folder from one episode to the next.
+        responder_passes: names of environment variables of this process that the responder gets; no file contains their
+            values.
+        responder_secrets: names of further environment variables that the responder gets. Their values are removed from
+            all results of a trial.
+        poll_interval_s: the interval at which the responder should poll the target.
+        start_within_s: time limit from the responder's start until it answers requests for its status.
+        keeps_home: whether the responder keeps its home folder from one episode to the next.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -99,10 +100,10 @@ class RunningResponder:
     """A running responder.
 
     Attributes:
-        url: the address on which it answers.
-        process: its process, or that of bubblewrap around it.
-        log: the file with its output.
-        is_blinded: whether it sees only its own processes, and not the hidden folders.
+        url: the address on which the responder answers.
+        process: the responder's process, or the process of bubblewrap that contains it.
+        log: the file with the responder's output.
+        is_blinded: whether the responder sees only its own processes, and not the hidden folders.
     """
 
     url: str
@@ -116,13 +117,13 @@ class RunningResponder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process runs."""
+        """Whether the responder's process runs."""
         return self.process.poll() is None
 
     def look(self, at_s: float) -> Sight:
         """Request the responder's status once, and return it.
 
-        `answered` is false in the result if there is no valid answer within a second.
+        If there is no valid answer within a second, `answered` is False in the result.
 
         Args:
             at_s: the current time, in seconds after the responder was ready; it is only copied into the result.
@@ -196,7 +197,7 @@ def a_responder(
     """Start a responder, yield it when it returns its status, and end it when the block ends.
 
     Args:
-        bindings: how to start it.
+        bindings: how to start the responder.
         target: the address of the target.
         actions: the address of the action server.
         token: the responder's token for the action server.
@@ -244,7 +245,10 @@ def a_responder(
 
 
 def find_bubblewrap() -> str | None:
-    """Return the path of a bubblewrap that can hide all other processes from a program; None if there is none."""
+    """Return the path of the program bubblewrap.
+
+    Return None if the program is missing, or if it cannot hide other processes on this machine.
+    """
     path = shutil.which("bwrap")
     return path if path is not None and _can_restrict(path) else None
 
@@ -256,7 +260,11 @@ def _can_restrict(bwrap: str) -> bool:
 
 
 def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
-    """Return the bubblewrap prefix for a command that shares files and network, but sees only its own processes."""
+    """Return the words to put before a command, so that bubblewrap restricts what the command can see.
+
+    The command sees neither other processes nor the content of the hidden folders. It shares all other files, and the
+    network, with this machine.
+    """
     found = [bwrap, "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
     for folder in hidden:
         found += ["--tmpfs", str(folder)]
@@ -267,9 +275,10 @@ def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
 def _environment(
     bindings: Bindings, *, target: str, actions: str, token: str, home: Path, port: int
 ) -> Mapping[str, str]:
-    """Return the responder's environment. Of this process's environment it gets only PATH and the variables to pass on.
+    """Return the responder's environment variables.
 
-    The rest could reveal why it was started.
+    Of this process's variables, the responder gets only PATH and those that its bindings name. The others could reveal
+    why it was started.
     """
     handed_on = (*bindings.responder_passes, *bindings.responder_secrets)
     return {

@@ -64,7 +64,7 @@ def run_episode(
         NotBroughtAboutError: an event could not be injected.
         NoResponderError: the responder cannot be started.
         EpisodeStoppedError: `stop` was set.
-        RelabError: the load that stands for the users failed.
+        RelabError: the background load that stands for the users failed.
     """
     seen = Observed(poll_s=bindings.poll_interval_s, keeps_home=bindings.keeps_home)
     clock = _Clock()
@@ -106,7 +106,7 @@ class _Clock:
     """A clock that counts the seconds since the responder was ready.
 
     Attributes:
-        wall_us: the wall-clock time of its start, in microseconds since 1970.
+        wall_us: the wall-clock time at which this clock started, in microseconds since 1970.
     """
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ def _longest_s(episode: Episode, bindings: Bindings) -> float:
 
 
 def _acts(bed: LeasedTestbed, clock: _Clock) -> list[Act]:
-    """Return the actions from the action server's records, oldest first."""
+    """Return the actions of this episode from the action server's records, oldest first, with times of `clock`."""
     token = bed.make_token(_AUDITOR, "read")
     records: list[dict[str, Any]] = (
         httpx.get(

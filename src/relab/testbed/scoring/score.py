@@ -26,28 +26,28 @@ class Score:
     Attributes:
         is_healthy: whether no measured fault was injected.
         detected: whether the responder opened an incident after the onset of the fault.
-        time_to_detect_s: from the onset to the opening of that incident.
+        time_to_detect_s: seconds from the onset of the fault to the opening of that incident.
         false_alarms: number of incidents opened while no fault was present.
         healthy_polls: number of the responder's polls while no fault was present.
-        rank: position, from 1, of the first true cause in the responder's last diagnosis; None if it lists no true
-            cause.
+        rank: position, from 1, of the first true cause in the responder's last diagnosis; None if the diagnosis lists
+            no true cause.
         mitigated: whether, at the end, users had been served well and the fault had been absent for at least 6 s
             (`SUSTAINED_S`).
-        time_to_mitigate_s: from the onset to the beginning of that time.
+        time_to_mitigate_s: from the onset to the beginning of the final period in which this is so.
         closed: whether the fault was detected and mitigated, and the responder had no open incident at the end.
-        harm_user_error_s: sum over the seconds of the share of badly served requests that exceeds the baseline share;
-            1.0 is one second in which no request was served well.
-        actions: number of actions that touched the service (`was_done`), without undos.
-        harmful_actions: number of these actions, and of undos, that were taken while no fault was present, that do harm
-            with this fault, or that undo a repair that was still needed.
+        harm_user_error_s: harm to users in seconds: for each second, the share of badly served requests minus the
+            baseline share, added up. 1.0 is one second in which no request was served well.
+        actions: number of actions that changed the service, or may have changed it (`was_done`), without undos.
+        harmful_actions: number of actions and undos that did harm. They were taken before any fault was injected, are
+            wrong for this fault, or undid a repair that was still needed.
         escalated: whether the responder escalated to a person.
-        cost_usd: cost of language models, as the responder counts it; 0 if it does not.
+        cost_usd: cost of language models, as the responder counts it; 0 if the responder does not count it.
         all_named: whether each of several causes came first in some diagnosis; None if there is only one cause.
         right_repairs: number of actions that repaired the fault.
-        judged_failed: how many of these the responder itself reported as failed or worse.
+        judged_failed: how many of the right repairs the responder itself reported as failed or worse.
         unannounced_s: longest time of a user-visible outage without a notice to people; None if the responder was given
             no address for notices.
-        tokens: number of the models' tokens, as the responder counts them; None if it does not.
+        tokens: number of tokens of language models, as the responder counts them; None if it does not count them.
     """
 
     is_healthy: bool
@@ -76,7 +76,7 @@ class Score:
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
     def metrics(self, poll_s: float) -> dict[str, Metric]:
-        """Return the metrics by the names under which experiments compare them, without those that do not apply.
+        """Return the metrics by the names that experiments use for them, without metrics that do not apply.
 
         Args:
             poll_s: the interval in seconds at which the responder polls; `time_to_detect_polls` is computed with it.
@@ -168,9 +168,9 @@ def score(observed: Observed, truth: Truth) -> Score:
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
     """Return the number of incidents opened without a fault, and the time at which the measured fault was detected.
 
-    An incident that was already open at the onset does not count as a detection: it would be open without the fault,
-    too. An incident that is open in the first poll is not an alarm if the responder keeps its home: it belongs to an
-    earlier episode.
+    An incident that was already open when the fault began is no detection, because it would be open without the fault,
+    too. An incident that is open in the first poll is no false alarm if the responder keeps its home folder, because it
+    belongs to an earlier episode.
     """
     onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
@@ -194,7 +194,8 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
     """Return the number of the responder's polls before any fault was present.
 
-    It is the responder's own count; if the responder does not count, the elapsed time divided by the poll interval.
+    The number is the responder's own count. If the responder does not count its polls, the number is the elapsed time
+    divided by the poll interval.
     """
     trouble_s = observed.trouble_s or observed.onset_s
     until_s = observed.ended_s if trouble_s is None else trouble_s
@@ -226,10 +227,11 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None
 
 
 def _harm(observed: Observed) -> float:
-    """Return the sum over seconds of the share of badly served requests above the baseline share.
+    """Return the harm to users, in seconds in which all requests were served badly.
 
-    It counts the seconds after the onset, or after the first action if that is earlier; in a healthy episode all
-    seconds. If the fault follows another one, only the seconds after the onset count.
+    It is the share of badly served requests minus the baseline share, multiplied by the length of each observed second
+    and added up. The seconds after the onset of the fault count, or after the first action if that is earlier. Only
+    those after the onset count if an unmeasured fault came first. In an episode without a fault, all seconds count.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

@@ -46,12 +46,13 @@ class NoEvaluationError(InvalidInputError):
 def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int) -> dict[str, Any]:
     """Create an evaluation: write its plan, and an experiment for each of its parts.
 
-    Return the plan: the keys of `evaluation.to_json`, `home` and `port_base`.
+    Return the plan: a JSON object with the keys of `evaluation.to_json`, and `home` and `port_base`.
 
     Args:
-        folder: in which to create it.
+        folder: the folder in which to create the evaluation.
         wanted: the request for the evaluation.
-        home: the home of the testbeds; a short path, because socket paths are limited.
+        home: relab's home folder, in which the testbeds keep their files; a short path, because the length of socket
+            paths is limited.
         port_base: the first port of the first testbed.
 
     Raises:
@@ -120,10 +121,10 @@ def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Return a context manager that keeps the testbeds of an evaluation running while its block runs.
 
     Args:
-        plan: of the evaluation, as returned by `begin` or `read_plan`.
+        plan: the plan of the evaluation, as `begin` or `read_plan` returned it.
 
     Raises:
-        SupervisorBusyError, StartError: on entering the block: a testbed cannot be started.
+        SupervisorBusyError, StartError: a testbed cannot be started; raised when the block is entered.
     """
     return keep_testbeds_running(Path(plan["home"]), plan["concurrency"], plan["port_base"])
 
@@ -132,7 +133,7 @@ def runs(folder: Path) -> list[Path]:
     """Return the folders of the experiment runs of an evaluation's part, oldest first.
 
     Args:
-        folder: of the part: the evaluation's folder followed by the name of the part.
+        folder: the folder of the part, which is the evaluation's folder followed by the name of the part.
     """
     return sorted(path for path in (folder / ".lab" / "runs").glob("*") if path.is_dir())
 
@@ -141,7 +142,7 @@ def outputs(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the outputs (`trial_output_v1`) of all trials of an evaluation's part that have ended so far.
 
     Args:
-        folder: of the part: the evaluation's folder followed by the name of the part.
+        folder: the folder of the part, which is the evaluation's folder followed by the name of the part.
     """
     for run in runs(folder):
         for path in sorted(run.glob(_OUTPUTS)):

@@ -38,9 +38,9 @@ class LeasedTestbed:
     """A testbed in its initial state, held exclusively by one episode.
 
     Attributes:
-        layout: the paths of its files and sockets.
-        status: its addresses and components after the start or reset.
-        slot: its number among the testbeds of one home, from 0.
+        layout: the paths of the testbed's files and sockets.
+        status: the testbed's addresses and components after its start or reset.
+        slot: the testbed's number, from 0, among the testbeds of one home folder.
     """
 
     layout: Layout
@@ -96,7 +96,7 @@ class LeasedTestbed:
 
         Args:
             label: the name of the token, by which the action server records its actions.
-            scopes: what it allows, such as `read` and `act`.
+            scopes: the requests that the token allows, such as `read` and `act`.
 
         Raises:
             WrongScopeError, WrongTokenNameError: a scope or the name is invalid.
@@ -121,8 +121,8 @@ def slot_name(slot: int) -> str:
 def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
     """Acquire the first free testbed and yield it in its initial state; release it when the block ends.
 
-    If it is already running, it is reset, and left running afterwards; `keep_testbeds_running` keeps testbeds running
-    for many episodes. Otherwise it is started, and stopped afterwards.
+    If the testbed is already running, it is reset, and it continues to run afterwards (`keep_testbeds_running` keeps
+    testbeds running for many episodes). Otherwise the testbed is started, and stopped afterwards.
 
     Args:
         home: relab's home folder, with a short path.
@@ -148,7 +148,9 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
 @contextmanager
 def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
-    """Hold a lock while the block runs, so that an episode can have the whole machine; wait for the lock if necessary.
+    """Hold the lock of the machine while the block runs, so that an episode can have the whole machine for itself.
+
+    The function waits until it gets the lock.
 
     Each trial with the same home holds this lock while it runs its episode.
 

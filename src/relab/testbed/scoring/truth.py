@@ -28,7 +28,7 @@ class Truth:
     Attributes:
         causes: names of the measured causes, as runbooks and diagnoses call them; empty in an episode without a fault.
         mends: names of the actions, each of which repairs one of the injected faults.
-        harms: names of the actions that look plausible but do not repair any of them.
+        harms: names of the actions that look plausible, but repair none of the injected faults.
         forgives_refusals: whether requests answered with an error status do not count as badly served when a repair is
             judged. This is so if the right repair of a fault is to reject excess requests.
         mends_of: maps the name of each measured fault to the names of the actions, each of which repairs it.
@@ -42,11 +42,12 @@ class Truth:
 
     @classmethod
     def of(cls, faults: Iterable[Fault[Any]], measured: Collection[str] | None = None) -> Truth:
-        """Return the reference for an episode in which these faults are injected.
+        """Return the true causes, repairs and harmful actions of an episode in which these faults are injected.
 
         Args:
             faults: all faults that are injected.
-            measured: names of the faults that the responder must detect and repair; None for all.
+            measured: names of those faults that the responder must detect and repair; only their causes count as true
+                causes. None for all faults.
         """
         faults = list(faults)
         counted = [fault for fault in faults if measured is None or fault.name in measured]
@@ -65,7 +66,8 @@ class Truth:
 
         Args:
             action: name of the action in the action server's catalogue.
-            is_too_soon: whether the action was done before the first fault was injected; then any change does harm.
+            is_too_soon: whether the action was done before the first fault was injected. If so, any change counts as
+                harm.
         """
         if action in _LOOKING:
             return ActionEffect.NEITHER
@@ -81,6 +83,6 @@ def was_done(status: str) -> bool:
     """Return whether an action whose record has this status has changed the service, or may have changed it.
 
     Args:
-        status: of the action server's record, such as `succeeded`.
+        status: the status of the action in the action server's record, such as `succeeded`.
     """
     return status in _DONE

@@ -23,9 +23,9 @@ class Users(BackgroundLoad):
     Args:
         url: the address of the target.
         rate_per_s: number of requests that are due per second.
-        seed: of the random choice of requests and their times.
+        seed: the seed of the random choice of requests and of their times.
         report: is called with the counts of each second, in order, when all requests that were due in it have ended.
-            The times in these counts are those of `time.monotonic`.
+            The times in the counts are times of `time.monotonic`.
 
     Raises:
         PlanError: the rate is invalid.

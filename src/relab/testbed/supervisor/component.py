@@ -34,23 +34,26 @@ class ComponentSpec:
 
     Attributes:
         name: the component's own name.
-        group: a name for several components that are controlled together.
-        stage: components of one stage start together, after those of the previous stage are ready.
+        group: the name of the group of components that are controlled together, such as `target` for all workers.
+        stage: the number of the stage of the start. Components of one stage start together, once all components of the
+            previous stage are ready.
         command: program (an absolute path) and arguments.
-        environment: the complete environment.
-        cwd: its working folder.
-        log: the file that gets its output.
-        probe: checks whether it is ready.
-        owner: the user under which it runs; None for that of the supervisor.
-        port: the port on which it listens; None if it listens on none.
+        environment: all environment variables of the program.
+        cwd: the working folder of the program.
+        log: the file that gets the program's output.
+        probe: checks whether the component is ready.
+        owner: the user under which the program runs; None for the supervisor's user.
+        port: the port on which the component listens; None if it listens on no port.
         stop_signal: the signal that requests an orderly end of the program.
         stop_grace_s: time to wait for an orderly end before SIGKILL.
-        abort_signal: the signal that ends the program at once without leaving anything in the kernel; None for SIGKILL.
-        hidden: whether it is left out of lists that responders can see.
-        started: whether it is started at the beginning of an episode.
-        episode_end_path: HTTP path that makes it forget the previous episode; without one, a reset restarts it.
-        opened: files and folders that it gets as open descriptors, by the number of the descriptor.
-        leaves: is called after its end, to remove anything that it may have left in the kernel.
+        abort_signal: the signal that ends the program at once, and lets it remove what it has created in the kernel;
+            None for SIGKILL.
+        hidden: whether lists that responders can see leave out the component.
+        started: whether the component is started at the beginning of an episode.
+        episode_end_path: the HTTP path of a POST that makes the component forget the previous episode. None if there is
+            no such route, so that a reset restarts the component.
+        opened: files and folders that the program gets as open descriptors, by the number of the descriptor.
+        leaves: is called after the program has ended, to remove what it may have left in the kernel.
     """
 
     name: str
@@ -74,16 +77,16 @@ class ComponentSpec:
 
 
 class Component:
-    """Starts a program, and restarts it when it ends by itself, but not after it was stopped on request.
+    """Runs a program of the testbed, and restarts it if it ends by itself.
 
     Args:
-        spec: how to start, probe and stop it.
+        spec: how to start, probe and stop the program.
         groups: returns, for the component's name, the control-group files to which a new process must write its pid.
-        clock: for the times in its status.
+        clock: the clock for the times in the status.
         counted: returns, for the component's name, the counters of its control groups.
 
     Attributes:
-        limits: the resource limits that its next process gets.
+        limits: the resource limits that the next process of the component gets.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class Component:
 
     @property
     def is_ready(self) -> bool:
-        """Whether its probe has succeeded since its last start."""
+        """Whether the readiness probe has succeeded since the last start of the component."""
         return self._is_ready.is_set()
 
     def status(self) -> ComponentStatus:
@@ -149,7 +152,7 @@ class Component:
         """Stop the component and all processes that it has started; it stays stopped until `start` is called.
 
         Args:
-            gently: whether to request an orderly end first, or else to kill it at once.
+            gently: True to request an orderly end first; False to kill the processes at once.
 
         Raises:
             NotAnsweringError: a process does not end even after SIGKILL.
@@ -158,7 +161,7 @@ class Component:
             await self._stop(gently=gently)
 
     async def restart(self, *, gently: bool = True) -> None:
-        """Stop the component as `stop` does (`gently` is its argument), and start it again."""
+        """Stop the component as `stop` does, with the same argument `gently`, and start it again."""
         async with self._lock:
             await self._stop(gently=gently)
             self._start()

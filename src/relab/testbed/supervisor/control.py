@@ -69,7 +69,7 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
 
 def _add_components(app: FastAPI, supervisor: Supervisor) -> None:
     async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
-        """Return the components' status, after waiting up to `wait_s` seconds (at most 60) until they are ready."""
+        """Return the status of components, after a wait of up to `wait_s` seconds (at most 60) until they are ready."""
         if wait_s > 0:
             await supervisor.wait_ready(supervisor.find(name), min(wait_s, 60.0))
             found = [item.status() for item in supervisor.find(name)]
@@ -173,7 +173,8 @@ def listening(path: Path) -> Iterator[socket.socket]:
 def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
     """Return a context manager that serves the app on the socket `at` while its block runs.
 
-    It gives a function that begins to shut the server down and returns the task to wait for.
+    The value of the context manager is a function that begins to shut the server down. It returns the task that ends
+    when the server is down.
     """
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = ControlServer(config)

@@ -31,7 +31,7 @@ def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> int:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder or file; parts of it may already be gone."""
+    """Remove a folder with its content, or a file; do not fail if parts of it are already gone."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -40,7 +40,10 @@ def remove_tree(path: Path) -> None:
 
 
 class _Copy:
-    """One copy of a folder. It remembers whether blocks can be shared: after the first failure it no longer tries."""
+    """The process of copying one folder.
+
+    After the first failure to share blocks of a file, it no longer tries to share.
+    """
 
     def __init__(self, owner: Owner | None) -> None:
         self._owner = owner

@@ -23,7 +23,7 @@ _PERIOD_US: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """The location in the kernel's file system in which control groups with one controller can be created.
+    """The place in the kernel's file system in which control groups with one controller (CPU or memory) can be created.
 
     Attributes:
         version: the version of the kernel's interface, 1 or 2.
@@ -37,9 +37,9 @@ class Hierarchy:
 def find_hierarchies(
     mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")
 ) -> dict[Controller, Hierarchy]:
-    """Return, by controller, the location in which this process may create control groups.
+    """Return, for each controller, the place in which this process may create control groups.
 
-    Controllers for which it may not are left out.
+    Controllers for which this process may create no groups are left out.
 
     Args:
         mounts: the kernel's list of mounts.
@@ -84,7 +84,7 @@ def _may_make(parent: Path) -> bool:
 
 
 def _counts(path: Path) -> dict[str, int]:
-    """Parse a file of names and numbers; return {} if it cannot be read."""
+    """Return the names and numbers in a file of the kernel, one pair per line; {} if the file cannot be read."""
     found: dict[str, int] = {}
     with contextlib.suppress(OSError):
         for line in path.read_text(encoding="ascii").splitlines():
@@ -100,7 +100,7 @@ class Groups:
     Args:
         prefix: the beginning of the groups' names.
         listing: the file to which the list of groups is written, so that the guard can remove them.
-        hierarchies: where groups can be created, by controller; None to detect that.
+        hierarchies: the places in which groups can be created, by controller; None to find them.
     """
 
     def __init__(self, prefix: str, listing: Path, hierarchies: Mapping[Controller, Hierarchy] | None = None) -> None:
@@ -137,8 +137,8 @@ class Groups:
 
         Args:
             component: name of the component.
-            limits: its new limits; one that is absent is removed.
-            pids: its running processes.
+            limits: the new limits of the component; a limit that is absent is removed.
+            pids: the ids of the component's running processes.
 
         Raises:
             UnavailableLimitError: the kernel rejects a limit, for example a memory limit below the current use.

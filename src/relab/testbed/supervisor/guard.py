@@ -28,7 +28,7 @@ _POLL_INTERVAL_S = 0.05
 
 
 def become_reaper() -> None:
-    """Let orphaned descendants of this process become its children (instead of those of init).
+    """Let orphaned descendants of this process become children of this process, instead of children of init.
 
     Raises:
         OSError: the kernel rejects the request.
@@ -51,8 +51,9 @@ def remove_shared_memory(postmaster_pid: str) -> None:
     """Remove the System V shared memory that a killed PostgreSQL has left.
 
     Args:
-        postmaster_pid: the path of its file `postmaster.pid`, whose line 7 has the key and id of the memory. The file
-            may be from before a reboot, so key and id must both match, and no process may be attached to the memory.
+        postmaster_pid: the path of PostgreSQL's file `postmaster.pid`, whose line 7 has the key and id of the memory.
+            The file may be older than a reboot. So the memory is removed only if both its key and its id match, and no
+            process is attached to it.
     """
     try:
         with open(postmaster_pid, encoding="utf-8") as file:  # noqa: PTH123
@@ -91,13 +92,13 @@ def remove_groups(listing: str) -> None:
 
 
 def unmount(volume: str) -> None:
-    """Unmount the file system at the path `volume`, even if its files are open; do nothing if there is none."""
+    """Unmount the file system at the path `volume`, even if its files are open; do nothing if none is mounted there."""
     if os.path.ismount(volume):
         ctypes.CDLL(None).umount2(os.fsencode(volume), _MNT_DETACH)
 
 
 def end_children() -> None:
-    """Kill and reap all children, including orphans that become children, until none is left."""
+    """Kill and reap all children of this process, including orphans that become its children, until none is left."""
     while True:
         for pid in children():
             with contextlib.suppress(ProcessLookupError):
@@ -133,7 +134,10 @@ def _be_daemon() -> None:
 
 
 def main() -> None:
-    """Guard one supervisor, from its start until all of its processes have ended; see the module for the arguments."""
+    """Guard one supervisor, from its start until all processes of its testbed have ended.
+
+    The arguments of the program are described in the module.
+    """
     lock, pipe, groups, postmaster_pid, volume, wait_s, *command = sys.argv[1:]
     _be_daemon()
     become_reaper()

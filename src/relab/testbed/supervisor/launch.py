@@ -39,9 +39,10 @@ def become(order: dict[str, object]) -> None:
     """Prepare this process and replace it by a program; this returns only by an exception.
 
     Args:
-        order: JSON with the keys `parent` (pid of the creator), `command`, `environment` (complete), `groups` (files to
-            write the pid to), `opened` (paths by the number of the descriptor under which the program gets each),
-            `rlimits` (soft limits by name), `uid` and `gid` (or null).
+        order: how to start the program, as JSON. `parent` is the pid of the process that created this one. `command`
+            and `environment` are those of the program. `groups` are the control-group files to which the pid is
+            written. `opened` maps the number of a descriptor to the path that the program gets opened under this
+            number. `rlimits` are soft limits by name. `uid` and `gid` are the user and the group, or null.
 
     Raises:
         OSError: a step fails.
@@ -77,7 +78,11 @@ def become(order: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Read the order (see `become`) from the program's argument and execute it; if that fails, exit with 127."""
+    """Replace this process by the program that its only command-line argument describes.
+
+    The argument is the JSON object `order` of `become`. If the program cannot be started, print the reason to standard
+    error and exit with 127.
+    """
     try:
         become(json.loads(sys.argv[1]))
     except OSError as error:

@@ -20,17 +20,19 @@ class ProgramRow(Strict):
     """A relab program that the supervisor runs.
 
     Attributes:
-        name: the name of its component.
+        name: the name of the component that this row describes.
         group: the name of the group to which the component belongs.
-        command: program and arguments; words in braces are replaced (see the module).
-        count: number of processes; several are named `<name>-<number>` from 1 on, and `<name>` means all of them.
-        port: which of the public ports it listens on, if any; all processes of a row share it.
-        ready_path: an HTTP path that answers with 200 when the program is ready; without one it is ready when it runs.
-        stage: 0 to start together with the dependencies; 1 to start when these and the target are ready.
-        hidden: whether it is left out of lists that responders can see.
-        started: whether it is started at the beginning of an episode.
-        episode_end_path: an HTTP path; a POST there makes it forget the previous episode, so that a reset need not
-            restart it.
+        command: program and arguments; words in braces are replaced as the module describes.
+        count: number of processes. Several processes are named `<name>-<number>` from 1 on, and `<name>` means all of
+            them.
+        port: the name of the public port on which the program listens; None for no public port. All processes share it.
+        ready_path: an HTTP path that answers with 200 when the program is ready. Without one, the program counts as
+            ready as soon as it runs.
+        stage: 0 to start together with the dependencies; 1 to start when the dependencies and the target are ready.
+        hidden: whether lists that responders can see leave out the program.
+        started: whether the program is started at the beginning of an episode.
+        episode_end_path: the HTTP path of a POST that makes the program forget the previous episode, so that a reset
+            need not restart it.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
@@ -104,7 +106,7 @@ OPEN_ROWS = tuple(OPEN_ACTIONS_ROW if row is ACTIONS_ROW else row for row in STA
 
 
 class Ports(Strict):
-    """The public ports of a testbed: those of the target, the chaos server and the action server."""
+    """The public ports of a testbed: one each for the target, the chaos server and the action server."""
 
     target: Annotated[int, Field(ge=1, le=65_535)]
     chaos: Annotated[int, Field(ge=1, le=65_535)]
@@ -122,10 +124,10 @@ class SupervisorPlan(Strict):
         seed_module: the module that creates the initial data: it has `seed(connection)` and `write_products(path)`, and
             `schema.sql` beside it.
         python_path: additional folders from which the programs may import.
-        target: settings of the target that differ from the defaults, by section or by name.
+        target: settings of the target that differ from the defaults, by name; a section is a nested object.
         breaker_secret: the secret that the chaos server requires; None if all programs of this machine may inject
             faults.
-        start_within_s: time limit until all components are ready, without the creation of a template.
+        start_within_s: time limit until all components are ready, not counting the creation of a template.
         template_within_s: time limit for the creation of a template of the initial data.
     """
 

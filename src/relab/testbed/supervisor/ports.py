@@ -20,7 +20,7 @@ class HeldPort:
     """A port on loopback that is reserved for a server of the testbed, as long as this object is not closed.
 
     Args:
-        port: the number; 0 to let the kernel choose.
+        port: the number of the port; 0 to let the kernel choose one.
         shared: whether several processes will listen on it, with SO_REUSEPORT.
 
     Attributes:

@@ -79,7 +79,7 @@ class PostgresPasswords:
 
 
 def configuration(programs: PostgresPrograms) -> str:
-    """Return the lines to append to `postgresql.conf` of a server of the installation `programs`."""
+    """Return the lines to append to the file `postgresql.conf` of a server of this PostgreSQL installation."""
     settings = dict(_SETTINGS)
     if programs.statements:
         settings["shared_preload_libraries"] = "pg_stat_statements"
@@ -87,14 +87,18 @@ def configuration(programs: PostgresPrograms) -> str:
 
 
 def server_command(programs: PostgresPrograms, port: int) -> list[str]:
-    """Return the command that starts a server on a port; it inherits its data folder as a descriptor (`opened_for`)."""
+    """Return the command that starts a PostgreSQL server on a port.
+
+    The command expects the server's data folder as an open descriptor; see `opened_for`.
+    """
     return [programs.postgres, "-D", HERE, "-p", str(port)]
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return what to open for the server before it starts: `{descriptor: folder}`.
+    """Return which folder to open for the server before it starts, as `{number of the descriptor: data folder}`.
 
-    The server inherits the descriptor of its data folder; the command of `server_command` names the folder by it.
+    The server inherits this descriptor, and the command that `server_command` returns names the data folder by its
+    number.
     """
     return {_DATA_FD: folder}
 
@@ -134,7 +138,8 @@ class NewCluster:
         """Run initdb and write the configuration.
 
         Args:
-            credentials: the superuser gets its password; the role of the application is created later.
+            credentials: the passwords. Only the superuser gets its password here, because the application's role is
+                created later.
 
         Raises:
             StartError: initdb fails.
@@ -159,13 +164,13 @@ class NewCluster:
         (self._folder / "pg_hba.conf").write_text(_HBA, encoding="utf-8")
 
     async def fill(self, work: Callable[[int], None]) -> None:
-        """Start the server, run `work`, which fills the database, in a thread, and stop the server in order.
+        """Start the server, run `work` in a thread to fill the database, and stop the server in an orderly way.
 
         Args:
             work: is called with the server's port.
 
         Raises:
-            StartError: the server does not start, or does not end in order.
+            StartError: the server does not start, or does not end in an orderly way.
             Exception: any exception of `work`.
         """
         process = Process(self._order(server_command(self._programs, self._port)))

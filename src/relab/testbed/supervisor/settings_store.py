@@ -27,7 +27,7 @@ class SettingsStore:
 
     Args:
         folder: the folder of the files: `target.json` (the current version), `target.v<N>.json` and `history.jsonl`.
-        clock: for the times of versions.
+        clock: the clock for the times of versions.
     """
 
     def __init__(self, folder: Path, clock: Clock) -> None:
@@ -56,7 +56,8 @@ class SettingsStore:
         """Create a version with changed fields, and return its entry in the history.
 
         Args:
-            changes: new values; nested objects are merged into the current ones, other values replace them.
+            changes: new values by name. A nested object is merged into the current object of this name; any other value
+                replaces the current one.
             author: the author of the version, for the history.
             note: the reason for the version, for the history.
             expected_version: the number of the version that the caller has read; None to change any version.
@@ -74,8 +75,7 @@ class SettingsStore:
     ) -> SettingsVersion:
         """Create a version whose content is `document`, and return its entry in the history.
 
-        The other arguments (author, reason, and the version that must be the current one), and the errors, are those of
-        `merge`.
+        The arguments `author`, `note` and `expected_version`, and the errors, are the same as for `merge`.
         """
         before = self.current()
         if expected_version is not None and before["version"] != expected_version:
@@ -93,12 +93,12 @@ class SettingsStore:
         return self._write(after, before, author=author, note=note)
 
     def roll_back(self, version: int | None, *, author: str, note: str) -> SettingsVersion:
-        """Create a version with the content of an older one, make it the current one, and return its entry in the history.
+        """Create a version with the content of an older one, make it current, and return its entry in the history.
 
         Args:
             version: the number of the older version; None for the one before the current version.
             author: the author of the new version, for the history.
-            note: the reason, for the history; a default if empty.
+            note: the reason, for the history; if it is empty, the history gets a default text.
 
         Raises:
             UnknownVersionError: no version has this number, or None was given and there is only one version.
@@ -146,9 +146,9 @@ def mask(value: Any, name: str = "") -> Any:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the differences of `before` and `after` by dotted name, each as `{"from": old value, "to": new value}`.
+    """Return the fields that differ between two documents, as `{dotted name: {"from": old value, "to": new value}}`.
 
-    Secrets are masked; an absent value is None; the field `version` is left out.
+    Secrets are masked. A value that is absent is None. The field `version` is left out.
     """
     old, new = _flat(before), _flat(after)
     names = sorted(name for name in old.keys() | new.keys() if name != "version" and old.get(name) != new.get(name))

@@ -45,7 +45,7 @@ class Supervisor:
     Args:
         plan: the configuration of the testbed.
         layout: the testbed's folders; the guard process holds their lock.
-        clock: for the times in the state; the system's clock if None.
+        clock: the clock for the times in the state; None for the system's clock.
 
     Attributes:
         settings: the versions of the target's settings.
@@ -99,8 +99,8 @@ class Supervisor:
     async def reset(self) -> None:
         """Restore the initial state of the testbed, and wait until all components are ready.
 
-        Data, settings and limits are those of the beginning. All components are restarted, except those that confirm
-        that they have forgotten the previous episode.
+        Data, settings and limits become the same as after the start. All components are restarted, except components
+        that confirm that they have forgotten the previous episode.
 
         Raises:
             SupervisorBusyError: the testbed is being started, reset or shut down.
@@ -127,7 +127,10 @@ class Supervisor:
             await asyncio.gather(*self._removals)
 
     def status(self, *, hidden: bool = False) -> TestbedStatus:
-        """Return the status of the testbed; hidden components, ports and addresses are included only if `hidden`."""
+        """Return the status of the testbed.
+
+        Components, ports and addresses that responders must not see are included only if `hidden` is True.
+        """
         return TestbedStatus(
             state=self._state(hidden=hidden),
             components=self.components(hidden=hidden),
@@ -135,16 +138,21 @@ class Supervisor:
         )
 
     def components(self, *, hidden: bool = False) -> list[ComponentStatus]:
-        """Return the status of the components, in the order of their start; hidden ones only if `hidden`."""
+        """Return the status of the components, in the order of their start.
+
+        Components that responders must not see are included only if `hidden` is True.
+        """
         return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
 
     def access(self) -> dict[str, Any]:
-        """Return the addresses and credentials with which operators reach database and cache (see `access_of`)."""
+        """Return the addresses and credentials by which operators reach database and cache, as `access_of` does."""
         assert self._site is not None
         return table.access_of(self._site)
 
     async def start_components(self, name: str) -> list[ComponentStatus]:
-        """Start the component or all of the group with this name, except those that run; return their status.
+        """Start the component, or all components of the group, with this name; return their status.
+
+        Components that already run are left alone.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -153,11 +161,13 @@ class Supervisor:
         return await self._each(name, lambda item: item.start())
 
     async def stop_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
-        """Stop the component or all of the group with this name, until they are started again; return their status.
+        """Stop the component, or all components of the group, with this name; return their status.
+
+        They stay stopped until `start_components` or `restart_components` is called, or the testbed is reset.
 
         Args:
-            name: of the component or group.
-            gently: whether to request an orderly end first, or else to kill them at once.
+            name: the name of the component or group.
+            gently: True to request an orderly end first; False to kill the processes at once.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -167,19 +177,20 @@ class Supervisor:
         return await self._each(name, lambda item: item.stop(gently=gently))
 
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
-        """Stop the component or all of the group with this name, and start them again; return their status.
+        """Stop the component, or all components of the group, with this name, and start them again.
 
-        Arguments and errors are those of `stop_components`. It does not wait until they are ready.
+        Return their status. The function does not wait until they are ready. The arguments and errors are the same as
+        for `stop_components`.
         """
         return await self._each(name, lambda item: item.restart(gently=gently))
 
     def signal(self, name: str, number: SignalName, *, everyone: bool) -> list[ComponentStatus]:
-        """Send a signal to the component, or to each of the group, with this name; return their status.
+        """Send a signal to the component, or to each component of the group, with this name; return their status.
 
         Args:
-            name: of the component or group.
+            name: the name of the component or group.
             number: name of the signal without `SIG`, such as `STOP`.
-            everyone: whether to send it to all processes of a component, or only to the first one.
+            everyone: True to send the signal to all processes of a component; False for its main process only.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -191,9 +202,10 @@ class Supervisor:
         return [item.status() for item in found]
 
     def limit(self, name: str, limits: ResourceLimits) -> list[ComponentStatus]:
-        """Set the resource limits of the component, or of each of the group, with this name; return their status.
+        """Set the resource limits of the component, or of each component of the group, with this name.
 
-        They also apply to running processes. Limits that are absent in `limits` are removed.
+        Return their status. The limits also apply to processes that already run. A limit that is absent in `limits` is
+        removed.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -212,7 +224,7 @@ class Supervisor:
         return [item.status() for item in found]
 
     def find(self, name: str) -> list[Component]:
-        """Return the component with this name, or all of the group with this name.
+        """Return the component with this name, or all components of the group with this name.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -262,7 +274,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return the ready components that can forget the previous episode, and so need no restart."""
+        """Return those ready components that can forget the previous episode, so that a reset need not restart them."""
         return {
             name: item
             for name, item in self._components.items()
@@ -270,7 +282,10 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Notify components of a new episode; return those that confirmed it, and stop the others."""
+        """Notify the components `kept` that a new episode begins; return those that confirmed it.
+
+        Components of `kept` that do not confirm it are stopped.
+        """
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
@@ -282,8 +297,8 @@ class Supervisor:
         """Restore the initial state of the folder, and start all components, stage by stage.
 
         Args:
-            within_s: time limit until all are ready.
-            kept: components that continue to run, by name.
+            within_s: time limit until all components are ready.
+            kept: the components that continue to run and are not started, by name.
         """
         deadline = asyncio.get_running_loop().time() + within_s
         assert self._site is not None
@@ -335,7 +350,7 @@ class Supervisor:
         table.write_configurations(site)
 
     def _put_away(self, paths: Sequence[Path]) -> None:
-        """Rename files out of the way; they are deleted in the background, because that takes longer."""
+        """Move files away by renaming them; a background task deletes them, because the deletion takes longer."""
         for path in paths:
             if path.is_symlink() or path.exists():
                 path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")
@@ -362,7 +377,10 @@ class Supervisor:
         write_json(self.layout.state, self._state().model_dump(mode="json"), mode=0o644)
 
     def _state(self, *, hidden: bool = False) -> TestbedState:
-        """Return the state of the testbed; the ports and addresses of hidden programs are included only if `hidden`."""
+        """Return the state of the testbed.
+
+        Ports and addresses of programs that responders must not see are included only if `hidden` is True.
+        """
         shown = [row for row in self.plan.rows if row.port is not None and (hidden or not row.hidden)]
         public = {str(row.port) for row in shown}
         ports = {name: held.port for name, held in self._held.items() if name in public or name in table.PRIVATE_PORTS}
@@ -384,7 +402,7 @@ class Supervisor:
 
 
 def _usual(names: Iterable[str]) -> dict[str, int]:
-    """Return the supervisor's own limits of these names, which also apply to components without limits."""
+    """Return the soft limits of this process with these names; components without own limits have the same ones."""
     return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
 
 

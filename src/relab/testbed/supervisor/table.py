@@ -47,7 +47,7 @@ class Site:
 
     Attributes:
         plan: the configuration of the testbed.
-        layout: its folders.
+        layout: the testbed's folders.
         ports: all ports, public and private, by name.
         programs: the PostgreSQL installation.
         redis: the path of the Redis server.
@@ -151,10 +151,10 @@ def first_settings(site: Site) -> dict[str, Any]:
 
 
 def access_of(site: Site) -> dict[str, Any]:
-    """Return the addresses and credentials with which operators reach `database` and `cache` directly, not through the links.
+    """Return the addresses and credentials with which operators reach `database` and `cache` directly.
 
-    For each it has `host`, `port`, `user`, `password`, `name` (of the database) and `paths`: the ports of the links to
-    it, by `primary` and `secondary`.
+    Each of the two has `host`, `port`, `user`, `password`, `name` (the name of the PostgreSQL database), and `paths`:
+    the ports of the links (proxies) to the server, by `primary` and `secondary`. Operators do not use the links.
     """
     users = {"database": ("postgres", postgres.SUPERUSER), "cache": ("redis", OPERATOR)}
     return {
@@ -171,7 +171,10 @@ def access_of(site: Site) -> dict[str, Any]:
 
 
 def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
-    """Return the values of the words in braces in the command of a row, for its process with this number (from 1)."""
+    """Return the values that replace words in braces in the command of a row.
+
+    `number` is the number, from 1, of the process among those of the row.
+    """
     layout = site.layout
     return {
         "python": sys.executable,

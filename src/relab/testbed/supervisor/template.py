@@ -86,7 +86,9 @@ def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
 
 
 async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) -> Template:
-    """Return the template of a seed module; create it if it does not exist, under a lock against other supervisors.
+    """Return the template of a seed module; create it if it does not exist.
+
+    A lock prevents two supervisors from creating it at the same time.
 
     Args:
         programs: the PostgreSQL installation.

@@ -49,7 +49,10 @@ _STATUS: Final[tuple[tuple[type[RelabError], int], ...]] = (
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """Return the FastAPI app of one worker; its lifespan starts and closes the worker's parts."""
+    """Return the FastAPI app of one worker.
+
+    It starts the worker's parts (`Parts`) at its start and closes them at its end.
+    """
     app = FastAPI(title="Shop", version="1.0.0", lifespan=_lifespan(parts))
     for routes in (shop_routes, operator_routes, lab_routes, diagnostics_routes):
         app.include_router(routes(parts))

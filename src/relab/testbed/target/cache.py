@@ -29,7 +29,7 @@ class Cache:
     Args:
         settings: the settings of the server.
         recorder: counts hits, misses and errors.
-        failed: is called on every failure.
+        failed: is called on every failure of the cache.
     """
 
     def __init__(self, settings: CacheSettings, recorder: WorkerRecorder, failed: Failed) -> None:
@@ -57,7 +57,7 @@ class Cache:
             self._note_write(error)
 
     async def drop(self, key: str) -> None:
-        """Delete the value of a key; if that fails, the value stays until its time to live ends."""
+        """Delete the value of a key; if the deletion fails, the value stays until it expires."""
         try:
             await self.client.delete(key)
         except FAILURES as error:

@@ -25,8 +25,8 @@ _RETRYABLE = frozenset({"40001", "40P01", "42501", "42P01", "25006"})
 def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any]:
     """Return the keyword arguments with which psycopg connects to the shop's database.
 
-    The connect time-out is rounded to whole seconds, at least 2, because libpq allows no others. `name` is the
-    application name of the session.
+    `name` is the application name of the session. The connect time-out is rounded to whole seconds, and is at least 2
+    s, because libpq accepts no other values.
     """
     return {
         "host": settings.host,
@@ -109,10 +109,11 @@ class ShopDatabase:
     def end_overdue(self, *, now_s: float) -> int:
         """Shut down the connections whose statements have exceeded the read time-out; return their number.
 
-        Otherwise a server that silently becomes unreachable would block a thread and a connection of the pool for ever.
+        Without this, a server that silently becomes unreachable would block a thread and a connection of the pool for
+        ever.
 
         Args:
-            now_s: the time of `time.monotonic`.
+            now_s: the current time of `time.monotonic`, in seconds.
         """
         with self._lock:
             overdue = [
@@ -128,8 +129,8 @@ class ShopDatabase:
     def figures(self) -> dict[str, Any]:
         """Return the state of the pool as JSON.
 
-        The limits are `size`, `max_overflow`, their sum `max`, and `timeout_s`; `used` and `idle` are numbers of
-        connections, `pending` is the number of requests that wait for one.
+        `size`, `max_overflow`, their sum `max`, and `timeout_s` are the limits. `used` and `idle` are numbers of
+        connections. `pending` is the number of requests that wait for a connection.
         """
         pool = self._engine.pool
         assert isinstance(pool, QueuePool)
@@ -196,7 +197,7 @@ class ShopDatabase:
 
 
 def as_database_error(error: Exception) -> DatabaseError | None:
-    """Convert an error of the driver or SQLAlchemy to a DatabaseError; return None if the statement itself is wrong."""
+    """Return an error of the driver or of SQLAlchemy as a DatabaseError; None if the SQL statement itself is wrong."""
     original = error.orig if isinstance(error, exc.DBAPIError) else error
     sqlstate = getattr(original, "sqlstate", None)
     if sqlstate is None or sqlstate[:2] in _UNAVAILABLE or sqlstate in _RETRYABLE:
@@ -220,7 +221,10 @@ _WORDS = (
 
 
 def _sqlstate_in(message: str) -> str | None:
-    """Return the SQLSTATE for an error while connecting, for which libpq passes on only the server's message."""
+    """Return the SQLSTATE that belongs to the message of a failed connection; None if the message is not known.
+
+    libpq passes on only the server's message of such an error, without its SQLSTATE.
+    """
     if "FATAL" not in message:
         return None
     return next((sqlstate for words, sqlstate in _WORDS if words in message), None)

@@ -69,7 +69,7 @@ _OP: TypeAdapter[_Any] = TypeAdapter(_Any)
 
 
 def socket_path(private_dir: Path, worker: int) -> Path:
-    """Return the path of the socket on which worker number `worker` receives commands that switch defects on and off."""
+    """Return the path of the socket on which this worker receives commands that switch its defects on and off."""
     return private_dir / f"worker-{worker}.sock"
 
 
@@ -87,11 +87,11 @@ def _bind(path: Path) -> socket.socket:
 
 
 class Defects:
-    """The active defects of this worker, and the socket that controls them.
+    """The active defects of this worker, and the server on a Unix socket that switches them on and off.
 
     Args:
-        database: the pool whose connections leak.
-        index: the index whose vectors are lost.
+        database: the connection pool whose connections a defect leaks.
+        index: the search index whose vectors a defect drops.
     """
 
     def __init__(self, database: ShopDatabase, index: FaissIndex) -> None:
@@ -107,7 +107,10 @@ class Defects:
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path) -> None:
-        """Start to accept orders on a Unix socket with this path.
+        """Start to accept the commands of the chaos server, which switch defects on and off, on a Unix socket.
+
+        Args:
+            path: the path of the socket; a file that exists there is replaced.
 
         Raises:
             OSError: the socket cannot be created.

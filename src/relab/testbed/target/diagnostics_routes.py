@@ -41,7 +41,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/processes", summary="Workers, and the components around them")
     async def processes() -> dict[str, Any]:
-        """Return the process of each worker, and the supervisor's status of all components."""
+        """Return figures of each worker's process, and the status of all components as the supervisor reports it."""
         workers, now_s = parts.workers(), time.monotonic()
         reports = {worker.worker: worker for worker in workers}
         rows: list[dict[str, Any]] = []
@@ -63,7 +63,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/settings", summary="The current settings, and their history with authors and times")
     async def effective() -> dict[str, Any]:
-        """Return the settings that this worker was started with, without secrets, and their history."""
+        """Return the settings with which this worker was started, without secrets, and the history of the settings."""
         return {
             "version": settings.version,
             "settings": hide_secrets(settings),
@@ -72,7 +72,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/search", summary="Both indexes of every worker")
     async def search() -> dict[str, Any]:
-        """Return the state of both indexes in each worker, and the current routing of searches."""
+        """Return the state of both search indexes in each worker, and the rules that choose the index for a search."""
         return {
             "routing": parts.flags.current.flags.routing.model_dump(mode="json"),
             "workers": [{"worker": worker.worker, **worker.gauges["search"]} for worker in parts.workers()],

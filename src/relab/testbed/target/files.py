@@ -10,10 +10,10 @@ from relab.testbed.target.errors import StorageError
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a line to a file that only this process writes; reopen it each time, because operators may delete it.
+    """Append a line to a file that only this process writes; open it anew each time, because operators may delete it.
 
     Args:
-        path: of the file; it is created if it does not exist.
+        path: the path of the file, which is created if it does not exist.
         line: the line with its line end.
 
     Raises:

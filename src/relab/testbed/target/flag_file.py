@@ -46,7 +46,7 @@ class FlagFile:
 
     Args:
         path: the path of the file; the lock file is beside it.
-        clock: for the time of a change.
+        clock: the clock for the times of changes.
 
     Attributes:
         current: the flags that were last read; the defaults before the first read.
@@ -81,7 +81,7 @@ class FlagFile:
         return changed
 
     def update(self, document: JsonValue, expected: int | None = None) -> StoredFlags:
-        """Merge an update into the flags in the file, under a lock against other workers; return all flags afterwards.
+        """Change some flags in the file, under a lock against other workers; return all flags after the change.
 
         Args:
             document: new values of flags, by section and name; the other flags stay as they are.

@@ -42,7 +42,7 @@ _REFUSAL_LAST = _REFUSAL_LINES + b"connection: close\r\n\r\n" + _REFUSAL
 def route_of(method: str, path: str) -> str | None:
     """Return the name of the shop's route for a request: `product`, `search`, `place_order` or `order`.
 
-    It is None for all other requests, as those of operators, which flow control never limits.
+    It is None for all other requests, such as requests of operators, which flow control never limits.
     """
     if not path.startswith("/api/v1/"):
         return None
@@ -64,11 +64,11 @@ class AdmissionQueue:
     It is not thread-safe: use it in the event loop only.
 
     Args:
-        bounds: the limits that follow from the flags.
+        bounds: the limits of this worker, which follow from the flags.
 
     Attributes:
         limiter: limits the number of active requests.
-        loop_lag_ms: how late the event loop is; a request has waited for that time before the loop reads it.
+        loop_lag_ms: how late the event loop is, in ms. A request waits for about this time before the loop reads it.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -82,7 +82,7 @@ class AdmissionQueue:
         return len(self._waiting)
 
     def change(self, bounds: Bounds) -> None:
-        """Set new limits, and admit waiting requests if these allow it."""
+        """Set new limits, and admit waiting requests if the new limits allow it."""
         self.limiter.change(bounds, now_s=time.monotonic())
         self._wake()
 
@@ -119,9 +119,9 @@ class AdmissionQueue:
                 self._waiting.remove(turn)
 
     def leave(self, elapsed_ms: float) -> None:
-        """Note that an admitted request has ended after `elapsed_ms`, and admit waiting ones.
+        """Record that an admitted request has ended after `elapsed_ms`, and admit waiting requests.
 
-        Its time, plus the lag of the event loop, adapts the limit.
+        The limit of active requests adapts to this time plus the lag of the event loop.
         """
         self.limiter.finish(elapsed_ms + self.loop_lag_ms, now_s=time.monotonic())
         self._wake()
@@ -144,7 +144,7 @@ class FlowControl:
     A rejected request is answered with 503 and `Retry-After`.
 
     Args:
-        app: the application behind it.
+        app: the ASGI application that handles admitted requests.
         gate: the worker's admission queue.
         recorder: counts requests by route and status.
     """
@@ -188,8 +188,8 @@ class DoorProtocol(HttpToolsProtocol):
 
     Args:
         gate: the worker's admission queue.
-        recorder: the worker's counters, which also count the requests rejected here.
-        given: the arguments that uvicorn passes to every protocol.
+        recorder: the worker's counters, which also count the requests that this protocol rejects.
+        given: the arguments that uvicorn passes to every protocol object.
     """
 
     def __init__(self, *, gate: AdmissionQueue, recorder: WorkerRecorder, **given: Any) -> None:
@@ -206,7 +206,7 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Reject the request with status 503 if the gate is shut; otherwise let the server handle it."""
+        """Reject the request with status 503 if the admission queue is shut; otherwise let uvicorn handle it."""
         self._refused = False
         # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.
         before: Any = self.cycle
@@ -219,12 +219,12 @@ class DoorProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Handle a part of a body; discard that of a rejected request."""
+        """Handle a part of a request's body; discard it if the request was rejected."""
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Handle the end of a request; a rejected one has already been answered."""
+        """Handle the end of a request; do nothing for a rejected request, which has already been answered."""
         if not self._refused:
             super().on_message_complete()
 

@@ -37,7 +37,7 @@ def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[i
     """Return whether a worker is `running`, `stopped`, `not responding` or `down`.
 
     Args:
-        worker: its last statistics; None if it has published none.
+        worker: the last statistics of the worker; None if it has published none.
         now_s: the current time of the machine's monotonic clock.
         state: returns the kernel's state of a process id.
     """
@@ -53,9 +53,10 @@ def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[i
 
 
 def pool_status(workers: list[WorkerStats], recent: dict[int, WorkerCounters]) -> dict[str, Any]:
-    """Return the state of the connection pools: in `workers` one row for each worker, and the sums of these rows.
+    """Return the state of the workers' connection pools, as JSON.
 
-    `pool_health` and `pool_utilization` are those of the worst pool.
+    `workers` has one row for each worker's pool. The other fields are the sums of the rows, except that `pool_health`
+    and `pool_utilization` are the values of the worst pool.
 
     Args:
         workers: the last statistics of each worker.
@@ -104,14 +105,14 @@ def judge(
     """Return the health status (`healthy`, `degraded` or `critical`) and its reasons, the most severe first.
 
     Args:
-        figures: the metrics of the target, as the metrics route returns them.
+        figures: the metrics of the whole target, as the metrics route returns them.
         pool: the result of `pool_status`.
         workers: the state of each worker (see `worker_state`), by number.
-        probes: the last probe of each dependency, by name.
+        probes: the result of the last probe of each dependency, by its name.
         indexes: the state of each search index, by name.
         receipt_errors: number of orders in the metrics window whose receipt could not be written.
-        target_p95_ms: the P95 latency above which the target is degraded.
-        processes: the process figures of each worker, by number.
+        target_p95_ms: the P95 latency above which the target counts as degraded.
+        processes: the resource use of each worker's process, by the worker's number; None if unknown.
     """
     critical: list[str] = []
     degraded: list[str] = []

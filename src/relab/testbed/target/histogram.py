@@ -29,7 +29,7 @@ def upper_ms(bucket: int) -> float:
 
 
 def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
-    """Return the nearest-rank quantile `q` (0 to 1) in milliseconds, within 1 %; None without values.
+    """Return the nearest-rank quantile `q` (0 to 1) in milliseconds, with an error of at most 1 %; None without values.
 
     `counts` is a histogram: the number of values by bucket.
     """
@@ -51,9 +51,10 @@ def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
 
 
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
-    """Return for each of the rising bounds `(bound, number of values up to it)`.
+    """Return `(bound, number of values up to this bound)` for each of the bounds, which must be in ascending order.
 
-    A bucket counts if its geometric mean is at most the bound. `counts` is the number of values by bucket.
+    All values of a bucket count if the bucket's geometric mean is at most the bound. `counts` is the number of values
+    by bucket.
     """
     ordered = sorted(counts.items())
     found: list[tuple[float, int]] = []

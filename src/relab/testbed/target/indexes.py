@@ -38,7 +38,7 @@ class Index(Protocol):
         ...
 
     def figures(self) -> dict[str, Any]:
-        """Return the `kind` of the index, its `vectors` and the `expected` number of them, and its `state`.
+        """Return the `kind` of the index, its number of `vectors`, the `expected` number of vectors, and its `state`.
 
         The state is `ready`, `incomplete`, or an error message.
         """
@@ -54,7 +54,7 @@ class FaissIndex:
 
     Args:
         ids: the products' ids.
-        vectors: their vectors, one per row in the same order.
+        vectors: the products' vectors, one per row in the order of `ids`.
     """
 
     name: Backend = "faiss"
@@ -111,7 +111,7 @@ class EmbeddedQdrant:
 
     Args:
         ids: the products' ids.
-        vectors: their vectors, one per row in the same order.
+        vectors: the products' vectors, one per row in the order of `ids`.
         folder: the folder of the engine's files, which only this worker uses; its old content is deleted.
 
     Raises:
@@ -166,9 +166,10 @@ class QdrantServer:
 
     Args:
         ids: the products' ids.
-        vectors: their vectors, one per row in the same order.
+        vectors: the products' vectors, one per row in the order of `ids`.
         url: the address of the server.
-        collection: name of the server's collection to use; it is filled if it does not hold these products yet.
+        collection: the name of the collection on the server. The collection is filled if it does not hold these
+            products yet.
 
     Raises:
         SearchError: the server cannot be reached, or rejects a request.

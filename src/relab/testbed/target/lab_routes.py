@@ -34,7 +34,7 @@ def lab_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/api/lab/config", summary="Whether an experiment can run here")
     async def config() -> dict[str, Any]:
-        """Return whether cache and search answer, the flags in force, and the ways to change them."""
+        """Return whether cache and search answer, the flags in force, and the routes of flags, report and metrics."""
         own = next(worker for worker in parts.workers() if worker.worker == parts.worker)
         redis, qdrant = own.gauges["probes"]["cache"], own.gauges["search"]["qdrant"]
         health = {
@@ -55,22 +55,25 @@ def lab_routes(parts: Parts) -> APIRouter:
         return {"ok": True, **parts.flags.current.document(), "applied": applied}
 
     async def change_flags(request: Request) -> dict[str, Any]:
-        """Merge the fields of the body into the flags; if one is unknown or invalid, change nothing.
+        """Change the flags that are given in the body; if one is unknown or invalid, change nothing.
 
-        With `If-Match: "VERSION"`, change nothing if the flags have another version (412).
+        With the header `If-Match: "VERSION"`, change nothing and answer with 412 if the flags have another version.
         """
         expected = _expected_version(request.headers.get("if-match"))
         return {"ok": True, **await parts.take_flags(parse_json(await _json_body(request)), expected)}
 
     async def read_report(mini: bool = Query(False), text: bool = Query(False)) -> Response:
-        """Return the last report; with `mini=1` only its figures, with `text=1` only its text."""
+        """Return the last report of a rollout or experiment.
+
+        With `mini=1` only its figures, with `text=1` only its text.
+        """
         report = await reports.read()
         if text:
             return PlainTextResponse(report.text)
         return JSONResponse(report.mini() if mini else report.model_dump())
 
     async def put_report(report: LabReport) -> dict[str, Any]:
-        """Replace the report."""
+        """Store a report in place of the last one."""
         await reports.write(report)
         return {"ok": True}
 

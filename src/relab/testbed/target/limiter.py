@@ -35,9 +35,9 @@ class Bounds:
 
     Attributes:
         adaptive: whether the limit adapts.
-        highest: the upper bound of the limit, and the limit itself if it does not adapt; None for no limit.
+        highest: the upper bound of the limit. If the limit does not adapt, it always has this value. None for no limit.
         wait_ms: the longest time that a request may wait for its turn.
-        work_p95_ms: the P95 of the time after waiting, above which the limit falls.
+        work_p95_ms: the limit falls if the P95 of the requests' times, without their wait, is above this.
     """
 
     adaptive: bool
@@ -47,7 +47,10 @@ class Bounds:
 
     @classmethod
     def of(cls, flags: ControlFlags, *, workers: int) -> Bounds:
-        """Return the limits of one of `workers` workers, each of which gets an equal share of the flags' limit."""
+        """Return the limits of one worker.
+
+        Each of the `workers` workers gets an equal share of the limit in the flags.
+        """
         limited = "concurrency" in flags.enabled_actuators
         wait_ms = min(flags.target_p95_ms * WAIT_SHARE, MAX_WAIT_MS)
         return cls(
@@ -59,7 +62,7 @@ class Bounds:
 
 
 class Limiter:
-    """Limits the number of active requests of a worker, and adapts the limit to the measured times.
+    """Limits the number of active requests of a worker, and adapts the limit to the measured times of requests.
 
     Args:
         bounds: the limits that follow from the flags.
@@ -93,7 +96,8 @@ class Limiter:
     def is_too_late(self, waiting: int) -> bool:
         """Return whether a new request behind `waiting` others is expected to wait longer than allowed.
 
-        By Little's law, as many requests end in the mean service time as are active.
+        The expected wait follows from Little's law: within the mean time of a request, as many requests end as are
+        active.
         """
         limit = self.limit
         if limit is None or self._active < limit or self._mean_ms is None:
@@ -101,13 +105,13 @@ class Limiter:
         return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
-        """Replace the bounds, because flags have changed; the limit begins at its upper bound again.
+        """Replace the bounds, because flags have changed, and set the limit to its upper bound.
 
-        Exception: a limit that was and stays adaptive, with the same upper bound, keeps its value.
+        A limit keeps its value if it was adaptive, stays adaptive, and has the same upper bound as before.
 
         Args:
             bounds: the new bounds.
-            now_s: the current time of `time.monotonic`.
+            now_s: the current time of the monotonic clock, in seconds.
         """
         stays = bounds.adaptive and self._bounds.adaptive and bounds.highest == self._bounds.highest
         self._bounds = bounds
@@ -152,8 +156,9 @@ class Limiter:
     def figures(self) -> dict[str, Any]:
         """Return the state of the limiter as JSON for operators.
 
-        The keys are `policy` (`aimd`, `fixed`, or `none` without a limit), the current `limit` and its upper bound
-        `highest`, the number of `active` requests, the last period's `work_p95_ms` and the bound of that.
+        The keys are `policy` (`aimd`, `fixed`, or `none` without a limit), the current `limit`, its upper bound
+        `highest`, and the number of `active` requests. `work_p95_ms` is the P95 of the last period, and
+        `work_p95_bound_ms` the value above which the limit falls.
         """
         return {
             "policy": "aimd" if self._bounds.adaptive else "fixed" if self._bounds.highest is not None else "none",

@@ -42,7 +42,7 @@ class LogFiles:
     Args:
         log_path: determines the folder and the prefix of the files' names.
         worker: the worker's number.
-        started_us: start of its process, in microseconds since the epoch.
+        started_us: start of the worker's process, in microseconds since 1970.
         file_bytes: size after which a new file is started.
 
     Attributes:
@@ -108,7 +108,7 @@ class LogPage:
         lines: the log lines, parsed.
         cursor: the argument `since` for the next page; no line is lost or repeated between two pages.
         more: whether further lines already exist.
-        gap: whether lines after the given cursor were deleted before they were read.
+        gap: whether lines after the cursor `since` were deleted before a page returned them.
     """
 
     lines: list[dict[str, Any]]
@@ -121,9 +121,9 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
     """Return a page of the log lines of all workers, oldest first.
 
     Args:
-        log_path: as for `LogFiles`.
-        since: the cursor of an earlier page, an RFC 3339 time, `latest` for no lines but a cursor to their end, or None
-            to begin with the oldest line.
+        log_path: determines the folder and the prefix of the files' names, as for `LogFiles`.
+        since: where the page begins: the cursor of an earlier page, or an RFC 3339 time. None for the oldest line. With
+            `latest`, the page has no lines, and its cursor is behind the newest line.
         limit: maximum number of lines.
 
     Raises:
@@ -152,7 +152,7 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
 
 
 def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
-    """Return each worker's files, oldest first."""
+    """Return the log files of each worker, oldest first, as `{worker: [((start, part), path)]}`."""
     found: dict[int, list[tuple[tuple[int, int], Path]]] = {}
     for path in log_path.parent.glob(f"{log_path.stem}.w*.jsonl"):
         if match := _NAME.search(path.name):
@@ -164,7 +164,10 @@ def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
 def _lines(
     worker: int, files: list[tuple[tuple[int, int], Path]], place: Place | None
 ) -> Iterator[tuple[str, int, Place, str]]:
-    """Yield `(time, worker, position after the line, line)` for one worker, up to `PAGE_BYTES`."""
+    """Yield the log lines of one worker after the position `place`, up to `PAGE_BYTES` in all.
+
+    Each item is `(time, worker, position after the line, line)`.
+    """
     room, time = PAGE_BYTES, ""
     for key, path in files:
         if place is not None and key < place[:2]:

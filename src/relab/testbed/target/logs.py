@@ -19,9 +19,9 @@ class Logger:
     """The log of one worker. Thread-safe.
 
     Args:
-        files: the writer of the lines.
-        worker: the worker's number, for each line.
-        clock: for the time of each line.
+        files: writes the lines to files.
+        worker: the worker's number, which is in each line.
+        clock: the clock for the time of each line.
     """
 
     def __init__(self, files: LogFiles, *, worker: int, clock: Clock | None = None) -> None:
@@ -38,13 +38,13 @@ class Logger:
         return self._files.lost
 
     def log(self, level: Level, event: str, message: str, *, route: str | None = None, **fields: Any) -> None:
-        """Write one line, unless its event already has too many in this second.
+        """Write one line, unless too many lines with this event were already written in this second.
 
         Args:
-            level: how severe it is.
+            level: the severity of the event.
             event: name of the event, for programs.
             message: one sentence for people.
-            route: the route of the request that it is about; None if there is none.
+            route: the route of the request that the line is about; None without a request.
             fields: further values of the line.
         """
         with self._lock:
@@ -95,7 +95,10 @@ class LibraryHandler(logging.Handler):
         self._own = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record of a library to the log, with an exception's type and message in place of a traceback."""
+        """Write a library's log record to the worker's log.
+
+        An exception is written as type and message, without traceback.
+        """
         level: Level = "error" if record.levelno >= logging.ERROR else "warning"
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:

@@ -20,7 +20,7 @@ _POOL_LABELS = ("db_client_connection_pool_name", "worker")
 
 
 class _Collector:
-    """Builds the metric families from the workers' statistics; there is no second set of counters."""
+    """Builds OpenMetrics metric families from the published statistics of the workers, without counters of its own."""
 
     def __init__(self, workers: list[WorkerStats]) -> None:
         self._workers = workers

@@ -34,14 +34,20 @@ def operator_routes(parts: Parts) -> APIRouter:
     async def metrics(
         window_s: Annotated[int | None, Query(ge=2, le=300, description="At most what is kept.")] = None,
     ) -> dict[str, Any]:
-        """Return the metrics of the last seconds over all workers; response times include failed requests."""
+        """Return the metrics of the last `window_s` seconds over all workers.
+
+        Response times include failed requests.
+        """
         kept_s = parts.settings.metrics_window_s
         figures = summary.metrics(parts.workers(), now_s=time.monotonic(), window_s=min(window_s or kept_s, kept_s))
         return {"timestamp": _now(), **figures}
 
     @routes.get("/api/v1/pool/status", summary="The connection pool")
     async def pool() -> dict[str, Any]:
-        """Return the state of all workers' pools; `pool_health` and `pool_utilization` are those of the worst pool."""
+        """Return the state of all workers' connection pools.
+
+        `pool_health` and `pool_utilization` are the values of the worst pool.
+        """
         workers = parts.workers()
         return {"timestamp": _now(), **pool_document(parts, workers)}
 
@@ -50,7 +56,11 @@ def operator_routes(parts: Parts) -> APIRouter:
         since: Annotated[str | None, Query(max_length=2_000)] = None,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
     ) -> dict[str, Any]:
-        """Return the lines after a cursor (or an RFC 3339 time, or `latest` for none) and the next cursor."""
+        """Return a page of log lines and the cursor of the next page.
+
+        `since` is where the page begins: a cursor or an RFC 3339 time. With `latest`, no lines are returned, only a
+        cursor.
+        """
         page = await in_operator_thread(parts, lambda: read_page(parts.settings.log_path, since, limit=limit))
         return {"logs": page.lines, "cursor": page.cursor, "more": page.more, "gap": page.gap}
 
@@ -63,15 +73,20 @@ def operator_routes(parts: Parts) -> APIRouter:
 
 
 async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
-    """Run the blocking function `work` in the operators' threads, which are separate from the shop's; return its result."""
+    """Run the blocking function `work` in a thread for operators, not in one of the shop's threads.
+
+    Return its result.
+    """
     return await asyncio.get_running_loop().run_in_executor(parts.operator_threads, work)
 
 
 def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the body of the pool route except its `timestamp`: the result of `pool_status`.
+    """Return the state of the connection pools of all workers, as JSON.
+
+    It is the body of the pool route, except the field `timestamp`; `pool_status` describes its fields.
 
     Args:
-        parts: the parts of this worker.
+        parts: the objects of the worker that answers; its settings give the length of the metrics window.
         workers: the last statistics of each worker.
     """
     now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
@@ -80,9 +95,9 @@ def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
 
 
 def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
-    """Return the state of every worker that the settings expect, by its number; see `worker_state`.
+    """Return the state of every worker that the settings expect, by the worker's number; see `worker_state`.
 
-    `parts` are those of the worker that answers, `workers` the last statistics of each worker.
+    `parts` are the objects of the worker that answers. `workers` are the last statistics of each worker.
     """
     reports, now_s = {worker.worker: worker for worker in workers}, time.monotonic()
     return {number: worker_state(reports.get(number), now_s=now_s) for number in range(1, parts.settings.workers + 1)}

@@ -40,7 +40,7 @@ OPERATOR_THREADS: Final = 4
 class Parts:
     """All objects of one worker of the target, wired together.
 
-    `run` does the periodic tasks until it is cancelled; `close` releases all resources.
+    `run` performs the periodic tasks (probes, statistics, flags) until it is cancelled; `close` releases all resources.
 
     Args:
         settings: the content of the settings file.
@@ -49,7 +49,7 @@ class Parts:
 
     Raises:
         BadSettingsError: the products cannot be read.
-        OSError: its folders cannot be created.
+        OSError: the worker's folders cannot be created.
     """
 
     def __init__(self, settings: TargetSettings, *, worker: int, logger: Logger) -> None:
@@ -89,15 +89,16 @@ class Parts:
         }
 
     async def run(self) -> None:
-        """Run the periodic tasks until cancelled."""
+        """Perform the periodic tasks (probes, statistics, flags) until this coroutine is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tick())
             tasks.create_task(self._watch())
 
     def workers(self) -> list[WorkerStats]:
-        """Return the statistics of all workers, by rising number: current ones of this worker, the last ones of others.
+        """Return the statistics of all workers, in the order of their numbers.
 
-        Workers that have published none are left out.
+        For this worker they are current; for any other worker they are the last published ones. A worker that has
+        published no statistics is left out.
         """
         others = [
             read_stats(self.settings.stats_dir, number)
@@ -108,7 +109,7 @@ class Parts:
         return sorted([own, *(other for other in others if other is not None)], key=lambda stats: stats.worker)
 
     async def close(self) -> None:
-        """Release all resources; statements in progress run on, at most until their own time-outs."""
+        """Release all resources; database statements in progress continue, at most until their own time-outs."""
         await self.cache.close()
         self.search.close()
         self._shop_threads.shutdown(wait=False, cancel_futures=True)
@@ -117,7 +118,7 @@ class Parts:
         self._stats.close()
 
     def publish_statistics(self) -> None:
-        """Write this worker's current statistics to its file, for the other workers; ignore a failure."""
+        """Write this worker's current statistics to its file, which the other workers read; ignore a failure."""
         with suppress(OSError):
             self._stats.write(self._statistics())
 
@@ -159,7 +160,10 @@ class Parts:
             await self.look()
 
     async def look(self) -> None:
-        """Measure this process, and probe the database, the cache and the indexes, for the next statistics."""
+        """Measure this process, and probe the database, the cache and the search indexes.
+
+        Store the results for the statistics.
+        """
         loop = asyncio.get_running_loop()
         self._slow["process"] = process = self._process.sample()
         if process["fds"] >= process["fd_limit"]:

@@ -23,7 +23,7 @@ class DependencyProbeResult:
 
     Attributes:
         ok: whether the dependency answered.
-        connect_ms: duration of opening a connection; this and the next two are None if it did not answer.
+        connect_ms: time to open a connection. This and the next two fields are None if the dependency did not answer.
         answer_ms: duration of the smallest request on the connection.
         payload_ms: duration of a request for `PAYLOAD_BYTES`; on a path with low bandwidth only this is long.
         error: the driver's error message; None without an error.
@@ -45,7 +45,7 @@ class DependencyProbeResult:
 def probe_database(settings: DatabaseSettings) -> DependencyProbeResult:
     """Open a connection to the database, run `SELECT 1`, fetch `PAYLOAD_BYTES`, and return the durations or the error.
 
-    Blocks, at most for the time-outs.
+    The call blocks its thread, at most for the time-outs of the connection.
     """
     began_s = time.perf_counter()
     try:
@@ -78,8 +78,8 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
 async def probe_cache(settings: CacheSettings) -> DependencyProbeResult:
     """Open a connection to the cache, send `PING` and an echo of `PAYLOAD_BYTES`; return the durations or the error.
 
-    `PING` also fails for a wrong password.
-    The time-out is longer than that of requests, which is too short to measure a path with low bandwidth.
+    `PING` also fails if the password is wrong. The time-out is longer than the one for the shop's requests, which is
+    too short to measure a path with low bandwidth.
     """
     patient = settings.model_copy(update={"timeout_s": max(settings.timeout_s, PROBE_TIMEOUT_MS / 1_000)})
     try:

@@ -46,7 +46,7 @@ class OwnProcess:
 
         The keys are `cpu_pct` (percent of one core since the last sample), `cpu_s` (CPU seconds since the start of the
         process), `fds` and `fd_limit` (open descriptors and their limit), `rss_bytes` and `threads`. If no descriptor
-        is free, the last two are left out, and all descriptors count as open.
+        is free, `rss_bytes` and `threads` are left out, and all descriptors count as open.
         """
         cpu_s, at_s = sum(os.times()[:2]), time.monotonic()
         elapsed_s = max(at_s - self._at_s, 1e-3)

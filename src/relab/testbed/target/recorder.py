@@ -23,8 +23,8 @@ class RouteCounts:
 
     Attributes:
         count: number of answered requests.
-        errors_5xx, errors_4xx: number of answers by class of status.
-        shed: how many of `errors_5xx` were rejected by flow control.
+        errors_5xx, errors_4xx: number of answers with a status of this class.
+        shed: how many of the answers in `errors_5xx` were rejections by flow control.
         total_ms: sum of the response times.
         histogram: number of requests by bucket of the response time.
     """
@@ -52,7 +52,7 @@ class RouteCounts:
         self.histogram[bucket] = self.histogram.get(bucket, 0) + 1
 
     def wire(self) -> list[Any]:
-        """Return the counters as a JSON array, for the statistics file; `read` reads it."""
+        """Return the counters as a JSON array, for the statistics file; `read` is the inverse."""
         return [
             self.count,
             self.errors_5xx,
@@ -84,7 +84,7 @@ class WorkerCounters:
     """Waits for a connection of the pool, as a histogram."""
 
     def wire(self) -> list[Any]:
-        """Return the counters as a JSON array, for the statistics file; `read` reads it."""
+        """Return the counters as a JSON array, for the statistics file; `read` is the inverse."""
         return [{name: counts.wire() for name, counts in self.routes.items()}, self.events, list(self.waits.items())]
 
     @classmethod
@@ -98,11 +98,11 @@ class WorkerRecorder:
     """The counters of one worker. Thread-safe.
 
     Args:
-        window_s: length of the window for which readers need the counters of each second; 5 s more are kept.
+        window_s: number of last seconds for which readers need the counters of each second; 5 more seconds are kept.
         clock: returns monotonic seconds.
 
     Attributes:
-        totals: the sums since the start.
+        totals: the sums of all counters since the start of the worker.
     """
 
     def __init__(self, *, window_s: int, clock: Callable[[], float]) -> None:
@@ -140,7 +140,7 @@ class WorkerRecorder:
     def text(self) -> str:
         """Return all counters as JSON text: `{"seconds": {second: counters}, "totals": counters}`.
 
-        A past second is serialized only once.
+        The text of a second that is over is computed only once and then reused.
         """
         with self._lock:
             now = int(self._clock())

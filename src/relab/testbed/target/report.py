@@ -67,7 +67,7 @@ class ReportFile:
         """Store a report in place of the earlier one.
 
         Raises:
-            StorageError: it cannot be written; the old report stays.
+            StorageError: the report cannot be written; the earlier one stays.
         """
         try:
             await asyncio.to_thread(replace_file, self._path, report.model_dump_json().encode())

@@ -59,8 +59,8 @@ class Indexes:
 
     Args:
         products: the products with which the indexes are filled.
-        settings: the folder of the embedded engine's files, or the server to use.
-        worker: the worker's number, because each worker's engine has its own files.
+        settings: name the folder of the embedded Qdrant engine's files, or the Qdrant server to use.
+        worker: the worker's number; each worker's embedded engine has its own files.
     """
 
     def __init__(self, products: Products, settings: SearchSettings, *, worker: int) -> None:
@@ -91,7 +91,7 @@ class Indexes:
         return self.qdrant
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind, number of vectors and state of each index, by `faiss` and `qdrant`."""
+        """Return the kind, the number of vectors and the state of each index, as `{"faiss": ..., "qdrant": ...}`."""
         qdrant = self.qdrant.figures() if self.qdrant else {"kind": "qdrant", "state": self.qdrant_error}
         return {"faiss": self.faiss.figures(), "qdrant": qdrant}
 
@@ -109,7 +109,7 @@ class Search:
         indexes: the indexes to search in.
         recorder: counts answers by index, fallbacks and batches.
         flags: returns the current flags, which choose the index and the maximum size of a batch.
-        failed: is called with the name of an index and the message when the index fails.
+        failed: is called when an index fails, with the name of the index and the message of the error.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Search:
     async def figures(self) -> dict[str, Any]:
         """Return the state of both indexes, as `Indexes.figures` does.
 
-        It is read in the search thread, because no other thread may access the indexes.
+        The state is read in the search thread, because no other thread may access the indexes.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._indexes.figures)
 

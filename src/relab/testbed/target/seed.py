@@ -81,13 +81,13 @@ def seed(
 ) -> None:
     """Fill the shop's empty tables with products, stock and orders, and commit.
 
-    Dates are fixed, so that equal seeds give equal data to the byte.
+    All dates are fixed, so that equal seeds give exactly the same data.
 
     Args:
-        connection: to the database, in which the schema has been created.
+        connection: the connection to the database, in which the schema must already exist.
         products: number of products.
         orders: number of orders.
-        seed: of all random choices.
+        seed: the seed of all random choices.
 
     Raises:
         psycopg.Error: the tables are absent or not empty.
@@ -124,7 +124,7 @@ def write_products(path: Path, *, products: int = PRODUCTS, seed: int = DEFAULT_
     """Write the products file for search: one JSON line per product, with `id`, `name` and `description`.
 
     Args:
-        path: of the file, which is replaced.
+        path: the path of the file, which is replaced.
         products: number of products.
         seed: the same as for the database, so that both have the same products.
 

@@ -29,11 +29,11 @@ class DatabaseSettings(_Section):
     Attributes:
         name: name of the database.
         pool_size: number of connections that the pool keeps open.
-        max_overflow: number of further connections that it opens when all are in use.
+        max_overflow: number of further connections that the pool opens when all are in use.
         pool_timeout_s: longest wait for a connection of the pool.
         statement_timeout_ms: time after which the server cancels a statement.
         read_timeout_s: longest wait for an answer of the server; None for one second more than `statement_timeout_ms`.
-        max_age_s: a connection that is older is replaced when it is next used.
+        max_age_s: maximum age of a connection; an older one is replaced when it is next used.
     """
 
     host: str = Field(min_length=1)
@@ -94,9 +94,11 @@ class TargetSettings(_Section):
         version: number of the version in the settings history.
         workers: number of workers of the target.
         private_dir: folder of the workers' sockets, which only fault injection uses.
-        supervisor_socket: for diagnostics about components and settings; None without a supervisor.
-        token: what a request must send to change flags; None if all requests on this machine may.
-        metrics_window_s: time that health and metrics cover.
+        supervisor_socket: the path of the supervisor's socket, for diagnostics about components and settings; None
+            without a supervisor.
+        token: the token that a request must send to change flags; None if every request from this machine may change
+            them.
+        metrics_window_s: the number of last seconds that health and metrics cover.
     """
 
     version: int = Field(ge=0)

@@ -61,7 +61,7 @@ class Shop:
         database: the worker's connection pool.
         cache: the worker's access to the cache of product pages.
         search: the worker's search.
-        products: the names for search results.
+        products: the products, whose names search results show.
         threads: the threads in which database statements run.
         receipts: the file to which each order appends a line.
         recorder: counts orders, and receipts that could not be written.
@@ -103,7 +103,7 @@ class Shop:
         return page
 
     async def find(self, text: str, top_k: int) -> dict[str, Any]:
-        """Return the `top_k` products nearest to a text in `results`, nearest first, and the index that found them.
+        """Return the `top_k` products most similar to a text (`results`, nearest first), and the index that found them.
 
         Raises:
             SearchError: no index can answer.

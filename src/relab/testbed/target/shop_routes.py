@@ -30,7 +30,10 @@ def shop_routes(parts: Parts) -> APIRouter:
 
     @routes.post("/orders", summary="Place an order", status_code=201)
     async def place(order: OrderRequest) -> JSONResponse:
-        """Take the goods from the stock and write the order, or change nothing."""
+        """Place an order: take the goods from the stock and store the order.
+
+        If one of the two fails, change nothing.
+        """
         return JSONResponse(await shop.place(order), status_code=201)
 
     @routes.get("/orders/{order_id}", summary="An order")

@@ -28,11 +28,11 @@ class WorkerStats:
     """The published statistics of one worker.
 
     Attributes:
-        worker: its number, from 1.
-        pid: the id of its process.
+        worker: the worker's number, from 1.
+        pid: the id of the worker's process.
         written_s: time of publication, by the machine's monotonic clock.
         started_s: start of the worker, by the same clock.
-        gauges: current values: of the pool, the limiter, the indexes, the process and others.
+        gauges: current values of the connection pool, the limiter, the search indexes, the process and other parts.
         seconds: counters of requests and events, by second of the monotonic clock.
         totals: counters of requests and events since the start of the worker.
     """
@@ -92,7 +92,7 @@ class StatsWriter:
 def read_stats(stats_dir: Path, worker: int) -> WorkerStats | None:
     """Return the last statistics of the worker with this number from its file in `stats_dir`.
 
-    Return None if there are none or they cannot be read.
+    Return None if the file does not exist or cannot be read.
     """
     for _ in range(_READ_ATTEMPTS):
         with suppress(OSError):

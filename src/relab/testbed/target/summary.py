@@ -24,7 +24,7 @@ def merge(seconds: Iterable[WorkerCounters]) -> WorkerCounters:
 
 
 def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
-    """Add the counts of one route to those of another; `into` is changed."""
+    """Add the counts of `counts` to those of `into`, which is changed."""
     into.count += counts.count
     into.errors_5xx += counts.errors_5xx
     into.errors_4xx += counts.errors_4xx
@@ -45,10 +45,10 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Wo
 
 
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
-    """Return the length in seconds of the part of the window in which the target has run, at least 1.
+    """Return how many of the last `window_s` seconds the target has been running, at least 1; rates are divided by it.
 
-    `workers` are the statistics of each worker, which say when it started.
-    Rates are counts divided by this. `now_s` is the current time of the machine's monotonic clock.
+    `workers` are the statistics of each worker, which say when it started. `now_s` is the current time of the machine's
+    monotonic clock.
     """
     began = min((worker.started_s for worker in workers), default=now_s)
     first = int(now_s) - window_s + 1
@@ -58,10 +58,11 @@ def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) ->
 def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
     """Return the metrics of one route, or of the sum of all routes, as JSON.
 
-    The keys are `requests`, `requests_per_second`, `errors` (status 5xx), `client_errors` (4xx), `shed` (those of
-    `errors` that flow control rejected), `error_rate` (the share of `errors`, in percent), and response times in
-    milliseconds over all answered requests, including failed ones, which are None without requests:
-    `avg_response_time_ms`, `p50_ms`, `p95_ms`, `p99_ms`. `seconds` is the time in which the requests were counted.
+    The numbers of requests are `requests`, `errors` (status 5xx), `client_errors` (4xx) and `shed` (those of `errors`
+    that flow control rejected). `requests_per_second` and `error_rate` (the share of `errors`, in percent) follow from
+    them. The response times in milliseconds are `avg_response_time_ms`, `p50_ms`, `p95_ms` and `p99_ms`. They cover all
+    answered requests, including failed ones, and are None without requests. `seconds` is the time in which the requests
+    were counted.
     """
     histogram = counts.histogram
     return {

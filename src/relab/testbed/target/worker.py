@@ -39,8 +39,8 @@ def run_worker(settings_path: Path, *, worker: int, qdrant_url: str | None) -> i
     Args:
         settings_path: the path of the settings file.
         worker: the worker's number, from 1.
-        qdrant_url: the address of a Qdrant server to use instead of the embedded engine, whatever the file says; None
-            to follow the file.
+        qdrant_url: the address of a Qdrant server to use instead of the embedded engine, whatever the settings file
+            says; None to follow the file.
     """
     try:
         settings = load_settings(settings_path)
@@ -114,7 +114,10 @@ def _logger(log_path: Path, worker: int) -> Logger:
 
 
 def _log_path(settings_path: Path) -> Path | None:
-    """Return the path of the log, if at least this setting can be read."""
+    """Return the path of the log from a settings file that may be invalid.
+
+    Return None if not even this setting can be read.
+    """
     try:
         found = json.loads(settings_path.read_bytes())["log_path"]
     except (OSError, ValueError, KeyError, TypeError):

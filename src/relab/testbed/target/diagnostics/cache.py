@@ -19,7 +19,7 @@ _FIELDS: Final = (
 
 
 async def cache_diagnostics(settings: CacheSettings) -> dict[str, Any]:
-    """Return the cache's own statistics (`info`), its counts of errors by kind (`errors`) and its number of `keys`.
+    """Return Redis' own statistics (`info`), its counts of errors by kind (`errors`) and its number of `keys`.
 
     If the cache does not answer, the result has `reachable: False` and the `error`.
     """

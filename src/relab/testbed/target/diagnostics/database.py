@@ -74,7 +74,7 @@ def expected_indexes() -> dict[str, str]:
 
 
 def database_diagnostics(settings: DatabaseSettings) -> dict[str, Any]:
-    """Query the server's sessions, locks, statements, tables, indexes, limits and plans. Blocks.
+    """Return the server's sessions, locks, statements, tables, indexes, limits and plans, as JSON; blocks its thread.
 
     If the server does not answer, the result has `reachable: False` and the `error`.
     """
@@ -145,7 +145,7 @@ def _statements(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) 
 
 
 def _plan(connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the plan of one of the shop's statements, and its duration on the server and from here."""
+    """Return the query plan of one of the shop's statements, and its duration on the server and as seen from here."""
     began_s = time.perf_counter()
     try:
         with connection.transaction(force_rollback=True):

@@ -25,7 +25,7 @@ _CGROUP_FILES: Final = (
 def host_diagnostics(data_dir: Path) -> dict[str, Any]:
     """Return the machine's figures: CPU, load, memory, pressure, control group, and the disk of `data_dir`.
 
-    Blocks for a quarter of a second.
+    The call blocks its thread for a quarter of a second.
     """
     return {
         "cpu": _cpu_shares(),
@@ -42,8 +42,8 @@ def host_diagnostics(data_dir: Path) -> dict[str, Any]:
 def disk_figures(folder: Path) -> dict[str, Any]:
     """Return the space and the free inodes of the disk of a folder.
 
-    The keys are `path`, `total_bytes`, `free_bytes`, `used_pct` and `free_inodes`; or `path` and `error` if they cannot
-    be read.
+    The keys are `path`, `total_bytes`, `free_bytes`, `used_pct` and `free_inodes`. If the disk cannot be read, they are
+    `path` and `error`.
     """
     try:
         status = os.statvfs(folder)

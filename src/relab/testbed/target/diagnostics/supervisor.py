@@ -15,11 +15,11 @@ _TIMEOUT_S: Final = 2.0
 async def ask_supervisor(socket: Path | None, path: str) -> Any:
     """Return the supervisor's JSON answer to a GET request, or the text `unknown` if it does not give one.
 
-    Diagnostics must answer even then: the caller shows `unknown` in place of the information.
+    Diagnostics must answer even without the supervisor, so the caller shows `unknown` in place of the information.
 
     Args:
         socket: the supervisor's socket; None if there is no supervisor.
-        path: of the request.
+        path: the path of the request.
     """
     if socket is None:
         return UNKNOWN
