@@ -1,4 +1,4 @@
-"""Replay a trial: run it again from the artifacts of its run, and say where its outcome or its events differ."""
+"""Replay a trial: run it again from the artifacts of its run, and report how its outcome and its events differ."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ _MAX_VALUE_CHARS: Final = 300
 
 @dataclass(frozen=True)
 class ReplayDifference:
-    """A value that differs in the replay.
+    """A value that differs between the run and the replay.
 
     Attributes:
-        where: what differs: a field of the result, `metric <name>`, `input`, `output`, `events`, or `file <path>`.
+        where: the name of the value: a field of the result, `metric <name>`, `input`, `output`, `events`, or
+            `file <path>`.
         before: the value in the run.
         after: the value in the replay.
     """
@@ -58,9 +59,9 @@ class Replayed:
     """A replayed trial.
 
     Attributes:
-        trial: `<run>.<trial>`.
+        trial: the trial, as `<run id>.<trial id>`.
         replay_dir: the folder of the replay's files.
-        differences: where it differs from the run; empty if it is identical.
+        differences: the values that differ from the run; empty if the replay is identical.
         events: the lines of a unified difference of the events; empty if they are the same.
     """
 
@@ -78,7 +79,7 @@ class Replayed:
 def replay(
     run: RunFolder, trial_id: str, *, strict: bool, clock: Clock, environment: Mapping[str, str], stop: StopSwitch
 ) -> Replayed:
-    """Run a trial of a run again in a folder of its own, and compare it with its result; the run is not changed.
+    """Run a trial of a run again in a new folder, and compare the two results; the run is not changed.
 
     Args:
         run: the run.
@@ -188,7 +189,7 @@ def _run(
 
 
 def _drop(*_arguments: object) -> None:
-    """Take OTLP exports of the harness, which are in the trial's folder too, and store them nowhere else."""
+    """Ignore an OTLP export of the harness; it is stored only in the trial's folder."""
 
 
 def _compared(
@@ -245,7 +246,10 @@ def _first_difference(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def _document(folder: TrialFolder, name: str) -> Any:
-    """Return a document without what a pause added to it, and without the place of the trial's folder."""
+    """Return a document of a trial as text for the comparison; None if it is missing.
+
+    The additions of a pause are left out, and the path of the trial's folder is replaced.
+    """
     document = document_of(folder, name)
     if document is None:
         return None

@@ -1,6 +1,6 @@
-"""Score the finished trials of a run again by another scorer: a command that reads what a trial left. No trial runs.
+"""Score the finished trials of a run again by a scorer: a command that reads the files of a trial. No trial runs.
 
-The grades are a set of their own beside the run, in `.lab/rescored/<run>/<name>/`; the run stays as it is.
+The scores are stored beside the run, in `.lab/rescored/<run>/<name>/`; the run stays as it is.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class ScoresExistError(ConflictError):
 
 @dataclass(frozen=True)
 class Scorer:
-    """A scorer.
+    """A command that scores trials, and how it is used.
 
     Attributes:
-        name: the name of its set of scores.
+        name: the name under which the scores are stored.
         command: the program and its arguments; it runs in a copy of the trial's workspace.
-        timeout_s: seconds for one trial.
+        timeout_s: the time-out for one trial, in seconds.
         jobs: the number of trials that are scored at the same time.
     """
 
@@ -76,10 +76,10 @@ class Rescored:
 
     Attributes:
         folder: the folder of the scores.
-        outcomes: `{variant id: {outcome: trials}}` by the scorer.
+        outcomes: `{variant id: {outcome: number of trials}}`, as the scorer judged.
         changed: the number of trials with another outcome than in the run.
         failed: the number of trials that the scorer could not score; their outcome is `error`.
-        first_error: the first reason; None without one.
+        first_error: why the first of these could not be scored; None if there is none.
     """
 
     run_id: str
@@ -156,10 +156,15 @@ def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: S
 
 
 def rescored_folder(root: Path, run_id: str, name: str) -> Path:
-    """Return the folder of the scores `name` of a run, for a comparison, after checking its files.
+    """Check the files of stored scores of a run, and return their folder.
+
+    Args:
+        root: the folder of the project.
+        run_id: the id of the run.
+        name: the name under which the scores were stored.
 
     Raises:
-        InvalidInputError: there are no such scores.
+        InvalidInputError: there are no scores with this name.
         RunDamagedError: a file was changed after it was written.
     """
     folder = root / LAB / RESCORED / run_id / name
@@ -198,7 +203,7 @@ def _check(scorer: Scorer) -> None:
 def _score(
     run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, scratch: Path, stop: StopSwitch
 ) -> dict[str, Any]:
-    """Return the row of a trial with its new outcome and metrics, and what the scorer said."""
+    """Return the document about a scored trial: its row with the new outcome and metrics, and an explanation."""
     row = dict(entry["row"])
     document: dict[str, Any] = {"row": row, "outcome_before": row["outcome"], "explanation": None, "error": None}
     if row["outcome"] not in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} or stop.finish.is_set():
@@ -226,7 +231,7 @@ def _score(
 
 
 class _ScorerError(Exception):
-    """The scorer gave no answer."""
+    """The scorer took too long, ended with an exit code other than 0, or printed too much."""
 
 
 def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, home: Path) -> bytes:
@@ -296,7 +301,7 @@ def _input(run: RunFolder, entry: Mapping[str, Any], workspace: Path) -> dict[st
 
 
 def _special_files(folder: str, names: list[str]) -> list[str]:
-    """Return the names of pipes, sockets and devices, which a copy would wait for."""
+    """Return those of `names` that are pipes, sockets or devices; a copy would wait for them."""
     kinds = ((name, (Path(folder) / name).lstat().st_mode) for name in names)
     return [name for name, mode in kinds if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))]
 

@@ -50,10 +50,10 @@ def plan_cleaning(
 
     Args:
         root: the folder of the project.
-        named: select these runs, by id or folder.
-        init: select the files that `lab init` and `lab knobs-init` wrote.
-        runs: select all runs, the cache of their snapshots, and all replays of trials.
-        before_us: select the runs that were created before this time, in microseconds since 1970.
+        named: the ids or folders of runs to select.
+        init: whether to select the files that `lab init` and `lab knobs-init` wrote.
+        runs: whether to select all runs, the cache of their snapshots, and all replays of trials.
+        before_us: selects the runs that were created before this time, in microseconds since 1970; None: selects none.
 
     Raises:
         InvalidInputError: nothing is selected, or runs are selected in two ways.
@@ -139,7 +139,7 @@ def _run_of(root: Path, named: Path) -> Path:
 def _created_us(path: Path) -> int | None:
     """Return when a run was created, in microseconds since 1970; None if its manifest cannot be read.
 
-    Reads no other file.
+    No other file is read.
     """
     try:
         return parse_time(json.loads((path / "manifest.json").read_bytes())["created_at"])

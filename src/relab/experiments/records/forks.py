@@ -1,4 +1,4 @@
-"""The records of a run of forks: the parent of each trial, its result, and the checkpoint that the fork begins from."""
+"""The records of a run of forks: for each fork its parent (the forked trial) and the parent's checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Parent:
 
     Attributes:
         row: its row in the results, as JSON.
-        checkpoint: the checkpoint as its harness named it; None if the fork begins from the input only.
+        checkpoint: the checkpoint as the trial's harness named it; None if the fork begins from the input only.
         file: the file of the checkpoint; None without one.
     """
 
@@ -61,11 +61,7 @@ def is_fork(run: RunFolder) -> bool:
 
 
 def parents_of(run: RunFolder) -> list[Parent]:
-    """Return the parents of a run of forks, in the order of its plan; an empty list for another run.
-
-    Raises:
-        RunDamagedError: the record is missing, unreadable, or was changed.
-    """
+    """Return the parents of a run of forks, in the order of its plan; an empty list for a run without forks."""
     if not is_fork(run):
         return []
     path: Path = run.path / PARENTS
@@ -89,17 +85,21 @@ def _parent(line: bytes) -> Parent:
 
 
 def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
-    """Return the trials of a run of forks: for each parent one of each arm; the variant 0 is the control."""
+    """Return the trials of a run of forks as positions of its plan.
+
+    Each parent has one trial with the changed bindings (variant 1), and with `has_control` one before it without
+    changes (variant 0).
+    """
     arms = (0, 1) if has_control else (1,)
     places = [(parent.row, arm) for parent in parents for arm in arms]
     return [Slot(number, arm, row["task_index"], row["repl_idx"]) for number, (row, arm) in enumerate(places, start=1)]
 
 
 def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
-    """Return the plan of a run with this number of tasks.
+    """Return the plan of a run, which may be a run of forks; `tasks` is the number of tasks.
 
     Raises:
-        RunDamagedError: the record of a fork's parents was changed.
+        RunDamagedError: the record of the forks' parents was changed.
     """
     if not is_fork(run):
         return plan_of(run.config, tasks)
@@ -107,11 +107,7 @@ def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
 
 
 def sources_of(run: RunFolder) -> dict[str, ForkSource]:
-    """Return `{trial id: its parent and checkpoint}` of a run of forks; empty for another run.
-
-    Raises:
-        RunDamagedError: the record of the parents was changed.
-    """
+    """Return `{trial id: its parent and checkpoint}` of a run of forks; empty for a run without forks."""
     if not is_fork(run):
         return {}
     facts, parents = run.facts["fork"], parents_of(run)
@@ -131,10 +127,9 @@ def sources_of(run: RunFolder) -> dict[str, ForkSource]:
 
 
 def compared_rows(run: RunFolder) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of the parents with which the trials of a run are compared; none if it has a control or no forks.
+    """Yield the result rows of the parents, if a run of forks is compared with them because it has no control.
 
-    Raises:
-        RunDamagedError: the record of the parents was changed.
+    Yield nothing for a run with a control or without forks.
     """
     if is_fork(run) and not run.facts["fork"]["control"]:
         baseline = run.config.baseline.variant_id

@@ -78,8 +78,8 @@ class Journal:
     def open(self) -> set[str]:
         """Open the journal for appending; return the ids of the trials that have a line.
 
-        An incomplete last line, left by a crash, is removed: that trial has no result. A journal of an earlier version, without
-        checksums, is rewritten with them; changes made to it before that cannot be detected.
+        An incomplete last line, left by a crash, is removed, so that its trial has no result. A journal of an earlier
+        version, without checksums, is rewritten with them; changes made to it before that cannot be detected.
 
         Raises:
             RunDamagedError: a line was changed, or lines are missing.
@@ -99,11 +99,7 @@ class Journal:
         return done
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Append the line of a finished trial; `entry` holds at least its row as `row`.
-
-        Raises:
-            OSError: the disk is full.
-        """
+        """Append the line of a finished trial; the key `row` of `entry` is the trial's row in the results."""
         with self._lock:
             if not self._end:
                 self._write(*_header(digest_of_file(self._run_dir / MANIFEST)))
@@ -144,13 +140,15 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
 
 
 def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None) -> Iterator[dict[str, Any]]:
-    """Yield the entry of each trial, in the order in which the trials ended; its key `row` is the row of the results.
+    """Yield the journal entry of each trial, in the order in which the trials ended.
 
-    A result that was withdrawn is left out.
+    The key `row` of an entry is the trial's row in the results. Withdrawn results (of trials that run again) are left
+    out.
 
     Args:
         run_dir: the folder of the run.
-        on_head: is called for each line with the head of the journal up to it; its last value is that of `journal_head`.
+        on_head: is called after each line with the head (number of lines and last checksum) of the journal up to this
+            line.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
@@ -169,17 +167,16 @@ def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None
 
 
 def withdrawn_entries(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entry of each result that was withdrawn, in that order; a trial may have several.
+    """Yield the entry of each withdrawn result, in the order of the withdrawals; a trial may have several.
 
-    Raises:
-        RunDamagedError: a line was changed, or lines are missing.
+    A result is withdrawn when its trial is run again.
     """
     if _withdrawals(run_dir / NAME):
         yield from (line.entry for line in _lines(run_dir) if line.entry is not None and WITHDRAWN in line.entry)
 
 
 def _withdrawals(path: Path) -> dict[str, int]:
-    """Return `{trial id: number of the line that withdrew its last withdrawn result}`, before the lines are checked."""
+    """Return `{trial id: number of the line that last withdrew a result of the trial}`, without checking the lines."""
     if not path.exists():
         return {}
     found: dict[str, int] = {}
@@ -253,7 +250,7 @@ def _lines(run_dir: Path) -> Generator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return the head of the journal that the attestation names, as of the last end of the run; None if it names none."""
+    """Return the head of the journal in the attestation, which is from the last end of the run; None if it has none."""
     document = read_attestation(run_dir)
     said = document["ext"].get("journal") if document is not None else None
     if said is None:
@@ -347,7 +344,10 @@ def _header(manifest: str | None) -> tuple[bytes, Head]:
 
 
 def _checked(entry: Mapping[str, Any], before: Head) -> tuple[bytes, Head]:
-    """Return the line of an entry with its checksum, and the journal's head after it."""
+    """Return the line of an entry with its checksum, and the journal's head after this line.
+
+    `before` is the head before this line.
+    """
     entries = before.entries + 1
     payload = _json({"line": entries + 1, **entry})[:-1]
     check = hashlib.sha256(before.check.encode() + payload).hexdigest()

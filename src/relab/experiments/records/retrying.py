@@ -1,7 +1,7 @@
-"""Run again the trials of a run that ended in an error: their results are withdrawn in the journal, their files kept.
+"""Run again the trials of a run that ended in an error: withdraw their results in the journal, and keep their files.
 
-A line of the journal withdraws a result, so that a crash leaves a run that `--continue` can finish: a withdrawn trial has
-no result. Its folder is moved to `retries/<trial>/<number>` before it runs again.
+A line of the journal withdraws a result. So after a crash `--continue` can finish the run, because a withdrawn trial
+has no result. The folder of such a trial is moved to `retries/<trial>/<number>` before the trial runs again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def check_retryable(run: RunFolder) -> None:
     """Check that single trials of a run can be run again.
 
     Raises:
-        TrialStateError: later trials continue from their state.
+        TrialStateError: the run carries state from trial to trial, so other trials may have continued from a failed
+            one.
     """
     if run.config.design.policies.state.carries_state:
         raise TrialStateError(
@@ -53,14 +54,10 @@ def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tup
 
 
 def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
-    """Withdraw the results of the trials that ended in an error, and of those that were pruned; return their ids.
+    """Withdraw the results of the trials that ended in an error, and of pruned trials; return the ids of these trials.
 
-    A pruned trial was not run because of its variant's earlier failures, which may be such errors. It is withdrawn only if
-    a trial of its variant with an error is. `journal` is open; the caller holds the run's lock.
-
-    Raises:
-        RunDamagedError: the journal is damaged.
-        OSError: the disk is full.
+    A pruned trial was not run because of earlier failures of its variant, which may be such errors. So its result is
+    withdrawn only if a trial of the same variant ended in an error. `journal` is open; the caller holds the run's lock.
     """
     entries = [
         entry
@@ -75,16 +72,7 @@ def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
 
 
 def _keep_withdrawn(run_dir: Path, done: set[str]) -> None:
-    """Move the folders of withdrawn trials that have not begun again to `retries/<trial>/<number>`; call it before any starts.
-
-    Args:
-        run_dir: the folder of the run.
-        done: the ids of the trials that have a result.
-
-    Raises:
-        RunDamagedError: the journal is damaged.
-        OSError: a folder cannot be moved.
-    """
+    """Move the folders of withdrawn trials to `retries/<trial>/<number>`; call it before any trial starts."""
     times = Counter(entry["row"]["trial_id"] for entry in withdrawn_entries(run_dir))
     for trial_id, count in times.items():
         kept = run_dir / RETRIES / trial_id / str(count)

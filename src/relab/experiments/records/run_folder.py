@@ -59,7 +59,7 @@ class RunFolder:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """How the run was started: command, snapshot, data set, and which workspaces to keep, as JSON."""
+        """Facts about the start of the run, as JSON: command, snapshot, data set, workspaces to keep, and more."""
         facts: Mapping[str, Any] = self.manifest["ext"]
         return facts
 
@@ -104,9 +104,10 @@ class RunFolder:
             write_json(fresh, document)
 
     def status(self) -> str:
-        """Return the status that was written last.
+        """Return the status that the run's process stored last, such as `completed`.
 
-        It is `interrupted` for a running run if no process holds its lock, and `unknown` if the file is unreadable.
+        The status is `interrupted` if `running` is stored but no process holds the lock, and `unknown` if the file is
+        unreadable.
         """
         try:
             status: str = json.loads((self.path / RUN_CONTROL).read_bytes())["status"]
@@ -235,10 +236,10 @@ def check_room(
     """Check that the disk has enough free space for a run.
 
     Args:
-        folder: a folder on the disk.
+        folder: a folder on the disk to which the run will write.
         trials: the number of trials.
         at_once: the number of trials that run at the same time.
-        snapshot_bytes: the size of one workspace.
+        snapshot_bytes: the size of one workspace (a copy of the project).
         keep: which workspaces are kept after the run.
         other_bytes: the size of everything else that the run writes.
 
@@ -257,12 +258,7 @@ def check_room(
 
 
 def open_checked_run(path: Path) -> RunFolder:
-    """Open the folder of a run, relative or absolute, whose manifest is the one that its journal names.
-
-    Raises:
-        RunNotFoundError: the folder is not a run.
-        RunDamagedError: the manifest or the resolved experiment cannot be read or was changed.
-    """
+    """Open the folder of a run, and check that its manifest is the one that its journal names."""
     run = open_run(path.absolute())
     # Before a fact of the manifest is used: an edited one may lack a key or have any value.
     check_manifest(run.path)
@@ -273,7 +269,7 @@ def make_writable(folder: Path) -> None:
     """Create a folder unless it exists, and check that files can be written in it.
 
     Raises:
-        ExperimentInvalidError: it cannot be created or written.
+        ExperimentInvalidError: the folder cannot be created, or files cannot be written in it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

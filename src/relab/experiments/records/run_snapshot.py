@@ -1,4 +1,4 @@
-"""Find the snapshot of the project that a run began with, and record that it went on with another one."""
+"""Find the project's snapshot with which a run began, and record that the run went on with another snapshot."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapsh
 
 
 def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[ProjectSnapshot, str | None]:
-    """Return the project's snapshot with which a run began, from the cache or taken again.
+    """Return the project's snapshot with which a run began, from the cache; if it is missing there, take a new one.
 
     Returns:
-        The snapshot, and its digest if it is another one than the run's, else None.
+        The snapshot, and None if it is that of the run, else the digest of the new snapshot.
 
     Raises:
-        RunChangedError: the snapshot is not in the cache, the project was changed since, and `allow_drift` is not set.
+        RunChangedError: a new snapshot had to be taken, the project was changed, and `allow_drift` is not set.
     """
     digest = run.facts["snapshot"]
     found = cached_snapshot(root / LAB / "cache", digest)
@@ -45,7 +45,7 @@ def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
     """Return the project's snapshot with which a run began, from the cache of the project at `root`.
 
     Raises:
-        RunChangedError: the cache does not have it any more.
+        RunChangedError: the cache does not have the snapshot any more.
     """
     found = cached_snapshot(root / LAB / "cache", run.facts["snapshot"])
     if found is None:
@@ -57,10 +57,12 @@ def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
 
 
 def check_image(run: RunFolder, image_digest: str | None) -> None:
-    """Check that the image of a run's sandbox is still the same; `image_digest` is that of the present one.
+    """Check that the sandbox's image is the one with which the run began.
+
+    `image_digest` is the digest of the present image.
 
     Raises:
-        RunChangedError: it is another one.
+        RunChangedError: the image is another one.
     """
     if image_digest != run.facts["image_digest"]:
         raise RunChangedError(
@@ -70,7 +72,12 @@ def check_image(run: RunFolder, image_digest: str | None) -> None:
 
 
 def record_drift(run: RunFolder, digest: str, now_us: int) -> None:
-    """Append a record: from now (`now_us`, microseconds since 1970) on, trials start from the snapshot with this digest.
+    """Record that trials start from another snapshot from now on.
+
+    Args:
+        run: the run.
+        digest: the digest of the new snapshot.
+        now_us: the current time, in microseconds since 1970.
 
     Raises:
         OSError: the disk is full.

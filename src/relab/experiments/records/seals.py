@@ -1,4 +1,4 @@
-"""Seal documents with a digest of themselves, verify the attestation's seal, compute digests of files, break a run's seal."""
+"""Add digests to documents (seals) and verify them; compute digests of files; delete the seal of a run's folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEAL: Final = "seal"
 
 
 def seal(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON document with its seal, a digest of its content, in `ext`; an earlier seal is replaced."""
+    """Return a JSON document with a digest of its content (its seal) in `ext`; an earlier seal is replaced."""
     ext = {name: value for name, value in document.get("ext", {}).items() if name != SEAL}
     return {**document, "ext": ext | {SEAL: digest({**document, "ext": ext})}}
 

@@ -1,6 +1,7 @@
-"""The sessions of a run: `runtime/sessions.jsonl` has two lines for each process that worked on it, at its start and its end.
+"""The sessions of a run: each process that worked on it has a line for its start and one for its end.
 
-They hold the ceilings of the budget, which a continuation may raise, and the time that the run has used.
+The lines are in `runtime/sessions.jsonl`. They contain the ceilings of the budget, which a continuation may raise, and
+the time that the run has used.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _NAMES: Final = frozenset(field.name for field in fields(Ceilings))
 
 
 class CeilingInvalidError(InvalidInputError):
-    """A ceiling of the budget is not a number of 0 or more; 0 means no ceiling."""
+    """A ceiling of the budget is negative or not finite; 0 means no ceiling."""
 
     code = "ceiling_invalid"
 
@@ -52,12 +53,12 @@ def configured_ceilings(config: ExperimentConfig) -> Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class PastSessions:
-    """The earlier sessions of a run.
+    """The earlier sessions (processes) of a run.
 
     Attributes:
-        ceilings: the ceilings of the last one; None if there was none.
-        seconds: the time of those that ended properly.
-        open_since_us: when the last one began, in microseconds since 1970, if it has not ended properly; else None.
+        ceilings: the ceilings of the last session; None if there was no session.
+        seconds: the total time of the sessions that ended properly.
+        open_since_us: when the last session began, in microseconds since 1970, if it did not end properly; else None.
     """
 
     ceilings: Ceilings | None = None
@@ -65,7 +66,10 @@ class PastSessions:
     open_since_us: int | None = None
 
     def seconds_until(self, last_us: int | None) -> float:
-        """Return the time of all sessions; a killed one is counted until its last result, at `last_us` (None: no result)."""
+        """Return the total time of all sessions in seconds.
+
+        A session that was killed counts until its last result, at `last_us` (microseconds since 1970; None: no result).
+        """
         if self.open_since_us is None or last_us is None:
             return self.seconds
         return self.seconds + max(last_us - self.open_since_us, 0) / 1_000_000
@@ -118,9 +122,9 @@ class RunSpending:
 
     Attributes:
         ceilings: the ceilings.
-        seconds_before: the time of earlier sessions.
+        seconds_before: the time of earlier sessions, in seconds.
         cost_usd: the cost of all attempts so far.
-        cached: the number of trials whose result is from the result cache, which count towards no ceiling.
+        cached: the number of trials whose result is from the result cache; they count towards no ceiling.
     """
 
     ceilings: Ceilings
@@ -129,7 +133,7 @@ class RunSpending:
     cached: int = 0
 
     def note(self, entry: Mapping[str, Any]) -> None:
-        """Add the cost of a finished trial, with its earlier attempts; `entry` is its journal entry."""
+        """Add the cost of all attempts of a finished trial; `entry` is its journal entry."""
         if entry["row"].get("cached_from") is not None:
             self.cached += 1
             return
@@ -138,11 +142,11 @@ class RunSpending:
                 self.cost_usd += value
 
     def reached(self, *, started: int, seconds: float) -> str | None:
-        """Return a sentence about the ceiling that forbids another trial; None if none does.
+        """Return a sentence about the ceiling because of which no further trial may start; None if there is none.
 
         Args:
-            started: the number of trials with a result, running ones included.
-            seconds: the time of this session.
+            started: the number of trials that have a result or are running.
+            seconds: the time of this session so far.
         """
         limits, total = self.ceilings, self.seconds_before + seconds
         if limits.max_trials is not None and started - self.cached >= limits.max_trials:
@@ -165,5 +169,12 @@ def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:
 
 
 def session_end(now_us: int, seconds: float, status: str, ceiling: str | None) -> dict[str, Any]:
-    """Return the last line of a session, as JSON; `ceiling` says which ceiling ended it, None if none did."""
+    """Return the last line of a session, as JSON.
+
+    Args:
+        now_us: the current time, in microseconds since 1970.
+        seconds: the duration of the session.
+        status: the status of the run at the end.
+        ceiling: a sentence about the ceiling that ended the session; None if no ceiling ended it.
+    """
     return {**_VERSION, "ended_at": format_time(now_us), "seconds": seconds, "status": status, "ceiling": ceiling}

@@ -86,14 +86,14 @@ UNION ALL
 
 @dataclass(frozen=True)
 class TaskMeans:
-    """A metric of one variant, by task. All arrays have one value per task.
+    """The figures of one metric of one variant, averaged by task. All arrays have one value per task.
 
     Attributes:
         tasks: the numbers of the tasks, ascending.
-        means: the mean over each task's trials.
+        means: the mean over the trials of the task.
         trials: the number of these trials.
-        groups: the number of each task's cluster; negative for a task without a cluster.
-        variances: the sample variance over each task's trials; NaN for a task with one trial.
+        groups: the number of the task's cluster (tasks that depend on each other); negative without a cluster.
+        variances: the sample variance over the trials of the task; NaN for a task with one trial.
     """
 
     tasks: Ints
@@ -104,15 +104,18 @@ class TaskMeans:
 
     @property
     def can_be_summed(self) -> bool:
-        """Whether no task's mean is over `MAX_FIGURE`, infinite or NaN."""
+        """Whether each task's mean is finite and at most `MAX_FIGURE`."""
         return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:
-        """Return, by cluster, the sum of the task means and the number of tasks."""
+        """Return the clusters of tasks: for each, the sum of the task means and the number of tasks."""
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return, by cluster, the sum over its trials and their number; for a rate, the sum is the number of successes."""
+        """Return the clusters of tasks: for each, the rounded sum over its trials and the number of its trials.
+
+        For a rate such as `success`, the sum is the number of successes.
+        """
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
         trials = self.trials.astype(float)
@@ -122,7 +125,7 @@ class TaskMeans:
 
 
 def sum_by_group(values: Floats, groups: Ints) -> Clusters:
-    """Return, by group, the sum of its values and their number; `groups` holds the group of each value."""
+    """Return the sum and the number of the values in each group; `groups` has the group of each value."""
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     _, index = np.unique(groups, return_inverse=True)
@@ -133,9 +136,10 @@ class TrialData:
     """The figures of a run, by variant, metric and task. Created by `open_trial_data`.
 
     Attributes:
-        metrics: the numeric metrics with figures: `{name: source}`, at most `MAX_METRICS`.
-        omitted: the number of further metrics.
-        partial: the metrics of which the forks in the tables have a part only, the one after the fork.
+        metrics: the numeric metrics that have figures, as `{name: source}`; at most `MAX_METRICS`.
+        omitted: the number of further metrics, which are left out.
+        partial: the metrics that forks have measured only from the checkpoint on, so that they are not comparable with
+            the parents.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_dir: Path, wanted: Sequence[str]) -> None:
@@ -200,9 +204,9 @@ class TrialData:
         return self._stopping is not None
 
     def looked_at(self, baseline: str, variant: str) -> int:
-        """Return the number of tasks of the plan, from its start, whose trials of both variants all have a result.
+        """Return how many tasks, from the start of the plan, the stopping rule has compared for both variants.
 
-        0 for a run that could not stop early.
+        Return 0 for a run without such a rule.
         """
         if self._stopping is None:
             return 0
@@ -212,7 +216,8 @@ class TrialData:
     def sequence(self, baseline: str, variant: str) -> list[int] | None:
         """Return the numbers of the tasks on which two variants are compared, in the order of the plan.
 
-        None if the run could not stop early: then all common tasks are compared, and their order does not matter.
+        Return None if the run could not stop early. Then all common tasks are compared, and their order does not
+        matter.
         """
         if self._stopping is None:
             return None
@@ -233,7 +238,10 @@ class TrialData:
         return dict(self.rows(query, [variant]))
 
     def cached(self, variant: str) -> dict[str, float]:
-        """Return the number of a variant's `trials` from the result cache, and the `cost_usd` that they did not spend again."""
+        """Return figures about the trials of a variant whose result is from the result cache.
+
+        `trials` is their number, `cost_usd` the cost that was saved.
+        """
         if not self._has_cache:
             return {"trials": 0, "cost_usd": 0.0}
         query = (
@@ -244,7 +252,7 @@ class TrialData:
         return {"trials": int(trials), "cost_usd": float(cost_usd)}
 
     def nonzero_exits(self, variant: str) -> int:
-        """Return in how many of a variant's trials with outcome success or failure the harness had a non-zero exit code."""
+        """Return in how many of a variant's trials with outcome success or failure the exit code was not 0."""
         query = (
             "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
         )
@@ -268,7 +276,7 @@ class TrialData:
         return None if found[0][0] is None else float(found[0][0])
 
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
-        """Return rows `(successes, trials, tasks)`: how many tasks of a variant had this many successes and trials."""
+        """Return rows `(successes, trials, tasks)`: the number of a variant's tasks by successes and trials."""
         return [
             (int(hits), int(trials), int(tasks))
             for hits, trials, tasks in self.rows(
@@ -283,7 +291,7 @@ class TrialData:
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
-        """Return the name that most trials of a trainer give their primary metric; None without trials."""
+        """Return the primary metric that most trials of a trainer report, by name; None without trials."""
         found = self.rows(
             "SELECT primary_metric_name FROM trials GROUP BY ALL "
             "ORDER BY count(primary_metric_value) DESC, count(*) DESC, primary_metric_name LIMIT 1"
@@ -329,7 +337,12 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
 
 
 def _read_sequences(path: Path) -> tuple[list[int], dict[str, int]] | None:
-    """Return the task indices in the order of the plan, and how many of them each variant is compared on."""
+    """Read the tasks that a stopping rule has compared; None if the run has no such rule.
+
+    Returns:
+        The indices of the tasks in the order of the plan, and `{variant id: number of tasks, from the start, that it is
+        compared on}`.
+    """
     if not path.is_file():
         return None
     try:

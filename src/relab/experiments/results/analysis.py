@@ -64,13 +64,9 @@ class _Questions:
 
 
 def analyze_run(run_dir: Path) -> dict[str, Any]:
-    """Write the analysis of a run as `analyze` does, with what the run's configuration names; return the summary.
+    """Write the analysis of a run, as `analyze` does; return the summary.
 
-    The configuration names the metrics, the variants and the design.
-
-    Raises:
-        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
-        OSError: the run has no tables, or the disk is full.
+    The metrics, the variants and the design are those of the run's configuration.
     """
     facts = read_facts(run_dir)
     # Only a trainer's metrics depend on what its trials report.
@@ -92,13 +88,7 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
-    """Return the names of the experiment's primary metrics; for a trainer its objective is the first.
-
-    `data` are the tables of the run, which only a trainer's run needs.
-
-    Raises:
-        ValueError: `data` is None, and the run is a trainer's.
-    """
+    """Return the names of the experiment's primary metrics; the first metric of a trainer is its objective."""
     objective = _objective(facts, data)
     return list(dict.fromkeys([*([] if objective is None else [objective]), *facts.primary_metrics]))
 
@@ -106,11 +96,12 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The configuration says so, or the trainer's objective, or else the name of the metric. `data` are the tables of the
-    run, which only a trainer's run needs.
+    The direction is read from the configuration, else from the trainer's objective, else from the name of the metric.
 
-    Raises:
-        ValueError: `data` is None, and the run is a trainer's.
+    Args:
+        facts: the facts of the run.
+        data: the tables of the run; needed only for a trainer's run, else it may be None.
+        metric: the name of the metric.
     """
     declared = facts.directions.get(metric)
     if declared is not None:
@@ -123,7 +114,7 @@ def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> Metric
 
 
 def _objective(facts: RunFacts, data: TrialData | None) -> str | None:
-    """Return the metric that a trainer optimizes; None if it has none, or the run is no trainer's."""
+    """Return the metric that a trainer optimizes; None if it reports none, or the harness is not a trainer."""
     if not facts.is_trainer:
         return None
     if data is None:
@@ -150,11 +141,11 @@ def analyze(
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, in the order of the configuration, with or without the baseline.
-        primary_metrics: the metrics whose intervals, over all variants, hold simultaneously, and whose p values get
-            Holm's correction.
+        primary_metrics: the main metrics. Their intervals hold simultaneously over all variants, and their p values are
+            corrected with Holm's method.
         secondary_metrics: further metrics to compare, each without correction for the others.
         comparison: paired by task, unpaired (two samples), or none.
-        replications: the planned repeats of a task; the largest k of pass@k and pass^k.
+        replications: the planned number of repeats of a task, which is the largest k of pass@k and pass^k.
         seed: the seed of the resampling, so that the same run gives the same figures.
         directions: whether each metric should be high or low, written to the summary for the reader.
         run_id: the id to write into the documents; None for the name of the folder.
@@ -232,7 +223,10 @@ def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapp
 
 
 def _rate(found: TaskMeans) -> dict[str, Any]:
-    """Return the success rate over trials and its interval; the clusters of tasks are the independent units."""
+    """Return the success rate over the trials of a variant, and its interval.
+
+    The independent units of the interval are the clusters of tasks.
+    """
     if not found.tasks.size:
         return {"success_rate": None, "success_rate_interval": None}
     clusters, total = found.hits(), int(found.trials.sum())
@@ -274,7 +268,7 @@ def _pass_k(solved: Sequence[tuple[int, int, int]], replications: int) -> Iterat
 
 
 def _tries(replications: int) -> list[int]:
-    """Return the values of k for pass@k: 1 to 20, then each time the double, and the number of repeats."""
+    """Return the values of k for pass@k: 1 to 20, then doubled each time, and finally the number of repeats."""
     found = list(range(1, min(replications, _EVERY_K) + 1))
     while found[-1] * 2 < replications:
         found.append(found[-1] * 2)

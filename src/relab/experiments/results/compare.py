@@ -120,7 +120,7 @@ class VariantComparison:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A gate, and whether it is the caller's or the default gate "better".
+    """A gate, given by the caller or the default gate "better" (`is_default`).
 
     The default gate passes if the whole interval of the difference lies on the better side. No amount of data can show
     "not worse" without a margin; with a margin it is a gate such as `success>=-0.02`.
@@ -164,11 +164,11 @@ def compare(
     Args:
         run_dir: the run's folder.
         baseline: the id of the variant to compare with; None for the configuration's baseline.
-        metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
+        metrics: metrics that must be better than in the baseline; the primary metrics if neither metrics nor gates are
+            given.
         gates: conditions such as `success>=-0.02` or `latency_ms<=5%`.
         measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
-        is_ending: whether the run's own process calls, after its last trial but before it has set the status
-            "completed".
+        is_ending: whether the run's own process calls this, after the last trial and before the status "completed".
         opened: the open tables of the run, with figures of these metrics; None: they are opened for this comparison.
         level: the level at which all intervals of the run hold together.
 
@@ -223,7 +223,7 @@ def parse_gates(gates: Sequence[str]) -> list[Gate]:
 
 
 def _about(facts: RunFacts) -> str | None:
-    """Return what a run of forks compares: `From step 7 on, with temperature 0.7: …`; None for another run."""
+    """Return a sentence about what a run of forks compares, such as `From step 7 on, with …`; None for another run."""
     fork = facts.fork
     if fork is None:
         return None
@@ -296,7 +296,7 @@ class _Judge:
     joint: Joint
 
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
-        """Judge one gate for one variant. A `question` that is text is a metric without a known direction: INVALID."""
+        """Judge one gate for one variant. If `question` is text, it is a metric without a known direction: INVALID."""
         if isinstance(question, str) or sample is None:
             reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"
             return GateResult(variant, str(question), f"{question} is better", Judgement(Verdict.INVALID, reason))
@@ -336,10 +336,7 @@ class _Judge:
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
-        """Return a sentence about the variant or baseline that lacks more than `MAX_MISSING` of its figures.
-
-        None if neither does.
-        """
+        """Return a sentence if the variant or the baseline lacks more than `MAX_MISSING` of its figures, else None."""
         if delta.is_always_valid:
             # A variant that is decided early has no trials of the later tasks. The rule looks at the missing figures.
             share = 1 - delta.tasks / max(self.data.looked_at(self.baseline, variant), 1)

@@ -17,10 +17,10 @@ _MAX_REPEATS = 1e6
 
 
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
-    """Return the number of tasks or repeats that would decide a gate, under each of two assumptions.
+    """Return the number of tasks or repeats that would decide a gate, for each of two assumptions.
 
-    The assumptions are that variant and baseline are equal, and that the true difference is the estimate. The first is
-    left out if equal variants would break the gate or lie on its bound. The second is left out if it is the same as the
+    The first assumption is that variant and baseline are equal. It is left out if equal variants would break the gate
+    or lie on its bound. The second is that the true difference is the estimate. It is left out if it is the same as the
     first, because the estimate is zero. Further tasks are assumed to vary as the tasks of the run do, and further
     repeats as the repeats within a task.
 
@@ -42,13 +42,16 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
 
 
 def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
-    """Return the probability that another run of this size gives the same `verdict` for the difference `delta`.
+    """Return the probability that another run of the same size gives the same verdict.
 
-    `gate` is the condition that was judged: a bound of the difference between a variant and the baseline.
+    The true difference is assumed to be the estimated one. The standard error is derived from the half of the interval
+    on the side of the gate's bound. Return None for verdicts other than PASS and FAIL, for fewer than 2 clusters, and
+    if the end of this half is infinite.
 
-    It assumes that the true difference equals the estimated one, and derives the standard error from the half of the
-    interval on the side of the bound. Return None for verdicts other than PASS and FAIL, for fewer than 2 clusters, and
-    if that end of the interval is infinite.
+    Args:
+        delta: the difference between a variant and the baseline.
+        gate: the bound of the difference that was judged.
+        verdict: the verdict on the gate.
     """
     if verdict not in {Verdict.PASS, Verdict.FAIL} or delta.interval is None or delta.estimate is None:
         return None
@@ -83,7 +86,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return a `Needed` as a JSON object with `verdict`, `tasks_at_these_repeats`, `repeats_at_these_tasks` and more."""
+    """Return a `Needed` (tasks or repeats that would decide a gate, under one assumption) as a JSON object."""
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,
@@ -106,7 +109,7 @@ def rounded_up(count: int) -> int:
 
 
 def _beyond(gate: Gate, difference: float) -> float:
-    """Return the distance of a difference from the gate's bound; negative if it breaks the gate."""
+    """Return the distance of a difference from the gate's bound; negative if the difference breaks the gate."""
     bound = 0.0 if gate.is_relative else gate.threshold
     return (difference - bound) if gate.at_least else (bound - difference)
 
@@ -139,7 +142,10 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return the number of clusters with equal differences at which their interval no longer contains the gate's bound."""
+    """Return the number of clusters, all with the same difference, whose interval excludes the gate's bound.
+
+    Return None if the metric is not a rate.
+    """
     share = gate.threshold if gate.is_relative else 0.0
     bounds, mean = rate_bounds(delta.source_name, share), delta.estimate
     if bounds is None or mean is None or distance == 0:

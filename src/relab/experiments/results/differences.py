@@ -34,20 +34,20 @@ class Delta:
 
     Attributes:
         metric: the requested metric.
-        source_name: the metric that was read for it, such as `duration_ms` for `latency_ms`.
+        source_name: the name under which the figures are stored, such as `duration_ms` for `latency_ms`.
         baseline_mean, variant_mean: the means over the tasks that are compared.
-        estimate: variant minus baseline or, with a share, variant minus (1 + share) times baseline.
+        estimate: variant minus baseline; for a relative gate, variant minus (1 + share) times baseline.
         interval: the confidence interval of the estimate; None if the difference cannot be judged.
         test: the test whether the true difference is zero.
         standard_error: the standard error of the estimate.
         tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
         clusters: the number of independent groups of these tasks.
-        unpaired_tasks: the number of tasks with figures from only one of the two.
+        unpaired_tasks: the number of tasks that have figures from only one of variant and baseline.
         minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
         differences: the differences of the tasks, summed by cluster; None without pairs.
         repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is
             repeated.
-        is_always_valid: whether interval and test hold although the data decided the number of tasks.
+        is_always_valid: whether interval and test remain valid although the run could stop early.
         problem: why the difference cannot be judged; None if it can.
     """
 
@@ -97,9 +97,9 @@ class Sample:
 
     Attributes:
         delta: the figures that need no interval; its `problem` says why an interval is not possible.
-        share: the comparison is with (1 + share) times the baseline.
-        pairs: the difference of each task, and the number of its cluster; None without pairs.
-        arms: baseline (times 1 + share) and variant, summed by cluster; None with pairs.
+        share: the bound of a relative gate: the variant is compared with (1 + share) times the baseline; 0 otherwise.
+        pairs: the difference of each task, and the number of the task's cluster; None for an unpaired comparison.
+        arms: the figures of the baseline (times 1 + share) and of the variant, summed by cluster; None for pairs.
         is_sequential: whether the run could stop early; the pairs are then in the order of the plan.
     """
 
@@ -115,9 +115,10 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return how much each cluster contributes to the error of the difference; None without pairs.
+        """Return each cluster's contribution to the error of the difference; None for an unpaired comparison.
 
-        Also None for a run that could stop early: then the correlations would not be those at a fixed size.
+        Also None for a run that could stop early, because the correlations would not be those of a fixed number of
+        tasks.
         """
         if self.pairs is None or self.is_sequential:
             return None
@@ -149,7 +150,7 @@ class Sample:
 
 
 def joint_of(samples: Sequence[Sample], level: float = LEVEL) -> Joint:
-    """Return the level that each interval needs so that the intervals of all these comparisons hold together with `level`.
+    """Return the level of each interval with which the intervals of all comparisons hold together with `level`.
 
     Samples that are not comparable do not count.
     """
@@ -190,7 +191,7 @@ def sample_of(
 def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
     """Return the smallest and the largest possible difference of a rate; None for a metric that is not a rate.
 
-    With a share, the difference is to (1 + share) times the baseline.
+    The difference is variant minus (1 + share) times baseline.
     """
     if name not in RATES:
         return None
@@ -273,7 +274,10 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return the part of the variance of the mean over tasks that comes from the repeats; None if no task is repeated."""
+    """Return the part of the variance of the mean over tasks that repeats cause; None if no task was repeated.
+
+    `arm` has the figures by task; `at` are the positions of the tasks to use, None for all.
+    """
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     variances, trials = (arm.variances, arm.trials) if at is None else (arm.variances[at], arm.trials[at])

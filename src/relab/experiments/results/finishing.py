@@ -78,7 +78,10 @@ def _write_evidence(run_dir: Path) -> None:
 
 
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
-    """Yield the chain state of each trial, with its index in its chain and the reference of the chain's first snapshot."""
+    """Yield the chain state document of each trial, or None, in the order of the journal.
+
+    The position of the trial in its chain, and the reference of the chain's first snapshot, are filled in.
+    """
     roots: dict[str, tuple[str, int]] = {}
     for entry in read_journal(run_dir):
         state = entry.get("chain")

@@ -50,10 +50,10 @@ def check_compared(facts: RunFacts) -> None:
 
 
 def check_products(facts: RunFacts) -> bool:
-    """Check every file that the attestation of a finished run names; return whether there were digests to check.
+    """Check every file that the attestation of a finished run names; return whether the attestation has digests.
 
-    There are no digests for a run of an earlier version, and none are used for an unfinished run, whose files are
-    rewritten at its end.
+    A run of an earlier version has no digests. Those of an unfinished run are not used, because its files are rewritten
+    at its end.
 
     Raises:
         RunDamagedError: a file was changed, or is missing.
@@ -117,11 +117,10 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
-    """Return `{path: digest}` from the attestation of a completed run; None for a run that is not complete or of an earlier version.
+    """Return `{path: digest}` from the attestation of a run; None if the run is incomplete or of an earlier version.
 
     Raises:
-        RunDamagedError: the attestation is missing or says that a run with the status completed is not complete, or
-            the status is missing although the attestation says that the run is complete.
+        RunDamagedError: the status of the run and its attestation contradict each other, or one of the two is missing.
     """
     if facts.status not in (COMPLETED, None):
         return None

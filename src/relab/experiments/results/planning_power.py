@@ -29,9 +29,9 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
     """Return as JSON which difference of the success rate a plan detects, and how likely it passes each gate.
 
-    It is computed for two cases: no variance lies between tasks (the worst case), or half of the variance. The error
-    level is divided by the number of comparisons; if these are correlated, the intervals of the run are a little
-    narrower.
+    The figures are computed for two cases: tasks do not differ (the worst case), or half of the variance is between
+    tasks. The error level is divided by the number of comparisons; if these are correlated, the intervals of the run
+    are a little narrower.
 
     Args:
         tasks: the number of tasks, which are the pairs.
@@ -95,15 +95,19 @@ def _distance(gate: Gate, difference: float, rate: float) -> float:
 
 
 def _kept(gate: Gate) -> float:
-    """Return a difference that is better than the gate's bound by ten percentage points."""
+    """Return a true difference that keeps the gate: it is better than the gate's bound by ten percentage points."""
     bound = gate.threshold * ASSUMED_RATE if gate.is_relative else gate.threshold
     return bound + (_SHOWN_EFFECT if gate.at_least else -_SHOWN_EFFECT)
 
 
 def _repeats(distance: float, variance: float, tasks: int, alpha: float) -> int | None:
-    """Return the number of repeats of each task that decide a gate; None for fewer than 2 tasks.
+    """Return the number of repeats of each task that would decide a gate; None for fewer than 2 tasks.
 
-    `variance` is the variance of the difference with one repeat per task.
+    Args:
+        distance: the distance of the true difference from the gate's bound.
+        variance: the variance of the difference with one repeat per task.
+        tasks: the number of tasks.
+        alpha: the error level.
     """
     if tasks < 2:
         return None

@@ -46,7 +46,7 @@ class Chart:
         spec: the Vega-Lite specification of the chart.
         columns: the titles of the table's columns.
         rows: the rows of the table; numbers are not formatted.
-        is_long: whether the table is collapsed at first.
+        is_long: whether the table is long, so that it is collapsed at first.
         note: a remark below the chart; None without one.
     """
 
@@ -61,7 +61,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A section of the report; `empty` says why it has no chart."""
+    """A section of the report; if it has no chart, `empty` says why."""
 
     id: str
     title: str
@@ -74,7 +74,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
 
     Args:
         run_dir: the run's folder.
-        is_ending: whether the run's own process calls, before it has set the status "completed".
+        is_ending: whether the run's own process makes the call, before it has set the status "completed".
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
@@ -340,7 +340,7 @@ def _range(interval: Mapping[str, Any] | None) -> str:
 
 
 def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return how many trials are from the result cache, `of` how many, and the cost that they did not spend again."""
+    """Return how many of the trials (`trials` of `of`) are from the result cache, and the cost that this saved."""
     # A summary of an earlier version does not have it.
     found = [figures.get("cached", {"trials": 0, "cost_usd": 0.0}) for figures in variants.values()]
     return {
@@ -351,7 +351,7 @@ def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _model_use(data: TrialData) -> dict[str, int]:
-    """Return how many requests trials sent to models by a gateway (`model_requests`), and how many the cache answered."""
+    """Return the sums over all trials of the requests to models by gateways, and of the answers from the cache."""
     query = (
         "SELECT metric_name, sum(metric_value) FROM metrics_long WHERE metric_source = 'runner' AND "
         "metric_name IN ('model_requests', 'model_cache_hits', 'model_cache_misses') GROUP BY metric_name"

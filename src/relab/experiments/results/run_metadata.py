@@ -72,7 +72,7 @@ class RunFacts:
 
     @property
     def is_trainer(self) -> bool:
-        """Whether the harness is a trainer, whose trials report an objective."""
+        """Whether the harness is a trainer, whose trials report an objective (the metric that it optimizes)."""
         return self.config.experiment.workload_type == "trainer"
 
     @property

@@ -1,8 +1,9 @@
-"""Decide while a run goes on whether a variant's difference from the baseline is clear, so that its trials can end early.
+"""Decide during a run whether a variant's difference from the baseline is clear, so that its trials can end early.
 
-The tasks are looked at in the order of the plan, whatever the order in which trials end: a look uses the first n tasks
-whose trials, of the variant and of the baseline, all have a result. So the decisions follow from the results alone, and
-tasks with quick trials do not count first. A continued run makes the same decisions from its journal.
+Tasks are compared in the order of the plan, not in the order in which trials end. The n-th comparison uses the first n
+tasks; all trials of these tasks, of the variant and of the baseline, must have a result. So the decisions follow from
+the results alone, and tasks with quick trials do not count first. A continued run makes the same decisions from its
+journal.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ class StoppingDecision:
 
     Attributes:
         variant: the id of the variant.
-        finding: how the difference relates to the margin.
+        finding: whether the difference is above the margin, below minus the margin, or between the two.
         tasks: the number of compared tasks.
-        positions: the number of tasks of the plan, from its start, that were looked at.
+        positions: the number of tasks at the start of the plan that were examined, also those without figures.
         estimate: the mean difference over the compared tasks, variant minus baseline.
-        interval: its always-valid interval.
-        better: whether the difference is an improvement; None if it is unknown whether the metric should be high or low.
+        interval: the always-valid interval of the estimate.
+        better: whether the difference is an improvement; None if it is unknown whether the metric should be high or
+            low.
     """
 
     variant: str
@@ -88,7 +90,7 @@ class StoppingDecision:
 
 @dataclass(slots=True)
 class _TaskFigures:
-    """The trials of a variant on one task: their number, the figures, and how many lack a figure or were not run."""
+    """Counts over a variant's trials on one task: all trials, their figures, and trials without a figure."""
 
     trials: int = 0
     figures: int = 0
@@ -105,7 +107,7 @@ class _TaskFigures:
 
 @dataclass
 class _Sequence:
-    """The differences of a variant from the baseline in the order of the plan, as far as they are known without a gap."""
+    """The differences of a variant from the baseline, one per task, up to the first task without all results."""
 
     positions: int = 0
     missing_of_baseline: int = 0
@@ -148,11 +150,14 @@ class StoppingMonitor:
         return not self._open
 
     def needs(self, variant: int) -> bool:
-        """Return whether further trials of a variant are needed; 0 is the baseline, needed until all others are decided."""
+        """Return whether further trials of a variant are needed; `variant` is its index.
+
+        The baseline (index 0) is needed until all other variants are decided.
+        """
         return bool(self._open) if variant == 0 else self._variants[variant] in self._open
 
     def note(self, row: Mapping[str, Any]) -> list[StoppingDecision]:
-        """Count a finished trial; return the decisions that it allows. `row` is its row in the results, as JSON."""
+        """Count a finished trial; return the new decisions. `row` is the trial's row in the results, as JSON."""
         was_run = row["outcome"] != TrialOutcome.MISSING
         key = row["variant_id"], row["task_index"]
         self._tasks[key].note(figure_of(row, self._rule.metric), was_run=was_run)
@@ -188,7 +193,7 @@ class StoppingMonitor:
         }
 
     def _advance(self, name: str) -> bool:
-        """Take the next task of the plan into a variant's sequence, if all its trials have a result."""
+        """Add the next task of the plan to a variant's comparison; return False if the task still lacks a result."""
         found = self._sequences[name]
         if found.positions >= len(self._order):
             return False
@@ -228,7 +233,7 @@ class StoppingMonitor:
 def figure_of(row: Mapping[str, Any], metric: str) -> float | None:
     """Return a metric of a trial as the result tables have it; None if the trial has no finite figure of that name.
 
-    `row` is its row in the results, as JSON. `latency_ms` is the duration if the harness does not report it.
+    `row` is the trial's row in the results, as JSON. `latency_ms` is the duration if the harness does not report it.
     """
     if metric == SUCCESS:
         return float(row["success"])

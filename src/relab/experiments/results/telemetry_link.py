@@ -80,12 +80,12 @@ class TelemetryLink:
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
         """Queue the agent runs that telemetry lacks because an earlier process of this run was killed.
 
-        Their steps are read again from the trials' folders; the ids of their OTLP traces are lost.
+        The steps of these agent runs are read again from the trials' folders; the ids of their OTLP traces are lost.
 
         Args:
             context: the values that all trials of the run share.
-            rows: rows of trials with a result, as JSON; the last `MAX_PENDING` are enough, because no more could be
-                waiting.
+            rows: the result rows of finished trials, as JSON. The last `MAX_PENDING` are enough, because no more agent
+                runs could be waiting.
         """
         if self._telemetry is None:
             return
@@ -113,7 +113,7 @@ class TelemetryLink:
     def send_spans(self, body: bytes, encoding: Encoding) -> None:
         """Store the body of an OTLP request in `encoding`; do nothing without telemetry.
 
-        It is durable when this returns, as the OTLP response requires.
+        The body is durable when this method returns, as the OTLP response requires.
 
         Raises:
             RelabError: the spans cannot be stored now.

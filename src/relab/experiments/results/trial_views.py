@@ -1,4 +1,4 @@
-"""Look at trials of a run: list them, show one with its documents and files, compare two with each other."""
+"""List trials of a run, show one with its documents and files, and compare two with each other."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ def diff_trials(root: Path, first: str, second: str) -> dict[str, Any]:
 
     Args:
         root: the folder of the project.
-        first: the one trial, as for `show_trial`.
-        second: the other one.
+        first: the first trial, named as for `show_trial`.
+        second: the second trial, named likewise.
 
     Raises:
         RunNotFoundError, TrialNotFoundError: there is no such run, or a trial has no result.
@@ -190,7 +190,7 @@ def _entry_of(run: RunFolder, trial_id: str) -> Mapping[str, Any] | None:
 
 
 def _why(row: Mapping[str, Any]) -> list[str]:
-    """Return sentences about why a trial ended as it did, from its row."""
+    """Return sentences about the reasons for a trial's end, and about violations, from its row in the results."""
     found = []
     if row.get("error_type"):
         found.append(f"{row['error_type']}: {row['error_message'] or 'no message'}")
@@ -226,7 +226,7 @@ def _events(run: RunFolder, folder: TrialFolder, row: Mapping[str, Any]) -> list
 
 
 def _line(event: Mapping[str, Any]) -> str:
-    """Return what an event says, without its time and its number."""
+    """Return an event as one line of text, without its time and its number."""
     parts = [str(event["event_type"])]
     if event.get("step_index") is not None:
         parts.append(f"step {event['step_index']}")
@@ -266,7 +266,7 @@ def changes_of(run_dir: Path, entry: Mapping[str, Any] | None) -> dict[str, list
 def _patches(
     run: RunFolder, folder: TrialFolder, changes: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, str]]:
-    """Return the unified differences of the text files that a trial changed, as far as both versions are kept."""
+    """Return the unified differences of the text files that a trial changed, if both versions of a file are kept."""
     before = snapshot_folder(Path(run.facts["project_root"]) / LAB / "cache", run.facts["snapshot"])
     found: list[dict[str, str]] = []
     for item in [*changes["modified"], *changes["added"]]:
@@ -280,7 +280,13 @@ def _patches(
 
 
 def _text(below: Path, path: str, digest: str | None) -> str | None:
-    """Return the text of a file whose content has this digest; None if it is another one, large, binary or gone."""
+    """Return the text of a file; None if it has another digest, is large, is binary, or does not exist.
+
+    Args:
+        below: the folder of the workspace.
+        path: the path of the file below the folder.
+        digest: the expected SHA-256 of the content.
+    """
     raw = read_plain(below / path, MAX_PATCHED_BYTES, below=below)
     if raw is None or f"sha256:{hashlib.sha256(raw).hexdigest()}" != digest or b"\0" in raw:
         return None
@@ -291,7 +297,11 @@ def _text(below: Path, path: str, digest: str | None) -> str | None:
 
 
 def _file_differences(one: _Seen, other: _Seen) -> Iterator[dict[str, Any]]:
-    """Yield the changed files of two trials: whether both changed them alike, and how they differ if they did not."""
+    """Yield `{path, changed, patch}` for each file that one of two trials changed.
+
+    `changed` says which trial changed the file, or whether both changed it alike. `patch` is the difference between the
+    two.
+    """
     changed = [_changed(one), _changed(other)]
     for path in sorted({*changed[0], *changed[1]}):
         first, second = changed[0].get(path), changed[1].get(path)
