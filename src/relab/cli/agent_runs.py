@@ -42,8 +42,8 @@ def ingest(
 ) -> None:
     """Ingest agent runs. A file contains one run, a list of runs, or one run per line (.jsonl).
 
-    A line may also be an OTLP request of traces or logs in JSON, as the OpenTelemetry collector's file exporter writes it.
-    Each run, span and log record is stored or rejected independently. Exit code 1 if any was rejected.
+    A line may also be an OTLP request of traces or logs in JSON, as the OpenTelemetry collector's file exporter writes
+    it. Each run, span and log record is stored or rejected on its own. Exit code 1 if any was rejected.
     """
     from rich.progress import track
 
@@ -171,10 +171,12 @@ app.command()(export)
 
 
 def _documents(source: str) -> Iterator[tuple[str, bytes]]:
-    """Yield `(origin, bytes of one run)` for every run of the source; the origin is a file with a line or an index.
+    """Yield `(origin, bytes of one run)` for every run of the source.
+
+    The origin names the run's file, with the line or index of the run in it if the file has several.
 
     Raises:
-        InvalidInputError: the source does not exist or contains no such files.
+        InvalidInputError: the source does not exist, or contains no .json or .jsonl files.
     """
     from relab.core.errors import InvalidInputError
 

@@ -1,6 +1,6 @@
 """`lab auth`: create, list and revoke tokens.
 
-After the first token, every request needs one; `reopen` changes that back.
+As soon as a first token is created, every request needs a token. `reopen` ends this.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def create_token(
 
 @app.command("list")
 def list_tokens(as_json: JsonOption = False) -> None:
-    """List the tokens, without their secrets, and whether requests need one."""
+    """List the tokens without their secrets, and show whether requests need a token."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -110,7 +110,7 @@ def reopen(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Accept all requests from this machine without a token again, as before the first token was created.
+    """Accept requests from this machine without a token again, as before the first token was created.
 
     Revoke all valid tokens first. When the next token is created, every request needs a token again.
     """
@@ -134,7 +134,7 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The number of events.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List the changes of access, newest first: who created or revoked tokens, or reopened the installation."""
+    """List who created or revoked tokens, or reopened the installation (`lab auth reopen`), newest first."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 

@@ -1,4 +1,4 @@
-"""`lab builds`: run builds with knobs, see what they did, and explain failures."""
+"""`lab builds`: run builds with chosen knobs (adjustable values), show their results, and explain failures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def run(
 ) -> int:
     """Build a project in the sandbox; after a failure, build it again with the action that the optimizer chooses.
 
-    If the last build fails too, a fix is suggested, with the lines of the log that show the failure. The knob `retries` is the budget of further builds; its default is that of build.yaml.
+    If the last build fails too, the command suggests a fix and quotes the lines of the log that show the failure. The
+    knob `retries` is the number of further builds that are allowed; its default is in build.yaml.
 
     Exit code 0: the build succeeded. 1: it failed. 64: the build file or a knob is invalid. 69: the sandbox cannot be
     used. 130: interrupted.
@@ -217,7 +218,7 @@ def decisions(
 
 @app.command()
 def simulator(as_json: JsonOption = False) -> None:
-    """Show how well the simulator of builds fits the measured builds of the example, for each fault and action."""
+    """Show how well the simulator of builds fits real builds of the example project, for each fault and action."""
     from dataclasses import asdict
 
     from relab.builds.service import BuildService, action_of
@@ -246,7 +247,10 @@ def simulator(as_json: JsonOption = False) -> None:
 def policies(
     project: Annotated[str, typer.Argument(help="The name of the project.")], as_json: JsonOption = False
 ) -> None:
-    """Estimate what each policy would earn, from the log of decisions: trained on its older half, judged on its newer half."""
+    """Estimate the mean reward of each policy from the log of the optimizer's decisions.
+
+    The policies learn from the older half of the log, and are judged on its newer half.
+    """
     from dataclasses import asdict
 
     from relab.cli.context import open_services
@@ -280,7 +284,10 @@ def _counted(tests: BuildTestCounts) -> str:
 
 
 def _origin_facts(build: Build) -> dict[str, object]:
-    """Return what is known of a build that relab did not run, by its labels."""
+    """Return the origin of a build that relab recorded but did not run, such as its commit, by label.
+
+    The result is empty for builds that relab ran.
+    """
     origin = build.origin
     if origin is None:
         return {}

@@ -41,9 +41,10 @@ def explain(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the lines of a log that explain why the build failed, with their numbers and reasons, and what to do.
+    """Print the lines of a build's log that explain the failure, with their numbers and reasons, and what to do.
 
-    It needs no server, and a database only for --project. Exit code 0, also if no line explains the failure.
+    The command needs no server. It needs a database only for --project. Exit code 0, even if no line explains the
+    failure.
     """
     from relab.builds.logs.service import LineRole, relevant_lines
     from relab.builds.suggestions.service import known_failures, suggest
@@ -80,7 +81,7 @@ def explain(
 
 
 def _failing_tests(project: str, log: BuildLog) -> list[JudgedTest]:
-    """Return what recorded builds of a project say about the tests that failed in a log."""
+    """Return those tests that failed in a log, with what the recorded builds of a project say about each."""
     from relab.builds.logs.service import failed_tests
     from relab.cli.context import open_services
 
@@ -158,7 +159,10 @@ def _print_passages(console: _Console, passages: list[list[RelevantLine]], width
 
 
 def _passages(lines: Iterable[RelevantLine]) -> list[list[RelevantLine]]:
-    """Return the lines in passages of one reason; each line that reports an error starts one, so that it is never folded."""
+    """Group lines into passages: consecutive lines that explain the failure for the same reason.
+
+    A line that reports an error always starts a new passage, so that it is never hidden when a passage is shortened.
+    """
     passages: list[list[RelevantLine]] = []
     for line in lines:
         if not passages or line.why != passages[-1][0].why or line.role.value == "error":

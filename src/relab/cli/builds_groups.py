@@ -18,9 +18,9 @@ def groups(
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List groups of builds that failed for the same cause, those with the newest builds first.
+    """List groups of builds that failed for the same cause; the group with the newest build comes first.
 
-    A group goes on if the last build of one of its projects is in it.
+    A group goes on (the cause is still there) if the last build of one of its projects is in the group.
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time
@@ -49,7 +49,10 @@ def groups(
 
 
 def recurrence_text(builds: BuildService, build: Build) -> str | None:
-    """Return a sentence on how often builds failed as this one did; None for the first one, and without a known cause."""
+    """Return a sentence on how often builds have failed for the same cause as this one.
+
+    None if it is the first such build, or its cause is not known.
+    """
     from relab.core.clock import format_time
 
     found = builds.groups.recurrence(build)
@@ -59,7 +62,7 @@ def recurrence_text(builds: BuildService, build: Build) -> str | None:
 
 
 def print_recurrence(builds: BuildService, build: Build) -> None:
-    """Print how often builds failed as this one did, unless it is the first one."""
+    """Print how often builds have failed for the same cause as this one, unless it is the first such build."""
     text = recurrence_text(builds, build)
     if text is not None:
         print(f"[Monitor]  -> {text}: {plain(build.failure_line)}", flush=True)

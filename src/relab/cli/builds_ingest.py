@@ -40,10 +40,11 @@ def ingest(
 ) -> int:
     """Record builds from logs: GitHub Actions, GitLab CI, Jenkins, Travis, JUnit XML and any other text.
 
-    Status, times, commit and repository are read from the log if it has them, and are unknown otherwise. The same bytes of
-    a project are recorded once. A file that is not accepted is named, and the rest goes on.
+    Status, times, commit and repository are read from the log; what the log does not contain is unknown. If a file is
+    given again for the same project, it is not recorded twice. A file that is rejected is named, and the other files
+    are still recorded.
 
-    Exit code 0: each file is recorded. 1: at least one was rejected. 64: an option is invalid or nothing was found.
+    Exit code 0: every file is recorded. 1: at least one was rejected. 64: an option is invalid or nothing was found.
     """
     from rich.progress import track
 
@@ -147,7 +148,8 @@ def _check(name: str, value: str | None) -> None:
     """Check a text from the command line.
 
     Raises:
-        InvalidInputError: it is empty, too long, or contains control characters; or a URL has another scheme than http.
+        InvalidInputError: the text is empty, too long, or contains control characters; or it is a URL with another
+            scheme than http or https.
     """
     from relab.core.errors import InvalidInputError
 

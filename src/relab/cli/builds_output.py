@@ -1,4 +1,4 @@
-"""What the commands that build print and read: the lines of a pass, and knobs with their values."""
+"""What the commands that run builds share: print the lines about a build, a decision and a suggestion; read knobs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def print_monitor(build: Build) -> None:
-    """Print the line of a finished build."""
+    """Print the line `[Monitor]` about a finished build: its status, duration and error."""
     result = build.result
     shown = {"status": result.status.value, "duration": round(result.duration_s or 0.0, 2), "error": result.error}
     print(f"[Monitor]  -> {plain(shown)}", flush=True)
 
 
 def print_optimizer(decision: BuildDecision) -> None:
-    """Print the line of a decision."""
+    """Print the line `[Optimizer]` about a decision: the action with which the next build is done."""
     from relab.builds.service import action_of
 
     action = action_of(decision.action_id)
@@ -29,7 +29,10 @@ def print_optimizer(decision: BuildDecision) -> None:
 
 
 def print_responder(fix: FixSuggestion) -> None:
-    """Print the line of the suggestion for a failed pass, the lines of the log that it quotes, and how to judge it."""
+    """Print the line `[Responder]` with the suggestion for failed builds.
+
+    Below it, print the lines of the log that the suggestion quotes, and the command to accept or reject it.
+    """
     print(f"[Responder] -> {plain({'suggestion': fix.suggestion})}", flush=True)
     print_quotes(fix)
     if fix.suggestion_id is not None:
@@ -37,7 +40,7 @@ def print_responder(fix: FixSuggestion) -> None:
 
 
 def knob_values(knobs: list[str]) -> dict[str, str]:
-    """Return `{knob: value}` of texts such as `cache=on`.
+    """Return the knobs (adjustable values of a build) as `{name: value}`, from texts such as `cache=on`.
 
     Raises:
         InvalidInputError: a text has no `=`.

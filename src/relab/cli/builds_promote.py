@@ -14,14 +14,15 @@ def promote(
     project: Annotated[str, typer.Argument(help="The name of the project.")],
     as_json: JsonOption = False,
 ) -> int:
-    """Judge a policy against the one that a project uses, and put it into use if the verdict is PASS.
+    """Compare a policy with the one that a project uses, and put it into use if the verdict is PASS.
 
-    Both policies learn from the older half of the project's log of decisions and are judged on the newer half. PASS: the 99 %
-    interval of the gain in mean reward lies above 0, and the gain is at least 0.02. The change is a new version of the
-    project's own flag, with author, time and reason; the printed command takes it back, unless the flag has changed since.
+    Both policies learn from the older half of the project's log of decisions, and are judged on the newer half. The
+    verdict is PASS if the gain in mean reward is at least 0.02 and its 99 % interval lies above 0. The change is a new
+    version of the project's own flag, with author, time and reason. The command that is printed takes the change back,
+    unless the flag has been changed since.
 
-    Exit code 0: PASS. 1: EDGE, FAIL or INVALID, the log is too short, or the project uses the policy already; nothing is
-    changed. 64: the policy is unknown.
+    Exit code 0: PASS. 1: nothing is changed, because the verdict is EDGE, FAIL or INVALID, the log is too short, or the
+    project uses the policy already. 64: the policy is unknown.
     """
     from relab.cli.context import open_services, operator
     from relab.stats.verdicts import Verdict

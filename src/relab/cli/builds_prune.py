@@ -27,11 +27,13 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old builds with their logs, and the decisions and suggestions that are as old, oldest first.
+    """Delete old builds with their logs, and decisions and suggestions that are as old, oldest first.
 
-    On this machine, the caches and workspaces of projects that were last built longer ago are removed too, and more of
-    them, the least recently used first, if all together are over RELAB_BUILDS__MAX_KEPT_GB. Builds that run, the counters of /metrics and the agent runs of passes stay. The command may be stopped at any time;
-    started again, it continues.
+    On this machine, the command also removes the caches and workspaces of projects that have not been built since then.
+    If the remaining ones are together larger than RELAB_BUILDS__MAX_KEPT_GB, it also removes those that were used least
+    recently. Running builds, the counters of /metrics, and the agent runs that record builds are kept.
+
+    The command may be stopped at any time. Started again, it continues.
     """
     from dataclasses import asdict
 

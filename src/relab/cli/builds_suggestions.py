@@ -1,4 +1,4 @@
-"""`lab builds suggestions`, `accept` and `reject`: what was suggested for failed builds, and what people say of it."""
+"""`lab builds suggestions`, `accept` and `reject`: suggestions for failed builds, and people's verdicts on them."""
 
 from __future__ import annotations
 
@@ -53,17 +53,19 @@ def suggestions(
 
 
 def accept(suggestion_id: SuggestionId, note: Note = "", as_json: JsonOption = False) -> None:
-    """Accept a suggestion: it helped. Later suggestions for the same kind of failure learn from it.
+    """Accept a suggestion, because it helped. Later suggestions for the same kind of failure learn from this verdict.
 
-    The note says what fixed the build, also where no known failure was named. A verdict replaces the earlier one.
+    The note says what fixed the build; it is useful even if the suggestion named no known failure. A new verdict
+    replaces the earlier one.
     """
     _judge("accepted", "builds accept", suggestion_id, note, as_json=as_json)
 
 
 def reject(suggestion_id: SuggestionId, note: Note = "", as_json: JsonOption = False) -> None:
-    """Reject a suggestion: it was wrong. After two more rejections than acceptances, it is no longer made for such lines.
+    """Reject a suggestion, because it was wrong.
 
-    A verdict replaces the earlier one.
+    As soon as a suggestion for such lines has two more rejections than acceptances, it is no longer made. A new verdict
+    replaces the earlier one.
     """
     _judge("rejected", "builds reject", suggestion_id, note, as_json=as_json)
 

@@ -26,10 +26,10 @@ def list_tests(
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List the tests that have failed, those with the newest failures first, with what their history says.
+    """List the tests that have failed, with what the builds show about each; those that failed last come first.
 
-    Flaky: the same input had both outcomes. Broken: it passed, and has failed in each build since. The two builds that show it
-    are named. The history of a project is its newest 300 builds.
+    A test is flaky if the same input had both outcomes. It is broken if it passed once and has failed in each build
+    since. The two builds that show this are named. The newest 300 builds of a project are examined.
     """
     from relab.cli.context import open_services
 
@@ -49,7 +49,7 @@ def list_tests(
 
 
 def print_tests(tests: Sequence[JudgedTest]) -> None:
-    """Print a line for each failed test of a build with what the history says of it, flaky ones first."""
+    """Print a line for each test that failed in a build, with what the builds show about it; flaky tests come first."""
     ordered = sorted(tests, key=lambda test: (test.status.value != "flaky", test.name))
     for test in ordered[:_MAX_PRINTED]:
         print(f"[Tests]    -> {plain(test.name)}: {plain(evidence_text(test))}", flush=True)
@@ -58,7 +58,7 @@ def print_tests(tests: Sequence[JudgedTest]) -> None:
 
 
 def evidence_text(test: JudgedTest) -> str:
-    """Return what the history says of a test, with the builds that show it, in one sentence."""
+    """Return one sentence on what the builds show about a test (such as flaky or broken), and which builds show it."""
     if not test.evidence:
         return "never failed"
     first, last = test.evidence[0], test.evidence[-1]

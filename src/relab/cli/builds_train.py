@@ -1,4 +1,4 @@
-"""`lab builds train`: train the policy dqn in a job, and print its progress."""
+"""`lab builds train`: train the optimizer's policy dqn in a job of the queue, and print the progress."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def train(
 ) -> int:
     """Train the policy dqn on simulated builds, and print its progress; needs the extra [rl].
 
-    The training is a job of the lane `training`. A worker runs it; if none is alive, this command does. The network is
-    written to a new file below build_models in the home, with its learning curve as JSON and as a page.
+    The training is a job of the lane `training`. A worker runs the job; if no worker is alive, this command runs it.
+    The network is written to a new file below build_models in the home, with its learning curve as JSON and as a page.
 
-    Exit code 0: trained. 1: failed, or the extra is missing.
+    Exit code 0: the policy is trained. 1: the training failed, or the extra is missing.
     """
     from relab.builds.training.service import TrainingRequest
     from relab.cli.context import open_services
@@ -40,7 +40,7 @@ def train(
 
 
 def _follow(services: Services, training_id: str, *, is_quiet: bool) -> Training:
-    """Print the progress of a training until it ends, and return its end."""
+    """Print the progress of a training until it has ended, and return the ended training."""
     if services.worker_lives():
         return _print_until_end(services, training_id, is_quiet=is_quiet)
     ended: list[Training] = []

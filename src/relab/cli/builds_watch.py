@@ -48,11 +48,12 @@ def watch(
 ) -> None:
     """Build a project once per interval, as `lab builds run` does, until Ctrl-C.
 
-    Each pass reads the project and its build.yaml anew. A failed build is retried with the optimizer's choice as often as
-    the knob `retries` and the budget allow. Without --policy, each pass uses the policy that is promoted then. A pass that an error ends, for example because another process builds
-    the project, is reported, and the next one starts all the same.
+    A pass is one such build with its retries. Each pass reads the project and its build.yaml again. A failed build is
+    retried with the action that the optimizer chooses, as often as the knob `retries` and the budget allow. Without
+    --policy, each pass uses the policy that is promoted at that time. If an error ends a pass (for example, another
+    process is building the project), the error is reported, and the next pass starts as planned.
 
-    Exit code 0: it was ended by Ctrl-C, or by --passes. 64: the build file or a knob was invalid at the start.
+    Exit code 0: Ctrl-C or --passes ended the command. 64: the build file or a knob was invalid at the start.
     """
     from relab.builds.service import WatchPlan, override, read_project
     from relab.cli.context import open_services
@@ -78,7 +79,7 @@ def watch(
 
 
 def _print_done(builds: BuildService, done: BuildPass, number: int | None) -> None:
-    """Print the end of a pass: for people, or for programs as JSON with the number of the pass."""
+    """Print the end of a pass, as text; or, if `number` (the number of the pass) is given, as JSON."""
     failing = builds.history.failing_tests(done.builds[-1].build_id)
     if number is not None:
         _print_pass(number, done, failing)

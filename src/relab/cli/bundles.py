@@ -34,9 +34,10 @@ def publish(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write one zip archive of a run in which secrets, and whatever looks like a credential, are masked.
+    """Write a run to one zip archive in which secrets, and texts that look like credentials, are masked.
 
-    Declared secrets, and environment variables whose names say that they hold a secret, are masked by value: have them set.
+    The values of declared secrets, and of environment variables whose names suggest a secret, are masked wherever they
+    occur. So these variables must be set when you run this command.
     """
     from relab.experiments.proof.service import BundleRequest
 
@@ -82,7 +83,7 @@ def open_command(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the report in a browser.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Verify a bundle, unpack it into a new folder, and open its report; a damaged or unsafe bundle is not unpacked."""
+    """Verify a bundle, unpack it into a new folder, and open its report. A damaged or unsafe bundle is not unpacked."""
     target = to or Path.cwd() / bundle.with_suffix("").name
     if not 0 < max_gb < math.inf:
         raise InvalidInputError(f"--max-gb: the largest size is a number above 0, not {max_gb:g}.")

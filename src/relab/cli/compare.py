@@ -31,7 +31,7 @@ def compare(
     scores: Annotated[str | None, typer.Option(help="Compare by the scores of this name from `lab rescore`.")] = None,
     json: JsonOption = False,
 ) -> int:
-    """Judge whether each variant of a run may replace the baseline; of a set, in each of its runs.
+    """Judge whether each variant of a run may replace the baseline. For a set of experiments, judge each of its runs.
 
     Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no such run.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def use_home(home: Path | None) -> None:
     """Make the folder of `--home` the home of relab in this process and the processes that it starts.
 
-    None changes nothing.
+    If `home` is None, nothing changes.
     """
     if home is not None:
         os.environ["RELAB_HOME"] = str(home.expanduser().absolute())
@@ -34,7 +34,7 @@ def read_settings() -> Settings:
 
 
 def operator() -> str:
-    """Return the person who runs this command, for audit logs: `user@host`, with the user's id if it has no name."""
+    """Return the person who runs this command, for audit logs: `user@host`, or the user's id if there is no name."""
     import getpass
     import socket
 
@@ -46,9 +46,9 @@ def operator() -> str:
 
 
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
-    """Run the newest jobs that a command has enqueued (labels, deletions), if no worker is alive to run them.
+    """Run the follow-up jobs that a command has enqueued (labels, deletions), if no worker is alive to run them.
 
-    At most `at_most` pending jobs are considered.
+    Only the newest `at_most` pending jobs are considered.
     """
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB
@@ -68,8 +68,8 @@ def open_services(*, prepare: bool = True) -> Iterator[Services]:
     Only warnings are logged, because the result of a command is its output.
 
     Args:
-        prepare: whether to make the database usable first: SQLite is migrated, another schema that does not fit is
-            rejected.
+        prepare: whether to check the schema of the database first. An older SQLite schema is migrated; any other schema
+            that does not fit is an error.
 
     Raises:
         ConfigurationError, DatabaseUnavailableError: the settings or the database cannot be used.

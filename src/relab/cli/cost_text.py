@@ -10,12 +10,14 @@ if TYPE_CHECKING:
 
 
 def usd_text(usd: float) -> str:
-    """Return an amount in USD with at least four decimals, and more for less than a cent."""
+    """Return an amount in USD as text, with four decimals, or with more if it is less than a cent."""
     return f"{usd:,.4f} USD" if usd == 0 or usd >= 0.01 else f"{usd:.3g} USD"
 
 
 def token_text(tokens: Mapping[str, Any]) -> str | None:
-    """Return counts of tokens, `1,200 (800 cached) + 50 (20 reasoning)`; None if neither sum is known.
+    """Return the tokens of prompts and completions as text, such as `1,200 (800 cached) + 50 (20 reasoning)`.
+
+    None if neither number is known.
 
     Args:
         tokens: `prompt`, `cached`, `cache_write`, `completion` and `reasoning`, each a count or None.
@@ -36,7 +38,10 @@ def _with_parts(count: int | None, parts: tuple[tuple[str, int | None], ...]) ->
 
 
 def cost_text(run: RunHeader) -> str | None:
-    """Return the reported cost of a run, else the estimate, marked as such; None if there is neither."""
+    """Return the cost of a run as text: the reported cost, or else the estimate, marked as one.
+
+    Return None if there is neither.
+    """
     cost, estimated = run.cost, run.cost_estimate
     if cost is not None and cost.total_cost_usd is not None:
         missing = cost.calls_without_cost

@@ -29,7 +29,7 @@ def downgrade(
     revision: Annotated[str, typer.Argument(help="Target revision; `base` deletes all tables and all data.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Migrate back to an older schema. Data for which it has no place is lost."""
+    """Migrate back to an older schema. Data for which the older schema has no place is lost."""
     from relab.cli.context import open_services
     from relab.storage import migrate
 
@@ -42,7 +42,7 @@ def downgrade(
 
 @app.command()
 def check(as_json: JsonOption = False) -> None:
-    """Check whether the schema fits this version; exit code 1 if not."""
+    """Check whether the schema of the database fits this version of relab. Exit code 1 if it does not."""
     from relab.cli.context import open_services
     from relab.storage import schema
 

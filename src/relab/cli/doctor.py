@@ -23,7 +23,7 @@ class Check:
 
     Attributes:
         name: the part that was checked.
-        state: `problem` if it cannot be used, `note` if the user should know something, else `ok`.
+        state: `problem` if the part cannot be used, `note` if the user should know something about it, else `ok`.
         found: the result in words.
         remedy: what the user can do; None if nothing is to be done.
     """

@@ -45,13 +45,13 @@ ResultCacheOption = Annotated[
 
 
 def ceilings_of(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:
-    """Return the ceilings of a run's budget that are given (not None), by name."""
+    """Return the given ceilings (maximum values) of a run's budget, by name; those that are None are left out."""
     asked = {"max_trials": max_trials, "max_cost_usd": max_cost_usd, "max_seconds": max_seconds}
     return {name: value for name, value in asked.items() if value is not None}
 
 
 def keep_of(text: str) -> Keep:
-    """Return the value of `--keep-workspaces`.
+    """Return the value of the option `--keep-workspaces`, which says which workspaces are kept, as a `Keep`.
 
     Raises:
         InvalidInputError: there is no such value.

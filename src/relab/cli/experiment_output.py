@@ -86,7 +86,7 @@ def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[T
 
     Args:
         total: the number of trials.
-        done: the number of trials that were finished before.
+        done: the number of trials that were finished before this command.
         quiet: show nothing.
     """
     if quiet:

@@ -1,4 +1,4 @@
-"""`lab run` with several experiments, and `lab run --continue SET`: run them one after the other, print one table."""
+"""`lab run` with several experiments, and `lab run --continue SET`: run the experiments of a set one after the other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _OUTCOMES = ("success", "failure", "error", "missing")
 
 @dataclass(frozen=True)
 class _Ran:
-    """What became of one experiment: its summary, or the error for which it did not run, or neither if it was not reached."""
+    """The result of one experiment of a set.
+
+    Either `summary` is the summary of its run, or `error` says why it did not run. Both are None if the command was
+    stopped before this experiment.
+    """
 
     entry: SetEntry
     summary: ExperimentRunSummary | None = None
@@ -39,15 +43,15 @@ class _Ran:
 def run_set(
     files: Sequence[Path], set_id: str | None, options: RunOptions, quiet: bool, no_telemetry: bool, json: bool
 ) -> int:
-    """Run the experiments of these files as one set, and return the exit code.
+    """Run the experiments of these files one after the other as one set, and return the exit code of the command.
 
     Args:
-        files: experiment files, or files that list some.
-        set_id: the id of the set; None for a new one.
-        options: how they are run.
-        quiet: show no progress.
-        no_telemetry: record no agent runs.
-        json: print one JSON object instead of tables.
+        files: the paths of experiment files, or of files that list experiment files.
+        set_id: the id of the set; None for a new id.
+        options: how the trials of all experiments are run.
+        quiet: whether to show no progress.
+        no_telemetry: whether trials are not recorded as agent runs.
+        json: whether to print one JSON object instead of tables.
     """
     from relab.experiments.models import ContinueOptions
 
@@ -62,7 +66,7 @@ def run_set(
 
 
 def continue_set(folder: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
-    """Run the experiments of a recorded set that have not finished, and return the exit code; see `run_set`."""
+    """Run those experiments of a recorded set that have not finished; see `run_set` for arguments and result."""
     return _run(lambda service: service.sets.find(folder, folder), options, quiet, no_telemetry, json)
 
 
@@ -95,7 +99,7 @@ def _run_one(
     options: ContinueOptions,
     quiet: bool,
 ) -> _Ran:
-    """Run one experiment of a set; an error of it does not keep the others from running."""
+    """Run one experiment of a set; if it fails, the result holds the error, and the others can still run."""
     from relab.cli.experiment_output import live_progress
     from relab.core.errors import RelabError
 

@@ -326,7 +326,7 @@ def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry
 
 
 def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
-    """Print the summary of a run, with `extra` fields in the JSON; return the exit code."""
+    """Print the summary of a run, with `extra` fields in the JSON output; return the exit code of the command."""
     from relab.cli.experiment_output import run_json, show_run
 
     code = EXIT_FAILED if summary.variants_without_result else 0
@@ -363,9 +363,9 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
 
 @contextmanager
 def stoppable_run() -> Iterator[StopSwitch]:
-    """Yield a switch that Ctrl-C or SIGTERM presses: the run stops after its running trials.
+    """Yield a switch that Ctrl-C or SIGTERM sets: the run then stops after the trials that are running.
 
-    A second Ctrl-C ends these trials immediately.
+    A second Ctrl-C ends the running trials immediately.
     """
     from relab.experiments.models import StopSwitch
 

@@ -38,8 +38,8 @@ def export(
 ) -> None:
     """Export runs, oldest first.
 
-    Every run that matches at the start is exported once and complete; runs that are deleted meanwhile are left out. The
-    file appears when it is complete.
+    Every run that matches at the start is exported once, with all its parts. Runs that are deleted during the export
+    are left out. The output file appears under its name only when it is complete.
     """
     from relab.cli.context import open_services
 
@@ -111,9 +111,9 @@ def _write_lines(lines: Iterable[str], path: Path | None) -> None:
 
 @contextmanager
 def _target(output: str, *, force: bool) -> Iterator[Path]:
-    """Yield the path of a temporary file; after the block, it becomes the output, complete and on disk.
+    """Yield the path of a temporary file to write to; after the block, rename it to the output file.
 
-    After an error in the block, the output is not changed.
+    By then, the file is complete and on disk. After an error in the block, the output file is not changed.
     """
     # Resolved, so that a link is followed and not replaced by the file.
     final = Path(output).resolve() if output != _STDOUT else None

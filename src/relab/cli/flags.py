@@ -1,4 +1,4 @@
-"""`lab flags`: versioned flags, their history, and their values for a context."""
+"""`lab flags`: set flags, show their versions, and evaluate them for a context (the attributes of a request)."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def rollback(
     if_version: IfVersion = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a version with the content of an earlier version. This also puts an archived flag back into use."""
+    """Add a version of a flag with the content of an earlier version. This also puts an archived flag back into use."""
     from relab.cli.context import open_services
 
     with open_services() as services:

@@ -1,4 +1,4 @@
-"""`lab fork`: begin trials again from a checkpoint in their middle, with bindings changed."""
+"""`lab fork`: begin trials again from a checkpoint in their middle, with changed bindings (values of a variant)."""
 
 from __future__ import annotations
 
@@ -76,9 +76,10 @@ def fork(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Begin trials of a run again from a checkpoint in their middle, with bindings changed, in a run of their own.
+    """Begin trials of a run (parents) again from a checkpoint in their middle, with changed bindings, in a new run.
 
-    The run of the parents is not changed. `lab compare` pairs the forks with their parents.
+    The run of the parents is not changed. Each new trial is a fork of its parent. `lab compare` pairs the forks with
+    their parents.
     """
     from relab.cli.experiment_output import live_progress, warn
     from relab.experiments.models import ForkOptions

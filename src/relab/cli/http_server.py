@@ -22,13 +22,14 @@ _log = get_logger("relab.serve")
 class HttpServer(uvicorn.Server):
     """Runs the app within limits. At a stop, it ends the event streams before it waits for open requests.
 
-    Otherwise, each idle stream would delay the stop for the whole grace period, and then be cancelled with a traceback.
+    Otherwise, each idle event stream would delay the stop for the whole grace period, and then be cancelled with a
+    traceback in the log.
 
     Args:
         limits: the limits of connections and requests.
         streams_end_within_s: the time that open requests and streams have to end at a stop, in seconds.
-        other_connections: the number of file descriptors that connections of other servers of this process may use; at
-            least half of all is left for HTTP.
+        other_connections: the number of file descriptors that connections of other servers of this process may use. At
+            least half of all descriptors are left for HTTP.
     """
 
     def __init__(self, limits: HttpLimits, streams_end_within_s: int, *, other_connections: int = 0) -> None:

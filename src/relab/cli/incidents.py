@@ -127,7 +127,7 @@ def reject(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonO
 
 @app.command()
 def dismiss(incident_id: IncidentId, why: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Dismiss an incident as a false positive: it ends, and the present state counts as normal."""
+    """Dismiss an incident as a false positive: it ends, and the present state of the service counts as normal."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -179,10 +179,10 @@ def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: J
 
 
 def _statuses(names: list[str]) -> list[Any]:
-    """Return the statuses with these names.
+    """Return the statuses of incidents that have these names.
 
     Raises:
-        InvalidInputError: a name is not that of a status.
+        InvalidInputError: a name is not the name of a status.
     """
     from relab.core.errors import InvalidInputError
     from relab.incidents.service import IncidentStatus

@@ -77,7 +77,8 @@ def evaluate(
 ) -> int:
     """Measure responders on testbeds with faults: detection, diagnosis, repair and harm.
 
-    They are compared with doing nothing and with restarting everything.
+    Responders are programs that react to incidents. The report compares them with doing nothing and with restarting
+    everything.
     """
     from relab.cli.context import read_settings
     from relab.cli.incidents_eval_model import model_access
@@ -116,7 +117,9 @@ def evaluate(
 
 
 def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
-    """Provide the key of the model to a continued evaluation; no file of the evaluation contains it.
+    """Put the key of the language model into the environment for a continued evaluation whose responders use a model.
+
+    The files of the evaluation do not contain the key. If `is_run` is False, nothing is run, and no key is needed.
 
     Raises:
         ConfigurationError: no model is configured.
@@ -130,7 +133,7 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
 
 
 def _run(folder: Path, plan: Mapping[str, Any], *, quiet: bool) -> bool:
-    """Run the parts of the evaluation that are not finished; return whether all parts are finished now."""
+    """Run those parts of an evaluation that are not finished; return whether all parts are finished now."""
     from relab.testbed.scoring import service
 
     with stoppable_run() as stop, service.kept(plan):
@@ -162,7 +165,7 @@ def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
 
 
 def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of the episodes that are finished."""
+    """Return the figures (rates, times, comparisons) of the finished episodes of an evaluation."""
     from relab.incidents.evaluation.figures import by_kind, by_subject, compared, figures_of, read_episode
     from relab.testbed.scoring.service import COMPARED, UNKNOWN, outputs, runs
 

@@ -25,8 +25,8 @@ A proxy's address may contain a password, so only the names are stored.
 def model_access(settings: Settings) -> ModelAccess:
     """Return the settings with which a responder can use the configured language model.
 
-    The key, and other values that no file may contain, are put into the environment of this process; the result has
-    only their names.
+    The key and other secret values are put into the environment of this process, so that no file contains them. The
+    result has only the names of these variables.
 
     Raises:
         ConfigurationError: no model is configured, or its package is not installed.
@@ -68,7 +68,7 @@ def _keys(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that the evaluation stores: which model, when it is asked, and its limits."""
+    """Return the environment variables that the evaluation stores: the model, when it is called, and its limits."""
     when = settings.incidents.ask_model
     incidents = {name: getattr(settings.incidents, name) for name in type(settings.incidents).model_fields}
     found = {

@@ -25,8 +25,8 @@ def prune(
 ) -> None:
     """Delete old incidents with their timelines, actions, approval requests, alerts and checkpoints, oldest first.
 
-    Only incidents that are over are deleted. What relab learnt from them stays. Servers may run meanwhile. The command
-    may be stopped at any time; started again, it continues.
+    Only incidents that are over are deleted. What relab learnt from the incidents is kept. Servers may run meanwhile.
+    The command may be stopped at any time. Started again, it continues.
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time

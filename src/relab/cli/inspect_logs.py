@@ -1,4 +1,4 @@
-"""The group `lab inspect` (`import`, `export`): logs of Inspect AI as runs, and runs as logs."""
+"""The group `lab inspect` (`import`, `export`): convert logs of Inspect AI to runs, and runs to logs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def import_logs(
 ) -> None:
     """Import logs of Inspect as runs of this project, for `lab trials`, `lab compare` and `lab rca`.
 
-    Samples become tasks, epochs repeats, and each log a variant.
+    Each sample of a log becomes a task, each epoch a repeat of the tasks, and each log a variant.
     """
     from relab.core.clock import SystemClock
     from relab.experiments.inspect_logs.service import ImportOptions, InspectLogService

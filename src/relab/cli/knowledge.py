@@ -34,7 +34,7 @@ AskOption = Annotated[
 
 @app.command("list")
 def list_runbooks(as_json: JsonOption = False) -> None:
-    """List the runbooks in use: those of the folder, and the shipped ones that they do not replace."""
+    """List the runbooks in use: those in the runbook folder, and the shipped ones that these do not replace."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -89,10 +89,11 @@ def add(
     ask: AskOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a runbook as `lab knowledge lint` does, and copy it into the folder.
+    """Check a runbook as `lab knowledge lint` does, and copy it into the folder of runbooks.
 
-    It replaces the shipped runbook of the same cause. A file without front matter but with signs
-    teaches a known failure of builds: one section as in `incidents.md`; it replaces the shipped one with its id.
+    The runbook replaces the shipped runbook of the same cause. A file without front matter but with signs describes a
+    known failure of builds. It is one section in the format of `incidents.md`, and replaces the shipped known failure
+    with the same id.
     """
     if _is_known_failure(file):
         _teach(file, replace=replace, as_json=as_json)
@@ -214,7 +215,10 @@ def accept(
     cause: Annotated[str, typer.Argument(help="Cause of the draft.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Put a draft into use; it replaces the runbook that it changes. Read it first: lab knowledge drafts CAUSE."""
+    """Put a draft into use, in place of the runbook that it changes.
+
+    Read the draft first: lab knowledge drafts CAUSE.
+    """
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -261,7 +265,7 @@ def lint(
 def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
     """Return the facts and actions that runbooks may use.
 
-    The actions are those of relab's testbed, or with `ask` those of the action server.
+    The actions are those of relab's testbed. With `ask`, the configured action server is asked for its actions instead.
     """
     from relab.incidents.capabilities import capabilities, offered_actions
 

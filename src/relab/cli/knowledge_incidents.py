@@ -24,7 +24,7 @@ def incidents(
     limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List past incidents, the latest first, with the cause, the actions that helped, and who resolved each."""
+    """List past incidents, the latest first, with the cause of each, the actions that helped, and who resolved it."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -83,9 +83,9 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files of the learnt runbooks that the change took out of use.
+    """Return the draft files of those learnt runbooks that a change of a past incident took out of use.
 
-    They are kept, because a person may be editing them.
+    The files are kept, because a person may be editing them.
     """
     return [each.path for each in services.knowledge.drafts()[0] if each.runbook.cause in change.gone]
 

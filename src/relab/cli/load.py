@@ -51,7 +51,7 @@ def load_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Load a service in an open loop: each request is sent at its planned time, whatever the outcome of earlier ones.
+    """Send load to a service in an open loop: each request is sent at its planned time, even if earlier ones are slow.
 
     Exit code 1 if no request was answered, 69 if no server accepts connections at the start.
     """

@@ -27,10 +27,13 @@ ALIKE = 0.65
 
 
 class LabGroup(TyperGroup):
-    """A group of commands. For a mistyped command, it suggests only a very similar one: not `worker` for `fork`."""
+    """A group of commands.
+
+    For a mistyped command, it suggests only a very similar one. For example, it does not suggest `worker` for `fork`.
+    """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the command that the first of `args` names (its name and its object), and the arguments that are left."""
+        """Return the name and the object of the command that the first of `args` names, and the remaining arguments."""
         from difflib import get_close_matches
 
         self.suggest_commands = False
@@ -44,12 +47,18 @@ class LabGroup(TyperGroup):
 
 
 class DefaultGroup(LabGroup):
-    """A group of commands that takes words which name none of them as the arguments of its command `run`."""
+    """A group of commands with a default command, `run`.
+
+    If the first word after the group names none of its commands, all words are arguments of `run`.
+    """
 
     default_command: Final = "run"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Return the arguments that are left of `args`; `run` is put before them unless they begin with a command."""
+        """Parse the arguments of the group, and return those that are left for its command.
+
+        If the first of `args` names no command of the group, `run` is put before it.
+        """
         if args and args[0] not in {*self.commands, "--help"}:
             args = [self.default_command, *args]
         return super().parse_args(ctx, args)
@@ -106,7 +115,10 @@ WITH_DEFAULT: Final = frozenset({"rca"})
 
 
 def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """Return `lab` with these commands, keys of `COMMANDS`; only their modules are imported."""
+    """Return the application `lab` with the commands `names`, which are keys of `COMMANDS`.
+
+    Only the modules of these commands are imported.
+    """
     app = typer.Typer(
         name="lab",
         cls=LabGroup,

@@ -45,7 +45,7 @@ def overview(
 
 
 def _cost(figures: MetricsOverview) -> str | None:
-    """Return the reported cost in words; None (`-`) if no run has one."""
+    """Return the sum of the reported costs as text; None, shown as `-`, if no run reports a cost."""
     if figures.total_cost_usd is None:
         return None
     unknown = figures.runs_without_cost
@@ -55,7 +55,7 @@ def _cost(figures: MetricsOverview) -> str | None:
 
 
 def _estimate(figures: MetricsOverview) -> str | None:
-    """Return the estimated cost of the runs without a reported one in words; None (`-`) if there is no estimate."""
+    """Return the estimated cost of those runs that report no cost, as text; None, shown as `-`, without an estimate."""
     if figures.estimated_cost_usd is None:
         return None
     unknown = figures.runs_without_estimate

@@ -54,7 +54,7 @@ def print_json(command: str, **fields: Any) -> None:
 
 
 def _indent() -> int | None:
-    """Return the indentation of JSON: for a program one line, because AgentLab's client reads the last line only."""
+    """Return the indentation of JSON output: None (one line) for a program, as some programs read only the last line."""
     return 2 if sys.stdout.isatty() else None
 
 
@@ -85,11 +85,13 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
 
 
 def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force") -> None:
-    """Write a file; an existing file is replaced only if `overwrite`. `option` is the option of the command that asks for it.
+    """Write a text to a file; an existing file is replaced only if `overwrite` is true.
+
+    `option` is the command's option for replacing the file; the error message names it.
 
     Raises:
-        ConflictError: the file exists.
-        ConfigurationError: the file cannot be written; what is left of an existing one is as `write_file` says.
+        ConflictError: the file exists, and `overwrite` is false.
+        ConfigurationError: the file cannot be written; `write_file` says what is left of an existing file then.
     """
     from relab.core.errors import ConfigurationError, ConflictError
 
@@ -105,15 +107,16 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
 
 def write_file(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a file as `write_text` does, through a symbolic link.
+    """Write a text to a file; if the path is a symbolic link, write the file that the link points to.
 
-    The replaced file keeps its permissions, and its owner if this user may set it; other hard links keep the old text. A
-    file that can be written but not replaced (its folder is read-only, or it is a mount point) is written in place.
+    A file that is replaced keeps its permissions, and its owner if this user may set the owner. Other hard links to it
+    keep the old text. A file that can be written but not replaced (its folder is read-only, or it is a mount point) is
+    written in place.
 
     Raises:
-        FileExistsError: the file exists.
-        OSError: the file cannot be written; an existing file is as before, unless it was written in place, and there is
-            no new one.
+        FileExistsError: the file exists, and `overwrite` is false.
+        OSError: the file cannot be written. An existing file is unchanged, unless it was written in place. No new file
+            is left.
     """
     content = text.encode(errors="replace")
     if not overwrite:
@@ -128,7 +131,7 @@ def write_file(path: Path, text: str, *, overwrite: bool) -> None:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write a file that does not exist yet; after an error or an interruption it does not exist either."""
+    """Write a new file; after an error or an interruption, no part of the file is left."""
     path.touch(exist_ok=False)
     try:
         path.write_bytes(content)
@@ -190,16 +193,16 @@ def report_error(error: Exception) -> int:
 
 
 def _undecodable_argument(text: str) -> str | None:
-    """Return the first argument of the command that is not UTF-8 and has an invalid byte in common with `text`.
+    """Return the first argument of this command that is not valid UTF-8 and causes the error with the message `text`.
 
-    Neither a database nor a request can carry such an argument.
+    Such an argument has an invalid byte in common with the message. Neither a database nor a request can carry it.
     """
     invalid = {letter for letter in text if ord(letter) in _SURROGATES}
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)
 
 
 def _discard_stdout() -> None:
-    """Discard what could not be printed: otherwise Python fails again when it exits."""
+    """Discard the output that could not be printed; otherwise Python fails again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -217,7 +220,10 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
 
 
 def print_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:
-    """Print an error to stderr, or with `--json` as JSON to stdout; to stderr too if stdout cannot be written."""
+    """Print an error to stderr, or with `--json` as JSON to stdout.
+
+    If stdout cannot be written, print it to stderr too.
+    """
     if "--json" in sys.argv:
         try:
             print_json_error(code, message, details)

@@ -1,4 +1,4 @@
-"""`lab pause` and `lab resume`: stop trials at a safe point, and go on later."""
+"""`lab pause` and `lab resume`: stop running trials at a safe point, and continue them later."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ def pause(
     ] = 60.0,
     json: JsonOption = False,
 ) -> int:
-    """Pause running trials: each writes a checkpoint after its step, acknowledges it, and stops. `lab resume` goes on.
+    """Pause running trials: each writes a checkpoint after its step, acknowledges it, and stops.
 
-    Exit code: 0 if every harness acknowledged, or its trial has ended by itself; 1 if one had to be ended.
+    `lab resume` continues the trials. Exit code: 0 if each trial has acknowledged its checkpoint or ended by itself; 1
+    if a harness had to be ended.
     """
 
     def on_asked(trial_id: str) -> None:
@@ -89,7 +90,10 @@ def resume(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Resume paused trials from their checkpoints; other trials without a result are run by `lab run --continue`."""
+    """Resume paused trials from their checkpoints.
+
+    `lab run --continue` runs the other trials that have no result.
+    """
     from relab.cli.experiment_output import live_progress, warn
     from relab.experiments.models import ContinueOptions
 

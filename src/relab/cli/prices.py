@@ -19,7 +19,10 @@ def list_prices(
     provider: Annotated[str | None, typer.Option(help="Only prices of this provider.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the prices in use, each with its date and source; those of this installation come first and have precedence."""
+    """List the prices in use, each with its date and source.
+
+    Prices of this installation come first and have precedence.
+    """
     from relab.cli.context import open_services
 
     with open_services() as services:

@@ -26,7 +26,7 @@ _log = get_logger(__name__)
 class ChildProcesses:
     """Runs `lab` commands as child processes while the `with` block runs, and restarts those that die.
 
-    `commands` are the arguments of `lab`, a list for each process.
+    `commands` holds, for each process, the list of the arguments of `lab`.
     """
 
     def __init__(self, commands: list[list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""`lab verify` and `lab keys`: check that a run or a bundle is as it was when it was sealed, and show the key that signs."""
+"""`lab verify` and `lab keys`: check that a run or bundle is unchanged since it was sealed, and show the signing key."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def verify(
 ) -> int:
     """Recompute every digest of a run or a bundle, check its signatures, and name the first byte that was changed.
 
-    Exit code: 0 if nothing was changed; 1 if something was, or if the given key did not sign; 2 if the run has not ended or has no seal;
-    64 if there is no such run.
+    Exit code: 0 if nothing was changed. 1 if something was changed, or the run was not signed with the given key. 2 if
+    the run has not ended, or was not sealed (signed at its end). 64 if there is no such run.
     """
     from relab.core.errors import NotFoundError
 
@@ -94,7 +94,7 @@ def open_proof() -> ProofService:
 
 
 def exit_code_of(verdict: ProofVerdict) -> int:
-    """Return the exit code of a command for the verdict of a verification."""
+    """Return the exit code of `lab verify` for the verdict of a verification."""
     from relab.experiments.proof.service import ProofVerdict
 
     if verdict is ProofVerdict.VERIFIED:
@@ -141,7 +141,7 @@ def bundle_json(found: BundleVerification) -> dict[str, Any]:
 
 
 def print_damage(sentences: Iterable[str], count: int) -> None:
-    """Print the first differences, one in each line, and how many there are besides; `count` is that of all."""
+    """Print the first differences, one in each line, and how many more there are; `count` is the number of all."""
     shown = [sentence for _, sentence in zip(range(MAX_SHOWN), sentences, strict=False)]
     for sentence in shown:
         print(f"  {plain(sentence)}")

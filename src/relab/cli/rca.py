@@ -60,10 +60,10 @@ def analyze(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Analyse why an agent run failed, and print the report; `lab rca RUN` is short for it.
+    """Analyse why an agent run failed, and print the report. The short form of the command is `lab rca RUN`.
 
-    With --all, the failed runs that match all given options are analysed one after the other, behind requests of other people.
-    Exit code 1 if an analysis itself failed.
+    With --all, the failed runs that match all given options are analysed one after the other. Analyses that other
+    people request go first. Exit code 1 if an analysis itself failed.
     """
     from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus
@@ -94,7 +94,10 @@ def analyze(
 
 
 def _print_report(services: Services, rca_run: RcaRun, *, full: bool, markdown: bool, html: Path | None) -> None:
-    """Print the report of a finished analysis in the form that the options ask for; after `--html` only the file's name."""
+    """Print the report of a finished analysis in the form that the options require.
+
+    With `html`, it is written to that file, and only the file's name is printed.
+    """
     assert rca_run.report is not None
     if markdown:
         print(services.rca.notes.markdown(rca_run.rca_run_id), end="")

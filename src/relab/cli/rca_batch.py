@@ -25,8 +25,8 @@ PATIENCE_S: Final = 3.0
 def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_json: bool) -> int:
     """Analyse the failed runs that match the filter, newest first; print the result, and return the exit code.
 
-    The analyses wait in the lane `background`, so that one that a person requests is delayed by at most one of them. Ctrl-C leaves what is
-    queued to the workers.
+    The analyses are queued in the lane `background`, so an analysis that a person requests is delayed by at most one of
+    them. After Ctrl-C, the workers run the analyses that are still queued.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -60,8 +60,9 @@ def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_js
 
 
 def _wait(services: Services, rca_run_ids: set[str], advance: Callable[[], object]) -> dict[str, RcaSummary]:
-    """Wait until the analyses have ended, and return their summaries; run their jobs here if no worker does.
+    """Wait until the analyses have ended, and return the summaries of the analyses by id.
 
+    If no worker runs their jobs, this process does. The summary of an analysis that was deleted meanwhile is missing.
     `advance` is called for each analysis that has ended.
     """
     from relab.rca.models import RcaStatus

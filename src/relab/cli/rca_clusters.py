@@ -23,7 +23,10 @@ def clusters(
     cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List failures that share a cause, those of the most runs first. Each run counts with its newest analysis."""
+    """List clusters of failed runs that share a cause; the cluster with the most runs comes first.
+
+    The newest analysis of each run counts.
+    """
     from relab.cli.context import open_services
     from relab.core.clock import format_time
     from relab.core.errors import InvalidInputError

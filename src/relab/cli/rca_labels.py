@@ -1,4 +1,4 @@
-"""`lab rca label` and `lab rca labels`: say what the first mistake of a run was, and measure reports by it."""
+"""`lab rca label` and `lab rca labels`: state the first mistake of runs, and measure how often reports find it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def label(
     remove: Annotated[bool, typer.Option("--remove", help="Delete the label of the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Label the first mistake of a run, in place of an older label; without options, show its label.
+    """Label the first mistake of a run; an older label is replaced. Without options, show the label of the run.
 
     With --behaviour, label whether the run shows a behaviour.
     """
@@ -105,7 +105,7 @@ def labels(
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List labels, newest first, measure reports by them, or export them."""
+    """List labels, newest first; or measure how often reports agree with the labels; or export the labels."""
     from relab.cli.context import open_services
 
     with open_services() as services:

@@ -34,9 +34,10 @@ _NAME_CHARS: Final = 40
 
 
 def print_note(note: RunNote, console: Console | None = None) -> None:
-    """Print a note in at most 44 lines of at most 120 columns; in a smaller terminal in its lines (24 at least) and columns.
+    """Print a note of an analysis so that it fits the terminal: in at most 44 lines of at most 120 columns.
 
-    Long texts are cut; `--full` prints all of them. Without a `console`, stdout is used.
+    In a smaller terminal, it has as many lines (at least 24) and columns as the terminal. Long texts are cut; `--full`
+    prints all of them. Without a `console`, stdout is used.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     width = min(console.width, WIDTH)
@@ -74,7 +75,10 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
 
 
 def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield the lines above the evidence: what happened, where, and what was guessed; `is_small` for a small terminal."""
+    """Yield the lines of a note above the evidence: what happened, where, and what was only assumed.
+
+    There are fewer lines if `is_small` is true, that is, in a small terminal.
+    """
 
     def wrapped(text: str, most: int, style: str = "") -> Iterator[tuple[str, str]]:
         yield from ((line, style) for line in _wrapped(text, console, width, most))
@@ -110,7 +114,10 @@ def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Ite
 
 
 def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield at most `left` lines below a heading: the first change is shown in full if it fits, the others in few lines each."""
+    """Yield the lines about recommended changes: a heading, and at most `left` lines below it.
+
+    The first change is shown in full if it fits, each of the others in few lines.
+    """
     if not note.changes:
         return
     yield "What to change:", "bold"
@@ -125,7 +132,10 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
 
 
 def _chosen(quotes: Sequence[NoteQuote], most: int) -> list[NoteQuote]:
-    """Return at most `most` pieces of evidence in their order, one of each field: first those that the cause rests on."""
+    """Return at most `most` quotes of evidence in their order, at most one for each field.
+
+    Quotes that the cause rests on are preferred to the others.
+    """
     by_field: dict[tuple[str, str], int] = {}
     for index in sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key):
         by_field.setdefault((quotes[index].ref_id, quotes[index].field), index)
@@ -153,7 +163,10 @@ def _cut(text: str, width: int) -> str:
 
 
 def _indented(text: str, console: Console, width: int, most: int) -> list[str]:
-    """Return an item of a list in at most `most` lines of at most `width` columns; leading blanks stay, later lines are indented."""
+    """Return an item of a list as at most `most` lines of at most `width` columns.
+
+    Leading blanks are kept, and the lines after the first are indented.
+    """
     if most == 1:
         return [_cut(text, width)]
     blanks = len(text) - len(text.lstrip(" "))

@@ -1,4 +1,4 @@
-"""`lab rca rules`: behaviours of one's own, described in a YAML file."""
+"""`lab rca rules`: find behaviours of agents that you describe by rules in a YAML file."""
 
 from __future__ import annotations
 
@@ -74,9 +74,10 @@ def apply(
     judge: AsksModel = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search stored runs for the behaviours of this installation's rules, and mark them for `lab agent-runs list --behaviour`.
+    """Search stored runs for the behaviours of this installation's rules, and mark the runs that show them.
 
-    Failed runs are searched when they are analysed; this is for the others, and for new rules.
+    `lab agent-runs list --behaviour` lists marked runs. A failed run is searched when it is analysed. So this command
+    is for the other runs, and for new rules.
     """
     _scan(options, None, None, limit, asks_model=judge, as_json=as_json, is_stored=True)
 
@@ -147,7 +148,10 @@ def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dic
 
 
 def _not_judged(found: Sequence[ScannedRun]) -> dict[str, Counter[str]]:
-    """Return `{behaviour: {reason: number of runs}}` of the sentences that no model judged."""
+    """Return how many runs were not judged for each behaviour that only a language model can judge.
+
+    The result is `{behaviour: {reason: number of runs}}`.
+    """
     reasons: dict[str, Counter[str]] = {}
     for scanned in found:
         for name, reason in scanned.not_judged.items():

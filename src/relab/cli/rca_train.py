@@ -1,4 +1,4 @@
-"""`lab rca train`: retrain the ranking of steps on labels."""
+"""`lab rca train`: train the ranking of a run's steps (which one failed first) on people's labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def train(
 ) -> None:
     """Train the ranking of the steps of failed runs on your labels (`lab rca label`), one model for each agent.
 
-    New analyses use it; analyse older runs again with --force.
+    New analyses use the trained models. To use them for older runs, analyse these again with --force.
     """
     from relab.cli.context import open_services
 

@@ -1,4 +1,4 @@
-"""`lab agent-runs remap`: bring stored runs up to date with this version's mapper and rules of outcomes."""
+"""`lab agent-runs remap`: bring stored runs up to date with this version's conversion of spans and rules of outcomes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def remap(
     batch: Annotated[int, typer.Option(min=1, max=5_000, help="Runs per transaction.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Project runs of an older mapper from their spans again, and decide outcomes of older rules again, oldest first.
+    """Update stored runs whose spans or outcomes were last processed by an older version of relab, oldest first.
 
-    Servers and workers may run meanwhile. The command may be stopped at any time; the next one continues.
+    The spans are converted to runs again, and the outcomes are decided again by the present rules. Servers and workers
+    may run meanwhile. The command may be stopped at any time; the next one continues.
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn

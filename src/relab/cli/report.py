@@ -17,7 +17,7 @@ _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 def print_report(agent_run_id: str, report: Report, console: Console | None = None) -> None:
     """Print the cause of a run's failure, its location, its evidence, and the recommended actions.
 
-    `report` is that of an analysis of the run `agent_run_id`; without a `console`, stdout is used.
+    `report` is the report of an analysis of the run `agent_run_id`. Without a `console`, stdout is used.
     """
     console = console or Console()
     cause = report.category if report.detail is None else f"{report.category} ({report.detail})"

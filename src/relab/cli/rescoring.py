@@ -20,9 +20,10 @@ def rescore(
     jobs: Annotated[int, typer.Option(help="The number of trials that are scored at the same time.")] = 1,
     json: JsonOption = False,
 ) -> int:
-    """Score the trials of a run again: the command gets what a trial left, and prints an outcome and metrics as JSON.
+    """Score the trials of a run again by a scorer, a command of your own.
 
-    Exit code: 0 if every trial was scored, 1 if the scorer failed for one.
+    The scorer gets the output and files of each trial, and prints an outcome and metrics as JSON. Exit code: 0 if every
+    trial was scored, 1 if the scorer failed for at least one.
     """
     from relab.core.errors import InvalidInputError
     from relab.experiments.service import Scorer

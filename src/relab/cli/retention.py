@@ -32,9 +32,9 @@ def prune(
 ) -> None:
     """Delete old runs with their timelines, spans, log records and analyses, oldest first.
 
-    Log records that were received before that time and belong to no run are deleted too.
+    Log records that belong to no run are also deleted, if they were received that long ago.
 
-    Servers and workers may run meanwhile. The command may be stopped at any time; the next one continues.
+    Servers and workers may run meanwhile. The command may be stopped at any time. Started again, it continues.
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time
@@ -81,7 +81,7 @@ def parse_age_us(option: str, text: str) -> int:
 
 
 def _prune(services: Services, before_us: int, batch: int, expected: int, *, show: bool) -> tuple[int, int, int]:
-    """Delete; return the numbers of deleted runs, spans and log records."""
+    """Delete the runs that started before `before_us`; return the numbers of deleted runs, spans and log records."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 

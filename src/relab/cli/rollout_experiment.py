@@ -1,4 +1,4 @@
-"""`lab rollout from-experiment`: apply flags if a variant in a run of an experiment is better than its baseline."""
+"""`lab rollout from-experiment`: apply a variant's flags if it is better than the baseline in a run of an experiment."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def from_experiment(
     headless: Annotated[bool, typer.Option("--headless", help="Show no progress.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Judge a variant of a run as `lab compare` does, and apply its flags on a PASS; any other verdict changes nothing.
+    """Judge a variant of a run as `lab compare` does, and apply its flags if the verdict is PASS.
 
-    A second call after the same figures changes nothing. Exit codes are those of `lab rollout run`; 64 also if the run
-    is not finished, is damaged, or has no such variant.
+    Any other verdict changes nothing, and neither does a second call for the same figures. The exit codes are those of
+    `lab rollout run`; in addition, 64 means that the run is not finished, is damaged, or has no such variant.
     """
     from relab.cli.context import open_services, operator
     from relab.rollouts.models import ExperimentQuestion
@@ -70,10 +70,10 @@ def from_experiment(
 
 
 def _plan(path: Path | None, flag: str | None, a: str | None, b: str | None) -> Plan:
-    """Return the plan of a file, or one that changes a flag of this product from its variant `a` to `b`.
+    """Return the plan in a file; or, without a file, a plan that changes a flag of relab from its variant `a` to `b`.
 
     Raises:
-        InvalidInputError: the options name no flags, or two, or the plan is invalid.
+        InvalidInputError: the options name neither a file nor a flag, or both, or the plan is invalid.
     """
     from relab.core.errors import InvalidInputError
     from relab.rollouts.service import flag_plan, read_plan

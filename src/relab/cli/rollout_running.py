@@ -1,4 +1,4 @@
-"""What the commands that execute rollouts share: recovery before them, the progress, the exit code."""
+"""What the commands that execute rollouts share: recovery of interrupted rollouts, the progress, and the exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 
 
 def recover(services: Services) -> None:
-    """Restore the flags of rollouts whose process has died, and say so on stderr."""
+    """Restore the flags of rollouts whose process has died, and report each on stderr."""
     for found in services.rollouts.recover():
         outcome = "restored" if found.restored else "NOT restored"
         print(
@@ -28,7 +28,11 @@ def recover(services: Services) -> None:
 
 
 def exit_code(record: RolloutRecord) -> int:
-    """Return the exit code: 0 for a PASS that is applied or for a dry run without another verdict, 1 FAIL, 2 EDGE or INVALID."""
+    """Return the exit code for a rollout.
+
+    It is 0 for a PASS whose change is applied, and for a dry run without a verdict or with a PASS. It is 1 for a FAIL,
+    or if the change is not applied, 2 for an EDGE or INVALID, and 130 for an interrupted rollout.
+    """
     from relab.rollouts.service import RolloutStatus
     from relab.stats.verdicts import Verdict
 

@@ -116,7 +116,7 @@ def list_rollouts(
 
 @app.command()
 def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
-    """Show a rollout: its verdict, its windows, and the command that restores the flags from before it."""
+    """Show a rollout: its verdict, its windows (periods of measurement), and the command to restore the flags."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -140,7 +140,10 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
 
 @app.command()
 def comment(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
-    """Print a language model's commentary on a rollout: only sentences whose figures are in the record; nothing changes."""
+    """Print a language model's commentary on a rollout.
+
+    Only sentences whose figures are in the rollout's record are printed. The rollout and its verdict do not change.
+    """
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -170,7 +173,10 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of newest lines.")] = 20,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the history of rollouts in this folder, and check that each line is as it was written. Exit code 1 if one is not."""
+    """Show the history of rollouts in this folder, and check that each line is unchanged.
+
+    Exit code 1 if one was changed.
+    """
     from relab.cli.context import open_services
 
     plan = _plan(config, None, None)
@@ -199,9 +205,9 @@ def stop(
     ] = 60.0,
     as_json: JsonOption = False,
 ) -> int:
-    """Stop a rollout, also one that a worker or another command executes; its flags are restored.
+    """Stop a rollout, even if a worker or another command executes it. Its flags are restored.
 
-    Exit code 1 if it has not ended within the time limit: the request stays, and the rollout stops later.
+    Exit code 1 if the rollout has not ended within the time limit. The request remains, and the rollout stops later.
     """
     from time import monotonic, sleep
 
@@ -238,7 +244,10 @@ def stop(
 
 @app.command()
 def apply(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -> None:
-    """Apply the change of a rollout after an EDGE, or a PASS that was not applied; the rollout's audit names you."""
+    """Apply the change of a rollout after an EDGE, or after a PASS that was not applied.
+
+    The rollout's audit log names you.
+    """
     _decide("apply", rollout_id, note, as_json=as_json)
 
 
@@ -276,7 +285,7 @@ def _plan(path: Path | None, policy: str | None, base_url: str | None) -> Plan:
 
 
 def _applied_text(entry: dict[str, Any]) -> str | None:
-    """Return whether the change of a line of the history was applied; None if the line does not say."""
+    """Return whether the change in a line of the history was applied, as text; None if the line does not say."""
     result = entry.get("result")
     application = result.get("application") if isinstance(result, dict) else None
     return None if not isinstance(application, dict) else "yes" if application.get("applied") else "no"

@@ -43,7 +43,9 @@ class RunFilterOptions:
     text: Annotated[str | None, typer.Option(help="Text in ids, names and error messages.")] = None
 
     def read(self, now_us: int) -> RunFilter:
-        """Return the filter that the options describe; ages count back from `now_us`, in microseconds since 1970.
+        """Return the filter that the options describe.
+
+        An age such as 24h means that long before `now_us`, in microseconds since 1970.
 
         Raises:
             InvalidInputError: `since` or `until` is neither a time nor an age.
@@ -68,7 +70,7 @@ class RunFilterOptions:
 
 
 def takes_run_filter(command: Callable[..., None]) -> Callable[..., None]:
-    """A decorator: replace the parameter `options` of a command by one option for each field of `RunFilterOptions`."""
+    """A decorator that replaces the parameter `options` of a command by one option per field of `RunFilterOptions`."""
     own = inspect.signature(command, eval_str=True)
     fields = inspect.signature(RunFilterOptions, eval_str=True).parameters
 
@@ -86,7 +88,9 @@ def takes_run_filter(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def moment_us(option: str, text: str | None, now_us: int) -> int | None:
-    """Return the moment that an option names by a time or by an age, counted back from `now_us`; None for None.
+    """Return the moment that an option states as a time, or as an age counted back from `now_us`.
+
+    Return None if `text` is None. Moments are in microseconds since 1970.
 
     Raises:
         InvalidInputError: the text is neither a time nor an age; the message names the option.

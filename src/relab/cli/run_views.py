@@ -31,9 +31,10 @@ TIMELINE_COLUMNS: Final = ("after", "item", "agent", "status", "took", "tokens",
 
 
 def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator[tuple[str, object]]:
-    """Yield `(name, value)` for the question, the answer, the outcome with its reason, its evidence, the cost, the tokens, and the agents.
+    """Yield the rows of a run's summary, as `(name, value)`.
 
-    The titles of `items` name the steps and calls that the evidence quotes.
+    They are the question, the answer, the outcome with its reason and evidence, the cost, the tokens, and the agents.
+    `items`, the run's timeline, provides the titles of the steps and calls that the evidence quotes.
     """
     titles = {item.ref_id: item.title for item in items}
     yield "question", run.question
@@ -52,7 +53,7 @@ def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator
 
 
 def _agent_text(agent: RunAgent) -> str:
-    """Return how an agent got its task, its outcome with the reason and the first evidence, and what it was asked and said."""
+    """Return a text about an agent of a run: the origin of its task, its outcome with the reason, its question and answer."""
     arrival = ""
     if agent.parent is not None:
         arrival = f"{_ARRIVALS.get(agent.relation or '', 'from')} {agent.parent}; "
@@ -73,7 +74,10 @@ def cause_cell(run: RunHeader) -> str | None:
 
 
 def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
-    """Yield `(name, value)` for all other fields that have a value; lists and objects as JSON."""
+    """Yield `(name, value)` for the other fields of a run that have a value, with lists and objects as JSON.
+
+    The other fields are those that `summary_rows` leaves out.
+    """
     from relab.core.json import canonical_json
 
     for name, value in run.model_dump(mode="json").items():
@@ -84,7 +88,8 @@ def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
 def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]:
     """Yield the cells of `TIMELINE_COLUMNS` for each item, each below the step or call that it belongs to.
 
-    An item whose step is not among the items is at the top. An item that names no agent has that of its step.
+    An item whose step is not among the items is at the top level. An item that names no agent gets the agent of its
+    step.
     """
     start = items[0].at if items else 0
     agents = {item.ref_id: item.data.get("agent_name") for item in items if item.kind == "step"}
@@ -104,7 +109,10 @@ def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]
 
 
 def _title(item: TimelineItem) -> str:
-    """Return the title of an item; of a call that runs another agent, or hands over to it, with that agent."""
+    """Return the title of an item of the timeline.
+
+    If the item is a call that runs another agent, or hands over to it, the title contains the name of that agent.
+    """
     target = item.data.get("to_agent")
     if target is None or item.title == f"handoff to {target}":
         return item.title
@@ -113,7 +121,7 @@ def _title(item: TimelineItem) -> str:
 
 
 def _tree(items: Sequence[TimelineItem]) -> Iterator[tuple[int, TimelineItem]]:
-    """Yield `(depth, item)`, parents before their children and siblings in their order."""
+    """Yield `(depth, item)` for each item of a timeline, parents before their children, siblings in their order."""
     known = {item.ref_id for item in items}
     below: dict[str | None, list[TimelineItem]] = defaultdict(list)
     for item in items:
@@ -134,7 +142,7 @@ def _tree(items: Sequence[TimelineItem]) -> Iterator[tuple[int, TimelineItem]]:
 
 
 def _detail(data: dict[str, Any]) -> str | None:
-    """Return the arguments and the error of an item, or else its result; cut at `MAX_DETAIL_CHARS` characters."""
+    """Return an item's arguments and error, or else its result, as text cut at `MAX_DETAIL_CHARS` characters."""
     from relab.core.json import canonical_json
 
     arguments = data.get("args_json")

@@ -55,8 +55,8 @@ def serve(
     """Serve the API. With the embedded queue, a worker process runs beside it.
 
     If TARGET_API_BASE_URL is set, the responder watches that service and responds to its incidents. If several
-    processes share one database, only one of them watches it.
-    SIGTERM and Ctrl-C stop both: open requests end, the worker finishes its job, and the exit code is 0.
+    processes share one database, only one of them watches it. SIGTERM and Ctrl-C stop the server and the worker: open
+    requests end, the worker finishes its job, and the exit code is 0.
     """
     import signal
 
@@ -96,7 +96,7 @@ def _limits(http: HttpSettings) -> HttpLimits:
 
 
 def _export_options(only: str | None, autonomy: str | None, grpc_port: int | None) -> None:
-    """Put the options into the environment, because the app and the worker read their own settings."""
+    """Put the options of the command into the environment, because the app and the worker read their settings there."""
     options = {"RELAB_SERVE_ONLY": only, "RELAB_INCIDENTS__AUTONOMY": autonomy, "RELAB_GRPC__PORT": grpc_port}
     os.environ.update({name: str(value) for name, value in options.items() if value is not None})
 
@@ -155,7 +155,7 @@ def _check(settings: Settings, address: str) -> bool:
 def _migrate_in_child(services: Services) -> None:
     """Migrate SQLite in a child process, because a migration loads 11 MB that this process would keep.
 
-    If it fails, `prepare` tries again and reports why.
+    If the child fails, `prepare` tries again and reports the reason.
     """
     import subprocess
     import sys
@@ -170,7 +170,7 @@ def _migrate_in_child(services: Services) -> None:
 def _leave(*_: object) -> NoReturn:
     """End the process with exit code 0, through its clean-up.
 
-    After its shutdown, uvicorn raises the signal that it received again. By default, that would kill this process
+    After its shutdown, uvicorn raises again the signal that stopped it. By default, that signal would kill this process
     before it has waited for its workers.
     """
     raise SystemExit(0)
@@ -179,7 +179,7 @@ def _leave(*_: object) -> NoReturn:
 def _bind(address: str, port: int, *, option: str = "--port (RELAB_HTTP__PORT)") -> socket.socket:
     """Return a socket that listens on the address and port; this happens before any worker starts.
 
-    `option` is where the user sets the port.
+    `option` names the option and the setting of the port, for the error message.
 
     Raises:
         UnavailableError: the port cannot be bound.

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request to stop: the command ends in order and keeps its results so far."""
+"""Treat Ctrl-C as a request to stop: the command finishes its present step, and keeps the results so far."""
 
 from __future__ import annotations
 

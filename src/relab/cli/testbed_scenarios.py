@@ -63,10 +63,11 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Run a scenario: check the steady state, run the method, and check the steady state again. The rollbacks always run.
+    """Run a scenario: check the steady state, run the method, and check the steady state again.
 
-    Exit code 0: the steady state was met before and after. 1: it deviated. 2: undecided, because it was not met before,
-    or a step failed. 130: interrupted.
+    The rollbacks always run. Exit code 0: the steady state was met before and after. 1: the service deviated from the
+    steady state afterwards. 2: undecided, because the steady state was not met before, or a step failed. 130:
+    interrupted.
     """
     from relab.testbed.scenarios import service
 
@@ -125,7 +126,7 @@ def _bed(name: str, *, is_own: bool, port_base: int | None) -> Iterator[Addresse
 
 
 class _Lines:
-    """Prints a line on stderr for each step; several threads may report steps."""
+    """Prints a line on stderr for each step of a scenario; several threads may call it."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -137,7 +138,7 @@ class _Lines:
 
 
 def _silent(_section: Section, _message: str) -> None:
-    """Ignore a step."""
+    """Ignore a reported step of a scenario; used with `--quiet`."""
 
 
 def _exit_code(outcome: ScenarioResult) -> int:

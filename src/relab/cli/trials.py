@@ -1,4 +1,4 @@
-"""`lab trials`, and the group `lab trial` (`show`, `diff`): look at what single trials did."""
+"""`lab trials`, and the group `lab trial` (`show`, `diff`): show what single trials did."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def trials(
 
 @app.command("show")
 def show(trial: TrialArgument, json: JsonOption = False) -> None:
-    """Show a trial: why it ended so, its input and output, its last events, the end of stdout, and its changes."""
+    """Show a trial: its outcome and the reason, its input and output, its last events, the end of stdout, its changes."""
     with open_experiments(telemetry=False) as service:
         found = service.show_trial(Path.cwd(), trial)
     if json:

@@ -23,8 +23,8 @@ def worker(
     """Run queued jobs until the worker is stopped. The worker finishes the job that it is running.
 
     Start any number of workers, on any machine that can connect to the database (and to Redis, with RQ). A worker
-    starts no background or long job while an interactive job waits. A long job may take hours: a second worker with
-    --lanes interactive,background keeps the others from waiting for it.
+    starts no background or long job while an interactive job waits. A long job may take hours. Start a second worker
+    with --lanes interactive,background, so that other jobs need not wait for it.
     """
     import signal
     import threading
@@ -71,7 +71,7 @@ def _read_lanes(text: str | None) -> tuple[Lane, ...]:
     """Return the lanes that the option lists, most urgent first; without the option, all lanes.
 
     Raises:
-        InvalidInputError: a name is not that of a lane; the message names the option.
+        InvalidInputError: a name is not the name of a lane; the message names the option.
     """
     from relab.core.errors import InvalidInputError
     from relab.jobs.models import LANES
