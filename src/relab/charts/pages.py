@@ -9,7 +9,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -41,11 +42,12 @@ def embeddable(value: Any) -> Markup:
 def environment(templates: Path) -> Environment:
     """Return the Jinja environment of page templates: it escapes all values, and makes invisible characters visible.
 
-    `templates` is the folder of the templates.
+    `templates` is the folder of the templates. They can also use those of this package: `chart_page.html`, the frame of
+    every page, and the macros in `tables.html`.
     """
     # Autoescape makes the page safe; `finalize` also makes every value legible.
     return Environment(
-        loader=FileSystemLoader(templates),
+        loader=FileSystemLoader((templates, _FOLDER)),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
@@ -61,17 +63,40 @@ def template(folder: Path, name: str, **filters: Callable[..., Any]) -> Template
     return found.get_template(name)
 
 
-def style() -> Markup:
-    """Return the content of the style sheet that all pages use."""
-    return Markup((_FOLDER / "page.css").read_text())  # noqa: S704 a file of this package
+@dataclass(frozen=True, slots=True)
+class ChartPage:
+    """A page with charts: one HTML file that needs no network.
+
+    Attributes:
+        html: the whole page.
+        policy: its Content-Security-Policy, for the HTTP header; the page itself contains it, too.
+    """
+
+    html: str
+    policy: str
 
 
-def scripts(libraries: str) -> list[Markup]:
-    """Return the two scripts of a page: `libraries` (see `vega`), and the script that draws with them."""
-    return [_script(libraries), _script((_FOLDER / "page.js").read_text())]
+def render(
+    page: Template, specs: Sequence[Mapping[str, Any]], *, libraries: str | None = None, **values: Any
+) -> ChartPage:
+    """Return a page with charts; its scripts are the drawing libraries and `page.js`, and without charts it has none.
+
+    Args:
+        page: a template that extends `chart_page.html`.
+        specs: the Vega-Lite specifications of its charts.
+        libraries: the drawing libraries as one script; None for `vega`.
+        values: the other values of the template, by name.
+    """
+    scripts = []
+    if specs:
+        scripts = [_script(vega() if libraries is None else libraries), _script((_FOLDER / "page.js").read_text())]
+    allowed = _policy(scripts)
+    style = Markup((_FOLDER / "page.css").read_text())  # noqa: S704 a file of this package
+    html = page.render(specs=embeddable(specs), style=style, scripts=scripts, policy=allowed, **values)
+    return ChartPage(html, allowed)
 
 
-def policy(allowed: Sequence[Markup]) -> str:
+def _policy(allowed: Sequence[Markup]) -> str:
     """Return a page's Content-Security-Policy. It allows only the given scripts (by digest) and no network."""
     sources = " ".join(f"'sha256-{_digest(script)}'" for script in allowed)
     return (

@@ -23,16 +23,14 @@ def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) 
         info: the facts about its training, with the learning curve.
         libraries: the JavaScript of the chart libraries as one text; None for that of `relab.charts`.
     """
-    scripts = pages.scripts(pages.vega() if libraries is None else libraries)
-    return pages.template(_TEMPLATES, "training.html").render(
+    return pages.render(
+        pages.template(_TEMPLATES, "training.html"),
+        [curve_chart(info.curve)],
+        libraries=libraries,
         name=name,
         info=info,
         trained=format_time(info.trained_at),
-        specs=pages.embeddable([curve_chart(info.curve)]),
-        style=pages.style(),
-        scripts=scripts,
-        policy=pages.policy(scripts),
-    )
+    ).html
 
 
 @unchecked

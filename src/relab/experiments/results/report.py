@@ -118,24 +118,21 @@ def _render(
     failing: int,
     model_use: Mapping[str, int],
 ) -> str:
-    scripts = pages.scripts(pages.vega())
-    return page_template().render(
+    return pages.render(
+        page_template(),
+        [chart.spec for section in sections for chart in section.charts],
         title=f"{facts.config.experiment.name} · {facts.run_id}",
         facts=facts,
         summary=summary,
         judged=judged,
         sections=sections,
-        specs=pages.embeddable([chart.spec for section in sections for chart in section.charts]),
         stopping=judged.get("stopping"),
         failures=failures,
         failing=failing,
         model_use=model_use,
         cached=_cached(summary["variants"]),
         max_failures=MAX_FAILURES,
-        style=pages.style(),
-        scripts=scripts,
-        policy=pages.policy(scripts),
-    )
+    ).html
 
 
 def _means(summary: Mapping[str, Any]) -> Iterator[Chart]:

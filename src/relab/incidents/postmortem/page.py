@@ -24,44 +24,27 @@ class _Chart:
     rows: Sequence[tuple[str, float | str]]
 
 
-@dataclass(frozen=True, slots=True)
-class PostmortemPage:
-    """A postmortem as HTML for a browser.
-
-    Attributes:
-        html: the whole page.
-        policy: the page's Content-Security-Policy, for the HTTP header; the page itself contains it, too.
-    """
-
-    html: str
-    policy: str
-
-
-def render(found: Postmortem, libraries: str | None = None) -> PostmortemPage:
+def render(found: Postmortem, libraries: str | None = None) -> pages.ChartPage:
     """Return a postmortem as a page.
 
     Args:
         found: the content of the postmortem.
         libraries: the chart libraries as one script; None for the libraries that `relab.charts` contains.
     """
-    scripts = pages.scripts(pages.vega() if libraries is None else libraries)
-    policy = pages.policy(scripts)
-    html = page_template().render(
+    return pages.render(
+        page_template(),
+        [_spec(figure, found.marks) for figure in found.signals],
+        libraries=libraries,
         found=found,
         marks=[(format_time(mark.at), mark.moment.value, mark.label) for mark in found.marks],
         charts=[_chart(figure) for figure in found.signals],
-        specs=pages.embeddable([_spec(figure, found.marks) for figure in found.signals]),
         actions=action_rows(found),
         action_columns=ACTION_COLUMNS,
         diagnoses=diagnosis_rows(found),
         diagnosis_columns=DIAGNOSIS_COLUMNS,
         timeline=[(format_time(each.at), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline],
         evidence=[(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence],
-        style=pages.style(),
-        scripts=scripts,
-        policy=policy,
     )
-    return PostmortemPage(html, policy)
 
 
 def page_template() -> Template:

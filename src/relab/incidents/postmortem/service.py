@@ -9,7 +9,7 @@ from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import TimelineEvent
 
 if TYPE_CHECKING:
-    from relab.incidents.postmortem.page import PostmortemPage
+    from relab.charts.pages import ChartPage
 
 MAX_EVENTS: Final = 50_000
 """The maximum number of events read from one timeline; a night of trouble has some thousands."""
@@ -41,7 +41,7 @@ class PostmortemService:
 
         return to_markdown(self.of(incident_id))
 
-    def page(self, incident_id: str) -> PostmortemPage:
+    def page(self, incident_id: str) -> ChartPage:
         """Return the postmortem of an incident as an HTML page that needs no network.
 
         Raises:

@@ -20,12 +20,6 @@ def render_note_page(note: RunNote, libraries: str | None = None) -> str:
         note: the note.
         libraries: the chart libraries as one script; None for those of `relab.charts`.
     """
-    scripts = pages.scripts(pages.vega() if libraries is None else libraries) if note.rows else []
-    return pages.template(_TEMPLATES, "note.html", after=after_text).render(
-        note=note,
-        stale=STALE,
-        specs=pages.embeddable([waterfall(note.rows, is_timed=note.is_timed)] if note.rows else []),
-        style=pages.style(),
-        scripts=scripts,
-        policy=pages.policy(scripts),
-    )
+    specs = [waterfall(note.rows, is_timed=note.is_timed)] if note.rows else []
+    page = pages.template(_TEMPLATES, "note.html", after=after_text)
+    return pages.render(page, specs, libraries=libraries, note=note, stale=STALE).html

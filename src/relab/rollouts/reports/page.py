@@ -41,12 +41,14 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
         record: the rollout.
         libraries: the chart libraries as one script; None for those of `relab.charts`.
     """
-    scripts = pages.scripts(pages.vega() if libraries is None else libraries)
     effects = _effects(record)
     specs = []
     if record.windows:
         specs = [windows_chart(record.windows, unit=_unit(record)), interval_chart(effects, record.plan.thresholds)]
-    return pages.template(_TEMPLATES, "rollout.html").render(
+    return pages.render(
+        pages.template(_TEMPLATES, "rollout.html", number=_number),
+        specs,
+        libraries=libraries,
         record=record,
         found=record.judgement,
         decision=decision(record),
@@ -63,11 +65,11 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
         routes=_routes(record),
         factors=_factors(record),
         settings=_settings(record),
-        specs=pages.embeddable(specs),
-        style=pages.style(),
-        scripts=scripts,
-        policy=pages.policy(scripts),
-    )
+    ).html
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
 
 
 def _unit(record: RolloutRecord) -> str:

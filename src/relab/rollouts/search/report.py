@@ -90,7 +90,6 @@ def render_search(search: SearchResult, libraries: str | None = None) -> str:
     """Return the page of a search as HTML; `libraries` is the script of the chart libraries, None for the usual ones."""
     from relab.rollouts.search.chart import candidates_chart
 
-    scripts = pages.scripts(pages.vega() if libraries is None else libraries)
     confirmed = {found.candidate for found in search.confirmations}
     specs = [candidates_chart(search)] if search.candidates else []
     rows = [
@@ -98,14 +97,8 @@ def render_search(search: SearchResult, libraries: str | None = None) -> str:
          percent(one.error_rate_pct, digits=2, signed=False), _state(one, search, confirmed), one.rollout_id or UNKNOWN)
         for one in sorted(search.candidates, key=_rank)
     ]  # fmt: skip
-    return pages.template(_TEMPLATES, "search.html").render(
-        search=search,
-        rows=rows,
-        specs=pages.embeddable(specs),
-        style=pages.style(),
-        scripts=scripts,
-        policy=pages.policy(scripts),
-    )
+    page = pages.template(_TEMPLATES, "search.html")
+    return pages.render(page, specs, libraries=libraries, search=search, rows=rows).html
 
 
 def _rank(candidate: ScreenedCandidate) -> tuple[bool, float, int]:
