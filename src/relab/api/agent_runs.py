@@ -18,7 +18,7 @@ from relab.http.access import requires
 from relab.http.body import declared_length, read_body, require_json
 from relab.http.deps import ServicesDep
 from relab.http.openapi import NO_NUL, BodyReadByRoute
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 from relab.telemetry.models import (
     AgentRun,
     IngestReceipt,
@@ -102,7 +102,7 @@ run_filter.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     dependencies=[requires(Scope.INGEST), Depends(_BODY)],
     responses={
         200: {"model": IngestReceipt, "description": "The run existed; it was replaced, or had the same content"},
-        **problem_responses(401, 403, 408, 409, 413, 415, 422, 429, 503),
+        **scoped_problems(409, 429, has_body=True),
     },
     summary="Ingest an agent run",
 )
@@ -124,7 +124,7 @@ async def post_agent_run(request: Request, response: Response, services: Service
 @router.get(
     "/agent-runs",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List agent runs, newest first",
 )
 def list_agent_runs(
@@ -143,7 +143,7 @@ def list_agent_runs(
 @router.get(
     "/agent-runs/{run_id}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show an agent run with its counts",
 )
 def get_agent_run(run_id: RunId, services: ServicesDep) -> RunHeader:
@@ -155,7 +155,7 @@ def get_agent_run(run_id: RunId, services: ServicesDep) -> RunHeader:
     "/agent-runs/{run_id}/timeline",
     dependencies=[requires(Scope.READ)],
     response_model=TimelinePage,
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show the timeline of a run: steps, tool calls and guardrail events by time",
 )
 def get_timeline(
@@ -173,7 +173,7 @@ def get_timeline(
     "/agent-runs/{run_id}",
     status_code=204,
     dependencies=[requires(Scope.OPERATE)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Delete a run, its timeline and its analyses",
 )
 def delete_agent_run(run_id: RunId, services: ServicesDep) -> None:

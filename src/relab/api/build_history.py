@@ -10,7 +10,7 @@ from relab.access.models import Scope
 from relab.builds.service import FailureGroupPage, HistoryStatus, JudgedTestPage
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
 
@@ -23,7 +23,7 @@ _BeforeGroup = Annotated[str | None, Query(pattern=r"^[0-9]{1,16}\.[0-9a-f]{0,24
 @router.get(
     "/builds/tests",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List tests of builds with what their history says",
 )
 def list_tests(
@@ -44,7 +44,7 @@ def list_tests(
 @router.get(
     "/builds/groups",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List groups of builds that failed for the same cause",
 )
 def list_groups(

@@ -11,7 +11,7 @@ from relab.builds.promotion.service import ProjectPolicies, Promotion, Promotion
 from relab.http.access import requires
 from relab.http.body import JsonBody
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
 
@@ -27,7 +27,7 @@ _Request = Annotated[
 @router.get(
     "/build-policies",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="Show the policy of a project, and what each policy would earn",
 )
 def get_policies(
@@ -44,7 +44,7 @@ def get_policies(
 @router.post(
     "/build-policies/promote",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 408, 409, 412, 413, 415, 422, 503),
+    responses=scoped_problems(409, 412, has_body=True),
     summary="Judge a policy, and put it into use if it is better",
 )
 def post_promotion(request: _Request, services: ServicesDep, caller: _Author) -> Promotion:

@@ -13,7 +13,7 @@ from relab.builds.suggestions.service import FixSuggestion, SuggestionRequest
 from relab.http.access import requires
 from relab.http.body import JsonBody, declared_length
 from relab.http.deps import BeforeId, ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
 
@@ -52,7 +52,7 @@ async def _reserved(request: Request) -> AsyncGenerator[None]:
 @router.post(
     "/suggest_fix",
     dependencies=[requires(Scope.READ), Depends(_reserved)],
-    responses=problem_responses(401, 403, 408, 413, 415, 422, 429, 503),
+    responses=scoped_problems(429, has_body=True),
     summary="Suggest a fix for a failed build",
 )
 def post_suggestion_request(failed: _Request, services: ServicesDep) -> FixSuggestion:
@@ -69,7 +69,7 @@ def post_suggestion_request(failed: _Request, services: ServicesDep) -> FixSugge
 @router.get(
     "/builds/suggestions",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List suggestions for failed builds, newest first",
 )
 def list_suggestions(
@@ -86,7 +86,7 @@ def list_suggestions(
 @router.post(
     "/builds/suggestions/{suggestion_id}/verdict",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 413, 415, 422, 503),
+    responses=scoped_problems(404, has_body=True),
     summary="Accept or reject a suggestion",
 )
 def post_verdict(

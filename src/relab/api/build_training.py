@@ -11,7 +11,7 @@ from relab.builds.training.service import Training, TrainingRequest
 from relab.http.access import requires
 from relab.http.body import JsonBody
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
 
@@ -26,7 +26,7 @@ _Request = Annotated[
     "/build-trainings",
     status_code=status.HTTP_202_ACCEPTED,
     dependencies=[requires(Scope.OPERATE)],
-    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    responses=scoped_problems(409, has_body=True),
     summary="Train the policy dqn",
 )
 def post_training(services: ServicesDep, request: _Request) -> Training:
@@ -37,7 +37,7 @@ def post_training(services: ServicesDep, request: _Request) -> Training:
 @router.get(
     "/build-trainings/{training_id}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show the progress of a training",
 )
 def get_training(training_id: _Id, services: ServicesDep) -> Training:

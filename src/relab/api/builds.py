@@ -25,7 +25,7 @@ from relab.http.access import requires
 from relab.http.body import JsonBody, PackedBody, declared_length, read_body, read_model, require_json
 from relab.http.deps import BeforeId, ServicesDep
 from relab.http.openapi import BodyReadByRoute
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
 
@@ -57,7 +57,7 @@ _Simulation = Annotated[
 @router.get(
     "/simulate_build",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="Simulate a build",
 )
 def get_simulated_build(services: ServicesDep, simulation: Annotated[SimulationRequest, Query()]) -> SimulatedBuild:
@@ -68,7 +68,7 @@ def get_simulated_build(services: ServicesDep, simulation: Annotated[SimulationR
 @router.post(
     "/simulate_build",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
+    responses=scoped_problems(has_body=True),
     summary="Simulate the build in the body",
 )
 def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> SimulatedBuild:
@@ -79,7 +79,7 @@ def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> Simu
 @router.get(
     "/get_best_action",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 409, 422, 503),
+    responses=scoped_problems(409),
     summary="Choose the best action for a build",
 )
 def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Query()]) -> BestAction:
@@ -92,7 +92,7 @@ def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Qu
 @router.post(
     "/get_best_action",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    responses=scoped_problems(409, has_body=True),
     summary="Choose the best action for the build in the body",
 )
 def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
@@ -105,7 +105,7 @@ def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
 @router.post(
     "/builds/decisions/{decision_id}/outcome",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 409, 413, 415, 422, 503),
+    responses=scoped_problems(404, 409, has_body=True),
     summary="Report what followed a decision",
 )
 def post_outcome(decision_id: _Id, outcome: _Outcome, services: ServicesDep) -> BuildDecision:
@@ -119,7 +119,7 @@ def post_outcome(decision_id: _Id, outcome: _Outcome, services: ServicesDep) -> 
     dependencies=[requires(Scope.INGEST), Depends(_REPORT)],
     responses={
         200: {"model": Build, "description": "The build was recorded by an earlier report; this one changed nothing"},
-        **problem_responses(401, 403, 408, 413, 415, 422, 429, 503),
+        **scoped_problems(429, has_body=True),
     },
     summary="Record a build that a CI has run",
 )
@@ -145,7 +145,7 @@ def _reported(body: PackedBody, max_bytes: int) -> ReportedBuild:
 @router.get(
     "/builds",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List builds, newest first",
 )
 def list_builds(
@@ -162,7 +162,7 @@ def list_builds(
 @router.get(
     "/builds/{build_id}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show a build",
 )
 def get_build(build_id: _Id, services: ServicesDep) -> Build:

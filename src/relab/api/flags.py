@@ -27,7 +27,7 @@ from relab.flags.service import read_as
 from relab.http.access import requires
 from relab.http.body import JsonBody
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["flags"])
 
@@ -166,7 +166,7 @@ def _answer(response: Response, flag: FlagVersion) -> FlagVersion:
 @router.get(
     "/flags",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List flags by key",
 )
 def list_flags(
@@ -185,7 +185,7 @@ def list_flags(
     "/flags",
     status_code=201,
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    responses=scoped_problems(409, has_body=True),
     summary="Create a flag",
 )
 def post_flag(draft: Draft, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
@@ -198,7 +198,7 @@ def post_flag(draft: Draft, services: ServicesDep, caller: _Author, response: Re
 @router.get(
     "/flags/{key}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show the current version of a flag",
 )
 def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion:
@@ -212,7 +212,7 @@ def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion
 @router.put(
     "/flags/{key}",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
+    responses=scoped_problems(404, 409, 412, 428, has_body=True),
     openapi_extra=_CONDITIONAL,
     summary="Change a flag: add a version",
 )
@@ -233,7 +233,7 @@ def put_flag(
 @router.get(
     "/flags/{key}/versions",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="List the versions of a flag, newest first",
 )
 def list_flag_versions(
@@ -249,7 +249,7 @@ def list_flag_versions(
 @router.get(
     "/flags/{key}/versions/{version}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show one version of a flag",
 )
 def get_flag_version(key: Key, version: Version, services: ServicesDep) -> FlagVersion:
@@ -260,7 +260,7 @@ def get_flag_version(key: Key, version: Version, services: ServicesDep) -> FlagV
 @router.get(
     "/flags/{key}/diff",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Compare the contents of two versions of a flag",
 )
 def get_flag_diff(
@@ -280,7 +280,7 @@ def get_flag_diff(
 @router.post(
     "/flags/{key}/rollback",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 412, 413, 415, 422, 428, 503),
+    responses=scoped_problems(404, 412, 428, has_body=True),
     openapi_extra=_CONDITIONAL,
     summary="Give a flag the content of an earlier version again",
 )
@@ -300,7 +300,7 @@ def post_flag_rollback(
 @router.post(
     "/flags/{key}/archive",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
+    responses=scoped_problems(404, 409, 412, 428, has_body=True),
     openapi_extra=_CONDITIONAL,
     summary="Archive a flag",
 )

@@ -17,7 +17,7 @@ from relab.http.body import JsonBody, require_json
 from relab.http.deps import IncidentTailerDep, ServicesDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
 from relab.http.negotiation import preferred
-from relab.http.problems import problem_responses
+from relab.http.problems import problem_responses, scoped_problems
 from relab.incidents.service import (
     AlertNotification,
     AlertsAccepted,
@@ -166,7 +166,7 @@ def get_agent_status(services: ServicesDep) -> ResponderStatus:
     "/agent/trigger",
     status_code=202,
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    responses=scoped_problems(409, has_body=True),
     summary="Open an incident for a problem that a person reports",
 )
 def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author) -> Triggered:
@@ -180,7 +180,7 @@ def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author)
 @router.get(
     "/agent/incidents",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List incidents, newest first",
 )
 def list_agent_incidents(
@@ -205,7 +205,7 @@ def list_agent_incidents(
 @router.get(
     "/agent/incidents/{incident_id}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Return an incident with its actions and approval requests",
 )
 def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> IncidentDetails:
@@ -216,7 +216,7 @@ def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> Incide
 @router.post(
     "/agent/incidents/{incident_id}/dismiss",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 413, 415, 422, 503),
+    responses=scoped_problems(404, has_body=True),
     summary="Dismiss an incident as a false positive",
 )
 def post_agent_dismissal(
@@ -258,7 +258,7 @@ async def stream_agent_incident(
                 "text/html": {"schema": {"type": "string"}},
             }
         },
-        **problem_responses(401, 403, 404, 422, 503),
+        **scoped_problems(404),
     },
     summary="Return the postmortem of an incident",
 )
@@ -290,7 +290,7 @@ def get_agent_postmortem(
 @router.post(
     "/agent/approvals/{approval_id}",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 409, 413, 415, 422, 503),
+    responses=scoped_problems(404, 409, has_body=True),
     summary="Approve or reject a plan",
 )
 def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: _Author) -> Decision:
@@ -304,7 +304,7 @@ def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: Ser
 @router.post(
     "/agent/pause",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
+    responses=scoped_problems(has_body=True),
     summary="Pause the responder",
 )
 def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
@@ -318,7 +318,7 @@ def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> 
 @router.post(
     "/agent/resume",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
+    responses=scoped_problems(has_body=True),
     summary="Resume the responder",
 )
 def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:

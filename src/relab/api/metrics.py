@@ -17,7 +17,7 @@ from relab.access.models import Scope
 from relab.bootstrap import Services
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import problem_responses, scoped_problems
 from relab.storage.counters import StoredCounter, StoredSeries
 from relab.telemetry.models import MetricsOverview
 
@@ -113,7 +113,7 @@ def family_of(series: StoredSeries) -> Metric:
 @router.get(
     "/metrics/overview",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="Show the figures of the runs that started in the last hours",
 )
 def get_overview(

@@ -23,7 +23,7 @@ from relab.http.access import requires
 from relab.http.body import RawBody, require_json
 from relab.http.deps import ServicesDep
 from relab.http.openapi import without_nul
-from relab.http.problems import PROBLEM_TYPE, problem_responses
+from relab.http.problems import PROBLEM_TYPE, scoped_problems
 
 router = APIRouter(prefix="/ofrep/v1/evaluate", tags=["flags over OpenFeature (OFREP)"])
 
@@ -106,7 +106,7 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_PROBLEMS = problem_responses(401, 403, 408, 413, 415, 422, 503)
+_PROBLEMS = scoped_problems(has_body=True)
 
 
 @router.post(

@@ -11,7 +11,7 @@ from relab.api.agent_runs import Cursor, TimeText
 from relab.core.clock import parse_time
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 from relab.rca.models import Category
 from relab.rca.service import ClusterPage
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["root cause analysis"])
 @router.get(
     "/rca/clusters",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List failures of runs that share a cause",
 )
 def list_clusters(

@@ -11,7 +11,7 @@ from relab.access.models import Caller, Scope
 from relab.api.agent_runs import Cursor, RunId
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 from relab.rca.models import BEHAVIOUR_PATTERN, NewBehaviourLabel, RunBehaviourLabel
 from relab.rca.service import LabelPage, NewLabel, RunLabel
 
@@ -37,7 +37,7 @@ class BehaviourLabelList(BaseModel):
 @router.put(
     "/agent-runs/{run_id}/rca-label",
     dependencies=[_OPERATES],
-    responses=problem_responses(400, 401, 403, 404, 422, 503),
+    responses=scoped_problems(400, 404),
     summary="Label the first mistake of a run",
 )
 def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Author) -> RunLabel:
@@ -51,7 +51,7 @@ def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Au
 @router.get(
     "/agent-runs/{run_id}/rca-label",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show the label of a run",
 )
 def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
@@ -63,7 +63,7 @@ def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
     "/agent-runs/{run_id}/rca-label",
     status_code=204,
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Delete the label of a run",
 )
 def delete_label(run_id: RunId, services: ServicesDep) -> None:
@@ -74,7 +74,7 @@ def delete_label(run_id: RunId, services: ServicesDep) -> None:
 @router.get(
     "/rca/labels",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List labels of runs, newest first",
 )
 def list_labels(
@@ -89,7 +89,7 @@ def list_labels(
 @router.put(
     "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
     dependencies=[_OPERATES],
-    responses=problem_responses(400, 401, 403, 404, 422, 503),
+    responses=scoped_problems(400, 404),
     summary="Label whether a run shows a behaviour",
 )
 def put_behaviour_label(
@@ -105,7 +105,7 @@ def put_behaviour_label(
 @router.get(
     "/agent-runs/{run_id}/behaviour-labels",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="List the labels of a run for behaviours",
 )
 def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabelList:
@@ -117,7 +117,7 @@ def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabe
 @router.get(
     "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show the label of a run for a behaviour",
 )
 def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> RunBehaviourLabel:
@@ -130,7 +130,7 @@ def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: Services
     "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
     status_code=204,
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Delete the label of a run for a behaviour",
 )
 def delete_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> None:

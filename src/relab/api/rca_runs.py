@@ -13,7 +13,7 @@ from relab.api.agent_runs import RunId
 from relab.http.access import requires
 from relab.http.deps import ServicesDep, TailerDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 from relab.rca.models import JudgeMethod, RcaRun
 from relab.rca.service import RcaReceipt
 
@@ -31,7 +31,7 @@ _STREAM_EXAMPLE = (
     "/agent-runs/{run_id}/rca-runs",
     status_code=202,
     dependencies=[requires(Scope.OPERATE)],
-    responses=problem_responses(401, 403, 404, 409, 422, 503),
+    responses=scoped_problems(404, 409),
     summary="Request a root cause analysis of a run",
 )
 def post_rca_run(
@@ -55,7 +55,7 @@ def post_rca_run(
 @router.get(
     "/agent-runs/rca-runs/{rca_run_id}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show an analysis, with its report when it is done",
 )
 def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
@@ -66,7 +66,7 @@ def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
 @router.get(
     "/agent-runs/{run_id}/rca-runs",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="List the analyses of a run, newest first",
 )
 def list_rca_runs(

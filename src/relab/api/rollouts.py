@@ -14,7 +14,7 @@ from relab.http.access import requires
 from relab.http.body import JsonBody
 from relab.http.deps import BeforeId, ServicesDep, TailerDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 from relab.rollouts.service import Plan, RolloutPage, RolloutRecord
 
 router = APIRouter(tags=["rollouts"])
@@ -52,7 +52,7 @@ _Decision = Annotated[
     "/rollouts",
     status_code=202,
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
+    responses=scoped_problems(has_body=True),
     summary="Start a rollout",
 )
 def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: Response) -> RolloutRecord:
@@ -65,7 +65,7 @@ def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: 
 @router.get(
     "/rollouts",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 422, 503),
+    responses=scoped_problems(),
     summary="List rollouts, newest first",
 )
 def list_rollouts(
@@ -80,7 +80,7 @@ def list_rollouts(
 @router.get(
     "/rollouts/{rollout_id}",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show a rollout with its windows and its verdict",
 )
 def get_rollout(rollout_id: RolloutId, services: ServicesDep) -> RolloutRecord:
@@ -108,7 +108,7 @@ async def stream_rollout(rollout_id: RolloutId, services: ServicesDep, tailer: T
     "/rollouts/{rollout_id}/stop",
     status_code=202,
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 409, 413, 415, 422, 503),
+    responses=scoped_problems(404, 409, has_body=True),
     summary="Stop a rollout",
 )
 def stop_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
@@ -123,7 +123,7 @@ def stop_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesD
 @router.post(
     "/rollouts/{rollout_id}/apply",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+    responses=scoped_problems(404, 409, 412, has_body=True),
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
 def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
@@ -134,7 +134,7 @@ def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: Services
 @router.post(
     "/rollouts/{rollout_id}/rollback",
     dependencies=[_OPERATES],
-    responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+    responses=scoped_problems(404, 409, 412, has_body=True),
     summary="Restore the flags from before a rollout",
 )
 def roll_back_rollout(

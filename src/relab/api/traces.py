@@ -11,7 +11,7 @@ from relab.api.agent_runs import Cursor, RunId
 from relab.api.otlp import LOGS, METRICS, TRACES, documented_body, documented_responses, receive
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 from relab.telemetry.otlp_models import LogRecordPage, SpanPage
 
 router = APIRouter(tags=["traces"])
@@ -70,7 +70,7 @@ async def post_metrics(request: Request, services: ServicesDep) -> Response:
 @router.get(
     "/agent-runs/{run_id}/spans",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show the spans that a run was made from",
 )
 def get_spans(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit: PageSize = 500) -> SpanPage:
@@ -81,7 +81,7 @@ def get_spans(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit
 @router.get(
     "/agent-runs/{run_id}/logs",
     dependencies=[requires(Scope.READ)],
-    responses=problem_responses(401, 403, 404, 422, 503),
+    responses=scoped_problems(404),
     summary="Show the log records of a run",
 )
 def get_logs(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit: PageSize = 500) -> LogRecordPage:

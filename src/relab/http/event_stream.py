@@ -13,7 +13,7 @@ from pydantic import WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
 from relab.core.errors import InvalidInputError, OverloadedError
-from relab.http.problems import problem_responses
+from relab.http.problems import scoped_problems
 from relab.progress.tailer import NumberedEvent
 from relab.serving.limits import BEGIN_STREAM
 
@@ -60,7 +60,7 @@ def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
     """
     return {
         200: {"content": {"text/event-stream": {"schema": _EVENT, "example": example}}},
-        **problem_responses(401, 403, 404, 422, 503),
+        **scoped_problems(404),
     }
 
 

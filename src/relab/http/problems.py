@@ -153,6 +153,14 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def scoped_problems(*statuses: int, has_body: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return `problem_responses` of a route that requires a scope and has input: 401, 403, 422, 503 and `statuses`.
+
+    A route with a body also has 408, 413 and 415.
+    """
+    return problem_responses(401, 403, 422, 503, *((408, 413, 415) if has_body else ()), *statuses)
+
+
 def install_error_handlers(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
     """Make every error of the app a response with a problem document.
 
