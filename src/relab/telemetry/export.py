@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from relab.core.clock import format_time
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import export_repository, log_repository, repository, span_repository
+from relab.telemetry import export_repository, repository, span_repository
 from relab.telemetry.export_rows import (
     ITEM_COLUMNS,
     LOG_COLUMNS,
@@ -33,10 +33,12 @@ from relab.telemetry.export_rows import (
     run_row,
     span_row,
 )
+from relab.telemetry.log_tables import LogOriginRow
 from relab.telemetry.models import ITEM_KINDS, RunFilter
 from relab.telemetry.otlp.json_request import logs_request_to_json, request_to_json
 from relab.telemetry.parquet import write_parquet
 from relab.telemetry.prices import PriceTable
+from relab.telemetry.span_tables import SpanOriginRow
 
 ExportWhat = Literal["runs", "items", "spans", "logs"]
 
@@ -154,14 +156,14 @@ class RunExport:
 
     def _span_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
-            origins = _load_origins(session, ids)
+            origins = span_repository.load_origins(session, SpanOriginRow, ids)
             spans = ((span.origin, span.data) for span in export_repository.iter_spans(session, ids))
             for line in _requests(spans):
                 yield _json(request_to_json(_by_origin(line, origins)))
 
     def _log_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
-            origins = log_repository.load_origins(session, ids)
+            origins = span_repository.load_origins(session, LogOriginRow, ids)
             logs = ((log.origin, log.data) for log in export_repository.iter_logs(session, ids))
             for line in _requests(logs):
                 yield _json(logs_request_to_json(_by_origin(line, origins)))
@@ -177,15 +179,13 @@ class RunExport:
 
     def _span_rows(self) -> Iterator[dict[str, Any]]:
         for session, ids in self._groups():
-            origins = {key: _origin_texts(content) for key, content in _load_origins(session, ids).items()}
+            origins = _origin_texts(session, SpanOriginRow, ids)
             for span in export_repository.iter_spans(session, ids):
                 yield span_row(span.data, *origins[span.origin])
 
     def _log_rows(self) -> Iterator[dict[str, Any]]:
         for session, ids in self._groups():
-            origins = {
-                key: _origin_texts(content) for key, content in log_repository.load_origins(session, ids).items()
-            }
+            origins = _origin_texts(session, LogOriginRow, ids)
             for log in export_repository.iter_logs(session, ids):
                 yield log_row(log, *origins[log.origin])
 
@@ -226,12 +226,15 @@ def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
     return ",".join(parts) + "}"
 
 
-def _load_origins(session: Session, trace_ids: list[str]) -> dict[int, dict[str, Any]]:
-    return {key: content for _, key, content in span_repository.load_origins(session, trace_ids)}
-
-
-def _origin_texts(content: dict[str, Any]) -> tuple[str, str, str]:
-    return _json(content["resource"]), _json(content["scope"]), content["schema_url"]
+def _origin_texts(
+    session: Session, table: span_repository.OriginTable, trace_ids: list[str]
+) -> dict[int, tuple[str, str, str]]:
+    """Return `{origin: (resource, scope, URL of the schema)}` of the origins of the traces, resource and scope as JSON."""
+    origins = span_repository.load_origins(session, table, trace_ids)
+    return {
+        key: (_json(content["resource"]), _json(content["scope"]), content["schema_url"])
+        for key, content in origins.items()
+    }
 
 
 def _requests(items: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 from sqlalchemy import Select, delete, func, select, true, tuple_
@@ -15,7 +15,6 @@ from relab.storage.bulk import chunks, insert_rows
 from relab.telemetry.log_models import SEVERITY_WARN
 from relab.telemetry.log_tables import LogOriginRow, LogRecordRow, StoredLog
 from relab.telemetry.models import MAX_INT64
-from relab.telemetry.span_repository import OriginTuple
 from relab.telemetry.tables import AgentRunRow
 
 IDS_PER_STATEMENT = 500
@@ -36,29 +35,6 @@ def insert_logs(session: Session, rows: Sequence[StoredLog]) -> None:
         sqlalchemy.exc.IntegrityError: a record with the same key is stored; nothing was inserted.
     """
     insert_rows(session, table_of(LogRecordRow), rows)
-
-
-def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
-    """Insert rows of `log_origins` (the resources and scopes of log records) that do not exist yet."""
-    insert_rows(session, table_of(LogOriginRow), rows)
-
-
-def load_origin_keys(session: Session, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
-    """Return `(trace id, origin)` of the stored origins (resources and scopes of log records) of the traces."""
-    found: set[tuple[str, int]] = set()
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
-        rows = session.execute(select(LogOriginRow.trace_id, LogOriginRow.origin).where(LogOriginRow.trace_id.in_(ids)))
-        found.update((row.trace_id, row.origin) for row in rows)
-    return found
-
-
-def load_origins(session: Session, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
-    """Return `{origin: content}` of the stored origins of the traces: the resources and scopes of their log records, as JSON."""
-    found: dict[int, dict[str, Any]] = {}
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
-        rows = session.execute(select(LogOriginRow.origin, LogOriginRow.data).where(LogOriginRow.trace_id.in_(ids)))
-        found |= {row.origin: row.data for row in rows}
-    return found
 
 
 def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns: int) -> set[LogKey]:

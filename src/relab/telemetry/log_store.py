@@ -11,9 +11,9 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from relab.telemetry import log_repository
+from relab.telemetry import log_repository, span_repository
 from relab.telemetry.log_repository import LogKey
-from relab.telemetry.log_tables import StoredLog
+from relab.telemetry.log_tables import LogOriginRow, StoredLog
 from relab.telemetry.models import MAX_ITEMS
 from relab.telemetry.otlp.decoding import Origin
 from relab.telemetry.otlp.logs import ReceivedLog, read_event
@@ -68,9 +68,10 @@ def write_logs(
                 )
             )
     outcome.with_events = {row.trace_id for row in rows if row.is_span_event}
-    stored = log_repository.load_origin_keys(session, {row.trace_id for row in rows})
+    stored = span_repository.load_origin_keys(session, LogOriginRow, {row.trace_id for row in rows})
     wanted = {(row.trace_id, row.origin) for row in rows} - stored
-    log_repository.insert_origins(session, [(trace_id, key, origins[key].data) for trace_id, key in wanted])
+    missing = [(trace_id, key, origins[key].data) for trace_id, key in wanted]
+    span_repository.insert_origins(session, LogOriginRow, missing)
     log_repository.insert_logs(session, rows)
     return outcome
 

@@ -231,12 +231,13 @@ class TelemetryService(TelemetryParts):
         from relab.telemetry import span_repository
         from relab.telemetry.otlp.json_encoding import span_to_json
         from relab.telemetry.otlp_models import SpanPage
+        from relab.telemetry.span_tables import SpanOriginRow
 
         with self._database.read() as session:
             if not repository.has_run(session, agent_run_id):
                 raise AgentRunNotFoundError(agent_run_id)
             rows, next_cursor = span_repository.list_spans(session, agent_run_id, cursor=cursor, limit=limit)
-            origins = {key: data for _, key, data in span_repository.load_origins(session, [agent_run_id])}
+            origins = span_repository.load_origins(session, SpanOriginRow, [agent_run_id])
         items = [{**span_to_json(raw), **origins[origin]} for origin, raw in rows]
         return SpanPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
@@ -247,7 +248,8 @@ class TelemetryService(TelemetryParts):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a list of log records.
         """
-        from relab.telemetry import log_repository
+        from relab.telemetry import log_repository, span_repository
+        from relab.telemetry.log_tables import LogOriginRow
         from relab.telemetry.otlp.json_encoding import log_to_json
         from relab.telemetry.otlp_models import LogRecordPage
 
@@ -255,7 +257,7 @@ class TelemetryService(TelemetryParts):
             if not repository.has_run(session, agent_run_id):
                 raise AgentRunNotFoundError(agent_run_id)
             rows, next_cursor = log_repository.list_logs(session, agent_run_id, cursor=cursor, limit=limit)
-            origins = log_repository.load_origins(session, [agent_run_id]) if rows else {}
+            origins = span_repository.load_origins(session, LogOriginRow, [agent_run_id]) if rows else {}
         items = [{**log_to_json(raw), **origins[origin]} for origin, raw in rows]
         return LogRecordPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 

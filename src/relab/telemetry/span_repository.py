@@ -1,9 +1,12 @@
-"""Queries over the spans of OTLP runs. Every function takes the session of a transaction."""
+"""Queries over the spans of OTLP runs, and the origins (resources and scopes) of spans and of log records.
+
+Every function takes the session of a transaction.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
@@ -13,13 +16,15 @@ from sqlalchemy.orm import Session
 from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_rows
+from relab.telemetry.log_tables import LogOriginRow
 from relab.telemetry.span_tables import SpanOriginRow, SpanRow, StoredSpan
 
 IDS_PER_STATEMENT = 500
 _SPAN_KEY: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]])
 
 OriginTuple = tuple[str, int, str]
-"""`(trace id, origin, JSON)`: a row of `span_origins`."""
+"""`(trace id, origin, JSON)`: a row of `span_origins` or `log_origins`."""
+OriginTable: TypeAlias = type[SpanOriginRow] | type[LogOriginRow]
 
 
 def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
@@ -56,25 +61,22 @@ def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[
     return found
 
 
-def load_origin_keys(session: Session, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
-    """Return `(trace id, origin)` of the stored origins of the traces: the resources and scopes of their spans."""
+def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
+    """Return `(trace id, origin)` of the stored origins of the traces."""
     found: set[tuple[str, int]] = set()
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
-        rows = session.execute(
-            select(SpanOriginRow.trace_id, SpanOriginRow.origin).where(SpanOriginRow.trace_id.in_(ids))
-        )
+        rows = session.execute(select(table.trace_id, table.origin).where(table.trace_id.in_(ids)))
         found.update((row.trace_id, row.origin) for row in rows)
     return found
 
 
-def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, int, dict[str, Any]]]:
-    """Return `(trace id, origin, content)` of every stored origin of the traces: the resources and scopes of their spans."""
-    columns = (SpanOriginRow.trace_id, SpanOriginRow.origin, SpanOriginRow.data)
-    rows: list[tuple[str, int, dict[str, Any]]] = []
+def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
+    """Return `{origin: content}` of the stored origins of the traces, as JSON."""
+    found: dict[int, dict[str, Any]] = {}
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
-        found = session.execute(select(*columns).where(SpanOriginRow.trace_id.in_(ids)))
-        rows.extend((row.trace_id, row.origin, row.data) for row in found)
-    return rows
+        rows = session.execute(select(table.origin, table.data).where(table.trace_id.in_(ids)))
+        found |= {row.origin: row.data for row in rows}
+    return found
 
 
 def load_resources(session: Session, trace_ids: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
@@ -104,9 +106,9 @@ def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
     insert_rows(session, table_of(SpanRow), rows)
 
 
-def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
-    """Insert rows of `span_origins` (the resources and scopes of spans) that do not exist yet."""
-    insert_rows(session, table_of(SpanOriginRow), rows)
+def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTuple]) -> None:
+    """Insert origins that do not exist yet."""
+    insert_rows(session, table_of(table), rows)
 
 
 def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:

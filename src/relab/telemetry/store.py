@@ -30,7 +30,7 @@ from relab.telemetry.projection_repository import Waiting
 from relab.telemetry.records import RunRecord, run_record, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
 from relab.telemetry.searches import collect
-from relab.telemetry.span_tables import StoredSpan
+from relab.telemetry.span_tables import SpanOriginRow, StoredSpan
 from relab.telemetry.tables import NEVER_PROJECTED, UNPROJECTED, FormerRun, ItemKey, StoredItem
 
 MAX_SPANS_PER_TRACE = MAX_ITEMS
@@ -228,7 +228,7 @@ class _Batch:
         if with_spans:
             prefer_indexes(self._session)
         counts = span_repository.count_spans(self._session, with_spans)
-        known_origins = span_repository.load_origin_keys(self._session, with_spans)
+        known_origins = span_repository.load_origin_keys(self._session, SpanOriginRow, with_spans)
         for trace_id, trace in traces.items():
             added = len(trace.logs) if trace_id in with_events else 0
             has_root = False
@@ -298,7 +298,7 @@ class _Batch:
         repository.delete_items(session, self._gone_items)
         repository.insert_items(session, self._new_items)
         collect(session, self._written, self._now_us)
-        span_repository.insert_origins(session, self._new_origins)
+        span_repository.insert_origins(session, SpanOriginRow, self._new_origins)
         span_repository.rewrite_spans(session, self._rewritten_spans)
         span_repository.insert_spans(session, self._new_spans)
         rollup_repository.apply(session, self._changes, self._shard)
