@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from contract.sandbox.rooms import IMAGE, INSTALL, require_docker
-from relab.experiments.schemas.check import check_document
 from support.components.required import require_program
+from support.experiments.documents import check_document
 from support.experiments.projects import Project, Run
 
 HARNESS = """\

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from relab.core.clock import Clock
 from relab.experiments import pausing, rescoring
 from relab.experiments.config import knobs, starter_files
-from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.forking import PlannedFork as PlannedFork  # noqa: PLC0414 part of this service
 from relab.experiments.models import StopSwitch
 from relab.experiments.pausing import PauseAnswer as PauseAnswer  # noqa: PLC0414 part of this service
@@ -318,12 +317,7 @@ class ExperimentService:
         Raises:
             ExperimentInvalidError: there is no schema of this name.
         """
-        found = documents.schema_of(name)
-        if found is None:
-            raise ExperimentInvalidError(
-                f"There is no schema {name!r}.", remedy=f"One of: {', '.join(documents.schema_names())}."
-            )
-        return found
+        return documents.schema_named(name)
 
     def validate_knobs(
         self, root: Path, overrides: Path, manifest: Path | None = None

@@ -214,10 +214,6 @@ class AgentRun(RunFields):
             for call in self.tool_calls
         ]
 
-    def content_digest(self) -> str:
-        """Return the digest of the content; it does not depend on the order of keys."""
-        return digest(self.model_dump(mode="json", exclude_unset=True))
-
 
 class RunCounts(BaseModel):
     """The numbers of steps, tool calls and guardrail events of a run."""

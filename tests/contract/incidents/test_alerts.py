@@ -147,7 +147,7 @@ def test_alerts_of_long_ago_are_deleted(log: IncidentLog, target: str) -> None:
     take_in(log, target, alert("b", is_firing=False), at_us=1_000)
     take_in(log, target, alert("b", is_firing=False), at_us=5_000)
 
-    log.prune(2_000)
+    log.forget_alerts(2_000)
 
     assert [len(take_in(log, target, alert(name, is_firing=False)).fresh) for name in ("a", "b")] == [1, 0]
 

@@ -8,6 +8,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from relab.core.json import digest
+from relab.telemetry.models import AgentRun
+
 RunBody = dict[str, Any]
 
 
@@ -28,6 +31,11 @@ def examples(count: int) -> settings:
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
+
+
+def content_digest(run: AgentRun) -> str:
+    """Return the digest of a run's content, as it is stored with the run."""
+    return digest(run.model_dump(mode="json", exclude_unset=True))
 
 
 FIRST_START = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)

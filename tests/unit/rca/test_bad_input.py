@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.evidence import verify_verbatim
 from relab.rca.models import Confidence
 from relab.rca.notes.composition import compose_note
 from relab.rca.notes.markdown import to_markdown
 from relab.telemetry.models import AgentRun
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import RunBody, minimal_run, step, time_text, tool_call
 
 MEGABYTE = 1_000_000

@@ -6,9 +6,9 @@ from typing import Any
 
 from relab.core.clock import parse_time
 from relab.rca.analyzer import analyze
-from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, EvidenceKind, Report
 from relab.telemetry.log_models import SEVERITY_ERROR, SEVERITY_WARN, LogLine
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import step, time_text
 from unit.rca.builders import agent_run, call, failed
 

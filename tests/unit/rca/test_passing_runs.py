@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.evidence import RunView, verify_verbatim
+from relab.rca.evidence import RunView
 from relab.rca.models import Report
 from relab.rca.notes.composition import compose_note
 from relab.rca.notes.markdown import to_markdown
 from relab.rca.passing import with_comparison
 from relab.telemetry.models import AgentRun
 from relab.telemetry.past_models import PassedCall, PassingRun, PassingRuns
+from support.rca.verbatim import verify_verbatim
 from unit.rca.builders import agent_run, call
 
 Call = tuple[str, dict[str, Any]]

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.rca.analyzer import analyze
-from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, Confidence, Report
 from relab.telemetry.models import AgentRun, RunStatus
 from relab.telemetry.outcome import RunOutcome, activities_of, outcome_of
 from relab.telemetry.past_models import PastRun
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import examples, minimal_run, time_text
 
 STATUSES = st.sampled_from(["success", "failure", "running", "cancelled", "skipped"])

@@ -19,7 +19,17 @@ from relab.telemetry.records import (
     step_latencies_ms,
     version_key,
 )
-from support.telemetry.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text, tool_call
+from support.telemetry.runs import (
+    RunBody,
+    agent_runs,
+    content_digest,
+    examples,
+    failed_run,
+    minimal_run,
+    step,
+    time_text,
+    tool_call,
+)
 
 
 def load(record: RunRecord) -> AgentRun:
@@ -38,7 +48,7 @@ def test_a_run_comes_back_from_its_record_as_it_was(body: RunBody) -> None:
     run = check_agent_run(body)
     record = record_of(run)
     assert load(record) == run
-    assert load(record).content_digest() == record.row.content_hash == run.content_digest()
+    assert content_digest(load(record)) == record.row.content_hash == content_digest(run)
 
 
 @given(agent_runs())

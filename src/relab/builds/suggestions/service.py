@@ -49,7 +49,6 @@ __all__ = [
     "past_fixes",
     "shipped_failures",
     "suggest",
-    "suggest_for",
     "teach",
 ]
 
@@ -59,11 +58,6 @@ _REJECTED: Final = (
     "The quoted lines show it."
 )
 _NOTHING_FOUND: Final = "No line explains a failure, so no fix is suggested."
-
-
-def suggest_for(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> FixSuggestion:
-    """Return a suggestion for the failed build of a request, without regard to verdicts and past builds."""
-    return answer(examine(request, failures))
 
 
 def suggest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -17,16 +16,6 @@ from relab.experiments.sandbox.kinds import SandboxMode
 
 EXPERIMENT_YAML: Final = YamlReader(ExperimentInvalidError, missing_remedy="Run `lab init` to write one.")
 """Reads an experiment file as YAML, and remembers the line of each field."""
-
-
-def read_config(path: Path) -> ExperimentConfig:
-    """Read and validate an experiment file.
-
-    Raises:
-        ExperimentInvalidError: the file is unreadable or invalid; the error names file, line and field of each problem.
-    """
-    source = EXPERIMENT_YAML.read(path)
-    return check_config(source.value, source)
 
 
 def check_config(value: JsonValue, source: YamlSource) -> ExperimentConfig:

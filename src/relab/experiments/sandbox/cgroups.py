@@ -374,15 +374,15 @@ def _remove(folder: Path) -> None:
             return
 
 
-def group_of(pid: int, proc: Path = Path("/proc")) -> Group | None:
+def group_of(pid: int) -> Group | None:
     """Return the control group that a process is in, to read its counts; None if it is not visible.
 
     Another program manages the group. The caller must not close it, which would remove it.
     """
     folders: list[tuple[_Hierarchy, Path]] = []
     try:
-        own = dict(_own_groups(proc / str(pid)))
-        mounts = list(_mounts(proc / "self"))
+        own = dict(_own_groups(Path(f"/proc/{pid}")))
+        mounts = list(_mounts(Path("/proc/self")))
     except OSError:
         return None
     for controller in ("memory", "pids"):

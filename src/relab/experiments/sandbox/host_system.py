@@ -52,16 +52,15 @@ def system_mounts() -> list[str]:
     return options
 
 
-def kernel_interface_mounts(covers: Path, proc: Path = Path("/proc")) -> list[str]:
+def kernel_interface_mounts(covers: Path) -> list[str]:
     """Return bubblewrap's options that make a sandbox's /proc read-only and mask its parts that reveal this machine.
 
     Docker makes only some parts of /proc read-only; here one mount makes all of it read-only. The masked parts are
     Docker's (`MaskedPaths` of its default OCI configuration), except those that only root may read. A sandbox has no
-    /sys.
+    /sys. Parts that this machine does not have are left out.
 
     Args:
         covers: a folder to create, with an empty folder and an empty file to mount over masked parts.
-        proc: the /proc of this machine; parts that it does not have are left out.
 
     Raises:
         OSError: the folder cannot be created.
@@ -72,7 +71,7 @@ def kernel_interface_mounts(covers: Path, proc: Path = Path("/proc")) -> list[st
     options = []
     for name in _MASKED_PROC:
         with contextlib.suppress(FileNotFoundError):
-            mode = (proc / name).stat().st_mode
+            mode = Path("/proc", name).stat().st_mode
             if mode & stat.S_IROTH:
                 options += ["--ro-bind", str(empty_folder if stat.S_ISDIR(mode) else empty_file), f"/proc/{name}"]
     return [*options, "--remount-ro", "/proc"]

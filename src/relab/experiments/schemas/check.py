@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_json
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.schemas.documents import registry, schema_names, schema_of
+from relab.experiments.schemas.documents import registry, schema_named
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -42,27 +42,11 @@ def check_file(file: Path, name: str | None = None, *, is_lines: bool | None = N
     return name, len(documents)
 
 
-def check_document(name: str, document: Any) -> None:
-    """Validate a parsed document against the schema with this name.
-
-    Raises:
-        ExperimentInvalidError: there is no such schema, or the document does not match the schema.
-    """
-    problems = _problems(name, [("", document)])
-    if problems:
-        raise ExperimentInvalidError(
-            f"The document is not a valid {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
-        )
-
-
 def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
     # Imported here, because the import takes a tenth of a second and no other command needs it.
     from jsonschema import Draft202012Validator  # noqa: PLC0415
 
-    schema = schema_of(name)
-    if schema is None:
-        raise ExperimentInvalidError(f"There is no schema {name!r}.", remedy=f"One of: {', '.join(schema_names())}.")
-    validator = Draft202012Validator(schema, registry=registry())
+    validator = Draft202012Validator(schema_named(name), registry=registry())
     problems: list[tuple[str, str]] = []
     for place, document in documents:
         for error in validator.iter_errors(document):

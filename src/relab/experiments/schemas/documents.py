@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.schemas.agentlab import CONTRACT
 from relab.experiments.schemas.parts import (
     DIGEST,
@@ -35,14 +36,17 @@ _CEILINGS: Final = ("max_trials", "max_cost_usd", "max_seconds")
 _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 
 
-def schema_of(name: str) -> Schema | None:
-    """Return the JSON Schema with this name, such as `trial_output_v1`; None if it does not exist.
+def schema_named(name: str) -> Schema:
+    """Return the JSON Schema with this name, such as `trial_output_v1`.
 
     A `$ref` in it refers to another schema by `<name>.jsonschema`, as in AgentLab's schemas; `registry` resolves these.
+
+    Raises:
+        ExperimentInvalidError: there is no schema of this name.
     """
     made = _SCHEMAS.get(name.removesuffix(".jsonschema"))
     if made is None:
-        return None
+        raise ExperimentInvalidError(f"There is no schema {name!r}.", remedy=f"One of: {', '.join(schema_names())}.")
     heading = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{_BASE}{name}.jsonschema",
@@ -63,7 +67,7 @@ def registry() -> Registry[bool | Mapping[str, Any]]:
 
     found: Registry[bool | Mapping[str, Any]] = Registry()
     for name in _SCHEMAS:
-        contents: bool | Mapping[str, Any] = schema_of(name) or False
+        contents: bool | Mapping[str, Any] = schema_named(name)
         found = Resource.from_contents(contents) @ found
     return found
 

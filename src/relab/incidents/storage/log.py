@@ -252,18 +252,7 @@ class IncidentLog:
         with self._database.read() as session:
             return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
 
-    def prune(self, before_us: int, *, limit: int = MAX_PAGE) -> int:
-        """Delete up to `limit` incidents that ended before `before_us`, with all their data.
-
-        Alerts that were last seen before `before_us` are deleted as well. Return the number of deleted incidents. If it
-        equals `limit`, there may be more of them.
-        """
-        ids = self.ended_before(before_us, limit=limit)
-        self.forget(ids)
-        self.forget_alerts(before_us)
-        return len(ids)
-
-    def ended_before(self, before_us: int, *, limit: int = MAX_PAGE) -> list[str]:
+    def ended_before(self, before_us: int, *, limit: int) -> list[str]:
         """Return the ids of at most `limit` incidents that ended before `before_us`, the earliest end first."""
         with self._database.read() as session:
             return list(repository.closed_before(session, before_us, limit))

@@ -9,7 +9,6 @@ from relab.rca.evidence.collector import (
     EvidenceCollector,
     field_text,
     quotable_field,
-    verify_verbatim,
 )
 from relab.rca.evidence.error_text import ErrorText, TextMatch, last_name, read_error
 from relab.rca.evidence.failures import Failure, PlacedCall, PlacedStep, is_good_call
@@ -34,5 +33,4 @@ __all__ = [
     "last_name",
     "quotable_field",
     "read_error",
-    "verify_verbatim",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,7 +40,6 @@ def restore_flags(
     change: OpenChange,
     *,
     within_s: float,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> RestoredFlags:
     """Restore the flags that a rollout may have changed, and read them back.
 
@@ -53,7 +51,6 @@ def restore_flags(
         flags: the flags of the target.
         change: what the rollout may have changed, and how that is undone.
         within_s: how long to retry while the target does not answer, in seconds.
-        sleep: waits between two attempts.
 
     Raises:
         TargetUnavailableError: the target does not answer within this time; the flags may still be changed.
@@ -87,4 +84,4 @@ def restore_flags(
                 raise
         else:
             return RestoredFlags(True, "The flags have their earlier values.")
-        sleep(_PAUSE_S)
+        time.sleep(_PAUSE_S)

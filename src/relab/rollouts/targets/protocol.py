@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -96,7 +95,6 @@ def change_flags(
     *,
     expected: str | None = None,
     within_s: float,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> FlagState:
     """Change the flags of a target, read them back until they are in force, and return them.
 
@@ -105,7 +103,6 @@ def change_flags(
         wanted: the change.
         expected: the version that the flags must have before the change; None accepts any version.
         within_s: how long the target may take, in seconds.
-        sleep: waits between two reads.
 
     Raises:
         FlagsNotAppliedError: the flags do not have the wanted values within this time.
@@ -124,4 +121,4 @@ def change_flags(
                 found=found.value,
                 remedy="Check that the target keeps its flags, and that nothing else changes them.",
             )
-        sleep(_POLL_S)
+        time.sleep(_POLL_S)

@@ -8,12 +8,12 @@ from relab.builds.suggestions.errors import KnownFailuresInvalidError
 from relab.builds.suggestions.matching import match_failures
 from relab.builds.suggestions.models import FixSuggestion, SuggestionRequest
 from relab.builds.suggestions.reading import parse_failures, shipped_failures
-from relab.builds.suggestions.service import suggest_for
+from relab.builds.suggestions.service import answer, examine
 from support.builds.logs import as_github_step, chosen, recorded
 
 
 def answered(request: SuggestionRequest) -> FixSuggestion:
-    return suggest_for(request, shipped_failures())
+    return answer(examine(request, shipped_failures()))
 
 
 def suggested(text: str) -> FixSuggestion:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relab.builds.suggestions.errors import KnownFailuresInvalidError
-from relab.builds.suggestions.service import SuggestionRequest, known_failures, shipped_failures, suggest_for, teach
+from relab.builds.suggestions.service import SuggestionRequest, answer, examine, known_failures, shipped_failures, teach
 
 SECTION = "## Licence server\n- id: {id}\n- category: licence\n- sign: frobnicator has no licence\n\nRestart it.\n"
 FAILED = SuggestionRequest(log="error: the frobnicator has no licence\n")
@@ -22,9 +22,9 @@ def written(folder: Path, text: str) -> Path:
 def test_taught_failure_is_suggested(tmp_path: Path) -> None:
     failure, path = teach(written(tmp_path, SECTION.format(id="licence")), tmp_path / "own")
 
-    suggestion = suggest_for(FAILED, known_failures(tmp_path / "own"))
+    suggestion = answer(examine(FAILED, known_failures(tmp_path / "own")))
 
-    assert not suggest_for(FAILED, shipped_failures()).is_known
+    assert not answer(examine(FAILED, shipped_failures())).is_known
     assert suggestion.incident == failure.id == "licence"
     assert suggestion.suggestion == "Restart it."
     assert path == tmp_path / "own" / "licence.md"
@@ -36,7 +36,7 @@ def test_taught_failure_replaces_the_shipped_one_with_its_id(tmp_path: Path) -> 
     found = known_failures(tmp_path / "own")
 
     assert len(found) == len(shipped_failures())
-    assert suggest_for(FAILED, found).incident == "disk_full"
+    assert answer(examine(FAILED, found)).incident == "disk_full"
 
 
 def test_taught_failure_is_replaced_only_on_request(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from relab.experiments.config.file import EXPERIMENT_YAML, check_config, read_config
+from relab.experiments.config.file import EXPERIMENT_YAML, check_config
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.policies import Scheduling
 from relab.experiments.config.state_policy import StatePolicy
@@ -16,6 +16,7 @@ from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.sandbox.protocol import NetworkMode
 from support.experiments.configs import config, document
+from support.experiments.documents import read_config
 
 PATH = Path("experiment.yaml")
 MINIMAL = """\

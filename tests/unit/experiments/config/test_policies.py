@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.schemas.check import check_document
 from support.experiments.configs import config
+from support.experiments.documents import check_document
 
 STOPPING = {"metric": "success", "margin": 0.05, "alpha": 0.1}
 

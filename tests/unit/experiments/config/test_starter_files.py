@@ -10,11 +10,11 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from relab.experiments.config.file import read_config
 from relab.experiments.config.knobs import load_overrides, read_manifest
 from relab.experiments.config.starter_files import EXPERIMENT, SCHEMA, experiment_schema, write_experiment, write_knobs
 from relab.experiments.errors import ExperimentInvalidError
 from support.experiments.configs import document
+from support.experiments.documents import read_config
 
 KINDS = [("agent_harness", False), ("agent_harness", True), ("trainer", False), ("trainer", True)]
 

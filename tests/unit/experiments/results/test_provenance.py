@@ -18,8 +18,8 @@ from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.records.seals import read_attestation
 from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.provenance import attestation, git_state, run_manifest
-from relab.experiments.schemas.check import check_document as registry_check
 from support.experiments.configs import config
+from support.experiments.documents import check_document as registry_check
 
 DIGEST = "sha256:" + "1" * 64
 

@@ -6,7 +6,7 @@ import pytest
 
 from relab.experiments.sandbox.kinds import KINDS, SandboxMode, SandboxOptions
 from relab.experiments.sandbox.protocol import NetworkMode, SandboxLimits
-from relab.experiments.schemas.documents import schema_of
+from relab.experiments.schemas.documents import schema_named
 
 
 def test_every_mode_has_a_descriptor() -> None:
@@ -24,7 +24,7 @@ def test_sandbox_has_the_name_of_its_mode(mode: SandboxMode) -> None:
 
 @pytest.mark.parametrize("mode", SandboxMode)
 def test_descriptor_uses_values_of_the_contract(mode: SandboxMode) -> None:
-    inventory, record = schema_of("state_inventory_v1"), schema_of("evidence_record_v1")
+    inventory, record = schema_named("state_inventory_v1"), schema_named("evidence_record_v1")
     assert inventory is not None
     assert record is not None
 

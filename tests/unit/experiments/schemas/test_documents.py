@@ -13,7 +13,7 @@ from relab.core.json import digest
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.schemas.agentlab import CONTRACT
 from relab.experiments.schemas.check import check_file
-from relab.experiments.schemas.documents import schema_names, schema_of
+from relab.experiments.schemas.documents import schema_named, schema_names
 from support.experiments.configs import IDS
 
 OUTPUT = {"schema_version": "trial_output_v1", "ids": IDS.to_json(), "outcome": "success"}
@@ -47,7 +47,7 @@ def wrong(folder: Path, document: Any, schema: str | None = None) -> list[tuple[
 
 @pytest.mark.parametrize("name", schema_names())
 def test_each_schema_is_one_and_refuses_something(name: str) -> None:
-    schema = schema_of(name)
+    schema = schema_named(name)
 
     assert schema is not None
     Draft202012Validator.check_schema(schema)

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from relab.experiments.sandbox.protocol import Posture
-from relab.experiments.schemas.documents import schema_of
+from relab.experiments.schemas.documents import schema_named
 from relab.experiments.trial.inventory import inventory
 from support.experiments.configs import config
 
@@ -17,7 +17,7 @@ CLOSED = {"performed": True, "method": "m", "interfaces": ["lo"], "routes": [], 
 
 
 def checked(document: dict[str, Any]) -> dict[str, Any]:
-    schema = schema_of("state_inventory_v1")
+    schema = schema_named("state_inventory_v1")
     assert schema is not None
     Draft202012Validator(schema).validate(document)
     return document

@@ -14,8 +14,8 @@ from relab.rca.behaviours.matching import find_behaviours
 from relab.rca.behaviours.patterns import check_pattern, find
 from relab.rca.behaviours.reporting import with_behaviours
 from relab.rca.behaviours.rules import BehaviourRule, RuleCondition
-from relab.rca.evidence import verify_verbatim
 from relab.telemetry.models import AgentRun
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import examples, step, texts, time_text
 from unit.rca.builders import agent_run, call, event, failed
 

@@ -9,9 +9,9 @@ import pytest
 
 from relab.rca.analyzer import analyze
 from relab.rca.detectors.comparison import compare_versions
-from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, EvidenceKind, Report
 from relab.telemetry.past_models import PastRun
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, failed, findings, past_runs
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.evidence.collector import MAX_SNIPPET_CHARS, EvidenceCollector, verify_verbatim
+from relab.rca.evidence.collector import MAX_SNIPPET_CHARS, EvidenceCollector
 from relab.rca.evidence.quotation import Quotation
 from relab.rca.models import Evidence, EvidenceKind
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, event, failed
 

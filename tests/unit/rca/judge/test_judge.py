@@ -19,7 +19,6 @@ from relab.llm import (
     ScriptedGateway,
 )
 from relab.rca.analyzer import analyze
-from relab.rca.evidence import verify_verbatim
 from relab.rca.judge.judge import Judge
 from relab.rca.judge.session import JudgeLimits
 from relab.rca.judge_models import JudgeVerdict
@@ -28,6 +27,7 @@ from relab.settings import Settings
 from relab.settings.sections import RcaSettings
 from relab.telemetry.models import AgentRun
 from support.rca.judges import Answers, StepJudge, read_prompt
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import step, time_text, tool_call
 from unit.rca.builders import agent_run
 

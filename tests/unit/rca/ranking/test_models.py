@@ -11,10 +11,10 @@ from hypothesis import given
 
 from relab.rca.analyzer import analyze
 from relab.rca.errors import RankingModelError
-from relab.rca.evidence import verify_verbatim
 from relab.rca.models import AttributionBasis, Confidence
 from relab.rca.ranking import RankingModels, TrainingRun, shipped_models, train
 from relab.telemetry.models import AgentRun
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import examples, minimal_run, step, tool_call
 from unit.rca.builders import agent_run
 from unit.rca.test_properties import RUNS

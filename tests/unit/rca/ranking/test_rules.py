@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.evidence import verify_verbatim
 from relab.rca.models import AttributionBasis, Confidence, Report
 from relab.telemetry.models import AgentRun
+from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run, failed
 

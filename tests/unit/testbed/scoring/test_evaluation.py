@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments.config.file import read_config
 from relab.testbed.chaos.faults.catalogue import FAULTS
 from relab.testbed.scoring.episodes import EPISODE_FAULTS, EpisodeKind, WrongEpisodeError
 from relab.testbed.scoring.evaluation import (
@@ -24,6 +23,7 @@ from relab.testbed.scoring.evaluation import (
     write,
 )
 from relab.testbed.scoring.responder import Bindings
+from support.experiments.documents import read_config
 
 WITHOUT = "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS"
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from relab.experiments.config.file import read_config
 from relab.experiments.plan.dataset import index_tasks
 from relab.testbed.scoring import __main__, experiment
 from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
 from relab.testbed.scoring.experiment import BASELINES, experiment_document, write_experiment
 from relab.testbed.scoring.responder import Bindings
+from support.experiments.documents import read_config
 
 IDS = {"run_id": "r", "trial_id": "t", "variant_id": "v", "task_id": "e", "repl_idx": 0}
 
