@@ -13,8 +13,6 @@ from relab.rca.tables import RcaRunRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 
-IDS_PER_STATEMENT = 500
-
 _FIELDS = tuple(name for name in RcaRun.model_fields if name != "report")
 _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
@@ -86,7 +84,7 @@ def summaries(session: Session, rca_run_ids: Iterable[str]) -> dict[str, RcaSumm
     """Return `{id: summary}` of the analyses with these ids that exist."""
     row = RcaRunRow
     found: dict[str, RcaSummary] = {}
-    for ids in chunks(rca_run_ids, IDS_PER_STATEMENT):
+    for ids in chunks(rca_run_ids):
         statement = select(row.rca_run_id, row.status, row.category).where(row.rca_run_id.in_(ids))
         found |= {
             rca_run_id: RcaSummary(RcaStatus(status), category)
@@ -112,7 +110,7 @@ def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_befo
     `created_before` is in microseconds since the epoch and included.
     """
     deleted: list[str] = []
-    for ids in chunks(agent_run_ids, IDS_PER_STATEMENT):
+    for ids in chunks(agent_run_ids):
         statement = (
             delete(table_of(RcaRunRow))
             .where(RcaRunRow.run_id.in_(ids), RcaRunRow.created_at <= created_before)

@@ -65,7 +65,6 @@ __all__ = [
 ]
 
 ANALYZE_JOB = "rca.analyze"
-TOPICS_PER_STATEMENT = 500
 
 Wording = Callable[[Report], Report]
 """Rewrites the summary of a report; the returned report must have the same meaning."""
@@ -303,7 +302,7 @@ class RcaService:
             self.labels.delete_for_runs(unit, agent_run_ids, created_before)
             self.behaviours.labels.delete_for_runs(unit, agent_run_ids, created_before)
             self._judging.delete_for_runs(unit, agent_run_ids, created_before)
-            for topics in chunks(ids, TOPICS_PER_STATEMENT):
+            for topics in chunks(ids):
                 self._progress.delete_in(unit, topics)
 
     def count_by_category(self) -> dict[tuple[str, str], int]:

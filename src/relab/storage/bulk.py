@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import pydantic_core
 from sqlalchemy import JSON, Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+Item = TypeVar("Item")
+
+VALUES_PER_STATEMENT: Final = 500
+"""The length of the lists of ids or rows in a statement, because a database limits its parameters."""
 _SQLITE_ROWS = (256, 64, 16, 4, 1)
 """Rows per statement: only a few sizes, so that each statement is compiled once. 256 rows of 25 columns are
 6,400 parameters; SQLite accepts 32,766."""
@@ -162,12 +166,12 @@ def _base_type(declared: str) -> str:
     }.get(name, name)
 
 
-def chunks(items: Iterable[str], size: int) -> Iterable[list[str]]:
-    """Yield the items, in order, in lists of at most `size`, because a statement has a maximum number of parameters."""
-    chunk: list[str] = []
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items, in order, in lists of at most `VALUES_PER_STATEMENT`."""
+    chunk: list[Item] = []
     for item in items:
         chunk.append(item)
-        if len(chunk) == size:
+        if len(chunk) == VALUES_PER_STATEMENT:
             yield chunk
             chunk = []
     if chunk:

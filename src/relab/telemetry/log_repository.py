@@ -17,7 +17,6 @@ from relab.telemetry.log_tables import LogOriginRow, LogRecordRow, StoredLog
 from relab.telemetry.models import MAX_INT64
 from relab.telemetry.tables import AgentRunRow
 
-IDS_PER_STATEMENT = 500
 MAX_LINES = 500
 """An analysis reads so many warnings and errors of a log."""
 _LOG_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(
@@ -41,7 +40,7 @@ def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns
     """Return the keys of the stored log records of the traces with times from `first_ns` to `last_ns`, both included."""
     row = LogRecordRow
     found: set[LogKey] = set()
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         statement = select(row.trace_id, row.time_ns, row.record_id).where(
             row.trace_id.in_(ids), row.time_ns >= first_ns, row.time_ns <= last_ns
         )
@@ -52,7 +51,7 @@ def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns
 def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
     """Return `{trace id: number of log records}` of the traces that have some."""
     counts: dict[str, int] = {}
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         statement = (
             select(LogRecordRow.trace_id, func.count())
             .where(LogRecordRow.trace_id.in_(ids))
@@ -65,7 +64,7 @@ def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
     """Return `{trace id: time when its newest log record was received, in microseconds}`, of the traces that have some."""
     times: dict[str, int] = {}
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         statement = (
             select(LogRecordRow.trace_id, func.max(LogRecordRow.received_at))
             .where(LogRecordRow.trace_id.in_(ids))
@@ -79,7 +78,7 @@ def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, s
     """Return `(trace id, span id, protobuf bytes)` of the log records that are events of their spans, oldest first."""
     row = LogRecordRow
     found: list[tuple[str, str, bytes]] = []
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         statement = (
             select(row.trace_id, row.span_id, row.data)
             .where(row.trace_id.in_(ids), row.is_span_event)
@@ -125,7 +124,7 @@ def list_lines(session: Session, trace_id: str) -> list[StoredLog]:
 
 def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
     """Delete the log records of the traces, and their origins."""
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         session.execute(delete(table_of(LogRecordRow)).where(LogRecordRow.trace_id.in_(ids)))
         session.execute(delete(table_of(LogOriginRow)).where(LogOriginRow.trace_id.in_(ids)))
 

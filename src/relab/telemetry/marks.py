@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
 
 from sqlalchemy import and_, delete, func, insert, not_, select
 
@@ -12,8 +11,6 @@ from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.telemetry import repository
 from relab.telemetry.tables import RunBehaviourRow
-
-_IDS_PER_STATEMENT: Final = 300
 
 
 class RunMarks:
@@ -64,7 +61,7 @@ class RunMarks:
         row = RunBehaviourRow
         found: dict[str, str] = {}
         with self._database.read() as session:
-            for ids in chunks(agent_run_ids, _IDS_PER_STATEMENT):
+            for ids in chunks(agent_run_ids):
                 statement = select(row.run_id, row.content_hash).where(row.behaviour == behaviour, row.run_id.in_(ids))
                 found.update((run_id, content) for run_id, content in session.execute(statement))
         return found

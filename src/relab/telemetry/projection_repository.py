@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
-from relab.telemetry.repository import IDS_PER_STATEMENT
 from relab.telemetry.tables import UNPROJECTED, UNPROJECTED_RUN, AgentRunRow
 
 
@@ -90,5 +89,5 @@ def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
 def mark_projected(session: Session, run_ids: Iterable[str], version: int | None) -> None:
     """Mark runs as projected by a version of the mapper (`MAPPER_VERSION`); `version` is None if the projection failed."""
     values = {"mapper_version": version, "project_at": None, "waiting_size": 0}
-    for ids in chunks(run_ids, IDS_PER_STATEMENT):
+    for ids in chunks(run_ids):
         session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)).values(values))

@@ -55,7 +55,6 @@ _FORMER_COLUMNS: Final = _as_stored(AgentRunRow, FormerRun._fields)
 ITEM_COLUMNS: Final = _as_stored(TimelineItemRow, StoredItem._fields)
 """The columns of a `StoredItem`."""
 
-IDS_PER_STATEMENT = 500
 _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in {"run_id", "received_at"})  # noqa: SIM118
 
 
@@ -67,7 +66,7 @@ def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]
 def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
     """Return `{run id: run}` of the runs that exist."""
     found: dict[str, StoredRun] = {}
-    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+    for ids in bulk.chunks(run_ids):
         rows = session.execute(select(*RUN_COLUMNS).where(AgentRunRow.run_id.in_(ids)))
         found |= {run.run_id: run for run in map(StoredRun._make, rows)}
     return found
@@ -76,7 +75,7 @@ def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
 def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
     """Return `{run id: run}` of the runs that exist, with only the columns that a change of a run needs."""
     found: dict[str, FormerRun] = {}
-    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+    for ids in bulk.chunks(run_ids):
         rows = session.execute(select(*_FORMER_COLUMNS).where(AgentRunRow.run_id.in_(ids)))
         found |= {run.run_id: run for run in map(FormerRun._make, rows)}
     return found
@@ -86,7 +85,7 @@ def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
     """Lock the runs that exist, in the order of their ids; return `{run id: run}`, without their content."""
     ids = sorted(run_ids)
     if session.get_bind().dialect.name == "postgresql":
-        for chunk in bulk.chunks(ids, IDS_PER_STATEMENT):
+        for chunk in bulk.chunks(ids):
             statement = select(AgentRunRow.run_id).where(AgentRunRow.run_id.in_(chunk))
             # In byte order, as in `insert_or_lock` and in Python's `sorted`, so that lock orders agree.
             session.execute(statement.order_by(collate(AgentRunRow.run_id, "C")).with_for_update())
@@ -155,7 +154,7 @@ def _replace(dialect: str) -> str:
 def load_items(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemKey, StoredItem]]:
     """Return the stored timelines of runs as `{run id: {primary key of the item: item}}`."""
     found: dict[str, dict[ItemKey, StoredItem]] = {}
-    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+    for ids in bulk.chunks(run_ids):
         rows = session.execute(select(*ITEM_COLUMNS).where(TimelineItemRow.run_id.in_(ids)))
         for item in map(StoredItem._make, rows):
             found.setdefault(item.run_id, {})[item.key] = item
@@ -166,7 +165,7 @@ def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, l
     """Return `{run id: latencies of its steps in ms}`."""
     columns = (TimelineItemRow.run_id, TimelineItemRow.latency_ms)
     found: dict[str, list[float]] = {}
-    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+    for ids in bulk.chunks(run_ids):
         statement = select(*columns).where(
             TimelineItemRow.run_id.in_(ids), TimelineItemRow.kind == STEP, TimelineItemRow.latency_ms.is_not(None)
         )
@@ -209,14 +208,14 @@ def delete_items(session: Session, keys: Sequence[ItemKey]) -> None:
 
 def delete_runs(session: Session, run_ids: Iterable[str]) -> None:
     """Delete runs and their timelines."""
-    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+    for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(TimelineItemRow)).where(TimelineItemRow.run_id.in_(ids)))
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 
 
 def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
     """Delete rows of `agent_runs` that this transaction has inserted only to lock their ids."""
-    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+    for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 
 
@@ -388,5 +387,5 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
 
 def delete_marks(session: Session, run_ids: Iterable[str]) -> None:
     """Delete the stored results of analyses of deleted runs."""
-    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+    for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(RunBehaviourRow)).where(RunBehaviourRow.run_id.in_(ids)))

@@ -16,6 +16,7 @@ from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
+from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import log_repository, repository, rollup_repository, span_repository
 from relab.telemetry.log_tables import LogRecordRow
@@ -27,7 +28,6 @@ from relab.telemetry.tables import AgentRunRow
 MAX_BATCH_ROWS: Final = 10_000
 """Spans, log records and timeline items per transaction; a larger run is deleted in a separate transaction."""
 
-_IDS_PER_STATEMENT = 500
 _SUMS_PER_TRANSACTION = 2_000
 """Roll-up rows per transaction: more than the rows of one bucket, which has one row per shard."""
 
@@ -198,8 +198,7 @@ def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_
         buckets.pop()
     # Delete only the rows that were read: a writer may have added a row of another shard since.
     empty = [(row.started_at, row.shard) for _, group in buckets if _is_nothing(group) for row in group]
-    for start in range(0, len(empty), _IDS_PER_STATEMENT):
-        keys = empty[start : start + _IDS_PER_STATEMENT]
+    for keys in chunks(empty):
         session.execute(
             delete(table_of(RunRollupRow)).where(
                 table.length_us == length_us, tuple_(table.started_at, table.shard).in_(keys)

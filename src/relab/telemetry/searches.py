@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from relab.core.clock import Clock
 from relab.storage import Database
 from relab.storage.base import table_of
+from relab.storage.bulk import chunks
 from relab.storage.upsert import insert_into
 from relab.telemetry.models import RunStatus
 from relab.telemetry.records import RunRecord
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 KEPT_US: Final = 3_600 * 1_000_000
 """A run that was not searched within this time (1 hour) is left out: more runs arrive than are searched."""
 _ON: Final = "on"
-_ROWS_PER_STATEMENT: Final = 500
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
@@ -35,8 +35,8 @@ def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None
     if not ids or not _is_on(session):
         return
     table = table_of(RunSearchRow)
-    for start in range(0, len(ids), _ROWS_PER_STATEMENT):
-        rows = [{"run_id": run_id, "written_at": now_us} for run_id in ids[start : start + _ROWS_PER_STATEMENT]]
+    for some in chunks(ids):
+        rows = [{"run_id": run_id, "written_at": now_us} for run_id in some]
         statement = insert_into(session, table).values(rows)
         session.execute(
             statement.on_conflict_do_update(

@@ -19,7 +19,6 @@ from relab.storage.bulk import chunks, insert_rows
 from relab.telemetry.log_tables import LogOriginRow
 from relab.telemetry.span_tables import SpanOriginRow, SpanRow, StoredSpan
 
-IDS_PER_STATEMENT = 500
 _SPAN_KEY: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]])
 
 OriginTuple = tuple[str, int, str]
@@ -32,7 +31,7 @@ def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
     rows: list[StoredSpan] = []
     driver = session.connection()
     mark = "?" if driver.dialect.name == "sqlite" else "%s"
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         # Not by SQLAlchemy, whose rows take as long as the database.
         found = driver.exec_driver_sql(
             f"SELECT trace_id, span_id, origin, data FROM spans WHERE trace_id IN ({', '.join(mark for _ in ids)})",  # noqa: S608
@@ -45,7 +44,7 @@ def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
 def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
     """Return `{trace id: number of its stored spans}`, without the traces that have none."""
     counts: dict[str, int] = {}
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         statement = select(SpanRow.trace_id, func.count()).where(SpanRow.trace_id.in_(ids)).group_by(SpanRow.trace_id)
         counts |= {row[0]: row[1] for row in session.execute(statement)}
     return counts
@@ -55,7 +54,7 @@ def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[
     """Load those of the given spans of a trace that are stored; return `{span id: (origin, protobuf bytes)}`."""
     found: dict[str, tuple[int, bytes]] = {}
     columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
-    for ids in chunks(span_ids, IDS_PER_STATEMENT):
+    for ids in chunks(span_ids):
         statement = select(*columns).where(SpanRow.trace_id == trace_id, SpanRow.span_id.in_(ids))
         found |= {span_id: (origin, data) for span_id, origin, data in session.execute(statement)}
     return found
@@ -64,7 +63,7 @@ def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[
 def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
     """Return `(trace id, origin)` of the stored origins of the traces."""
     found: set[tuple[str, int]] = set()
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         rows = session.execute(select(table.trace_id, table.origin).where(table.trace_id.in_(ids)))
         found.update((row.trace_id, row.origin) for row in rows)
     return found
@@ -73,7 +72,7 @@ def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[s
 def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
     """Return `{origin: content}` of the stored origins of the traces, as JSON."""
     found: dict[int, dict[str, Any]] = {}
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         rows = session.execute(select(table.origin, table.data).where(table.trace_id.in_(ids)))
         found |= {row.origin: row.data for row in rows}
     return found
@@ -88,7 +87,7 @@ def load_resources(session: Session, trace_ids: Iterable[str]) -> dict[tuple[str
     parsed: dict[int, dict[str, Any]] = {}
     driver = session.connection()
     mark, text = ("?", "data") if driver.dialect.name == "sqlite" else ("%s", "data::text")
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         marks = ", ".join(mark for _ in ids)
         rows = driver.exec_driver_sql(
             f"SELECT trace_id, origin, {text} FROM span_origins WHERE trace_id IN ({marks})",  # noqa: S608
@@ -150,6 +149,6 @@ def list_spans(
 
 def delete_spans(session: Session, trace_ids: Iterable[str]) -> None:
     """Delete the spans and origins of the traces."""
-    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+    for ids in chunks(trace_ids):
         session.execute(delete(table_of(SpanRow)).where(SpanRow.trace_id.in_(ids)))
         session.execute(delete(table_of(SpanOriginRow)).where(SpanOriginRow.trace_id.in_(ids)))

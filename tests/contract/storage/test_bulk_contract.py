@@ -17,7 +17,7 @@ from sqlalchemy import JSON, Table, delete, select, text
 from sqlalchemy.exc import OperationalError
 
 from relab.core.ids import new_id
-from relab.storage import Database
+from relab.storage import Database, bulk
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_or_lock, insert_rows
 from relab.storage.errors import ConstraintError, DatabaseUnavailableError
@@ -229,10 +229,11 @@ def test_hundreds_of_runs_of_which_some_are_known(shared: Database) -> None:
         assert insert_or_lock(unit.session, RUNS, rows[::-1]) == {row["run_id"] for row in rows}
 
 
-def test_items_come_in_chunks() -> None:
-    assert list(chunks("abcdefg", 3)) == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
-    assert list(chunks("abc", 3)) == [["a", "b", "c"]]
-    assert list(chunks("", 3)) == []
+def test_items_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "VALUES_PER_STATEMENT", 3)
+    assert list(chunks("abcdefg")) == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
+    assert list(chunks("abc")) == [["a", "b", "c"]]
+    assert list(chunks("")) == []
 
 
 @contextmanager

@@ -23,9 +23,6 @@ from relab.storage.bulk import chunks
 from relab.storage.upsert import insert_into
 from relab.telemetry.service import TelemetryService
 
-_IDS_PER_STATEMENT: Final = 300
-
-
 _COLUMNS: Final[tuple[Any, ...]] = tuple(
     table_of(RcaBehaviourLabelRow).c[name] for name in RunBehaviourLabel.model_fields
 )
@@ -194,5 +191,5 @@ class BehaviourLabels:
     def delete_for_runs(self, unit: UnitOfWork, agent_run_ids: Collection[str], deleted_at: int) -> None:
         """In the transaction `unit`, delete the labels of runs that were deleted at `deleted_at` (microseconds since 1970)."""
         row = RcaBehaviourLabelRow
-        for ids in chunks(agent_run_ids, _IDS_PER_STATEMENT):
+        for ids in chunks(agent_run_ids):
             unit.session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= deleted_at))

@@ -12,7 +12,6 @@ from relab.rca.tables import RcaFailureRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 
-_IDS_PER_STATEMENT: Final = 300
 _MAX_AGENTS: Final = 20
 
 Columns = TypeVarTuple("Columns")
@@ -48,7 +47,7 @@ def remove(session: Session, run_id: str) -> None:
 
 def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
     """Delete the failures that these analyses found."""
-    for ids in chunks(rca_run_ids, _IDS_PER_STATEMENT):
+    for ids in chunks(rca_run_ids):
         session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.rca_run_id.in_(ids)))
 
 

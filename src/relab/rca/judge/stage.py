@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import delete, insert, select
 
@@ -27,8 +27,6 @@ Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, JudgeAnswerCache],
 
 SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswerCache], JudgedSentences]"
 """Says which behaviours, `{name: sentence}`, a run shows (`SentenceJudge.judge`)."""
-
-_IDS_PER_STATEMENT: Final = 300
 
 
 class StoredAnswers:
@@ -94,5 +92,5 @@ class JudgeStage:
     def delete_for_runs(self, unit: UnitOfWork, run_ids: Collection[str], before_us: int) -> None:
         """In the transaction `unit`, delete the answers about runs that were stored up to a time in microseconds since 1970."""
         row = RcaJudgeAnswerRow
-        for ids in chunks(run_ids, _IDS_PER_STATEMENT):
+        for ids in chunks(run_ids):
             unit.session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.answered_at <= before_us))

@@ -13,7 +13,6 @@ from relab.rca.tables import RcaLabelRow, RcaRankingModelRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 
-_IDS_PER_STATEMENT: Final = 300
 _COLUMNS: Final[tuple[Any, ...]] = tuple(table_of(RcaLabelRow).c[name] for name in RunLabel.model_fields)
 
 
@@ -49,7 +48,7 @@ def remove(session: Session, run_id: str) -> bool:
 
 def delete_for_runs(session: Session, run_ids: Iterable[str], before_us: int) -> None:
     """Delete the labels of deleted runs that were given up to `before_us`, in microseconds since 1970."""
-    for ids in chunks(run_ids, _IDS_PER_STATEMENT):
+    for ids in chunks(run_ids):
         row = RcaLabelRow
         session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= before_us))
 
