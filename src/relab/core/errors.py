@@ -1,7 +1,7 @@
 """The base classes of all errors that relab raises on purpose.
 
 There is one class for each reaction that an error needs from the caller. The API maps these classes to HTTP statuses
-(`http/problems.py`) and the CLI maps them to exit codes (`cli/output.py`), so a new error must be a subclass of one of
+(`core/http_statuses.py`) and the CLI maps them to exit codes (`cli/output.py`), so a new error must be a subclass of one of
 these classes instead of defining a new status.
 """
 

@@ -14,21 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from relab.core.errors import (
-    ConfigurationError,
-    ConflictError,
-    ForbiddenError,
     InvalidInputError,
-    MalformedBodyError,
-    NotFoundError,
     OverloadedError,
-    PreconditionFailedError,
-    PreconditionRequiredError,
     RelabError,
-    TooLargeError,
     UnauthenticatedError,
     UnavailableError,
-    UnsupportedMediaError,
 )
+from relab.core.http_statuses import http_status
 from relab.core.logging import get_logger
 from relab.core.validation import plain_message
 from relab.http.openapi import reference
@@ -40,23 +32,6 @@ ErrorForm: TypeAlias = Callable[[Request, int, str, dict[str, str] | None], Resp
 
 Its arguments are the request, the status, the detail and the headers.
 """
-
-# The first matching class decides, so subclasses come before their bases.
-STATUS_BY_ERROR: tuple[tuple[type[RelabError], int], ...] = (
-    (MalformedBodyError, 422),
-    (UnsupportedMediaError, 415),
-    (InvalidInputError, 422),
-    (TooLargeError, 413),
-    (NotFoundError, 404),
-    (PreconditionFailedError, 412),
-    (PreconditionRequiredError, 428),
-    (ConflictError, 409),
-    (UnauthenticatedError, 401),
-    (ForbiddenError, 403),
-    (OverloadedError, 429),
-    (UnavailableError, 503),
-    (ConfigurationError, 503),
-)
 
 CLIENT_CLOSED_REQUEST = 499
 """The status of a request whose client disconnected. It is not registered; nginx logs the same number."""
@@ -197,7 +172,7 @@ def describe_error(error: RelabError) -> tuple[int, str, int | None]:
 
     The seconds are None if no retry is suggested. An error with a status of 500 or more is also logged.
     """
-    status = next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
+    status = http_status(error)
     retry_after_s = None
     if isinstance(error, OverloadedError):
         retry_after_s = error.retry_after_s

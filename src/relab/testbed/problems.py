@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -12,28 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from relab.core.errors import (
-    ConflictError,
-    ForbiddenError,
-    InvalidInputError,
-    NotFoundError,
-    RelabError,
-    TooLargeError,
-    UnauthenticatedError,
-    UnavailableError,
-)
+from relab.core.errors import InvalidInputError, RelabError
+from relab.core.http_statuses import Statuses, http_status
 
 MAX_BODY_BYTES: Final = 65_536
-Statuses = Sequence[tuple[type[RelabError], int]]
-_STATUSES: Final[Statuses] = (
-    (TooLargeError, 413),
-    (InvalidInputError, 422),
-    (NotFoundError, 404),
-    (ConflictError, 409),
-    (UnauthenticatedError, 401),
-    (ForbiddenError, 403),
-    (UnavailableError, 503),
-)
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -47,7 +29,7 @@ def add_problems(app: FastAPI, more: Statuses = ()) -> None:
 
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, RelabError)
-        status = next((status for kind, status in (*more, *_STATUSES) if isinstance(error, kind)), 500)
+        status = http_status(error, more)
         details = {}
         if isinstance(error, InvalidInputError) and error.problems:
             details["problems"] = [{"field": field, "message": message} for field, message in error.problems]

@@ -8,14 +8,15 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
+from relab.core.errors import InvalidInputError, RelabError
+from relab.core.http_statuses import http_status
 from relab.testbed.errors import StartError
 from relab.testbed.models import (
     ComponentStatus,
@@ -28,8 +29,6 @@ from relab.testbed.models import (
 )
 from relab.testbed.supervisor.settings_store import mask
 from relab.testbed.supervisor.supervisor import Supervisor
-
-_STATUSES: Final = ((InvalidInputError, 422), (NotFoundError, 404), (ConflictError, 409), (UnavailableError, 503))
 
 
 def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI:
@@ -192,11 +191,10 @@ def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Ta
 
 async def _problem_response(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RelabError)
-    status = next((number for kind, number in _STATUSES if isinstance(error, kind)), 500)
     body: dict[str, Any] = {"code": error.code, "message": error.message, "remedy": error.remedy}
     if isinstance(error, StartError):
         body |= {"component": error.component, "log_tail": error.log_tail}
-    return JSONResponse({"error": body}, status_code=status)
+    return JSONResponse({"error": body}, status_code=http_status(error))
 
 
 async def _wrong(_: Request, error: Exception) -> JSONResponse:

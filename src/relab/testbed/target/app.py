@@ -5,25 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from relab.core.errors import (
-    ConflictError,
-    ForbiddenError,
-    InvalidInputError,
-    MalformedBodyError,
-    NotFoundError,
-    PreconditionFailedError,
-    RelabError,
-    TooLargeError,
-    UnauthenticatedError,
-    UnavailableError,
-    UnsupportedMediaError,
-)
+from relab.core.errors import InvalidInputError, RelabError
+from relab.core.http_statuses import http_status
 from relab.testbed.target.defects import Defects, socket_path
 from relab.testbed.target.diagnostics_routes import diagnostics_routes
 from relab.testbed.target.errors import DatabaseError, SearchError, StorageError
@@ -32,20 +21,6 @@ from relab.testbed.target.lab_routes import lab_routes
 from relab.testbed.target.operator_routes import operator_routes
 from relab.testbed.target.parts import Parts
 from relab.testbed.target.shop_routes import shop_routes
-
-_STATUS: Final[tuple[tuple[type[RelabError], int], ...]] = (
-    (MalformedBodyError, 422),
-    (UnsupportedMediaError, 415),
-    (InvalidInputError, 422),
-    (TooLargeError, 413),
-    (NotFoundError, 404),
-    (PreconditionFailedError, 412),
-    (ConflictError, 409),
-    (UnauthenticatedError, 401),
-    (ForbiddenError, 403),
-    (UnavailableError, 503),
-)
-"""HTTP statuses of errors; the first class that matches an error determines its status."""
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -102,7 +77,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], Any]:
 
 
 def _answer(parts: Parts, request: Request, error: RelabError) -> JSONResponse:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    status = http_status(error)
     headers = {"Retry-After": "1"} if status == 503 else {"WWW-Authenticate": "Bearer"} if status == 401 else None
     if isinstance(error, DatabaseError):
         message = f"DB_ERROR: {error.cause}"
