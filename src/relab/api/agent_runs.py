@@ -16,7 +16,7 @@ from relab.core.clock import TIME_PATTERN, parse_time
 from relab.core.ids import ExternalId
 from relab.http.access import requires
 from relab.http.body import declared_length, read_body, require_json
-from relab.http.deps import ServicesDep
+from relab.http.deps import PageSize, ServicesDep
 from relab.http.openapi import NO_NUL, BodyReadByRoute
 from relab.http.problems import scoped_problems
 from relab.telemetry.models import (
@@ -131,7 +131,7 @@ def list_agent_runs(
     services: ServicesDep,
     wanted: Annotated[RunFilter, Depends(run_filter)],
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> RunPage:
     """Return a page of the runs that match every given filter, the latest start first.
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from relab.access.models import Scope
 from relab.builds.service import FailureGroupPage, HistoryStatus, JudgedTestPage
 from relab.http.access import requires
-from relab.http.deps import ServicesDep
+from relab.http.deps import PageSize, ServicesDep
 from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
@@ -31,7 +31,7 @@ def list_tests(
     project: _Project = None,
     status: HistoryStatus | None = None,
     before: _BeforeTest = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> JudgedTestPage:
     """Return a page of tests that have failed, each with a status (flaky, broken, fixed) and its evidence.
 
@@ -51,7 +51,7 @@ def list_groups(
     services: ServicesDep,
     project: _Project = None,
     before: _BeforeGroup = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> FailureGroupPage:
     """Return a page of groups of builds that failed for the same cause; groups with the newest builds come first.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from relab.access.models import Caller, Scope
 from relab.builds.service import StoredSuggestion, SuggestionPage, SuggestionState, VerdictRequest
 from relab.builds.suggestions.service import FixSuggestion, SuggestionRequest
 from relab.http.access import requires
 from relab.http.body import JsonBody, declared_length
-from relab.http.deps import BeforeId, ServicesDep
+from relab.http.deps import BeforeId, ObjectId, PageSize, ServicesDep
 from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
@@ -26,7 +26,6 @@ _Request = Annotated[
     SuggestionRequest,
     Depends(JsonBody(SuggestionRequest, example=_EXAMPLE, max_bytes=MAX_BODY_BYTES, is_strict=True)),
 ]
-_Id = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
 _OPERATES = requires(Scope.OPERATE)
 _Verdict = Annotated[
     VerdictRequest,
@@ -77,7 +76,7 @@ def list_suggestions(
     project: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
     status: SuggestionState | None = None,
     before: BeforeId = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> SuggestionPage:
     """Return a page of suggestions, newest first, with the verdicts about them."""
     return services.builds.suggestions.list_suggestions(project=project, state=status, before=before, limit=limit)
@@ -90,7 +89,7 @@ def list_suggestions(
     summary="Accept or reject a suggestion",
 )
 def post_verdict(
-    suggestion_id: _Id, verdict: _Verdict, services: ServicesDep, caller: Annotated[Caller, _OPERATES]
+    suggestion_id: ObjectId, verdict: _Verdict, services: ServicesDep, caller: Annotated[Caller, _OPERATES]
 ) -> StoredSuggestion:
     """Store the caller's verdict about a suggestion; later suggestions for the same kind of failure learn from it.
 

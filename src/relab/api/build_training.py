@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, status
+from fastapi import APIRouter, Depends, status
 
 from relab.access.models import Scope
 from relab.builds.training.service import Training, TrainingRequest
 from relab.http.access import requires
 from relab.http.body import JsonBody
-from relab.http.deps import ServicesDep
+from relab.http.deps import ObjectId, ServicesDep
 from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
 
-_Id = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
 _Request = Annotated[
     TrainingRequest,
     Depends(JsonBody(TrainingRequest, example={"builds": 5_000, "seed": 0}, is_optional=True, is_strict=True)),
@@ -40,6 +39,6 @@ def post_training(services: ServicesDep, request: _Request) -> Training:
     responses=scoped_problems(404),
     summary="Show the progress of a training",
 )
-def get_training(training_id: _Id, services: ServicesDep) -> Training:
+def get_training(training_id: ObjectId, services: ServicesDep) -> Training:
     """Return the status of a training: `pending`, `running`, `done` or `failed`, with the mean reward so far."""
     return services.build_training.get(training_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Scope
@@ -23,14 +23,13 @@ from relab.builds.service import (
 from relab.core.json import parse_json
 from relab.http.access import requires
 from relab.http.body import JsonBody, PackedBody, declared_length, read_body, read_model, require_json
-from relab.http.deps import BeforeId, ServicesDep
+from relab.http.deps import BeforeId, ObjectId, PageSize, ServicesDep
 from relab.http.openapi import BodyReadByRoute
 from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["builds"])
 
 _OPERATES = requires(Scope.OPERATE)
-_Id = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
 _SYMPTOMS: dict[str, Any] = {"status": "failed", "duration": 2.34, "error": "Out of memory during build"}
 _Symptoms = Annotated[
     BuildSymptoms, Depends(JsonBody(BuildSymptoms, example=_SYMPTOMS, is_optional=True, is_strict=True))
@@ -108,7 +107,7 @@ def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
     responses=scoped_problems(404, 409, has_body=True),
     summary="Report what followed a decision",
 )
-def post_outcome(decision_id: _Id, outcome: _Outcome, services: ServicesDep) -> BuildDecision:
+def post_outcome(decision_id: ObjectId, outcome: _Outcome, services: ServicesDep) -> BuildDecision:
     """Store the reward that followed a decision; the policies learn from it. 409 if the outcome is known already."""
     return services.builds.decisions.report_outcome(decision_id, outcome)
 
@@ -153,7 +152,7 @@ def list_builds(
     project: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
     status: BuildStatus | None = None,
     before: BeforeId = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> BuildPage:
     """Return a page of builds without their logs, newest first."""
     return services.builds.list_builds(project=project, status=status, before=before, limit=limit)
@@ -165,6 +164,6 @@ def list_builds(
     responses=scoped_problems(404),
     summary="Show a build",
 )
-def get_build(build_id: _Id, services: ServicesDep) -> Build:
+def get_build(build_id: ObjectId, services: ServicesDep) -> Build:
     """Return the record of a build: its configuration and its result."""
     return services.builds.get(build_id)

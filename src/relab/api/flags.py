@@ -26,7 +26,7 @@ from relab.flags.models import (
 from relab.flags.service import read_as
 from relab.http.access import requires
 from relab.http.body import JsonBody
-from relab.http.deps import ServicesDep
+from relab.http.deps import PageSize, ServicesDep
 from relab.http.problems import scoped_problems
 
 router = APIRouter(tags=["flags"])
@@ -175,7 +175,7 @@ def list_flags(
     after: Annotated[
         str | None, Query(pattern=FLAG_KEY_PATTERN, description="`next_after` of the previous page.")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    limit: PageSize = 100,
 ) -> FlagPage:
     """Return a page of flags, ordered by key: the current version of each, without its variants and rules."""
     return services.flags.list_flags(with_archived=archived, after=after, limit=limit)
@@ -240,7 +240,7 @@ def list_flag_versions(
     key: Key,
     services: ServicesDep,
     before: Annotated[int | None, Query(ge=1, le=MAX_INT32, description="`next_before` of the previous page.")] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    limit: PageSize = 100,
 ) -> FlagHistory:
     """Return a page of versions without their contents: for each, who changed the flag, when and why."""
     return services.flags.history(key, before=before, limit=limit)

@@ -14,7 +14,7 @@ from relab.core.errors import UnavailableError
 from relab.core.json import canonical_json
 from relab.http.access import requires
 from relab.http.body import JsonBody, require_json
-from relab.http.deps import IncidentTailerDep, ServicesDep
+from relab.http.deps import IncidentTailerDep, ObjectId, PageSize, ServicesDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
 from relab.http.negotiation import preferred
 from relab.http.problems import problem_responses, scoped_problems
@@ -40,7 +40,6 @@ MAX_ALERT_BYTES = 4_194_304
 _OPERATES = requires(Scope.OPERATE)
 _Author = Annotated[Caller, _OPERATES]
 
-IncidentId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
 ApprovalId = Annotated[
     str,
     Path(
@@ -196,7 +195,7 @@ def list_agent_incidents(
         Query(max_length=200, description="`next_cursor` of the previous page."),
         WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,18}\.[0-9a-zA-Z-]{1,36}$"}),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> IncidentPage:
     """Return a page of incidents, without findings, symptoms and plans (see `GET /agent/incidents/{id}` for these)."""
     return services.incidents.log.list_incidents(target=target, statuses=status or (), cursor=cursor, limit=limit)
@@ -208,7 +207,7 @@ def list_agent_incidents(
     responses=scoped_problems(404),
     summary="Return an incident with its actions and approval requests",
 )
-def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> IncidentDetails:
+def get_agent_incident(incident_id: ObjectId, services: ServicesDep) -> IncidentDetails:
     """Return the incident with its findings, diagnosis, plan, actions and approval requests."""
     return services.incidents.get(incident_id)
 
@@ -220,7 +219,7 @@ def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> Incide
     summary="Dismiss an incident as a false positive",
 )
 def post_agent_dismissal(
-    incident_id: IncidentId, dismissal: Dismissed, services: ServicesDep, caller: _Author
+    incident_id: ObjectId, dismissal: Dismissed, services: ServicesDep, caller: _Author
 ) -> IncidentDetails:
     """End an incident as a false positive.
 
@@ -237,7 +236,7 @@ def post_agent_dismissal(
     summary="Follow an incident as server-sent events",
 )
 async def stream_agent_incident(
-    incident_id: IncidentId, services: ServicesDep, tailer: IncidentTailerDep, after: AfterDep
+    incident_id: ObjectId, services: ServicesDep, tailer: IncidentTailerDep, after: AfterDep
 ) -> Response:
     """Send the incident's timeline so far as CloudEvents 1.0, then each new event; the stream ends with the incident.
 
@@ -263,7 +262,7 @@ async def stream_agent_incident(
     summary="Return the postmortem of an incident",
 )
 def get_agent_postmortem(
-    incident_id: IncidentId,
+    incident_id: ObjectId,
     services: ServicesDep,
     given: Annotated[
         PostmortemFormat | None, Query(alias="format", description="Takes precedence over `Accept`.")

@@ -10,7 +10,7 @@ from relab.access.models import Scope
 from relab.api.agent_runs import Cursor, TimeText
 from relab.core.clock import parse_time
 from relab.http.access import requires
-from relab.http.deps import ServicesDep
+from relab.http.deps import PageSize, ServicesDep
 from relab.http.problems import scoped_problems
 from relab.rca.models import Category
 from relab.rca.service import ClusterPage
@@ -30,7 +30,7 @@ def list_clusters(
     category: Category | None = None,
     started_after: TimeText = None,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> ClusterPage:
     """Return a page of clusters of failed runs, those with the most runs first.
 

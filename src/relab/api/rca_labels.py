@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from relab.access.models import Caller, Scope
 from relab.api.agent_runs import Cursor, RunId
 from relab.http.access import requires
-from relab.http.deps import ServicesDep
+from relab.http.deps import PageSize, ServicesDep
 from relab.http.problems import scoped_problems
 from relab.rca.models import BEHAVIOUR_PATTERN, NewBehaviourLabel, RunBehaviourLabel
 from relab.rca.service import LabelPage, NewLabel, RunLabel
@@ -80,7 +80,7 @@ def delete_label(run_id: RunId, services: ServicesDep) -> None:
 def list_labels(
     services: ServicesDep,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> LabelPage:
     """Return a page of the labels of first mistakes, newest first."""
     return services.rca.labels.page(cursor=cursor, limit=limit)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Scope
 from relab.api.agent_runs import RunId
 from relab.http.access import requires
-from relab.http.deps import ServicesDep, TailerDep
+from relab.http.deps import ObjectId, PageSize, ServicesDep, TailerDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
 from relab.http.problems import scoped_problems
 from relab.rca.models import JudgeMethod, RcaRun
@@ -19,7 +19,6 @@ from relab.rca.service import RcaReceipt
 
 router = APIRouter(tags=["root cause analysis"])
 
-RcaRunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
 
 _STREAM_EXAMPLE = (
     'id: 1\ndata: {"status":"running","step":"Starting RCA","pct":5,'
@@ -58,7 +57,7 @@ def post_rca_run(
     responses=scoped_problems(404),
     summary="Show an analysis, with its report when it is done",
 )
-def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
+def get_rca_run(rca_run_id: ObjectId, services: ServicesDep) -> RcaRun:
     """Return status and report of an analysis. `report.evidence_index` contains all evidence that claims cite."""
     return services.rca.get(rca_run_id)
 
@@ -69,9 +68,7 @@ def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
     responses=scoped_problems(404),
     summary="List the analyses of a run, newest first",
 )
-def list_rca_runs(
-    run_id: RunId, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500)] = 50
-) -> list[RcaRun]:
+def list_rca_runs(run_id: RunId, services: ServicesDep, limit: PageSize = 50) -> list[RcaRun]:
     """Return the analyses of a run without their reports, newest first."""
     services.telemetry.get_content(run_id)
     return services.rca.list_for_run(run_id, limit=limit)
@@ -84,7 +81,7 @@ def list_rca_runs(
     responses=stream_responses(_STREAM_EXAMPLE),
     summary="Follow an analysis as server-sent events",
 )
-async def stream_rca_run(rca_run_id: RcaRunId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
+async def stream_rca_run(rca_run_id: ObjectId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
     """Send every stage of the analysis so far, then each new stage; the stream ends with the analysis.
 
     Comments (`: ping`) keep idle connections open.

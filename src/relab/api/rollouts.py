@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from relab.access.models import Caller, Scope
 from relab.http.access import requires
 from relab.http.body import JsonBody
-from relab.http.deps import BeforeId, ServicesDep, TailerDep
+from relab.http.deps import BeforeId, ObjectId, PageSize, ServicesDep, TailerDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
 from relab.http.problems import scoped_problems
 from relab.rollouts.service import Plan, RolloutPage, RolloutRecord
@@ -21,7 +21,6 @@ router = APIRouter(tags=["rollouts"])
 
 _OPERATES = requires(Scope.OPERATE)
 _Author = Annotated[Caller, _OPERATES]
-RolloutId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
 
 _STREAM_EXAMPLE = (
     'id: 3\ndata: {"status":"running","step":"execute","pct":12,'
@@ -71,7 +70,7 @@ def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: 
 def list_rollouts(
     services: ServicesDep,
     before: BeforeId = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: PageSize = 50,
 ) -> RolloutPage:
     """Return a page of rollouts without their windows, newest first."""
     return services.rollouts.list_rollouts(before=before, limit=limit)
@@ -83,7 +82,7 @@ def list_rollouts(
     responses=scoped_problems(404),
     summary="Show a rollout with its windows and its verdict",
 )
-def get_rollout(rollout_id: RolloutId, services: ServicesDep) -> RolloutRecord:
+def get_rollout(rollout_id: ObjectId, services: ServicesDep) -> RolloutRecord:
     """Return the whole record of a rollout."""
     return services.rollouts.get(rollout_id)
 
@@ -95,7 +94,7 @@ def get_rollout(rollout_id: RolloutId, services: ServicesDep) -> RolloutRecord:
     responses=stream_responses(_STREAM_EXAMPLE),
     summary="Follow a rollout as server-sent events",
 )
-async def stream_rollout(rollout_id: RolloutId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
+async def stream_rollout(rollout_id: ObjectId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
     """Send every event of the rollout so far, then each new one; the stream ends with the rollout.
 
     A rollout that was started by a command has only its last event. Comments (`: ping`) keep idle connections open.
@@ -111,7 +110,7 @@ async def stream_rollout(rollout_id: RolloutId, services: ServicesDep, tailer: T
     responses=scoped_problems(404, 409, has_body=True),
     summary="Stop a rollout",
 )
-def stop_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
+def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
     """Request the stop of a rollout, and return its record. The flags are restored, and the audit names the caller.
 
     The process that executes the rollout stops within seconds. Follow the stream of the rollout, or read the rollout
@@ -126,7 +125,7 @@ def stop_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesD
     responses=scoped_problems(404, 409, 412, has_body=True),
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
-def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
+def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
     """Apply the new flags of a rollout by the caller's decision, and read them back; the audit names the caller."""
     return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
 
@@ -138,7 +137,7 @@ def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: Services
     summary="Restore the flags from before a rollout",
 )
 def roll_back_rollout(
-    rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author
+    rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author
 ) -> RolloutRecord:
     """Restore the flags from before a rollout whose change is in force, and read them back.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator
 
 from relab.bootstrap import Services
@@ -35,6 +35,11 @@ def get_incident_tailer(request: Request) -> ProgressTailer[TimelineEvent]:
 ServicesDep = Annotated[Services, Depends(get_services)]
 TailerDep = Annotated[ProgressTailer[ProgressEvent], Depends(get_tailer)]
 IncidentTailerDep = Annotated[ProgressTailer[TimelineEvent], Depends(get_incident_tailer)]
+
+ObjectId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
+"""The id of a stored object, in the path of a route."""
+PageSize = Annotated[int, Query(ge=1, le=500)]
+"""The largest number of items on a page of a list."""
 
 _OWN_ID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
