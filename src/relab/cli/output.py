@@ -28,7 +28,6 @@ EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70
 
-_NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
 _NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
 _C1 = range(0x7F, 0xA0)
 _BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
@@ -161,9 +160,10 @@ def _replace(path: Path, content: bytes) -> None:
 
 def report_error(error: Exception) -> int:
     """Print an error to stderr, or with `--json` as JSON to stdout, and return the exit code for it."""
+    from relab.core.atomic_files import is_disk_full
     from relab.core.errors import ConfigurationError, InUseError, InvalidInputError, RelabError, UnavailableError
 
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    if isinstance(error, OSError) and is_disk_full(error):
         place = error.filename or "A file or the output"
         message = f"{place} cannot be written: {error.strerror}. Free space on its disk, then try again."
         print_error("disk_full", message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -57,3 +58,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether an operation failed because its disk, or the user's quota of it, is full."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}

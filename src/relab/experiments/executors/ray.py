@@ -7,7 +7,6 @@ and unpacks its files into the run's folder. `ray_node.py` is the part on the no
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import relab
+from relab.core.atomic_files import is_disk_full
 from relab.core.errors import RelabError
 from relab.experiments.config.paths import DATASET_PACKS, LAB
 from relab.experiments.errors import (
@@ -59,7 +59,6 @@ from relab.experiments.workspace.untrusted_files import write_new
 
 MAX_LOSSES: Final = 3
 """How often a trial is started again after the loss of its node or worker; it may be the trial that ends them."""
-_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 _INLINE_BYTES: Final = 65_536
 """The largest archive that is sent with a trial; a larger one is an object of Ray, which a node fetches."""
 _LOOK_S: Final = 0.25
@@ -232,7 +231,7 @@ class RayExecutor:
         except (ArchiveInvalidError, _NodeFilesError) as error:
             return self._lost(trial, context, folder, ErrorType.WORKSPACE, str(error))
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if is_disk_full(error):
                 raise
             return self._lost(trial, context, folder, ErrorType.WORKSPACE, str(error))
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from relab.core.atomic_files import replacing
+from relab.core.atomic_files import is_disk_full, replacing
 from relab.core.clock import format_time
 from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
@@ -285,7 +284,7 @@ def disk_errors_of(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if not is_disk_full(error):
             raise
         raise RunDiskFullError(
             f"The disk of {run_dir} is full.", remedy=f"Free disk space, then run: lab run --continue {run_dir}"

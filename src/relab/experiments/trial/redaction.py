@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import errno
 import html
 import json
 import os
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from relab.core.atomic_files import is_disk_full
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.workspace.untrusted_trees import allow_owner, check_holes, remove_tree, walk
@@ -22,7 +22,6 @@ from relab.experiments.workspace.untrusted_trees import allow_owner, check_holes
 MIN_CHARS: Final = 6
 """The minimum length of a secret: shorter values occur by chance, and redacting them would damage other text."""
 _CHUNK = 4 * 1_048_576
-_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ESCAPED: Final[tuple[dict[str, str | int | None], ...]] = (
     {"/": "\\/"},
     {char: f"\\u{ord(char):04x}" for char in "<>&"},
@@ -93,7 +92,7 @@ class Redactor:
                 try:
                     count += self._link(path) if path.is_symlink() else self._file(path)
                 except OSError as error:
-                    if error.errno in _NO_ROOM:
+                    if is_disk_full(error):
                         raise
                     errors.append(error)
                     path.unlink()

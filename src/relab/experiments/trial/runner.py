@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from dataclasses import replace
 from typing import Any
 
+from relab.core.atomic_files import is_disk_full
 from relab.core.clock import format_time, uptime_us
 from relab.experiments.config.limits import limits_of
 from relab.experiments.config.models import IntegrationLevel
@@ -49,7 +49,6 @@ from relab.experiments.workspace.manifests import FileManifest, compare
 from relab.experiments.workspace.snapshots import Clone
 from relab.experiments.workspace.untrusted_trees import remove_tree
 
-_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ANSWERING = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))
 """The integration levels whose harnesses read the control file after each step and acknowledge it in an event."""
 
@@ -113,7 +112,7 @@ class TrialRunner:
                 captures=not was_paused and trial.ids.trial_id not in context.forks,
             )
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if is_disk_full(error):
                 raise RunDiskFullError(
                     f"The disk of {context.run_dir} is full; trial {trial.ids.trial_id} has no result.",
                     remedy=f"Free disk space, then run: lab run --continue {context.run_dir}",

@@ -20,6 +20,7 @@ from typing import Final
 
 from pathspec import GitIgnoreSpec
 
+from relab.core.atomic_files import is_disk_full
 from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError
 from relab.experiments.plan.dataset import WorkspaceFile
 from relab.experiments.workspace.copier import FileStamp, TreeCopier, seen_of
@@ -271,7 +272,7 @@ def _make_parents(path: Path, root: Path) -> list[str]:
 
 
 def _no_room(error: OSError, root: Path) -> Exception:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if is_disk_full(error):
         return RunDiskFullError(
             f"The disk has too little free space for a copy of {root}.",
             remedy="Free disk space, or add more files to runtime.workspace.ignore.",
