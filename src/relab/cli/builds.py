@@ -17,6 +17,7 @@ from relab.cli.builds_suggestions import accept, reject, suggestions
 from relab.cli.builds_tests import evidence_text, list_tests, print_tests
 from relab.cli.builds_train import train
 from relab.cli.builds_watch import KnobsOption, PolicyOption, ProjectArgument, watch
+from relab.cli.choices import choice_of
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 from relab.cli.stopping import stoppable
 
@@ -303,12 +304,5 @@ def _origin_facts(build: Build) -> dict[str, object]:
 
 def _status(text: str | None) -> BuildStatus | None:
     from relab.builds.service import BuildStatus
-    from relab.core.errors import InvalidInputError
 
-    if text is None:
-        return None
-    try:
-        return BuildStatus(text)
-    except ValueError:
-        names = " | ".join(BuildStatus)
-        raise InvalidInputError(f"--status: {text[:80]!r} is not a status.", remedy=f"Use {names}.") from None
+    return None if text is None else choice_of(BuildStatus, "--status", "a status", text)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.choices import choice_of
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -97,12 +98,5 @@ def _sentence(found: StoredSuggestion) -> str:
 
 def _state(text: str | None) -> SuggestionState | None:
     from relab.builds.service import SuggestionState
-    from relab.core.errors import InvalidInputError
 
-    if text is None:
-        return None
-    try:
-        return SuggestionState(text)
-    except ValueError:
-        names = " | ".join(SuggestionState)
-        raise InvalidInputError(f"--status: {text[:80]!r} is not a status.", remedy=f"Use {names}.") from None
+    return None if text is None else choice_of(SuggestionState, "--status", "a status", text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from relab.cli.choices import choice_of
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -90,12 +91,5 @@ def _builds(count: int) -> str:
 
 def _status(text: str | None) -> HistoryStatus | None:
     from relab.builds.service import HistoryStatus
-    from relab.core.errors import InvalidInputError
 
-    if text is None:
-        return None
-    try:
-        return HistoryStatus(text)
-    except ValueError:
-        names = " | ".join(HistoryStatus)
-        raise InvalidInputError(f"--status: {text[:80]!r} is not a status.", remedy=f"Use {names}.") from None
+    return None if text is None else choice_of(HistoryStatus, "--status", "a status", text)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.choices import choice_of
+
 if TYPE_CHECKING:
     from relab.experiments.models import Keep
 
@@ -56,10 +58,6 @@ def keep_of(text: str) -> Keep:
     Raises:
         InvalidInputError: there is no such value.
     """
-    from relab.core.errors import InvalidInputError
     from relab.experiments.models import Keep
 
-    try:
-        return Keep(text)
-    except ValueError as error:
-        raise InvalidInputError(f"--keep-workspaces must be all, failed or none, not {text!r}.") from error
+    return choice_of(Keep, "--keep-workspaces", "a choice", text)

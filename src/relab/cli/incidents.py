@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.choices import choice_of
 from relab.cli.incidents_eval import evaluate
 from relab.cli.incidents_postmortem import postmortem
 from relab.cli.incidents_prune import prune
@@ -16,7 +17,15 @@ from relab.cli.output import JsonOption, plain, print_json, print_table
 if TYPE_CHECKING:
     from threading import Event
 
-    from relab.incidents.service import Briefing, Decision, IncidentDetails, IncidentService, SwitchState, TimelineEvent
+    from relab.incidents.service import (
+        Briefing,
+        Decision,
+        IncidentDetails,
+        IncidentService,
+        IncidentStatus,
+        SwitchState,
+        TimelineEvent,
+    )
 
 app = typer.Typer(
     help="Incidents: watch, list, show, approve, reject, trigger, pause, resume, postmortem, prune, eval.",
@@ -178,20 +187,15 @@ def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: J
     _print_switch("incidents resume", state, as_json=as_json)
 
 
-def _statuses(names: list[str]) -> list[Any]:
+def _statuses(names: list[str]) -> list[IncidentStatus]:
     """Return the statuses of incidents that have these names.
 
     Raises:
         InvalidInputError: a name is not the name of a status.
     """
-    from relab.core.errors import InvalidInputError
     from relab.incidents.service import IncidentStatus
 
-    known = [status.value for status in IncidentStatus]
-    for name in names:
-        if name not in known:
-            raise InvalidInputError(f"There is no status {name[:100]!r}.", remedy=f"Use one of {', '.join(known)}.")
-    return [IncidentStatus(name) for name in names]
+    return [choice_of(IncidentStatus, "--status", "a status", name) for name in names]
 
 
 def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator[TimelineEvent]:

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from relab.cli.choices import choice_of
 from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.run_filters import moment_us
 
@@ -29,17 +30,13 @@ def clusters(
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time
-    from relab.core.errors import InvalidInputError
     from relab.rca.models import Category
 
-    if category is not None and category not in set(Category):
-        raise InvalidInputError(
-            f"--category: {category[:60]!r} is not a category.", remedy=f"Use one of {', '.join(Category)}."
-        )
+    wanted = None if category is None else choice_of(Category, "--category", "a category", category)
     with open_services() as services:
         page = services.rca.clusters.list(
             agent_name=agent,
-            category=Category(category) if category is not None else None,
+            category=wanted,
             since_us=moment_us("--since", since, services.clock.now_us()),
             cursor=cursor,
             limit=limit,

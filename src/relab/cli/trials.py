@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from relab.cli.choices import choice_of
 from relab.cli.experiments import open_experiments
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
@@ -27,11 +28,10 @@ def trials(
     json: JsonOption = False,
 ) -> None:
     """List the trials of a run that have a result, in the order in which they ended."""
-    from relab.core.errors import InvalidInputError
     from relab.experiments.models import TrialOutcome
 
-    if outcome is not None and outcome not in {*TrialOutcome}:
-        raise InvalidInputError(f"--outcome must be one of {', '.join(TrialOutcome)}, not {outcome!r}.")
+    if outcome is not None:
+        choice_of(TrialOutcome, "--outcome", "an outcome", outcome)
     with open_experiments(telemetry=False) as service:
         found = service.list_trials(Path.cwd(), run, outcome=outcome, variant=variant, task=task)
     shown = found[:limit]
