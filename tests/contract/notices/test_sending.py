@@ -274,11 +274,11 @@ def test_unusable_proxy_prevents_the_start_of_sending(
             pytest.fail("It has begun.")
 
     try:
-        for starting in (service.check, service.configured, lambda: asyncio.run(start())):
+        for starting in (service.configured, lambda: asyncio.run(start())):
             with pytest.raises(ConfigurationError, match="proxy"):
                 starting()
         # Who tells nobody needs no way to anybody.
-        NoticeService(notices_database, services.clock, services.incidents, NoticeOptions()).check()
+        assert NoticeService(notices_database, services.clock, services.incidents, NoticeOptions()).configured() == []
     finally:
         services.close()
 

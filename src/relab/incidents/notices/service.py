@@ -73,16 +73,8 @@ class NoticeService:
         self._outbox = Outbox(database)
         self._slack_commands = SlackCommandHandler(incidents, settings.slack_operators)
 
-    def check(self) -> None:
-        """Check that notices can be sent to all receivers of the settings.
-
-        Raises:
-            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be used.
-        """
-        self.configured()
-
     def configured(self) -> list[str]:
-        """Return the names of the receivers in the settings.
+        """Return the names of the receivers in the settings, after a check that notices can be sent to all of them.
 
         Raises:
             ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be used.

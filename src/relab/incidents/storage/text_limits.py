@@ -15,6 +15,7 @@ from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue, canonical_json
 
 MAX_DEPTH: Final = 40
+_MAX_ID: Final = 200
 _MAX_BITS: Final = 128
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 _MARK_BYTES: Final = 48
@@ -41,7 +42,7 @@ def cut(text: str, most: int) -> str:
     return clean_text(text[: most - len(mark)]) + mark
 
 
-def name_of(text: str, most: int = 200) -> str:
+def name_of(text: str, most: int = _MAX_ID) -> str:
     """Return a text as a storable key of at most `most` characters.
 
     It is unchanged if possible, else cleaned, cut and made unique by a digest.
@@ -52,9 +53,9 @@ def name_of(text: str, most: int = 200) -> str:
     return f"{clean_text(text[: most - len(mark) - 1])}~{mark}"
 
 
-def is_storable(text: str, most: int = 200) -> bool:
-    """Return whether a column of `most` characters can store a text unchanged."""
-    return len(text) <= most and not _NO_TEXT.search(text)
+def is_storable(text: str) -> bool:
+    """Return whether the column of an id can store a text unchanged."""
+    return len(text) <= _MAX_ID and not _NO_TEXT.search(text)
 
 
 def require_exact(value: object, field: str, most_bytes: int) -> None:

@@ -17,6 +17,7 @@ from relab.core.errors import RelabError, UnavailableError
 from relab.testbed.supervisor_client import SupervisorClient
 
 _SUPERVISOR_S: Final = 40.0
+_READY_S: Final = 15.0
 _DATABASE_S: Final = 3
 _NO_ROOM: Final = "too many clients"
 _NO_ROOM_PAUSE_S: Final = 0.05
@@ -74,15 +75,15 @@ class Plant:
         """Return, for each resource limit, the method by which this machine enforces it; None if it cannot."""
         return dict(self._ask("GET", "/components")["limits_available"])
 
-    def restart(self, name: str, *, wait_s: float = 15.0) -> list[dict[str, Any]]:
-        """Restart a component or a group and wait until it is ready, at most `wait_s` seconds.
+    def restart(self, name: str) -> list[dict[str, Any]]:
+        """Restart a component or a group and wait until it is ready, at most `_READY_S` seconds.
 
         Return the status of the restarted components, as `components` does. If they are not ready in time, `PlantError`
         is raised.
         """
-        answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": wait_s})
+        answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": _READY_S})
         if not answer["ready"]:
-            raise PlantError(f"{name} was restarted and is not ready after {wait_s:g} s.")
+            raise PlantError(f"{name} was restarted and is not ready after {_READY_S:g} s.")
         return list(answer["components"])
 
     def stop(self, name: str) -> None:
@@ -92,9 +93,9 @@ class Plant:
         """
         self._ask("POST", f"/components/{name}/stop", params={"force": True})
 
-    def start(self, name: str, *, wait_s: float = 15.0) -> None:
-        """Start a stopped component or group, and wait until it is ready, at most `wait_s` seconds."""
-        self._ask("POST", f"/components/{name}/start", params={"wait_s": wait_s})
+    def start(self, name: str) -> None:
+        """Start a stopped component or group, and wait until it is ready, at most `_READY_S` seconds."""
+        self._ask("POST", f"/components/{name}/start", params={"wait_s": _READY_S})
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal, such as `STOP`, to the main process of a component."""
