@@ -15,6 +15,7 @@ from relab.core.cursor import decode_cursor, encode_cursor
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
+from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.filtering import SHOWN, filtered
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
@@ -225,9 +226,14 @@ def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
     return None if run is None or run.content_hash == NEVER_PROJECTED else run
 
 
-def has_run(session: Session, agent_run_id: str) -> bool:
-    """Return whether there is a run with this id, be it projected or not."""
-    return session.execute(select(AgentRunRow.run_id).where(AgentRunRow.run_id == agent_run_id)).first() is not None
+def require_run(session: Session, agent_run_id: str) -> None:
+    """Check that there is a run with this id, be it projected or not.
+
+    Raises:
+        AgentRunNotFoundError: there is no run with this id.
+    """
+    if session.execute(select(AgentRunRow.run_id).where(AgentRunRow.run_id == agent_run_id)).first() is None:
+        raise AgentRunNotFoundError(agent_run_id)
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:

@@ -234,8 +234,7 @@ class TelemetryService(TelemetryParts):
         from relab.telemetry.span_tables import SpanOriginRow
 
         with self._database.read() as session:
-            if not repository.has_run(session, agent_run_id):
-                raise AgentRunNotFoundError(agent_run_id)
+            repository.require_run(session, agent_run_id)
             rows, next_cursor = span_repository.list_spans(session, agent_run_id, cursor=cursor, limit=limit)
             origins = span_repository.load_origins(session, SpanOriginRow, [agent_run_id])
         items = [{**span_to_json(raw), **origins[origin]} for origin, raw in rows]
@@ -254,8 +253,7 @@ class TelemetryService(TelemetryParts):
         from relab.telemetry.otlp_models import LogRecordPage
 
         with self._database.read() as session:
-            if not repository.has_run(session, agent_run_id):
-                raise AgentRunNotFoundError(agent_run_id)
+            repository.require_run(session, agent_run_id)
             rows, next_cursor = log_repository.list_logs(session, agent_run_id, cursor=cursor, limit=limit)
             origins = span_repository.load_origins(session, LogOriginRow, [agent_run_id]) if rows else {}
         items = [{**log_to_json(raw), **origins[origin]} for origin, raw in rows]
