@@ -28,7 +28,7 @@ ANALYZER_VERSION = "10"
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Result of the first stage of an analysis: the indexed run, and all of its problems in order of time."""
+    """The result of the first stage of an analysis: the indexed run, and all of its problems in order of time."""
 
     view: RunView
     problems: tuple[DetectedProblem, ...]
@@ -36,10 +36,10 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """Result of the second stage of an analysis: in addition the possible causes, most likely first.
+    """The result of the second stage of an analysis: that of the first stage, and the possible causes, most likely first.
 
-    `insufficient_reason` says why the run's telemetry is not sufficient for a conclusion, or
-    is None if it is sufficient. `ranking` has the steps that may have gone wrong first, most likely first.
+    `insufficient_reason` says why the run's telemetry is not sufficient for a conclusion; None if it is sufficient.
+    `ranking` has the steps that may have gone wrong first, most likely first.
     """
 
     view: RunView
@@ -61,9 +61,10 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
 
 
 def classify(collected: Collected, models: RankingModels | None = None) -> Classified:
-    """Group and rank the problems in `collected` as causes, and check that the evidence is sufficient.
+    """Group the problems in `collected` into possible causes, rank these, and check that the evidence is sufficient.
 
-    This is the stage "Classifying failure". `models` rank the steps of runs of their sources; None for the shipped ones.
+    This is the stage "Classifying failure". `models` rank the steps of a run whose source (the program that made it)
+    they were trained on; None for the shipped models.
     """
     view, problems = collected.view, collected.problems
     return Classified(

@@ -1,4 +1,4 @@
-"""The values of labels of behaviours, and the form of the names of behaviours."""
+"""The labels of behaviours as values, and the pattern of the names of behaviours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BEHAVIOUR_PATTERN: Final = r"^[a-z][a-z0-9-]{0,63}$"
 
 
 class NewBehaviourLabel(BaseModel):
-    """What a person says about a run and a behaviour."""
+    """A person's statement whether a run shows a behaviour."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,7 +20,10 @@ class NewBehaviourLabel(BaseModel):
 
 
 class RunBehaviourLabel(BaseModel):
-    """A stored label. A run has at most one for each behaviour; `content_hash` is that of the run when it was labelled."""
+    """A stored label. A run has at most one for each behaviour.
+
+    `content_hash` identifies the content that the run had when it was labelled.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""Evidence, and the base of all claims, which cannot be built without it."""
+"""Evidence, and the base class of all claims; a claim cannot be built without evidence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Confidence(StrEnum):
 
 
 class EvidenceKind(StrEnum):
-    """The kind of object that a piece of evidence quotes."""
+    """The kind of object of the run that a piece of evidence quotes."""
 
     RUN = "run"
     STEP = "step"
@@ -32,7 +32,7 @@ class EvidenceKind(StrEnum):
 
 
 class RcaModel(BaseModel):
-    """Base of the immutable values of a report."""
+    """Base of the values in a report, which are immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

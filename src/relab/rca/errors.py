@@ -25,13 +25,16 @@ class VanishedRunError(PermanentJobError):
 
 
 class NoReportError(ConflictError):
-    """The analysis has no report, because it waits, runs or failed."""
+    """The analysis has no report, because it is queued or running, or because it failed."""
 
     code = "no_report"
 
 
 class NoJudgeError(ConflictError):
-    """A judge was requested, and no language model is configured; the caller leaves it out, or an operator configures one."""
+    """A judge (a language model) was requested, but none is configured.
+
+    The caller can repeat the request without a judge, or an operator can configure a model.
+    """
 
     code = "no_judge"
 
@@ -43,7 +46,7 @@ class LabelPlaceError(InvalidInputError):
 
 
 class NoLabelError(NotFoundError):
-    """The run has no label; with `behaviour`, it has none for this behaviour."""
+    """The run has no label; if `behaviour` is given, it has no label for this behaviour."""
 
     code = "label_not_found"
 

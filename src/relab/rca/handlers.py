@@ -20,24 +20,25 @@ class RcaHandlers:
         self._service = service
 
     def analyze(self, args: Mapping[str, Any]) -> None:
-        """Run the analysis that the job's arguments name as `rca_run_id`; only log if it was deleted together with its run."""
+        """Run the analysis `args["rca_run_id"]`. If it was deleted together with its run, this is only logged."""
         try:
             self._service.analyze(args["rca_run_id"])
         except RcaRunNotFoundError as error:
             _log.info("rca_run_deleted", error=str(error))
 
     def search(self, args: Mapping[str, Any]) -> None:
-        """Search runs that arrived for behaviours; `quiet_s` of the job's arguments is the time that they must not have changed."""
+        """Search new runs for behaviours; runs that changed within the last `args["quiet_s"]` seconds are left for later."""
         self._service.arrivals.search(float(args["quiet_s"]))
 
     def analysis_parked(self, job: Job, error: str) -> None:
-        """Mark the analysis of a permanently failed job as failed, with `error` as the reason."""
+        """Mark the analysis of a job that failed permanently as failed, with `error` as the reason."""
         self._service.fail(job.args["rca_run_id"], error)
 
     def delete_for_runs(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses of deleted runs, as far as they were requested up to the deletion.
+        """Delete the analyses of deleted runs that were requested up to the deletion.
 
-        The job's arguments are `run_ids` (or a single `run_id`) and `deleted_at`, in microseconds since the epoch.
+        `args` has `run_ids` (or a single `run_id`) and `deleted_at`, the time of the deletion in microseconds since
+        1970.
         """
         run_ids = args["run_ids"] if "run_ids" in args else [args["run_id"]]
         self._service.delete_for_runs(run_ids, args["deleted_at"])

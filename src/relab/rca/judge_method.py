@@ -6,10 +6,10 @@ from enum import StrEnum
 
 
 class JudgeMethod(StrEnum):
-    """How a language model judges a failed run; `off` asks none.
+    """The method by which a language model judges a failed run; `off` asks no model.
 
-    `all_at_once` sends the whole run in one request, `step_by_step` one step after the other until the first mistake,
-    `binary_search` halves of the run, and `rerank` only orders the candidates of the local ranking.
+    `all_at_once` sends the whole run in one request. `step_by_step` sends one step after the other until the first
+    mistake. `binary_search` sends halves of the run. `rerank` only orders the candidates of the local ranking.
     """
 
     OFF = "off"

@@ -1,4 +1,4 @@
-"""What a language model says about a run, as a part of the report beside the local ranking."""
+"""The opinion of a language model on a run, as a part of the report beside the local ranking."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class JudgeDrop(StrEnum):
 
 
 class JudgedStep(CitedModel):
-    """A step that the judge says went wrong first; its evidence is the judge's verbatim quotation of the step or of its calls."""
+    """A step that went wrong first in the opinion of the judge.
+
+    The evidence is the judge's verbatim quotation of the step or of its calls.
+    """
 
     step_id: str
     step_name: str
@@ -40,9 +43,9 @@ class JudgedStep(CitedModel):
 
 
 class JudgeCost(RcaModel):
-    """What a judgement by a language model cost, and what was dropped.
+    """The cost of a judgement by a language model, and the numbers of what was dropped.
 
-    The cost covers the calls of this analysis; answers that were stored before (`cached_answers`) cost nothing.
+    The cost covers the calls of this analysis. Answers that were stored before (`cached_answers`) cost nothing.
     """
 
     model: str | None = Field(None, description="The name of the model; null if it is not known.")
@@ -69,12 +72,16 @@ class JudgeCost(RcaModel):
         return f"{by}: {calls}, {self.prompt_tokens + self.completion_tokens:,} tokens{cost}{cached}"
 
     def dropped_line(self) -> str:
-        """Return the dropped answers in words, such as `1 x invalid_answer`; "" without any."""
+        """Return the dropped answers in words, such as `1 x invalid_answer`; "" if none was dropped."""
         return ", ".join(f"{number} x {reason}" for reason, number in self.dropped.items())
 
 
 def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
-    """Return the sum of costs; the numbers of lost steps and texts are the largest ones, and the cost is null if one is."""
+    """Return the sum of costs.
+
+    The numbers of left out steps and of cut and withheld texts are not sums, but the largest ones. The cost in USD is
+    null if one of the costs with calls has none.
+    """
     costs = list(costs)
     prices = [each.usd for each in costs if each.calls]
     dropped: Counter[JudgeDrop] = Counter()
@@ -96,7 +103,7 @@ def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
 
 
 class SentenceJudgement(JudgeCost):
-    """How a language model judged the behaviours that are described by a sentence."""
+    """How a language model judged the behaviours that are described by sentences: its cost, and what was judged."""
 
     judged: tuple[str, ...] = Field(
         (), description="The behaviours that were judged, whether the run shows them or not."
@@ -114,7 +121,7 @@ class SentenceJudgement(JudgeCost):
 
 
 class JudgeVerdict(JudgeCost):
-    """The opinion of a language model (the judge) on the first wrong step of a run."""
+    """The opinion of a language model (the judge) on which step of a run went wrong first."""
 
     method: JudgeMethod
     steps: tuple[JudgedStep, ...] = Field(

@@ -1,10 +1,9 @@
 """The report of a root cause analysis, and the types that enforce its citations.
 
-Every claim (`Finding`, `Hypothesis`, `Attribution`) can only be built against the
-collected evidence: `Hypothesis.citing(evidence, ...)`. A claim that cites an id which is
-not in that evidence raises `UncitedClaimError`. There is no other way to build a claim,
-so no report contains a claim without evidence. `Report.load` applies the same rule to
-stored reports.
+Every claim (`Finding`, `Hypothesis`, `Attribution`) can only be built together with the collected evidence:
+`Hypothesis.citing(evidence, ...)`. A claim that cites an id which is not in this evidence raises `UncitedClaimError`.
+There is no other way to build a claim, so no report contains a claim without evidence. `Report.load` applies the same
+rule to stored reports.
 """
 
 from __future__ import annotations
@@ -54,9 +53,10 @@ __all__ = [
 
 
 class Category(StrEnum):
-    """The kinds of cause that a report can name; `rca/detectors/<category>.py` holds everything about each.
+    """The categories of causes that a report can name; `rca/detectors/<category>.py` has everything about a category.
 
-    The order is their precedence: if two categories claim one error with equal confidence, the earlier, more specific one wins.
+    Their order is their precedence: if two categories fit one error with equal confidence, the earlier, more specific
+    one is chosen.
     """
 
     RATE_LIMITED = "rate_limited"
@@ -70,7 +70,7 @@ class Category(StrEnum):
 
 
 class AttributionBasis(StrEnum):
-    """What a claim of a place rests on: errors and behaviour that the run shows, or only a ranking of its steps."""
+    """What a statement about a place is based on: errors and behaviour that the run shows, or only a ranking of its steps."""
 
     EVIDENCE = "evidence"
     RANKED_GUESS = "ranked_guess"
@@ -79,7 +79,8 @@ class AttributionBasis(StrEnum):
 class Finding(CitedModel):
     """A problem located in the run, whether or not it is the cause of the failure.
 
-    The fields that name a step, call, tool or agent say where; they are null where that does not apply or is not known.
+    The fields that name a step, call, tool or agent say where the problem is. They are null if not known, or if there
+    is none.
     """
 
     category: Category
@@ -99,7 +100,7 @@ class Finding(CitedModel):
 
 
 class Hypothesis(CitedModel):
-    """A possible root cause: in a few words (`title`) and in sentences, with its evidence and the steps to verify it."""
+    """A possible root cause, in a few words (`title`) and in sentences, with its evidence and the steps to verify it."""
 
     title: str
     description: str
@@ -109,9 +110,9 @@ class Hypothesis(CitedModel):
 
 
 class GuessOdds(RcaModel):
-    """How likely a ranked guess is right: only for runs of a source that a ranking model was trained on.
+    """How likely a ranked guess is right, for a run of a source on which a ranking model was trained.
 
-    `right` of `all` held-out first guesses with a probability like this one were right.
+    `right` of `all` first guesses on held-out runs, with a probability in the same range, were right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -123,10 +124,11 @@ class GuessOdds(RcaModel):
 
 
 class Attribution(CitedModel):
-    """The step, agent or call at which the run failed; null where that does not apply or is not known.
+    """The place at which the run failed: its step, agent, call and tool. Each is null if not known, or if there is none.
 
-    A ranked guess is the first of the report's `candidates` and always has low confidence. Its agent is the one that most
-    likely made the first mistake, over all of its steps; that may be another agent than that of the most likely step.
+    `basis` says whether evidence shows the place, or whether it is a ranked guess. A ranked guess names the first of
+    the report's `candidates` and always has low confidence. The agent of a ranked guess is the agent that most likely
+    made the first mistake, judged by all of its steps. So it may differ from the agent of the step that is named.
     """
 
     basis: AttributionBasis = AttributionBasis.EVIDENCE
@@ -142,9 +144,10 @@ class Attribution(CitedModel):
 
 
 class CandidateStep(CitedModel):
-    """A step that may have gone wrong first, by a ranking of the run's steps; `reasons` are the facts that decided.
+    """A step that may have gone wrong first, according to a ranking of the run's steps.
 
-    The evidence is the beginning of the step's text, and the text of other steps that a reason is about.
+    `reasons` are the facts that decided. The evidence is the beginning of the step's text, and the text of other steps
+    that a reason is about.
     """
 
     step_id: str
@@ -155,7 +158,11 @@ class CandidateStep(CitedModel):
 
 
 class HitRate(RcaModel):
-    """In how many labelled runs in which a behaviour was found people say that the run shows it, with a 95 % interval (Wilson)."""
+    """How often a search for a behaviour is right, measured on labelled runs.
+
+    Of `seen` labelled runs in which the behaviour was found, people say of `right` runs that they show it. `low` and
+    `high` are the ends of the share's 95 % interval (Wilson).
+    """
 
     right: int
     seen: int
@@ -164,9 +171,10 @@ class HitRate(RcaModel):
 
 
 class BehaviourFinding(CitedModel):
-    """A behaviour that a rule of this installation found in the run: the rule's name and description, and where it is shown.
+    """A behaviour that a rule of this installation found in the run: the rule's name and description, and the place.
 
-    With `by_model` it is the opinion of a language model on the rule's sentence. The fields that name a step, a call or an agent are null where that does not apply.
+    With `by_model`, it is the opinion of a language model on the rule's sentence. The fields that name a step, a call
+    or an agent are null if the place has none.
     """
 
     behaviour: str
@@ -186,7 +194,7 @@ class BehaviourFinding(CitedModel):
     )
 
     def line(self) -> str:
-        """Return the behaviour in words, with its measured hit rate; an opinion of a model is marked as one."""
+        """Return the behaviour in words, with its measured hit rate; the opinion of a model is marked as such."""
         notes = [f"opinion of the model{f' {self.model}' if self.model else ''}"] if self.by_model else []
         if self.hit_rate is not None:
             notes.append(f"of {self.hit_rate.seen} labelled runs in which it was found, {self.hit_rate.right} show it")
@@ -194,7 +202,7 @@ class BehaviourFinding(CitedModel):
 
 
 class ActionItem(RcaModel):
-    """A recommended action: what kind of change, in a few words and in sentences, and how urgent."""
+    """A recommended action: the kind of change, a title, a description, and the priority."""
 
     type: Literal["code_change", "config_change", "prompt_change", "monitoring", "process"]
     title: str
@@ -208,16 +216,16 @@ class ActionItem(RcaModel):
 
 
 class Omitted(RcaModel):
-    """What was left out of a report because of its size limit: the number of findings."""
+    """The number of findings that were left out of a report because of its size limit."""
 
     findings: int = 0
 
 
 class Report(RcaModel):
-    """The result of an analysis. Immutable; every citation in it resolves in `evidence_index`.
+    """The result of an analysis. Immutable; every id that it cites is in `evidence_index`.
 
-    `category` and `detail` are those of the most likely cause (`unknown` and null if there is none). `summary_source` is `llm`
-    if a language model worded the summary. `hypotheses` are ordered, the most likely first.
+    `category` and `detail` are those of the most likely cause; without a cause, they are `unknown` and null.
+    `summary_source` is `llm` if a language model worded the summary. `hypotheses` are ordered, the most likely first.
     """
 
     category: Category
@@ -269,7 +277,7 @@ class Report(RcaModel):
         )
 
     def with_changes(self, evidence: Mapping[str, Evidence], **changes: Any) -> Self:
-        """Return a copy with other values of some fields; its `evidence_index` holds all of `evidence`, in the given order.
+        """Return a copy with new values (`changes`) of some fields; its `evidence_index` is `evidence`, in this order.
 
         Raises:
             UncitedClaimError: a claim cites an id that is not in `evidence`.
@@ -319,14 +327,17 @@ class RcaStatus(StrEnum):
 
 
 class RcaSummary(NamedTuple):
-    """The status of an analysis, and the category of its report, None until it is done."""
+    """The status of an analysis and the category of its report; the category is None until the analysis is done."""
 
     status: RcaStatus
     category: str | None
 
 
 class RcaRun(BaseModel):
-    """One root cause analysis of an agent run: its status, its report, and the content of the run (`content_hash`) it is about."""
+    """One root cause analysis of an agent run: its status, and its report when it is done.
+
+    `content_hash` identifies the content of the agent run that was analysed.
+    """
 
     rca_run_id: str
     run_id: str

@@ -10,7 +10,7 @@ from relab.rca.claims import CitedModel, RcaModel
 
 
 class PassingDifferenceKind(StrEnum):
-    """What a failed run did in another way than runs that succeeded."""
+    """The kind of a difference between a failed run and runs that succeeded."""
 
     MISSING_TOOL = "missing_tool"
     ARGUMENT = "argument"
@@ -23,7 +23,8 @@ class PassingDifferenceKind(StrEnum):
 class PassingDifference(CitedModel):
     """A difference from runs that succeeded, in a sentence; it is an observation, not a cause.
 
-    `runs` of the compared runs show it. `step_id` and `call_id` are the place in the failed run, null where it has none.
+    `runs` is the number of compared runs that show it. `step_id` and `call_id` are its place in the failed run; null if
+    there is none.
     """
 
     kind: PassingDifferenceKind
@@ -35,7 +36,10 @@ class PassingDifference(CitedModel):
 
 
 class PassingComparison(RcaModel):
-    """The comparison of a failed run with runs that succeeded: of the same agent and task, else (`same_task` false) version."""
+    """The comparison of a failed run with runs that succeeded.
+
+    The compared runs are of the same agent and task (`same_task` is true), or else of the same agent and version.
+    """
 
     same_task: bool
     run_ids: tuple[str, ...] = Field(description="The compared runs, newest first.")

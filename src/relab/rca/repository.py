@@ -20,7 +20,8 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 def current_key(agent_run_id: str, content_hash: str) -> str:
     """Return the value of the column `current_key` for the current analysis of a run's content.
 
-    The current analysis is the one that a further request for the same content returns; the column is unique.
+    The current analysis is the one that is returned if the same content is requested again. The column is unique, so
+    there is only one.
     """
     return f"{content_hash}:{agent_run_id}"
 
@@ -28,7 +29,7 @@ def current_key(agent_run_id: str, content_hash: str) -> str:
 class CurrentAnalysis(NamedTuple):
     """The current analysis of a run's content; `created_at` is in microseconds since 1970.
 
-    `on_arrival` says whether the arrival of the failed run requested it, and no person; `judge` is a `JudgeMethod`.
+    `on_arrival` is true if it was requested automatically because a failed run arrived. `judge` is a `JudgeMethod`.
     """
 
     rca_run_id: str
@@ -105,9 +106,9 @@ def change(session: Session, rca_run_id: str, **values: Any) -> bool:
 
 
 def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_before: int) -> list[str]:
-    """Delete the analyses of the given runs that were requested up to `created_before`; return the analyses' ids.
+    """Delete the analyses of the given runs that were requested at or before `created_before`; return their ids.
 
-    `created_before` is in microseconds since the epoch and included.
+    `created_before` is in microseconds since 1970.
     """
     deleted: list[str] = []
     for ids in chunks(agent_run_ids):

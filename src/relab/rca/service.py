@@ -71,10 +71,10 @@ Wording = Callable[[Report], Report]
 
 
 def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]:
-    """Return a sentence of a language model in the form to show, and why it may not be shown; None if it may.
+    """Return a sentence of a language model in the form to show, and why it may not be shown (None if it may).
 
-    Its numbers, names and quotations must occur in the texts `pieces`; see `rca/report/grounding.py`. A reason is a value
-    of `DropReason`, such as `ungrounded_token`.
+    Its numbers, names and quotations must occur in the texts `pieces`; see `rca/report/grounding.py`. The reason is a
+    value of `DropReason`, such as `ungrounded_token`.
     """
     from relab.rca.report import check_text, normal_text
 
@@ -84,29 +84,30 @@ def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]
 
 
 class RcaReceipt(BaseModel):
-    """The answer to a request for an analysis: its id, and whether it is new or existed before (`created`)."""
+    """The answer to a request for an analysis: the id, and whether it was created now (`created`) or existed before."""
 
     rca_run_id: str
     created: bool
 
 
 class RcaService:
-    """Root cause analyses of agent runs; workers execute them as jobs.
+    """Requests, runs and reads root cause analyses of agent runs; workers execute them as jobs.
 
     Args:
-        word: rewrites the summary of a finished report. Without it, the deterministic summary stays.
-        judge: asks a language model for its opinion; None without a model.
-        sentences: asks it about behaviours that are described by a sentence, in the analyses that ask the judge.
-        judge_by_default: how it is asked if a request does not say so.
+        word: rewrites the summary of a finished report with a language model; None: the deterministic summary stays.
+        judge: asks a language model which step went wrong first; None if no model is configured.
+        sentences: asks a language model about behaviours that are described by a sentence, in analyses that use the
+            judge; None if no model is configured.
+        judge_by_default: the method of the judge if a request names none.
         rules: the rules of behaviours of this installation.
 
     Attributes:
-        notes: the reports as notes for people.
-        clusters: failed runs that share a cause.
-        labels: what people say that the first mistakes of runs were.
-        behaviours: the behaviours that rules find in runs.
-        arrivals: the search for behaviours in runs that arrive, and the notices of them.
-        ranking: the models that rank the steps of runs, which labels train.
+        notes: makes notes for people from reports.
+        clusters: reads clusters of failed runs that share a cause.
+        labels: stores what the first mistakes of runs were, as people state it.
+        behaviours: searches stored runs for behaviours.
+        arrivals: searches new runs for behaviours, and notifies people of them.
+        ranking: trains the models that rank the steps of runs, on labels.
     """
 
     def __init__(
@@ -139,14 +140,15 @@ class RcaService:
         self.notes = NoteReader(self.get, telemetry, self.clusters)
 
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
-        """Queue an analysis of the run's current content, or return the existing analysis of that content.
+        """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
-        An existing analysis counts if it is queued, running or done, not if it failed or asks no judge as `judge` wants.
-        `force` always queues a new analysis, which then becomes the current one. Without `judge`, the settings decide.
+        An existing analysis is returned if it is queued, running or done and uses the judge as requested; a failed one
+        is not. With `force`, a new analysis is always queued, which then becomes the current one. Without `judge`, the
+        settings decide whether and how the judge is asked.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
-            NoJudgeError: a judge is wanted, and no language model is configured.
+            NoJudgeError: a judge is requested, and no language model is configured.
         """
         method = self._judging.choose(judge)
         content = self._telemetry.get_content(agent_run_id)
@@ -159,13 +161,15 @@ class RcaService:
                 continue
 
     def analyze_arrivals(self, *, quiet_s: float, max_waiting: int) -> int:
-        """Queue analyses of runs that await one, newest first, in the lane `background`; return the number of new ones.
+        """Enqueue analyses of runs that wait for one, newest first, in the lane `background`; return their number.
 
         Runs for which an analysis exists are left out.
 
         Args:
-            quiet_s: only runs that did not change for this time are analysed, so that a trace is complete by then.
-            max_waiting: the maximum number of such analyses that wait or run; further runs await a later call.
+            quiet_s: only runs that did not change for this number of seconds are analysed, so that their traces are
+                complete.
+            max_waiting: the maximum number of such analyses that are queued or running; further runs wait for a later
+                call.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
@@ -187,9 +191,10 @@ class RcaService:
         return sum(receipt.created for receipt in receipts)
 
     def request_batch(self, contents: Mapping[str, RunContent], *, force: bool = False) -> dict[str, RcaReceipt]:
-        """Queue analyses of many runs, `{run id: content}`, in the lane `background`; return the receipts by run id.
+        """Enqueue analyses of many runs, `{run id: content}`, in the lane `background`; return `{run id: receipt}`.
 
-        Such an analysis does not use the model, like one on arrival. An existing analysis of the content counts, unless `force`.
+        These analyses use no language model, like those of arriving runs. An existing analysis of the content is
+        returned instead, unless `force`.
         """
         while True:
             try:
@@ -266,7 +271,7 @@ class RcaService:
         self._finish(rca_run, run, content_hash, report, failed=collected.view.failed)
 
     def report_on(self, run: AgentRun) -> Report:
-        """Analyse a stored run now, without the model, and return the report; nothing is stored."""
+        """Analyse a stored run now, without a language model, and return the report; nothing is stored."""
         from relab.rca.analyzer import analyze
 
         return analyze(run, self._telemetry.history(run), self._telemetry.log_lines(run.run_id), self.ranking.models())
@@ -293,8 +298,8 @@ class RcaService:
     def delete_for_runs(self, agent_run_ids: Collection[str], created_before: int) -> None:
         """Delete, in one transaction, the analyses of deleted runs with their reports and progress events.
 
-        Only analyses requested up to `created_before` (microseconds since the epoch) are deleted: a later one belongs to a
-        new run with the same id.
+        Only analyses that were requested at or before `created_before` (microseconds since 1970) are deleted: a later
+        analysis belongs to a new run with the same id.
         """
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
@@ -347,10 +352,11 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
-        """Return whether the current analysis of a run is sufficient if a person requests one with this judge.
+        """Return whether the current analysis of a run is sufficient for a person who requests one with this judge method.
 
-        An analysis that was requested because the run arrived gets no summary by a model. It is sufficient while it has
-        not begun, because it then becomes an analysis for a person, while it runs, and if no model is configured.
+        An analysis that was requested because the run arrived gets no summary by a language model. It is sufficient
+        while it is queued, because it then becomes an analysis for a person. If no judge is requested, it is also
+        sufficient while it runs, and if no language model is configured.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}
@@ -361,7 +367,10 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """Store the report and the run's failure, end the progress stream and enqueue the job that labels the run, in one transaction."""
+        """Store the report and the failure of the run, end the progress stream and enqueue the job that labels the run.
+
+        All of this happens in one transaction.
+        """
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

@@ -44,9 +44,9 @@ class RcaRunRow(Base):
 
 
 class RcaFailureRow(Base):
-    """The failure of a run by its newest analysis; failures that share a cause have one `cluster`.
+    """The failure of a run, as its newest analysis found it; failures that share a cause have the same `cluster`.
 
-    Agent, version and start of the run are copied, so that clusters are read without the runs.
+    Agent, version and start of the run are copied into this table, so that clusters can be read without the runs.
     """
 
     __tablename__ = "rca_failures"
@@ -69,7 +69,7 @@ class RcaFailureRow(Base):
 
 
 class RcaLabelRow(Base):
-    """What a person says that the first mistake of a run was; a run has at most one label."""
+    """A person's statement what the first mistake of a run was; a run has at most one such label."""
 
     __tablename__ = "rca_labels"
     __table_args__ = (Index("ix_rca_labels_labelled_at_run_id", "labelled_at", "run_id"),)
@@ -85,7 +85,7 @@ class RcaLabelRow(Base):
 
 
 class RcaBehaviourLabelRow(Base):
-    """Whether a person says that a run shows a behaviour."""
+    """A person's statement whether a run shows a behaviour."""
 
     __tablename__ = "rca_behaviour_labels"
     __table_args__ = (Index("ix_rca_behaviour_labels_behaviour_run_id", "behaviour", "run_id"),)
@@ -99,7 +99,7 @@ class RcaBehaviourLabelRow(Base):
 
 
 class RcaRankingModelRow(Base):
-    """The ranking model of one agent, trained on the labels of its runs; `artefact` is its JSON."""
+    """The ranking model of one agent, trained on the labels of its runs; `artefact` is the model as JSON."""
 
     __tablename__ = "rca_ranking_models"
 
@@ -123,7 +123,7 @@ class RcaJudgeAnswerRow(Base):
 
 
 class RcaBehaviourNoticeRow(Base):
-    """When the last notice of a behaviour was posted, and how many runs have shown it since."""
+    """When the last notification about a behaviour was sent, and how many runs have shown the behaviour since."""
 
     __tablename__ = "rca_behaviour_notices"
 

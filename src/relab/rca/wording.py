@@ -1,9 +1,8 @@
 """Let a language model rewrite the summary of a report, and check every sentence of it.
 
-The model gets the finished report and may only make it more readable. The policy in
-`grounding` checks its answer claim by claim. If no claim passes, none of the accepted
-claims covers the cause, or the model fails, the deterministic summary stays. Only
-`summary` and `summary_source` ever change.
+The model gets the finished report and may only make it more readable. The policy in `grounding` checks each claim of
+its answer. The deterministic summary stays if the model fails, if no claim passes, or if no accepted claim is about the
+cause. Only `summary` and `summary_source` ever change.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ log = get_logger(__name__)
 
 
 class WordedClaim(BaseModel):
-    """One sentence of the summary and the evidence that shows it."""
+    """One sentence of the summary, and the ids of the evidence that shows it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +49,7 @@ class WordedSummary(BaseModel):
 
 
 class WordingResult(StrEnum):
-    """The result of an attempt to rewrite the summary. For all values except `WORDED` the report is unchanged."""
+    """The result of an attempt to rewrite the summary. Only with `WORDED`, the report has changed."""
 
     WORDED = "worded"
     ALREADY_WORDED = "already_worded"
@@ -78,11 +77,11 @@ class WordingOutcome:
     """The outcome of an attempt to rewrite a summary.
 
     Attributes:
-        report: the report with the new summary, or the unchanged input.
+        report: the report with the new summary, or the unchanged report.
         result: whether the summary was replaced, and if not, why.
         kept: the claims of the new summary, in order; empty unless `result` is `WORDED`.
         dropped: the claims that the policy dropped.
-        error: the error of the model, if it failed.
+        error: the error of the model; None if it did not fail.
     """
 
     report: Report
@@ -93,9 +92,9 @@ class WordingOutcome:
 
 
 def word_summary(report: Report, gateway: LlmGateway) -> Report:
-    """Return the report with a summary from the model, or the unchanged report; log the outcome.
+    """Return the report with a summary worded by the model, or the unchanged report; log the outcome.
 
-    An error of the model raises nothing; see `try_wording` for the reports that stay unchanged.
+    An error of the model raises nothing. `try_wording` says which reports are not sent to the model.
     """
     outcome = try_wording(report, gateway)
     said: dict[str, object] = {
@@ -118,9 +117,9 @@ def word_summary(report: Report, gateway: LlmGateway) -> Report:
 def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
     """Request a summary from the model, and apply the policy to its answer.
 
-    Reports with insufficient evidence or without hypotheses are not sent: they have no cause
-    to describe, and a model would invent one. A report whose summary already comes from a
-    model is not sent either, because the policy takes the given summary as true.
+    Reports with insufficient evidence or without hypotheses are not sent to the model: they have no cause to describe,
+    and a model would invent one. A report whose summary already comes from a model is not sent either, because the
+    policy takes the present summary as true.
     """
     if report.summary_source != "rules":
         return WordingOutcome(report, WordingResult.ALREADY_WORDED)
@@ -136,7 +135,7 @@ def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
 
 
 def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
-    """Replace the summary of `report` with those claims of the model's answer that pass the policy.
+    """Replace the summary of `report` by those claims of the model's answer that pass the policy.
 
     The summary stays if none of these claims cites evidence of the first hypothesis.
     """

@@ -1,7 +1,8 @@
 """Attribution: which problem made the run fail.
 
-In: the problems of all detectors. Out: each error of the run as one problem (`resolution.py`), the possible `RankedCause`s, most
-likely first (`classification.py`), and whether the telemetry is sufficient for a conclusion (`sufficiency.py`).
+In: the problems of all detectors. `resolution.py` merges them so that each error of the run is one problem.
+`classification.py` groups them into possible `RankedCause`s, most likely first. `sufficiency.py` checks whether the
+telemetry is sufficient for a conclusion.
 """
 
 from relab.rca.attribution.classification import RankedCause, classify_problems

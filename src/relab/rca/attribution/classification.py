@@ -20,11 +20,11 @@ from relab.rca.models import Category, Confidence
 class RankedCause:
     """One possible root cause: the problems of one category.
 
-    For the category UNKNOWN the problems also share their detail.
+    For the category UNKNOWN, the problems also have the same detail.
 
     Attributes:
-        problems: in order of rank; the first one is the lead.
-        tools: the tools involved, in the order of `problems`.
+        problems: the problems in order of rank; the first one is the lead, which represents the cause.
+        tools: the names of the tools that have these problems, in the order of `problems`.
     """
 
     category: Category
@@ -37,16 +37,16 @@ class RankedCause:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """The tools involved, in order of rank."""
+        """The names of the tools that have the problems, in order of rank."""
         return tuple(dict.fromkeys(problem.tool_name for problem in self.problems if problem.tool_name))
 
 
 def classify_problems(problems: Sequence[DetectedProblem], view: RunView) -> tuple[RankedCause, ...]:
     """Return the possible causes of the run's failure, most likely first.
 
-    A successful run has no causes. In a run that neither failed nor succeeded, only
-    unrecovered problems count. A regression is a cause only in a failed run, and only if
-    the new version's outcome is worse.
+    A successful run has no causes. In a run that neither failed nor succeeded, only unrecovered problems count. A
+    regression (a worse new version of the agent) is a cause only in a failed run, and only if the outcomes of the new
+    version are worse.
     """
     if view.succeeded:
         return ()
@@ -71,7 +71,7 @@ def _aspect(problem: DetectedProblem) -> object:
 
 
 def _is_stated(problem: DetectedProblem) -> bool:
-    """Whether a problem is an unrecovered error of at least medium confidence, and not only behaviour."""
+    """Return whether a problem is an unrecovered error of at least medium confidence, and not a behaviour such as a loop."""
     return problem.is_strong and not problem.recovered and DESCRIPTORS[problem.category].may_cause is None
 
 
@@ -90,7 +90,10 @@ def _rank(problem: DetectedProblem, stated: set[Category]) -> tuple[object, ...]
 
 
 def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
-    """Insert the regression before the first cause that it can explain, and so after causes from outside."""
+    """Insert the regression before the first cause that the change of version explains better.
+
+    So it comes after the causes that lie outside of the agent.
+    """
     regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
     if regression is None:
         return causes
@@ -104,7 +107,7 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
 
 
 def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Whether a change of version explains a problem better than the problem explains the failure."""
+    """Return whether the change of version explains the failure better than the problem `lead` does."""
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
     if DESCRIPTORS[lead.category].is_external or lead.category is Category.UNKNOWN:
@@ -113,7 +116,10 @@ def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> boo
 
 
 def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Whether the new version changed the problem's behaviour: more steps for a loop, else the use of the tool."""
+    """Return whether the new version changed what the problem is about.
+
+    For a loop, that is the number of steps, which must have grown; for other problems, the use of the problem's tool.
+    """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:
         shifts = [item.get("difference") for item in changed if item.get("aspect") == "steps"]

@@ -33,7 +33,8 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 def time_order(problem: DetectedProblem) -> tuple[object, ...]:
     """Return a sort key that orders problems by time, earliest first.
 
-    At equal times, specific categories come before general ones, then calls before steps, guardrail events and the run.
+    At equal times, problems of specific categories come before those of general ones. Then problems of calls come
+    before problems of steps, guardrail events and the run.
     """
     return (
         problem.at_us,
@@ -62,7 +63,7 @@ def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[Detecte
 
 
 def _is_repetition(problem: DetectedProblem) -> bool:
-    """Whether a problem describes behaviour over several calls or runs, and not a single error."""
+    """Return whether a problem describes behaviour over several calls or runs, and not a single error."""
     return problem.category is Category.PROMPT_REGRESSION or (
         problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR
     )
@@ -72,7 +73,7 @@ _BEHAVIOUR = frozenset({"retries", "identical_calls", "alternating_cycle", "iden
 
 
 def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Return (repetitions, errors); of several problems at one object keep the best by `_rank`."""
+    """Return `(repetitions, errors)`; of several errors at the same call, step or event, keep the best one by `_rank`."""
     loops: list[DetectedProblem] = []
     best: dict[Place, DetectedProblem] = {}
     for problem in problems:
@@ -87,7 +88,7 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 
 
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
-    """Return a sort key, best first: classified first, then by confidence, then the more specific category."""
+    """Return a sort key, best first: problems that are not vague, then higher confidence, then the more specific category."""
     return (
         problem.detail in VAGUE_DETAILS,
         -strength(problem.confidence),
@@ -96,10 +97,11 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 
 
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each error of the log into the problem of the call or step in which it was written.
+    """Merge each error line of the log into the problem of the call or step in which it was written.
 
     The merged problem also cites the line. If the problem is vague, it gets the category that the line states, and
-    quotes the line first. A line without such a problem is dropped, unless the run shows no other error.
+    quotes the line first. If there is no such problem, the line is dropped; but if the run shows no other error at all,
+    it stays a problem.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -125,11 +127,11 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each guardrail event into the problem of the call or step that it refers to.
+    """Merge each guardrail event into the problem of the call or step that the event refers to.
 
-    The merged problem also cites the event, and its confidence rises unless the event is
-    vague. An event without such a problem, or with another category while both are
-    specific, stays a separate problem.
+    The merged problem also cites the event, and its confidence rises unless the event is vague. An event stays a
+    separate problem if there is no problem at its call or step, or if that problem has another category and both are
+    specific.
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -155,12 +157,15 @@ def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
-    """Whether a guardrail event and an error have the same category, or the detail of one of them is vague."""
+    """Return whether a guardrail event and an error have the same category, or one of them has a vague detail."""
     return error.category is guard.category or guard.detail in VAGUE_DETAILS or error.detail in VAGUE_DETAILS
 
 
 def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedProblem:
-    """Add the event's quotations to the error; replace a vague category and detail with those of the event."""
+    """Add the quotations of a guardrail event or log line (`guard`) to the error.
+
+    A vague error gets the category and the detail of `guard`. The confidence rises unless `guard` is vague.
+    """
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:
         return replace(error, quotes=quotes)
@@ -173,8 +178,8 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
     """Drop the errors of steps that only repeat an error of a call or step inside them.
 
-    Each step is marked at most once per mark, and the walk to the outer steps stops at a
-    step that already has the mark, so deep nesting stays linear.
+    The errors inside a step are recorded at the step as marks (category, recovered). Each step gets the same mark at
+    most once, and the walk to the outer steps stops at a step that already has the mark, so deep nesting stays linear.
     """
     inside: dict[str, set[_Mark]] = defaultdict(set)
     inner = [error for error in errors if error.kind is not EvidenceKind.STEP]
@@ -199,7 +204,7 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
 
 
 def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
-    """Whether the problems inside a step (`inside`) explain the step's own error.
+    """Return whether the problems inside a step (`inside`) explain the step's own error.
 
     A recovered problem explains only an error that is recovered as well.
     """
@@ -210,11 +215,11 @@ def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
 def _with_run_error(
     errors: list[DetectedProblem], loops: list[DetectedProblem]
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Merge the run's own error into the first unrecovered problem of the same category; return (errors, loops).
+    """Merge the error that the run itself reports into the first unrecovered problem of the same category.
 
-    That problem cites the run's error only if this raises its confidence. An unclassified
-    error of the run is dropped if an unrecovered problem has an error of its own. Without
-    such a problem, the run's error stays.
+    Return `(errors, loops)`. The problem cites the run's error only if this raises its confidence. If the run's error
+    is unclassified, it is dropped as soon as another unrecovered problem has an error text. Without such a problem, the
+    run's error stays.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
@@ -235,19 +240,19 @@ def _with_run_error(
 
 
 def is_bare(problem: DetectedProblem) -> bool:
-    """Whether an unclassified failure quotes only a status, status code or output, and no error message or class."""
+    """Return whether an unclassified failure quotes only a status, status code or output, and no error message or class."""
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
 
 def _explains_loop(error: DetectedProblem) -> bool:
-    """Whether this error explains why the agent repeated a call."""
+    """Return whether an error is a reason for which the agent repeated a call."""
     if error.detail == UNCLASSIFIED:
         return False
     return error.is_strong or error.category not in (Category.UNKNOWN, Category.RETRIEVAL_EMPTY)
 
 
 def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
-    """Whether a loop is only the effect of other problems: two thirds of its calls, or its step, have one."""
+    """Return whether a loop is only the effect of other problems: at least two thirds of its calls, or its step, have one."""
     if loop.category is not Category.PLANNER_LOOP:
         return False
     if loop.members:

@@ -1,4 +1,4 @@
-"""Search runs for behaviours when they arrive, and notify people of what they show."""
+"""Search new runs for behaviours, and notify people of runs that show one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEARCHED_RUNS: Final = 200
 
 
 class BehaviourArrivals:
-    """Searches runs that arrived and need no analysis for behaviours; runs that are analysed are searched then.
+    """Searches new runs for behaviours if they need no analysis. Other runs are searched during their analysis.
 
     Args:
         scanner: searches stored runs, and has the rules.
@@ -43,13 +43,14 @@ class BehaviourArrivals:
         self._scanner = scanner
 
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
-        """Queue a search of the runs that are due, in the lane `background`; at most one such job waits or runs.
+        """Enqueue a job that searches the runs which are due, in the lane `background`, unless such a job is unfinished.
 
-        Without a rule that has a condition, or if not `is_on`, runs are no longer collected for it.
+        If no rule has a condition, or without `is_on`, new runs are no longer collected for the search.
 
         Args:
-            quiet_s: only runs that did not change for this time are searched, so that a trace is complete by then.
-            is_on: whether runs are searched when they arrive.
+            quiet_s: only runs that did not change for this number of seconds are searched, so that their traces are
+                complete.
+            is_on: whether new runs are searched.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
@@ -60,7 +61,7 @@ class BehaviourArrivals:
                 self._queue.enqueue(unit, SEARCH_JOB, {"quiet_s": quiet_s})
 
     def search(self, quiet_s: float) -> int:
-        """Search up to `SEARCHED_RUNS` runs that are due, newest first; mark them and return their number.
+        """Search up to `SEARCHED_RUNS` runs that are due, newest first; store the behaviours and return the number of runs.
 
         `quiet_s` is that of `queue_search`.
         """
@@ -74,12 +75,12 @@ class BehaviourArrivals:
         return len(due)
 
     def notify(self, unit: UnitOfWork, run: AgentRun, shown: Mapping[str, str | None]) -> None:
-        """Enqueue the notices that are due because a run shows behaviours.
+        """Enqueue the notifications that are due because a run shows behaviours.
 
         Args:
             unit: the transaction of the search.
             run: the run.
-            shown: `{behaviour: id of the step that shows it}`; None if no step does.
+            shown: `{behaviour: id of the step that shows it}`; the id is None if no step does.
         """
         names = {step.step_id: step.name for step in run.steps}
         for rule in self._scanner.book.rules():

@@ -1,4 +1,4 @@
-"""Labels of behaviours: what people say that a run shows or does not show, and how often a rule or a model agrees."""
+"""Labels of behaviours: people state whether a run shows a behaviour, which measures how often rules and models are right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMNS: Final[tuple[Any, ...]] = tuple(
 
 
 class LabelledShare(BaseModel):
-    """`hits` of `n` labelled runs, with a 95 % interval (Wilson); null without runs."""
+    """`hits` of `n` labelled runs: the share (`rate`) with the ends of its 95 % interval (Wilson); null if `n` is 0."""
 
     hits: int
     n: int
@@ -39,7 +39,7 @@ class LabelledShare(BaseModel):
 
     @classmethod
     def of(cls, hits: int, n: int) -> LabelledShare:
-        """Return the share of `hits` in `n`."""
+        """Return the share of `hits` in `n` runs, with its interval."""
         interval = wilson(hits, n) if n else None
         return cls(
             hits=hits,
@@ -50,7 +50,7 @@ class LabelledShare(BaseModel):
         )
 
     def words(self) -> str:
-        """Return the share in words, such as `75 % (15 of 20, 53 to 89)`; a hyphen without runs."""
+        """Return the share in words, such as `75 % (15 of 20, 53 to 89)`; a hyphen if there are no runs."""
         if self.rate is None or self.low is None or self.high is None:
             return "-"
         return f"{self.rate:.0%} ({self.hits} of {self.n}, {self.low:.0%} to {self.high:.0%})"
@@ -59,9 +59,13 @@ class LabelledShare(BaseModel):
 class BehaviourScore(BaseModel):
     """How often a search agrees with the labels of a behaviour.
 
-    `labelled` runs count. `precision` is the share of runs labelled as showing it among those in which it was found, `recall` the share of
-    runs in which it was found among those labelled as showing it. Runs that changed since their label, or were not judged, count in
-    neither.
+    Attributes:
+        behaviour: the name of the behaviour.
+        labelled: the number of labelled runs that are counted.
+        changed: the number of runs that are not counted, because they changed after they were labelled.
+        not_judged: the number of runs that are not counted, because the search did not judge the behaviour.
+        precision: of the runs in which the behaviour was found, the share that is labelled as showing it.
+        recall: of the runs that are labelled as showing the behaviour, the share in which it was found.
     """
 
     behaviour: str
@@ -73,7 +77,7 @@ class BehaviourScore(BaseModel):
 
 
 class SearchedRun(NamedTuple):
-    """A searched run: the hash of its content, the behaviours that were found, and those that were not judged."""
+    """A searched run: its content hash, the names of the behaviours that were found, and the names of those not judged."""
 
     content_hash: str
     found: Collection[str]
@@ -81,7 +85,10 @@ class SearchedRun(NamedTuple):
 
 
 def score(behaviour: str, labels: Iterable[RunBehaviourLabel], runs: Mapping[str, SearchedRun]) -> BehaviourScore:
-    """Return how often a search agrees with the labels of a behaviour; `runs` are the searched runs by id, others are left out."""
+    """Return how often a search agrees with the labels of a behaviour.
+
+    `runs` is `{run id: searched run}`. Labels of other runs are left out.
+    """
     counts: Counter[str] = Counter()
     for label in labels:
         run = runs.get(label.run_id)
@@ -108,7 +115,7 @@ def score(behaviour: str, labels: Iterable[RunBehaviourLabel], runs: Mapping[str
 
 
 class BehaviourLabels:
-    """Keeps the labels of behaviours."""
+    """Stores and reads the labels of behaviours."""
 
     def __init__(self, database: Database, clock: Clock, telemetry: TelemetryService) -> None:
         self._database = database
@@ -116,11 +123,11 @@ class BehaviourLabels:
         self._telemetry = telemetry
 
     def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> RunBehaviourLabel:
-        """Store whether a run shows a behaviour, in place of an older label; `by` is the person who says so.
+        """Store whether a run shows a behaviour, in place of an older label; `by` is the person who states it.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
-            InvalidInputError: no rule can have the name.
+            InvalidInputError: `behaviour` is not a valid name of a behaviour.
         """
         if re.fullmatch(BEHAVIOUR_PATTERN, behaviour) is None:
             raise InvalidInputError(f"{behaviour[:80]!r} is not a name of a behaviour ({BEHAVIOUR_PATTERN}).")
@@ -178,7 +185,10 @@ class BehaviourLabels:
             return [RunBehaviourLabel.model_validate(dict(found)) for found in session.execute(statement).mappings()]
 
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
-        """Return in how many other labelled runs a mark of the behaviour is right; None if no labelled run has a mark."""
+        """Return in how many labelled runs the search found the behaviour, and in how many of these the label agrees.
+
+        The run `except_run` is left out. Return None if the search found the behaviour in no labelled run.
+        """
         labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
         marked = self._telemetry.marks.content_showing(behaviour, labels)
         counted = [labels[run_id] for run_id, content in marked.items() if labels[run_id].content_hash == content]
@@ -189,7 +199,10 @@ class BehaviourLabels:
         return HitRate(right=right, seen=len(counted), low=interval.low, high=interval.high)
 
     def delete_for_runs(self, unit: UnitOfWork, agent_run_ids: Collection[str], deleted_at: int) -> None:
-        """In the transaction `unit`, delete the labels of runs that were deleted at `deleted_at` (microseconds since 1970)."""
+        """Delete, in the transaction `unit`, the labels of runs that were deleted at `deleted_at` (microseconds since 1970).
+
+        Later labels stay: they belong to new runs with the same ids.
+        """
         row = RcaBehaviourLabelRow
         for ids in chunks(agent_run_ids):
             unit.session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= deleted_at))

@@ -1,4 +1,7 @@
-"""Find the behaviours of rules in a run. Pure; the time grows with the size of the run times the number of conditions."""
+"""Find the behaviours in a run by the conditions of rules. Pure.
+
+The time is proportional to the size of the run times the number of conditions.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ Quotes: TypeAlias = tuple[Quotation, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelOpinion:
-    """Which language model says that a run shows a behaviour, and why; None if that is not known."""
+    """The opinion of a language model that a run shows a behaviour: the name of the model, and its reason.
+
+    Each is None if not known.
+    """
 
     model: str | None
     reason: str | None
@@ -44,7 +50,10 @@ class ModelOpinion:
 
 @dataclass(frozen=True, slots=True)
 class SeenBehaviour:
-    """A behaviour that a run shows, and at most five places that show it; with `opinion` if a language model says so."""
+    """A behaviour that a run shows: its rule, and at most five places that show it.
+
+    `opinion` is the opinion of a language model if the model found the behaviour; None if a condition did.
+    """
 
     rule: BehaviourRule
     quotes: Quotes
@@ -52,13 +61,16 @@ class SeenBehaviour:
 
     @property
     def step_id(self) -> str | None:
-        """The step of the first place; None if that is no step and no call of one."""
+        """The id of the step at the first place; None if that place is neither a step nor a call of a step."""
         source = self.quotes[0].source
         return source.step_id if isinstance(source, Step | ToolCall) else None
 
 
 def find_behaviours(run: AgentRun, rules: Sequence[BehaviourRule]) -> tuple[SeenBehaviour, ...]:
-    """Return the behaviours whose conditions a run shows, in the order of the rules; those of a sentence are left out."""
+    """Return the behaviours whose conditions a run fulfils, in the order of the rules.
+
+    Rules with a sentence instead of a condition are left out.
+    """
     if not rules:
         return ()
     matcher = _Matcher(RunView(run))
@@ -77,7 +89,7 @@ class _Matcher:
         self._view = view
 
     def holds(self, condition: RuleCondition) -> Quotes | None:
-        """Return the places that show that a condition holds; None if it does not hold."""
+        """Return the places that show that a condition holds, which may be none; None if the condition does not hold."""
         if condition.all is not None:
             return self._all(condition.all)
         if condition.any is not None:
@@ -120,7 +132,10 @@ class _Matcher:
         return tuple(found[:MAX_QUOTES]) if (condition.count or _ONE).holds(len(found)) else None
 
     def _sequence(self, items: Sequence[Item], within: int | None) -> Quotes | None:
-        """Return the places of the items in this order, the first such ones; with `within`, as near to each other."""
+        """Return the places of the first steps and calls that match `items` in this order; None if there are none.
+
+        With `within`, they must lie within this number of consecutive steps and calls.
+        """
         matched = [[_quote(item, each.step or each.call) for item in self._items] for each in items]
         most = within if within is not None else len(self._items)
         for begin, first in enumerate(matched[0]):
@@ -163,7 +178,7 @@ class _Matcher:
         return None if span is None else (Quotation(EvidenceKind.RUN, self._view.run, field, *span),)
 
     def _answer(self, pattern: str) -> Quotes | None:
-        """Search the answer of the run, else the output of its last step that has one."""
+        """Search the answer of the run, or without one the output of its last step that has one; return the place, or None."""
         if self._view.run.answer is not None:
             return self._text_of_run("answer", pattern)
         last = next((placed.step for placed in reversed(self._view.steps) if placed.step.output_summary), None)
@@ -198,7 +213,7 @@ class _Matcher:
 
     @cached_property
     def _items(self) -> list[PlacedStep | PlacedCall]:
-        """The steps and calls in order of time; a step before the calls of its time."""
+        """The steps and calls in order of time; a step comes before calls that start at the same time."""
         timed: list[tuple[int, int, int, PlacedStep | PlacedCall]] = [
             *((placed.step.started_at, 0, placed.position, placed) for placed in self._view.steps),
             *((placed.started_us, 1, placed.position, placed) for placed in self._view.calls),
@@ -207,7 +222,10 @@ class _Matcher:
 
 
 def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Quotation | None:
-    """Return the place that shows that a step or a call matches a test; None if it does not match, or is of the other kind."""
+    """Return the place that shows that a step or a call matches a test.
+
+    Return None if it does not match, or if the test is for the other kind.
+    """
     if isinstance(item, PlacedStep) and isinstance(test, StepTest):
         step = item.step
         if test.status is not None and step.status is not test.status:
@@ -238,7 +256,10 @@ def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Q
 
 
 def _matched(default: Quotation, tests: dict[str, str | None]) -> Quotation | None:
-    """Return the place of the first test, in their order, if all of them match; `default` without any test."""
+    """Return the place where the first test matches, if all tests match; None if one does not.
+
+    `tests` is `{field: pattern, or None}`. Without a pattern, return the place `default` if its field has a text.
+    """
     found = None
     for field, pattern in tests.items():
         if pattern is None:

@@ -1,4 +1,4 @@
-"""Decide which runs people are notified of: at most one for each rule and window, so that a storm of runs sends one notice."""
+"""Decide of which runs people are notified: at most one for each rule in a time window, even in a storm of runs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ NEWS_US: Final = 24 * 60 * _MINUTE_US
 def notice_of(
     session: Session, rule: BehaviourRule, run: AgentRun, *, step_name: str | None, now_us: int
 ) -> dict[str, Any] | None:
-    """Return the notice of a run that shows a behaviour, as JSON; None if none is due: the run is only counted.
+    """Return the notification about a run that shows a behaviour, as JSON; None if no notification is due.
 
-    The first run in each window of the rule gets one, which also says how many runs were counted since the notice before.
+    The first run in each time window of the rule gets a notification. It also says how many runs were only counted
+    since the last notification. A rule without `notify`, or a run that ended long ago, gets none.
 
     Args:
-        session: the session of the transaction; the window is stored in it.
+        session: the session of the transaction, which stores the time window.
         rule: the rule of the behaviour.
         run: the run.
-        step_name: the step that shows the behaviour; None without one.
+        step_name: the name of the step that shows the behaviour; None if no step does.
         now_us: the current time in microseconds since 1970.
     """
     if rule.notify is None or (run.ended_at or run.started_at) < now_us - NEWS_US:
@@ -56,7 +57,10 @@ def notice_of(
 
 
 def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> int | None:
-    """Begin a window for a behaviour and return how many runs were counted in the one before; None if one goes on."""
+    """Begin a time window for a behaviour, if the last one is over; return the number of runs counted in the last one.
+
+    Return None, and count the run, if the last window is not over.
+    """
     row = RcaBehaviourNoticeRow
     table = table_of(row)
     first = insert_into(session, table).values(behaviour=behaviour, noticed_at=now_us, counted=0)

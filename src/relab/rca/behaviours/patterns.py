@@ -1,7 +1,8 @@
 """Regular expressions that take linear time on any text.
 
-They run on the Rust crate `regex`, which pydantic contains: it has no backreferences and no look-around, limits the size of a compiled
-expression, and its time is linear in the text. Python's own engine would take for ever on expressions such as `(a+)+$`.
+They run on the Rust crate `regex`, which pydantic contains. It has no backreferences and no look-around, limits the
+size of a compiled expression, and takes time linear in the text. Python's own engine could take exponential time on
+expressions such as `(a+)+$`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS), Afte
 
 
 def find(pattern: str, text: str | None) -> tuple[int, int] | None:
-    """Return where the first line that matches is in the text, as `(start, end)`; None if it is not found.
+    """Return `(start, end)` of the first line of the text that matches; None if the pattern does not match.
 
-    Nothing is found in an empty text. A match across lines is reported as the first line of the text.
+    An empty text never matches. If only several lines together match, return the first line of the text.
     """
     if not text:
         # Nothing can be quoted of it.

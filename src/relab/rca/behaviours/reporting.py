@@ -1,4 +1,4 @@
-"""Put the behaviours of a run into its report, as claims with evidence. Pure."""
+"""Add the behaviours of a run to its report, as claims with evidence. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ def with_behaviours(
     judgement: SentenceJudgement | None = None,
     hit_rates: Mapping[str, HitRate | None] = MappingProxyType({}),
 ) -> Report:
-    """Return the report with a finding for each behaviour, and their quotations at the end of its evidence.
+    """Return the report with a finding for each behaviour, and with the quotations that show them at the end of its evidence.
 
-    `judgement` says how the behaviours that are described by a sentence were judged; `hit_rates` are measured on labels, by behaviour.
+    Args:
+        report: the report to extend.
+        run: the run of the report.
+        seen: the behaviours that the run shows.
+        judgement: how a language model judged the behaviours that are described by a sentence; None if there are none.
+        hit_rates: `{behaviour: how often the search is right, measured on labels}`; None if it was not measured.
     """
     if not seen and judgement is None:
         return report

@@ -1,4 +1,4 @@
-"""Read files of rules, and name what is wrong in them by line."""
+"""Read files of rules, and report each mistake in them with its line."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ def read_rules(path: Path) -> RuleSet:
 
 
 class RuleBook:
-    """The rules of this installation, read again when the file changes.
+    """The rules of this installation; the file is read again when it changes.
 
-    A file that is missing means no rules. One that is wrong is logged, and the rules before it stay in use.
+    If the file is missing, there are no rules. If the file is invalid, this is logged, and the rules that were read
+    last stay in use.
 
     Args:
-        path: the file of the rules.
+        path: the path of the file of rules.
     """
 
     def __init__(self, path: Path) -> None:

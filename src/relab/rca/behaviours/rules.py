@@ -1,4 +1,4 @@
-"""The rules of behaviours: what a file may contain."""
+"""The rules of behaviours: the schema of a file of rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _RuleModel(BaseModel):
 
 
 class Range(_RuleModel):
-    """A number within bounds, both included; at least one bound."""
+    """A range of numbers with at least one bound; the bounds are part of the range."""
 
     min: Annotated[float, Field(ge=0)] | None = None
     max: Annotated[float, Field(ge=0)] | None = None
@@ -34,14 +34,14 @@ class Range(_RuleModel):
         return self
 
     def holds(self, number: float | None) -> bool:
-        """Return whether a number is within the bounds; one that is not known is not."""
+        """Return whether a number is within the range; False if the number is None (not known)."""
         if number is None:
             return False
         return (self.min is None or number >= self.min) and (self.max is None or number <= self.max)
 
 
 class StepTest(_RuleModel):
-    """A step that matches all given fields; all except the status are regular expressions."""
+    """A test for steps. A step must match all given fields; all fields except the status are regular expressions."""
 
     name: Pattern | None = None
     agent: Pattern | None = None
@@ -52,7 +52,7 @@ class StepTest(_RuleModel):
 
 
 class CallTest(_RuleModel):
-    """A tool call that matches all given fields; all except the status and its code are regular expressions."""
+    """A test for tool calls. A call must match all given fields; all except status and status code are regular expressions."""
 
     tool: Pattern | None = None
     arguments: Pattern | None = None
@@ -63,14 +63,14 @@ class CallTest(_RuleModel):
 
 
 class GuardrailTest(_RuleModel):
-    """A guardrail event that matches all given fields, which are regular expressions."""
+    """A test for guardrail events. An event must match all given fields, which are regular expressions."""
 
     type: Pattern | None = None
     message: Pattern | None = None
 
 
 class RunTest(_RuleModel):
-    """Properties of the run that all hold; texts are regular expressions."""
+    """A test for the run itself. The run must match all given fields; texts are regular expressions."""
 
     agent: Pattern | None = None
     version: Pattern | None = None
@@ -83,7 +83,7 @@ class RunTest(_RuleModel):
 
 
 class Item(_RuleModel):
-    """One item of a sequence: a step or a tool call."""
+    """One item of a sequence: a test for a step, or a test for a tool call."""
 
     step: StepTest | None = None
     call: CallTest | None = None
@@ -96,10 +96,10 @@ class Item(_RuleModel):
 
 
 class Repeated(Item):
-    """Steps or calls that match this item and repeat each other, at least `times` of them.
+    """At least `times` steps or calls that match the test and resemble each other.
 
-    Two steps repeat each other if the lines that matched have a share of at least `similarity` of their words in common
-    (Jaccard); two calls, if they also are calls of the same tool.
+    Two steps resemble each other if the lines that matched have at least the share `similarity` of their words in
+    common (Jaccard). Two calls must also be calls of the same tool.
     """
 
     times: Annotated[int, Field(ge=2, le=100)] = 2
@@ -107,9 +107,10 @@ class Repeated(Item):
 
 
 class RuleCondition(_RuleModel):
-    """One condition: exactly one of its fields, and `count` beside `step`, `call` and `guardrail` (at least one by default).
+    """One condition: exactly one of the fields is given, except for `count` and `within`.
 
-    `within` beside `sequence` is the largest number of steps and calls from the first item to the last.
+    `count`, beside `step`, `call` or `guardrail`, is how many of these must match, by default at least one. `within`,
+    beside `sequence`, is the largest number of steps and calls from the first item of the sequence to its last.
     """
 
     step: StepTest | None = None
@@ -140,7 +141,10 @@ class RuleCondition(_RuleModel):
 
 
 class Notify(_RuleModel):
-    """How people are notified of runs that show a behaviour: at most once in `every_minutes`; with `page` also by PagerDuty."""
+    """How people are notified of runs that show a behaviour.
+
+    They are notified at most once in `every_minutes`, and with `page` also through PagerDuty.
+    """
 
     every_minutes: Annotated[int, Field(ge=1, le=10_080)] = 60
     severity: Literal["warning", "degraded", "critical"] = "warning"
@@ -148,9 +152,10 @@ class Notify(_RuleModel):
 
 
 class BehaviourRule(_RuleModel):
-    """One behaviour: its name, what it is in words, and either the condition under which a run shows it or a sentence.
+    """The rule of one behaviour: its name, a description, and how to find it in a run.
 
-    A language model judges whether a run shows what the sentence says. `notify` is null if no notices are sent; `true` in a file stands for its defaults.
+    It is found by the condition `when`, or by a language model that judges whether the run shows what `sentence` says.
+    `notify` is null if nobody is notified; `true` in a file stands for its default values.
     """
 
     name: Annotated[str, Field(pattern=BEHAVIOUR_PATTERN)]
@@ -172,7 +177,7 @@ class BehaviourRule(_RuleModel):
 
 
 class RuleSet(_RuleModel):
-    """A file of rules."""
+    """The content of a file of rules."""
 
     version: Literal[1]
     behaviours: Annotated[tuple[BehaviourRule, ...], Field(min_length=1, max_length=MAX_RULES)]

@@ -1,4 +1,4 @@
-"""Look for behaviours in stored runs."""
+"""Search stored runs for behaviours."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PAGE = 200
 
 
 class ShownBehaviour(NamedTuple):
-    """A behaviour that a run shows, and the places that show it, as `kind [id], field: text`.
+    """A behaviour that a run shows, and the places that show it, as texts `kind [id], field: text`.
 
-    `step_id` is the first step that shows it; None if no step does. `by_model` says that a language model says so.
+    `step_id` is the first step that shows it; None if no step does. `by_model` is true if a language model found it.
     """
 
     name: str
@@ -32,9 +32,10 @@ class ShownBehaviour(NamedTuple):
 
 
 class ScannedRun(NamedTuple):
-    """What a run that was searched shows, with the hash of its content; small, as commands hold it for each of many runs.
+    """The result of searching a run, and the hash of the content that was searched.
 
-    `judgement` says how a language model judged those of a sentence; None without a sentence.
+    It is small, because commands hold it for each of many runs. `judgement` says how a language model judged the
+    behaviours that are described by a sentence; None if no rule has a sentence.
     """
 
     run_id: str
@@ -44,18 +45,18 @@ class ScannedRun(NamedTuple):
 
     @property
     def not_judged(self) -> Mapping[str, str]:
-        """The behaviours that were not judged, and why."""
+        """`{behaviour: reason}` of the behaviours that a language model should have judged, and did not."""
         return {} if self.judgement is None else self.judgement.not_judged
 
 
 class BehaviourScanner:
-    """Looks for behaviours in stored runs, failed or not.
+    """Searches stored runs, failed or not, for behaviours.
 
     Args:
-        telemetry: the runs.
+        telemetry: the stored runs.
         book: the rules of this installation.
-        finder: finds the behaviours of a run.
-        labels: what people say that runs show.
+        finder: finds the behaviours of one run.
+        labels: the labels of behaviours that people gave to runs.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class BehaviourScanner:
         return read_rules(path)
 
     def count(self) -> dict[str, int]:
-        """Return `{behaviour: number of runs that were found to show it}` for the rules in use; other names are "other"."""
+        """Return `{behaviour: number of runs in which it was found}`; names without a rule in use are counted as "other"."""
         known = {rule.name for rule in self.book.rules()}
         counts = dict.fromkeys(sorted(known), 0)
         for name, number in self._telemetry.marks.count_behaviours().items():
@@ -95,7 +96,10 @@ class BehaviourScanner:
                 return
 
     def add_to(self, report: Report, run: AgentRun, *, asks_model: bool) -> Report:
-        """Return the report of a run with its behaviours; a language model is asked about sentences if `asks_model`."""
+        """Return the report of a run with its behaviours added.
+
+        A language model is asked about behaviours that are described by a sentence only if `asks_model`.
+        """
         from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 
         seen, judgement = self._finder.find(self.book.rules(), run, asks_model=asks_model)
@@ -103,7 +107,7 @@ class BehaviourScanner:
         return with_behaviours(report, run, seen, judgement, rates)
 
     def scores(self, rules: Sequence[BehaviourRule], scanned: Iterable[ScannedRun]) -> list[BehaviourScore]:
-        """Return how often searched runs agree with the labels of the rules that have some."""
+        """Return, for each rule that has labels, how often the searches of the runs `scanned` agree with them."""
         runs = {
             each.run_id: SearchedRun(each.content_hash, {shown.name for shown in each.shown}, each.not_judged)
             for each in scanned
@@ -114,12 +118,12 @@ class BehaviourScanner:
     def scan(
         self, rules: Sequence[BehaviourRule], run_ids: Iterable[str], *, asks_model: bool = False
     ) -> Iterator[tuple[AgentRun, ScannedRun]]:
-        """Yield each run with its result, in the given order; a run that was deleted meanwhile is left out.
+        """Search runs in the given order; yield each run with the result. Runs that have been deleted are left out.
 
-        With `asks_model` a language model is asked about sentences.
+        With `asks_model`, a language model is asked about the behaviours that are described by a sentence.
 
         Raises:
-            NoJudgeError: it is to be asked, and none is configured.
+            NoJudgeError: `asks_model` is true, and no language model is configured.
         """
         from relab.rca.behaviours.matching import lines_of  # noqa: PLC0415 loads the analysis
 
@@ -138,6 +142,9 @@ class BehaviourScanner:
             yield run, ScannedRun(run.run_id, content_hash, shown, judgement)
 
     def mark(self, scanned: ScannedRun) -> None:
-        """Store the behaviours that a run shows, so that lists of runs filter by them; earlier marks of those not judged stay."""
+        """Store the behaviours that a run shows, so that lists of runs can filter by them.
+
+        For behaviours that were not judged, the earlier result stays.
+        """
         names = [each.name for each in scanned.shown]
         self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

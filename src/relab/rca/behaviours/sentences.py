@@ -1,4 +1,4 @@
-"""Find the behaviours of a run: by the conditions of rules, and by a language model for those that a sentence describes."""
+"""Find the behaviours of a run: some by the conditions of rules, others, described by a sentence, by a language model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ NOT_ASKED: Final = "the language model was not asked, which needs --judge or a j
 
 
 class FoundBehaviours(NamedTuple):
-    """The behaviours that a run shows, in the order of the rules, and how sentences were judged; None without a sentence."""
+    """The behaviours that a run shows, in the order of the rules.
+
+    `judgement` says how a language model judged the behaviours that are described by a sentence; None if no rule has
+    one.
+    """
 
     seen: tuple[SeenBehaviour, ...]
     judgement: SentenceJudgement | None
@@ -40,14 +44,18 @@ class BehaviourFinder:
         self._judge = judge
 
     def check_model(self) -> None:
-        """Raise `NoJudgeError` if no language model is configured."""
+        """Check that a language model is configured.
+
+        Raises:
+            NoJudgeError: no language model is configured.
+        """
         if self._judge is None:
             raise NoJudgeError("No language model is configured.", remedy="Set OPENAI_API_KEY, or ask without a judge.")
 
     def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
-        """Return the behaviours of a run; without `asks_model` those of a sentence count as not judged.
+        """Return the behaviours of a run; without `asks_model`, behaviours that are described by a sentence are not judged.
 
-        A model costs money and receives the data of the run, so that it is asked only on request.
+        A model costs money and receives the data of the run. Therefore it is asked only on request.
         """
         from relab.rca.behaviours.matching import ModelOpinion, SeenBehaviour, find_behaviours  # noqa: PLC0415 loads the analysis
 

@@ -23,7 +23,7 @@ _QUOTED: Final = re.compile(r"(['\"`])(?!(?:[A-Za-z_][A-Za-z_.]{0,60})\1)[^'\"`\
 
 @dataclass(frozen=True, slots=True)
 class FailureKey:
-    """What failed runs are clustered by.
+    """The key by which failed runs are clustered.
 
     Attributes:
         key: 24 hexadecimal digits; equal for failures that share a cause.
@@ -37,9 +37,11 @@ class FailureKey:
 def key_of(report: Report, agent_name: str) -> FailureKey:
     """Return the key of the failure that a report explains, in a run of the agent `agent_name`.
 
-    Failures share a key if category and detail, the tool (else the agent and the step) and, where it tells causes apart, the
-    text of the error without what varies are the same. Runs without a visible error share one if the same
-    reason leads to the same agent. Agents share failures of a tool, and nothing else.
+    If the report names a cause, the key consists of its category, its detail, and its tool; without a tool, of agent
+    and step. For some categories, the text of the error, without its variable parts, is added, to tell causes apart. So
+    runs of different agents share a key only for failures of a tool.
+
+    If no error is visible, the key consists of the agent and of the reason of the first ranked guess.
     """
     place = report.attribution
     tool = place.tool_name if place is not None else None
@@ -71,7 +73,7 @@ def _template(text: str) -> str:
 
 
 def _text(shown: Evidence) -> str:
-    """Return the line of an error that names it: the first one, and the last one of a traceback."""
+    """Return the line of an error's text that names the error: the first line, or of a traceback the last."""
     lines = [line for line in shown.snippet.splitlines() if line.strip()]
     if not lines:
         return ""
@@ -79,7 +81,7 @@ def _text(shown: Evidence) -> str:
 
 
 def failure_row(rca_run_id: str, run: AgentRun, report: Report) -> dict[str, Any]:
-    """Return the failure of a run, which an analysis explains, as a row of `rca_failures`."""
+    """Return the failure that an analysis explains, as a row of `rca_failures`."""
     found = key_of(report, run.agent_name)
     return {
         "run_id": run.run_id,

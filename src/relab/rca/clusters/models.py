@@ -9,7 +9,7 @@ from relab.rca.models import Category
 
 
 class FailureCluster(BaseModel):
-    """Failed runs that share a cause, each counted with its newest analysis."""
+    """Failed runs that share a cause. Each run counts once, with its newest analysis."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,9 +34,10 @@ class FailureCluster(BaseModel):
 
 
 class ClusterPage(BaseModel):
-    """A page of clusters, those with the most runs first, and the number of all clusters and of the runs in them.
+    """A page of clusters, those with the most runs first, with the total numbers of clusters and of runs in them.
 
-    `next_cursor` continues the list, or is null. A cluster that grows or shrinks between two pages may be left out or be in both.
+    `next_cursor` is the cursor of the next page; null on the last page. A cluster that grows or shrinks between two
+    pages may be missing, or be on both.
     """
 
     items: list[FailureCluster]

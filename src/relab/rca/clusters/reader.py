@@ -18,7 +18,7 @@ _KEY: Final = TypeAdapter(tuple[int, str])
 
 
 class ClusterReader:
-    """Reads clusters of failed runs; analyses store the failures.
+    """Reads clusters of failed runs. Analyses store the failures from which the clusters are computed.
 
     Args:
         database: the database of the analyses.
@@ -28,7 +28,7 @@ class ClusterReader:
         self._database = database
 
     def of_run(self, agent_run_id: str) -> FailureCluster | None:
-        """Return the cluster that a run is in; None if it is in none, because it did not fail or is not analysed."""
+        """Return the cluster of a run; None if the run did not fail or is not analysed."""
         with self._database.read() as session:
             cluster = queries.cluster_of(session, agent_run_id)
             if cluster is None:
@@ -77,7 +77,7 @@ class ClusterReader:
 
 
 def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
-    """Return a cluster with its ends; None if its runs have been deleted meanwhile."""
+    """Return a cluster with its first and last run; None if its runs have been deleted meanwhile."""
     first = queries.end_of(session, cluster, wanted, is_last=False)
     last = queries.end_of(session, cluster, wanted, is_last=True)
     if first is None or last is None:

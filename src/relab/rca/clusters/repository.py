@@ -18,7 +18,7 @@ Columns = TypeVarTuple("Columns")
 
 
 class ClusterFilter(NamedTuple):
-    """Which failures are counted: all that match every given field. The times are in microseconds since 1970."""
+    """A filter of failures; a failure must match every given field. Times are in microseconds since 1970."""
 
     agent_name: str | None = None
     category: str | None = None
@@ -33,7 +33,7 @@ class ClusterRow(NamedTuple):
 
 
 def save(session: Session, values: dict[str, Any]) -> None:
-    """Store the failure of a run, `{column: value}`, in place of an older one of the run."""
+    """Store the failure of a run, `{column: value}`, in place of an older failure of the same run."""
     table = table_of(RcaFailureRow)
     changed = session.execute(update(table).where(table.c.run_id == values["run_id"]).values(**values))
     if not changed.rowcount:  # type: ignore[attr-defined]  # a statement that writes has it
@@ -41,7 +41,7 @@ def save(session: Session, values: dict[str, Any]) -> None:
 
 
 def remove(session: Session, run_id: str) -> None:
-    """Delete the failure of a run, because its newest analysis found none."""
+    """Delete the stored failure of a run, because the newest analysis of the run found none."""
     session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.run_id == run_id))
 
 
@@ -54,7 +54,10 @@ def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
 def largest(
     session: Session, wanted: ClusterFilter, limit: int, after: tuple[int, str] | None = None
 ) -> list[ClusterRow]:
-    """Return at most `limit` clusters, those with the most runs first; with `after`, those that follow these runs and key."""
+    """Return at most `limit` clusters, those with the most runs first.
+
+    `after` is `(number of runs, key)` of the last cluster of the previous page; None for the first page.
+    """
     number = func.count()
     statement = _filtered(select(RcaFailureRow.cluster, number), wanted).group_by(RcaFailureRow.cluster)
     if after is not None:
@@ -65,7 +68,7 @@ def largest(
 
 
 def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
-    """Return the numbers of clusters and of the runs in them."""
+    """Return `(number of clusters, number of runs in them)`, of the failures that match the filter `wanted`."""
     statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
     clusters, runs = session.execute(statement).one()
     return clusters, runs
@@ -79,7 +82,7 @@ def count(session: Session, cluster: str) -> int:
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Return the first or the last failure of a cluster, by the start of the runs; None if it has been deleted."""
+    """Return the failure of a cluster whose run started first (with `is_last`, last); None if it has been deleted."""
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
     statement = _filtered(select(row), wanted).where(row.cluster == cluster).order_by(*order).limit(1)
@@ -87,19 +90,19 @@ def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bo
 
 
 def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:
-    """Return at most 20 agents with runs in a cluster, in the order of names."""
+    """Return the names of at most 20 agents with runs in a cluster, sorted."""
     name = RcaFailureRow.agent_name
     statement = _filtered(select(name).distinct(), wanted).where(RcaFailureRow.cluster == cluster)
     return list(session.execute(statement.order_by(name).limit(_MAX_AGENTS)).scalars())
 
 
 def cluster_of(session: Session, run_id: str) -> str | None:
-    """Return the cluster of a run; None if it is in none."""
+    """Return the key of the cluster of a run; None if the run is in no cluster."""
     return session.execute(select(RcaFailureRow.cluster).where(RcaFailureRow.run_id == run_id)).scalar_one_or_none()
 
 
 def count_by_category(session: Session) -> list[tuple[str, int, int]]:
-    """Return `(category, number of clusters, number of runs)`."""
+    """Return `(category, number of clusters, number of runs)` for each category with failures."""
     row = RcaFailureRow
     statement = select(row.category, func.count(row.cluster.distinct()), func.count()).group_by(row.category)
     return [(category, clusters, runs) for category, clusters, runs in session.execute(statement)]

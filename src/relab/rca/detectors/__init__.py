@@ -1,8 +1,8 @@
-"""Detectors: one module per failure category, named like the category.
+"""Detectors: one module per failure category, with the category's name.
 
-In: a `RunView`. Out: `DetectedProblem`s, each with its category, its position in the run and quotations that show it. A detector is a
-pure function and does not get the problems that the others find. Each module also has the `CategoryDescriptor` of its
-category, from which `attribution/` takes its rank and `report/` its texts.
+In: a `RunView`. Out: `DetectedProblem`s, each with its category, its position in the run and quotations that show it. A
+detector is a pure function, and it does not see the problems that other detectors find. Each module also has the
+`CategoryDescriptor` of its category: `attribution/` reads its rank, `report/` its texts.
 """
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action

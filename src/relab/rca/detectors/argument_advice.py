@@ -1,4 +1,4 @@
-"""Explain which arguments a tool rejected: those that the error names, beside those that were sent and the tool's schema."""
+"""Explain which arguments a tool rejected: compare the error with the arguments that were sent and with the tool's schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RETURN_IT = "Return the error to the model, so that it can repeat the call with
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain what was wrong with the arguments of the call that has the problem.
 
-    Return None if the error names no argument, and the run reports none.
+    Return None if the error names no argument, and the run does not report the arguments either.
     """
     facts = Facts(problem, view)
     faults = argument_faults(facts.text)
@@ -47,7 +47,7 @@ def schema_gaps(call: ToolCall) -> list[str]:
 
 
 def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
-    """Explain a failure by the difference between the arguments that were sent and the schema; the error does not name it."""
+    """Explain a failure by the required arguments that were not sent (`gaps`), for an error that does not name them."""
     names, it = listed([ticked(name) for name in gaps]), "it" if len(gaps) == 1 else "them"
     _cite_schema(facts, gaps[0])
     what = f"{facts.subject} was called without {names}; the schema requires {it}; the model's own arguments were {facts.arguments()}"
@@ -60,7 +60,7 @@ def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
 
 
 def _cite_schema(facts: Facts, name: str) -> None:
-    """Cite the part of the schema that has the name of an argument; its beginning if it has none."""
+    """Cite the part of the tool's schema that has the name of an argument, or its beginning if no part has this name."""
     call = facts.call
     text = field_text(call, "tool_schema") if call is not None else None
     if call is not None and text is not None:
@@ -148,7 +148,7 @@ def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
 
 
 def _demand(facts: Facts, fault: ArgumentFault) -> str:
-    """Return what the tool expects of an argument as the end of a phrase, and cite it; empty if the error does not say it."""
+    """Return what the tool expects of an argument, as the end of a phrase, and cite it; "" if the error does not say it."""
     place = facts.text.find(fault.demand) if fault.demand else -1
     return f": {facts.part(place, place + len(fault.demand))}" if fault.demand and place >= 0 else ""
 
@@ -185,6 +185,6 @@ def _sent(facts: Facts) -> Mapping[str, Any] | None:
 
 
 def _schema(facts: Facts) -> Mapping[str, Any] | None:
-    """Return the schema of the tool's arguments, if the trace has it."""
+    """Return the schema of the tool's arguments; None if the trace does not have it."""
     found = (facts.call.model_extra or {}).get("tool_schema") if facts.call is not None else None
     return found if isinstance(found, Mapping) else None

@@ -36,10 +36,11 @@ class ArgumentFault:
 
     Attributes:
         kind: how the argument is wrong.
-        name: the argument, with its path (`items.0.id`); for `UNKNOWN_TOOL` the tool. It is a part of the text.
+        name: the name of the argument with its path (`items.0.id`), as the text has it; for `UNKNOWN_TOOL` the name of
+            the tool.
         start, end: the position of the name in the text.
         demand: what the tool expects, as a part of the text; None if the text does not contain it.
-        is_nested: whether it is a part of another argument, so that the arguments of the call do not have it by its name.
+        is_nested: whether the argument is a part of another one, so that the call has no argument with this name.
     """
 
     kind: FaultKind
@@ -143,9 +144,10 @@ _UNDEFINED: Final = re.compile(r"received undefined|\bRequired\b|field required"
 
 
 def argument_faults(text: str) -> list[ArgumentFault]:
-    """Return the wrong arguments that the text of an error names, at most `MAX_FAULTS`, each once.
+    """Return the wrong arguments that the text of an error names: at most `MAX_FAULTS`, and each argument once.
 
-    They are in the order of the text; those of sentences are in the order of `_WORDS`, and then of the text.
+    Errors of pydantic and JSON objects give them in the order of the text. From sentences in words, they come in the
+    order of the phrases in `_WORDS`, and those of one phrase in the order of the text.
     """
     text = text[:MAX_TEXT_CHARS]
     for read in (_pydantic, _objects, _sentences):

@@ -1,8 +1,7 @@
-"""Compare a version of an agent with the previous version, from other runs of both.
+"""Compare a version of an agent with the previous version, using other runs of both.
 
-A version is the pair (agent_version, prompt_hash). The counts leave out the run under
-analysis: it was selected because it failed, and would make every new version appear
-worse than it is.
+A version is the pair (agent_version, prompt_hash). The run under analysis is left out of the counts: it was selected
+because it failed, so it would make every new version appear worse than it is.
 """
 
 from __future__ import annotations
@@ -36,12 +35,13 @@ Aspect = Literal["outcome", "steps", "tools"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A significant difference between two versions in one aspect.
+    """A significant difference between two versions in one aspect: the outcomes, the steps, or the use of a tool.
 
     Attributes:
-        value, previous_value: success rate (0..1), median steps, or share of runs that use `tool`.
-        difference: change of the rate or share, or the Hodges-Lehmann shift in steps.
-        p_value: adjusted with Holm's method over all comparisons.
+        value, previous_value: the success rate (0..1), the median number of steps, or the share of runs that use
+            `tool`, for the new and the previous version.
+        difference: the change of the rate or share, or the Hodges-Lehmann shift in steps.
+        p_value: the p-value, adjusted with Holm's method over all comparisons.
         test: the name of the statistical test.
     """
 
@@ -87,9 +87,9 @@ class _Candidate:
 def compare_versions(run: AgentRun, history: Sequence[PastRun]) -> VersionComparison | None:
     """Compare the version of `run` with the previous version; `history` has runs of both, in any order.
 
-    The previous version is that of the latest run that started before the first run of
-    this version. Return None if the run names no version, there is no previous version, or
-    one of the two has fewer than `MIN_RUNS` finished runs.
+    The previous version is the version of the last run that started before the first run of this version. Return None
+    if the run names no version, if there is no previous version, or if one of the two has fewer than `MIN_RUNS`
+    finished runs.
     """
     version: Version = (run.agent_version, run.prompt_hash)
     if not any(part is not None and part.strip() for part in version):
@@ -119,11 +119,11 @@ def _finished(runs: Sequence[PastRun], version: Version) -> list[PastRun]:
 
 
 def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, ...]:
-    """Return the differences that are large enough to matter and significant.
+    """Return the differences that are significant and large enough to matter.
 
-    Holm's method adjusts the family {outcome, steps, tools}, where the p-value of "tools"
-    is the smallest of the Holm-adjusted p-values of the single tools. A difference that is
-    too small to matter counts with p = 1: it stays in the family, but is never returned.
+    Holm's method adjusts the family {outcome, steps, tools}; the p-value of "tools" is the smallest of the
+    Holm-adjusted p-values of the single tools. A difference that is too small to matter counts with p = 1: it stays in
+    the family, but is never returned.
     """
     outcome = _outcome(now, then)
     steps = _steps(now, then)
@@ -191,7 +191,7 @@ def _tools(now: list[PastRun], then: list[PastRun]) -> tuple[list[_Candidate], l
 
 
 def _uses(runs: list[PastRun]) -> dict[str, int]:
-    """Count the runs in which each tool was used at least once."""
+    """Return `{tool: number of runs that used it at least once}`."""
     counts: dict[str, int] = {}
     for item in runs:
         for name, calls in item.tool_call_counts.items():

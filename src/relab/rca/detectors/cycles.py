@@ -11,7 +11,7 @@ MAX_PERIOD = 4
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """A stretch `start:end` of a sequence in which a pattern of `period` items repeats."""
+    """A part `start:end` of a sequence in which a pattern of `period` items repeats."""
 
     start: int
     end: int
@@ -24,13 +24,13 @@ class Cycle:
 
 
 def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Iterator[Cycle]:
-    """Yield the maximal stretches in which a pattern of 2 to 4 items repeats at least `min_repeats` times.
+    """Yield the longest parts of a sequence in which a pattern of 2 to 4 items repeats at least `min_repeats` times.
 
-    None equals no other item. A stretch that repeats a single item is not a cycle.
-    Stretches do not overlap: shorter periods come first, then earlier stretches.
+    None equals no other item. A part that repeats a single item is not a cycle. Parts do not overlap: shorter periods
+    have priority, then earlier parts.
 
-    One pass per period is enough: m + period items repeat with that period exactly if
-    `tokens[i] == tokens[i - period]` holds for m consecutive `i`.
+    One pass per period is enough: m + period items repeat with that period exactly if `tokens[i] == tokens[i - period]`
+    holds for m consecutive `i`.
     """
     taken = bytearray(len(tokens))
     for period in range(MIN_PERIOD, MAX_PERIOD + 1):

@@ -27,19 +27,21 @@ class CategoryDescriptor:
 
     Attributes:
         detect: yields the problems of this category in a run; pure.
-        title: the category in words; "<title> Root Cause" names a hypothesis.
-        cause: completes "Tool call failed due to ...".
-        clause: completes "The run failed because ..."; `{subject}` stands for the tool, the step or "it".
-        names: matches the English names of the category in lower-case text. It is broad: a false match drops a sentence
-            of a language model, a missed match lets a false sentence into the report.
-        checks: how a person verifies the hypothesis.
+        title: the name of the category for people; a hypothesis is called "<title> Root Cause".
+        cause: completes the sentence "Tool call failed due to ...".
+        clause: completes the sentence "The run failed because ..."; `{subject}` stands for the tool, the step or "it".
+        names: matches the English names of the category in lower-case text. It is broad, because a false match only
+            drops a sentence of a language model, whereas a missed match lets a false sentence into the report.
+        checks: how a person can verify the hypothesis.
         actions: mitigations, the most effective first.
-        causes_by_detail: replaces `cause` for problems with one of these details.
-        explain: says in words what the facts of a problem are and what to change; None if there are none to add.
-        advice_opening: the words before the facts in the first action, for a category whose words a contract gives.
-        is_external: the failure comes from outside of the agent, so a changed prompt cannot cause it.
-        is_general: of two problems at the same time, one of a category that is not general comes first.
-        may_cause: for a category of behaviour, the categories of its possible effects; None for a category of errors.
+        causes_by_detail: `{detail: text}`: the text replaces `cause` for problems with this detail.
+        explain: returns, for a problem, its facts and what to change, in words; None if there is nothing to add.
+        advice_opening: the words before the facts in the first action, for a category whose wording the AgentOps
+            contract prescribes; "" for others.
+        is_external: whether the failure comes from outside of the agent, so that a changed prompt cannot cause it.
+        is_general: whether problems of this category come after problems of other categories at the same time.
+        may_cause: for a category of behaviour (such as a loop), the categories of its possible effects; None for a
+            category of errors.
     """
 
     category: Category
@@ -59,5 +61,5 @@ class CategoryDescriptor:
 
 
 def action(type_: ActionType, priority: Priority, title: str, description: str) -> ActionItem:
-    """Build an action item of a report from the kind of the change, its urgency and two texts; it cites no evidence."""
+    """Build an action item of a report, without evidence, from the kind of change, the priority and two texts."""
     return ActionItem(type=type_, title=title, description=description, priority=priority)

@@ -25,13 +25,13 @@ MAX_TEXT_CHARS: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The facts of a problem, and what to do.
+    """The facts of a problem, and what to change.
 
     Attributes:
         facts: what happened, in complete sentences.
         fix: what to change, in complete sentences, with the names from the facts.
         quotes: the quotations of all values in `facts` and `fix`.
-        subject: the tool, step or run that `facts` are about, as they name it.
+        subject: the tool, step or run that `facts` are about, by the name that `facts` use.
     """
 
     facts: str
@@ -41,7 +41,7 @@ class Explanation:
 
     @property
     def clause(self) -> str:
-        """The facts as the end of a sentence that has named the subject: "it" stands for it."""
+        """The facts as the end of a sentence that has already named the subject; "it" replaces the subject."""
         name = self.subject[:1].upper() + self.subject[1:]
         facts = f"it{self.facts.removeprefix(name)}" if self.facts.startswith(name) else self.facts
         return (facts[:1].lower() + facts[1:]).removesuffix(".")
@@ -50,7 +50,7 @@ class Explanation:
 def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
     """Return a value of the run between backticks, on one line and cut after `limit` characters.
 
-    It is between quotation marks if it contains backticks.
+    A value that contains backticks is put between quotation marks instead.
     """
     line = " ".join(text.split())
     if len(line) > limit:
@@ -60,7 +60,7 @@ def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
 
 
 class Facts:
-    """Collects the values that an explanation names, each with its quotation; to cite a value is to add its quotation.
+    """Collects the values that an explanation names, each with its quotation. To cite a value is to add its quotation.
 
     Args:
         problem: the problem to explain.
@@ -82,7 +82,7 @@ class Facts:
 
     @property
     def source(self) -> tuple[EvidenceKind, Quotable] | None:
-        """The call that has the problem, else the step; None if the problem names neither."""
+        """The call that has the problem, or else the step that has it; None if the problem names neither."""
         if self.call is not None:
             return EvidenceKind.TOOL_CALL, self.call
         return (EvidenceKind.STEP, self.step) if self.step is not None else None
@@ -95,7 +95,7 @@ class Facts:
         return f"the step {ticked(self.step.name)}" if self.step is not None else "the run"
 
     def error(self) -> str | None:
-        """Return the text that shows the problem, and cite it; None if there is no text."""
+        """Cite the text that shows the problem, and return it; None if there is no text."""
         if not self.text.strip():
             return None
         if len(self.text) > MAX_SNIPPET_CHARS:
@@ -106,20 +106,20 @@ class Facts:
         return ticked(self.text)
 
     def part(self, start: int, end: int) -> str:
-        """Return the part `start:end` of the text that shows the problem, and cite it."""
+        """Cite the part `start:end` of the text that shows the problem, and return this part."""
         lead = self._lead
         self.quotes.append(Quotation(lead.kind, lead.source, lead.field, start, end))
         return ticked(self.text[start:end])
 
     def match(self, pattern: re.Pattern[str], group: str | int = 0) -> str | None:
-        """Search the text that shows the problem; return the `group` of the first match and cite it, or return None."""
+        """Search the text that shows the problem; cite and return the `group` of the first match, or return None."""
         found = pattern.search(self.text[:MAX_TEXT_CHARS])
         if found is None or not found[group]:
             return None
         return self.part(*found.span(group))
 
     def field(self, name: str, limit: int = MAX_VALUE_CHARS) -> str | None:
-        """Return the value of a field of the call or step, cut after `limit` characters, and cite it; None if it has none."""
+        """Cite the field `name` of the call or step, and return its value, cut after `limit` characters; None without one."""
         source = self.source
         text = field_text(source[1], name) if source is not None else None
         if source is None or text is None or not text.strip():
@@ -130,17 +130,18 @@ class Facts:
         return ticked(text, limit)
 
     def arguments(self) -> str | None:
-        """Return the arguments of the call, and cite them; None if they are not known."""
+        """Cite the arguments of the call, and return them; None if they are not known."""
         return self.field("args_json") if self.call is not None else None
 
     def short_arguments(self) -> str | None:
-        """Return the arguments of the call for a sentence that they do not explain: long ones, such as code, are cut early."""
+        """Cite and return the arguments of the call, cut early, for an explanation in which they are not important."""
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation with the quotations so far, at least one of them from the call or step of the problem.
+        """Return the explanation with all quotations so far.
 
-        `facts` says what happened, `fix` what to change; each becomes a sentence.
+        If none of them is from the call or step of the problem, one is added. `facts` says what happened, `fix` what to
+        change; each becomes a sentence.
         """
         quotes = tuple(self.quotes) or self.problem.quotes
         source = self.source

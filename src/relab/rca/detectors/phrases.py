@@ -1,4 +1,4 @@
-"""Match phrases in error texts; the phrases that several detectors share are here."""
+"""Match phrases in error texts; this module also has the phrases that several detectors share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from relab.rca.evidence import ErrorText, TextMatch
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A pattern of an error's wording.
+    """A typical wording of an error, as a pattern.
 
     Attributes:
-        detail: detail of the problem that the pattern indicates.
-        hints: substrings in lower case; every match contains at least one. The regular expression
-            does not run on a text without them.
+        detail: the detail of the problem that the wording indicates.
+        hints: lower-case substrings; every match contains at least one. The pattern is not tried on a text without
+            them.
         pattern: the regular expression.
     """
 
@@ -27,7 +27,7 @@ class Phrase:
 
 
 def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
-    """Build a phrase from the values that `Phrase` describes.
+    """Build a `Phrase` from its three values.
 
     `hints` are separated by `|`. The pattern ignores case, and its `.` matches line breaks.
     """

@@ -76,8 +76,8 @@ _DIGITS = re.compile(r"\d+")
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find repetition: many retries, identical calls, cycles of calls, identical outputs, iteration limits.
 
-    Values of `detail`: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps` (found in the
-    run's steps and calls), `iteration_limit`, `retries_exhausted` (stated by an error).
+    The value of `detail` is `retries`, `identical_calls`, `alternating_cycle` or `identical_steps` for loops that the
+    steps and calls show, and `iteration_limit` or `retries_exhausted` for loops that an error states.
     """
     for failure, sign in signs(RULE.read, view):
         yield problem_of(Category.PLANNER_LOOP, failure, sign)
@@ -158,13 +158,12 @@ def _identical(
 ) -> Iterator[DetectedProblem]:
     """Yield the problem of the identical calls at `indexes` if they are a loop; yield nothing if they are polling.
 
-    They are a loop if at least `MIN_REPEATS` outcomes in a row are equal with no new call in
-    between. With new calls in between (an edit between two test runs), or with different
-    outcomes of at least `MANY_POLLS` calls, the problem is only a hint (low confidence), and
-    only if the run failed.
+    They are a loop if at least `MIN_REPEATS` outcomes in a row are equal with no new call in between. The problem is
+    only a hint (low confidence), and only in a failed run, if there are new calls in between (such as an edit between
+    two test runs), or if at least `MANY_POLLS` calls have different outcomes.
 
-    `fresh_before[i]` is the number of calls before index i that are never repeated;
-    `last_progress` is the index of the last such call that succeeded, or -1.
+    `fresh_before[i]` is the number of calls before index i that are never repeated; `last_progress` is the index of the
+    last such call that succeeded, or -1.
     """
     stuck: list[int] = []
     scattered: list[int] = []
@@ -195,7 +194,10 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """Append `index` to the chain in place, or start a new chain; in place, so that the total cost stays linear."""
+    """Return the chain with `index` appended in place, or a new chain if not `unbroken`.
+
+    The chain is changed in place so that the total cost stays linear.
+    """
     if not unbroken:
         return [index]
     chain.append(index)
@@ -207,8 +209,8 @@ def _loop(
 ) -> DetectedProblem:
     """Build the problem of a loop of calls.
 
-    `got_past` is True if the same call later had a different, good outcome, or if a call
-    outside of every loop succeeded afterwards; the problem then counts as recovered.
+    `got_past` is true if the same call later had a different, good outcome, or if a call outside of every loop
+    succeeded afterwards. The problem then counts as recovered.
     """
     first = members[0].placed
     blind = all(item.is_blind for item in members)
@@ -312,7 +314,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def _of_text(facts: Facts, count: int) -> Explanation | None:
-    """Explain a loop that a text shows: an equal output, or an error that names a limit."""
+    """Explain a loop by a text that shows it: an output that repeats, or an error that names a limit."""
     error = facts.error()
     if error is None:
         return None

@@ -33,18 +33,19 @@ class DetectedProblem:
     """One problem of a run, located as precisely as the run's data allow.
 
     Attributes:
-        detail: the finer kind of problem within the category; None if it is not known.
-        confidence: how sure it is that there is a problem of this category.
-        quotes: the parts of the run that show it.
-        step_id, call_id, agent_name: the step, the tool call and the agent that have it; None where not known.
-        recovered: whether the run got over it, for example by a retry that succeeded.
-        at_us: when it occurred, microseconds since the epoch.
-        kind: the kind of object that shows the problem.
-        position: index of that object among its kind, in order of time.
-        tool_name: the tool involved, if any.
-        occurrences: number of repetitions, for problems of repetition.
-        members: positions of the tool calls that form a loop.
-        follows: True if it is only the effect of another problem (`rca/attribution/resolution.py`).
+        category: the failure category.
+        detail: the finer kind of problem within the category; None if not known.
+        confidence: how certain it is that there is a problem of this category.
+        at_us: when the problem occurred, in microseconds since 1970.
+        kind: the kind of the object (call, step, event, line or run) that shows the problem.
+        position: the index of this object among the objects of its kind, in order of time.
+        quotes: the parts of the run that show the problem.
+        step_id, call_id, agent_name: the step, the tool call and the agent that have the problem; None if not known.
+        tool_name: the tool of the call; None if there is no call.
+        recovered: whether the run recovered from the problem, for example by a retry that succeeded.
+        occurrences: the number of repetitions, for a loop.
+        members: the positions of the tool calls that form a loop.
+        follows: whether the problem is only the effect of another problem (`rca/attribution/resolution.py`).
     """
 
     category: Category

@@ -35,7 +35,7 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def changed_part(comparison: VersionComparison) -> str:
-    """Return in what the two compared versions differ: `prompt` (its hash), `version` (its name) or `prompt_and_version`."""
+    """Return what differs between the two versions: `prompt` (the hash), `version` (the name) or `prompt_and_version`."""
     version_changed = comparison.version[0] != comparison.previous[0]
     prompt_changed = comparison.version[1] != comparison.previous[1]
     if version_changed and prompt_changed:
@@ -46,11 +46,12 @@ def changed_part(comparison: VersionComparison) -> str:
 def _confidence(comparison: VersionComparison, difference: Difference, *, worse: bool) -> Confidence:
     """Return the confidence that the change of version explains this one failure.
 
-    The attributable fraction among the exposed, (r1 - r0) / r1 with the failure rates r1
-    of this version and r0 of the previous one, is the share of this version's failures
-    that the previous version would not have had (O. S. Miettinen, Am. J. Epidemiol. 99,
-    1974). It is low for aspects other than the outcome and below `MIN_ATTRIBUTABLE_SHARE`,
-    and high if a difference in another aspect corroborates the worse outcome.
+    It is low for aspects other than the outcome, and if the attributable fraction is below `MIN_ATTRIBUTABLE_SHARE`. It
+    is high if a difference in another aspect supports the worse outcome; otherwise it is medium.
+
+    The attributable fraction among the exposed, (r1 - r0) / r1 with the failure rates r1 of this version and r0 of the
+    previous one, is the share of this version's failures that the previous version would not have had (O. S. Miettinen,
+    Am. J. Epidemiol. 99, 1974).
     """
     if difference.aspect != "outcome":
         return Confidence.LOW

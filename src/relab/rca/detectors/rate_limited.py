@@ -112,7 +112,7 @@ _LIMIT = re.compile(
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain the status, the limit and the waiting time that the answer names; return None if it names none of them."""
+    """Explain the status, the limit and the waiting time that the error names; return None if it names none of them."""
     facts = Facts(problem, view)
     status, limit, wait = facts.field("status_code"), facts.match(_LIMIT), facts.match(_WAIT)
     parts = [f"{facts.subject} got the status {status}" if status else f"{facts.subject} was rejected"]

@@ -1,7 +1,7 @@
 """The descriptors of all failure categories.
 
-A category is registered by its member of `Category` and by the module of the same name in this package, which holds its
-`DESCRIPTOR`. A category without such a module fails the import of this one.
+A category consists of its member of `Category` and the module of the same name in this package, which defines
+`DESCRIPTOR`. If a category has no such module, the import of this module fails.
 """
 
 from __future__ import annotations

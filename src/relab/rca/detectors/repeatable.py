@@ -1,4 +1,4 @@
-"""A tool call with the values by which its repetitions are recognised."""
+"""Recognise repeated tool calls by their arguments and outcomes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ PENDING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A call, and the values by which its repetitions are recognised.
+    """A tool call, and the values by which its repetitions are recognised.
 
     Attributes:
-        key: tool and arguments; calls with equal keys are identical. None if the arguments were not reported.
-        outcome: result of a good call, else status, error class and status code; equal outcomes mean no progress.
-        is_blind: the call succeeded without a reported result, so equal outcomes prove little.
+        key: the tool and the arguments; calls with equal keys are identical. None if the arguments were not reported.
+        outcome: the result of a good call; status, error class and status code of a failed one. Equal outcomes mean no
+            progress.
+        is_blind: whether the call succeeded without a reported result, so that equal outcomes prove little.
     """
 
     placed: PlacedCall
@@ -48,15 +49,15 @@ def repeatable(placed: PlacedCall) -> Repeatable:
 
 
 def is_waiting(item: Repeatable) -> bool:
-    """Whether the result of a call says "not yet", so that repeating the call is polling."""
+    """Return whether the result of a call says "not yet", so that repeating the call is polling."""
     result = item.placed.call.result_summary
     return bool(result) and len(result or "") <= 300 and PENDING.search(result or "") is not None
 
 
 def call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
-    """Quote the arguments of a call, else their hash, else its status.
+    """Return a quotation of the arguments of a call; without arguments, of their hash, and without a hash of its status.
 
-    `attributes` are facts that the evidence gets besides the quotation, such as counts, by name.
+    `attributes` are facts by name, such as counts, that are added to the evidence.
     """
     field = quotable_field(placed.call, "args_json", "args_hash", "status")
     return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)

@@ -135,7 +135,7 @@ class Emptiness:
 
     Attributes:
         detail: `empty_result`, `no_results` or `no_output`.
-        is_structured: whether the result is data without items; if not, it is a text such as "no results", or blank.
+        is_structured: whether the result is data without items. Otherwise it is a text such as "no results", or blank.
     """
 
     detail: str
@@ -143,7 +143,7 @@ class Emptiness:
 
 
 def is_retrieval(name: str) -> bool:
-    """Return whether the name of a tool or step indicates a search or read without any change."""
+    """Return whether the name of a tool or step indicates that it only searches or reads, and changes nothing."""
     words = [word.casefold() for word in _WORDS.findall(name)]
     if "vector" in words and "store" in words:
         words.remove("store")
@@ -215,7 +215,7 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty: bool) -> DetectedProblem:
-    """Build the problem of an empty result; its confidence is high only if all retrievals of the run were empty."""
+    """Return the problem of a call with an empty result; its confidence is high only if `all_empty` retrievals were empty."""
     call = placed.call
     if empty.detail == "no_output":
         confidence = Confidence.LOW

@@ -1,4 +1,4 @@
-"""The common parts of error detectors: read signs of a category in failures, and build problems from them."""
+"""Shared parts of the detectors of errors: read signs of a category in failures, and build problems from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relab.telemetry.models import GuardrailEvent
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A sign that a failure belongs to a category: how sure it is, the finer kind of failure, and its place in the text."""
+    """A sign that a failure belongs to a category: the confidence, the finer kind of failure, and its place in the text."""
 
     confidence: Confidence
     detail: str | None = None
@@ -27,10 +27,10 @@ class ErrorRule:
     """The signs of one category: structured fields first, then wording.
 
     Attributes:
-        codes: HTTP status codes of the category, each with the finer kind (`detail`) that it shows, or None.
-        classes: matches the last name of an error class of the category (`RateLimitError` of `openai.RateLimitError`).
-        phrases: wording of the category.
-        guard_types: matches the type of a guardrail event of the category.
+        codes: `{HTTP status code: detail}`; a code without a finer kind of failure has the detail None.
+        classes: matches the last part of the name of an error class (`RateLimitError` of `openai.RateLimitError`).
+        phrases: typical wordings of the errors.
+        guard_types: matches the type of a guardrail event.
     """
 
     category: Category

@@ -70,8 +70,8 @@ RULE = ErrorRule(
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find time-outs, by status (408, 504, 524, 598, 599), error classes, wording, or a latency at a cut-off.
 
-    Values of `detail`: `deadline`, `gateway`, `network`, `latency_cut_off` (only the latency indicates the
-    time-out, no error names it).
+    The value of `detail` is `deadline`, `gateway`, `network` or `latency_cut_off` (no error names the time-out, only
+    the latency indicates it).
     """
     for failure, sign in signs(_read, view):
         problem = problem_of(Category.TIMEOUT, failure, sign)
@@ -86,7 +86,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedProblem:
-    """Locate a run's own time-out at the last call, else the last step, that is still running, if there is one."""
+    """Locate the time-out of a whole run at the last call that is still running, or else at the last running step.
+
+    Return the problem unchanged if there is neither.
+    """
     for call in reversed(view.calls):
         if call.call.status is StepStatus.RUNNING:
             return replace(
@@ -106,7 +109,7 @@ def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedPro
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Whether only the latency can explain why a call or step failed: class, text and status code are generic."""
+    """Return whether only its latency can explain a failed call or step: its class, text and status code are generic."""
     code = failure.status_code
     return (
         failure.kind in LOCATED_KINDS
@@ -118,12 +121,12 @@ def _is_unexplained(failure: Failure) -> bool:
 
 
 def _cut_off(latency_ms: float) -> int | None:
-    """Return the cut-off in ms that a latency equals or exceeds by at most `CUT_OFF_TOLERANCE`, or None."""
+    """Return the common time limit in ms that a latency equals or exceeds by at most `CUT_OFF_TOLERANCE`; None without one."""
     return next((cut for cut in CUT_OFFS_MS if cut <= latency_ms <= cut * (1 + CUT_OFF_TOLERANCE)), None)
 
 
 def _at_cut_off(view: RunView) -> Iterator[DetectedProblem]:
-    """Find unexplained failures of one tool or step with equal latencies, or with a latency at a common cut-off."""
+    """Find unexplained failures of one tool or step with equal latencies, or with a latency at a common time limit."""
     by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
     for failure in (*view.call_failures, *view.step_failures):
         if _is_unexplained(failure) and failure.latency_ms is not None:

@@ -93,7 +93,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Whether a refusal is due to a rate limit (GitHub answers 403), content or a proxy, not to permissions."""
+    """Return whether a refusal is due to a rate limit (GitHub answers 403), content or a proxy, and not to permissions."""
     if failure.status_code == 401:
         return False
     text = failure.text

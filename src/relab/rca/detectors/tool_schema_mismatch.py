@@ -117,7 +117,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Whether a failure has a similar status or wording but concerns access, length, content, rate or output."""
+    """Return whether a failure has a similar status or wording, but concerns access, length, content, rate or output."""
     text = failure.text
     if failure.status_code in (401, 403, 404, 407, 408, 429):
         return True
@@ -148,7 +148,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Read a failure whose text does not mention arguments; `validates`: its error class is one of validation."""
+    """Return the sign in a failure whose text does not mention arguments, or None.
+
+    `validates` is true if the failure's error class is one of a validation.
+    """
     code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):
         return Sign(Confidence.MEDIUM)

@@ -1,4 +1,4 @@
-"""unknown: errors outside all other categories, so that a report still names the place of the failure."""
+"""unknown: errors outside of all other categories, so that a report can still name the place of the failure."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _PREFIX = {
 
 
 def field_text(source: BaseModel, name: str) -> str | None:
-    """Return the text of the field `name` of `source`: a string unchanged, any other value as JSON; None if absent or null."""
+    """Return the text of the field `name` of an object: a string unchanged, other values as JSON; None if absent or null."""
     if name in type(source).model_fields or name in (source.model_extra or {}):
         value = getattr(source, name)
     else:
@@ -41,7 +41,7 @@ def field_text(source: BaseModel, name: str) -> str | None:
 
 
 def quotable_field(source: Quotable, *names: str) -> str:
-    """Return the first of `names` whose field in `source` is present and not blank, else the last of `names`."""
+    """Return the first of the field `names` that is present and not blank in `source`, or else the last of `names`."""
     return next((name for name in names if (field_text(source, name) or "").strip()), names[-1])
 
 
@@ -93,7 +93,7 @@ def _own_attributes(kind: EvidenceKind, source: Quotable) -> Attributes:
 
 
 def _cut(text: str, start: int, end: int) -> str:
-    """Return at most `MAX_SNIPPET_CHARS` of `text`, centred on `start:end`."""
+    """Return `text`, or the `MAX_SNIPPET_CHARS` characters of a longer text around the part `start:end`."""
     if len(text) <= MAX_SNIPPET_CHARS:
         return text
     centre = (start + min(end, start + MAX_SNIPPET_CHARS)) // 2
@@ -102,15 +102,16 @@ def _cut(text: str, start: int, end: int) -> str:
 
 
 class EvidenceCollector:
-    """Turns quotations of a run into evidence with an id, in the order of the calls to `quote`; equal ones count once.
+    """Turns quotations of a run into evidence with ids, in the order of the calls of `quote`. Equal quotations count once.
 
     A quotation cites a part of one field of an object: of the run, or of one of its steps, tool calls, guardrail events
-    or log lines. The first quotation of an object gets the plain id (such as `ev_tool_<call_id>`); others of the same
-    object get that id with `~2`, `~3`, ... A numbered id never equals the plain id of another object of the run.
+    or log lines. The first quotation of an object gets the plain id (such as `ev_tool_<call_id>`); further quotations
+    of the same object get this id with `~2`, `~3`, ... A numbered id never equals the plain id of another object of the
+    run.
 
     Args:
         run: the run that is quoted.
-        known: the evidence of a report that is extended; it comes first.
+        known: the evidence of an existing report that is extended; it comes first.
     """
 
     def __init__(self, run: AgentRun, known: Sequence[Evidence] = ()) -> None:
@@ -133,10 +134,10 @@ class EvidenceCollector:
         return id(source) in self._quoted
 
     def quote(self, quotation: Quotation) -> str:
-        """Add a quotation to the evidence and return its id; an equal quotation gets the same id.
+        """Add a quotation to the evidence and return the id of the evidence; an equal quotation has the same id.
 
         Raises:
-            ValueError: the field is absent, null or empty, which is a bug of the calling detector.
+            ValueError: the quoted field is absent, null or empty, which is a bug of the calling detector.
         """
         source = quotation.source
         text = field_text(source, quotation.field)

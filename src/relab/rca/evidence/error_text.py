@@ -57,7 +57,7 @@ _CLASS_IN_TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """Where a rule matched: the part `start:end` of the original text."""
+    """Where a rule matched: at the part `start:end` of the original text."""
 
     start: int
     end: int
@@ -65,16 +65,16 @@ class TextMatch:
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """The part of an error text that rules read.
+    """An error text, prepared for the rules: its beginning and its end, without quoted input.
 
     Attributes:
-        masked: the text with echoed content blanked, in the original's case.
+        masked: the text with quoted input blanked, in the original's case.
         lowered: `masked` in lower case, only for cheap substring tests (its length may differ).
-        tail_at: index in `masked` where the end part begins.
-        tail_shift: number to add to an index in the end part to get its offset in the original.
+        tail_at: the index in `masked` at which the end part begins.
+        tail_shift: the number to add to an index in the end part to get its offset in the original.
         classes: names of exception classes in the text, such as `TypeError: ...`, with their places.
-        status_code: an HTTP status from 400 to 599 that the text contains, else None.
-        status_at: the place of the status code, else None.
+        status_code: an HTTP status from 400 to 599 that the text contains; None if there is none.
+        status_at: the place of the status code; None if there is none.
         memo: cached search results, by the id of the `Phrases` that searched (`rca/detectors/phrases.py`).
     """
 
@@ -94,7 +94,7 @@ class ErrorText:
 
 
 def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the inside of each `arguments {...}`, braces matched, in one pass."""
+    """Yield `(start, end)` of the inside of each `arguments {...}`; braces are matched in one pass."""
     done = 0
     for opening in _ARGUMENTS_OPEN.finditer(text):
         if opening.end() <= done:
@@ -111,7 +111,7 @@ def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _quoted_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the inside of each quotation that follows a word such as "query" or "file"."""
+    """Yield `(start, end)` of the inside of each quotation that follows a word such as "query" or "file"."""
     done = 0
     open_until = dict.fromkeys(_QUOTE_CLOSE, 0)
     for opening in _QUOTED_OPEN.finditer(text):
@@ -172,16 +172,16 @@ def read_error(text: str) -> ErrorText:
 
 
 def without_variables(text: str) -> str:
-    """Replace ids and numbers, character for character, so that texts that differ only in them become equal."""
+    """Return the text with ids and numbers replaced, character for character; texts that differ only in them become equal."""
     return _VARIABLE.sub(lambda match: "7" * len(match.group()), text)
 
 
 class ErrorReader:
-    """Prepares texts, and caches each wording, until it has read `max_chars` characters.
+    """Prepares error texts, and caches the result for each wording, until it has read `max_chars` characters.
 
-    A run that repeats one error 10,000 times costs one reading. After `max_chars` of
-    different wordings (a run of thousands of long and different errors) new wordings are
-    not read any more, and rules use only the structured fields of those errors.
+    An error that a run repeats 10,000 times is read once. After `max_chars` characters of different wordings (in a run
+    with thousands of long and different errors), no new wording is read, and rules use only the structured fields of
+    those errors.
     """
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:
@@ -189,7 +189,7 @@ class ErrorReader:
         self._known: dict[str, ErrorText] = {}
 
     def read(self, text: str | None) -> ErrorText:
-        """Return the prepared text; an empty one if `text` is None or empty, or if the limit is reached."""
+        """Return the prepared text; an empty one if `text` is None or empty, or if `max_chars` is reached."""
         if not text:
             return _NO_TEXT
         if len(text) <= HEAD_CHARS + TAIL_CHARS:

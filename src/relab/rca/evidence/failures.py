@@ -22,7 +22,10 @@ class PlacedStep:
 
     @property
     def ended_us(self) -> int:
-        """The end of the step in microseconds: the reported end, else start plus latency, else the start."""
+        """The end of the step in microseconds since 1970.
+
+        It is the reported end; without one, the start plus the latency; without both, the start.
+        """
         if self.step.ended_at is not None:
             return self.step.ended_at
         return self.step.started_at + int((self.step.latency_ms or 0) * 1_000)
@@ -32,7 +35,8 @@ class PlacedStep:
 class PlacedCall:
     """A tool call, its index among the run's calls in order of time, and the agent of its step.
 
-    `started_us` is its start in microseconds since the epoch: the reported one, else that of its step or of the run.
+    `started_us` is the start of the call in microseconds since 1970. If it was not reported, it is the start of the
+    step, or without a known step of the run.
     """
 
     call: ToolCall
@@ -42,7 +46,10 @@ class PlacedCall:
 
     @property
     def ended_us(self) -> int:
-        """The end of the call in microseconds: the reported end, else its own start plus latency, else `started_us`."""
+        """The end of the call in microseconds since 1970.
+
+        It is the reported end; without one, the call's own start plus its latency; without both, `started_us`.
+        """
         call = self.call
         if call.ended_at is not None:
             return call.ended_at
@@ -53,21 +60,23 @@ class PlacedCall:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error that an object of the run reports, prepared for the detectors.
+    """An error that an object of the run (a call, a step, an event, a log line or the run itself) reports.
 
     Attributes:
         kind, source: the kind of the object, and the object itself.
-        position: its index among the objects of its kind, in order of time.
-        at_us: when the error occurred, in microseconds since the epoch.
-        step_id, call_id: the step and the call in which it occurred; None if there is none, or it is not known.
-        field: name of the field that evidence quotes: the one with the text, else class, status code or status.
+        position: the index of the object among the objects of its kind, in order of time.
+        at_us: when the error occurred, in microseconds since 1970.
+        step_id, call_id: the step and the call in which the error occurred; None if there is none, or if it is not
+            known.
+        field: the name of the field that evidence quotes: the field with the error text, or without a text the error
+            class, the status code or the status.
         text: the prepared error text; empty if there is none.
-        is_hint: there is no error message, so the text is an output or a result and only a weak sign.
-        is_generic: neither class nor text names a kind of error.
-        is_specific: class or message names a kind of error, or the text is only a hint (`is_hint`) but begins like an
-            error report.
+        is_hint: whether there is no error message, so that `text` is an output or a result and only a weak sign.
+        is_generic: whether neither class nor text names a kind of error.
+        is_specific: whether class or message names a kind of error. True also if the text is only a hint (`is_hint`)
+            but begins like an error report.
         recovered: whether the run recovered from the error.
-        latency_ms: how long the failed step or call took; None if it is not known.
+        latency_ms: how long the failed step or call took; None if not known.
     """
 
     kind: EvidenceKind
@@ -105,7 +114,7 @@ def is_good_call(call: ToolCall) -> bool:
 
 
 def first_given(*fields: tuple[str, object]) -> str:
-    """Return the name of the first of the pairs (name, value) whose value is not None; there must be one."""
+    """Return the name of the first of the pairs `(name, value)` whose value is not None; there must be one."""
     return next(name for name, value in fields if value is not None)
 
 

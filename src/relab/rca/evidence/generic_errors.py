@@ -49,5 +49,5 @@ def is_generic_message(text: str | None) -> bool:
 
 
 def is_generic_class(error_class: str | None) -> bool:
-    """Return whether an error class names no kind of error: `Exception`, `ToolError`, None, empty."""
+    """Return whether an error class names no kind of error, such as `Exception` or `ToolError`; True for None and ""."""
     return not error_class or last_name(error_class).casefold() in _GENERIC_CLASSES or not error_class.strip()

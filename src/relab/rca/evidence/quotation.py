@@ -22,12 +22,12 @@ Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """A place in a run that a claim can cite: the part `start:end` of the text of `source.field`.
+    """A place in a run that a claim can cite: the part `start:end` of the text in the field `field` of `source`.
 
     Attributes:
         kind: the kind of `source`; `VERSION` if the run is quoted for its version.
         attributes: facts to add to the evidence that is made from the quotation.
-        title: the title of that evidence; None for the title that suits the object.
+        title: the title of this evidence; None for the usual title of such an object.
     """
 
     kind: EvidenceKind

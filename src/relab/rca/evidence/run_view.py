@@ -46,10 +46,11 @@ def _length(failure: Failure) -> float:
 
 
 def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
-    """Return for each time in microseconds the shortest failure that was in progress then, if any was.
+    """Return `{time in microseconds: shortest failed call or step that was in progress then}`.
 
-    Of equally short ones it is the first in `failures`. One whose duration is not known is never in progress. Each failure
-    enters and leaves a heap once, so the cost grows with the number of failures and times, not with their product.
+    Times at which none was in progress are left out. Of equally short ones, the first in `failures` is chosen. A
+    failure with unknown duration is never in progress. Each failure enters and leaves a heap once, so the cost grows
+    with the number of failures and times, not with their product.
     """
     begins = sorted(
         (
@@ -82,8 +83,8 @@ class RunView:
 
     Attributes:
         steps: the run's steps in order of start time; steps with equal times keep the order of the run.
-        calls: the run's tool calls in order of start time, with the same rule.
-        outcome: whether the run succeeded, with the rule that decided.
+        calls: the run's tool calls in order of start time; calls with equal times keep the order of the run.
+        outcome: whether the run succeeded, and the rule that decided this.
     """
 
     def __init__(self, run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> None:
@@ -117,7 +118,7 @@ class RunView:
 
     @cached_property
     def end_us(self) -> int:
-        """The end of the run, else the latest time of any step, call or guardrail event; in microseconds."""
+        """The end of the run in microseconds since 1970; if not reported, the latest time of a step, call or event."""
         if self.run.ended_at is not None:
             return self.run.ended_at
         moments = [self.run.started_at]
@@ -131,13 +132,13 @@ class RunView:
         return self._step_by_id.get(step_id) if step_id is not None else None
 
     def agent_of(self, step_id: str | None) -> str | None:
-        """Return the agent that the step with this id names; None if it names none or there is no such step."""
+        """Return the name of the agent of the step with this id; None if it names none, or if there is no such step."""
         placed = self.step(step_id)
         return placed.step.agent_name if placed is not None else None
 
     @cached_property
     def _parents(self) -> dict[str, str]:
-        """The parent's id by step id, without the links that would close a cycle."""
+        """`{step id: id of its parent}`, without the links that would close a cycle."""
         parents: dict[str, str] = {}
         settled: set[str] = set()
         for placed in self.steps:
@@ -154,7 +155,7 @@ class RunView:
         return parents
 
     def parent_of(self, step_id: str | None) -> str | None:
-        """Return the id of the step around the step `step_id`; None if none is known or the link would close a cycle."""
+        """Return the id of the step around the step `step_id`; None if there is none, or if the link would close a cycle."""
         return self._parents.get(step_id) if step_id is not None else None
 
     def ancestors(self, step_id: str | None) -> Iterator[str]:
@@ -164,13 +165,17 @@ class RunView:
             step_id = self.parent_of(step_id)
 
     def step_was_recovered(self, placed: PlacedStep) -> bool:
-        """Whether the run succeeded, or a later successful step of the same agent replaced this one (see `RunRecovery`)."""
+        """Return whether the run recovered from the failure of a step.
+
+        It did if the run succeeded, or if a later successful step of the same agent replaced this one (see
+        `RunRecovery`).
+        """
         return self.succeeded or self._recovery.step_was_recovered(placed.position)
 
     def call_was_recovered(self, placed: PlacedCall) -> bool:
-        """Whether the failure of a call did no harm in the end; also True for a call that did not fail.
+        """Return whether the run recovered from the failure of a call; also True for a call that did not fail.
 
-        True if the run succeeded, or if a later attempt at the same thing succeeded (see `RunRecovery`).
+        It did if the run succeeded, or if a later attempt at the same thing succeeded (see `RunRecovery`).
         """
         return self.succeeded or self._recovery.call_was_recovered(placed.position)
 
@@ -219,11 +224,11 @@ class RunView:
 
     @cached_property
     def log_failures(self) -> tuple[Failure, ...]:
-        """The errors in the run's log, in order of time, each at the failed call or step in which it was written.
+        """The errors in the run's log, in order of time, each located at the failed call or step in which it was written.
 
-        That is the call or step of the line's span, else the shortest failed one that was in progress then. A line of a
-        call or step that did not fail is left out, because programs log errors that they then handle. If a run failed,
-        but none of its calls and steps did, the lines are errors of the run.
+        This is the call or step of the line's span. Without such a span, it is the shortest failed call or step that
+        was in progress then. A line of a call or step that did not fail is left out, because programs log errors that
+        they then handle. If a run failed, but none of its calls and steps did, the lines count as errors of the run.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:
@@ -261,7 +266,7 @@ class RunView:
 
     @cached_property
     def failures(self) -> tuple[Failure, ...]:
-        """All reported errors: those of calls, steps, guardrails, the log and the run itself, in this order."""
+        """All reported errors: first those of calls, then of steps, guardrails, the log, and the run itself."""
         own = (self.run_failure,) if self.run_failure is not None else ()
         return (*self.call_failures, *self.step_failures, *self.guardrail_failures, *self.log_failures, *own)
 

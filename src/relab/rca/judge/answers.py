@@ -22,7 +22,7 @@ PlaceT = TypeVar("PlaceT", bound=ShownTexts)
 
 
 class DroppedAnswerError(RelabError):
-    """An answer of the judge breaks a rule, so that nothing of it is used; `reason` names the rule."""
+    """An answer of the judge breaks a rule, so nothing of it is used; `reason` names the rule."""
 
     code = "dropped_answer"
 
@@ -32,7 +32,10 @@ class DroppedAnswerError(RelabError):
 
 
 class JudgeAnswer(BaseModel):
-    """What all answers have: the code of the request, which a text of the run cannot know, and the model's confidence."""
+    """The fields that all answers have: the code of the request and the model's confidence.
+
+    No text of the run can contain the code, so the code shows that the answer does not come from such a text.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +52,7 @@ class StepAnswer(JudgeAnswer):
 
 
 class MistakeAnswer(JudgeAnswer):
-    """Whether the newest step is the first mistake, with a quotation and the reason."""
+    """Whether the newest step in the prompt is the first mistake, with a quotation and the reason."""
 
     is_first_mistake: bool
     quote: str
@@ -65,7 +68,10 @@ class HalfAnswer(JudgeAnswer):
 
 
 class SentenceAnswer(JudgeAnswer):
-    """Whether a run shows a behaviour, with a quotation of the step with this number (null: of the run's own texts) and the reason."""
+    """Whether a run shows a behaviour, with a quotation and the reason.
+
+    The quotation is from the step with the number `step`, or from the run's own texts if `step` is null.
+    """
 
     is_shown: bool
     step: int | None
@@ -74,7 +80,7 @@ class SentenceAnswer(JudgeAnswer):
 
 
 class RankedStep(BaseModel):
-    """One candidate in the judge's order, with a quotation of it and the reason."""
+    """One candidate in the judge's order, with a quotation of this step and the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,14 +90,14 @@ class RankedStep(BaseModel):
 
 
 class OrderAnswer(JudgeAnswer):
-    """The candidates, the most likely first."""
+    """The candidates in the judge's order, the most likely first."""
 
     order: tuple[RankedStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A step that the judge names, where it is quoted, and the reason; None if the reason was dropped."""
+    """A step that the judge names, the quotation that shows it, and the reason; the reason is None if it was dropped."""
 
     step: ShownStep
     quotation: Quotation
@@ -100,9 +106,9 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """The result of a method: the named steps, the most likely first, and the confidence that the model states.
+    """The result of a method: the steps that the model names, the most likely first, and the confidence that it states.
 
-    Without steps, the model found no mistake.
+    If there are no steps, the model found no mistake.
     """
 
     picks: tuple[Pick, ...]
@@ -110,10 +116,10 @@ class Opinion:
 
 
 def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotation]:
-    """Return the first of `places` that has the quotation verbatim, and where.
+    """Return the first of `places` that contains `quote` verbatim, and the quotation in it.
 
     Raises:
-        DroppedAnswerError: no place has it, or it is too long or too short to show anything.
+        DroppedAnswerError: no place contains it, it is too long, or it is too short to show anything.
     """
     quote = quote.strip()
     if len(quote) > MAX_QUOTE_CHARS:
@@ -128,11 +134,11 @@ def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotati
 
 
 def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str, *known: str) -> str | None:
-    """Return the reason in the form to show; None if the task, the step and the one before it do not support it.
+    """Return the model's reason in the form to show; None if the run does not support it.
 
-    Without a step, the texts of the run that belong to no step must support it. The texts `known` are not of the run, and support it too.
-
-    Its numbers, names and quotations must occur there (`rca/report/grounding.py`).
+    The numbers, names and quotations of the reason must occur in the task of the run, in the step or in the step before
+    it (`rca/report/grounding.py`). Without a step, they must occur in the texts of the run that belong to no step.
+    Texts in `known`, which are not of the run, support the reason too.
     """
     if len(reason) > _MAX_REASON_CHARS:
         return None

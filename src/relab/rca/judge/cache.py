@@ -1,4 +1,4 @@
-"""Where the answers of the judge are stored between analyses."""
+"""The store of the judge's answers, which keeps them between analyses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class JudgeAnswerCache(Protocol):
-    """Stores answers by the hash of their request."""
+    """Stores answers of the judge; `key` is the hash of a request."""
 
     def get(self, key: str) -> str | None:
         """Return the JSON of the answer to a request; None if it is not stored."""

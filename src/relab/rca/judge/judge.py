@@ -20,12 +20,12 @@ _log = get_logger(__name__)
 
 
 class Judge:
-    """Asks a language model about failed runs.
+    """Asks a language model which step of a failed run went wrong first.
 
     Args:
         gateway: calls the model.
-        model: the name of the model, for the report; None if it is not known.
-        limits: the limits of each judgement.
+        model: the name of the model, for the report; None if not known.
+        limits: the limits of the requests about one run.
     """
 
     def __init__(self, gateway: LlmGateway, *, model: str | None, limits: JudgeLimits) -> None:
@@ -34,10 +34,10 @@ class Judge:
         self._limits = limits
 
     def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: JudgeAnswerCache) -> Report:
-        """Return the report with the opinion of the model, which changes nothing else in it.
+        """Return the report with the opinion of the model added; nothing else in it changes.
 
-        Errors of the model, its limits and answers that break a rule raise nothing: the opinion then says why it names no step.
-        `method` must not be `OFF`; `cache` holds the answers to earlier requests.
+        An error of the model, a reached limit, or an answer that breaks a rule raises nothing: the opinion then says
+        why it names no step. `method` must not be `OFF`. `cache` stores the answers to earlier requests.
         """
         session = JudgeSession(self._gateway, self._model, self._limits, cache)
         view = RunView(run)
@@ -86,7 +86,7 @@ class Judge:
 
 
 def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:
-    """Return the numbers of the steps that the report names: that of its attribution, then the candidates."""
+    """Return the numbers of the steps that the report names: first the step of its attribution, then its candidates."""
     named = [report.attribution.step_id] if report.attribution is not None else []
     named += [candidate.step_id for candidate in report.candidates]
     numbers = (transcript.number_of(step_id) for step_id in dict.fromkeys(named))
@@ -94,7 +94,7 @@ def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:
 
 
 def _obstacle(view: RunView, transcript: Transcript, candidates: Sequence[int], method: JudgeMethod) -> str | None:
-    """Return why the model is not asked about a run; None if it is."""
+    """Return the reason for which the model cannot be asked about a run; None if it can."""
     if not view.failed:
         return "the run did not fail"
     if not transcript.steps:

@@ -30,15 +30,16 @@ MIN_CANDIDATES: Final = 2
 
 
 class JudgeRun:
-    """One application of a method to a run.
+    """Asks the model about one run, by one of the methods.
 
     Args:
         transcript: the steps of the run; at least one.
-        session: calls the model.
+        session: sends the requests to the model.
         candidates: the numbers of the steps that the local ranking names, the most likely first.
 
     Attributes:
-        left_out, cut, withheld: the most steps, texts and passages that one prompt lost.
+        left_out, cut, withheld: the greatest numbers of steps left out, of texts cut, and of passages withheld in one
+            prompt.
     """
 
     def __init__(self, transcript: Transcript, session: JudgeSession, candidates: Sequence[int]) -> None:
@@ -48,7 +49,11 @@ class JudgeRun:
         self.left_out = self.cut = self.withheld = 0
 
     def all_at_once(self) -> Opinion:
-        """Ask once about the whole run; raises the errors of `JudgeSession.ask`."""
+        """Ask once about the whole run.
+
+        Raises:
+            DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+        """
         steps = self._transcript.steps
 
         def check(answer: StepAnswer, shown: frozenset[int]) -> Opinion:
@@ -165,10 +170,10 @@ METHODS: Final[Mapping[JudgeMethod, Callable[[JudgeRun], Opinion]]] = {
 
 
 def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
-    """Return the prompt of a method for an excerpt of a run, and the code that its answer must repeat.
+    """Return the prompt of the method `name` for an excerpt of a run (`data`), and the code that the answer must repeat.
 
-    The code is a part of the marks around the data. It is a digest of the data, so that no text in it can contain the code, and equal
-    requests have equal prompts.
+    The code is a part of the marks around the data. It is a digest of the data, so that no text in the data can contain
+    it, and equal requests have equal prompts.
     """
     code = hashlib.sha256(f"{name}\0{data}".encode()).hexdigest()[:32]
     rules, task = (prompt_text("rca", file) for file in ("judge.system.txt", f"judge_{name}.txt"))
@@ -177,7 +182,7 @@ def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
 
 
 def prompt_overhead() -> int:
-    """Return the most characters of a prompt besides the excerpt."""
+    """Return the greatest number of characters of a prompt, without the excerpt of the run."""
     return max(
         len(prompt.system) + len(prompt.user) for prompt, _ in (build_prompt(method.value, "") for method in METHODS)
     )

@@ -23,7 +23,10 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ShownSentence:
-    """Where a run shows what a sentence says, and the model's reason; None if it gave none, or the run does not support it."""
+    """A place where a run shows the behaviour that a sentence describes, and the language model's reason.
+
+    The reason is None if the model gave none, or if the run does not support the reason.
+    """
 
     quotation: Quotation
     reason: str | None
@@ -31,18 +34,18 @@ class ShownSentence:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSentences:
-    """The behaviours that a run shows by the opinion of a model, `{name: place}`, and how they were judged."""
+    """The behaviours that a run shows in the opinion of a model, as `{name: place and reason}`, and how all were judged."""
 
     shown: Mapping[str, ShownSentence]
     judgement: SentenceJudgement
 
 
 class SentenceJudge:
-    """Asks a language model about sentences.
+    """Asks a language model whether a run shows what sentences describe.
 
     Args:
         gateway: calls the model.
-        model: the name of the model, for the report; None if it is not known.
+        model: the name of the model, for the report; None if not known.
         limits: the limits of all requests about one run together.
     """
 
@@ -52,10 +55,10 @@ class SentenceJudge:
         self._limits = limits
 
     def judge(self, sentences: Mapping[str, str], run: AgentRun, cache: JudgeAnswerCache) -> JudgedSentences:
-        """Return which of the behaviours, `{name: sentence}`, a run shows.
+        """Return which behaviours, `{name: sentence}`, a run shows in the opinion of the model.
 
-        Errors of the model, its limits and answers that break a rule raise nothing: the behaviour then counts as not judged, with the reason.
-        `cache` holds the answers to earlier requests about the run.
+        An error of the model, a reached limit, or an answer that breaks a rule raises nothing: the behaviour then
+        counts as not judged, with the reason. `cache` stores the answers to earlier requests about the run.
         """
         session = JudgeSession(self._gateway, self._model, self._limits, cache)
         overhead = max(_overhead(sentence) for sentence in sentences.values())
@@ -93,7 +96,7 @@ class SentenceJudge:
 
 
 def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, sentence: str) -> ShownSentence | None:
-    """Return where the run shows what a sentence says; None if it does not, as the model says.
+    """Return the place where the run shows what a sentence describes; None if the model says that the run does not.
 
     Raises:
         DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.

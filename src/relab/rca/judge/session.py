@@ -1,4 +1,4 @@
-"""The requests of one judgement: within its limits, and never twice for the same request."""
+"""The requests of one judgement: within its limits, and never the same request twice."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ CheckedT = TypeVar("CheckedT")
 
 @dataclass(frozen=True, slots=True)
 class JudgeLimits:
-    """The limits of one judgement.
+    """The limits of one judgement (all requests about one run).
 
     Attributes:
-        budget: the most calls, tokens and USD; without a window.
-        max_s: the most seconds that all calls take together.
-        context_tokens: the most tokens of one prompt.
+        budget: the greatest number of calls, of tokens and of USD.
+        max_s: the greatest number of seconds that all calls take together.
+        context_tokens: the greatest number of tokens of one prompt.
     """
 
     budget: BudgetLimits
@@ -56,28 +56,28 @@ class JudgeLimits:
 
     @property
     def context_chars(self) -> int:
-        """The most characters of one prompt, since no text has more tokens than half of its characters."""
+        """The greatest number of characters of one prompt: a text has at most half as many tokens as characters."""
         return CHARS_PER_TOKEN * self.context_tokens
 
 
 class JudgeLimitError(RelabError):
-    """The time of a judgement is over; the message names the limit."""
+    """The time limit of a judgement is reached; the message names the limit."""
 
     code = "judge_limit"
 
 
 class JudgeSession:
-    """The requests of one judgement.
+    """Sends the requests of one judgement (all requests about one run).
 
     Args:
         gateway: calls the model.
-        model: the name of the model; answers of other models are not used.
+        model: the name of the model; stored answers of other models are not used.
         limits: the limits of this judgement.
         cache: the stored answers.
 
     Attributes:
-        dropped: how many answers or parts of them were dropped, by reason.
-        cached_answers: how many requests were answered from the cache.
+        dropped: `{reason: number of dropped answers or parts of answers}`.
+        cached_answers: the number of requests that were answered from the cache.
     """
 
     def __init__(self, gateway: LlmGateway, model: str | None, limits: JudgeLimits, cache: JudgeAnswerCache) -> None:
@@ -91,7 +91,7 @@ class JudgeSession:
         self.cached_answers = 0
 
     def cost(self) -> dict[str, Any]:
-        """Return what this judgement cost and dropped, as fields of `JudgeCost`."""
+        """Return the cost of this judgement and the numbers of dropped answers, as fields of `JudgeCost`."""
         spent = self._metered.spent
         return {
             "model": self._model,
@@ -104,7 +104,7 @@ class JudgeSession:
         }
 
     def explain(self, error: DroppedAnswerError | JudgeLimitError | LlmError) -> str:
-        """Return in words why a request has no answer that counts, and count a dropped answer."""
+        """Return in words why a request got no usable answer; if the answer was dropped, count it."""
         if isinstance(error, LlmInvalidOutputError):
             error = DroppedAnswerError(JudgeDrop.INVALID_ANSWER)
         if isinstance(error, DroppedAnswerError):
@@ -115,7 +115,10 @@ class JudgeSession:
         return f"the model gave no answer ({error.code})"
 
     def ask(self, prompt: Prompt, code: str, schema: type[AnswerT], check: Callable[[AnswerT], CheckedT]) -> CheckedT:
-        """Return what `check` makes of the answer to a prompt; an answer that passed is stored, and not asked for again.
+        """Send a prompt, unless the answer is stored, and return the result of `check` for the answer.
+
+        An answer that passes `check` is stored, so that the request is not sent again. `code` is the code that the
+        answer must repeat.
 
         Raises:
             JudgeLimitError, LlmBudgetExceededError: a limit is reached; no request was sent.

@@ -1,4 +1,7 @@
-"""The judge as a stage of stored analyses: whether it is asked, and its stored answers, which are deleted with their run."""
+"""The judge as a stage of stored analyses: it decides whether the judge is asked, and stores the answers.
+
+The stored answers are deleted together with their run.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswer
 
 
 class StoredAnswers:
-    """The stored answers to requests about one run (`JudgeAnswerCache`)."""
+    """The stored answers to requests about one run; implements `JudgeAnswerCache`."""
 
     def __init__(self, database: Database, clock: Clock, run_id: str) -> None:
         self._database = database
@@ -45,7 +48,7 @@ class StoredAnswers:
             return session.execute(statement).scalar_one_or_none()
 
     def put(self, key: str, answer: str) -> None:
-        """Store the JSON of the answer to a request; an answer that is stored already stays."""
+        """Store the JSON of the answer to a request; if an answer to it is already stored, that one stays."""
         values = {"run_id": self._run_id, "request": key, "answer": answer, "answered_at": self._clock.now_us()}
         try:
             with self._database.write(durable=False) as unit:
@@ -56,11 +59,11 @@ class StoredAnswers:
 
 
 class JudgeStage:
-    """Asks the judge about analysed runs, if one is configured.
+    """Asks the judge about analysed runs, if a judge is configured.
 
     Args:
-        judge: adds the opinion of a language model to a report; None without a model.
-        by_default: how it is asked if a request does not say so.
+        judge: adds the opinion of a language model to a report; None if no model is configured.
+        by_default: the method that is used if a request names none.
     """
 
     def __init__(
@@ -72,10 +75,10 @@ class JudgeStage:
         self._by_default = by_default
 
     def choose(self, wanted: JudgeMethod | None) -> JudgeMethod:
-        """Return how the judge is asked for a request that wants `wanted`; None leaves it to the settings.
+        """Return the method for a request that names the method `wanted`, or None to leave it to the settings.
 
         Raises:
-            NoJudgeError: a judge is wanted, and no language model is configured.
+            NoJudgeError: a method is wanted, and no language model is configured.
         """
         if self._judge is None and wanted not in {None, JudgeMethod.OFF}:
             raise NoJudgeError("No language model is configured.", remedy="Set OPENAI_API_KEY, or ask without a judge.")
@@ -90,7 +93,7 @@ class JudgeStage:
         return self._judge(report, run, method, StoredAnswers(self._database, self._clock, run.run_id))
 
     def delete_for_runs(self, unit: UnitOfWork, run_ids: Collection[str], before_us: int) -> None:
-        """In the transaction `unit`, delete the answers about runs that were stored up to a time in microseconds since 1970."""
+        """Delete, in the transaction `unit`, answers about runs that were stored up to a time in microseconds since 1970."""
         row = RcaJudgeAnswerRow
         for ids in chunks(run_ids):
             unit.session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.answered_at <= before_us))

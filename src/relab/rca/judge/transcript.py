@@ -1,8 +1,8 @@
 """A run as the judge reads it: its innermost steps with their texts, cut to the model's context by a fixed rule. Pure.
 
-The rule: each text keeps its first two thirds and its last third of at most 4,000 characters; if the run does not fit, of 2,000, and so
-on down to 120. If it does not fit then, steps are left out: those around the given anchors are kept, then those nearest to
-the start and the end of the run.
+The rule: each text is cut to 4,000 characters, its first two thirds and its last third of them. If the run does not
+fit, the limit is 2,000, and so on down to 120. If the run still does not fit, steps are left out. Steps around the
+given anchors are kept first, then the steps nearest to the start and the end of the run.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ShownTexts(ABC):
         """Yield each quotable text, with a quotation of its beginning."""
 
     def find(self, quote: str) -> Quotation | None:
-        """Return the quotation of the first text that has `quote` verbatim, except for blanks; None without one."""
+        """Return the quotation of the first text that contains `quote`, regardless of white space; None if no text does."""
         words = quote.split()
         if not words:
             return None
@@ -90,7 +90,7 @@ class ShownRun(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class ShownStep(ShownTexts):
-    """An innermost step with its number, which counts from 0 in order of time, and its tool calls."""
+    """An innermost step and its tool calls; the number of the step counts from 0 in order of time."""
 
     number: int
     placed: PlacedStep
@@ -116,7 +116,15 @@ class ShownStep(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A part of a run as JSON that is safe inside marks, and what was lost: steps left out, texts cut, passages withheld."""
+    """A part of a run as JSON that is safe between the marks of a prompt.
+
+    Attributes:
+        data: the JSON.
+        shown: the numbers of the steps in it.
+        left_out: the number of steps that were left out.
+        cut: the number of texts that were cut.
+        withheld: the number of passages that were withheld, because they read like instructions.
+    """
 
     data: str
     shown: frozenset[int]
@@ -130,7 +138,7 @@ class Transcript:
 
     Args:
         view: the run.
-        max_chars: the most characters of an excerpt.
+        max_chars: the greatest number of characters of an excerpt.
     """
 
     def __init__(self, view: RunView, max_chars: int) -> None:
@@ -148,7 +156,7 @@ class Transcript:
 
     @property
     def has_texts(self) -> bool:
-        """Whether the run has a step or a text of its own."""
+        """Whether the run has a step, or a text that belongs to no step."""
         return bool(self.steps) or next(ShownRun(self.view.run).quotations(), None) is not None
 
     def number_of(self, step_id: str | None) -> int | None:
@@ -156,11 +164,11 @@ class Transcript:
         return next((step.number for step in self.steps if step.step_id == step_id), None)
 
     def excerpt(self, numbers: Sequence[int], anchors: Collection[int] = (), **facts: Any) -> Excerpt:
-        """Return the steps with these numbers as JSON, cut to the context by the rule of this module.
+        """Return the steps with these numbers as JSON, cut to the model's context by the rule of this module.
 
         Args:
-            numbers: the steps, in order.
-            anchors: the steps that are left out last.
+            numbers: the numbers of the steps, in order.
+            anchors: the numbers of the steps around which steps are kept longest.
             facts: further values of the JSON object, which are not cut.
         """
         for limit in TEXT_CHARS:

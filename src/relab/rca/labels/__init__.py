@@ -1,4 +1,4 @@
-"""Labels: what people say that the first mistake of a run was, and how often reports agree."""
+"""Labels: people state what the first mistake of a run was, which measures how often reports agree."""
 
 from relab.rca.labels.models import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
 

@@ -1,4 +1,4 @@
-"""Keep, list and use labels."""
+"""Store, list and use labels."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _KEY: Final = TypeAdapter(tuple[int, str])
 
 
 class LabelKeeper:
-    """Keeps the labels that people give to runs.
+    """Stores and reads the labels that people give to runs.
 
     Args:
-        report_on: analyses a run now, without storing the report.
+        report_on: analyses a run now and returns the report, without storing it.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class LabelKeeper:
                 return
 
     def labelled_runs(self) -> Iterator[LabelledRun]:
-        """Yield all labelled runs, the newest label first; a run that was deleted meanwhile is left out."""
+        """Yield all labelled runs, the newest label first; runs that have been deleted are left out."""
         for label in self.all():
             try:
                 run, _ = self._telemetry.load(label.run_id)
@@ -121,15 +121,18 @@ class LabelKeeper:
         return measure((item, self._report_on(item.run)) for item in self.labelled_runs())
 
     def delete_for_runs(self, unit: UnitOfWork, agent_run_ids: Collection[str], deleted_at: int) -> None:
-        """In the transaction `unit`, delete the labels of runs that were deleted at `deleted_at` (microseconds since 1970)."""
+        """Delete, in the transaction `unit`, the labels of runs that were deleted at `deleted_at` (microseconds since 1970).
+
+        Later labels stay: they belong to new runs with the same ids.
+        """
         repository.delete_for_runs(unit.session, agent_run_ids, deleted_at)
 
 
 def _check_place(run: AgentRun, label: NewLabel) -> None:
-    """Check that a run has the step and the agent of a label.
+    """Check that a run has the step and the agent that a label names.
 
     Raises:
-        LabelPlaceError: it has not.
+        LabelPlaceError: the run does not have the step or the agent.
     """
     steps = [step.step_id for step in run.steps]
     if label.step_id is not None and label.step_id not in steps:

@@ -1,4 +1,4 @@
-"""Measure reports against labels. Pure."""
+"""Measure how often reports agree with labels. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ QUESTIONS = (STEP, TOP_THREE, AGENT, CATEGORY)
 def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
     """Return how often reports agree with labels; `pairs` are labelled runs with their reports.
 
-    The steps that evidence shows and those that are ranked guesses are counted together, and each by itself too.
+    The steps that reports name are counted together. Steps that evidence shows, and steps that are ranked guesses, are
+    also counted separately.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     labelled = changed = abstained = 0
@@ -51,7 +52,7 @@ def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
 
 
 def _step(item: LabelledRun, report: Report) -> str | None:
-    """Return the step that the report names, else that of the call that it names."""
+    """Return the step that the report names, or else the step of the call that it names; None if it names neither."""
     place = report.attribution
     if place is None or place.step_id is not None:
         return place.step_id if place is not None else None

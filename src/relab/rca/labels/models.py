@@ -1,4 +1,4 @@
-"""The values of labels."""
+"""Labels of runs, and how often reports agree with them, as values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CATEGORY_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 
 
 class NewLabel(BaseModel):
-    """What a person says about a failed run: at least the step, the agent or the category of its first mistake."""
+    """A person's statement about a failed run: at least the step, the agent or the category of its first mistake."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -47,7 +47,7 @@ class NewLabel(BaseModel):
 
 
 class RunLabel(NewLabel):
-    """A stored label. A run has at most one; `content_hash` is that of the run when it was labelled."""
+    """A stored label; a run has at most one. `content_hash` identifies the content that the run had when it was labelled."""
 
     run_id: str
     content_hash: str
@@ -56,7 +56,7 @@ class RunLabel(NewLabel):
 
 
 class LabelPage(BaseModel):
-    """A page of labels, the newest first; `next_cursor` continues it, or is null."""
+    """A page of labels, the newest first; `next_cursor` is the cursor of the next page, null on the last page."""
 
     items: list[RunLabel]
     next_cursor: str | None
@@ -64,7 +64,7 @@ class LabelPage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class LabelledRun:
-    """A labelled run, whole, with the warnings and errors in the log of its trace."""
+    """A complete labelled run, with the warnings and errors in the log of its trace."""
 
     label: RunLabel
     run: AgentRun
@@ -72,7 +72,10 @@ class LabelledRun:
 
 
 class LabelScore(BaseModel):
-    """How often reports agree with labels on one question: `hits` of `n` runs, with a 95 % interval (Wilson); null without runs."""
+    """How often reports agree with labels on one question.
+
+    They agree in `hits` of `n` runs; the share and its 95 % interval (Wilson) are null if `n` is 0.
+    """
 
     question: str
     n: int
@@ -83,10 +86,13 @@ class LabelScore(BaseModel):
 
 
 class LabelScores(BaseModel):
-    """Reports against labels.
+    """How often reports agree with labels.
 
-    `changed` is the number of labelled runs that no longer hold the labelled step; they are left out. `abstained` is the number of
-    reports that name no place; they count as misses.
+    Attributes:
+        labelled: the number of labelled runs.
+        changed: the number of runs that no longer have the labelled step; they are left out of the scores.
+        abstained: the number of reports that name no place; they count as misses.
+        scores: the score for each question.
     """
 
     labelled: int

@@ -1,4 +1,4 @@
-"""Ranking models that are trained on labels: one for each agent, kept in the database for all workers."""
+"""Ranking models that are trained on labels: one for each agent, stored in the database for all workers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ _MAX_SOURCE_CHARS: Final = 200
 
 
 class TrainedModel(BaseModel):
-    """The outcome of training for one agent.
+    """The result of training a ranking model for one agent.
 
-    `right` of `held_out` labelled runs that a model had not seen had their labelled step ranked first. `trained` is false if there
-    are too few labels; an older model of the agent then stays.
+    Attributes:
+        agent_name: the name of the agent.
+        labels: the number of labelled runs of the agent.
+        trained: whether a model was trained. If there are too few labels, it is false, and an older model of the agent
+            stays.
+        right: the number of held-out runs for which the labelled step was ranked first.
+        held_out: the number of labelled runs on which a model was tested that had not been trained on them.
     """
 
     agent_name: str
@@ -33,7 +38,7 @@ class TrainedModel(BaseModel):
 
 
 class RankingModelKeeper:
-    """Trains ranking models on labels, and keeps them."""
+    """Trains ranking models on labels, and stores them."""
 
     def __init__(self, database: Database, clock: Clock, labels: LabelKeeper) -> None:
         self._database = database
@@ -42,7 +47,7 @@ class RankingModelKeeper:
         self._read: tuple[tuple[tuple[str, int], ...], RankingModels] = ((), shipped_models())
 
     def models(self) -> RankingModels:
-        """Return the models that rank runs: those of one's own before the shipped ones.
+        """Return the models that rank runs: first the models that this installation has trained, then the shipped ones.
 
         Raises:
             RankingModelError: a stored model is of another version; train it again or remove it.
@@ -58,9 +63,9 @@ class RankingModelKeeper:
         return self._read[1]
 
     def train(self, agent_name: str | None = None) -> list[TrainedModel]:
-        """Train a model for each agent with at least `MIN_RUNS` labelled runs, in place of its older one.
+        """Train a model for each agent with at least `MIN_RUNS` labelled runs, in place of the agent's older model.
 
-        With `agent_name` only for that agent. Labels without a step are left out.
+        With `agent_name`, only for this agent. Labels without a step are left out.
 
         Raises:
             RankingModelError: no agent has enough labels.
@@ -109,7 +114,7 @@ def _source(agent_name: str) -> str:
 
 
 def _training_run(item: LabelledRun) -> TrainingRun | None:
-    """Return a labelled run for training; None if its label has no step, or the run no longer has it."""
+    """Return a labelled run as training data; None if its label has no step, or if the run no longer has this step."""
     step_id = item.label.step_id
     if step_id is None or all(step.step_id != step_id for step in item.run.steps):
         return None

@@ -32,7 +32,10 @@ def get(session: Session, run_id: str) -> RunLabel | None:
 
 
 def list_labels(session: Session, before: tuple[int, str] | None, limit: int) -> list[RunLabel]:
-    """Return at most `limit` labels, the newest first; with `before`, those that follow this time and run."""
+    """Return at most `limit` labels, the newest first.
+
+    `before` is `(time, run id)` of the last label of the previous page; None for the first page.
+    """
     key = tuple_(RcaLabelRow.labelled_at, RcaLabelRow.run_id)
     statement = select(*_COLUMNS).order_by(RcaLabelRow.labelled_at.desc(), RcaLabelRow.run_id.desc()).limit(limit)
     if before is not None:
@@ -47,7 +50,7 @@ def remove(session: Session, run_id: str) -> bool:
 
 
 def delete_for_runs(session: Session, run_ids: Iterable[str], before_us: int) -> None:
-    """Delete the labels of deleted runs that were given up to `before_us`, in microseconds since 1970."""
+    """Delete the labels of deleted runs that were given at or before `before_us`, in microseconds since 1970."""
     for ids in chunks(run_ids):
         row = RcaLabelRow
         session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= before_us))
@@ -58,7 +61,7 @@ def _label(row: Any) -> RunLabel:
 
 
 def save_model(session: Session, source: str, artefact: str, trained_at: int) -> None:
-    """Store the ranking model of a source in place of an older one; `trained_at` is in microseconds since 1970."""
+    """Store the model (`artefact`) of a source in place of an older one; `trained_at` is in microseconds since 1970."""
     remove_model(session, source)
     table = table_of(RcaRankingModelRow)
     session.execute(insert(table).values(source=source, trained_at=trained_at, artefact=artefact))
@@ -72,13 +75,13 @@ def remove_model(session: Session, source: str) -> bool:
 
 
 def model_versions(session: Session) -> tuple[tuple[str, int], ...]:
-    """Return (source, time of training) of each ranking model, the oldest first."""
+    """Return `(source, time of training)` of each stored ranking model, the oldest first."""
     row = RcaRankingModelRow
     found = session.execute(select(row.source, row.trained_at).order_by(row.trained_at, row.source))
     return tuple((source, trained_at) for source, trained_at in found)
 
 
 def model_artefacts(session: Session) -> list[str]:
-    """Return the artefacts of all ranking models, the oldest first."""
+    """Return the JSON documents (artefacts) of all stored ranking models, the oldest first."""
     row = RcaRankingModelRow
     return list(session.execute(select(row.artefact).order_by(row.trained_at, row.source)).scalars())

@@ -1,4 +1,4 @@
-"""The Vega-Lite specification of the waterfall of a run.
+"""The chart of the course of a run (a waterfall), as a Vega-Lite specification.
 
 Texts of the run are values in the data, not part of the code; see `relab.charts.specs`.
 """
@@ -24,7 +24,7 @@ _NARROWEST: Final = 0.004
 
 @unchecked
 def waterfall(rows: Sequence[WaterfallRow], *, is_timed: bool) -> dict[str, Any]:
-    """Return the chart of the rows as bars in their order; `is_timed` says whether they have times."""
+    """Return the chart of the rows as bars, in the order of the rows; `is_timed` says whether the rows have times."""
     whole = max((row.end_ms for row in rows), default=0.0) - min((row.begin_ms for row in rows), default=0.0)
     scale = 1_000.0 if is_timed and whole >= 2_000 else 1.0
     values = [

@@ -1,4 +1,4 @@
-"""Make a note of a report and its run. Pure."""
+"""Make a note from a report and its run. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compose_note(
     *,
     recurrence: str | None = None,
 ) -> RunNote:
-    """Return the note of a report.
+    """Return the note for a report.
 
     Args:
         rca_run_id: the id of the analysis.
@@ -40,7 +40,7 @@ def compose_note(
         report: the report of the analysis.
         run: the run as it was analysed; None if it has changed since.
         logs: the warnings and errors in the log of the run's trace.
-        recurrence: how many runs failed the same way, in a sentence without a full stop; None for the first one.
+        recurrence: how many runs failed the same way, as a sentence without a full stop; None if this is the first one.
     """
     view = None if run is None else RunView(run, (), logs)
     place = report.attribution
@@ -125,7 +125,7 @@ def _where(place: Attribution, report: Report) -> str:
 
 
 def _doubts(report: Report) -> tuple[str, ...]:
-    """Return the problems that a ranking suspects, each with its place and its kind in words; those of one step in one text."""
+    """Return the problems that a ranking suspects, in words: one text for each step or call, with its place and problems."""
     kinds: dict[str, list[str]] = {}
     for found in report.findings:
         if found.basis is AttributionBasis.RANKED_GUESS:
@@ -146,7 +146,7 @@ def _candidate(found: CandidateStep) -> str:
 
 
 def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
-    """Return how far a ranked guess can be trusted; without odds, the source of the run is unknown and no figure is given."""
+    """Return in words how far a ranked guess can be trusted, without a probability if `odds` is None (unknown source)."""
     missing = f"; steps may be missing: {gaps[0]}" if gaps else ""
     if odds is None:
         return f"ranked guess{missing}"
@@ -156,7 +156,7 @@ def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
 
 
 def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:
-    """Return all evidence of the report, in order of time; evidence without a time comes last, in the order of the report."""
+    """Return all evidence of the report in order of time; evidence without a time comes last, in the order of the report."""
     key: set[str] = set()
     for claim in (report.attribution, *report.hypotheses[:1], *report.action_items[:1], *report.candidates[:1]):
         key.update(claim.evidence_ids if claim is not None else ())
@@ -194,7 +194,7 @@ class _Moment(NamedTuple):
 
 
 def _moments(view: RunView) -> dict[tuple[EvidenceKind, str], _Moment]:
-    """Return `{(kind, id): moment}` for everything that evidence can quote and that has a time."""
+    """Return `{(kind, id): moment}` for each object that evidence can quote and that has a time."""
     found: dict[tuple[EvidenceKind, str], _Moment] = {}
     for step in view.steps:
         moment = _Moment(step.step.started_at, step.ended_us, step.position)
@@ -219,7 +219,7 @@ def _has_times(view: RunView) -> bool:
 
 
 def _rows(view: RunView, report: Report) -> list[WaterfallRow]:
-    """Return the items of the run in order of time, each with the depth of its step."""
+    """Return the items of the run in order of time, each with its depth: the number of steps around it."""
     place = report.attribution
     states: dict[tuple[str, str | None], _State] = {("step", found.step_id): "candidate" for found in report.candidates}
     if place is not None:
@@ -274,7 +274,7 @@ def _row(
 
 
 def _near_cause(rows: Sequence[WaterfallRow]) -> Sequence[WaterfallRow]:
-    """Return at most `MAX_ROWS` rows in their order: the marked ones and the ones nearest to the cause."""
+    """Return at most `MAX_ROWS` rows in their order: cause and candidates, and then the rows nearest to the cause."""
     if len(rows) <= MAX_ROWS:
         return rows
     cause = next((index for index, row in enumerate(rows) if row.state == "cause"), 0)

@@ -1,4 +1,4 @@
-"""The values of a note."""
+"""A note and its parts as values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class _NoteModel(BaseModel):
 
 
 class NoteQuote(_NoteModel):
-    """A piece of the report's evidence, at its time in the run.
+    """A piece of the report's evidence, with its time in the run.
 
-    `at` is null if it is not known, `after_ms` is that time after the start of the run. `is_key` marks the evidence that the
-    attribution, the first hypothesis or the first action cites.
+    `at` is the time, and `after_ms` the milliseconds since the start of the run; both are null if not known. `is_key`
+    marks evidence that the attribution, the first hypothesis or the first action cites.
     """
 
     evidence_id: str
@@ -39,9 +39,10 @@ class NoteChange(_NoteModel):
 
 
 class WaterfallRow(_NoteModel):
-    """One step, tool call or guardrail event of the run, as a bar of a waterfall.
+    """One step, tool call or guardrail event of the run, as a bar of a waterfall chart.
 
-    `begin_ms` and `end_ms` count from the start of the run. In a run whose items all have one time they are positions in its order.
+    `begin_ms` and `end_ms` count from the start of the run. If all items of the run have the same time, they are the
+    index of the item instead.
     """
 
     ref_id: str
@@ -55,9 +56,9 @@ class WaterfallRow(_NoteModel):
 
 
 class RunNote(_NoteModel):
-    """A report as a note: what happened, where, the evidence in order of time, and what to change.
+    """A report as a note for people: what happened, where, the evidence in order of time, and what to change.
 
-    `rows` is empty, and `quotes` have no times, if the run changed after the analysis (`is_stale`).
+    If the run has changed since the analysis (`is_stale`), `rows` is empty and `quotes` have no times.
     """
 
     run_id: str

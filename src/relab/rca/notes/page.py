@@ -1,4 +1,4 @@
-"""Render a note as one HTML page that needs no network and escapes all texts."""
+"""Render a note as one HTML page that needs no network access; all texts of the run are escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def render_note_page(note: RunNote, libraries: str | None = None) -> str:
 
     Args:
         note: the note.
-        libraries: the chart libraries as one script; None for those of `relab.charts`.
+        libraries: the JavaScript of the chart libraries as one text; None for that of `relab.charts`.
     """
     specs = [waterfall(note.rows, is_timed=note.is_timed)] if note.rows else []
     page = pages.template(_TEMPLATES, "note.html", after=after_text)

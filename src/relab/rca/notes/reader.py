@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class NoteReader:
-    """Makes notes of stored analyses, as values, Markdown and pages.
+    """Makes notes of stored analyses, as values, as Markdown and as HTML pages.
 
     Args:
-        get: returns an analysis by its id.
-        telemetry: the runs.
-        clusters: failed runs that share a cause.
+        get: returns the analysis with an id.
+        telemetry: the stored runs.
+        clusters: the clusters of failed runs that share a cause.
     """
 
     def __init__(self, get: Callable[[str], RcaRun], telemetry: TelemetryService, clusters: ClusterReader) -> None:
@@ -54,13 +54,23 @@ class NoteReader:
         return compose_note(rca_run_id, found.run_id, found.report, run, logs, recurrence=recurrence)
 
     def markdown(self, rca_run_id: str) -> str:
-        """Return the note of an analysis as Markdown; raises the errors of `of`."""
+        """Return the note of an analysis as Markdown.
+
+        Raises:
+            RcaRunNotFoundError: no analysis has this id.
+            NoReportError: the analysis has no report, because it is not done.
+        """
         from relab.rca.notes.markdown import to_markdown  # noqa: PLC0415 loads slowly, and few make any
 
         return to_markdown(self.of(rca_run_id))
 
     def page(self, rca_run_id: str) -> str:
-        """Return the note of an analysis as an HTML page that needs no network; raises the errors of `of`."""
+        """Return the note of an analysis as an HTML page that needs no network access.
+
+        Raises:
+            RcaRunNotFoundError: no analysis has this id.
+            NoReportError: the analysis has no report, because it is not done.
+        """
         from relab.rca.notes.page import render_note_page  # noqa: PLC0415 loads slowly, and few make any
 
         return render_note_page(self.of(rca_run_id))

@@ -1,7 +1,8 @@
-"""The comparison of a failed run with runs that succeeded.
+"""The comparison of a failed run with runs that succeeded (passing runs).
 
-In: a report, its run, and past runs. Out: the report with the differences, each with a quotation (`reporting.py`);
-`comparison.py` finds them. Both are pure; which runs are compared is decided in `telemetry/passing.py`.
+In: a report, its run, and passing runs. Out: the report with the differences, each with a quotation. `comparison.py`
+finds the differences, `reporting.py` adds them to the report; both are pure. `telemetry/passing.py` selects the passing
+runs.
 """
 
 from relab.rca.passing.comparison import FoundDifference, compare

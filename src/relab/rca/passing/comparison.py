@@ -1,6 +1,7 @@
-"""Find what runs that succeeded did, and a failed run did not. Pure.
+"""Find differences between a failed run and runs that succeeded (passing runs). Pure.
 
-A difference counts if at least 80 % of the compared runs agree on it, and at least two of one task or five of one version.
+A difference counts only if at least 80 % of the passing runs show it. They must be at least two runs of the same task,
+or five of the same version.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ MAX_VALUE_CHARS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class FoundDifference:
-    """A difference, before it is a claim.
+    """A difference between the failed run and passing runs, before it becomes a claim of the report.
 
     Attributes:
-        sentence: what the compared runs did, and what this one did.
-        tool_name: the tool that it is about; None if it is about the answer.
-        place: the call of the failed run that it is about; None if the failed run has no such call.
-        runs: how many of the compared runs show it.
-        quotes: the places that show it, of a compared run and of this one.
+        kind: the kind of the difference.
+        sentence: what the passing runs did, and what the failed run did.
+        tool_name: the tool that the difference is about; None if it is about the answer.
+        place: the call of the failed run that the difference is about; None if the failed run has no such call.
+        runs: the number of passing runs that show the difference.
+        quotes: the places that show the difference, in a passing run and in the failed run.
     """
 
     kind: PassingDifferenceKind
@@ -45,9 +47,10 @@ class FoundDifference:
 
 
 def compare(view: RunView, passing: PassingRuns) -> tuple[FoundDifference, ...]:
-    """Return at most five differences of a run from runs that succeeded: missing tools, then arguments, further tools, order, answer.
+    """Return at most five differences between a run and runs that succeeded.
 
-    If the tools were called in another order, the first call that differs from the most similar run comes last.
+    They are in this order: missing tools, arguments, additional tools, the order of the calls, the answer. If the tools
+    were called in another order, the last difference is the first call that differs from the most similar passing run.
     """
     comparison = _Comparison(view, passing)
     return tuple(islice(comparison.differences(), MAX_DIFFERENCES))
@@ -94,7 +97,7 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return the first call of this run to a tool that all runs with `tool` called after it."""
+        """Return this run's first call to a tool that every passing run with `tool` called after `tool`; None without one."""
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():
             if all(other in firsts and firsts[tool][0] < firsts[other][0] for firsts in with_tool):
@@ -190,7 +193,7 @@ class _Comparison:
         )
 
     def _divergence(self) -> FoundDifference | None:
-        """Return the first call that differs from the passing run with the longest common beginning; None if no call does."""
+        """Return the first difference from the passing run whose calls begin most similarly; None if no call differs."""
         own = [placed.call.tool_name for placed in self._view.calls]
         if not self._same_task or not own:
             return None
@@ -235,7 +238,7 @@ def _own_quote(place: PlacedCall | None, field: str = "tool_name") -> tuple[Quot
 
 
 def _first_calls(run: PassingRun) -> dict[str, tuple[int, PassedCall]]:
-    """Return `{tool: (position, call)}` of the first call of each tool."""
+    """Return `{tool: (index, call)}` of the first call of each tool in a passing run."""
     found: dict[str, tuple[int, PassedCall]] = {}
     for position, call in enumerate(run.calls):
         found.setdefault(call.tool_name, (position, call))
@@ -243,7 +246,7 @@ def _first_calls(run: PassingRun) -> dict[str, tuple[int, PassedCall]]:
 
 
 def _values(arguments: Iterable[object]) -> dict[str, dict[str, None]]:
-    """Return `{argument: {value as JSON}}` of some calls of one tool; long values are left out."""
+    """Return `{argument: set of its values as JSON}` over some calls of one tool; long values are left out."""
     found: dict[str, dict[str, None]] = {}
     for each in arguments:
         if not isinstance(each, dict):
@@ -256,7 +259,7 @@ def _values(arguments: Iterable[object]) -> dict[str, dict[str, None]]:
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return the length of the common beginning."""
+    """Return the number of items with which both sequences begin equally."""
     return next(
         (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
     )

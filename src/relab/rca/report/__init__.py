@@ -1,7 +1,7 @@
 """The report, which is the result of an analysis for its reader.
 
-In: problems and ranked causes. Out: a `Report`, in which every claim cites evidence. `grounding.py` decides which sentences
-of a language model may replace the summary (`rca/wording.py` calls the model).
+In: problems and ranked causes. Out: a `Report`, in which every claim cites evidence. `grounding.py` decides which
+sentences of a language model may replace the summary; `rca/wording.py` calls the model.
 """
 
 from relab.rca.report.composition import compose

@@ -1,4 +1,4 @@
-"""The actions of a report: with the facts of its cause, or general ones if it names no cause.
+"""The action items of a report, with the facts of the cause if there are any; otherwise they are general ones.
 
 General actions of a category are in its descriptor.
 """
@@ -39,7 +39,7 @@ KEEP_WATCHING = (
 
 
 def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
-    """Return the action to read the steps that a ranking chose, most likely first; it cites their evidence. There must be a candidate."""
+    """Return the action to read the steps that a ranking chose, at least one, most likely first; it cites their evidence."""
     steps = ", then ".join(f'"{found.step_name}" [{found.step_id}]' for found in candidates)
     return action(
         "process",
@@ -53,16 +53,16 @@ def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
 
 
 def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
-    """Explain a cause with the facts of the run; return None if they add nothing to the category of the cause."""
+    """Explain a cause with the facts of the run; return None if there is nothing to add to the texts of its category."""
     return DESCRIPTORS[cause.category].explain(cause.lead, view)
 
 
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the first action of a category, described by `explanation`; the action cites each value that it names.
+    """Return the first general action of a category with the facts and the fix of `explanation` as its description.
 
-    `collector` makes the quotations of the explanation evidence of the report.
+    The action cites the quotations of the explanation, which `collector` adds to the evidence of the report.
     """
     general = descriptor.actions[0]
     text = f"{explanation.facts} {explanation.fix}"

@@ -11,10 +11,11 @@ from relab.rca.ranking import Guess, Odds, Ranking
 
 
 def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
-    """Return whether the first guess says more about the place of the failure than the located problem of its first cause.
+    """Return whether the first ranked guess says more about the place of the failure than the located problem `placed`.
 
-    It does if there is no such problem (`placed` is None), or if its confidence is not high and either a model of the run's
-    source made the guess or an earlier step wrote code that failed.
+    `placed` is the problem of the first cause; None if it has no place. The guess says more if `placed` is None. It
+    also does if the confidence of `placed` is not high, and either a model of the run's source made the guess, or the
+    guess is an earlier step which wrote code that failed.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)
@@ -28,7 +29,7 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
 
 
 def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> tuple[CandidateStep, ...]:
-    """Return a candidate for each guess, in the same order, and quote its steps."""
+    """Return a candidate step for each guess, in the same order, and add the quotations of the guess to the evidence."""
     quoted = [tuple(dict.fromkeys(collector.quote(quote) for quote in guess.quotes)) for guess in guesses]
     evidence = collector.evidence
     return tuple(
@@ -48,9 +49,9 @@ def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> 
 def guessed_place(
     candidates: Sequence[CandidateStep], agent: str | None, evidence: Mapping[str, Evidence]
 ) -> Attribution:
-    """Return the first candidate as an attribution of low confidence, marked as a ranked guess.
+    """Return the first candidate as an attribution of low confidence that is marked as a ranked guess.
 
-    `agent` is the most likely agent; None to take that of the candidate.
+    `agent` is the most likely agent; None to take the agent of the candidate.
     """
     first = candidates[0]
     return Attribution.citing(

@@ -43,9 +43,14 @@ def compose(
 ) -> Report:
     """Build the report of the run in `view` from its problems, the ranked causes and the ranked guesses.
 
-    `problems` are in order of time, `causes` most likely first; `insufficient` says why
-    the evidence is not sufficient for a conclusion, or is None. The guesses of `ranking` are used where `causes` show no place with at
-    least medium confidence, or where executed code failed before a place of medium confidence. `analyzer_version` is only stored.
+    Args:
+        view: the run.
+        problems: all problems of the run, in order of time.
+        causes: the possible causes, most likely first.
+        insufficient: why the evidence is not sufficient for a conclusion; None if it is sufficient.
+        ranking: the ranked guesses. They are used if `causes` show no place with at least medium confidence, or if
+            executed code failed before a place of medium confidence.
+        analyzer_version: the version to store in the report.
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
@@ -97,8 +102,8 @@ def compose(
 def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) -> Sequence[DetectedProblem]:
     """Return at most `MAX_FINDINGS` problems in order of time.
 
-    Chosen first are the leads of all causes, then the first located problem of each cause,
-    then the other problems of causes by rank, then the rest.
+    If there are more, these are chosen first: the lead problems of all causes, then the first located problem of each
+    cause, then the other problems of causes by rank, then the rest.
     """
     if len(problems) <= MAX_FINDINGS:
         return problems
@@ -132,7 +137,10 @@ def _finding(
 
 
 def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str, evidence_id: str) -> Finding:
-    """Return a problem that a ranking model found, of low confidence; in a run that succeeded it is recovered."""
+    """Return a problem that a ranking model found in a unit (a step or call), as a finding of low confidence.
+
+    In a run that succeeded, it counts as recovered.
+    """
     detail = DETAILS.get(kind)
     return Finding.citing(
         evidence,
@@ -152,7 +160,7 @@ def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str,
 
 
 def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
-    """Add failed calls and steps, guardrail events and the run's error to the evidence if no claim cites them yet."""
+    """Add failed calls and steps, guardrail events and the run's error to the evidence, if no claim cites them yet."""
     left = MAX_CONTEXT_EVIDENCE
     for failure in view.failures:
         is_generic_run = failure.source is view.run and failure.is_generic
@@ -174,7 +182,7 @@ def _attribution(
     *,
     insufficient: bool,
 ) -> Attribution | None:
-    """Return the place of a located problem; None if `problem` is None."""
+    """Return the place of a located problem as an attribution; None if `problem` is None."""
     if problem is None:
         return None
     return Attribution.citing(
@@ -197,10 +205,14 @@ def _actions(
     *,
     insufficient: bool,
 ) -> tuple[ActionItem, ...]:
-    """Return the action items: collect data, keep monitoring, or mitigate the first cause and the next category.
+    """Return the action items of the report.
 
-    The first action says what the facts of the first cause are and what to change (`explanation`); general advice on a
-    category is given only where there are no such facts.
+    With insufficient evidence, they say which data to collect. If a run that did not fail has no cause, they say to
+    keep monitoring it. Otherwise they are mitigations: those of the first cause, and one of the next cause with another
+    category.
+
+    If the facts of the first cause are known (`explanation`), one action with these facts replaces the general advice
+    on its category.
     """
     if insufficient:
         return COLLECT_DATA

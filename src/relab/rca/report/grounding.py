@@ -1,14 +1,13 @@
 """The anti-hallucination policy: which sentences of a language model a report may contain.
 
-The policy accepts a claim only if everything in it that can be checked is grounded. The
-claim must cite evidence of the report, be plain text, name no failure category except
-those of the hypotheses, and take every number, name, identifier, quotation and URL from
-the evidence that it cites (URLs only from there) or from the deterministic summary and
-hypotheses. Half of its other words must occur there too.
+The policy accepts a claim only if everything in it that can be checked is grounded. The claim must cite evidence of the
+report, be plain text, and name no failure category except those of the hypotheses. Every number, name, identifier and
+quotation in it must come from the evidence that it cites, or from the deterministic summary and hypotheses; a URL must
+come from the cited evidence. Half of its other words must occur there too.
 
-The check is lexical and drops a claim in case of doubt; the deterministic summary, which
-is always right, then stays. The check cannot detect a false sentence that is made of true
-words, such as a negation. Therefore a claim never changes anything except the summary.
+The check is lexical and drops a claim in case of doubt; the deterministic summary, which is always right, then stays.
+The check cannot detect a false sentence that is made of true words, such as a negation. Therefore a claim never changes
+anything except the summary.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MIN_SUPPORT = 0.5
 
 
 class DropReason(StrEnum):
-    """Why the policy dropped a claim."""
+    """The rule of the policy because of which a claim was dropped."""
 
     NO_CITATION = "no_citation"
     UNKNOWN_EVIDENCE = "unknown_evidence"
@@ -85,7 +84,7 @@ _STEM = 5
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """The text from which one claim may take its names, numbers and words.
+    """The texts in which the names, numbers and words of a claim must occur.
 
     Attributes:
         text: evidence, summary and hypotheses, one piece per line.
@@ -116,7 +115,7 @@ class Grounds:
         return cls(text, words, frozenset(map(_stem, words)), urls)
 
     def has_whole(self, token: str) -> bool:
-        """Whether `token` occurs, but not as part of a longer name or number."""
+        """Return whether `token` occurs as a whole, and not only as part of a longer name or number."""
         left = r"(?<!\w)(?<!\w-)(?<!\d[.,:])" if token[:1].isalnum() else ""
         right = r"(?!\w)(?!-\w)(?![.,:]\d)" if token[-1:].isalnum() else ""
         return re.search(left + re.escape(token) + right, self.text) is not None
@@ -144,7 +143,7 @@ def normal_text(text: str) -> str:
 def check_claim(
     text: str, evidence_ids: Sequence[str], report: Report, evidence: Mapping[str, Evidence]
 ) -> tuple[DropReason, str] | None:
-    """Return why the policy drops the claim, with the faulty part of it, or None if it accepts the claim.
+    """Return why the policy drops the claim, and the part of it that breaks a rule; None if the policy accepts the claim.
 
     `text` must be the result of `normal_text`; `evidence` is the report's evidence by id.
     """
@@ -158,10 +157,10 @@ def check_claim(
 
 
 def check_text(text: str, pieces: Iterable[str]) -> tuple[DropReason, str] | None:
-    """Return why a sentence is not grounded in the texts `pieces`, with the faulty part of it; None if it is.
+    """Return why a sentence is not grounded in the texts `pieces`, and the part of it that is not; None if it is grounded.
 
-    These are the rules for claims, without those for citations and categories; no URL is allowed. `text` must be the
-    result of `normal_text`.
+    The rules are those for claims, without the rules for citations and categories; no URL is allowed. `text` must be
+    the result of `normal_text`.
     """
     return _check_form(text) or _check_grounds(text, Grounds.of_pieces(pieces))
 
@@ -230,7 +229,7 @@ def _check_support(tokens: list[tuple[str, bool]], grounds: Grounds, *, named: b
 
 
 def _tokens(text: str) -> list[tuple[str, bool]]:
-    """Split `text` into pairs (token without outer punctuation, whether it opens a sentence)."""
+    """Split `text` into pairs `(token without outer punctuation, whether it is the first of a sentence)`."""
     found: list[tuple[str, bool]] = []
     opens = True
     for raw in _LOOSE_COMMA.sub(" ", text.translate(_SEPARATORS)).split():
@@ -243,7 +242,7 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Whether a claim may contain the token: names, numbers and codes must be in the grounds, plain words need not."""
+    """Return whether a claim may contain the token: names, numbers and codes must be in the grounds, plain words need not."""
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):
         grounded = True

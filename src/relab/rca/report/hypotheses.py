@@ -25,10 +25,10 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return the text around a quotation, on one line and in quotation marks, at most `MAX_QUOTE_CHARS` of it.
+    """Return the text around a quotation, on one line and in quotation marks, at most `MAX_QUOTE_CHARS` characters of it.
 
-    Return None if the field is not an error text, a result or an output: numbers and
-    arguments do not help the reader of a sentence.
+    Return None if the quoted field is not an error text, a result or an output: numbers and arguments do not help the
+    reader of a sentence.
     """
     if quotation.field not in (
         "error_message",
@@ -53,7 +53,7 @@ def _count_of(count: int, noun: str) -> str:
 
 
 def describe(cause: RankedCause, view: RunView) -> str:
-    """Describe a cause in one or more sentences, with the tool, the message and the counts from the evidence."""
+    """Describe a cause in one or more sentences, with the tool, the message and the counts that its evidence shows."""
     lead = cause.lead
     if cause.category is Category.PROMPT_REGRESSION:
         return _describe_regression(cause)
@@ -125,7 +125,7 @@ def _describe_regression(cause: RankedCause) -> str:
 
 
 def quoted_version(problem: DetectedProblem) -> str:
-    """Return the change of version that a problem of the category prompt_regression quotes, as `previous → current`."""
+    """Return the change of version in a problem of the category prompt_regression, as `previous → current`."""
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
     previous = quotation.attributes.get("previous_version")
@@ -135,8 +135,8 @@ def quoted_version(problem: DetectedProblem) -> str:
 def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[RankedCause, ...]:
     """Return the causes that the report should mention.
 
-    Leave out unclassified errors and bare guardrail events, except as the first cause if the evidence is sufficient
-    (`insufficient` is False).
+    Unclassified errors and guardrail events without a known category are left out. But if the evidence is sufficient
+    (`insufficient` is false), the first cause is always mentioned.
     """
     return tuple(
         cause
@@ -148,11 +148,11 @@ def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> t
 def build_hypotheses(
     causes: Sequence[RankedCause], view: RunView, collector: EvidenceCollector, *, insufficient: bool
 ) -> tuple[Hypothesis, ...]:
-    """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations of its cause.
+    """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations for its cause.
 
-    A hypothesis cites the quotations of the cause's lead problem; repeats stay in the
-    findings. A regression cites up to `MAX_CITED` quotations of all its problems. With
-    insufficient evidence every hypothesis has low confidence.
+    A hypothesis cites the quotations of the cause's lead problem; repetitions of the problem are only in the findings.
+    A regression cites up to `MAX_CITED` quotations of all its problems. With insufficient evidence, every hypothesis
+    has low confidence.
     """
     hypotheses = []
     for cause in causes[:MAX_HYPOTHESES]:

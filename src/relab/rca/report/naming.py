@@ -1,4 +1,4 @@
-"""Name the steps and calls of a run for people: names first, ids in brackets, and never an id alone."""
+"""Name the steps and calls of a run for people: the name first, the id in brackets, and never an id alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def step_of(problem: DetectedProblem, view: RunView) -> str | None:
 
 
 def place_of(problem: DetectedProblem, view: RunView) -> str | None:
-    """Return where a problem is: `order_lookup [call-1] in step "Look up" [step-1]`; None if it names no call or step."""
+    """Return the place of a problem: `order_lookup [call-1] in step "Look up" [step-1]`; None if it names no call or step."""
     tool, step = tool_of(problem, view), step_of(problem, view)
     parts = []
     if problem.call_id is not None and tool:

@@ -39,9 +39,13 @@ def summarise(
 ) -> str:
     """Return the summary of a report.
 
-    `problems` are all problems of the run; `causes` are those that `reportable_causes` keeps,
-    most likely first; `reason` says why the evidence is insufficient, or is None. `explanation` is that
-    of the first cause, or None. `guess` is the ranked guess at the first mistake if the report attributes the failure to it, or None.
+    Args:
+        view: the run.
+        problems: all problems of the run.
+        causes: the causes that `reportable_causes` keeps, most likely first.
+        reason: why the evidence is insufficient; None if it is sufficient.
+        explanation: the facts of the first cause; None if there are none.
+        guess: the ranked guess to which the report attributes the failure; None if it does not.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."
@@ -74,7 +78,7 @@ def summarise(
 
 
 def _guessed(guess: CandidateStep, view: RunView) -> str:
-    """Return why no error can be named, and which step was guessed instead, as sentences."""
+    """Return sentences that say why no error is named, and which step was guessed instead."""
     quiet = (
         ""
         if view.failures

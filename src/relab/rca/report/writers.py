@@ -1,4 +1,4 @@
-"""One error, one finding: the failure of a call is reported at the step that wrote the call, if ranking sees a problem there."""
+"""Report each error once: a failed call is reported at the step that wrote the call, if the ranking sees a problem there."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ _WRITTEN_BADLY = "format_broken"
 
 
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
-    """Return the problems of a run and the guessed ones of `ranking`, such that an error is not among both.
+    """Return the problems of a run and the guessed problems of `ranking`, so that no error is in both.
 
-    A problem at a call or a failed step moves to the step that wrote it, if that step has a guessed problem, or if a model of the run's
-    source holds it for the likelier place. It quotes both places; the guess that this step wrote something that fails is then left out.
-    If the error says nothing, the problem takes the first guessed kind, else the most probable one. A loop of failed calls
-    joins the finding of the call's failure, if that moves. A failure for which the step cannot be blamed, such as a rate limit, stays where it is.
+    The writer of a tool call is the model's step that requested it. A problem at a call or a failed step moves to its
+    writer, if the writer has a guessed problem, or if a model of the run's source considers the writer at least as
+    likely. The moved problem quotes both places. The guess that the writer wrote something that fails is then left out.
+
+    If the error itself is unclassified, the problem takes the first guessed kind, or else the most probable kind. A
+    loop of failed calls joins the finding of the call's failure, if that moves. A failure for which the writer cannot
+    be blamed, such as a rate limit, stays at its call.
     """
     kinds = {unit.key: list(found) for unit, found in ranking.problems}
     merged: list[DetectedProblem] = []
@@ -61,7 +64,7 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
 
 
 def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ranking: Ranking) -> str:
-    """Return the kind of a problem that moves to its writer, among the kinds that are guessed there."""
+    """Return the kind of a problem that moves to its writer, chosen among the kinds that are guessed at the writer."""
     if problem.category is not Category.UNKNOWN:
         return _WRITTEN_BADLY
     if guessed:
@@ -71,9 +74,9 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether a model holds the writer of a call or step for at least as likely to have the problem as that itself.
+    """Return whether a model considers the writer of a call or step at least as likely to have the problem as the call itself.
 
-    A step around others is not judged by the model, so that its last part counts as likelier.
+    The model does not judge a step that has other steps inside; its writer then counts as likelier.
     """
     there = ranking.suspicions.get(writer.key)
     here = ranking.suspicions.get(_place_of(problem))
@@ -87,12 +90,12 @@ def _writer(problem: DetectedProblem, ranking: Ranking) -> Unit | None:
 
 
 def _place_of(problem: DetectedProblem) -> UnitKey:
-    """Return the key of the call that has a problem, else of the step."""
+    """Return the key of the call that has a problem, or else of the step."""
     return UnitKey(problem.call_id is not None, problem.call_id or problem.step_id or "")
 
 
 def _moved(problem: DetectedProblem, writer: Unit, kind: str | None) -> DetectedProblem:
-    """Return the problem at the step that wrote it; `kind` replaces what is known about it, unless it is None."""
+    """Return the problem moved to the step that wrote its call; `kind`, unless None, replaces its category and detail."""
     detail = DETAILS.get(kind or "")
     return replace(
         problem,
