@@ -77,8 +77,8 @@ class ExperimentRuns:
     Args:
         clock: the source of the times in manifests and rows.
         telemetry: stores each trial as an agent run; None to store none.
-        environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
-            None for those of this process.
+        environment: the environment variables of the runner. The harness gets those that the experiment names. None for
+            the variables of this process.
         signing_key: the file of the key that signs the statements about a run at its end; None to sign nothing.
     """
 
@@ -104,7 +104,7 @@ class ExperimentRuns:
         Args:
             path: the experiment file.
             overrides: a file of values for knobs; None without one.
-            container: whether trials would run in a container.
+            container: whether to describe a run with `--container`.
             gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
         Raises:
@@ -240,7 +240,7 @@ class ExperimentRuns:
     ) -> Iterator[_Session]:
         """Create the executor of a run and its link to telemetry; close the executor after the block.
 
-        `executor` is its name and the address of its cluster.
+        `executor` is the name of the executor and the address of its cluster.
         """
         settings = RunSettings(
             config=config,
@@ -269,7 +269,7 @@ class ExperimentRuns:
         only: AbstractSet[str] | None = None,
         options: ContinueOptions = CONTINUE_ALL,
     ) -> ExperimentRunSummary:
-        """Run the trials without a result, or those of `only`, and write the results of the run.
+        """Run the trials without a result, or only the trials with the ids `only`, and write the results of the run.
 
         The caller holds the run's lock. The ceilings of `options` replace those of the run's last session.
         """
@@ -318,7 +318,7 @@ class ExperimentRuns:
 
 @dataclass(frozen=True)
 class _Session:
-    """The parts of a run that live as long as this process works on it."""
+    """The objects that a run needs as long as this process works on it: executor, telemetry, stop switch."""
 
     settings: RunSettings
     executor: Executor
@@ -364,9 +364,9 @@ def _summary(
 
 
 def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
-    """Count the trials that earlier processes of the run finished, and resend agent runs that telemetry may lack.
+    """Count the trials that earlier processes of the run finished; send agent runs that telemetry may lack again.
 
-    Return when the last of them ended, in microseconds since 1970; None without any.
+    Return when the last of these trials ended, in microseconds since 1970; None without any.
 
     Raises:
         RunDamagedError: the journal has a trial of a variant that the experiment does not have.

@@ -1,4 +1,4 @@
-"""Run trials of a run again: forks in a run of their own, and replays."""
+"""Run trials of a finished run again: as forks in a new run, or as replays."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ from relab.experiments.running import ExperimentRuns
 
 
 class ForkRuns(ExperimentRuns):
-    """Runs experiments, forks of their trials in runs of their own, and replays of their trials."""
+    """Runs experiments, and runs their trials again: as forks in a new run, or as replays."""
 
     def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool = False) -> Replayed | None:
-        """Run a trial of a run again in a folder of its own, and compare it with its result; the run is not changed.
+        """Run a trial of a run again in a new folder, and compare the two results; the run is not changed.
 
-        None if `stop` was pressed before the trial ended.
+        Return None if `stop` was pressed before the replay ended.
 
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
             stop: ends the replay when pressed.
-            strict: whether to refuse a trial that cannot be expected to repeat itself.
+            strict: whether to reject a trial whose harness is not of the level `sdk_full`, or that was retried or
+                paused.
 
         Raises:
             RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such trial, or it cannot be replayed.
@@ -61,7 +62,8 @@ class ForkRuns(ExperimentRuns):
             options: which trials, from which point, and with which bindings.
 
         Raises:
-            RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such run or trial, or it cannot be forked.
+            RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such run or trial, or a trial cannot be
+                forked.
             ForkInvalidError, SelectorUnmatchedError: an option is invalid, or the selector matches no checkpoint.
             CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is gone, or cannot be used.
             RunDamagedError: a record of the run was changed.
@@ -71,10 +73,10 @@ class ForkRuns(ExperimentRuns):
     def fork(
         self, planned: PlannedFork, options: ForkOptions, stop: StopSwitch, on_result: OnResult
     ) -> ExperimentRunSummary:
-        """Run planned forks in a run of their own, and return its summary; the run of the parents is not changed.
+        """Run planned forks in a new run, and return the summary of that run; the parents' run is not changed.
 
         Args:
-            planned: the forks.
+            planned: the planned run of forks, from `plan_fork`.
             options: the options of the command.
             stop: ends the run early.
             on_result: is called after each trial.

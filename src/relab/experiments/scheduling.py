@@ -39,14 +39,14 @@ class PlanRunner:
         journal: an open journal; every result is appended to it before `on_result` is called.
         done: the ids of the trials that have a result.
         on_result: is called with each result, in the thread that calls `run`.
-        only: the ids of the trials to run; None for all without a result.
+        only: the ids of the trials to run; None for all trials without a result.
         spending: what the run has used, with the ceilings of its budget; None without ceilings.
 
     Attributes:
         progress: the progress of the run.
         paused: the ids of the trials that were paused.
-        stopping: the rule that ends the trials of a variant early; None without one.
-        ceiling: why a ceiling of the budget ended the run, as a sentence; None if none did.
+        stopping: the monitor of the rule that ends the trials of a variant early; None without such a rule.
+        ceiling: a sentence about the ceiling of the budget that ended the run; None if no ceiling ended it.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class PlanRunner:
 
     @functools.cached_property
     def not_needed(self) -> int:
-        """The number of trials without a result that are not run because their variants are decided; read it after `run`."""
+        """The number of trials that are not run because their variants are decided. Read it after `run`."""
         if self.stopping is None or not self.stopping.decisions:
             return 0
         return sum(slot.trial_id not in self._done and not self._is_needed(slot) for slot in self._plan)
@@ -172,8 +172,9 @@ class PlanRunner:
     def _fill(self, stop: StopSwitch) -> None:
         """Start trials until the executor is busy or a trial has ended.
 
-        A slot whose chain has a running trial waits, and counts as started. A pruned slot does not use the executor,
-        and there may be many in a row, so the results that arrive meanwhile go first.
+        A slot is a position in the plan. If its chain (trials that continue from each other) has a running trial, the
+        slot waits, and counts as started. A pruned slot does not use the executor; because there may be many in a row,
+        results that have arrived are handled first.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()
@@ -234,7 +235,7 @@ class PlanRunner:
         return self.stopping is None or self.stopping.needs(slot.variant)
 
     def _is_over_budget(self) -> bool:
-        """Return whether a ceiling forbids another trial, and store which one."""
+        """Return whether a ceiling of the budget forbids another trial; if so, store the reason in `ceiling`."""
         if self.ceiling is None:
             started = self.progress.done + len(self._running) + sum(map(len, self._chains.values()))
             self.ceiling = self._spending.reached(started=started, seconds=self.seconds)
@@ -254,9 +255,9 @@ class PlanRunner:
         self._on_result(result, self.progress)
 
     def _chain(self, slot: Slot) -> str:
-        """Return the key of a slot's chain.
+        """Return the key of the chain of a slot: trials with the same key continue from each other.
 
-        It uses indices, because the ids are in the data set and would have to be read.
+        The key has indices instead of ids, because the ids of tasks would have to be read from the data set.
         """
         return self._state.chain_id(str(slot.variant), str(slot.task), slot.replication)
 

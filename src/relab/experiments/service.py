@@ -119,7 +119,8 @@ class ExperimentService:
             baseline: the id of the variant to compare with; None for the configuration's baseline.
             metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
             gates: conditions on the differences, such as `success>=-0.02` or `latency_ms<=5%`.
-            scores: the name of scores by `rescore` that replace the run's outcomes and metrics; None for those of the run.
+            scores: the name of scores from `rescore`, which replace the run's outcomes and metrics; None to use the
+                run's own.
 
         Raises:
             InvalidInputError: the run has no scores of this name.
@@ -241,13 +242,13 @@ class ExperimentService:
         return run_dir, damage_of_run(run_dir)
 
     def list_cache(self, root: Path) -> list[dict[str, Any]]:
-        """Return the stored results of the project at `root` as JSON, the most recently used first."""
+        """Return the trial results stored by the project at `root`, as JSON, the most recently used first."""
         return [entry.to_json() for entry in whole_cache(root, self._clock).entries()]
 
     def clear_cache(self, root: Path, *, older_than_us: int = 0) -> int:
-        """Delete the stored results of the project at `root` that were not used for `older_than_us` microseconds.
+        """Delete stored trial results of the project at `root`, and return their number.
 
-        Return their number.
+        Deleted are results that were not used in the last `older_than_us` microseconds.
         """
         return whole_cache(root, self._clock).remove(self._clock.now_us() - older_than_us)
 
@@ -322,9 +323,9 @@ class ExperimentService:
     def validate_knobs(
         self, root: Path, overrides: Path, manifest: Path | None = None
     ) -> Sequence[tuple[knobs.Knob, Any]]:
-        """Check a file of overrides; return each knob that it sets, with the value.
+        """Check a file of overrides (values for knobs); return each knob in the file, with its value.
 
-        `manifest` is the manifest of knobs; None for the one that the overrides name.
+        `manifest` is the path of the manifest of knobs; None for the manifest that the file of overrides names.
 
         Raises:
             ExperimentInvalidError: a value names an unknown knob, has the wrong type, or is out of bounds.

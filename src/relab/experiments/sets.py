@@ -1,7 +1,7 @@
 """Sets of experiments: several data sets and harnesses, run by one command and continued as a whole.
 
-`.lab/sets/<set id>/set.json` lists the experiments with their digests. Each is run as a run of its own, whose manifest
-names the set and the position in it; so a crash between a run's start and a note about it cannot lose the run.
+`.lab/sets/<set id>/set.json` lists the experiments with their digests. Each experiment has a run of its own. The
+manifest of the run names the set and the position in it, so that a crash after the run's start cannot lose the run.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class SetEntry:
     """One experiment of a set.
 
     Attributes:
-        index: its position, from 0.
+        index: the position of the experiment in the set, from 0.
         path: the experiment file.
         experiment: the id of the experiment.
         digest: the digest of the experiment with its data set when the set began.
-        run_dir: the folder of its run; None if it has not begun.
+        run_dir: the folder of the experiment's run; None if it has not begun.
         is_finished: whether all trials of that run have a result.
     """
 
@@ -72,8 +72,8 @@ class ExperimentSet:
     """A set of experiments of one project.
 
     Attributes:
-        folder: the folder of its record.
-        options: how its experiments are run.
+        folder: the folder with the set's record.
+        options: the options with which each experiment is run.
     """
 
     set_id: str
@@ -87,7 +87,8 @@ class SetComparison:
     """The verdict on a set: the worst of the verdicts on its runs.
 
     Attributes:
-        level: the level at which the intervals of each run hold together, so that those of all runs hold with 95 %.
+        level: the confidence level of the intervals of each run together, chosen so that the intervals of all runs hold
+            with 95 %.
         runs: `(id of the experiment, verdict on its run)`.
     """
 
@@ -121,15 +122,18 @@ class ExperimentSets:
         self._clock = clock
 
     def open(self, paths: Sequence[Path], options: RunOptions, name: str | None = None) -> ExperimentSet:
-        """Check all experiments of a set before the first one runs, and record the set; an equal one is opened again.
+        """Check all experiments of a set before the first one runs, and record the set; return it.
+
+        If a set with this id and the same experiments is recorded already, return that set.
 
         Args:
-            paths: experiment files, or files that list some .
-            options: how they are run.
-            name: the id of the set; None for the one in a set file, else a new one.
+            paths: experiment files, and files that list experiments.
+            options: the options with which each experiment is run.
+            name: the id of the set; None for the id in a set file or, without one, a new id.
 
         Raises:
-            ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or they are of several projects.
+            ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or the experiments are not all of
+                one project.
             RunChangedError: the set exists with other experiments.
         """
         listed, named = read_set(paths)
@@ -152,11 +156,11 @@ class ExperimentSets:
         return self._with_runs(made, root)
 
     def find(self, root: Path, named: Path) -> ExperimentSet:
-        """Return a set with the state of its runs; `named` is its id, or its folder.
+        """Return a set with the state of its runs; `named` is the id or the folder of the set.
 
         Raises:
             RunNotFoundError: the project has no such set.
-            RunDamagedError: its record cannot be read.
+            RunDamagedError: the record of the set cannot be read.
         """
         folder = find_set(root, named)
         if folder is None:
@@ -204,11 +208,11 @@ class ExperimentSets:
             entry: the experiment.
             stop: stops the run.
             on_result: called after each trial.
-            options: the executor and the ceilings, which hold for each run by itself.
+            options: the executor, and the ceilings, which apply to each run separately.
 
         Raises:
             RunChangedError: the experiment was changed since the set began.
-            RelabError: it cannot be run.
+            RelabError: the experiment cannot be run.
         """
         if entry.run_dir is not None and entry.is_finished:
             return _summary_of(entry.run_dir)
@@ -240,9 +244,10 @@ class ExperimentSets:
         metrics: Sequence[str] = (),
         gates: Sequence[str] = (),
     ) -> SetComparison:
-        """Judge each run of a set; their intervals hold together, whatever the number of runs (Bonferroni's level).
+        """Judge each run of a set. The intervals of all runs hold together (Bonferroni's level).
 
-        Differences are not averaged over runs: their tasks, and what their metrics mean, are not the same.
+        Differences are not averaged over runs, because the runs have different tasks, and their metrics different
+        meanings.
 
         Args:
             found: the set.
@@ -286,7 +291,7 @@ class ExperimentSets:
         }
 
     def _with_runs(self, found: ExperimentSet, root: Path) -> ExperimentSet:
-        """Return a set with the run of each experiment that has begun."""
+        """Return the set with the folder and the state of the run of each experiment that has begun."""
         runs = dict(_runs_of(root, found.set_id))
         entries = [
             replace(entry, run_dir=path, is_finished=open_run(path).status() == COMPLETED)
@@ -326,11 +331,7 @@ def _digest_of(resolved: Resolved) -> str:
 
 
 def _check_same(found: ExperimentSet, entries: Sequence[SetEntry]) -> None:
-    """Check that a recorded set has the same experiments as a command gives.
-
-    Raises:
-        RunChangedError: an experiment was added, removed or changed.
-    """
+    """Check that a recorded set has the same experiments as `entries`, which a command gives."""
     if [entry.path for entry in found.entries] != [entry.path for entry in entries]:
         raise RunChangedError(
             f"The set {found.set_id!r} exists with other experiments: {', '.join(entry.experiment for entry in found.entries)}.",

@@ -90,7 +90,7 @@ class StoppingDecision:
 
 @dataclass(slots=True)
 class _TaskFigures:
-    """Counts over a variant's trials on one task: all trials, their figures, and trials without a figure."""
+    """Counts over a variant's trials on one task; `missing` are trials that lack a figure or were not run."""
 
     trials: int = 0
     figures: int = 0
@@ -193,7 +193,7 @@ class StoppingMonitor:
         }
 
     def _advance(self, name: str) -> bool:
-        """Add the next task of the plan to a variant's comparison; return False if the task still lacks a result."""
+        """Add the next task of the plan to a variant's comparison; return False if there is none with all results."""
         found = self._sequences[name]
         if found.positions >= len(self._order):
             return False

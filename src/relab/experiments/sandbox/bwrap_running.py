@@ -100,7 +100,7 @@ class BwrapProcess:
         os.write(self._gate, b"\n")
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the harness and its process group; the sandbox's first process ignores it."""
+        """Send a signal to the harness and its process group; the sandbox's first process ignores the signal."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 

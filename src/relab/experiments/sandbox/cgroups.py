@@ -30,7 +30,7 @@ _EMPTY_TIMEOUT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Hierarchy:
-    """A hierarchy of control groups: the folder for new groups, and the controllers that these have."""
+    """A hierarchy of control groups: its version, the folder in which groups are created, and their controllers."""
 
     version: int
     base: Path
@@ -198,7 +198,7 @@ class Cgroups:
     def _remove_stale(self, base: Path) -> None:
         """Remove the groups of earlier runners of this run; they have ended, because a run has one runner at a time.
 
-        Of other runs, remove the groups without processes whose runner was killed: no later runner of that run may come.
+        Of other runs, remove groups without processes if the runner was killed: no later runner may do it.
         """
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix):
@@ -283,7 +283,7 @@ def _settings(version: int, limit: str, value: float) -> Iterator[tuple[str, str
 
 
 def _own_groups(proc: Path) -> Iterator[tuple[str, str]]:
-    """Yield `(controller, path)` for each group of the process; for version 2 the controller is ''."""
+    """Yield `(controller, path)` for each control group of this process; for version 2 the controller is ''."""
     for line in (proc / "cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):

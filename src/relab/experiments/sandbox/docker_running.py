@@ -75,7 +75,7 @@ class DockerRunning:
             posture: the isolation in effect in the container.
             closers: functions to call when the container is removed.
             with_line: whether a shell script waits for a line before it starts the harness.
-            is_open: whether the harness may start; if False, nothing is sent.
+            is_open: whether the harness may start; if False, no input is sent.
         """
         self.posture = posture
         self._closers = closers
@@ -98,12 +98,12 @@ class DockerRunning:
     def hidden_bytes(self) -> int:
         """Return the bytes in the container's memory file systems and deleted open files.
 
-        0 if they are not visible here.
+        Return 0 if the container's processes are not visible on this machine.
         """
         return self._watch.hidden_bytes() if self._watch is not None else 0
 
     def memory_bytes(self) -> int:
-        """Return the memory of the container's processes now, in bytes; 0 if they are not visible here."""
+        """Return the memory of the container's processes now, in bytes; 0 if they are not visible on this machine."""
         return self._watch.memory_bytes() if self._watch is not None else 0
 
     def wait(self, timeout_s: float | None) -> int | None:

@@ -1,10 +1,10 @@
 """A filtering HTTP proxy, and forwarded loopback ports: the only egress of a sandbox with network `allowlist_enforced`.
 
-It runs in the runner's process and listens on a socket inside the sandbox. Tunnels (`CONNECT`, RFC 9110
-9.3.6) and plain requests in absolute form (RFC 9112 3.2.2) to listed hosts pass; other hosts are refused with 403.
+It runs in the runner's process and listens on a socket inside the sandbox. Tunnels (`CONNECT`, RFC 9110 9.3.6) and
+plain requests in absolute form (RFC 9112 3.2.2) to listed hosts pass; other hosts are refused with 403.
 
-Programs do not send requests to loopback addresses through a proxy. A listed server of this machine
-(`127.0.0.1:11434`) is therefore served at the same address and port inside the sandbox, and each connection is forwarded.
+Programs do not send requests to loopback addresses through a proxy. So for a listed server of this machine
+(`127.0.0.1:11434`), the runner listens at the same address and port inside the sandbox, and forwards each connection.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ProxyLimits:
 
 @dataclass(slots=True)
 class _Decision:
-    """The decision on one request, which is one line of the log."""
+    """The decision about one request, which becomes one line of the log."""
 
     method: str
     host: str
@@ -82,11 +82,12 @@ class EgressProxy:
 
     Args:
         allowed_hosts: rules in the syntax of `EgressRule.parse`.
-        log: the file that gets a JSON line for each decision; created with the first one.
+        log: the file to which a JSON line is appended for each decision; created with the first line.
         resolve: resolves names; None for the resolver of this machine.
         bounds: limits of connections and times.
         clock: the source of the times in the log.
-        destination: forward every connection to this host and port, instead of reading an HTTP request from it.
+        destination: the host and port to which every connection is forwarded, without reading an HTTP request; None to
+            act as an HTTP proxy.
 
     Raises:
         ValueError: a rule cannot be parsed.
@@ -305,13 +306,13 @@ class EgressProxy:
 
 
 def _read_request(head: bytes) -> tuple[_Decision, bytes]:
-    """Parse the head of a request.
+    """Parse the head of a request to the proxy.
 
     Returns:
-        The decision to make, and the head to send to the server, which is empty for a tunnel.
+        The host and port to decide about, and the head to send to the server; the head is empty for a tunnel.
 
     Raises:
-        _RefusedError: it is not a valid request to a proxy.
+        _RefusedError: the head is not that of a valid request to a proxy.
     """
     lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ")

@@ -1,4 +1,4 @@
-"""The allowlist of a sandbox's network: parse its rules, and classify addresses that a name must not resolve to."""
+"""The allowlist of a sandbox's network: parse its rules, and recognize addresses that a name must not resolve to."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class EgressRule:
     """One listed host, which trials may reach.
 
     Attributes:
-        host: a name, `*.` and a name for all names below it, or an address.
-        port: the port; None for 80 and 443.
+        host: a name (`example.com`), all names below a name (`*.example.com`), or an address.
+        port: the permitted port; None for 80 and 443.
     """
 
     host: str

@@ -45,13 +45,12 @@ class SandboxKind:
     """The descriptor of one kind of sandbox.
 
     Attributes:
-        make: returns a sandbox, without starting or checking anything; imports its libraries.
-        isolates: whether it separates trials from this machine: it enforces the network mode, and a trial cannot write
-            to the project's snapshot.
+        make: returns a sandbox of this kind, without starting or checking anything; imports the libraries that it
+            needs.
+        isolates: whether the sandbox enforces the network mode, and a trial cannot write to the project's snapshot.
         runs_image: whether trials run in a container image, which has its own files and PATH.
-        contract_executor: its name as an executor in AgentLab's documents.
-        contract_enforcements: by mechanism that enforces its network mode, the name in AgentLab's documents, if it has
-            one.
+        contract_executor: the name of this kind in AgentLab's documents.
+        contract_enforcements: `{mechanism that enforces the network mode: its name in AgentLab's documents}`.
     """
 
     make: Callable[[SandboxOptions], Sandbox]

@@ -36,10 +36,10 @@ class LimitWatch:
         limits: the limits of the attempt.
         group: the attempt's control group, whose limits are not measured; None if there is none.
         processes: returns the ids of the attempt's processes in this machine's PID namespace.
-        own_tasks: the number of these processes that belong to the sandbox and not to the harness.
+        own_tasks: the number of these processes that belong to the sandbox itself.
         memory_folders: folders of the attempt that are stored in memory, below `/proc/<pid>/root`.
-        measures_all: whether to measure also the limits of the group, because the attempt started before it was in the
-            group.
+        measures_all: whether to measure also the limits that the group enforces, because the attempt started before it
+            was in the group.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class LimitWatch:
     def exceeded(self) -> str | None:
         """Return the name of the `SandboxLimits` field that the attempt has exceeded, or None.
 
-        Once one has been exceeded, every later call returns that same field.
+        Once a limit has been exceeded, every later call returns the same name.
         """
         self._found = self._found or self._counted() or self._measured()
         return self._found
@@ -112,7 +112,7 @@ class LimitWatch:
 
 
 def use_of(pids: Iterable[int]) -> ResourceUse:
-    """Return the memory, and the number of tasks (threads), of the processes with these ids, in sum.
+    """Return the total memory and the total number of tasks (threads) of the processes with these ids.
 
     Shared pages count once per process; ended processes do not count.
     """

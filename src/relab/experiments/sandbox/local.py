@@ -50,7 +50,8 @@ class LocalSandbox:
     def prepare(self) -> None:
         """Set up the control groups.
 
-        If they cannot limit tasks, compute the limit of the user's tasks that replaces theirs.
+        If they cannot limit tasks (processes and threads), compute the limit on all tasks of the user that is used
+        instead.
         """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:
@@ -191,7 +192,7 @@ def _link(folders: Folders, place: str, path: Path) -> None:
     """Create a link to a mounted folder or file at its place in the workspace.
 
     Raises:
-        SandboxError: the place is not below /workspace.
+        SandboxError: `place` is not below /workspace.
     """
     inside = place.removeprefix("/workspace/")
     if inside == place:

@@ -102,7 +102,7 @@ def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, 
 
 
 def call_all(closers: list[Closer]) -> None:
-    """Call the functions that stop a sandbox's services, the last first, and empty the list."""
+    """Call the functions that stop a sandbox's services, in reverse order, and empty the list."""
     while closers:
         closers.pop()()
 

@@ -1,7 +1,7 @@
 """Change the owner of an attempt's files: to the trial's user before it, back to the runner after it.
 
-A trial chooses the names, links and permissions in its folders. So this module follows no links: it opens a folder from
-its parent with O_NOFOLLOW, and refers to every other entry by name and its folder's file descriptor.
+A trial chooses the names, links and permissions in its folders. So this module follows no links: it opens each folder
+from its parent with O_NOFOLLOW, and addresses every other entry by its name and the file descriptor of its folder.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def make_mountpoints(launch: Launch) -> None:
     `launch` lists them. Otherwise the Docker Engine would create them, owned by root.
 
     Raises:
-        SandboxError: a part of the path is a link, which a harness may have made for the next trial; or it cannot be
-            created.
+        SandboxError: a mount point cannot be created, or a part of its path is a link, which the harness of an earlier
+            trial may have made.
     """
     for place, source in launch.mounts.items():
         inside = place.removeprefix("/workspace/")
@@ -62,7 +62,7 @@ def make_mountpoints(launch: Launch) -> None:
 def give(folders: Folders, user: TrialUser) -> None:
     """Change the owner of the folders that a trial writes, and of everything in them, to the trial's user.
 
-    Does nothing if that is the user of this process.
+    Do nothing if that is the user of this process.
 
     Raises:
         SandboxError: the owner of a file cannot be changed.
@@ -77,7 +77,10 @@ def give(folders: Folders, user: TrialUser) -> None:
 
 
 class SharedFolders:
-    """Makes the folders that all trials of a run read readable for the trials' user, each folder once; thread-safe."""
+    """Makes the folders that all trials of a run read readable for the trials' user. Thread-safe.
+
+    Each folder is changed once.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -157,7 +160,7 @@ def _own(name: str, parent: int, status: os.stat_result, uid: int, gid: int) -> 
 
 
 def _set_mode(name: str, parent: int, mode: int) -> None:
-    """Change the permissions of an entry unless it is a link; never change the target of a link."""
+    """Change the permissions of a file or folder; do nothing for a link, whose target is never changed."""
     if not _IS_LINUX:
         os.chmod(name, mode, dir_fd=parent, follow_symlinks=False)
         return

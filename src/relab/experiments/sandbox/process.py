@@ -1,8 +1,8 @@
 """Start child processes, and wait for and end them with all their descendants.
 
-A harness may fork, detach and ignore signals. On Linux this process makes itself the subreaper,
-so that the orphans that a harness leaves become children of this process and are found;
-on other systems only the process group can be ended.
+A harness may fork, detach and ignore signals. On Linux this process makes itself the subreaper. Orphans that a harness
+leaves then become children of this process, which can find and end them. On other systems only the process group can be
+ended.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class Child:
     """A child process in its own session, with its descendants.
 
     Args:
-        command: the program and its arguments.
-        cwd: its working directory; None for that of this process.
-        environment: its complete environment.
+        command: the program of the child process and its arguments.
+        cwd: the working directory of the child; None for that of this process.
+        environment: the complete environment of the child.
         stdin, stdout, stderr: descriptors of the files to read and to write.
-        pass_fds: further file descriptors that it inherits.
-        user: the user that it runs as, without supplementary groups; None for the user of this process.
+        pass_fds: further file descriptors that the child inherits.
+        user: the user of the child, without supplementary groups; None for the user of this process.
 
     Raises:
         SandboxError: the program cannot be started; the message names the program and the reason.
@@ -151,7 +151,10 @@ class Child:
         return code
 
     def processes(self) -> list[int]:
-        """Return the ids of the process, unless it was found to have ended, of its orphans, and of the descendants of these."""
+        """Return the ids of the process, its orphans, and the descendants of both.
+
+        A process that has ended is left out.
+        """
         # The lock is held, because a process of a trial that is just starting would look like an orphan of this one.
         with _lock:
             orphans = _orphans(self._marker, self._since_s) if _IS_LINUX else []
@@ -184,7 +187,7 @@ def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], 
 
     Args:
         command: program and arguments.
-        user: None for the user of this process.
+        user: the user to run as; None for the user of this process.
     """
     if user is None:
         return list(command), {}
@@ -198,7 +201,7 @@ def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], 
 def stop_all(find: Callable[[], Sequence[int]]) -> None:
     """Stop processes (SIGSTOP) until `find`, which returns process ids, returns no further ones.
 
-    Stopped processes start no others before they are killed.
+    A stopped process cannot start others before it is killed.
     """
     stopped: set[int] = set()
     for _ in range(_SWEEPS):
@@ -228,7 +231,7 @@ def _become_reaper() -> None:
 
 
 def _end_orphans(marker: bytes | None, since_s: float) -> None:
-    """Kill the orphans that `_orphans` returns for this marker, until there are no more."""
+    """Kill this process's orphans until none is left; the arguments are those of `_orphans`."""
     for _ in range(_SWEEPS):
         with _lock:
             orphans = _orphans(marker, since_s)
@@ -243,9 +246,13 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
 
 
 def _orphans(marker: bytes | None, since_s: float) -> list[int]:
-    """Return the ids of this process's orphans that have this marker (None: of all orphans). The caller holds `_lock`.
+    """Return the ids of this process's orphans. The caller holds `_lock`.
 
     Orphans without any marker are included only if no other trial is running.
+
+    Args:
+        marker: only orphans of the trial with this marker variable; None: all orphans.
+        since_s: only orphans that started after this time, in seconds since the start of the machine.
     """
     found = [pid for pid in adopted_children() if pid not in _own]
     if not found:
@@ -270,7 +277,10 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
 
 
 def _is_orphan(pid: int, since_s: float) -> bool:
-    """Return whether a child of this process is an adopted orphan; the program's own children are older or in its session."""
+    """Return whether a child of this process is an adopted orphan.
+
+    A child that this program has started itself is older than `since_s`, or in the program's session.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:

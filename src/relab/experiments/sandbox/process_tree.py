@@ -18,17 +18,18 @@ def children_of(pid: int) -> list[int]:
 
 
 def adopted_children() -> list[int]:
-    """Return the ids of the orphans that this process has adopted, and of the children that its first thread has started.
+    """Return the ids of this process's adopted orphans, and of the children that its first thread has started.
 
-    The kernel makes an orphan the child of the first living thread of its subreaper (`find_new_reaper` in kernel/exit.c), and the
-    first thread of a Python process lives as long as the process. So one file is read, however many threads there are.
+    The kernel makes an orphan the child of the first living thread of its subreaper (`find_new_reaper` in
+    kernel/exit.c), and the first thread of a Python process lives as long as the process. So it is enough to read one
+    file, however many threads there are.
     """
     pid = os.getpid()
     return _children(pid, str(pid))
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the ids of a process and its descendants; those whose parent has ended are missing."""
+    """Return the ids of a process and its descendants; a descendant whose parent has ended is missing."""
     found = [pid]
     # The loop appends to the list that it iterates over.
     for parent in found:

@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The folders of one attempt, on this machine.
+    """The folders of one attempt, as paths on this machine.
 
-    The trial writes `workspace`, `state` and `out`, and also `tmp` and `home`, which are deleted afterwards. It reads
+    The trial writes to `workspace`, `state`, `out`, `tmp` and `home`; the last two are deleted afterwards. It reads
     `harness` (the project's snapshot) and `dataset` (the folder of the data set).
     """
 
@@ -66,10 +66,12 @@ class SandboxLimits:
     """The resource limits of one attempt; None for no limit.
 
     Attributes:
-        cpu_count, memory_mb, max_pids: limits for all its processes together; `max_pids` counts processes and threads.
+        cpu_count, memory_mb, max_pids: limits for all processes of the attempt together; `max_pids` counts processes
+            and threads.
         max_open_files: the limit of each process.
         tmp_mb: the size of each folder that the sandbox stores in memory, such as /tmp.
-        at_once: the number of concurrent attempts; needed because the kernel applies some limits per user.
+        at_once: the number of attempts that run at the same time; needed because the kernel applies some limits per
+            user.
     """
 
     cpu_count: float | None = None
@@ -103,9 +105,10 @@ class Launch:
         command: the program and its arguments, with paths as inside the sandbox.
         environment: the complete environment; the runner's own variables are not added.
         folders: the folders of the attempt, on this machine.
-        stdin: a file to read.
-        stdout, stderr: files to write, truncated first. The same path gives one file with whole lines of both streams, in order
-            on this machine; a container engine sends the streams apart, and keeps only the order within each.
+        stdin: the file that the harness reads as standard input.
+        stdout, stderr: the files for the harness's output, truncated first. If both are the same path, the file has the
+            whole lines of both streams. On this machine they are in order; a container engine sends the streams
+            separately, and keeps only the order within each.
         mounts: further read-only folders or files: `{path in the sandbox: path on this machine}`.
         listeners: services of the runner inside the sandbox's network.
         max_file_bytes: the largest size of a file that the harness writes; None for no limit.
@@ -132,7 +135,7 @@ class Posture:
         enforcement: the mechanism, such as `network_namespace`; `none` if the network is not restricted.
         egress_self_test: the method and the result of the test; `performed` is False if it was not performed.
         mounts: `{path in the sandbox: "rw" or "ro"}`.
-        limits: `{limit: mechanism that enforces it}`, or "not enforced: <why>".
+        limits: for each limit, the mechanism that enforces it, or "not enforced: <why>".
     """
 
     network_effective: str
@@ -172,7 +175,7 @@ class RunningAttempt(Protocol):
         """Return the bytes that the attempt has written outside visible files: in memory, or in deleted open files."""
 
     def memory_bytes(self) -> int:
-        """Return the anonymous and shared memory of the attempt's processes now, in bytes; 0 if it is not visible here."""
+        """Return the anonymous and shared memory of the attempt's processes now, in bytes; 0 if it cannot be read."""
 
 
 class Sandbox(Protocol):
@@ -208,4 +211,4 @@ class Sandbox(Protocol):
 
 
 class SandboxError(Exception):
-    """One attempt could not be started or watched."""
+    """One attempt could not be started, watched or ended."""

@@ -52,7 +52,7 @@ class Architecture:
 
     Attributes:
         audit: AUDIT_ARCH_* of linux/audit.h.
-        column: the index of its numbers in `DENIED`.
+        column: the index of this architecture's numbers in the rows of `DENIED`.
         clone, clone3, ioctl, personality, socket: numbers of the calls whose arguments are examined.
     """
 
@@ -223,7 +223,7 @@ class _Program:
             self.jump(operation, operand, then=matching, otherwise=other if is_last else None)
 
     def finish(self, otherwise: int) -> bytes:
-        """Return the bytes of the program; it returns `otherwise` for calls that no line has decided."""
+        """Return the bytes of the program; for calls about which no instruction decides, it returns `otherwise`."""
         values = sorted({value for line in self._lines for value in line[2:] if value is not None and value >= 0})
         # The default value comes first, because the program reaches it without a jump.
         values = [otherwise, *(value for value in values if value != otherwise)]

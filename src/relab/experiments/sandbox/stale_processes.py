@@ -18,9 +18,8 @@ _BETWEEN_SWEEPS_S: Final = 0.02
 def end_stale_processes(run_dir: Path) -> int:
     """Kill the processes of earlier trials of a run, found by their marker variable; return the number of processes.
 
-    The search is repeated until no process is found, because one may have started another meanwhile. It reads the
-    environment of processes, so it finds nothing on systems other than Linux, and no process that has cleared its
-    environment.
+    The search is repeated until it finds no process, because a process may start others during the search. It reads the
+    environment of processes, so it works only on Linux, and misses a process that has cleared its environment.
     """
     # Resolve links, because the trials may have been started with another path of the same folder.
     real = run_dir.resolve()

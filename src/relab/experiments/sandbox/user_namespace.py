@@ -75,7 +75,7 @@ def make_user_namespace(user: TrialUser) -> int:
 
 @contextlib.contextmanager
 def acting_as(user: TrialUser | None) -> Iterator[None]:
-    """Set the effective user id of this thread only to that of the trial's user inside the block; None changes nothing.
+    """Inside the block, set the effective user id of this thread, and no other, to `user`; None changes nothing.
 
     The owner of a user namespace has every capability over the processes in it. root may have fewer: in a container it
     often lacks CAP_SYS_RESOURCE, and then cannot set the resource limits of another user's process.

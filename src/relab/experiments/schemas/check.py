@@ -59,7 +59,7 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield `(JSON pointer, message)` of an error.
 
-    Of a `oneOf`, only for the alternative with the document's `event_type`.
+    For a `oneOf`, only the errors of the alternative with the document's `event_type` are yielded.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}

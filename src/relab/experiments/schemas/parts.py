@@ -37,7 +37,7 @@ def document(name: str, required: Mapping[str, Schema], optional: Mapping[str, S
     Args:
         name: the name of the schema.
         required: the schemas of the required fields, by name.
-        optional: the schemas of the optional fields, by name. Besides all these, only `ext` is allowed.
+        optional: the schemas of the optional fields, by name. Besides the named fields, only `ext` is allowed.
     """
     return closed({"schema_version": {"const": name}, **required}, {**(optional or {}), "ext": OPEN})
 

@@ -149,7 +149,7 @@ class ExperimentBuilder:
         return self._set("analysis", secondary_metrics=list(names))
 
     def network_mode(self, mode: NetworkModeName, allowed_hosts: Sequence[str] = ()) -> Self:
-        """Set the network access of trials; `allowed_hosts` are those that they may reach with `allowlist_enforced`."""
+        """Set the network access of trials; with `allowlist_enforced` they may reach only `allowed_hosts`."""
         self._document["runtime"]["network"] = {"mode": mode, "allowed_hosts": list(allowed_hosts)}
         return self
 

@@ -120,7 +120,8 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             retry_errors: whether trials that ended in an error run again.
-            ceilings: new values of `max_trials`, `max_cost_usd` and `max_seconds`; 0 for no ceiling.
+            ceilings: new values of the ceilings `max_trials`, `max_cost_usd` and `max_seconds` of the run's budget; 0
+                for no ceiling.
 
         Raises:
             LabRunnerError: the run cannot be continued.
@@ -161,7 +162,7 @@ class LabClient:
             timeout_s: seconds after which a harness that has not stopped is ended; None for the default, 60.
 
         Returns:
-            The answer of `lab pause`; its `trials` have the `status` of each: `paused`, `stopped` or `ended`.
+            The answer of `lab pause`. Each of its `trials` has a `status`: `paused`, `stopped` or `ended`.
 
         Raises:
             LabRunnerError: nothing can be paused. A harness that had to be ended does not raise.
@@ -184,12 +185,13 @@ class LabClient:
         )
 
     def replay(self, run_dir: str, trial_id: str, *, strict: bool = False) -> dict[str, Any]:
-        """Run a trial again from the artifacts of its run, and compare it with its result.
+        """Run a trial of a run again from the run's artifacts, and compare the two results.
 
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            strict: whether to refuse a trial that cannot be expected to repeat itself.
+            strict: whether to reject a trial whose harness is not of the level `sdk_full`, or that was retried or
+                paused.
 
         Returns:
             The answer of `lab replay`: `identical`, and `differences`, each with `where`, `before` and `after`.
@@ -211,17 +213,19 @@ class LabClient:
         control: bool = False,
         allow_drift: bool = False,
     ) -> RunResponse:
-        """Fork trials of the run in the folder `run_dir` at a checkpoint, in a run of their own, and wait for its end.
+        """Fork trials of a run at a checkpoint: run them from there on in a new run, and wait for its end.
 
         Args:
             run_dir: the folder of the run.
             at: the checkpoint: `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
             from_trial: the id of a trial with a result, or several of one variant.
-            variant: instead of `from_trial`: all trials of this variant that reached the point.
+            variant: the id of a variant, to fork all its trials that reached the checkpoint, instead of `from_trial`.
             bindings: the values to change, by dotted names such as `model.temperature`; None to change none.
             strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
-            control: whether to fork each trial a second time without changes, and to compare with that.
-            allow_drift: whether to fork from checkpoints that were changed after their run was sealed; the forks record it.
+            control: whether to fork each trial a second time without changes, and to compare the changed forks with
+                these.
+            allow_drift: whether to fork from checkpoints that were changed after their run was sealed; the forks record
+                it.
 
         Returns:
             The result of the run of the forks; `response["fork"]` says what they began from.
@@ -236,11 +240,11 @@ class LabClient:
         return _run_response(self._call("fork", *repeated, run_dir=run_dir, at=at, **options))
 
     def verify(self, run: str, *, key: str | None = None) -> dict[str, Any]:
-        """Check that a run or a bundle is as it was when it was sealed, and who signed it.
+        """Check whether a run or a bundle (published run) was changed after it was sealed, and who signed it.
 
         Args:
-            run: the folder of a run, or a bundle.
-            key: the key that must have signed: its id, or the path of a PEM file; None if any will do.
+            run: the folder of a run, or the file of a bundle.
+            key: the key that must have signed: its id, or the path of a PEM file; None if any key is accepted.
 
         Returns:
             The answer of `lab verify`: `verdict`, and `first`, the first damage with its `path` and its `offset`.
