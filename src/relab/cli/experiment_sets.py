@@ -1,4 +1,4 @@
-"""`lab run` with several experiments, and `lab run --continue SET`: run the experiments of a set one after the other."""
+"""`lab run` with several experiments, and `lab run --continue SET`: run the experiments of a set in order."""
 
 from __future__ import annotations
 

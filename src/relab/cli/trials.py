@@ -73,7 +73,7 @@ def trials(
 
 @app.command("show")
 def show(trial: TrialArgument, json: JsonOption = False) -> None:
-    """Show a trial: its outcome and the reason, its input and output, its last events, the end of stdout, its changes."""
+    """Show a trial: its outcome with the reason, its input and output, last events, the end of stdout, its changes."""
     with open_experiments(telemetry=False) as service:
         found = service.show_trial(Path.cwd(), trial)
     if json:

@@ -1,1 +1,1 @@
-"""Flags change the behaviour of a running service without a restart. The flags that relab stores have versions."""
+"""Flags change the behaviour of a running service without a restart. relab stores flags as sequences of versions."""

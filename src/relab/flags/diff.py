@@ -11,8 +11,8 @@ from relab.flags.models import FlagDifference
 def differences(before: JsonValue, after: JsonValue, path: str = "") -> Iterator[FlagDifference]:
     """Yield the differences between two JSON documents, ordered by path; equal documents yield nothing.
 
-    Objects are compared by field name and lists by position. As in digests, numbers are equal if their canonical
-    JSON is equal.
+    Objects are compared by field name and lists by position. Numbers are equal if their canonical JSON is equal, as in
+    the digests of contents.
 
     Args:
         before: the first document.

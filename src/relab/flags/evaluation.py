@@ -1,6 +1,6 @@
 """Evaluate a flag for a context: pure functions with the same result on every machine.
 
-Source of the reasons: https://openfeature.dev/specification/types/#resolution-reason
+The reasons in the results are those of OpenFeature: https://openfeature.dev/specification/types/#resolution-reason
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def evaluate(flag: FlagVersion, context: Context) -> Evaluation:
 
 
 def bucket(key: str, salt: str, targeting_key: str) -> int:
-    """Return the bucket, 0 to 9,999, of a targeting key in the splits of the flag with this key and salt.
+    """Return the bucket (0 to 9,999) in which the splits of a flag put a targeting key.
 
-    It is the first 8 bytes of a SHA-256 of the three, modulo 10,000. The modulo favours low buckets by less than 1 in
-    10^15.
+    The bucket is the first 8 bytes of a SHA-256 of the flag's key, its salt and the targeting key, modulo 10,000. The
+    modulo favours low buckets by less than 1 in 10^15.
     """
     # Neither the key nor the salt can contain a NUL character, so different triples give different texts.
     text = f"{key}\0{salt}\0{targeting_key}".encode(errors="surrogatepass")

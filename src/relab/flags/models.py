@@ -1,7 +1,7 @@
 """Schemas of flags: the `{control, routing}` document of a service, and the versioned flags of relab.
 
-The document of a service is always complete and valid; an update names some of its fields. Unknown fields, wrong
-types and values out of range are rejected by name, so that every accepted field takes effect.
+The document of a service is always complete and valid; an update names only the fields that it changes. Unknown fields,
+wrong types and values out of range are rejected by name, so that every accepted field takes effect.
 
 A versioned flag is a key and a sequence of versions. Each version holds the complete content: named variants of one
 type, and the rules that choose between them. A version never changes; every change of a flag adds a version.
@@ -42,9 +42,11 @@ class ControlFlags(_Strict):
     """Flags of a service's flow control, which limits the number of requests that it works on at a time.
 
     Attributes:
-        policy: `aimd` moves the limit between 1 and `max_concurrency` by the P95; `fixed` keeps it at the latter.
+        policy: how the limit is set. `aimd` moves it between 1 and `max_concurrency`, depending on the P95 latency;
+            `fixed` keeps it at `max_concurrency`.
         target_p95_ms: the P95 latency, including waiting, that the limit must keep.
-        max_concurrency: maximum number of requests that the whole service works on; each worker has at least one.
+        max_concurrency: the maximum number of requests that the whole service works on at a time; each worker may work
+            on at least one.
         max_batch_size: maximum number of searches that are answered together.
         enabled_actuators: the limits that apply. Without `concurrency`, the number of requests is not limited; without
             `batch_size`, each search is answered separately.
@@ -62,9 +64,10 @@ class RoutingFlags(_Strict):
 
     Attributes:
         enabled: whether the policy decides; otherwise `manual_backend` does.
-        policy: `rules` sends a search to FAISS if `top_k <= topk_threshold`, else to Qdrant; `manual` is the
-            same as not enabled.
-        topk_threshold: a number of results; 0 sends every search to Qdrant.
+        policy: `rules` sends a search to FAISS if `top_k <= topk_threshold`, and otherwise to Qdrant. `manual` means
+            that `manual_backend` decides, as if `enabled` were false.
+        topk_threshold: the largest `top_k` (number of requested results) that is sent to FAISS; 0 sends every search to
+            Qdrant.
         manual_backend: the index if no policy decides; null means Qdrant.
     """
 
@@ -185,8 +188,8 @@ class SplitPart(_Strict):
 class Serve(_Strict):
     """The result of a rule that matches: one variant, or a split of all targeting keys among several variants.
 
-    The order of a split matters: each part takes the buckets after those of the parts before. If one part grows and
-    no other part does, every targeting key of this part stays in it.
+    A split divides 10,000 buckets among its parts, in order: each part takes the buckets after those of the part
+    before. If one part grows and no other part does, every targeting key of this part stays in it.
     """
 
     variant: VariantName | None = None
@@ -213,7 +216,10 @@ class Serve(_Strict):
 
 
 class Rule(_Strict):
-    """A rule of a flag. It matches a context for which all its conditions hold; without conditions, every context."""
+    """A rule of a flag.
+
+    It matches a context if all its conditions hold; a rule without conditions matches every context.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     conditions: Annotated[tuple[Condition, ...], Field(max_length=MAX_CONDITIONS, strict=False)] = ()
@@ -230,8 +236,9 @@ class FlagContent(_Strict):
         variants: the values, by the name of the variant.
         default_variant: the variant that is served if no rule matches, or while the flag is disabled.
         is_enabled: whether the rules are evaluated.
-        salt: another salt distributes the targeting keys anew over every split.
-        rules: in order; the first one that matches decides.
+        salt: a text from which, with the flag's key, the buckets of targeting keys are computed. A changed salt
+            distributes the targeting keys anew over every split.
+        rules: the rules in order; the first one that matches the context decides.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -320,14 +327,14 @@ class FlagSummary(BaseModel):
 
 
 class FlagPage(BaseModel):
-    """A page of flags, ordered by key; `next_after` is the `after` for the next page, null on the last."""
+    """A page of flags, ordered by key; `next_after` is the argument `after` for the next page, null on the last one."""
 
     items: list[FlagSummary]
     next_after: str | None
 
 
 class FlagHistory(BaseModel):
-    """A page of versions, newest first; `next_before` is the `before` for the next page, null on the last."""
+    """A page of versions, newest first; `next_before` is the argument `before` for the next page, null on the last one."""
 
     items: list[FlagVersionInfo]
     next_before: int | None
@@ -361,8 +368,9 @@ class Evaluation(BaseModel):
     """The value of a flag for one context, and the reason for it.
 
     Attributes:
-        reason: `STATIC`: the flag has no rules; `TARGETING_MATCH`: a rule chose the variant; `SPLIT`: the split of a
-            rule chose it; `DEFAULT`: no rule matched; `DISABLED`: the flag is disabled.
+        reason: why the flag has this value. `STATIC`: the flag has no rules. `TARGETING_MATCH`: a rule chose the
+            variant. `SPLIT`: the split of a rule chose the variant. `DEFAULT`: no rule matched. `DISABLED`: the flag is
+            disabled.
     """
 
     key: FlagKey
@@ -383,7 +391,7 @@ class EvaluationFailure(BaseModel):
 def _service_problems(value: object) -> list[tuple[str, str]]:
     """Return the `(field, problem)` pairs of a value that is not a complete `{control, routing}` document.
 
-    A rollback to an incomplete document would not restore the fields that it leaves out.
+    Documents must be complete, because a rollback to an incomplete one would not restore the missing fields.
     """
     document = value if isinstance(value, dict) else {}
     missing = [

@@ -60,7 +60,7 @@ def list_current(
     """Return the rows of the current versions of flags, ordered by the bytes of their keys.
 
     Args:
-        session: of the transaction.
+        session: the session of the transaction.
         with_archived: whether to include archived flags.
         after: only flags with keys after this one; None for all.
         limit: maximum number of rows; None for no limit.
@@ -77,7 +77,7 @@ def list_current(
 def list_versions(session: Session, key: str, *, before: int | None, limit: int) -> Sequence[Any]:
     """Return at most `limit` rows of a flag's versions, newest first, without the column `content`.
 
-    `before` restricts them to versions with lower numbers.
+    If `before` is not None, only versions with lower numbers are returned.
     """
     statement = select(*_INFO_COLUMNS).where(FlagVersionRow.key == key)
     if before is not None:
@@ -86,8 +86,8 @@ def list_versions(session: Session, key: str, *, before: int | None, limit: int)
 
 
 def _in_byte_order(session: Session) -> ColumnElement[str]:
-    """Return the key column with byte-order collation, so that both databases sort alike.
+    """Return the key column with a byte-order collation, so that SQLite and PostgreSQL sort alike.
 
-    PostgreSQL's default order depends on the configured language.
+    The default order of PostgreSQL depends on the configured language.
     """
     return collate(FlagRow.key, "BINARY" if session.get_bind().dialect.name == "sqlite" else "C")

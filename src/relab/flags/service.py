@@ -69,10 +69,10 @@ class _Change(NamedTuple):
 class FlagService:
     """Creates, changes, reads and evaluates versioned flags.
 
-    Every accepted change adds one version; no version is ever changed or deleted. In all changes, `expected` are the
-    numbers of the versions that the author expects: the change is rejected if the current version is another one, so
-    that of two concurrent writers one gets an error. With None, any current version is accepted. `author` and `note`
-    are stored with the new version, which the method returns.
+    Every accepted change adds one version; no version is ever changed or deleted. Methods that change a flag return the
+    new version, and store `author` and `note` with it. Their argument `expected` holds the version numbers that the
+    author expects. If the current version is not one of them, the change is rejected. So the second of two concurrent
+    writers gets an error. None accepts any current version.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -116,7 +116,7 @@ class FlagService:
     def rollback(
         self, key: str, version: int, *, expected: Collection[int] | None, author: str, note: str = ""
     ) -> FlagVersion:
-        """Add a version with the content of the earlier version `version`; an archived flag is in use again.
+        """Add a version with the content of the earlier version `version`; an archived flag is put back into use.
 
         Raises:
             FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag has no such version.
@@ -186,7 +186,7 @@ class FlagService:
         """Return a page of a flag's versions, newest first, without their contents.
 
         Args:
-            key: of the flag.
+            key: the key of the flag.
             before: only versions with lower numbers; None for the first page.
             limit: maximum number of versions.
 
@@ -322,7 +322,13 @@ def _require_in_use(flag: FlagVersion) -> None:
 
 
 def _require_storable(document: JsonValue, author: str, note: str) -> None:
-    """Reject values that one of the databases cannot store: Python callers can pass values that are not strict JSON."""
+    """Check that a flag's content, author and note can be stored.
+
+    Python callers can pass values that are not strict JSON, or texts that are too long.
+
+    Raises:
+        InvalidFlagError: one of them cannot be stored; the error names it.
+    """
     problems = []
     for field, text, longest in (("author", author, MAX_AUTHOR_LENGTH), ("note", note, MAX_NOTE_LENGTH)):
         if len(text) > longest:

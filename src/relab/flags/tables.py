@@ -23,8 +23,8 @@ class FlagRow(Base):
 class FlagVersionRow(Base):
     """The row of one version of a flag, which is never changed.
 
-    `action` is the kind of change that added it, `author` and `note` are who made the change and why, `digest` is the
-    SHA-256 of the content, `created_at` is in microseconds since 1970.
+    `action` is the kind of change that added the version. `author` is the person who made the change, and `note` is the
+    reason. `digest` is the SHA-256 of the content. `created_at` is in microseconds since 1970.
     """
 
     __tablename__ = "flag_versions"

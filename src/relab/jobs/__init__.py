@@ -1,1 +1,1 @@
-"""The durable job queue: jobs are rows of one table; workers poll it, or the library RQ wakes them."""
+"""The durable job queue: jobs are rows of one table. Workers poll the table, or the library RQ wakes the workers."""

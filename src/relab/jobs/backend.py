@@ -1,7 +1,7 @@
 """The protocol of job back ends, and the function that opens the configured one.
 
-A job is a row of the database. A back end only carries the ids of new jobs to workers: if such an announcement is lost,
-the row is still there, and `reannounce` or a poll finds it.
+A job is a row of the database. A back end only carries the ids of new jobs to workers. If such an announcement is lost,
+`reannounce` or a poll finds the row later.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class JobBackend(Protocol):
     def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
         """Announce the new jobs `job_ids`, all of one lane, to workers.
 
-        It must not raise if the broker is unavailable, because the rows are stored and can be announced again.
+        This method must not raise if the broker is unavailable, because the jobs are stored and can be announced again.
         """
         ...
 
@@ -44,8 +44,8 @@ class JobBackend(Protocol):
 
         Args:
             database: the database of the queue.
-            clock: for the time of the announcement.
-            older_than_s: only jobs that were not announced in the last so many seconds are announced.
+            clock: gives the time that is stored as the time of the announcement.
+            older_than_s: jobs that were announced within this number of seconds are left out.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next sweep does the work.
@@ -63,8 +63,8 @@ class JobBackend(Protocol):
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
         """Run jobs of the runner's lanes, earlier lanes first, until `stop` is set; the current job is finished.
 
-        Call it in the main thread: the time limit of a job is a signal. While the broker or the database is
-        unavailable, it waits and retries, so that a worker needs no restart by a person.
+        Call this method in the main thread, because the time limit of a job is enforced by a signal. While the broker
+        or the database is unavailable, the method waits and retries, so that no person needs to restart the worker.
         """
         ...
 

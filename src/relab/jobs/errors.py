@@ -15,7 +15,7 @@ class JobNotFoundError(NotFoundError):
 
 
 class JobStateError(ConflictError):
-    """The status of the job does not allow the operation: only parked jobs can be retried, running ones not dropped."""
+    """The job's status does not allow the operation: only a parked job can be retried, and a running one not dropped."""
 
     code = "job_state"
 
@@ -39,7 +39,10 @@ class UnknownHandlerError(RelabError):
 
 
 class JobListenerError(RelabError):
-    """The job was dropped, but a listener (`on_parked`) failed: for example, an analysis may still count as queued."""
+    """The job was dropped, but a listener (`on_parked`) failed.
+
+    For example, an analysis may still be shown as queued.
+    """
 
     code = "job_listener_failed"
 

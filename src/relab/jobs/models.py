@@ -50,14 +50,14 @@ class Job(BaseModel):
     Attributes:
         name: the name by which its handlers are found.
         args: the arguments of its handlers, as JSON, preferably ids.
-        lane: how urgent it is.
-        attempts: number of times it was started, including starts after which the worker died.
-        max_attempts: number of attempts after which it is parked.
+        lane: how urgent the job is.
+        attempts: how often the job was started, including starts after which the worker died.
+        max_attempts: the number of failed attempts after which the job is parked (kept for a person to retry or drop).
         run_after: the earliest time of its next attempt.
-        lease_owner: the worker that runs it; None if it is not running.
+        lease_owner: the name of the worker that runs the job; None if it is not running.
         lease_until: the time at which another worker may take it over, if its worker does not extend the lease.
         error: the error of its last attempt; None if there was none.
-        finished_at: when it was done or parked; None before that.
+        finished_at: when the job was done or parked; None until then.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -103,8 +103,10 @@ class Subscription:
 
     Attributes:
         name: the name of the jobs that it handles.
-        handler: does the work. If one handler of a job fails, all run again with the next attempt.
-        on_parked: is called when a job will never be done, so that the module can mark its own record as failed.
+        handler: the function that does the work of a job. If one handler of a job fails, all handlers run again at the
+            next attempt.
+        on_parked: a function that is called when a job will never be done, so that the module can mark its own record
+            as failed; None if the module needs none.
     """
 
     name: str

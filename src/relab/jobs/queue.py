@@ -1,8 +1,8 @@
 """The public interface of the job queue.
 
-A job is a row. Enqueueing inserts the row in the caller's transaction (an outbox: the
-job exists if and only if the caller's transaction commits) and then announces it to the back end.
-Each method loads the queries that it needs: every service has a queue, and most commands do not use it.
+A job is a row. Enqueueing inserts the row in the caller's transaction (an outbox: the job exists if and only if the
+caller's transaction commits) and then announces it to the back end. Each method imports the queries that it needs only
+when it is called, because most commands do not use the queue.
 """
 
 from __future__ import annotations
@@ -116,14 +116,14 @@ class JobQueue:
             return repository.list_jobs(session, status, limit)
 
     def counts(self) -> JobCounts:
-        """Return the job counts by status, and how long the oldest pending job that is due has waited."""
+        """Return the number of jobs by status, and how long the oldest pending job that is due has waited."""
         from relab.jobs import repository
 
         with self._database.read() as session:
             return repository.count(session, self._clock.now_us())
 
     def worker_lives(self) -> bool:
-        """Return whether any worker is alive: whether one holds the lease for the housekeeping of the queue."""
+        """Return whether any worker is alive, that is, holds the lease for the housekeeping of the queue."""
         from relab.jobs import repository
 
         now = self._clock.now_us()

@@ -47,11 +47,11 @@ def claim(
     """Lease a runnable job to a worker, count the attempt and return the job; return None if no such job is runnable.
 
     Args:
-        session: of the transaction.
+        session: the session of the transaction.
         job_id: the job to claim; None for the oldest runnable job of the first lane that has one.
         owner: the name of the worker.
         now: the current time, in microseconds since 1970.
-        lease_until: the end of the lease.
+        lease_until: the end of the lease, in microseconds since 1970.
         lanes: the lanes to search, most urgent first; they are ignored if a job id is given.
     """
     if job_id is not None:
@@ -147,11 +147,11 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 
     Args:
         session: the session of the transaction.
-        now: the new `run_after` of such pending jobs.
-        latest_start: pending jobs with a later `run_after` are corrected; no backoff ends later than this.
-        latest_lease: running jobs with a later end of their lease are corrected; since the clock was set back, no
-            lease has been taken or extended beyond this time.
-        lease_until: the new end of these leases; a worker that is alive extends its lease earlier.
+        now: the current time; pending jobs that are corrected get it as their `run_after`.
+        latest_start: pending jobs with a later `run_after` are corrected, because no backoff ends later than this.
+        latest_lease: running jobs whose lease ends later are corrected, because no lease that was taken or extended
+            since the clock was set back ends so late.
+        lease_until: the new end of these leases. A worker that is alive extends its lease before that time.
     """
     pending = (
         update(table_of(JobRow))
@@ -169,9 +169,8 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
     """Find the runnable jobs that were not announced since `announced_before`, at most `limit` of each lane.
 
-    Set their `announced_at` to `now`, and return their ids and lanes. Those that were not announced for the longest
-    time come first: the others may wait in a long queue at the broker, and must not delay these. Times are in
-    microseconds since 1970.
+    Set their `announced_at` to `now`, and return their ids and lanes. Jobs that were not announced for the longest time
+    come first, because the others may still wait in the broker's queue. Times are in microseconds since 1970.
     """
     jobs: list[tuple[str, Lane]] = []
     for lane in LANES:
@@ -256,7 +255,7 @@ def count_unfinished(session: Session, name: str, lane: Lane) -> int:
 
 
 def count(session: Session, now: int) -> JobCounts:
-    """Return the job counts by status, and how long the oldest job that is pending and due at `now` has waited.
+    """Return the number of jobs by status, and how long the oldest job that is pending and due at `now` has waited.
 
     `now` is in microseconds since 1970.
     """
@@ -275,8 +274,8 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
     """Acquire or renew the lease with this name until `until`; return False if another owner holds it.
 
     Times are in microseconds since 1970. A lease that lasts more than twice as long as the requested one was taken
-    before the clock was set back, and counts as expired. It is one upsert, so that two processes that acquire the lease
-    at the same time break no constraint.
+    before the clock was set back, and counts as expired. The lease is written in one upsert, so that two processes that
+    acquire it at the same time violate no constraint.
     """
     statement = insert_into(session, table_of(LeaseRow)).values(name=name, owner=owner, until=until)
     statement = statement.on_conflict_do_update(

@@ -51,12 +51,14 @@ class JobRunner:
 
     Args:
         database: the database of the queue.
-        clock: for the times of jobs and leases.
+        clock: gives the times of jobs and leases.
         subscriptions: the handlers of jobs, by the jobs' names; a job runs all handlers of its name.
-        lease_s: a worker that does not extend a lease for so many seconds counts as dead.
+        lease_s: the length of a lease, in seconds. A worker that does not extend its lease within this time counts as
+            dead.
         lanes: the lanes that the worker serves, most urgent first.
-        time_limits: maximum time in seconds that a job may run, by lane. At its limit a job is interrupted if it runs
-            in the main thread; in any case its lease is no longer extended, so that another worker takes it over.
+        time_limits: maximum time in seconds that a job may run, by lane. At its limit, a job that runs in the main
+            thread is interrupted. In any case, its lease is no longer extended, so that another worker takes the job
+            over.
         owner: the name of the worker in leases; by default a new unique one.
     """
 
@@ -180,10 +182,10 @@ class JobRunner:
         self._park(job, message)
 
     def _park(self, job: Job, error: str) -> None:
-        """Call the park listeners of the job, then park the job.
+        """Call the `on_parked` functions of a job's subscriptions, then park the job with an error.
 
-        The order matters: if this process dies in between, the lease expires, and the job is run again
-        or parked by the sweeper, so that the listeners are called again.
+        The order matters. If this process dies in between, the lease expires, and the job is run again or parked by
+        another worker, so the functions are called again.
         """
         failures = self.notify_parked(job, error)
         if failures:
@@ -193,10 +195,12 @@ class JobRunner:
             repository.park(unit.session, job.job_id, self.owner, now=now, error=error)
 
     def notify_parked(self, job: Job, error: str) -> str:
-        """Call the park listeners of a job; return the errors that they raised, as text (empty if there were none).
+        """Call the `on_parked` functions of a job's subscriptions, and return the errors that they raised, as text.
+
+        The text is empty if there were no errors. `error` is the reason why the job will never be done.
 
         Raises:
-            DatabaseUnavailableError: the database is unavailable; the listeners must be called again.
+            DatabaseUnavailableError: the database is unavailable; the functions must be called again.
         """
         failures = []
         for subscription in self._subscriptions.get(job.name, ()):

@@ -18,13 +18,13 @@ POLL_S = 1
 class StoppableWorker(SimpleWorker):
     """An RQ worker that runs jobs in this process until `stop` is set or a signal arrives.
 
-    It finishes the current job first. It does not fork, because the pools and threads of this process would not survive
-    a fork. RQ's own graceful stop raises an exception from a signal handler, and a second signal during a job kills
-    that job; the flag `stop` avoids both.
+    The worker finishes the current job first. It does not fork, because the pools and threads of this process would not
+    survive a fork. RQ's own graceful stop raises an exception from a signal handler, and a second signal during a job
+    kills that job; the flag `stop` avoids both.
 
     Args:
         queues: the queues to serve, most urgent first.
-        connection: to Redis.
+        connection: the connection to Redis.
         stop: ends the worker when set.
     """
 

@@ -1,4 +1,4 @@
-"""ORM tables of jobs and leases. `jobs` is the authoritative record of queued work, whatever the back end."""
+"""ORM tables of jobs and leases. With every back end, the table `jobs` is the authoritative record of queued work."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class JobRow(Base):
 class LeaseRow(Base):
     """The row of one lease, by which only one process at a time runs a background loop, such as the housekeeping.
 
-    `name` is that of the loop, `owner` that of the process; `until` is when the lease expires, in microseconds since 1970.
+    `name` is the name of the loop, and `owner` the name of the process. `until` is when the lease expires, in
+    microseconds since 1970.
     """
 
     __tablename__ = "leases"

@@ -16,18 +16,24 @@ _REPEAT_S = 10.0
 
 
 class _TimeIsUpError(KeyboardInterrupt):
-    """The alarm rang. Drivers and event loops clean up after a Ctrl-C: psycopg, for example, cancels the query."""
+    """Raised in a job when its time limit has passed.
+
+    It is a KeyboardInterrupt, because drivers and event loops clean up after a Ctrl-C. For example, psycopg cancels the
+    query.
+    """
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Interrupt the block when it has run for `seconds`.
 
-    It raises a KeyboardInterrupt in the block by the alarm signal, which also ends a blocking system call. So it works in
-    the main thread alone; in another thread the block is not interrupted. An alarm that was set before continues after the block.
+    The alarm signal raises a KeyboardInterrupt in the block, and also ends a blocking system call. This works only in
+    the main thread; in another thread the block is not interrupted. An alarm that was set before continues after the
+    block.
 
     Raises:
-        JobTimeoutError: the block ran too long; this error also replaces any other that the interruption has caused.
+        JobTimeoutError: the block ran too long. This error also replaces any other error that the interruption has
+            caused.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

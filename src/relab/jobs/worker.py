@@ -28,14 +28,14 @@ _log = get_logger(__name__)
 def work_until(
     stop: threading.Event, backend: JobBackend, runner: JobRunner, sweeper: Callable[[], None], *, sweep_s: float
 ) -> None:
-    """Be a worker until `stop` is set: run jobs in this thread, and do the housekeeping of the queue in another one.
+    """Run jobs in this thread, and do the housekeeping of the queue in another thread, until `stop` is set.
 
     Args:
         stop: ends the worker when set; the current job is finished first.
-        backend: finds out about new jobs.
+        backend: the job back end, which receives the ids of new jobs.
         runner: runs the jobs.
         sweeper: does the housekeeping, such as a `Sweeper`.
-        sweep_s: time between two calls of the sweeper.
+        sweep_s: the time between two calls of `sweeper`, in seconds.
     """
     with sweeping(sweeper, stop, every_s=sweep_s):
         backend.work_until(stop, runner)
@@ -45,9 +45,9 @@ def work_until(
 def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float) -> Iterator[None]:
     """Return a context manager that calls `sweep` at once and then every `every_s` seconds while its block runs.
 
-    It does so in a separate thread, so that a long job does not delay it. While the database is unavailable, it waits
-    and retries. Any other error sets `stop` and is raised when the block ends, because a worker without housekeeping
-    would seem healthy but not recover lost jobs.
+    The calls are made in a separate thread, so that a long job does not delay them. While the database is unavailable,
+    the thread waits and retries. Any other error sets `stop` and is raised when the block ends, because a worker
+    without housekeeping would seem healthy but not recover lost jobs.
     """
     ended = threading.Event()
 
@@ -76,10 +76,10 @@ class Sweeper:
 
     Args:
         database: the database of the queue.
-        clock: for the times of the lease.
+        clock: gives the times of the lease.
         owner: name of this worker, for the lease.
         work: does the housekeeping.
-        every_s: minimum time between two calls of `work`; the lease lasts three times as long.
+        every_s: the minimum time between two calls of `work`, in seconds. The lease lasts three times as long.
     """
 
     def __init__(
@@ -111,17 +111,18 @@ class Sweeper:
 
 
 class LeasedLoop:
-    """Does work of one kind while there is any, in one process at a time.
+    """Does work of one kind in one process at a time, until none is left.
 
-    Several workers call it; only the worker that holds the lease in the database does the work. Without work it only reads.
+    Several workers call it; only the worker that holds the lease in the database does the work. If there is no work,
+    the database is only read.
 
     Args:
         database: the database with the leases.
-        clock: for the times of the lease.
+        clock: gives the times of the lease.
         lease: the name of the lease.
         owner: the name of this worker, for the lease.
         has_work: returns whether there is something to do.
-        work: does a limited part of it.
+        work: does a limited part of the work.
         stop: ends the loop when set.
     """
 
@@ -157,7 +158,10 @@ class LeasedLoop:
             self._work()
 
     def _may_work(self) -> bool:
-        """Acquire or renew the lease; ask the database only now and then."""
+        """Return whether this process holds the lease, which it acquires or renews from time to time.
+
+        Between these times, the answer is the last one, so that the database is not written for each part of the work.
+        """
         if time.monotonic() >= self._asks_at_s:
             self._asks_at_s = time.monotonic() + LOOP_LEASE_S / 3
             now = self._clock.now_us()

@@ -1,6 +1,6 @@
 """The names of the actions that relab's own action server offers.
 
-Another server may offer others, and lists them itself.
+Another action server may offer other actions. Its catalogue lists them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find facts of an incident that deviate from their usual values, and conditions that recognize the deviations again.
+"""Find facts of an incident that deviate from their usual values, and make conditions that recognize such deviations.
 
 Pure.
 """
@@ -34,12 +34,12 @@ class Deviation:
 
     Attributes:
         fact: the name of the fact.
-        seen: the value that it had in the incident, as a condition.
-        required: a condition that recognizes the same deviation.
-        expected: conditions that indicate it, including those of runbooks in use.
+        seen: the value of the fact in the incident, as a condition.
+        required: a condition that recognizes the same deviation in another incident.
+        expected: conditions that indicate the deviation, including conditions of runbooks in use.
         usual: a condition that holds when the value is usual again; None if the fact exists only during incidents.
-        strength: how far from usual the value was, 0 to 1.
-        is_symptom: whether it appears in many kinds of incidents.
+        strength: how far from its usual values the fact was, 0 to 1.
+        is_symptom: whether such a deviation appears in many kinds of incidents, so that it does not identify a cause.
     """
 
     fact: str
@@ -63,7 +63,8 @@ def deviations(
         facts: the facts known at a moment of the incident, by name.
         well: the same facts when the incident was over.
         usual: for each fact, all values that it had when incidents were over.
-        runbooks: their conditions are used where they indicate a deviation.
+        runbooks: the runbooks in use. Their conditions become part of a deviation's `expected` if they indicate the
+            deviation.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:
@@ -92,7 +93,7 @@ def _is_number(value: FactValue) -> bool:
 
 
 def _is_deviation(condition: FactCondition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
-    """Return whether a condition holds in the incident, but for none of the usual values."""
+    """Return whether a condition holds for the incident's facts, but for none of the usual values of its fact."""
     return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
 
 

@@ -28,8 +28,8 @@ class Document:
         cause: the cause of the runbook or the incident.
         title: the title to show.
         titles, symptoms, text: the texts for the search by words.
-        sentences: the sentences for the search by meaning; each has its own vector, because a mean of many loses their
-            meaning.
+        sentences: the sentences for the search by meaning. Each has its own vector, because the mean of many vectors
+            says little about any of the sentences.
     """
 
     kind: HitKind
@@ -42,9 +42,9 @@ class Document:
     sentences: tuple[str, ...]
 
     def fields(self) -> tuple[str, str, str]:
-        """Return titles, symptoms and text as the search by words compares them.
+        """Return titles, symptoms and text in the form in which the search by words compares them.
 
-        They have no stop words, and each word is in its canonical form.
+        Stop words are removed, and each word is in its canonical form.
         """
         titles, symptoms, text = (" ".join(words(each[:_MAX_TEXT])) for each in (self.titles, self.symptoms, self.text))
         return titles, symptoms, text
@@ -82,7 +82,7 @@ def of_incident(incident: PastIncident) -> Document:
 
 
 def _seen(incident: PastIncident) -> Iterator[str]:
-    """Yield log templates, text facts and action names; numbers are left out, because queries have none."""
+    """Yield an incident's log templates, text facts and action names; numbers are left out, as queries have none."""
     yield from incident.templates
     yield from (f"{name} {value}" for name, value in incident.facts.items() if isinstance(value, str))
     yield from (each.action for each in incident.tried)

@@ -24,9 +24,10 @@ class Draft:
 
     Attributes:
         runbook: the proposed runbook.
-        path: the path of its file, which may be changed before it is accepted.
-        diff: a unified diff from the runbook of this cause that is in use; from an empty file if there is none.
-        is_new: whether no runbook in use has its cause.
+        path: the path of the draft's file. A person may change the file before accepting the draft.
+        diff: a unified diff from the runbook of this cause that is in use to the draft. If there is no such runbook,
+            the diff is from an empty file.
+        is_new: whether no runbook in use has the cause of the draft.
     """
 
     runbook: Runbook
@@ -119,10 +120,10 @@ def _draft(runbook: Runbook, in_use: Runbook | None) -> Draft:
 
 
 def write_whole(target: Path, text: str) -> None:
-    """Write the file `target` atomically, and create its folder if needed: a responder may read it at any moment.
+    """Write the file `target` atomically, because a responder may read it at any moment; create its folder if needed.
 
     Raises:
-        RunbookFolderError: it cannot be written.
+        RunbookFolderError: the file cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ class RunbookNotFoundError(NotFoundError):
 
 
 class RunbookExistsError(ConflictError):
-    """The folder has another file for this cause, or another runbook in a file of this name."""
+    """The folder of runbooks has another file for this cause, or another runbook in a file of this name."""
 
     code = "runbook_exists"
 

@@ -1,9 +1,9 @@
 """Create runbooks from what people did about unknown causes. Pure.
 
-With such a runbook, the responder need not wait for a person at the second incident. It is made of deviations: facts
-that differed from their usual values. What users notice (errors, slow responses) differs in every incident and does not
-identify a cause; it is expected, but never sufficient. If nothing else differed, no runbook is created: otherwise an
-action that helped once would be tried in any incident.
+With such a runbook, the responder need not wait for a person at the second incident with the same cause. The conditions
+of the runbook are made from deviations: facts that differed from their usual values. Errors and slow responses deviate
+in every incident, so they do not identify a cause: the runbook expects them, but they alone are never sufficient. If
+nothing else deviated, no runbook is created. Otherwise an action that helped once would be tried in any incident.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Lesson:
     """An incident from which a runbook can be learnt.
 
     Attributes:
-        incident: the incident.
+        incident: the past incident, which a person resolved.
         marks: deviations that may identify the cause, the strongest first.
         symptoms: deviations that appear in many kinds of incidents.
         acts: the person's actions that helped.
@@ -57,12 +57,15 @@ class _Lesson:
 
     @property
     def required(self) -> tuple[Deviation, ...]:
-        """The strongest marks that have a usual value: only for those can a later probe show that they are gone."""
+        """The strongest deviations in `marks` that have a usual value.
+
+        Others are not required, because no later probe could show that they are gone.
+        """
         return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
 
     @property
     def cause(self) -> str:
-        """The name of the cause: a digest of the required marks, so the same marks always give the same name."""
+        """The name of the cause: a digest of the required deviations, so equal deviations always give the same name."""
         signs = sorted(f"{each.fact} {each.required.operator.value} {_sign(each)}" for each in self.required)
         return PREFIX + digest(signs).removeprefix("sha256:")[:10]
 
@@ -79,10 +82,11 @@ def learnt_runbooks(
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the runbooks in use. Where one of their conditions holds in an incident but for no usual value of its
-            fact, the learnt runbook expects that condition too, so that both are compared by it. No runbook is created
-            for a cause that one of them has, such as an accepted draft.
-        looks: for each probe, by name, the names of the facts that it can give.
+        runbooks: the runbooks in use. If one of their conditions holds in an incident, but for no usual value of its
+            fact, the learnt runbook expects that condition too. Then the learnt runbook and the runbooks in use are
+            judged by the same condition. No runbook is created for a cause that a runbook in use has, such as an
+            accepted draft.
+        looks: the names of the facts that each probe can give, by the name of the probe.
     """
     past = list(incidents)
     usual = usual_facts(past)
@@ -98,7 +102,7 @@ def learnt_runbooks(
 
 
 def usual_facts(incidents: Iterable[PastIncident]) -> dict[str, tuple[FactValue, ...]]:
-    """Return, for each fact by name, the distinct values that it had when incidents were over."""
+    """Return the distinct values that each fact had when incidents were over, by the name of the fact."""
     found: dict[str, dict[FactValue, None]] = {}
     for incident in incidents:
         for fact, value in incident.well.items():
@@ -164,7 +168,10 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 
 
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
-    """Return the distinct actions of people, those of the latest incident first."""
+    """Return the distinct actions with which people resolved incidents, those of the latest incident first.
+
+    `lessons` are the incidents with the same cause, the latest first.
+    """
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
         for act in lesson.acts:
@@ -182,7 +189,7 @@ def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]
     Args:
         act: the action that was tried.
         incident: the incident in which it was tried.
-        runbooks: runbooks whose actions say which parameters are placeholders.
+        runbooks: runbooks whose actions show which parameters come from facts.
     """
     return {name: _place(act, name, value, incident, runbooks) for name, value in act.parameters.items()}
 
@@ -192,9 +199,9 @@ def _place(
 ) -> FactValue:
     """Return a parameter for reuse: a placeholder `{fact}` if its value came from a fact, otherwise the value.
 
-    For example, a worker that was restarted then has another name today. A runbook with the same action says which fact
-    gives the name. Otherwise, if the value is a name with a digit, a fact with the same value is assumed to be its
-    source.
+    A placeholder is needed because, for example, the worker to be restarted may have another name in the next incident.
+    A runbook with the same action shows which fact gives the name. Without such a runbook, if the value is a name with
+    a digit, a fact with the same value is assumed to be the source.
     """
     facts = incident.facts
     for runbook in runbooks:

@@ -26,7 +26,7 @@ class Shelf:
     """The runbooks in the files of one folder.
 
     Attributes:
-        runbooks: those that could be read, in the order of their files; several may have the same cause.
+        runbooks: the runbooks that could be read, in the order of their files. Several may have the same cause.
         problems: the errors in files that could not be read.
     """
 
@@ -41,7 +41,7 @@ class Library:
     Attributes:
         runbooks: the runbooks, sorted by cause.
         problems: the files that are not used, and why.
-        replaced: causes whose shipped runbook the folder replaces.
+        replaced: the causes whose shipped runbook is replaced by one in the installation's folder.
     """
 
     runbooks: tuple[Runbook, ...]
@@ -54,7 +54,7 @@ class Library:
 
 
 def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -> Library:
-    """Read and return the runbooks in use: those in a folder, and the shipped ones of other causes.
+    """Read and return the runbooks in use: those in the folder, and the shipped ones whose causes the folder lacks.
 
     A file that is not a valid runbook is left out and reported in `problems`, so that one broken file does not stop the
     responder.

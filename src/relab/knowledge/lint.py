@@ -55,11 +55,14 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The actions and facts that a responder has; for None, which means not known, the checks that need it are skipped.
+    """The actions and facts that a responder has.
+
+    None means that they are not known; then the checks that need them are skipped.
 
     Attributes:
         actions: names of actions.
-        looks: for each probe, by name, the names of the facts that it can give; `*` in a name matches any text.
+        looks: the names of the facts that each probe can give, by the name of the probe; `*` in a fact's name matches
+            any text.
         facts: names of facts that are known without a probe.
     """
 
@@ -90,7 +93,7 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
 
 
 def alike(one: Runbook, other: Runbook) -> bool:
-    """Return whether two runbooks expect each condition with about the same probability: nothing distinguishes them."""
+    """Return whether nothing distinguishes two runbooks: they expect each condition with about the same probability."""
     expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
     return all(
         abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition))
@@ -102,9 +105,10 @@ def alike(one: Runbook, other: Runbook) -> bool:
 def _likely(
     own: Mapping[FactCondition, Expectation], other: Mapping[FactCondition, Expectation], condition: FactCondition
 ) -> float:
-    """Return how likely a condition is with a cause.
+    """Return how likely a condition is with the cause of a runbook.
 
-    If its runbook does not name the condition, this is the other runbook's `otherwise`.
+    `own` holds the expectations of that runbook, and `other` those of another one. If `own` lacks the condition, return
+    the probability `otherwise` from `other`.
     """
     return own[condition].likely if condition in own else other[condition].otherwise
 
@@ -195,7 +199,7 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield a warning for each condition on a fact that no probe gives: it can neither hold nor fail."""
+    """Yield a warning for each condition on a fact that no probe gives, because it can never be evaluated."""
     if around.looks is None:
         return
     given = {*around.facts, *(fact for facts in around.looks.values() for fact in facts)}
@@ -214,7 +218,7 @@ def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _instead(name: str, known: Collection[str]) -> str:
-    """Return a suggestion for a message: the nearest known name, or a list of all known names."""
+    """Return a suggestion for an unknown name, for a message: the nearest known name, or a list of all known names."""
     return nearest(name, sorted(known)) or f"; there are {', '.join(sorted(known)) or 'none'}"
 
 

@@ -1,4 +1,4 @@
-"""Compare the meaning of a query with that of texts, by a sentence model whose vectors are cached on disk."""
+"""Compare a query with texts by meaning, with a sentence model whose vectors are cached on disk."""
 
 from __future__ import annotations
 

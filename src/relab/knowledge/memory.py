@@ -46,11 +46,13 @@ def memory_factors(
 
 
 def likeness(facts: Mapping[str, FactValue], templates: Mapping[str, int], incident: PastIncident) -> float:
-    """Return how similar a moment and a past incident are, 0 to 1; a fact that only one of them has counts as different.
+    """Return how similar the current state of a service and a past incident are, 0 to 1.
+
+    A fact that only one of the two has counts as different.
 
     Args:
-        facts: the facts of the moment, by name.
-        templates: the templates of its log lines, with the number of lines of each.
+        facts: the current facts, by name.
+        templates: the templates of the current log lines, with the number of lines of each.
         incident: the past incident.
     """
     names = facts.keys() | incident.facts.keys()
@@ -81,9 +83,9 @@ def _alike(now: FactValue | None, then: FactValue | None) -> float:
 
 
 def _cosine(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Return the cosine similarity of two sets of templates.
+    """Return the cosine similarity of two sets of log templates, given as `{template: number of lines}`.
 
-    It uses logarithms of the counts, so that one frequent template does not dominate.
+    The logarithms of the numbers are compared, so that one frequent template does not dominate.
     """
     left, right = ({name: math.log1p(max(count, 0)) for name, count in each.items()} for each in (one, other))
     norm = math.sqrt(sum(value**2 for value in left.values()) * sum(value**2 for value in right.values()))

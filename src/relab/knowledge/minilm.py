@@ -2,8 +2,8 @@
 
 It is BERT (Devlin et al. 2018) with six layers of size 384, and the mean over the pieces of a text, normalized to
 length one (Reimers and Gurevych 2019; Wang et al. 2020). A forward pass of that size needs no deep-learning framework,
-which would be ten times as large as everything else here. The vectors equal those of sentence-transformers up to
-rounding.
+which would be ten times as large as all other libraries of relab together. The vectors equal those of
+sentence-transformers up to rounding.
 """
 
 from __future__ import annotations
@@ -133,7 +133,10 @@ class MiniLm:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the indices of the texts of each batch; texts of similar length are together, so that little padding is needed."""
+    """Yield batches of texts, each as the list of their indices; texts of similar length are in one batch.
+
+    So little padding is needed. `lengths` holds the length of each text.
+    """
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
         # The texts are sorted by length, so the current one is the longest.
@@ -156,8 +159,8 @@ def _digest(*paths: Path) -> str:
 def _read_weights(path: Path) -> dict[str, Floats]:
     """Return the tensors of a safetensors file by name.
 
-    The file consists of the length of a header, the header in JSON, and the numbers. It is memory-mapped, so the system
-    reads only the used parts: few of the thirty thousand pieces are ever needed.
+    The file consists of the length of a header, the header in JSON, and the numbers. The file is memory-mapped, so the
+    system reads only the used parts. Few of the vocabulary's thirty thousand pieces are ever used.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -70,7 +70,7 @@ class Expectation:
 
     Attributes:
         likely: the probability that the condition holds if this is the cause.
-        otherwise: the probability that it holds if it is not.
+        otherwise: the probability that the condition holds if this is not the cause.
     """
 
     condition: FactCondition
@@ -84,8 +84,9 @@ class RunbookAction:
 
     Attributes:
         action: the name of the action.
-        parameters: the parameters of the action; `{name}` in a text is replaced by the value of that fact.
-        why: what the action repairs.
+        parameters: the values of the action's parameters, by name. A placeholder `{fact}` in a text is replaced by the
+            value of that fact.
+        why: what the action repairs, in a sentence.
     """
 
     action: str
@@ -117,17 +118,18 @@ class Runbook:
         symptoms: sentences as an engineer on call would write them; a search covers them.
         expects: conditions that are likely if this is the cause.
         looks: names of the most informative probes (requests that give facts).
-        actions: the actions, in the order in which to try them; each may repair the cause.
+        actions: the actions that may repair the cause, in the order in which to try them.
         mended: conditions that hold when the cause is gone.
         risk: how much harm an action may do if the cause is another one.
-        requires: conditions that must hold; if one is known not to hold, the cause is very improbable, and if one is
-            unknown, that changes nothing.
-        sheds: whether the repair is load shedding: while it is active, rejected requests do not mean that it failed,
-            and it is rolled back when the load is back to normal.
-        prior: how often this is the cause, relative to others.
+        requires: conditions that must hold. If one is known not to hold, the cause is very improbable. If one is
+            unknown, the probability does not change.
+        sheds: whether the repair rejects requests on purpose (load shedding). If so, rejected requests do not mean that
+            the repair failed, and the repair is rolled back when the load is back to normal.
+        prior: how often this is the cause of an incident, relative to the `prior` of other runbooks.
         text: Markdown for people.
         source: where the runbook comes from, such as its file; messages name it.
-        lines: line numbers in its file, by dotted field; absent fields have no entry.
+        lines: the line numbers of the fields in the runbook's file, by the dotted name of the field; absent fields have
+            no entry.
     """
 
     cause: str
@@ -210,13 +212,14 @@ class PastIncident(_Remembered):
 
     Attributes:
         target: the service, by the name that its responder uses.
-        opened_at, resolved_at: the times when it was opened and ended.
-        cause: its final diagnosis; there may be no runbook for it.
-        facts, templates: the facts known at its diagnosis, or if a person ended it, before that person acted; and log
-            templates with their counts.
-        well: facts from the same probes when it was over: the usual values, to find what differed.
+        opened_at, resolved_at: when the incident was opened, and when it ended.
+        cause: the final diagnosis of the incident. There may be no runbook for this cause.
+        facts, templates: the facts, by name, and the log templates, with their counts, that were known at the
+            diagnosis. If a person ended the incident, those that were known before that person acted.
+        well: the facts that the same probes gave when the incident was over. As usual values, they show which facts
+            differed in the incident.
         tried: the actions tried, in order.
-        resolved_by, resolver: the kind of actor that ended it, and its name.
+        resolved_by, resolver: the kind of actor that ended the incident, and the name of the actor.
         note: a comment by a person.
     """
 
@@ -256,7 +259,8 @@ class Relearnt:
 
     Attributes:
         incident: the deleted or the corrected incident.
-        gone, new: causes of learnt runbooks of its target that are no longer in use, or are newly in use.
+        gone: the causes of the target's learnt runbooks that are no longer in use after the change.
+        new: the causes of the target's learnt runbooks that are in use only since the change.
     """
 
     incident: PastIncident
@@ -286,9 +290,10 @@ class Hit:
         cause: the cause of the runbook or the incident.
         title: the title to show.
         score: how well it matches; higher is better. Scores of two searches cannot be compared.
-        by_words, by_meaning: its rank in the search by words and by meaning, from 1; None if that search did not find
-            it or was not made.
-        likeness: cosine similarity of the query and the nearest sentence; None if it was not found by meaning.
+        by_words, by_meaning: the rank of the hit in the search by words, and in the search by meaning, from 1. None if
+            that search did not find it or was not made.
+        likeness: the cosine similarity of the query and the nearest sentence of the document; None if the search by
+            meaning did not find it.
     """
 
     kind: HitKind

@@ -32,7 +32,7 @@ def packaged_meaning(store: Path) -> Meaning | None:
 
 
 class _LoadedWhenAsked:
-    """A sentence model that is loaded at the first search: most processes never search."""
+    """A sentence model that is loaded at the first search, because most processes never search."""
 
     def __init__(self, folder: Path, store: Path) -> None:
         self._folder = folder

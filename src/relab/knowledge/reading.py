@@ -118,7 +118,8 @@ def read_runbook(path: Path) -> Runbook:
     """Read and parse the file of a runbook.
 
     Raises:
-        RunbookError: it cannot be read, or is not a valid runbook; with file, line and field of each error.
+        RunbookError: the file cannot be read, or is not a valid runbook. The error has file, line and field of each
+            mistake.
     """
     return parse_runbook(read_text(path), str(path))
 
@@ -127,7 +128,7 @@ def read_text(path: Path) -> str:
     """Return the text of a runbook's file without parsing it.
 
     Raises:
-        RunbookError: it does not exist, cannot be read, is too large, or is not UTF-8.
+        RunbookError: the file does not exist, cannot be read, is too large, or is not UTF-8.
     """
     return _READER.read_text(path)
 
@@ -140,7 +141,7 @@ def parse_runbook(text: str, source: str) -> Runbook:
         source: the name of the file in messages.
 
     Raises:
-        RunbookError: the text is not a valid runbook; with file, line and field of each error.
+        RunbookError: the text is not a valid runbook. The error has file, line and field of each mistake.
     """
     path = Path(source)
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
@@ -170,7 +171,7 @@ def parse_runbook(text: str, source: str) -> Runbook:
 
 
 def _split(text: str, path: Path) -> tuple[str, str]:
-    """Return front matter and body of a runbook.
+    """Return the front matter and the body of a runbook's text.
 
     Lines end at LF or CRLF only, as in Markdown, not at Unicode line separators.
     """
@@ -198,7 +199,7 @@ def _explain(error: ValidationError, read: YamlSource) -> RunbookError:
 
 
 def _field(loc: Sequence[str | int]) -> tuple[str | int, ...]:
-    """Return the path of a field in the file: without the type names that pydantic adds for a union."""
+    """Return the path of a field in the file: pydantic's `loc` without the type names that it adds for a union."""
     kinds = ("bool", "int", "float", "str", "constrained-str")
     return tuple(part for index, part in enumerate(loc) if index < len(loc) - 1 or part not in kinds)
 

@@ -57,8 +57,8 @@ def remove(session: Session, incident_id: str) -> bool:
 
 
 def _in_byte_order(session: Session) -> ColumnElement[str]:
-    """Return the id column with a byte-order collation, so that both databases sort alike.
+    """Return the id column with a byte-order collation, so that SQLite and PostgreSQL sort alike.
 
-    PostgreSQL's default depends on the locale.
+    The default order of PostgreSQL depends on its locale.
     """
     return collate(PastIncidentRow.incident_id, "BINARY" if session.get_bind().dialect.name == "sqlite" else "C")

@@ -1,8 +1,8 @@
-"""Propose a new order of a runbook's actions from past incidents: an action that helped comes before one that failed. Pure.
+"""Propose a new order of a runbook's actions from past incidents: an action that helped comes before one that failed.
 
-One incident is weak evidence, so the result is only a proposal to a person. An action moves back only behind one that
-helped in the same incident, and only if that one has the better success rate; an action that was never tried keeps its
-place.
+Pure. One incident is weak evidence, so the result is only a proposal to a person. A failed action is moved only behind
+an action that helped in the same incident, and only if the latter has the better success rate. An action that was never
+tried keeps its place.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _failed_before_help(incident: PastIncident) -> bool:
 
 
 def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[RunbookAction]:
-    """Return the distinct actions that helped in the incidents and that the runbook does not have."""
+    """Return the distinct actions that helped in the incidents and that the runbook lacks, as actions of a runbook."""
     found: list[RunbookAction] = []
     for incident in incidents:
         for act in incident.helped:
@@ -106,7 +106,7 @@ def _number(actions: Sequence[RunbookAction], act: TriedAction) -> int | None:
 
 
 def _is(action: RunbookAction, act: TriedAction) -> bool:
-    """Return whether a tried action was this action of a runbook.
+    """Return whether the tried action `act` is an execution of `action`, an action of a runbook.
 
     A parameter with a `{fact}` placeholder matches any value.
     """
@@ -118,7 +118,10 @@ def _is(action: RunbookAction, act: TriedAction) -> bool:
 
 
 def _text(text: str, incidents: Sequence[PastIncident]) -> str:
-    """Return the runbook's text with a section on past incidents, to which those that it does not mention yet are added."""
+    """Return the text of a runbook with a section on past incidents.
+
+    Incidents that the section does not mention yet are added.
+    """
     before, _, section_before = text.partition(HEADING)
     new = [_line(each) for each in incidents[:_MAX_LISTED] if f"`{as_code(each.incident_id)}`" not in section_before]
     section = "\n".join([HEADING, *([section_before.strip()] if section_before.strip() else []), *new])

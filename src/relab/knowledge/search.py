@@ -1,9 +1,10 @@
 """Search runbooks and past incidents by words, and also by meaning if there is a sentence model.
 
-By words: BM25 of SQLite's FTS5, in memory, with any database, because PostgreSQL ranks differently. The corpus is
-small: thirty runbooks and the latest incidents. It is indexed for each search, so the index is never out of date.
-By meaning: the cosine similarity of the query and the nearest sentence of a document. The two rankings are combined by
-reciprocal rank fusion (Cormack, Clarke and Büttcher 2009), because their scores cannot be compared.
+The search by words uses BM25 of SQLite's FTS5 in memory, also if the database is PostgreSQL, which ranks differently.
+The documents are few: thirty runbooks and the latest incidents. They are indexed for each search, so the index is never
+out of date. The search by meaning uses the cosine similarity of the query and the nearest sentence of a document. The
+two rankings are combined by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009), because their scores cannot be
+compared.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def search(
 ) -> list[Hit]:
     """Return the runbooks and past incidents that match a query best, the best first.
 
-    The query is data: text of people or of logs, without any search syntax. A document matches if it has any of the
-    query's words, in any inflected form, or is near to it in meaning.
+    The query is a text of people or of logs; it has no search syntax. A document matches if it contains any word of the
+    query, in any inflected form, or if it is near to the query in meaning.
 
     Args:
         query: a sentence, or lines of a log.
@@ -105,7 +106,7 @@ def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
 
 
 def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
-    """Return the BM25 score of each document that shares a word with the query, by its number, the best first."""
+    """Return the BM25 score of each document that shares a word with the query, by its index, the best first."""
     asked = list(dict.fromkeys(words(query)))[:MAX_QUERY_WORDS]
     if not asked:
         return {}
@@ -121,7 +122,7 @@ def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
 
 
 def _by_meaning(query: str, documents: Sequence[Document], meaning: Meaning) -> dict[int, float]:
-    """Return the similarity of each document that is near to the query, by its number, the nearest first."""
+    """Return the similarity of each document that is near to the query, by the document's index, the nearest first."""
     likeness = enumerate(meaning.likeness(query, [each.sentences for each in documents]))
     found = [(number, near) for number, near in likeness if near >= _MIN_SIMILARITY]
     return dict(sorted(found, key=lambda item: (-item[1], item[0])))

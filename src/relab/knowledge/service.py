@@ -54,7 +54,8 @@ class KnowledgeService:
     """Manages runbooks, which are files, and past incidents, which are in the database.
 
     Args:
-        folder: the folder of the installation's own runbooks; None: the settings name no folder, see `home_folder`.
+        folder: the folder of the installation's own runbooks; None: the settings name no folder, and `home_folder` is
+            used.
         home_folder: the folder to use if `folder` is None; it is created when the first runbook is added.
         without: causes whose runbooks are not used.
         remembers: whether a search also covers past incidents.
@@ -153,11 +154,15 @@ class KnowledgeService:
         return list(dict.fromkeys([*unreadable, *found]))
 
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
-        """Check the runbook in the file `path` with `lint` (see there for `surroundings`), add it to the folder, and return it.
+        """Check the runbook in the file `path` with `lint`, copy it to the folder of runbooks, and return it.
+
+        For `surroundings`, see `lint`.
 
         Raises:
-            RunbookError: the file is not a runbook, or has errors that make it unusable; with the place of each.
-            RunbookExistsError: the folder has a runbook of this cause, and `replace` is false or its file has another name.
+            RunbookError: the file is not a runbook, or has errors that make it unusable. The exception has the place of
+                each error.
+            RunbookExistsError: the folder has a runbook of this cause, and `replace` is false or its file has another
+                name.
             RunbookFolderError: the folder cannot be read or written.
         """
         text = read_text(path)
@@ -181,7 +186,10 @@ class KnowledgeService:
         return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
     def remember(self, incident: PastIncident) -> None:
-        """Store an incident that is over; one with the same id is replaced, so that no incident counts twice."""
+        """Store an incident that is over.
+
+        A stored incident with the same id is replaced, so that no incident counts twice.
+        """
         content = incident.model_dump(mode="json")
         values: dict[str, Any] = {
             "incident_id": incident.incident_id,
@@ -194,7 +202,9 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, and the causes of learnt runbooks that are no longer in use without it.
+        """Delete a past incident.
+
+        Return it, with the causes of the learnt runbooks that are no longer in use without it.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -256,7 +266,9 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return, by cause, the factor by which similar past incidents raise its prior; see `knowledge.memory`.
+        """Return the factors by which similar past incidents raise the prior probabilities of causes, by cause.
+
+        The module `knowledge.memory` explains the factors.
 
         Args:
             facts: the facts of the current incident, by name.
@@ -274,12 +286,14 @@ class KnowledgeService:
         Args:
             target: the service, by the name that its responder uses.
             runbooks: the runbooks in use.
-            looks: for each probe, by name, the names of the facts that it can give.
+            looks: the names of the facts that each probe can give, by the name of the probe.
         """
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return a changed runbook of a cause if past incidents suggest a change, otherwise an empty tuple; see `revising`.
+        """Return a changed runbook of a cause if past incidents suggest a change; otherwise an empty tuple.
+
+        The module `knowledge.revising` makes the changes.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -322,7 +336,7 @@ class KnowledgeService:
 
         Raises:
             DraftNotFoundError: the cause has no draft.
-            RunbookError: the draft has errors that make it unusable; with the place of each.
+            RunbookError: the draft has errors that make it unusable. The exception has the place of each error.
             RunbookExistsError: the folder has the cause's runbook in a file of another name.
             RunbookFolderError: a folder cannot be read or written.
         """
@@ -347,7 +361,10 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder to read, or None: a folder from the settings must exist, the home folder need not exist yet."""
+        """Return the folder of runbooks to read; None if there is none.
+
+        A folder from the settings is always returned, because it must exist. The home folder need not exist yet.
+        """
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None
@@ -375,7 +392,7 @@ def _refuse_useless(remarks: Sequence[Remark]) -> None:
 
 
 def _of_problem(place: str, message: str) -> Remark:
-    """Return a remark for a problem whose place is `file:line: field`."""
+    """Return the lint remark for a problem whose place is given as `file:line: field`."""
     where, _, field = place.partition(": ")
     source, _, line = where.rpartition(":")
     return Remark(source, field, message, line=int(line)) if line.isdecimal() else Remark(where, field, message)

@@ -1,7 +1,7 @@
 """A cache of sentence vectors: one SQLite file, for one model, of bounded size.
 
-Its content can be computed again, so it is never repaired: vectors of another model are deleted, and a damaged file is recreated.
-Every change is one transaction, so that two processes may use it at the same time.
+All vectors can be computed again, so the file is never repaired. Vectors of another model are deleted, and a damaged
+file is created anew. Every change is one transaction, so that two processes may use it at the same time.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class VectorStore:
     def _transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
         """Yield a connection in a new transaction of this mode; commit it unless the `with` block raises.
 
-        A deferred one waits only while another process commits; an immediate one waits until another's transaction ends.
+        A `DEFERRED` transaction waits only while another process commits. An `IMMEDIATE` transaction waits until the
+        transaction of another process has ended.
         """
         try:
             with closing(self._connect()) as connection:

@@ -28,7 +28,7 @@ class WordPieces:
         vocabulary: all pieces, indexed by their numbers; a piece that continues a word begins with `##`.
 
     Raises:
-        KeyError: it lacks one of the special pieces `[CLS]`, `[SEP]`, `[UNK]`.
+        KeyError: the vocabulary lacks one of the special pieces `[CLS]`, `[SEP]`, `[UNK]`.
     """
 
     def __init__(self, vocabulary: Sequence[str]) -> None:

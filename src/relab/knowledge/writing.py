@@ -39,7 +39,7 @@ def _fields(condition: FactCondition) -> dict[str, Any]:
 
 
 def _lines(name: str, value: Any) -> Iterator[str]:
-    """Yield the lines of a field; a list has one line per item, so that two versions can be compared line by line."""
+    """Yield the lines of a field in a runbook's file; a list has one line per item, so that diffs are easy to read."""
     if isinstance(value, list) and value:
         yield f"{name}:"
         yield from (f"  - {_flow(item)}" for item in value)

@@ -1,4 +1,4 @@
-"""The gateway to language models: optional, limited by a budget, and with validated answers.
+"""The gateway to language models. Its use is optional, a budget limits the calls, and all answers are validated.
 
 Importing this package loads no package of the extra `[llm]`; the first call of a real model does.
 """

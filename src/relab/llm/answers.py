@@ -61,7 +61,7 @@ def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
 
 
 def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
-    """Return a model's chat message as an object of `schema`: its first tool call, or its text if it has no tool call.
+    """Convert a model's chat message to an object of `schema`, from its first tool call, or else from its text.
 
     Raises:
         LlmRefusedError: the model or the provider's filter refused to answer.

@@ -20,9 +20,9 @@ async def complete_in_background(
 ) -> AnswerT:
     """Call a model in a separate daemon thread, and return its answer; see `LlmGateway.complete` for arguments and errors.
 
-    The threads of the loop's executor are not used: they are few, and a process waits for each of them before it exits,
-    so a model that does not answer would delay transactions and the exit. Cancelling this coroutine ends the wait at
-    once; the call itself ends at its deadline.
+    The threads of the event loop's executor are not used. They are few, and a process waits for each of them before it
+    exits. So a model that does not answer would delay transactions and the exit. Cancelling this coroutine ends the
+    wait at once. The call itself goes on until it ends, at the latest at its deadline.
     """
     result: Future[AnswerT] = Future()
 

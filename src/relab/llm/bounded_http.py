@@ -10,9 +10,9 @@ from relab.llm.errors import LlmInvalidOutputError
 def bounded(client_class: type[Any], max_bytes: int) -> type[Any]:
     """Return a subclass of an SDK's asynchronous HTTP client that reads at most `max_bytes` of a response's body.
 
-    Its `send` returns a complete response, and raises `LlmInvalidOutputError` if the body is larger or compressed (a
-    small compressed body can expand to a huge one). It is a subclass of the SDK's own class, because the SDKs and their
-    versions use different HTTP libraries.
+    The method `send` of the subclass returns a complete response. It raises `LlmInvalidOutputError` if the body is
+    larger, or is compressed, because a small compressed body can expand to a huge one. The result is a subclass of the
+    SDK's own class, because the SDKs and their versions use different HTTP libraries.
     """
 
     async def send(self: Any, request: Any, **options: Any) -> Any:

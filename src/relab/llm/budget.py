@@ -22,8 +22,9 @@ class BudgetLimits(BaseModel):
     """The limits of a budget for calls to a model; None means no limit.
 
     Attributes:
-        max_usd: needs both prices.
-        prompt_usd_per_million, completion_usd_per_million: the prices of a million tokens, in USD.
+        max_usd: the maximum cost in USD; it requires both prices.
+        prompt_usd_per_million, completion_usd_per_million: the prices in USD of a million tokens of the prompt, and of
+            the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +46,10 @@ class BudgetLimits(BaseModel):
         return self
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """Return the price of the tokens in USD; None if there are tokens of a kind whose price is not set."""
+        """Return the price of the tokens in USD.
+
+        Return None if there are prompt or completion tokens, and their price is not set.
+        """
         total = 0.0
         for tokens, price in (
             (prompt_tokens, self.prompt_usd_per_million),
@@ -59,10 +63,10 @@ class BudgetLimits(BaseModel):
 
 @dataclass(slots=True)
 class Charge:
-    """The charge of one call: first the reserved maximum of tokens, later the tokens that it used.
+    """The tokens charged for one call: at first the reserved maximum, and after the call the tokens that it used.
 
     Attributes:
-        at_us: the time of the reservation by the clock of the budget, in microseconds.
+        at_us: the time of the reservation in microseconds, by the clock of the budget, which never goes back.
         expired: whether the call is older than the budget's window, so that it no longer counts.
     """
 
@@ -74,7 +78,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The sums of charges: settled calls with their real cost, calls in flight with their reservation.
+    """The sums of the charges of calls: the real cost of settled calls, and the reservations of calls in progress.
 
     `usd` is None if the price of some tokens is not known.
     """
@@ -90,7 +94,8 @@ class Budget:
 
     A call reserves the maximum that it may cost, so concurrent calls cannot exceed the limits together; `settle`
     replaces the reservation with the real cost. A call that is never settled keeps its reservation. The budget covers
-    only this process: each worker has a separate budget. `uptime_us` returns a time in microseconds that never goes back.
+    only this process, so each worker has a separate budget. `uptime_us` is a function that returns a time in
+    microseconds that never goes back.
     """
 
     def __init__(self, limits: BudgetLimits | None = None, *, uptime_us: Callable[[], int] = uptime_us) -> None:

@@ -2,8 +2,8 @@
 
 This module and the provider's module are imported lazily: their libraries take seconds to load and are part of the
 extra `[llm]`. The two modules ensure that the HTTP client follows no redirect, limits the size of a response and does
-not retry by itself; that no key, URL or proxy comes from the provider's environment variables; and that nothing is
-traced.
+not retry by itself; that no key, URL or proxy comes from the provider's environment variables; and that LangChain sends
+no trace of the call.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ class ChatBackend:
     """The parts that differ between providers.
 
     Attributes:
-        sdk: the provider's SDK; all have `APIStatusError`, `APIConnectionError`, `DefaultAsyncHttpxClient`.
+        sdk: the module of the provider's SDK; every SDK has `APIStatusError`, `APIConnectionError` and
+            `DefaultAsyncHttpxClient`.
         base_error: the base class of the SDK's exceptions.
-        make_model: returns the chat model for a configuration and an HTTP client.
+        make_model: a function that returns the chat model for a configuration and an HTTP client.
     """
 
     sdk: ModuleType
@@ -70,7 +71,7 @@ class ChatBackend:
             ends_at: the deadline, as a time of `time.monotonic`; the caller cancels this coroutine at that time.
 
         Raises:
-            LlmError: one of the errors of `LlmGateway.complete`, except those found by reading the message.
+            LlmError: one of the errors of `LlmGateway.complete`, except those that are found when the message is read.
         """
         messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
         # This overrides LANGSMITH_TRACING and similar variables, which may be set for other programs.
@@ -107,7 +108,7 @@ def model_options(config: LlmConfig) -> dict[str, Any]:
 
 
 def _pause_s(failure: LlmError, attempt: int, config: LlmConfig) -> float | None:
-    """Return the wait before the next attempt in seconds, or None if the call must not be retried."""
+    """Return the wait before the next attempt, in seconds; None if the call must not be retried after this failure."""
     if not isinstance(failure, LlmUnavailableError) or attempt >= config.max_retries:
         return None
     return max(config.retry_backoff_s * 2.0**attempt, failure.retry_after_s or 0.0)

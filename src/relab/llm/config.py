@@ -75,10 +75,13 @@ class LlmConfig(BaseModel):
 
     @property
     def endpoint(self) -> str:
-        """The URL of the model server. It is never None, because then the libraries would read it from the environment."""
+        """The URL of the model server.
+
+        It is never None: without a URL, the libraries would read one from the environment.
+        """
         return self.base_url or PROVIDERS[self.provider].endpoint
 
     @property
     def method(self) -> OutputMethod:
-        """The method with which the server is asked for JSON: the configured one, or the best one of the provider."""
+        """The method with which the server is asked for JSON: the configured one, or else the provider's default."""
         return self.output_method or PROVIDERS[self.provider].methods[0]

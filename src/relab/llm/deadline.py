@@ -1,10 +1,9 @@
 """Run a coroutine from synchronous code with a deadline in wall-clock time.
 
-The read timeout of an HTTP client does not limit a call: a server that sends one byte from time to
-time resets it forever. Cancelling a task limits the call, because it closes the connection.
-So each call runs in a new event loop in a short-lived thread, and its task has a deadline.
-A loop per call needs no clean-up and works after a fork; a call lasts seconds, so the cost
-of a new connection does not matter.
+The read timeout of an HTTP client does not limit a call, because each byte that the server sends resets it. Cancelling
+the task of a call does limit it, because this closes the connection. So each call runs in a new event loop in a
+short-lived thread, and its task has a deadline. A loop per call needs no clean-up and works after a fork. A call lasts
+seconds, so the time for a new connection does not matter.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ _GRACE_S = 0.5
 class DeadlineRunner:
     """Runs up to `max_concurrency` coroutines at the same time, each in its own thread and with its own deadline.
 
-    Cancelling cannot stop a thread that waits in the resolver of the C library. Such a thread lives on until the
-    resolver's timeout, and keeps its slot until then, so there are never more than `max_concurrency` such threads.
+    Cancelling cannot stop a thread that waits in the resolver of the C library. Such a thread continues until the
+    resolver's timeout. It counts as running until then, so there are never more than `max_concurrency` such threads.
     """
 
     def __init__(self, max_concurrency: int) -> None:

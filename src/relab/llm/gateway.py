@@ -25,14 +25,15 @@ class LlmGateway(Protocol):
     ) -> AnswerT:
         """Return the model's answer to `prompt` as a validated object of `schema`.
 
-        The caller must check whether it is true.
+        The caller must check whether the content of the answer is true.
 
         Args:
             prompt: the instructions and the data.
             schema: the class of the answer.
             timeout_s: shortens the configured time limit of the whole call; it cannot extend it.
-            billed: called once for each call that was made, also if it failed, before this method returns or raises:
-                with the tokens that the server counted, or with the reserved maximum if they are not known.
+            billed: a function that gets the cost of the call, also if the call failed, before this method returns or
+                raises. The cost is computed from the tokens that the server counted, or from the reserved maximum if
+                they are not known. It is not called if no call was made.
 
         Raises:
             LlmDisabledError: no model is configured.

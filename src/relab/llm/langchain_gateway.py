@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 
 class LangChainGateway:
-    """Calls one model on one server, whose protocol is that of OpenAI or Anthropic, through LangChain.
+    """Calls one model through LangChain, on one server that uses the protocol of OpenAI or Anthropic.
 
     A call has one deadline for everything: the wait for a slot, the connection, retries and their pauses, and the last
     byte. The first call of a process loads the provider's library before its deadline starts. Connection errors, 408,

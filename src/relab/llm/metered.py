@@ -1,4 +1,4 @@
-"""Measure the cost of the calls of one user of a gateway that several users share."""
+"""Measure the cost of the calls that one part of relab makes through a gateway that several parts share."""
 
 from __future__ import annotations
 

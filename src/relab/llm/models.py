@@ -9,7 +9,7 @@ from enum import StrEnum
 class OutputMethod(StrEnum):
     """The ways to ask a server for JSON of a schema; each is a feature of the servers' protocols.
 
-    The gateway validates every answer itself.
+    Whatever the server promises, the gateway validates every answer.
     """
 
     JSON_SCHEMA = "json_schema"

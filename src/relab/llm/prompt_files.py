@@ -1,4 +1,4 @@
-"""The prompts of the contexts, which are text files in a folder of each."""
+"""Read the prompts of relab's contexts (its top-level packages). Each context has a folder of prompts as text files."""
 
 from __future__ import annotations
 

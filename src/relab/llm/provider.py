@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider of language models; other servers with the same protocol are called through it, too.
+    """A provider of language models. Other servers with the same protocol also count as this provider.
 
     Attributes:
         package: the Python package that implements the protocol; it is part of an extra.
         endpoint: the provider's own URL.
         default_model: the model that is used if the settings name none.
         methods: the ways to ask for JSON that the protocol has; the first one is the default.
-        load: loads the package, which takes seconds, and returns the chat backend.
+        load: a function that loads the package, which takes seconds, and returns the chat backend.
     """
 
     package: str

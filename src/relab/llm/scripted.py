@@ -28,7 +28,7 @@ class ScriptedGateway:
     """A gateway without a model that returns the given replies in order, validated like those of a real model.
 
     Attributes:
-        prompts: all prompts that were sent, including those whose reply was an exception.
+        prompts: all prompts that were sent, including those that were answered by an exception.
     """
 
     def __init__(self, replies: Iterable[Scripted], *, budget: Budget | None = None) -> None:
@@ -44,7 +44,7 @@ class ScriptedGateway:
         timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
         billed: Billed | None = None,
     ) -> AnswerT:
-        """Return the next reply as an object of `schema`, or raise it if it is an exception.
+        """Return the next reply as an object of `schema`; if the next reply is an exception, raise it.
 
         Raises:
             ScriptExhaustedError: the script has no more replies.

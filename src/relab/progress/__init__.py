@@ -1,1 +1,1 @@
-"""Progress events of long tasks: they are stored as rows and streamed to subscribers."""
+"""Progress events of long tasks. The events are stored as rows of a table, and streamed to subscribers."""

@@ -10,13 +10,15 @@ TERMINAL_STATUSES = frozenset({"done", "failed"})
 
 
 class ProgressEvent(BaseModel):
-    """One event about the progress of a piece of work, such as an analysis; the events of one piece of work are a topic.
+    """One event about the progress of a piece of work, such as an analysis.
+
+    All events of one piece of work form a topic.
 
     Attributes:
         seq: the number of the event; numbers count up from 1 within the topic.
         status: the status of the work; `done` and `failed` end it.
         step: the name of the current step.
-        pct: the completed part of the work in percent.
+        pct: the completed part of the work, in percent.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -59,7 +59,7 @@ def read_after(session: Session, topic: str, seq: int) -> list[ProgressEvent]:
 
 
 def latest_seqs(session: Session, topics: Collection[str]) -> dict[str, int]:
-    """Return `{topic: number of its last event}`; topics without events are left out."""
+    """Return the number of each topic's last event, as `{topic: number}`; topics without events are left out."""
     ordered: Sequence[str] = sorted(topics)
     found: dict[str, int] = {}
     for start in range(0, len(ordered), TOPICS_PER_QUERY):

@@ -47,7 +47,7 @@ class ProgressLog:
             return repository.read_after(session, topic, seq)
 
     def latest_seqs(self, topics: Collection[str]) -> dict[str, int]:
-        """Return `{topic: number of its last event}`; topics without events are left out."""
+        """Return the number of each topic's last event, as `{topic: number}`; topics without events are left out."""
         with self._database.read() as session:
             return repository.latest_seqs(session, topics)
 

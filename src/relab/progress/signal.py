@@ -1,7 +1,7 @@
-"""Signals that wake the readers of progress events: none (readers only poll) or Redis pub/sub.
+"""Signals that wake the readers of progress events: by Redis pub/sub, or not at all (readers only poll).
 
-A signal has no content: it makes a reader poll at once. Events are rows; a reader that misses a signal
-finds them at its next poll.
+A signal has no content; it makes a reader poll at once. The events are rows of a table, so a reader that misses a
+signal finds them at its next poll.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class ProgressSignal(Protocol):
     """Wakes the readers of other processes after an event was committed."""
 
     def notify(self) -> None:
-        """Signal the readers of all processes to poll. It must not raise if the broker is unavailable."""
+        """Signal the readers of all processes to poll. This method must not raise if the broker is unavailable."""
         ...
 
     async def listen(self, wake: asyncio.Event) -> None:
-        """Set `wake` at every signal. It runs until it is cancelled."""
+        """Set `wake` at every signal, until this coroutine is cancelled."""
         ...
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class PollingSignal:
         """Do nothing: readers poll."""
 
     async def listen(self, wake: asyncio.Event) -> None:  # noqa: ARG002 the protocol's parameter
-        """Wait to be cancelled; `wake` is never set."""
+        """Wait until this coroutine is cancelled; `wake` is never set."""
         import asyncio
 
         await asyncio.get_running_loop().create_future()

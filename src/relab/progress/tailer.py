@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 
 
 class NumberedEvent(Protocol):
-    """An event of a topic; a topic is the id of the work or incident that the events belong to."""
+    """An event of a topic. A topic is the id of the work or the incident that its events belong to."""
 
     @property
     def seq(self) -> int:
@@ -46,17 +46,20 @@ class EventLog(Protocol[Event_co]):
     """A log of events by topic that all processes share: the progress of analyses, or the timelines of incidents."""
 
     def read_after(self, topic_id: str, seq: int = 0, /) -> Sequence[Event_co]:
-        """Return events of a topic with a number greater than `seq`, in order; if there are many, only the first."""
+        """Return the events of a topic with a number greater than `seq`, in order.
+
+        If there are many, only the first ones.
+        """
         ...
 
     def latest_seqs(self, topic_ids: Collection[str], /) -> Mapping[str, int]:
-        """Return `{topic: number of its last event}`; topics without events are left out."""
+        """Return the number of each topic's last event, as `{topic: number}`; topics without events are left out."""
         ...
 
 
 @dataclass(slots=True)
 class _Topic(Generic[Event]):
-    """The events and state of a topic that has followers in this process."""
+    """The events of a topic that has followers (subscribers) in this process, and whether the topic has ended."""
 
     events: list[Event]
     followers: int = 0
@@ -119,7 +122,10 @@ class ProgressTailer(Generic[Event]):
                 _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
     def end_all(self) -> None:
-        """End all current and future subscriptions because the server stops. Clients resume at `Last-Event-ID`."""
+        """End all current and future subscriptions because the server stops.
+
+        Clients can later resume with the header `Last-Event-ID`.
+        """
         self._ending = True
         for topic in self._topics.values():
             topic.wake_followers()
@@ -127,8 +133,8 @@ class ProgressTailer(Generic[Event]):
     async def follow(self, topic_id: str, after: int = 0) -> AsyncGenerator[Event | None]:
         """Yield the events of a topic with a number greater than `after`, then new events; None is a heartbeat.
 
-        The generator ends after a terminal event, when the events are deleted, and when the server stops. Closing it
-        (for example, because the client disconnected) ends the subscription.
+        The generator ends after a terminal event (one that ends the work), when the events are deleted, and when the
+        server stops. Closing it (for example, because the client disconnected) ends the subscription.
         """
         topic = self._topics.setdefault(topic_id, _Topic[Event]([]))
         topic.followers += 1

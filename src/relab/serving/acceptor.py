@@ -51,13 +51,15 @@ def connection_capacity(descriptors: int) -> int:
 class Acceptor:
     """Accepts the connections of one listening socket on the running event loop.
 
-    It replaces uvloop's own accept loop, which closes every waiting connection without a log line when descriptors run
-    out, also those of health checks. This one closes only the oldest idle connections then, or answers with 503.
+    It replaces uvloop's own accept loop. When file descriptors run out, that loop closes every connection that waits to
+    be accepted, without a log line, also those of health checks. This class then closes only the oldest idle
+    connections, or answers with 503.
 
     Args:
         listener: the listening socket.
         connections: decides which connections are admitted.
-        make_protocol: returns the protocol of a connection for its client's address and its admission.
+        make_protocol: a function that returns the protocol object of a connection, for its client's address and its
+            admission.
     """
 
     def __init__(self, listener: socket.socket, connections: Connections, make_protocol: MakeProtocol) -> None:
@@ -120,9 +122,11 @@ class Acceptor:
             accepted.close()
 
     def _make_room(self, error: OSError) -> None:
-        """Handle a lack of descriptors: close waiting connections; if there are none, answer one client with 503.
+        """Handle a lack of file descriptors: close connections that wait for a request.
 
-        The spare descriptor is closed to accept that client.
+        If there are none, accept one client and answer it with 503.
+
+        A spare descriptor is closed to accept that client.
         """
         open_count = self._connections.open_count
         # Close at most the oldest quarter, so that a health check that has just connected is not closed.

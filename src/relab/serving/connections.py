@@ -1,4 +1,7 @@
-"""The registry of open connections: limits in total and per client, and reserved connections for health checks."""
+"""The registry of open connections.
+
+It limits their number in total and per client, and reserves some for health checks.
+"""
 
 from __future__ import annotations
 
@@ -81,10 +84,10 @@ class Connections:
     def admit(self, client: str) -> Admission | None:
         """Return which requests a new connection of a client may send; None if the connection must be closed.
 
-        If the client has reached its limit, its oldest connection that waits for a request is closed. If the total
-        limit is reached, the oldest waiting connection of the client with the most connections is closed (or of another
-        client, if that client has no waiting connection). If none can be closed, the connection may only send health
-        checks, as long as their limit allows it.
+        If the client has reached its limit, its oldest waiting connection (one that waits for a request) is closed. If
+        the total limit is reached, the oldest waiting connection of the client with the most connections is closed. If
+        that client has no waiting connection, one of another client is closed. If no connection can be closed, the new
+        connection may only send health checks, as long as the limit for these is not reached.
         """
         limits = self.limits
         own = self._by_client.get(client, {})
@@ -122,10 +125,10 @@ class Connections:
                 del self._by_client[client]
 
     def begin_stream(self, connection: Connection, client: str) -> bool:
-        """From now on, count a connection as an event stream and no longer for its client (`client`, an address).
+        """Count a connection as an event stream from now on, and no longer for its client.
 
-        Return False, and change nothing, if the limit of event streams is reached, or the connection may only send
-        health checks.
+        Return whether this was possible. Nothing changes if the limit of event streams is reached, or if the connection
+        may only send health checks. `client` is the address of the client.
         """
         most = min(self.limits.max_streams, self.capacity * 3 // 4)
         if len(self._streams) >= most or connection in self._health:
@@ -140,7 +143,7 @@ class Connections:
         return sum(1 for _ in range(most) if self._evict_somewhere())
 
     def check_all(self, now_s: float) -> None:
-        """Close each connection of which a time limit has passed, and log repeated rejections.
+        """Close each connection that has exceeded one of its time limits, and log how often rejections were repeated.
 
         `now_s` is the event loop's time.
         """
@@ -149,7 +152,7 @@ class Connections:
         self._log_repeated()
 
     def note(self, code: str, **detail: str | int) -> None:
-        """Count a rejection; log the first rejection of each code at once, with `detail`."""
+        """Count a rejection by its code. The first rejection of each code is logged at once, with `detail`."""
         self._count(code)
         now = self._clock()
         since, times = self._noted.get(code, (now, 0))

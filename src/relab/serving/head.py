@@ -1,4 +1,4 @@
-"""Checks of the head of an HTTP request that the parser does not make: version, framing, host and target.
+"""Check those parts of an HTTP request's head that the parser does not check: version, framing, host and target.
 
 Pure functions.
 """

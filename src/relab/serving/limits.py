@@ -28,20 +28,22 @@ class HttpLimits:
     """The limits of one server. A request that exceeds one is answered with the given status.
 
     Attributes:
-        max_request_line_bytes: the size of the request target; 414 beyond.
-        max_header_bytes: the size of all header fields of a request; 431 beyond. It also limits trailers and the
-            framing of chunks.
-        max_headers: the number of header fields of a request; 431 beyond.
-        header_timeout_s: the time from the first byte of a request until its headers are complete; 408 after it. A
-            connection without any byte is closed after it.
-        body_timeout_s: the time from the complete headers until the body is complete; 408 after it.
-        keep_alive_timeout_s: the time for which an idle connection is kept open after a response.
-        stalled_reader_timeout_s: the time for which a client may read none of the bytes sent to it.
-        max_pipelined_requests: the number of requests of one connection that wait behind the request in progress.
-        max_connections: the number of open connections, without event streams.
-        max_connections_per_client: the number of open connections from one address.
-        max_streams: the number of open event streams.
-        max_health_connections: the number of additional connections, for health checks only.
+        max_request_line_bytes: the maximum size of the request target; a larger one is answered with 414.
+        max_header_bytes: the maximum size of all header fields of a request together; larger ones are answered with
+            431. The limit also applies to trailers and the framing of chunks.
+        max_headers: the maximum number of header fields of a request; more are answered with 431.
+        header_timeout_s: the maximum time from the first byte of a request until its headers are complete; after that
+            the answer is 408. A connection that sends no byte in this time is closed.
+        body_timeout_s: the maximum time from the complete headers until the body is complete; after that the answer is
+            408.
+        keep_alive_timeout_s: the time for which an idle connection is kept open after a response, in seconds.
+        stalled_reader_timeout_s: the maximum time during which a client reads none of the bytes that are sent to it.
+        max_pipelined_requests: the maximum number of requests of one connection that wait behind the request in
+            progress.
+        max_connections: the maximum number of open connections, without event streams.
+        max_connections_per_client: the maximum number of open connections from one address.
+        max_streams: the maximum number of open event streams.
+        max_health_connections: the maximum number of additional connections, which may only send health checks.
     """
 
     max_request_line_bytes: int = 8_192

@@ -50,8 +50,8 @@ class _Reading(Enum):
 class _PipelineFlow(FlowControl):
     """Flow control that pauses reading while pipelined requests wait for earlier responses.
 
-    uvicorn resumes reading when a response is complete or the app reads a body, so that requests
-    would accumulate as fast as the client sends them.
+    uvicorn resumes reading when a response is complete or the app reads a body. Then requests would accumulate as fast
+    as the client sends them.
     """
 
     def __init__(self, transport: asyncio.Transport, owner: LimitedProtocol) -> None:
@@ -74,7 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
         config: uvicorn's configuration.
         server_state: the state that all connections of uvicorn's server share.
         app_state: the state of the app, for the ASGI scope.
-        connections: the registry of open connections, which has the limits.
+        connections: the registry of open connections, which also has the limits.
         client: the address of the client.
         admission: with `HEALTH_ONLY`, the connection serves health checks only.
     """
@@ -229,7 +229,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header field, or discard a trailer field.
 
-        uvicorn would add trailers to the headers, so that a field received after the check of the headers
+        uvicorn would add trailer fields to the headers. Then a field that is received after the check of the headers
         could be mistaken for a checked header (RFC 9110, 6.5.1).
         """
         self._header_bytes += len(name) + len(value) + 4
@@ -289,8 +289,8 @@ class LimitedProtocol(HttpToolsProtocol):
     async def _with_whole_bodies(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the app so that it receives a completely received body even if the client has disconnected.
 
-        uvicorn drops the body in this case. A sender that stopped waiting (such as Alertmanager, while the server
-        starts) has still sent its complete records.
+        uvicorn would drop such a body. But a client that stopped waiting (such as Alertmanager, while the server
+        starts) has still sent its complete data.
         """
         cycle = self._running
 
@@ -322,11 +322,18 @@ class LimitedProtocol(HttpToolsProtocol):
         self._header_bytes = self._raw_bytes = 0
 
     def _begin_stream(self) -> bool:
-        """Count this connection as an event stream; return False if the limit of streams is reached."""
+        """Count this connection as an event stream.
+
+        Return False if it cannot be one; see `Connections.begin_stream`.
+        """
         return self._registry.begin_stream(self, self._client_key)
 
     def _count_raw(self, count: int) -> None:
-        """Limit the bytes that the parser does not report: incomplete fields, empty lines and the framing of chunks."""
+        """Add `count` bytes to those received for the request, and reject the request if they are too many.
+
+        This also limits bytes that the parser does not report: incomplete fields, empty lines and the framing of
+        chunks.
+        """
         self._raw_bytes += count
         limits = self._limits
         if self._reading is _Reading.HEAD:
@@ -368,7 +375,7 @@ class LimitedProtocol(HttpToolsProtocol):
             last.keep_alive = False
 
     def _linger(self) -> None:
-        """Send the buffered bytes, then close when the client closes, or after `LINGER_S`."""
+        """Send the buffered bytes, then close the connection when the client closes it, or after `LINGER_S` seconds."""
         if self._lingers_until is not None:
             return
         self._is_deaf = True
@@ -378,7 +385,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _reader_stalls(self, now_s: float) -> bool:
-        """Return whether bytes wait for the client and it has read none for `stalled_reader_timeout_s`."""
+        """Return whether bytes wait for the client, and the client has read none for `stalled_reader_timeout_s`."""
         waiting = self.transport.get_write_buffer_size()
         if waiting == 0:
             self._stalled_since = None

@@ -19,7 +19,7 @@ HEADERS: Final = {
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds the security headers that a response does not set itself.
+    """ASGI middleware that adds to each response the security headers that the response does not set itself.
 
     It also adds `frame-ancestors 'none'` to a page's own Content-Security-Policy.
     """

@@ -1,4 +1,4 @@
-"""Every setting of an operator, typed, and the function that reads them."""
+"""All settings that an operator can make, as typed models, and the function that reads them."""
 
 from relab.core.home import default_home
 from relab.settings.models import Settings, load_settings

@@ -1,9 +1,10 @@
-"""Settings: option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
+"""Settings and their sources, which are in this order of precedence:
+
+option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
 
 The names of the AgentOps seed are read without a prefix (`DATABASE_URL`, …); with the prefix `RELAB_` they have
-precedence. All other names begin with `RELAB_`, nested by two underscores (`RELAB_JOBS__LEASE_S`).
-The working directory's `.env` is not read: `lab` runs inside other people's projects,
-whose `.env` may name their database.
+precedence. All other names begin with `RELAB_`, nested by two underscores (`RELAB_JOBS__LEASE_S`). The `.env` of the
+working directory is not read, because `lab` runs inside other people's projects, whose `.env` may name their database.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ DEFAULT_TARGET_URL = "http://127.0.0.1:8011"
 
 
 class Settings(BaseSettings):
-    """All settings of an operator. Secrets are wrapped, so that printing shows stars."""
+    """All settings of an operator. Secrets are wrapped, so that they are printed as stars."""
 
     model_config = SettingsConfigDict(
         env_prefix="RELAB_",
@@ -154,7 +155,7 @@ class Settings(BaseSettings):
 
     @property
     def provider_keys(self) -> dict[str, SecretStr]:
-        """The API keys that are set under the seed's names, by provider of language models."""
+        """The API keys that are set under the names without a prefix (such as `OPENAI_API_KEY`), by provider."""
         keys = {"openai": self.openai_api_key, "anthropic": self.anthropic_api_key}
         return {name: key for name, key in keys.items() if key is not None}
 

@@ -86,7 +86,10 @@ class HttpSettings(_Section):
 
 
 class GrpcSettings(_Section):
-    """The address of OTLP over gRPC, which needs the extra `relab[grpc]`. Its limits are those of the HTTP server."""
+    """The address of OTLP over gRPC, which needs the extra `relab[grpc]`.
+
+    Its limits are the same as those of the HTTP server.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(None, description="By convention 4317; none: off.")
@@ -112,7 +115,7 @@ class TelemetrySettings(_Section):
 
 
 class RcaSettings(_Section):
-    """Settings of root cause analysis: whether failed runs are analysed without a request."""
+    """Settings of root cause analysis, such as whether failed runs are analysed automatically."""
 
     on_arrival: bool = Field(
         True, description="Whether failed and suspect runs are analysed by themselves; a model is not asked then."

@@ -1,8 +1,8 @@
-"""The back end on Redis: RQ carries job ids and wakes workers; the `jobs` table is authoritative.
+"""The back end on Redis: RQ carries job ids and wakes workers. The state of a job is in the table `jobs`.
 
-RQ alone loses a job if a process dies between commit and enqueue, and does not rerun the jobs of
-dead workers. Here neither is a problem: `reannounce` enqueues every runnable job that
-RQ does not hold, and the lease decides which worker runs it.
+RQ alone loses a job if a process dies between commit and enqueue, and does not rerun the jobs of dead workers. Here
+neither is a problem. `reannounce` enqueues every runnable job that RQ does not hold, and the lease in the table decides
+which worker runs a job.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class RqBackend:
         self._connection: Redis | None = None
 
     def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
-        """Put job ids on the lane's queue; if Redis is unavailable, log a warning: `reannounce` enqueues them later."""
+        """Put job ids on the lane's queue.
+
+        If Redis is unavailable, log a warning; `reannounce` puts them on the queue later.
+        """
         from redis.exceptions import RedisError
 
         try:
@@ -170,7 +173,7 @@ class RqBackend:
 def open_backend(options: BackendOptions) -> RqBackend:
     """Return the back end on Redis; the option `poll_s` is not used.
 
-    Its libraries take 10 MB and are loaded at the first job.
+    The libraries of the back end take 10 MB of memory, and are loaded at the first job.
 
     Raises:
         ConfigurationError: the address of Redis is not set.

@@ -33,7 +33,10 @@ def load() -> ChatBackend:
     )
 
     class BoundedChatAnthropic(ChatAnthropic):
-        """A ChatAnthropic with a given HTTP client; it overrides `_async_client`: there is no parameter for it."""
+        """A ChatAnthropic with a given HTTP client.
+
+        It overrides `_async_client`, because no parameter sets the client.
+        """
 
         bounded_http_client: Any = Field(default=None, exclude=True, repr=False)
 
