@@ -53,7 +53,7 @@ def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator
 
 
 def _agent_text(agent: RunAgent) -> str:
-    """Return a text about an agent of a run: the agent that gave it its task, its outcome, its question and its answer."""
+    """Return a text about an agent of a run: the origin of its task, its outcome, its question and its answer."""
     arrival = ""
     if agent.parent is not None:
         arrival = f"{_ARRIVALS.get(agent.relation or '', 'from')} {agent.parent}; "

@@ -334,7 +334,7 @@ class FlagPage(BaseModel):
 
 
 class FlagHistory(BaseModel):
-    """A page of versions, newest first; `next_before` is the argument `before` for the next page, null on the last one."""
+    """A page of versions, newest first; `next_before` is the `before` argument for the next page, null on the last."""
 
     items: list[FlagVersionInfo]
     next_before: int | None

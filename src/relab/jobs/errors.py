@@ -15,7 +15,7 @@ class JobNotFoundError(NotFoundError):
 
 
 class JobStateError(ConflictError):
-    """The job's status does not allow the operation: only a parked job can be retried, and a running one not dropped."""
+    """The job's status does not allow the operation: only parked jobs can be retried, and running ones not dropped."""
 
     code = "job_state"
 

@@ -1,6 +1,6 @@
-"""Settings and their sources, which are in this order of precedence:
+"""The settings of an operator, and the sources that they are read from.
 
-option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
+The precedence is: option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
 
 The names of the AgentOps seed are read without a prefix (`DATABASE_URL`, …); with the prefix `RELAB_` they have
 precedence. All other names begin with `RELAB_`, nested by two underscores (`RELAB_JOBS__LEASE_S`). The `.env` of the
