@@ -95,16 +95,15 @@ class RcaService:
 
     Args:
         word: rewrites the summary of a finished report with a language model; None: the deterministic summary stays.
-        judge: asks a language model which step went wrong first; None if no model is configured.
-        sentences: asks a language model about behaviours that are described by a sentence, in analyses that use the
-            judge; None if no model is configured.
+        judge: asks a language model which step went wrong first; None without a model.
+        sentences: asks it about behaviours that are described by a sentence, in analyses that use the judge.
         judge_by_default: the method of the judge if a request names none.
         rules: the rules of behaviours of this installation.
 
     Attributes:
         notes: makes notes for people from reports.
         clusters: reads clusters of failed runs that share a cause.
-        labels: stores what the first mistakes of runs were, as people state it.
+        labels: stores people's labels of the first mistakes of runs.
         behaviours: searches stored runs for behaviours.
         arrivals: searches new runs for behaviours, and notifies people of them.
         ranking: trains the models that rank the steps of runs, on labels.
@@ -142,9 +141,8 @@ class RcaService:
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
         """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
-        An existing analysis is returned if it is queued, running or done and uses the judge as requested; a failed one
-        is not. With `force`, a new analysis is always queued, which then becomes the current one. Without `judge`, the
-        settings decide whether and how the judge is asked.
+        An existing analysis must be queued, running or done, and must use the judge as requested. With `force`, a new
+        one is always enqueued and becomes the current one. Without `judge`, the settings decide about the judge.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
@@ -166,9 +164,9 @@ class RcaService:
         Runs for which an analysis exists are left out.
 
         Args:
-            quiet_s: only runs that did not change for this number of seconds are analysed, so that their traces are
-                complete.
-            max_waiting: the maximum number of such analyses that are queued or running; further runs wait for a later
+            quiet_s: runs that changed within this number of seconds are left out, because their traces may be
+                incomplete.
+            max_waiting: the greatest number of such analyses that are queued or running; further runs wait for a later
                 call.
 
         Raises:
@@ -193,8 +191,7 @@ class RcaService:
     def request_batch(self, contents: Mapping[str, RunContent], *, force: bool = False) -> dict[str, RcaReceipt]:
         """Enqueue analyses of many runs, `{run id: content}`, in the lane `background`; return `{run id: receipt}`.
 
-        These analyses use no language model, like those of arriving runs. An existing analysis of the content is
-        returned instead, unless `force`.
+        These analyses use no language model. Without `force`, an existing analysis of the content is returned instead.
         """
         while True:
             try:
@@ -298,8 +295,8 @@ class RcaService:
     def delete_for_runs(self, agent_run_ids: Collection[str], created_before: int) -> None:
         """Delete, in one transaction, the analyses of deleted runs with their reports and progress events.
 
-        Only analyses that were requested at or before `created_before` (microseconds since 1970) are deleted: a later
-        analysis belongs to a new run with the same id.
+        Analyses requested after `created_before` (microseconds since 1970) stay: they are of a new run with the same
+        id.
         """
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
@@ -354,9 +351,8 @@ class RcaService:
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
         """Return whether the current analysis of a run is sufficient for a person who requests one with this judge method.
 
-        An analysis that was requested because the run arrived gets no summary by a language model. It is sufficient
-        while it is queued, because it then becomes an analysis for a person. If no judge is requested, it is also
-        sufficient while it runs, and if no language model is configured.
+        If it was requested because the run arrived, it has no summary by a language model. It is sufficient while
+        queued, as it becomes one for a person; without a judge, also while it runs or if no model is configured.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}
@@ -367,10 +363,7 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """Store the report and the failure of the run, end the progress stream and enqueue the job that labels the run.
-
-        All of this happens in one transaction.
-        """
+        """Store report and failure, end the progress stream and enqueue the job that labels the run, in one transaction."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

@@ -1,8 +1,10 @@
-"""Ranking: which step of a failed run first went wrong, where no error says it, and which steps have which problems.
+"""Ranking: which step of a failed run first went wrong, if no error says it, and which steps have which problems.
 
-In: a `RunView` and trained models. Out: at most three guesses with the facts that decided, and problems with their kinds.
-`rules.py` ranks runs of any source; a model (`model.py`) is used only for a source that it was trained on (`sources.py`).
-`training.py` trains one on labelled runs.
+In: a `RunView` and trained models. Out: at most three guesses with the facts that decided, and problems with their
+kinds.
+
+The source of a run is the program that made it. `rules.py` ranks runs of any source. A model (`model.py`) is used only
+for a source on which it was trained (`sources.py`). `training.py` trains a model on labelled runs.
 """
 
 from relab.rca.ranking.details import DETAILS, Detail

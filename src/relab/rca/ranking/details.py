@@ -1,6 +1,6 @@
-"""Kinds of problems within the categories: what mostly goes wrong in agents whose telemetry reports no error.
+"""Kinds of problems within the categories: typical mistakes of agents whose telemetry reports no error.
 
-A kind is the `detail` of a finding. Each has the names that published data sets use for it.
+A kind is the `detail` of a finding. For each kind, the names that published data sets use for it are given.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Detail:
     """One kind of problem.
 
     Attributes:
-        category: the category that it belongs to.
+        category: the category to which the kind belongs.
         meaning: what went wrong, as a sentence without its full stop.
-        trail: its category in TRAIL.
-        mast: its failure mode in MAST (arXiv 2503.13657), where the definitions agree; else empty.
+        trail: the name of the category for this kind in the data set TRAIL.
+        mast: the failure mode for this kind in MAST (arXiv 2503.13657), if the definitions agree; otherwise empty.
     """
 
     category: Category

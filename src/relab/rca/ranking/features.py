@@ -1,6 +1,7 @@
-"""Numbers that describe each unit of a run, for models of ranking: what it is, what it says, and what came before and after.
+"""Numbers that describe each unit (step or tool call) of a run, for models of ranking.
 
-Each feature has a name and words for the report (`WORDS`). None reads a label, an id or a time; only order and texts count.
+They describe what the unit is, what it says, and what came before and after it. Each feature has a name, and words for
+the report (`WORDS`). No feature uses a label, an id or a time; only order and texts count.
 """
 
 from __future__ import annotations
@@ -143,7 +144,10 @@ _COLUMN: Final = MappingProxyType({name: number for number, name in enumerate(NA
 
 
 def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.float64]:
-    """Return one row of `NAMES` for each unit; `answer` is the final answer of the run if it is known."""
+    """Return a table with one row for each unit and one column for each of `NAMES`.
+
+    `answer` is the final answer of the run; None if not known.
+    """
     import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
 
     table = np.zeros((len(units), len(NAMES)))
@@ -158,7 +162,10 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
 
 
 def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[TextTokens]) -> set[str]:
-    """Return the names and numbers of the final answer: the given one, else the last text of an agent that states any."""
+    """Return the names and numbers in the final answer `answer`.
+
+    Without an answer, return those in the last text of an agent that has at least two of them.
+    """
     if answer:
         return tokens_of(answer).facts
     told = (item.facts for unit, item in zip(reversed(units), reversed(tokens), strict=True) if not unit.is_executor)

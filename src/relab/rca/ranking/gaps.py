@@ -1,4 +1,4 @@
-"""Signs that parts of a run were not recorded: a step that is missing cannot be ranked, so that no other one may stand out."""
+"""Signs that parts of a run were not recorded (gaps). A missing step cannot be ranked, so then no guess is singled out."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _CODE = "```"
 
 
 def gaps_of(view: RunView, turns: Sequence[Turn]) -> tuple[str, ...]:
-    """Return at most `MAX_GAPS` signs that parts of a run are missing, each a sentence without its full stop.
+    """Return at most `MAX_GAPS` signs that parts of a run are missing, each a sentence without its full stop; or nothing.
 
-    `turns` are the turns of the run in order of time. Empty if nothing seems to be missing.
+    `turns` are the turns of the run in order of time.
     """
     signs = (*_jumps(view), *_unknown_steps(view), *_results_without_code(turns))
     return signs[:MAX_GAPS]
 
 
 def _jumps(view: RunView) -> Iterator[str]:
-    """Find gaps in the numbers at the end of the ids of steps, if steps and calls are numbered one by one."""
+    """Yield a sentence for each gap in the numbers at the end of the ids of steps, if steps are numbered one by one."""
     ids = [placed.step.step_id for placed in view.steps]
     parts = [_NUMBERED.fullmatch(each) for each in ids]
     if len(ids) < 3 or any(part is None for part in parts):
@@ -55,7 +55,7 @@ def _jumps(view: RunView) -> Iterator[str]:
 
 
 def _unknown_steps(view: RunView) -> Iterator[str]:
-    """Find steps and calls that name a step which the run does not have."""
+    """Yield a sentence if steps or calls belong to a step that the run does not have."""
     inside = sum(
         placed.step.parent_step_id is not None and view.step(placed.step.parent_step_id) is None
         for placed in view.steps
@@ -67,7 +67,10 @@ def _unknown_steps(view: RunView) -> Iterator[str]:
 
 
 def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
-    """Find a report of executed code before which no step contains code; only in runs that write their code in fences."""
+    """Yield a sentence if a turn reports how code ran, and no turn before it contains the code.
+
+    Only runs that write their code in Markdown fences are examined.
+    """
     if not any(_CODE in turn.text for turn in turns):
         return
     is_written = False

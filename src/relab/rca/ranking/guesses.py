@@ -1,4 +1,7 @@
-"""The values that ranking returns: steps that may have gone wrong first, each with the facts that decided, and problems."""
+"""The result of ranking as values: guessed steps, each with the facts that decided, and problems.
+
+A guess is a step that may have gone wrong first.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ CANDIDATES = 3
 
 @dataclass(frozen=True, slots=True)
 class Odds:
-    """How likely a guess is right, for a run of a source that a model was trained on.
+    """How likely a guess is right, for a run of a source on which a model was trained.
 
     Attributes:
         probability: the calibrated probability, from 0 to 1.
-        right, all: how many held-out first guesses with a probability like this were right, and how many there were.
-        stands_out: whether the run has no gaps, and the probability reaches the threshold from which on a guess is singled out.
+        right, all: `right` of `all` first guesses on held-out runs, with a probability in the same range, were right.
+        stands_out: whether the run has no gaps, and the probability reaches the threshold above which a guess is
+            singled out.
     """
 
     probability: float
@@ -33,10 +37,10 @@ class Guess:
 
     Attributes:
         placed: the step.
-        reasons: the facts that decided, each a sentence without its full stop.
-        quotes: places of the run that show them; at least one.
-        explains_error: whether executed code that this step wrote reported an error.
-        odds: how likely the guess is right; None for runs of a source that no model was trained on.
+        reasons: the facts that decided, each as a sentence without its full stop.
+        quotes: the places of the run that show these facts; at least one.
+        explains_error: whether this step wrote code that reported an error when it was executed.
+        odds: how likely the guess is right; None if no model was trained on the source of the run.
     """
 
     placed: PlacedStep
@@ -48,11 +52,11 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What a model of the run's source says about one unit, whether or not it finds a problem there.
+    """How likely one unit (step or tool call) has a problem, according to a model of the run's source.
 
     Attributes:
-        probability: the probability that the unit has a problem, from 0 to 1.
-        kind: the most probable kind of it.
+        probability: the probability that the unit has a problem, from 0 to 1; it may be low.
+        kind: the most probable kind of problem.
     """
 
     probability: float
@@ -61,15 +65,18 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What ranking says about a run.
+    """The result of ranking a run.
 
     Attributes:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
-        agent: the agent that most likely made the first mistake, over all of its steps; None to take that of the first guess.
-        problems: pairs (unit, kinds of its problems) that a model of the source found.
-        writers: the step that wrote a tool call or a failed step, by the key of the call or step.
-        suspicions: what the model of the source says about each step and tool call, by its key; empty for other sources.
-        gaps: signs that steps of the run were not recorded or that it is from another harness, each a sentence without its full stop.
+        agent: the agent that most likely made the first mistake, judged by all of its steps; None to take the agent of
+            the first guess.
+        problems: pairs `(unit, kinds of its problems)` that a model of the source, or a rule, found.
+        writers: `{key of a tool call or a failed step: step that wrote it}`.
+        suspicions: `{key of a step or tool call: opinion of the model of the source}`; empty if no model was trained on
+            the source.
+        gaps: signs that steps of the run were not recorded, or that the run is from another harness; each is a sentence
+            without its full stop.
     """
 
     guesses: tuple[Guess, ...] = ()

@@ -1,7 +1,7 @@
-"""Find steps with problems by the structure of a trace, without training, for sources that no model was trained on.
+"""Find steps with problems by the structure of a trace, for sources on which no model was trained.
 
-A visible failure is walked back to the step that caused it: the last model call inside a failed step, or the one before a
-failed execution. The other rules are signs of the commonest failures that no error shows.
+A visible failure is traced back to the step that caused it: the last model call inside a failed step, or the model call
+before a failed execution. The other rules are signs of the commonest failures that no error shows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _ERROR = re.compile(r"\b(?:error|exception):|^[ \t]{0,8}(?:\w{0,40}error|traceba
 
 
 def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
-    """Return (step, kinds of its problems) for the steps of a run that the rules name, in order of time.
+    """Return `(step, kinds of its problems)` for the steps in which the rules find a problem, in order of time.
 
-    `units` are the run's steps and calls in order of time. A run of steps without parts that succeeded has no problems.
+    `units` are the run's steps and calls in order of time. A run that succeeded, and whose steps have no steps inside,
+    has no problems.
     """
     is_nested = any(placed.step.parent_step_id is not None for placed in view.steps)
     if not is_nested and not view.failed:
@@ -44,10 +45,10 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
 
 
 def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
-    """Return the step that wrote each tool call and each failed step: the model call before it inside the same step, or its last part.
+    """Return `{key of a tool call or a failed step: step that wrote it}`.
 
-    `units` are the run's steps and calls in order of time. The keys are those of calls and of steps around others; a call inside
-    the step that wrote it has none.
+    The writer of a tool call is the last step before it with the same parent step. The writer of a failed step with
+    other steps inside is the last of these. `units` are the run's steps and calls in order of time.
     """
     found: dict[UnitKey, Unit] = {}
     last: dict[str | None, Unit] = {}
@@ -62,7 +63,10 @@ def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
 
 
 def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
-    """Yield the steps that wrote what failed: the last part of a failed step, and the step before a failed execution."""
+    """Yield `(index of a unit, kind of problem)` for the steps that wrote something that failed.
+
+    These are the last step inside a failed step, and the step before a failed execution.
+    """
     parts: defaultdict[str | None, list[int]] = defaultdict(list)
     for index, unit in enumerate(units):
         if not unit.is_call:
@@ -92,12 +96,15 @@ def _is_model_call(unit: Unit) -> bool:
 
 
 def _has_failed(unit: Unit) -> bool:
-    """Return whether a unit itself ended in an error, which is a finding already."""
+    """Return whether a unit itself ended in an error; then there already is a finding about it."""
     return unit.source.status is StepStatus.FAILURE
 
 
 def _signs(units: Sequence[Unit], last: int) -> Iterator[tuple[int, str]]:
-    """Yield the steps that show a sign of a problem; `last` is the index of the step that gives the answer."""
+    """Yield `(index of a unit, kind of problem)` for the steps that show a sign of a problem.
+
+    `last` is the index of the step that gives the final answer.
+    """
     has_results = False
     for index, unit in enumerate(units):
         if unit.is_executor:

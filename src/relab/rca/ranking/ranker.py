@@ -1,4 +1,4 @@
-"""Rank the steps of a run, by a model of its source if there is one, else by rules."""
+"""Rank the steps of a run by a model of its source; if there is no such model, by rules."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 
 
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
-    """Return the steps of a run that may have gone wrong first, and the problems that a model of its source finds.
+    """Return the steps of a run that may have gone wrong first, and the problems in its steps and calls.
 
-    Steps are ranked only in a run that failed and has at least three texts. A run of a source without a model is ranked by
-    rules, and so are its problems found.
+    Steps are ranked only in a run that failed and has at least three texts. For a source without a model, rules rank
+    the steps and find the problems.
     """
     known, units = known_source(view, models)
     found, suspicions = _problems(view, known, units)
@@ -56,7 +56,10 @@ def quote_unit(unit: Unit) -> Quotation:
 
 
 def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
-    """Return the model of the run's source and the run's units; no model if no source is recognised."""
+    """Return the model of the run's source, and the units of the run as this model reads them.
+
+    If no source is recognised, return None and no units.
+    """
     longest = max((model.signature.limit for model in models.sources), default=0)
     if len(view.steps) + len(view.calls) < MIN_TURNS or len(view.steps) > 2 * longest:
         return None, ()
@@ -73,7 +76,10 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
 def _problems(
     view: RunView, model: SourceModel | None, units: tuple[Unit, ...]
 ) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
-    """Return the units with problems and their kinds, and what a model says about each quotable unit; nothing without a model."""
+    """Return `(unit, kinds of its problems)` for each unit with problems, and the model's suspicion about each quotable unit.
+
+    Without a model, rules find the problems, and there are no suspicions.
+    """
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}
     if not model.problems.kinds:
@@ -88,14 +94,14 @@ def _problems(
 
 
 def _is_quotable(unit: Unit) -> bool:
-    """Return whether a unit has any text, so that a claim about it can cite it; a step may have not even a name."""
+    """Return whether a unit has any text, so that a claim about it can cite it; a step may even have no name."""
     return bool(field_text(unit.source, unit.field))
 
 
 def _ranked(
     view: RunView, model: StepModel, steps: Sequence[Unit], *, is_complete: bool
 ) -> tuple[tuple[Guess, ...], str | None]:
-    """Return the most likely steps and the most likely agent; `is_complete` is false in a run with gaps."""
+    """Return guesses for the most likely steps, and the most likely agent; `is_complete` is false if the run has gaps."""
     table = model.columns.table(steps, view.run.answer)
     shares = model.shares(table)
     quotable = [row for row, unit in enumerate(steps) if _is_quotable(unit)]

@@ -1,8 +1,8 @@
-"""Rank the turns of a run by its structure, without training, for sources that no model was trained on.
+"""Rank the turns (innermost steps) of a run by its structure, for sources on which no model was trained.
 
-The first candidate is the turn before the first reported error of executed code. Without such an error it is the first
-action: in a team with a coordinator the first turn of another agent, else the second turn, which is the first one
-that reacts to the task. These are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
+The first guess is the turn before the first reported error of executed code. Without such an error, it is the first
+action: in a team with a coordinator, the first turn of another agent; otherwise the second turn, which is the first
+reaction to the task. These are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from relab.rca.ranking.turns import Turn, coordinator_of
 
 
 def rank_by_rules(turns: Sequence[Turn]) -> tuple[Guess, ...]:
-    """Return at most `CANDIDATES` guesses in order of rules; each rule that names a turn again adds a reason to it."""
+    """Return at most `CANDIDATES` guesses in the order of the rules; a rule that repeats a guess adds a reason to it."""
     found: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
     for index, reason, shown in _candidates(turns):
         if index in found or len(found) < CANDIDATES:
@@ -30,7 +30,10 @@ def quote_turn(turn: Turn) -> Quotation:
 
 
 def _candidates(turns: Sequence[Turn]) -> Iterator[tuple[int, str, tuple[int, ...]]]:
-    """Yield (index of a turn, why it may be the first mistake, indexes of further turns that show it), best first."""
+    """Yield `(index, reason, further indexes)` of turns that may be the first mistake, best first.
+
+    `further indexes` are those of other turns that show the reason.
+    """
     errors = list(_error_sources(turns))
     for index, shown in errors[:1]:
         yield index, "the first error in executed code or a tool call follows from this step", shown
@@ -49,7 +52,7 @@ def _candidates(turns: Sequence[Turn]) -> Iterator[tuple[int, str, tuple[int, ..
 
 
 def _error_sources(turns: Sequence[Turn]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield (index of the turn that an error follows from, indexes of the turns that report the error), in order of time."""
+    """Yield `(index of the turn that led to an error, indexes of the turns that report the error)`, in order of time."""
     for index, turn in enumerate(turns):
         if turn.is_executor and turn.reports_error and index > 0:
             yield index - 1, (index,)

@@ -1,7 +1,8 @@
-"""Recognise the source of a run, so that a model is only used for runs like those it was trained on.
+"""Recognise the source of a run (the program that made it), so that a model is only used for runs like its training runs.
 
-A source is recognised by the words in the names of its agents, steps and tools. Names that all frameworks use say nothing. Where a
-run has too few of the words, the lines that the harness writes around each task may stand for them: its opening.
+A source is recognised by the words in the names of its agents, steps and tools. Names that all frameworks use are
+ignored. If a run has too few of these words, the source can be recognised by its opening instead: the lines that the
+harness writes around each task.
 """
 
 from __future__ import annotations
@@ -87,13 +88,15 @@ _NAME_CHARS = 200
 
 
 class Signature(BaseModel):
-    """How runs of a source are recognised.
+    """The features by which runs of a source are recognised.
 
     Attributes:
         agents: names of agents (`agent_name` of a run) whose runs belong to the source, whatever its words are.
-        core: words of which a run must have `CORE_NEEDED` in the names of its agents, steps and tools, if it lacks the opening.
-        words: words that the names of at least two training runs have, in order.
-        opening: lines that the harness writes around each task, in order; a text that has it begins with the first one.
+        core: words that most training runs have in the names of agents, steps and tools. A run must have the share
+            `CORE_NEEDED` of them, unless it has the opening.
+        words: words that at least two training runs have in these names, in alphabetical order.
+        opening: lines that the harness writes around each task, in order; a text with the opening begins with the first
+            one.
         max_units: the number of units of the longest training run.
     """
 
@@ -107,7 +110,7 @@ class Signature(BaseModel):
 
     @property
     def limit(self) -> int:
-        """The number of units of the longest run that belongs to the source."""
+        """The number of units up to which a run can belong to the source."""
         return LONGER * self.max_units
 
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:
@@ -124,7 +127,10 @@ class Signature(BaseModel):
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
 
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
-        """Return whether a run begins with what the source's harness writes around each task; None if the source has no opening."""
+        """Return whether a run begins with the opening, the lines that the source's harness writes around each task.
+
+        Return None if the source has no opening.
+        """
         if not self.opening:
             return None
         return any(
@@ -135,18 +141,19 @@ class Signature(BaseModel):
 
 
 def name_words(unit: Unit) -> frozenset[str]:
-    """Return the lower-case words of the names of a unit: of its agent, its step or its tool."""
+    """Return the lower-case words in the names of a unit's agent and of its step or tool."""
     text = f"{unit.speaker[:_NAME_CHARS]} {unit.name[:_NAME_CHARS]}"
     return frozenset(word.lower() for word in _NAME_WORD.findall(text)) - GENERIC
 
 
 def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: Sequence[str] = ()) -> Signature:
-    """Return the signature of a source from its training runs.
+    """Return the signature of a source, learnt from its training runs.
 
     Args:
         runs: the units of each run.
-        tasks: the task of each run.
-        agents: names of agents that identify the source; with these no opening is learnt, because it is not needed.
+        tasks: the task of each run, in the same order.
+        agents: names of agents that identify the source. If they are given, no opening is learnt, because none is
+            needed.
     """
     counts: Counter[str] = Counter()
     for units in runs:
@@ -161,10 +168,10 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 
 
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
-    """Return the lines that the harness writes around each task, from one run of each task; () without such lines.
+    """Return the lines that the harness writes around each task; empty if there are none.
 
-    In `CORE_SHARE` of the runs, the first unit has a text that begins with the same line. The opening is the lines that as many of
-    these texts share.
+    `runs` is `{task: units of one run}`. In the share `CORE_SHARE` of these runs, the first unit must have a text that
+    begins with the same line. The opening consists of the lines that the same share of runs have in these texts.
     """
     if len(runs) < MIN_TASKS:
         return ()
@@ -181,7 +188,7 @@ def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
 
 
 def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
-    """Yield what the first unit got and gave, as much of it as is searched for an opening; nothing for a report of how code ran."""
+    """Yield the beginnings of the first unit's input and output; nothing if the unit only reports how code ran."""
     if not units or units[0].is_executor:
         return
     source = units[0].source
@@ -191,7 +198,7 @@ def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
 
 
 def _with_first_line(units: Sequence[Unit]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the first line of each text of the first unit, if it has at least two words, with all such lines of the text."""
+    """Yield `(first line, all lines)` of each text of the first unit, counting only lines with at least two words."""
     for text in _first_texts(units):
         lines = [line for line in (line.strip()[:_LINE_CHARS] for line in text.splitlines()) if _WORDS.search(line)]
         if lines and text.startswith(lines[0]):

@@ -12,13 +12,13 @@ _TOKEN = re.compile(r"[^\W_]+(?:[.,'\u2019][^\W_]+)*")
 
 @dataclass(frozen=True, slots=True)
 class TextSign:
-    """A sign in a text: one of some words, or one of some phrases, in lower case."""
+    """A sign that a text shows: it contains one of `words`, or one of `phrases`; both are in lower case."""
 
     words: frozenset[str] = frozenset()
     phrases: tuple[str, ...] = ()
 
     def is_in(self, words: set[str], text: str) -> bool:
-        """Return whether a text, given as its words and in lower case, has the sign."""
+        """Return whether a text shows the sign; it is given as the set of its words, and as text in lower case."""
         return not self.words.isdisjoint(words) or any(phrase in text for phrase in self.phrases)
 
 
@@ -80,7 +80,7 @@ _NUMBER = re.compile(r"(?<![\w.])[0-9][0-9.,]*")
 
 @dataclass(slots=True)
 class TextTokens:
-    """The sets of words of a text; `words` holds the lower-case ones with at least four letters."""
+    """The sets of words, numbers and names in a text; `words` has the words of at least four letters, in lower case."""
 
     words: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
@@ -88,7 +88,7 @@ class TextTokens:
 
     @property
     def facts(self) -> set[str]:
-        """The numbers and names."""
+        """The numbers and names in the text."""
         return self.numbers | self.names
 
 
@@ -109,7 +109,7 @@ def tokens_of(text: str) -> TextTokens:
 
 
 def count_of(name: str, lowered: str) -> int:
-    """Return how often the beginnings of words of `COUNTED[name]` occur in a text in lower case."""
+    """Return how often the beginnings of words in `COUNTED[name]` occur in a lower-case text."""
     return sum(map(lowered.count, COUNTED[name]))
 
 
@@ -119,9 +119,9 @@ def is_promise(lowered: str) -> bool:
 
 
 def code_numbers(text: str) -> tuple[int, set[str]]:
-    """Return how many numbers stand in lists in the code of a text, and all numbers of its code.
+    """Return how many numbers the lists in the code of a text contain, and the set of all numbers in the code.
 
-    Code stands in fences. A list is a pair of innermost brackets with a comma between them.
+    Code is text between Markdown fences. A list is a pair of innermost brackets with a comma between them.
     """
     code = "\n".join(_CODE.findall(text)[::2])
     listed = sum(len(_NUMBER.findall(part)) for part in _LISTED.findall(code) if "," in part)
@@ -134,12 +134,12 @@ def has_sign(sign: str, text: str) -> bool:
 
 
 def overlap(one: set[str], other: set[str]) -> float:
-    """Return the share of the smaller set that is in the other one; 0 if a set is empty."""
+    """Return how much of the smaller set is also in the other set, from 0 to 1; 0 if a set is empty."""
     small = min(len(one), len(other))
     return len(one & other) / small if small else 0.0
 
 
 def jaccard(one: set[str], other: set[str]) -> float:
-    """Return the share of both sets together that is in both; 0 if that is nothing."""
+    """Return the Jaccard index of two sets: the size of the intersection divided by that of the union; 0 if both are empty."""
     both = len(one & other)
     return both / (len(one) + len(other) - both) if both else 0.0

@@ -18,12 +18,13 @@ MIN_RUNS = 10
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run with what a person says about it.
+    """A run with the labels that a person gave it.
 
     Attributes:
-        group: the task of the run; repeats of a task are held out together.
-        step_id: the step that first went wrong; None if there is no such label.
-        problems: pairs (id of a step or tool call, kind of its problem); empty if there are no such labels.
+        run: the run.
+        group: the task of the run. Runs of one task are held out together.
+        step_id: the step that first went wrong; None without such a label.
+        problems: pairs `(id of a step or tool call, kind of its problem)`; empty without such labels.
     """
 
     run: AgentRun
@@ -37,8 +38,12 @@ def train(
 ) -> SourceModel:
     """Return a model trained on labelled runs of one source.
 
-    `agents` are the names of agents whose runs the model is for; without them runs are recognised by the names in them.
-    Runs are read with their tool calls as units if any of them has labelled problems.
+    Args:
+        labelled: the labelled runs. If any of them has labelled problems, tool calls are read as units of their own.
+        source: the name of the source.
+        agents: the names of the agents whose runs the model is for; without them, runs are recognised by the names in
+            them.
+        card: facts about the training data, by name, which are stored with the model.
 
     Raises:
         RankingModelError: fewer than `MIN_RUNS` runs have a label that names a step or call of the run.

@@ -27,12 +27,13 @@ _NODES = 2**DEPTH - 1
 
 
 class Trees(BaseModel):
-    """Trees of depth `DEPTH`, whose leaves are added up.
+    """Regression trees of depth `DEPTH`; the score of a row is the sum of its leaves over all trees.
 
     Attributes:
-        features: per tree the column that each inner node reads, in the order root, its left and right child, and so on.
-        cuts: per tree the value of each inner node; a row goes right if its value is greater.
-        leaves: per tree the value of each leaf, from left to right.
+        features: for each tree, the column that each inner node reads, in the order root, left child, right child, and
+            so on.
+        cuts: for each tree, the value of each inner node; a row goes right if its value in the column is greater.
+        leaves: for each tree, the value of each leaf, from left to right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +50,7 @@ class Trees(BaseModel):
         return np.array(self.features), np.array(self.cuts), np.array(self.leaves)
 
     def scores(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sum of the leaves of each row of `table`."""
+        """Return the score of each row of `table`: the sum of the leaves that it reaches."""
         import numpy as np  # noqa: PLC0415 - as above
 
         if not self.features:
@@ -66,10 +67,10 @@ class Trees(BaseModel):
 
 
 def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
-    """Fit trees to rank the row `chosen[i]` of `tables[i]` first, by the gradient of the listwise softmax loss.
+    """Fit trees that rank the row `chosen[i]` of `tables[i]` first, with the gradient of the listwise softmax loss.
 
-    The score is the mean of `BAGS` boosted models. Each tree sees a random share of the runs and of the columns; the seeds
-    0 to `BAGS` - 1 fix which.
+    The score is the mean of `BAGS` boosted models. Each tree is fitted to a random share of the runs and of the
+    columns; the seeds 0 to `BAGS` - 1 determine which.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -94,7 +95,7 @@ def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
 
 
 def boost_chances(rows: NDArray[np.float64], run: NDArray[np.int64], target: NDArray[np.float64]) -> Trees:
-    """Fit trees whose logistic function is the chance that `target` (0 or 1 per row) is 1; `run` is the run of each row."""
+    """Fit trees for a logistic regression of `target` (0 or 1 per row); `run` is the index of the run of each row."""
     import numpy as np  # noqa: PLC0415 - as above
 
     def chances(score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,7 +112,10 @@ def _boost(
     predict: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     seed: int,
 ) -> Trees:
-    """Fit trees by Newton steps on the loss whose gradient is `target` minus what `predict` makes of the scores."""
+    """Fit trees by Newton steps on a loss whose gradient is `target` minus the prediction.
+
+    `predict` computes the prediction for each row from the scores.
+    """
     import numpy as np  # noqa: PLC0415 - as above
 
     draw = np.random.default_rng(seed)
@@ -144,7 +148,7 @@ def _grow(
     curve: NDArray[np.float64],
     kept: NDArray[np.bool_],
 ) -> tuple[list[int], list[float], NDArray[np.int64]]:
-    """Return (column of each inner node, cut of each inner node, leaf of each row) of one tree."""
+    """Grow one tree; return `(column of each inner node, cut of each inner node, leaf of each row)`."""
     import numpy as np  # noqa: PLC0415 - as above
 
     features, values = [0] * _NODES, [float(np.finfo(float).max)] * _NODES
@@ -169,7 +173,7 @@ def _best_cut(
     slope: NDArray[np.float64],
     curve: NDArray[np.float64],
 ) -> tuple[int, int] | None:
-    """Return (column, index of its cut) with the greatest gain among the rows `inside`; None if no cut gains."""
+    """Return `(column, index of the cut)` of the split of the rows `inside` with the greatest gain; None if none gains."""
     import numpy as np  # noqa: PLC0415 - as above
 
     if len(inside) < 2 * MIN_ROWS:

@@ -38,11 +38,11 @@ class Spoken(Protocol):
 
     @property
     def speaker(self) -> str:
-        """The agent, else the name of the part."""
+        """The name of the agent, or without one the name of the part."""
 
     @property
     def is_executor(self) -> bool:
-        """Whether it only reports how code ran."""
+        """Whether the part only reports how code ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,12 @@ class Turn:
     """One innermost step of a run.
 
     Attributes:
-        speaker: the agent of the step, else the step's name.
-        field: the field that `text` was read from.
-        text: start and end of what the step gave, at most `HEAD_CHARS` and `TAIL_CHARS` of it.
+        placed: the step with its index.
+        speaker: the agent of the step; without one, the name of the step.
+        field: the name of the field from which `text` was read.
+        text: the beginning and the end of the step's output, at most `HEAD_CHARS` and `TAIL_CHARS` characters.
         is_executor: whether the turn only reports how code ran.
-        reports_error: whether its text or its status reports an error.
+        reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
     """
 
@@ -68,22 +69,23 @@ class Turn:
 
 
 def turns_of(view: RunView) -> tuple[Turn, ...]:
-    """Return the innermost steps of a run in order of time; a step around other steps is no turn."""
+    """Return the innermost steps of a run (its turns) in order of time; a step with other steps inside is not a turn."""
     outer = {placed.step.parent_step_id for placed in view.steps}
     failed = {failure.step_id for failure in view.call_failures}
     return tuple(_turn(placed, failed) for placed in view.steps if placed.step.step_id not in outer)
 
 
 def are_rankable(turns: Sequence[Turn]) -> bool:
-    """Return whether at least `MIN_TURNS` turns have a text; the name of a step does not count as one."""
+    """Return whether at least `MIN_TURNS` turns have a text; the name of a step does not count as a text."""
     return sum(turn.field != _NAME and bool(turn.text.strip()) for turn in turns) >= MIN_TURNS
 
 
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
-    """Return the speaker that leads a team; None without one.
+    """Return the speaker that coordinates a team; None if there is no team or no coordinator.
 
-    A team has at least three speakers that run no code. The coordinator has 40 % of the turns and takes part in 90 % of the changes of
-    speaker and in at least three, has the second turn but not the first, which sets the task, and code runs after at most a quarter of its turns.
+    A team has at least three speakers, executors of code not counted. Its coordinator has at least 40 % of the turns,
+    and takes part in at least 90 % of the changes of speaker, and in at least three. It has the second turn but not the
+    first, which sets the task. Code runs after at most a quarter of its turns.
     """
     speakers = [turn.speaker for turn in turns if not turn.is_executor]
     counts = Counter(speakers)

@@ -1,7 +1,7 @@
-"""The units of a run that models of ranking read: its innermost steps, and its tool calls if wanted, in order of time.
+"""The units of a run, which models of ranking read: its innermost steps and, if wanted, its tool calls, in order of time.
 
-A unit keeps at most `HEAD_CHARS` and `TAIL_CHARS` of a text; of a run with many units less, so that the time that
-a run costs is bounded whatever the sizes of its texts are.
+A unit keeps at most `HEAD_CHARS` and `TAIL_CHARS` characters of a text. In a run with many units it keeps less, so that
+the time for a run is bounded, whatever the sizes of its texts are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ERROR_START = re.compile(r"error|traceback|exception|failed", re.IGNORECASE)
 
 
 class UnitKey(NamedTuple):
-    """The key of a step or a tool call within its run: the two may share an id."""
+    """The key of a step or a tool call within its run; a step and a call may have the same id."""
 
     is_call: bool
     id: str
@@ -36,18 +36,18 @@ class Unit:
 
     Attributes:
         unit_id: the id of the step or the call.
-        step_id: the step itself, or the step of the call; None if the call has none.
-        place: the step or call with its position.
-        speaker: the agent of the unit, else its name.
+        step_id: the id of the step itself, or of the call's step; None if the call has no step.
+        place: the step or call with its index.
+        speaker: the agent of the unit; without one, the name of the unit.
         name: the name of the step or the tool.
-        field, text: the field that holds what the unit gave, and the start and end of its text.
-        asked: the start of what the unit got.
-        is_executor: whether it only reports how code ran; a tool call does.
-        reports_error: whether its status or text reports an error.
+        field, text: the field that holds the unit's output, and the beginning and the end of the output.
+        asked: the beginning of the unit's input.
+        is_executor: whether the unit only reports how code ran; true for tool calls.
+        reports_error: whether the status or the text of the unit reports an error.
         has_failed_call: whether a tool call of the step failed.
-        is_in_failed_step: whether the step around the unit failed, or gave an error report.
-        parent_id: the step around the unit.
-        depth: how many steps are around it, at most `MAX_DEPTH`.
+        is_in_failed_step: whether the step around the unit failed, or its output is an error report.
+        parent_id: the id of the step around the unit; None if there is none.
+        depth: the number of steps around the unit, at most `MAX_DEPTH`.
     """
 
     unit_id: str

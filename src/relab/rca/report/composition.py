@@ -41,16 +41,11 @@ def compose(
     *,
     analyzer_version: str,
 ) -> Report:
-    """Build the report of the run in `view` from its problems, the ranked causes and the ranked guesses.
+    """Build the report of the run in `view` from its problems (in order of time), ranked causes and ranked guesses.
 
-    Args:
-        view: the run.
-        problems: all problems of the run, in order of time.
-        causes: the possible causes, most likely first.
-        insufficient: why the evidence is not sufficient for a conclusion; None if it is sufficient.
-        ranking: the ranked guesses. They are used if `causes` show no place with at least medium confidence, or if
-            executed code failed before a place of medium confidence.
-        analyzer_version: the version to store in the report.
+    `insufficient` says why the evidence is not sufficient for a conclusion; None if it is sufficient. The guesses of
+    `ranking` are used if `causes` show no place with at least medium confidence, or if executed code failed before a
+    place of medium confidence. `analyzer_version` is only stored.
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
