@@ -29,8 +29,9 @@ def agent_run_id(rollout_id: str) -> str:
 def agent_run_of(record: RolloutRecord) -> AgentRun:
     """Return the agent run of a rollout: a step for each phase, and a tool call for each window.
 
-    The run is a success if the change was applied. Else it is a failure if the rollout failed, its verdict is FAIL or
-    INVALID, or a PASS was not applied; and cancelled if it was interrupted, was a dry run, or ended with an EDGE.
+    The agent run is a success if the change was applied. It is a failure if the rollout failed, if its verdict is FAIL
+    or INVALID, or if a PASS was not applied. Otherwise it is cancelled: the rollout was interrupted, was a dry run, or
+    ended with an EDGE.
     """
     # The wall clock may have been set back during the rollout; times of a run must be in order.
     started_at = record.started_at or record.created_at
@@ -66,7 +67,10 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
 
 
 def send_to_telemetry(telemetry: TelemetryService, record: RolloutRecord) -> None:
-    """Store the rollout `record` as an agent run; if the database is unavailable, only log it, because the run is a copy."""
+    """Store a rollout as an agent run.
+
+    If the database is unavailable, only log that, because the agent run is a copy.
+    """
     try:
         telemetry.ingest(agent_run_of(record))
     except UnavailableError as error:
@@ -124,7 +128,10 @@ def _steps(record: RolloutRecord, latest: int, error: tuple[str, str]) -> list[d
 
 
 def _failed_here(record: RolloutRecord, phase: RolloutPhase, *, is_last: bool) -> bool:
-    """Return whether a phase is the one in which a rollout failed."""
+    """Return whether a rollout failed in this phase.
+
+    `is_last` says whether the phase is the last one of the rollout.
+    """
     if _status(record) != "failure":
         return False
     if record.status is RolloutStatus.FAILED:

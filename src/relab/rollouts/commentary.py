@@ -23,7 +23,7 @@ _SECTIONS: Final = ("INPUTS", "RESULTS", "VERDICT")
 
 
 class CommentClaim(BaseModel):
-    """One sentence of a commentary, and the ids of the facts that show it."""
+    """One sentence of a commentary, and the ids of the facts on which it is based."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class Commentary(BaseModel):
         rollout_id: the rollout.
         claims: the sentences that passed the check, in order; empty if none did.
         dropped: why each other sentence was dropped, such as `ungrounded_token`.
-        facts: the facts by id, as the model got them.
+        facts: the facts that the model got, by id: lines of the rollout's summary.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,7 +88,7 @@ def comment_on(record: RolloutRecord, summary: str, gateway: LlmGateway) -> Comm
 
 
 def facts_of(summary: str) -> dict[str, str]:
-    """Return the lines of a summary about inputs, results and verdict, by an id such as `f3`."""
+    """Return the lines of a rollout's summary about inputs, results and verdict, each under an id such as `f3`."""
     lines: list[str] = []
     for section in summary.split("\n\n"):
         title, *rest = section.strip().splitlines() or [""]
@@ -98,7 +98,10 @@ def facts_of(summary: str) -> dict[str, str]:
 
 
 def comment_prompt(facts: dict[str, str], *, code: str) -> Prompt:
-    """Return the prompt for a commentary; `code` must be random, so that no fact can forge the closing mark."""
+    """Return the prompt for a commentary on these facts.
+
+    The marks before and after the facts contain `code`. It must be random, so that no fact can forge the closing mark.
+    """
     # ASCII on one line without angle brackets, so that no part of it can look like the marks around it.
     data = json.dumps(facts).replace("<", "\\u003c").replace(">", "\\u003e")
     return Prompt(

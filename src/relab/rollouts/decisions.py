@@ -23,7 +23,10 @@ from relab.telemetry.service import TelemetryService
 
 
 class PersonalDecisions:
-    """Applies and rolls back changes by a person's decision; each is in the audit of its rollout."""
+    """Applies and rolls back changes of flags because a person decides so.
+
+    Each decision is in the audit of its rollout.
+    """
 
     def __init__(
         self,
@@ -42,16 +45,19 @@ class PersonalDecisions:
         self._clock = clock
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the change of a rollout by a person's decision: after EDGE (neither clearly better nor worse), or a PASS not applied.
+        """Apply the change of a rollout because a person decides so, and return the record with the decision.
 
-        `by` is the person, `note` the reason for the audit. Return the record with the decision.
+        This is allowed after an EDGE (neither clearly better nor worse), and after a PASS that was not applied. `by` is
+        the person, `note` the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout is not over, the verdict does not allow it, or the change is in force already.
-            FlagsChangedError: the flags are not those from before the rollout.
-            TargetBusyError, TargetUnhealthyError, TargetUnavailableError, FlagsNotAppliedError: another rollout uses the
-                target, it is unhealthy, it does not answer, or it did not keep the change. The flags are as before.
+            RolloutStateError: the rollout is not over, the verdict does not allow the change, or the change is in force
+                already.
+            FlagsChangedError: the current flags differ from those before the rollout.
+            TargetBusyError, TargetUnhealthyError, TargetUnavailableError, FlagsNotAppliedError: another rollout uses
+                the target, or the target is unhealthy, does not answer, or did not keep the change. The flags are as
+                before.
         """
         with self._held(rollout_id) as (record, target):
             verdict = None if record.judgement is None else record.judgement.verdict
@@ -76,13 +82,15 @@ class PersonalDecisions:
             return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before a rollout whose change is in force; the arguments are those of `apply`.
+        """Restore the flags from before a rollout whose change is in force, and return the record with the decision.
+
+        `by` is the person, `note` the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
             RolloutStateError: the rollout is not over or has changed nothing, or the earlier flags are in force.
-            FlagsChangedError: the flags were changed by another client since.
-            TargetBusyError, TargetUnavailableError, FlagsNotAppliedError: they were not restored.
+            FlagsChangedError: another client has changed the flags since the rollout.
+            TargetBusyError, TargetUnavailableError, FlagsNotAppliedError: the flags were not restored.
         """
         with self._held(rollout_id) as (record, target):
             if Arm.B not in record.changes:
@@ -105,7 +113,11 @@ class PersonalDecisions:
 
     @contextmanager
     def _held(self, rollout_id: str) -> Iterator[tuple[RolloutRecord, RolloutTarget]]:
-        """Hold the lease of the target of a rollout that is over."""
+        """Hold the lease of a rollout's target while the block runs, and yield the rollout's record and its target.
+
+        Raises:
+            RolloutStateError: the rollout is not over.
+        """
         record = self._store.get(rollout_id).record
         target = self._opener.open(record.plan)
         with self._leases.hold(record.target, rollout_id):
@@ -118,7 +130,10 @@ class PersonalDecisions:
     def _change(
         self, record: RolloutRecord, target: RolloutTarget, change: OpenChange, wanted: Any, state: FlagState
     ) -> None:
-        """Make a change by a person; after an error, restore the flags from before the rollout, and store that."""
+        """Make the change of flags `wanted` for a person.
+
+        After an error, restore the flags from before the rollout, and store that they were restored.
+        """
         self._store.open_change(record.rollout_id, change)
         try:
             change_flags(target.flags, wanted, expected=state.version, within_s=record.plan.timeout)

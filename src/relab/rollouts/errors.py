@@ -41,7 +41,7 @@ class TargetLeaseLostError(ConflictError):
 
 
 class EndNotStoredError(UnavailableError):
-    """The new flags are in force, but the end of the rollout could not be stored or reported."""
+    """The new flags are in force, but the end of the rollout could not be stored, or not be published or reported."""
 
     code = "rollout_end_not_stored"
 
@@ -53,13 +53,13 @@ class TargetUnavailableError(UnavailableError):
 
 
 class TargetUnhealthyError(UnavailableError):
-    """The health gate is closed: a dependency of the target is unhealthy."""
+    """The health check of the target fails, for example because a dependency of the target is unhealthy."""
 
     code = "target_unhealthy"
 
 
 class FlagsRejectedError(InvalidInputError):
-    """The target rejects the new flags; they are unchanged."""
+    """The target rejects the new flags; its flags are unchanged."""
 
     code = "flags_rejected"
 
@@ -71,7 +71,7 @@ class ChangesForbiddenError(FlagsRejectedError):
 
 
 class FlagsNotAppliedError(UnavailableError):
-    """The target accepted the flags, but does not return them when it is read; `found` is what it returns."""
+    """The target accepted the new flags, but a read returns others; `found` is the value that it returns."""
 
     code = "flags_not_applied"
 
@@ -111,6 +111,6 @@ class PlanInvalidError(InvalidInputError):
 
 
 class ExperimentEvidenceError(InvalidInputError):
-    """The run of an experiment cannot gate a rollout: it has no such variant, is not finished, or is damaged."""
+    """A run of an experiment cannot decide about a rollout: it lacks the variant, is not finished, or is damaged."""
 
     code = "experiment_evidence"

@@ -42,7 +42,10 @@ _USED_BY_CANARY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class GatedRollout:
-    """The rollout of an experiment; `is_repeat`: an earlier call has decided it, and nothing was done now."""
+    """The rollout of a variant of an experiment.
+
+    `is_repeat` says that an earlier call decided it, and nothing was done now.
+    """
 
     record: RolloutRecord
     is_repeat: bool
@@ -91,7 +94,7 @@ def evidence_of(found: VariantComparison, variant: str, run_dir: str) -> Experim
 
 
 def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
-    """Return the verdict: the worst one of all gates, with its reason."""
+    """Return the verdict of the comparison: the worst verdict of its gates, with the reason of that gate."""
     verdict = worst([gate.verdict for gate in evidence.gates])
     decisive = next(gate for gate in evidence.gates if gate.verdict is verdict)
     invalid = tuple(f"{gate.gate}: {gate.reason}" for gate in evidence.gates if gate.verdict is Verdict.INVALID)
@@ -104,10 +107,10 @@ def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
 
 
 def check_plan(plan: Plan) -> None:
-    """Check that each field that was given in a plan has an effect on a rollout that is gated by an experiment.
+    """Check that each field that a plan gives has an effect on a rollout that an experiment decides.
 
     Raises:
-        PlanInvalidError: a field has no effect; each is named.
+        PlanInvalidError: a field has no effect; the message names each such field.
     """
     used = _USED if plan.canary is None else _USED | _USED_BY_CANARY
     problems = [(name, "has no effect on a rollout that an experiment gates") for name in _unused(plan, used)]
@@ -120,9 +123,9 @@ def check_plan(plan: Plan) -> None:
 def earlier_decision(
     stored: Sequence[RolloutRecord], record: RolloutRecord, target: RolloutTarget
 ) -> RolloutRecord | None:
-    """Return the rollout that has decided on the same change by the same run; None if the change must be decided now.
+    """Return the earlier rollout that has decided on the same change by the same run of an experiment.
 
-    A PASS that was not applied does not count.
+    Return None if there is none. A PASS that was not applied does not count.
 
     Args:
         stored: the rollouts of the target, newest first.
@@ -204,7 +207,7 @@ def _gate(result: dict[str, Any]) -> GateFigures:
 
 
 def _unused(plan: Plan, used: frozenset[str]) -> Iterator[str]:
-    """Yield the dotted names of given fields that are not in `used`."""
+    """Yield the dotted names of the fields that the plan gives and that are not in `used`."""
     for name in sorted(plan.model_fields_set - used):
         section = getattr(plan, name)
         inner = {field for field in used if field.startswith(f"{name}.")}

@@ -22,17 +22,19 @@ class RolloutHandlers:
     """The functions that a worker calls for the jobs of rollouts.
 
     Args:
-        service: returns the service; it is built by the first job, because a worker at rest does not need it.
+        service: returns the service of rollouts. It is called when the first job runs, because building the service
+            takes time and an idle worker does not need it.
     """
 
     def __init__(self, service: Callable[[], RolloutService]) -> None:
         self._service = service
 
     def execute(self, args: Mapping[str, Any]) -> None:
-        """Execute or continue the rollout that the job's arguments name as `rollout_id`.
+        """Execute or continue a rollout.
 
-        Errors that a retry of the job can solve are raised: the target is in use, or it is down and its flags must be
-        restored. Others mark the rollout as failed.
+        `args` are the arguments of the job, and `rollout_id` in them is the rollout's id. Errors that a retry of the
+        job can solve are raised: the target is in use, or it is down and its flags must be restored. All other errors
+        mark the rollout as failed.
         """
         service, rollout_id = self._service(), args["rollout_id"]
         try:
@@ -50,5 +52,8 @@ class RolloutHandlers:
             _log.info("rollout_failed", rollout_id=rollout_id, error=str(error))
 
     def execution_parked(self, job: Job, error: str) -> None:
-        """Mark the rollout of a job that was given up as failed, with the message `error`."""
+        """Mark the rollout of a parked job as failed, with the message `error`.
+
+        A parked job failed and is not retried by itself.
+        """
         self._service().fail(job.args["rollout_id"], error)

@@ -31,7 +31,7 @@ _log = get_logger(__name__)
 
 
 class TargetLease:
-    """A held lease of a target; a thread extends it.
+    """A lease of a target that this process holds; a thread extends the lease regularly.
 
     Attributes:
         target_key: the key of the target in the table of leases, the SHA-256 of its name.
@@ -50,11 +50,11 @@ class TargetLease:
 
     @property
     def is_held(self) -> bool:
-        """Whether the lease is still held: no other process has it, and it was extended in time."""
+        """Whether this process still holds the lease: it was extended in time, and no other process has acquired it."""
         return not self._is_lost and time.monotonic() - self._extended_s < LEASE_S
 
     def start(self) -> None:
-        """Start to extend the lease."""
+        """Start the thread that extends the lease."""
         self._thread.start()
 
     def release(self) -> None:
@@ -88,7 +88,7 @@ class TargetLeases:
 
     Args:
         database: holds the rows of leases.
-        clock: for the expiry of leases.
+        clock: the clock for the expiry of leases.
         folder: the folder of the lock files, one for all processes of this installation on this machine.
     """
 
@@ -102,8 +102,8 @@ class TargetLeases:
         """Return a context manager that holds the lease of a target.
 
         Args:
-            target: the name of the flags.
-            rollout_id: the rollout that uses it.
+            target: the name of the target's flags.
+            rollout_id: the id of the rollout that uses the target.
 
         Raises:
             TargetBusyError: another rollout holds the lease; the message names it.

@@ -22,9 +22,10 @@ class _Value(BaseModel):
 
 
 class Arm(StrEnum):
-    """The flags under which a window is measured: A those from before the rollout, B the new ones.
+    """The flags under which a window is measured: arm A has the flags from before the rollout, arm B the new ones.
 
-    A plan with `factorial` also measures C, with only the flow control of B, and D, with only its routing.
+    A plan with `factorial` also measures arm C, which has only the new flow control, and arm D, which has only the new
+    routing.
     """
 
     A = "A"
@@ -39,8 +40,9 @@ class RouteFigures(_Value):
     Attributes:
         name: name of the request template in the mix.
         completed: number of requests that ended, good or bad.
-        bad: number of them that failed.
-        p95_ms: their 95th percentile, failed requests at their time limit at least; None without requests.
+        bad: how many of these requests failed.
+        p95_ms: 95th percentile of the latencies of these requests in ms. A failed request counts with its time limit at
+            least. None without requests.
     """
 
     name: str
@@ -63,12 +65,12 @@ class ArmWindow(_Value):
         completed: requests that ended, good or bad.
         bad: completed requests that failed (no answer, time-out, status of 400 or more that the mix does not expect).
         dropped: requests that were due and never sent.
-        p95_ms: the 95th percentile of the latencies from the due time, failed requests counted at the time limit at
-            least (Harrell-Davis over the histogram, for a measured load); None if the window has no request.
-        metric: the figure that is judged, smaller is better; equals `p95_ms` unless the plan names another metric;
-            None if it is missing.
-        lag_p99_ms: 99th percentile of the delay between due time and start of the requests, which is the load
-            generator's own and contained in all latencies; None if no load was generated.
+        p95_ms: 95th percentile of the latencies from the due time, in ms. A failed request counts with its time limit
+            at least. For a measured load, it is the Harrell-Davis estimate over the histogram. None without requests.
+        metric: the figure that is judged; smaller is better. It is `p95_ms` unless the plan names another metric. None
+            if it is missing.
+        lag_p99_ms: 99th percentile of the delay between due time and start of the requests. The load generator itself
+            causes this delay, and all latencies contain it. None if no load was generated.
         routes: figures by kind of request; empty if they are unknown.
         problems: what made the window unusable, one sentence each; empty for a valid window.
     """
@@ -99,8 +101,9 @@ class Thresholds(_Value):
     """The thresholds of the judgement; the names and defaults are those of the plan file.
 
     Attributes:
-        pass_delta_p95_max: greatest change of the P95, in percent of arm A, that passes; negative is an improvement.
-        edge_delta_p95_max: greatest change of the P95, in percent, that is an EDGE; above it, FAIL.
+        pass_delta_p95_max: the greatest change of the P95, in percent of arm A, that passes. A negative change is an
+            improvement.
+        edge_delta_p95_max: the greatest change of the P95, in percent, that is an EDGE; a greater change is a FAIL.
         max_error_rate: error rate of arm B, in percent, at which the rollout fails.
         ab_balance_warn: difference of the arms' numbers of requests, in percent, above which a warning is given.
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
@@ -128,10 +131,10 @@ class Thresholds(_Value):
 
 
 class DecisionPolicy(StrEnum):
-    """The rule of decision: `seed` only compares the estimates with the thresholds.
+    """The rule by which a rollout is decided.
 
-    For a PASS, `statistical` also demands that the interval of the effect lies below 0, and the upper bound of the error
-    rate below its limit.
+    `seed` only compares the estimates with the thresholds. `statistical` makes two more demands for a PASS: the
+    interval of the effect lies below 0, and the upper bound of the error rate lies below its limit.
     """
 
     STATISTICAL = "statistical"
@@ -143,9 +146,9 @@ class Effect(_Value):
 
     Attributes:
         estimate_pct: the estimated change; negative means that arm B is smaller.
-        low_pct, high_pct: ends of the confidence interval; None if there are too few rounds for one. `high_pct` is also
-            None if the data do not limit the change, or only above a thousandfold.
-        level: its confidence level, 0..1.
+        low_pct, high_pct: ends of the confidence interval; None if there are too few rounds for an interval. `high_pct`
+            is also None if the data do not limit the change, or if the limit is above a thousandfold.
+        level: confidence level of the interval, 0..1.
     """
 
     estimate_pct: float
@@ -166,9 +169,9 @@ class FactorEffects(_Value):
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
-        interaction: by how many percent the figure's ratio through flow control is larger with the new routing than
-            with the old one; 0 if the two factors do not influence each other.
-        attribution: one sentence that names the factor that gave the gain, or says that this cannot be told.
+        interaction: by how many percent the ratio of the figure with the new to that with the old flow control is
+            larger with the new routing than with the old routing. 0 if the two factors do not influence each other.
+        attribution: one sentence that names the factor that caused the improvement, or says that it is unknown.
     """
 
     flow: Effect
@@ -182,21 +185,23 @@ class RolloutJudgement(_Value):
 
     Attributes:
         verdict: the verdict.
-        reason: why, in one sentence.
-        policy: the rule that decided.
+        reason: the reason for the verdict, in one sentence.
+        policy: the rule by which the verdict was decided.
         delta_p95: change of the judged metric from arm A to B, with its interval.
         delta_qps_pct: change of the completed requests per second, in percent of arm A.
         error_rate_pct: bad requests of arm B in percent of its completed ones.
-        error_rate_upper_pct: upper end of the 95 % confidence interval of that rate.
-        ab_imbalance_pct: difference of the arms' numbers of completed requests, in percent of the larger.
+        error_rate_upper_pct: upper end of the 95 % confidence interval of `error_rate_pct`.
+        ab_imbalance_pct: difference between the numbers of completed requests of arms A and B, in percent of the
+            larger.
         windows: number of windows in complete rounds, by arm.
         window_sd_pct: standard deviation of the rounds' log ratios (arm B to A), times 100.
         minimum_detectable_effect_pct: the smallest true improvement that this number of rounds finds with a power of
             80 %, as a negative percentage.
-        rounds_needed: with so many rounds, a true change of the plan's `detected_pct` passes with a power of 80 % at the
-            measured deviation; None after fewer than 2 rounds, or if more than `MAX_ROUNDS` are needed.
-        false_pass_rate: share of simulated rollouts of identical arms, with the measured deviation, that this plan
-            passes, 0..1.
+        rounds_needed: number of rounds with which a true change of the plan's `detected_pct` passes with a probability
+            of 80 %, if rounds vary as measured. None after fewer than 2 rounds, or if more than `MAX_ROUNDS` are
+            needed.
+        false_pass_rate: share, 0..1, of simulated rollouts of identical arms that this plan passes, if rounds vary as
+            measured.
         warnings: one sentence each; they do not change the verdict.
         problems: why the data are invalid, one sentence each.
         routes: change of the P95 of each kind of request.
@@ -232,10 +237,11 @@ class GateFigures(_Value):
     Attributes:
         metric: the metric.
         gate: the condition; `METRIC is better` for one without a bound.
-        verdict, reason: the verdict, and why, in one sentence.
-        estimate: the difference of the variant from the baseline, in the metric's own unit; for a relative bound, the
-            difference from the baseline times 1 plus that share.
-        low, high: ends of its interval; None without an interval, or where the data do not limit the difference on that side.
+        verdict, reason: the verdict, and the reason for it in one sentence.
+        estimate: the variant minus the baseline, in the metric's own unit. For a relative bound, the variant minus (1 +
+            bound) times the baseline.
+        low, high: ends of the interval of the estimate. None without an interval, or if the data do not limit the
+            difference on this side.
         pairs: number of compared tasks, or of clusters of tasks; 0 if the metric could not be compared.
         minimum_detectable_effect: the smallest true difference that this run finds with a power of 80 %.
         false_pass_rate: share of simulated runs of equal variants that this gate passes, 0..1.
@@ -254,15 +260,16 @@ class GateFigures(_Value):
 
 
 class ExperimentEvidence(_Value):
-    """The comparison in a run of an experiment that a rollout is judged by, instead of windows.
+    """The result of a comparison in a run of an experiment, by which a rollout is judged instead of by windows.
 
     Attributes:
-        run_id: the run.
-        run_dir: its folder.
+        run_id: the id of the run.
+        run_dir: the folder of the run.
         baseline: the variant that corresponds to the flags before the rollout (arm A).
         variant: the variant that corresponds to the new flags (arm B).
-        level: probability with which all intervals of the comparison hold at the same time; None if it has none.
-        gates: the gates of the variant.
+        level: probability with which all intervals of the comparison hold at the same time; None if it has no
+            intervals.
+        gates: the results of the variant's gates.
     """
 
     run_id: str
@@ -275,14 +282,15 @@ class ExperimentEvidence(_Value):
 
 @dataclass(frozen=True, slots=True)
 class ExperimentQuestion:
-    """What is asked of a run: which variant may replace which baseline, by which metrics and gates.
+    """A question to a run of an experiment: may a variant replace the baseline, by these metrics and gates?
 
     Attributes:
         root: the folder of the project that has the run.
         run: the run's folder or id.
         variant: the variant; None for the only one besides the baseline.
         baseline: the variant to compare with; None for the configuration's baseline.
-        metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
+        metrics: metrics in which the variant must be better. If neither metrics nor gates are given, the primary
+            metrics.
         gates: conditions on the differences, such as `success>=-0.02`.
     """
 

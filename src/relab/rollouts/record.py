@@ -27,12 +27,12 @@ class RolloutStatus(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is measured or applied by itself."""
+        """Whether the rollout has ended, so that nothing more is measured or applied unless a person requests it."""
         return self not in {RolloutStatus.QUEUED, RolloutStatus.RUNNING}
 
 
 class RolloutPhase(StrEnum):
-    """The part of a rollout that is under way, or was the last one."""
+    """The part of a rollout that is in progress; for a rollout that has ended, its last part."""
 
     PLAN = "plan"
     HEALTH = "health"
@@ -44,14 +44,20 @@ class RolloutPhase(StrEnum):
 
 
 class PhaseStart(_Value):
-    """When a phase began."""
+    """A phase of a rollout, and the time at which it began."""
 
     phase: RolloutPhase
     at: Timestamp
 
 
 class HealthRecord(_Value):
-    """The health of the target at the start: whether it is healthy, why not, and each dependency by name."""
+    """The health of the target at the start of a rollout.
+
+    Attributes:
+        ok: whether the target is healthy.
+        reason: why it is not, in one sentence; empty if it is healthy.
+        dependencies: whether each dependency is healthy, by its name.
+    """
 
     ok: bool
     reason: str = ""
@@ -63,8 +69,8 @@ class OpenChange(_Value):
 
     Attributes:
         inverse: the change that restores the flags.
-        values: every change that the rollout may make; flags with another value were changed by another client.
-        owner: the lease under which it was stored.
+        values: all changes that the rollout may make. If the flags have another value, another client has changed them.
+        owner: the owner of the lease under which this was stored.
     """
 
     inverse: Any
@@ -73,9 +79,10 @@ class OpenChange(_Value):
 
 
 class Application(_Value):
-    """The decision about the new flags: whether they are in force, a sentence about it, when (`at`) and by whom (`by`).
+    """The decision about the new flags: whether they are in force, and a sentence about it.
 
-    `at` and `by` are None if the verdict was no PASS and no person has decided since.
+    `at` is the time of the decision, `by` the person or token that made it. Both are None if the verdict was not PASS
+    and no person has decided since.
     """
 
     applied: bool
@@ -85,7 +92,14 @@ class Application(_Value):
 
 
 class AuditEntry(_Value):
-    """One action of a person or token on a rollout: when (`at`), by whom (`actor`), what, and the reason given (`note`)."""
+    """One action of a person or token on a rollout.
+
+    Attributes:
+        at: the time of the action.
+        actor: the person or token.
+        action: the name of the action.
+        note: the reason that was given; empty without one.
+    """
 
     at: Timestamp
     actor: str
@@ -97,24 +111,26 @@ class RolloutRecord(_Value):
     """One rollout.
 
     Attributes:
-        rollout_id: its id.
-        plan: its plan.
-        target: the name of the flags that it changes.
-        status, phase: how far it is.
-        phases: when each phase began, in order; a phase may occur again.
+        rollout_id: the id of the rollout.
+        plan: the plan of the rollout.
+        target: the name of the flags that the rollout changes.
+        status, phase: the current status and phase of the rollout.
+        phases: the phases and when they began, in order; a phase may occur several times.
         requested_by: the person or token that started it.
         health: the health of the target at the start; None before the check.
         before: the value of the flags before the first change, as JSON; None before they were read.
         changes: for each arm, the change that puts its flags in force, as JSON; empty before they are known.
-        experiment: the run of an experiment that it is judged by, instead of windows; None for a measured rollout.
+        experiment: the results of an experiment by which the rollout is judged, instead of by windows; None for a
+            rollout that measures.
         windows: the measured windows, in order; unusable ones name their problems.
-        planned_windows: number of windows that the rollout measures as far as is known.
-        judgement: the verdict; None before it.
-        application: None before the decision about it.
-        flags_restored: whether the last restoration gave the flags their earlier values; None if there was none, as
-            before the first change or after a PASS that was applied.
+        planned_windows: number of windows that the rollout measures in all, as far as it is known.
+        judgement: the verdict with its figures; None before the judgement.
+        application: the decision about the new flags; None before the decision.
+        flags_restored: whether the last restoration gave the flags their earlier values. None if there was no
+            restoration, for example before the first change, or after a PASS that was applied.
         error: why the rollout failed or was interrupted.
-        apply_command, rollback_command: shell commands for a person; None before the flags were read.
+        apply_command, rollback_command: shell commands by which a person can make or undo the change; None before the
+            flags were read.
         is_dry_run: whether the rollout only checks and plans, without changing or measuring anything.
         audit: all actions, in order.
     """
@@ -146,7 +162,10 @@ class RolloutRecord(_Value):
 
 
 class RolloutPage(_Value):
-    """A page of rollouts without windows, newest first; `next_before` is `before` of the next page, None at the end."""
+    """A page of rollouts without their windows, newest first.
+
+    `next_before` is the argument `before` with which a client requests the next page; None on the last page.
+    """
 
     items: list[RolloutRecord]
     next_before: str | None

@@ -25,10 +25,10 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FlagRestoration:
-    """The restoration of the flags of a rollout that ended without one.
+    """The restoration of the flags of a rollout whose process died before it restored them.
 
     Attributes:
-        rollout_id, target: the rollout and its target.
+        rollout_id, target: the id of the rollout, and the name of its target.
         restored: whether the flags have their earlier values.
         message: what happened, in one sentence.
     """
@@ -40,7 +40,10 @@ class FlagRestoration:
 
 
 class FlagRecovery:
-    """Finds rollouts that no process executes any more, restores their flags, and ends those of commands."""
+    """Finds rollouts whose process has died, and restores their flags.
+
+    It also ends such a rollout if a command, not a worker, executed it.
+    """
 
     def __init__(
         self,
@@ -59,15 +62,18 @@ class FlagRecovery:
     def recover(self) -> list[FlagRestoration]:
         """Restore the flags of all rollouts whose process has died; rollouts that are running are left alone.
 
-        Return the restorations. A target that does not answer stays to be restored later; that is reported, not raised.
+        Return the restorations. If a target does not answer, its restoration says so, and no error is raised; the flags
+        can be restored later.
         """
         return [recovery for found in self._store.list_open() if (recovery := self._recover_one(found)) is not None]
 
     def settle(self, target: str) -> None:
-        """Restore the flags of a target, whose lease is held, if an earlier rollout has left them changed.
+        """Restore the flags of a target if an earlier rollout has left them changed.
+
+        The caller holds the target's lease.
 
         Raises:
-            RelabError: they cannot be restored, so that a new rollout cannot begin.
+            RelabError: the flags cannot be restored, so that a new rollout cannot begin.
         """
         for found in self._store.list_open():
             if found.record.target == target:

@@ -14,7 +14,7 @@ def reject_files(plan: Plan) -> None:
     """Reject a plan that names files, because it comes over HTTP, and the files would be those of the worker's machine.
 
     Raises:
-        PlanInvalidError: the mix is no built-in one, or a report path is not the default.
+        PlanInvalidError: the mix is not a built-in one, or the path of a report is not the default.
     """
     from relab.load.service import built_in_names
 

@@ -26,7 +26,7 @@ def change(session: Session, rollout_id: str, **values: Any) -> None:
 
 
 def get(session: Session, rollout_id: str) -> Any | None:
-    """Return the row of a rollout, with the columns of `rollouts`; None without such a rollout."""
+    """Return the row of a rollout, with the columns of the table `rollouts`; None if there is no such rollout."""
     return session.execute(select(*_COLUMNS).where(RolloutRow.rollout_id == rollout_id)).one_or_none()
 
 
@@ -52,7 +52,10 @@ def list_of_target(session: Session, target: str) -> Sequence[Any]:
 
 
 def list_open(session: Session) -> Sequence[Any]:
-    """Return the rows of all rollouts whose flags must be restored, and of commands that are not over; oldest first."""
+    """Return the rows of all rollouts that a process may have to end, oldest first.
+
+    These are the rollouts whose flags must be restored, and the rollouts of commands that are not over.
+    """
     is_open_command = and_(RolloutRow.is_job.is_(False), RolloutRow.status.in_(["queued", "running"]))
     statement = (
         select(*_COLUMNS)
@@ -99,9 +102,11 @@ def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now
     Args:
         session: the session of the transaction.
         values: every column of `rollout_leases` by name.
-        is_dead: beginning of the names of owners that are known to be dead, without wildcards.
+        is_dead: a text without wildcards. An owner whose name begins with it is known to be dead, so its lease can be
+            acquired.
         now: the current time, in microseconds since 1970.
-        latest: a lease that ends after this time was acquired before the clock was set back, and can be acquired.
+        latest: a time in microseconds since 1970. A lease that ends after it was acquired before the clock was set
+            back, so it can be acquired.
     """
     statement = insert_into(session, table_of(RolloutLeaseRow)).values(dict(values))
     statement = statement.on_conflict_do_update(

@@ -25,7 +25,10 @@ _MAX_STEP: Final = 200
 
 
 class RolloutRunner:
-    """Runs rollouts whose lease the caller holds; then, without the lease, publishes and reports their end."""
+    """Runs rollouts while the caller holds the lease of the target.
+
+    Publishes and reports their end after the lease is released.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,10 @@ class RolloutRunner:
         stop: Event,
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
-        """Store a new rollout of this process and execute it; see `execute`. A dry run that fails is not stored."""
+        """Store a new rollout and execute it in this process, with the result and the errors of `execute`.
+
+        A dry run that fails is not stored.
+        """
         from relab.rollouts.execution.executor import RolloutExecution
 
         if not record.is_dry_run:
@@ -71,11 +77,12 @@ class RolloutRunner:
         stop: Event,
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
-        """Execute a stored rollout and store its end; return its record with the error that ended it, None without one.
+        """Execute a stored rollout and store its end; return (record, error that ended the rollout or None).
 
         Raises:
-            TargetLeaseLostError: another process has the rollout now.
-            DatabaseUnavailableError, EndNotStoredError: nothing can be stored; the next start ends or continues it.
+            TargetLeaseLostError: another process has taken over the rollout.
+            DatabaseUnavailableError, EndNotStoredError: nothing can be stored. The next process that starts ends or
+                continues the rollout.
         """
         from relab.rollouts.execution.executor import RolloutExecution
 
@@ -106,7 +113,8 @@ class RolloutRunner:
     ) -> RolloutRecord:
         """Publish the end of a rollout and write its reports below `root`, then return its record or raise `error`.
 
-        The lease is released before: a client that follows the rollout to its end can apply it or roll it back at once.
+        The caller must have released the lease, so that a client that follows the rollout to its end can apply it or
+        roll it back at once.
 
         Raises:
             EndNotStoredError: the new flags are in force, but that could not be published or reported.
@@ -131,7 +139,10 @@ class RolloutRunner:
         return ended
 
     def store_end(self, record: RolloutRecord) -> None:
-        """Store the end of a rollout, also in telemetry; an open change stays, because only a restoration closes it."""
+        """Store the end of a rollout, also as an agent run in telemetry.
+
+        The stored change of its flags stays open, because only a restoration closes it.
+        """
         self._store.save(record)
         send_to_telemetry(self._telemetry, record)
 

@@ -61,14 +61,14 @@ class RolloutService:
     """Rollouts of this installation.
 
     Args:
-        database, clock, queue, progress: those of this process.
-        flags: this product's flags, for rollouts that change one.
+        database, clock, queue, progress: the database, clock, job queue and progress events of this process.
+        flags: relab's own feature flags, for rollouts that change one of them.
         telemetry: stores each rollout as an agent run.
         experiments: returns the service that compares the variants of experiments.
-        gateway: returns the gateway to the language model, for commentaries.
+        gateway: returns the gateway to the language model, which writes commentaries.
         home: the folder of lock files and of reports of rollouts that were started over HTTP.
         environment: the environment variables that headers in plans may name.
-        allowed_hosts: other hosts than this machine that a plan over HTTP may name.
+        allowed_hosts: hosts, besides this machine, that a plan that comes over HTTP may name.
     """
 
     def __init__(
@@ -150,9 +150,10 @@ class RolloutService:
         root: Path,
         is_dry_run: bool = False,
     ) -> GatedRollout:
-        """Apply the flags of a plan if a variant in a run of an experiment passes; measure nothing but a canary.
+        """Apply the flags of a plan if a variant passes in a run of an experiment; nothing is measured except a canary.
 
-        A call that was decided by an earlier one, by the same figures, does nothing and returns its record.
+        If an earlier call has decided on the same change by the same figures, this call does nothing and returns the
+        record of the earlier call.
 
         Args:
             plan: the target and its flags; the new flags correspond to the variant.
@@ -167,7 +168,7 @@ class RolloutService:
             ExperimentEvidenceError: the run cannot be judged, or has no such variant.
             PlanInvalidError: a field of the plan has no effect without windows.
             RolloutStateError: a person has rolled back the same change after the same figures.
-            RelabError: as for `run`.
+            RelabError: the rollout failed; the flags are as they were, unless the message says otherwise.
         """
         from relab.rollouts.experiment_gate import GatedRollout, check_plan, earlier_decision, read_evidence
         from relab.rollouts.reports import check_writable
@@ -216,9 +217,10 @@ class RolloutService:
         return record
 
     def execute(self, rollout_id: str, stop: Event) -> RolloutRecord:
-        """Execute a queued rollout, or continue one whose worker has died; if it is over, only restore flags it has left.
+        """Execute a queued rollout, or continue a rollout whose worker has died.
 
-        Windows of complete rounds are not measured again. `stop`, when set, ends the rollout early and restores the flags.
+        Windows of complete rounds are not measured again. If the rollout is over, only its flags are restored, if they
+        must be. If another thread sets `stop`, the rollout ends early, and its flags are restored.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -248,9 +250,9 @@ class RolloutService:
         return self._runner.conclude(ended, error, target, self._folder(rollout_id))
 
     def fail(self, rollout_id: str, error: str) -> None:
-        """Mark a rollout whose job was given up as failed, with the message `error`; first restore its flags if possible.
+        """Mark a rollout as failed, with the message `error`, because its job failed and is not retried.
 
-        Flags that cannot be restored now are restored by a later command or rollout.
+        The flags are restored before, if possible. Otherwise a later command or rollout restores them.
         """
         self.recover()
         record = self._store.get(rollout_id).record
@@ -295,7 +297,7 @@ class RolloutService:
             return self._store.get(rollout_id).record
 
     def wait(self, rollout_id: str, reason: str) -> None:
-        """Publish the reason why a rollout that is not over cannot go on yet."""
+        """Publish, as progress of a rollout that is not over, the reason why it cannot go on yet."""
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:
@@ -325,13 +327,13 @@ class RolloutService:
 
     @staticmethod
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
-        """Return the lines of a plan's history, oldest first, and what is wrong with the first changed one (None: nothing).
+        """Return (lines of a plan's history, oldest first; message about the first line that was changed, or None).
 
         A line is the result of `history_entry`, with the fields `previous` and `hash`.
 
         Args:
-            plan: names the history.
-            root: the folder to which its path is relative.
+            plan: the plan, which has the path of the history.
+            root: the folder to which this path is relative.
 
         Raises:
             ReportFolderError: the history cannot be read.
@@ -358,7 +360,8 @@ class RolloutService:
     def counts(self) -> dict[tuple[str, str | None], int]:
         """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement.
 
-        Each status without verdict is there, also with 0, so that a monitoring system sees its first increase.
+        The result also has each status without a verdict whose number is 0, so that a monitoring system sees the first
+        increase.
         """
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 

@@ -19,9 +19,9 @@ _log = get_logger(__name__)
 
 @contextmanager
 def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Iterator[None]:
-    """Set the event `stop` within about a second after a person has requested the stop of this rollout.
+    """Return a context manager in whose block a thread sets `stop` when a person requests the stop of this rollout.
 
-    A thread polls the store while the context is open; while the database is unavailable, it goes on trying.
+    The thread polls the store about once a second, also while the database is unavailable.
     """
     ended = Event()
 
@@ -45,9 +45,9 @@ def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Itera
 
 
 def stopped_by(record: RolloutRecord, request: AuditEntry | None) -> RolloutRecord:
-    """Return the record of an ended rollout with the request that stopped it in its audit.
+    """Return the record of an ended rollout, with the request that stopped the rollout added to its audit.
 
-    The record is returned unchanged if no stop was requested (None), or if the rollout ended for another reason.
+    The record is returned unchanged if `request` is None, or if the rollout ended for another reason.
     """
     if request is None or record.status is not RolloutStatus.INTERRUPTED or request in record.audit:
         return record

@@ -21,12 +21,12 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredRollout:
-    """A rollout with what only its execution needs.
+    """A stored rollout, with the data that only the process that executes it needs.
 
     Attributes:
         record: the record.
-        open_change: how the flags are restored; None if they need no restoration.
-        is_job: whether a worker executes it.
+        open_change: how to restore the flags; None if they need no restoration.
+        is_job: whether a worker executes the rollout as a job.
     """
 
     record: RolloutRecord
@@ -96,14 +96,14 @@ class RolloutStore:
     def save(self, record: RolloutRecord, *, closes_change: bool = False, durable: bool = True) -> None:
         """Store a record without its windows; with `closes_change`, its flags need no restoration any more.
 
-        `durable` is whether it is on the disk when this returns.
+        `durable` says whether the record is on the disk when this returns.
         """
         closing = {"open_change": None} if closes_change else {}
         with self._database.write(durable=durable) as unit:
             repository.change(unit.session, record.rollout_id, **_columns(record), **closing)
 
     def open_change(self, rollout_id: str, change: OpenChange) -> None:
-        """Store `change`, by which the flags of a rollout are restored; it is on the disk when this returns."""
+        """Store how to restore the flags of a rollout; the data are on the disk when this returns."""
         with self._database.write() as unit:
             repository.change(unit.session, rollout_id, open_change=change.model_dump(mode="json"))
 
@@ -128,7 +128,7 @@ class StoredJournal:
         self._lease = lease
 
     def open_change(self, change: OpenChange) -> None:
-        """Store how the flags are restored, before they are changed."""
+        """Store how to restore the flags, before they are changed."""
         self._store.open_change(self._rollout_id, change.model_copy(update={"owner": self._lease.owner}))
 
     def owns_change(self) -> bool:
@@ -147,11 +147,11 @@ class StoredJournal:
         self._store.add_window(self._rollout_id, window)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store the current record; with `closes_change`, the flags need no restoration from now on."""
+        """Store the current record; `closes_change` says that the flags need no restoration any more."""
         self._store.save(record, closes_change=closes_change)
 
     def begin_phase(self, record: RolloutRecord) -> None:
-        """Store the record of a rollout that begins to measure, judge or apply, unless the lease or the database is lost."""
+        """Store the record when a phase begins; do nothing if the lease is lost or the database is unavailable."""
         if record.is_dry_run or record.phase not in _STORED_PHASES or not self._lease.is_held:
             return
         try:

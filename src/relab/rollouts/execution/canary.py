@@ -12,7 +12,12 @@ from relab.rollouts.plans.canary import Canary, CanaryGuard
 
 @dataclass(frozen=True, slots=True)
 class CanaryViolation:
-    """A limit of the guard that a step exceeded: the share of arm B in percent, and the reason in one sentence."""
+    """The reason why a step of a canary must be undone.
+
+    Attributes:
+        share_pct: the share of the traffic that arm B got in this step, in percent.
+        reason: the reason, in one sentence.
+    """
 
     share_pct: float
     reason: str
@@ -26,14 +31,17 @@ def run_canary(
     measure: Callable[[], tuple[ArmWindow, ...] | None],
     check_health: Callable[[], str],
 ) -> CanaryViolation | None:
-    """Serve arm B to each share in turn; return the first violation, None if all steps keep the limits.
+    """Serve the new flags (arm B) to a growing share of the traffic, step by step, and check each step.
+
+    Return the first violation of a limit; None if all steps keep the limits. That the rollout was stopped, or that the
+    target is unhealthy, counts as a violation, too.
 
     Args:
         canary: the steps and limits.
-        windows: the windows of the rollout; those of arm A are the baseline.
-        set_share: puts the flags in force that serve arm B to a share of the traffic, in percent.
-        measure: measures one step and returns its windows, None if it was stopped; windows of arm A among them replace
-            the baseline.
+        windows: the measured windows of the rollout; the windows of arm A are the baseline.
+        set_share: changes the flags so that arm B gets this share of the traffic, in percent.
+        measure: measures one step and returns its windows; None if it was stopped. If there are windows of arm A among
+            them, these become the baseline of the step.
         check_health: returns the reason why the target is unhealthy; empty if it is healthy.
     """
     baseline = [window.metric for window in windows if window.arm is Arm.A and window.metric is not None]
@@ -55,7 +63,7 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -
     """Return why a window of arm B exceeds a limit of the guard, in one sentence; empty if it keeps all limits.
 
     Args:
-        window: what arm B showed during a step of the canary.
+        window: the measurements of arm B during a step of the canary.
         baseline: the judged metric of each window of arm A, in the metric's unit; the window is compared with their
             median. If it is empty, only the limit of the error rate applies.
         guard: the limits.

@@ -50,11 +50,11 @@ class RolloutExecution:
     """Executes one rollout. `run` may be called once.
 
     Args:
-        record: the rollout; windows of complete rounds in it are not measured again.
+        record: the rollout. If it has windows of complete rounds already, these are not measured again.
         target: the target, opened.
-        journal: stores what must survive a crash.
+        journal: stores the state that must survive a crash.
         clock: the wall clock.
-        stop: ends the rollout early when set; the flags are restored.
+        stop: an event that ends the rollout early when it is set; the flags are restored.
         on_progress: is called with the progress.
     """
 
@@ -79,7 +79,7 @@ class RolloutExecution:
 
     @property
     def record(self) -> RolloutRecord:
-        """The record as far as the rollout is."""
+        """The current record of the rollout."""
         return self._record
 
     def run(self) -> RolloutRecord:
@@ -87,11 +87,12 @@ class RolloutExecution:
 
         Raises:
             TargetUnhealthyError: the health gate is closed; nothing was changed.
-            FlagsChangedError: another client has changed the flags since the snapshot; nothing was changed.
-            TargetLeaseLostError: another process has taken over the target and restored the flags; nothing more may be stored.
-            EndNotStoredError: the new flags are in force, and this could not be stored.
-            RelabError: the target cannot be measured or changed. The flags were restored, unless the error is raised
-                by the restoration itself; then the journal keeps what must be restored later.
+            FlagsChangedError: another client has changed the flags since the rollout read them; nothing was changed.
+            TargetLeaseLostError: another process has taken over the target and restored the flags; nothing more may be
+                stored.
+            EndNotStoredError: the new flags are in force, but that could not be stored.
+            RelabError: the target cannot be measured or changed. The flags were restored. If the restoration itself
+                raised the error, the journal keeps what must be restored later.
         """
         self._prepare()
         measurement = self._measurement()
@@ -155,7 +156,7 @@ class RolloutExecution:
         self._journal.save(self._record)
 
     def _is_refused(self) -> bool:
-        """Return whether an experiment has refused the change, so that the flags need not be touched."""
+        """Return whether a run of an experiment has decided against the change, so that the flags stay as they are."""
         found = self._record.judgement
         if self._record.experiment is None or found is None or found.verdict is Verdict.PASS:
             return False
@@ -174,10 +175,12 @@ class RolloutExecution:
         return measurement
 
     def _read_unchanged(self) -> FlagState:
-        """Return the flags if they still are those of the snapshot; a rollout that continues has an old one.
+        """Read the flags of the target, and return them if they still are the flags from before the rollout.
+
+        The flags from before may be old, if an interrupted rollout continues.
 
         Raises:
-            FlagsChangedError: another client has changed them since.
+            FlagsChangedError: another client has changed the flags since.
         """
         state = self._target.flags.read()
         if canonical_json(state.value) != canonical_json(self._record.before):
@@ -188,7 +191,10 @@ class RolloutExecution:
         return state
 
     def _is_interrupted(self) -> bool:
-        """Return whether a person, a signal or a lost lease ends the rollout; if so, mark it as interrupted."""
+        """Return whether a person, a signal or a lost lease ends the rollout.
+
+        If so, mark the rollout as interrupted.
+        """
         reason = self._halt.reason
         if reason is None or reason is HaltReason.BUDGET:
             return False
@@ -208,7 +214,7 @@ class RolloutExecution:
         return OpenChange(inverse=self._target.flags.inverse(changes[Arm.B], before), values=values)
 
     def _measure(self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch) -> bool:
-        """Measure all rounds; return whether an early look ended the measurement."""
+        """Measure all rounds; return whether an early look at the data ended the measurement before the last round."""
         arms = arms_of(self._plan)
         kept = [window for window in self._record.windows if not window.problems]
         first = len(kept) // len(arms)
@@ -233,7 +239,7 @@ class RolloutExecution:
     def _measure_round(
         self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch, planned: list[PlannedWindow]
     ) -> bool:
-        """Measure the windows of one round; return False if the measurement cannot go on."""
+        """Measure the windows of one round; return whether the measurement can continue with the next round."""
         try:
             if isinstance(measurement, LiveMeasurement):
                 self._require_health()
@@ -273,7 +279,7 @@ class RolloutExecution:
     def _judge_and_apply(
         self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch, *, stopped_early: bool
     ) -> bool:
-        """Judge the windows, and apply a PASS; return whether the new flags are in force."""
+        """Judge the windows, and apply the change after a PASS; return whether the new flags are in force."""
         self._enter(RolloutPhase.JUDGE, "Judging")
         judgement = self._record.judgement
         if self._record.experiment is None or judgement is None:
@@ -305,7 +311,7 @@ class RolloutExecution:
         return is_applied
 
     def _apply_in_steps(self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch) -> str:
-        """Apply the change in the steps of the canary; return why it must be rolled back, empty if it is applied."""
+        """Apply the change in the steps of the canary; return why it must be rolled back, or "" if it is applied."""
         canary = self._plan.canary
         assert canary is not None
         before = FlagState(self._record.before)
@@ -338,7 +344,10 @@ class RolloutExecution:
         return f"The canary was rolled back at {violation.share_pct:g} %: {violation.reason}"
 
     def _restore(self, change: OpenChange) -> None:
-        """Restore the flags, then store and report that; a report that fails must not prevent the restoration."""
+        """Restore the flags; then store and report that they are restored.
+
+        The restoration comes first, so that an error of the storage or of the report cannot prevent it.
+        """
         self._require_own_change()
         self._begin(RolloutPhase.RESTORE)
         try:

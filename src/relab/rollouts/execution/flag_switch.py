@@ -12,7 +12,7 @@ class FlagSwitch:
 
     Args:
         flags: the flags of the target.
-        state: the flags as the rollout last saw them.
+        state: the flags as the rollout last read them.
         within_s: how long the target may take until a change is in force, in seconds.
     """
 
@@ -22,11 +22,11 @@ class FlagSwitch:
         self._within_s = within_s
 
     def set(self, wanted: JsonValue) -> None:
-        """Put the change `wanted` in force, and read it back; do nothing if it is in force already.
+        """Make the change of flags `wanted`, and read the flags back; do nothing if the change is in force already.
 
         Raises:
             FlagsChangedError: another client has changed the flags since the last call.
-            FlagsNotAppliedError, FlagsRejectedError, TargetUnavailableError: as `change_flags`.
+            FlagsNotAppliedError, FlagsRejectedError, TargetUnavailableError: in the same cases as for `change_flags`.
         """
         state = self.check()
         if not self._flags.holds(state, wanted) or not state.is_applied:
@@ -34,7 +34,7 @@ class FlagSwitch:
         self._state = state
 
     def check(self) -> FlagState:
-        """Return the current flags, if they are those that this rollout has set last.
+        """Read the flags and return them, if they are those that this rollout has set last.
 
         Raises:
             FlagsChangedError: another client has changed the flags.

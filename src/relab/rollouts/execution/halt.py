@@ -12,7 +12,7 @@ _SLICE_S: Final = 0.1
 
 
 class HaltReason(StrEnum):
-    """Why the measurement stops: a person or signal stopped it, its time budget is over, or the lease was lost."""
+    """Why a measurement stops: a person or a signal stopped it, its time budget is used up, or the lease was lost."""
 
     STOPPED = "stopped"
     BUDGET = "budget"
@@ -20,7 +20,7 @@ class HaltReason(StrEnum):
 
     @property
     def sentence(self) -> str:
-        """Say how the rollout ended, in one sentence."""
+        """Return one sentence that says how the rollout ended."""
         sentences = {
             HaltReason.STOPPED: "The rollout was stopped before its end.",
             HaltReason.BUDGET: "The time budget of the rollout is over.",
@@ -36,7 +36,7 @@ class Halt(Event):
 
     Args:
         stop: set by a person or a signal.
-        budget_s: seconds from now until the time is over; 0 for no limit.
+        budget_s: the time budget: seconds from now until the event is set; 0 for no limit.
         still_leased: returns False once the lease is lost.
         monotonic_s: the monotonic clock, in seconds.
     """
@@ -75,7 +75,7 @@ class Halt(Event):
         return None if self._ends_s is None else max(self._ends_s - self._monotonic_s(), 0.0)
 
     def sleep(self, seconds: float) -> bool:
-        """Wait so many seconds; return True if they have passed, False as soon as there is a reason to stop."""
+        """Wait for this time; return True if it has passed, and False as soon as there is a reason to stop."""
         ends_s = self._monotonic_s() + seconds
         while not self.is_set():
             left_s = ends_s - self._monotonic_s()

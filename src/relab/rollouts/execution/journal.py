@@ -12,7 +12,7 @@ class RolloutJournal(Protocol):
     """Stores the state of one rollout durably while it is executed; `StoredJournal` does so in the database."""
 
     def open_change(self, change: OpenChange) -> None:
-        """Store how the flags are restored, before they are changed; it is on the disk when this returns."""
+        """Store how to restore the flags, before they are changed; the data are on the disk when this returns."""
         ...
 
     def add_window(self, window: ArmWindow) -> None:
@@ -20,15 +20,19 @@ class RolloutJournal(Protocol):
         ...
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store the current record; with `closes_change`, the flags need no restoration from now on."""
+        """Store the current record; `closes_change` says that the flags need no restoration any more."""
         ...
 
     def begin_phase(self, record: RolloutRecord) -> None:
-        """Store the current record for its readers when a phase begins; if that is impossible now, the rollout goes on."""
+        """Store the current record when a phase begins, so that readers see it; if that fails, the rollout goes on."""
         ...
 
     def owns_change(self) -> bool:
-        """Return whether the flags are this process's to restore: it holds the lease, or no process has taken over since."""
+        """Return whether this process must restore the flags.
+
+        This is so while it holds the lease of the target, and after that until another process has taken over the
+        target.
+        """
         ...
 
     def still_leased(self) -> bool:

@@ -31,11 +31,13 @@ _MAX_WINDOW_S = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class LoadMeasurement:
-    """Measures windows by a load; all windows of a round get the same requests, so that arms differ by their flags alone.
+    """Measures windows by a load of requests.
+
+    All windows of a round get the same requests, so that the arms of the rollout differ by their flags alone.
 
     Attributes:
         plan: the plan of the rollout.
-        mix: what is requested.
+        mix: the requests of the load.
         target: the target with its metric.
         clock: the wall clock, for the times of windows.
     """
@@ -129,7 +131,8 @@ class LoadMeasurement:
 class LiveMeasurement:
     """Measures the service's own traffic: both arms are served at the same time, each to a share of the traffic.
 
-    So one length of time gives both windows of a round. The plan has the durations, the target the source of the metric.
+    So both windows of a round are measured in the same period of time. The plan has the length of the period, and the
+    target has the source of the metric.
     """
 
     plan: Plan
@@ -189,12 +192,12 @@ class LiveMeasurement:
 
 
 def _wait_for_metric(target: RolloutTarget, halt: Halt) -> bool:
-    """Wait until the metric of a window that has just ended can be read; return False if `halt` stopped that."""
+    """Wait until the metric of a window that has just ended can be read; return False if `halt` ended the wait."""
     return target.metric is None or halt.sleep(target.metric.delay_s)
 
 
 def mix_of(name: str) -> Mix:
-    """Return the mix with this built-in name, or else the one in the file with this path.
+    """Return the built-in request mix with this name; if there is none, the mix in the file with this path.
 
     Raises:
         MixError: there is no such mix or file, or the file is invalid.
@@ -203,7 +206,7 @@ def mix_of(name: str) -> Mix:
 
 
 def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:
-    """Return a window without figures, with the problem that prevented its measurement.
+    """Return a window without figures, whose `problems` say what prevented its measurement.
 
     Args:
         window: the window.

@@ -16,9 +16,9 @@ class RolloutProgress(BaseModel):
     """How far a rollout is.
 
     Attributes:
-        phase: the part that is under way.
+        phase: the phase of the rollout that is in progress.
         message: one sentence.
-        windows_done, windows_planned: measured windows, and their number as far as is known.
+        windows_done, windows_planned: number of measured windows, and of all windows, as far as it is known.
         figure: the name of the judged figure, `P95` (in ms) or `metric`.
         medians: median of the judged figure over the windows so far, by arm.
         effect: the effect of the complete rounds so far; None before the first, without an interval before the second.
@@ -42,7 +42,7 @@ class RolloutProgress(BaseModel):
         return min(int(100 * self.windows_done / self.windows_planned), 99) if self.windows_planned else 0
 
     def sentence(self) -> str:
-        """Return the figures as one line of text."""
+        """Return the progress with its figures as one line of text."""
         parts = [self.message]
         if self.windows_planned:
             parts.append(f"window {self.windows_done}/{self.windows_planned}")

@@ -43,19 +43,20 @@ def restore_flags(
 ) -> RestoredFlags:
     """Restore the flags that a rollout may have changed, and read them back.
 
-    The inverse change is sent even if the flags seem unchanged: with versions, that invalidates a change that a killed
-    process has sent and that the target has not processed yet. If another client has changed the flags, its change stays;
-    values that the target has made of a change of this rollout, such as a limit that it enforces, are no such change.
+    The inverse change is sent even if the flags seem unchanged. If the flags have versions, this invalidates a change
+    that a killed process has sent and that the target has not processed yet. If another client has changed the flags,
+    its change stays. Values that the target itself has derived from a change of this rollout, for example by enforcing
+    a limit, do not count as another client's change.
 
     Args:
         flags: the flags of the target.
-        change: what the rollout may have changed, and how that is undone.
+        change: the changes that the rollout may have made, and the change that undoes them.
         within_s: how long to retry while the target does not answer, in seconds.
 
     Raises:
-        TargetUnavailableError: the target does not answer within this time; the flags may still be changed.
-        FlagsNotAppliedError: the target accepts the change and does not make it.
-        FlagsNotRestoredError: the target rejects its own earlier values, and has others.
+        TargetUnavailableError: the target does not answer within this time; the rollout's change may still be in force.
+        FlagsNotAppliedError: the target accepts the inverse change, but does not make it.
+        FlagsNotRestoredError: the target rejects its own earlier values, and still has others.
     """
     ends_s = time.monotonic() + within_s
     own = [*change.values, change.inverse]

@@ -31,8 +31,8 @@ class EarlyLook:
     """The result of a look at the data after a round.
 
     Attributes:
-        should_stop: whether the data decide, so that the measurement can end.
-        sentence: what the look shows.
+        should_stop: whether the data already decide, so that the measurement can end.
+        sentence: the result of the look, in one sentence.
         effect: the effect with its always-valid interval; None if it cannot be computed yet.
     """
 
@@ -42,13 +42,14 @@ class EarlyLook:
 
 
 def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
-    """Look at the data after a complete round, and return what they show; None if the plan does not stop early.
+    """Check after a complete round whether the data already decide, and return the result.
 
-    A look passes only from `MIN_PASS_ROUNDS` on; from 3 rounds on it stops a change that makes the service slower than
-    the threshold of an EDGE, or whose error rate is too high.
+    Return None if the plan does not stop early. From 3 rounds on, a look ends the measurement if the change makes the
+    service slower than the threshold of an EDGE, or if its error rate is too high. From `MIN_PASS_ROUNDS` rounds on, it
+    also ends the measurement if the change passes.
 
     Args:
-        windows: all windows of the rollout so far; those of an incomplete round are not used.
+        windows: all windows of the rollout so far; windows of an incomplete round are not used.
         plan: the plan.
     """
     if plan.early_stop is None:
@@ -82,13 +83,14 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
 
 def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
-    """Return how the change is harmful beyond chance, as a clause; None if it is not.
+    """Return in which way the change is harmful beyond chance, as a part of a sentence; None if it is not.
 
     Args:
         data: the measured rounds.
         plan: the plan with the limits of errors and of ΔP95.
         effect: the effect with its interval at the one-sided level `alpha`.
-        alpha: the same level for the error rate: the probability, 0..1, with which its lower bound is too high.
+        alpha: the one-sided level for the error rate: the probability, 0..1, with which the lower bound of the error
+            rate lies above the true rate.
     """
     errors = error_interval(data, level=1 - 2 * alpha)
     if errors is not None and errors[0] > plan.thresholds.max_error_rate:
@@ -101,9 +103,9 @@ def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) ->
 def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
     """Return how many rounds a plan with `rounds: auto` measures in all.
 
-    It is estimated from the standard deviation of the measured rounds, and lies between the plan's `min_rounds` and
-    `max_rounds`; the time budget is not considered. It is `min_rounds` if a figure is missing, because the verdict is
-    INVALID then, however many rounds follow.
+    The number is estimated from the standard deviation of the measured rounds, and lies between the plan's `min_rounds`
+    and `max_rounds`; the time budget is not considered. If a figure is missing, the number is `min_rounds`, because the
+    verdict will be INVALID, however many rounds follow.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     if pairs is None or pairs.rounds < 2:
@@ -113,10 +115,10 @@ def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
 
 
 def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
-    """Return how many rounds a rollout measures in all, as far as its windows say; no more than its time budget allows.
+    """Return how many rounds a rollout measures in all, as far as its windows say, within its time budget.
 
-    `auto` is planned once, from the first `min_rounds`: a new plan after later rounds would stop where the deviation
-    happens to look small.
+    With `rounds: auto`, the number is planned once, from the first `min_rounds` rounds. A new plan after each later
+    round would tend to stop where the deviation happens to look small.
     """
     first, most = plan.experiment.first_rounds, rounds_that_fit(plan)
     planned_from = [window for window in windows if window.round < first]
@@ -138,6 +140,6 @@ def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | 
 
 
 def error_upper_pct(data: RolloutData) -> float | None:
-    """Return the upper end of the 95 % interval of arm B's error rate, in percent; None without completed requests."""
+    """Return the upper end of the 95 % confidence interval of arm B's error rate, in percent; None without requests."""
     found = error_interval(data, level=LEVEL)
     return None if found is None else found[1]

@@ -28,9 +28,10 @@ class Pairs:
     """The windows of two arms, paired by round; the last axis of each array is the round.
 
     Attributes:
-        log_a, log_b: natural logarithm of each window's judged figure; shape (rounds,), or (rollouts, rounds) for
-            simulated rollouts. For a group of arms, the mean of their logarithms.
-        index_a, index_b: position of each window in the order of measurement, from 0; of the same shape as the
+        log_a, log_b: natural logarithm of the judged figure of each window of the first and of the second arm. The
+            shape is (rounds,), or (rollouts, rounds) for simulated rollouts. For a group of arms, it is the mean of
+            their logarithms.
+        index_a, index_b: position of each window in the order of measurement, from 0. The shape is that of the
             logarithms, or (rounds,) if all rollouts have the same order.
     """
 
@@ -47,7 +48,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunningEffect:
-    """The effect as it is known after each round: element i of the last axis is computed from the rounds 0 to i.
+    """The effect of a change as it is known after each round: element i of the last axis comes from the rounds 0 to i.
 
     Attributes:
         mean: estimate of the log ratio of arm B to arm A, without the part that a linear trend explains.
@@ -61,11 +62,11 @@ class RunningEffect:
 
     @property
     def rounds(self) -> int:
-        """The number of all rounds, which is the length of the last axis."""
+        """The number of rounds, which is the length of the last axis of the arrays."""
         return int(self.mean.shape[-1])
 
     def after(self, rounds: int) -> RunningEffect:
-        """Return the effect as it was known after so many rounds."""
+        """Return the effect as it was known after the first `rounds` rounds."""
         return RunningEffect(self.mean[..., :rounds], self.sd[..., :rounds], self.error[..., :rounds])
 
     def last(self) -> tuple[float, float, float]:
@@ -76,9 +77,10 @@ class RunningEffect:
 def running_effect(pairs: Pairs) -> RunningEffect:
     """Return the effect after each round of `pairs`, with a linear trend subtracted from 3 rounds on.
 
-    The trend is the least-squares slope of the rounds' mean levels over their positions. It is independent of the
-    differences between the arms if windows vary independently, so that subtracting its part (slope times the distance
-    of the two windows of a round) costs no degrees of freedom; its variance is added to that of the mean.
+    The trend is the least-squares slope of the rounds' mean levels over their positions. From each difference between
+    the arms, the function subtracts the slope times the distance of the two windows of the round. If windows vary
+    independently, the slope is independent of the differences, so the subtraction costs no degrees of freedom. The
+    variance of the slope is added to the variance of the mean.
     """
     difference, distance = pairs.log_b - pairs.log_a, pairs.index_b - pairs.index_a
     # Counted from the first round, so that the sums of squares lose no digits.
@@ -104,9 +106,9 @@ def running_effect(pairs: Pairs) -> RunningEffect:
 
 
 def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
-    """Return, after each round, the sum of the products of the deviations of `a` and `b` from their means so far.
+    """Return for each round the sum of products (a - mean of a) * (b - mean of b) over the rounds up to this one.
 
-    `count` is the number of rounds so far: 1, 2, ….
+    The means are those of the rounds up to this one, too. `count` is the array of numbers of rounds: 1, 2, 3 and so on.
     """
     return np.cumsum(a * b, axis=-1) - np.cumsum(a, axis=-1) * np.cumsum(b, axis=-1) / count
 
@@ -114,7 +116,7 @@ def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
 def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> Effect:
     """Return the effect of a single rollout after its last round, in percent, with Student's interval.
 
-    After a single round there is an estimate, and no interval.
+    After a single round, the result has an estimate but no interval.
 
     Args:
         running: the effect after each round.

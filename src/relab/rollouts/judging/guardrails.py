@@ -31,7 +31,7 @@ def qps_change_pct(data: RolloutData) -> float | None:
 def route_effects(data: RolloutData) -> tuple[RouteEffect, ...]:
     """Return the change of each route's P95 from arm A to B, with its 95 % interval, sorted by the route's name.
 
-    A route is a kind of request. Only rounds count in which both arms have a P95 of it.
+    A route is a kind of request. Only rounds count in which both arms have a P95 of this route.
     """
     names = sorted({route.name for window in data.every_window() for route in window.routes})
     return tuple(effect for name in names if (effect := _route_effect(data, name)) is not None)
@@ -57,7 +57,7 @@ def _route_effect(data: RolloutData, name: str) -> RouteEffect | None:
 def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEffect, ...]) -> tuple[str, ...]:
     """Return the warnings about `data`, one sentence each; they do not change the verdict.
 
-    `thresholds` are those of the plan, `routes` the result of `route_effects`.
+    `thresholds` are the thresholds of the plan. `routes` is the result of `route_effects`.
     """
     found = []
     imbalance, qps = imbalance_pct(data), qps_change_pct(data)

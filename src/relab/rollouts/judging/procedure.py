@@ -27,7 +27,7 @@ class Outcomes:
     Attributes:
         passed: whether the effect passes.
         rounds: number of rounds after which the measurement ended.
-        early: whether it passed at an early look, before the planned last round.
+        early: whether the rollout passed at an early look at the data, before the planned last round.
     """
 
     passed: Booleans
@@ -36,10 +36,11 @@ class Outcomes:
 
 
 def look_alpha(plan: Plan, rounds: int) -> float:
-    """Return the one-sided significance level of the early look after `rounds` rounds, at least `MIN_PASS_ROUNDS`.
+    """Return the one-sided significance level of the early look at the data after `rounds` rounds.
 
-    The k-th look spends the share 1 / (k (k + 1)) of the plan's alpha. The shares add up to 1, so that the looks
-    together pass a change without effect with at most that probability, however many there are (Bonferroni).
+    `rounds` must be at least `MIN_PASS_ROUNDS`. The k-th look gets the share 1 / (k (k + 1)) of the plan's alpha. The
+    shares add up to 1. So all looks together pass a change without effect with a probability of at most this alpha,
+    however many looks there are (Bonferroni).
     """
     assert plan.early_stop is not None
     look = rounds - MIN_PASS_ROUNDS + 1
@@ -56,12 +57,12 @@ def last_rounds(plan: Plan) -> int:
 def decide(plan: Plan, pairs: Pairs) -> Outcomes:
     """Return the outcomes of rollouts whose windows are known for as many rounds as the plan may measure.
 
-    Only the gates on the effect are applied. The other rules of a verdict, on errors and on the validity of the data,
-    can only turn a PASS into something else.
+    Only the gates on the effect are applied. The other rules of a verdict concern errors and the validity of the data;
+    they can only turn a PASS into another verdict.
 
     Args:
         plan: the plan; it decides after how many of the rounds a rollout ends.
-        pairs: the windows; its logarithms have the shape (rollouts, rounds).
+        pairs: the windows of all rollouts; the logarithms in it have the shape (rollouts, rounds).
     """
     running = running_effect(pairs)
     planned = _planned(plan, running)
@@ -83,8 +84,8 @@ def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -
     Args:
         plan: the plan, for the threshold.
         running: the effect after each round.
-        rounds: number of rounds, at least 2; later ones are not used.
-        alpha: one-sided level of the interval.
+        rounds: number of rounds, at least 2; later rounds are not used.
+        alpha: one-sided significance level of the interval.
     """
     from scipy import special
 
@@ -94,7 +95,7 @@ def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -
 
 
 def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
-    """Return for each rollout the number of rounds at which its measurement ends, without early looks."""
+    """Return for each rollout the number of rounds after which its measurement ends if no early look ends it before."""
     runs, most = running.mean.shape[0], running.rounds
     first = min(plan.experiment.first_rounds, most)
     if plan.experiment.rounds != "auto" or first < 2:
@@ -113,7 +114,10 @@ def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> ND
 
 
 def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Booleans:
-    """Return for each rollout whether the mean of arm B's figures in its first `rounds` rounds is small enough."""
+    """Return for each rollout whether it passes by the policy `seed`, which only compares the arms' means.
+
+    The means are those of the judged figures in the rollout's first `rounds` rounds.
+    """
     last = rounds[:, np.newaxis] - 1
     sums = [np.take_along_axis(np.cumsum(np.exp(logs), axis=-1), last, axis=-1) for logs in (pairs.log_a, pairs.log_b)]
     return np.asarray(100 * (sums[1][:, 0] / sums[0][:, 0] - 1) <= plan.thresholds.pass_delta_p95_max)
@@ -141,7 +145,8 @@ def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, 
 def positions(plan: Plan, rounds: int, *, runs: int, draw: np.random.Generator) -> tuple[Floats, Floats]:
     """Return the positions of the windows of arm A, and those of arm B, in rollouts of a plan.
 
-    A position is a window's place in time, as `RolloutData.place` gives it. A random order is drawn for each rollout.
+    A position is a window's place in time, as `RolloutData.place` returns it. If the plan's order is random, an order
+    is drawn for each rollout.
 
     Args:
         plan: the plan, for its arms and their order.

@@ -15,9 +15,9 @@ P95: Final = 0.95
 
 
 def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeout_ms: float) -> float | None:
-    """Return the quantile `P95` of a window's latencies in ms, where failed requests count at their time limit at least.
+    """Return the 95th percentile of a window's latencies in ms; a failed request counts with its time limit at least.
 
-    A failed request has not answered in time, however soon it failed; otherwise an arm that fails fast would seem fast.
+    Without this rule, an arm whose requests fail fast would seem fast.
 
     Args:
         every: the latencies of all requests that ended.

@@ -24,9 +24,9 @@ class RolloutData:
     """The rounds that have a window of each arm.
 
     Attributes:
-        rounds: the complete rounds, in order; each has a window of each arm.
-        missing: one sentence for each earlier round without a window of some arm.
-        is_cut: whether the last round was begun and not completed; it is not used.
+        rounds: the complete rounds, in order; each has one window of each arm.
+        missing: one sentence for each incomplete round before the last one.
+        is_cut: whether the last round was begun and not completed. Such a round is not in `rounds`.
         is_live: whether the windows of a round were measured at the same time.
     """
 
@@ -56,7 +56,10 @@ class RolloutData:
         return cls(tuple(complete), tuple(missing), is_cut, plan.subject.live)
 
     def before_gap(self) -> RolloutData:
-        """Return the rounds before the first one that has no window of some arm, or no usable judged figure."""
+        """Return only the rounds before the first gap.
+
+        A gap is a round that is missing or incomplete, or one with a judged figure that is not usable.
+        """
         rounds = []
         for number, found in enumerate(self.rounds):
             if any(window.round != number or not is_usable(window.metric) for window in found.values()):
@@ -65,7 +68,7 @@ class RolloutData:
         return replace(self, rounds=tuple(rounds))
 
     def place(self, window: ArmWindow) -> float:
-        """Return the position of a window in time: its number, or that of its round if all arms are measured at once."""
+        """Return the position of a window in time: the number of the window; if `is_live`, the number of its round."""
         return float(window.round if self.is_live else window.index)
 
     def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
@@ -73,14 +76,14 @@ class RolloutData:
         return tuple(found[arm] for found in self.rounds)
 
     def every_window(self) -> tuple[ArmWindow, ...]:
-        """Return the windows of all arms in the complete rounds, round by round."""
+        """Return the windows of all complete rounds, round by round; each round contributes one window of each arm."""
         return tuple(window for found in self.rounds for window in found.values())
 
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:
-        """Return the judged figures of the arms `first` and of the arms `second` as pairs, one per round.
+        """Return pairs of judged figures, one pair per round: of the group of arms `first`, and of the group `second`.
 
-        Return None if there is no round, or a figure is missing or not above 0.
-        A group of several arms counts with the mean of the logarithms of its figures, and with the mean of its positions.
+        A group with several arms counts with the mean of the logarithms of their figures, and with the mean of their
+        positions. Return None if there is no complete round, or if a figure is missing or not above 0.
         """
         groups = (tuple(first), tuple(second))
         figures = [[[found[arm].metric for arm in group] for found in self.rounds] for group in groups]

@@ -35,7 +35,9 @@ _LARGEST_SD: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class PassGates:
-    """What a PASS demands of the effect after the last round: two gates, one on its estimate, one on its interval.
+    """The two conditions (gates) that the effect after the last round must meet for a PASS.
+
+    One is a condition on the estimate of the effect, the other on its interval.
 
     Attributes:
         bound: the greatest estimate of the log ratio that passes; negative, or 0.
@@ -67,7 +69,9 @@ class PassGates:
         return float(special.ndtr((greatest - effect) / error).mean())
 
     def rounds_needed(self, effect: float, sd: float) -> int | None:
-        """Return the smallest number of rounds that meet both gates with a probability of `POWER`; None above `MAX_ROUNDS`.
+        """Return the smallest number of rounds with which both gates are met with a probability of `POWER`.
+
+        Return None if more than `MAX_ROUNDS` are needed.
 
         `effect` is the true log ratio between the arms, `sd` the standard deviation of the rounds' log ratios.
         """
@@ -82,7 +86,7 @@ class PassGates:
         return high
 
     def detectable_effect(self, sd: float, rounds: int) -> float | None:
-        """Return the true log ratio nearest to 0 that meets both gates with a probability of `POWER`.
+        """Return the smallest true effect, as a log ratio, with which both gates are met with a probability of `POWER`.
 
         `sd` is the standard deviation of the rounds' log ratios. Return None for fewer than `MIN_PASS_ROUNDS` rounds.
         """
@@ -98,7 +102,7 @@ class PassGates:
 
 
 def gates_of(plan: Plan) -> PassGates:
-    """Return what a PASS demands of the effect by a plan's thresholds."""
+    """Return the conditions on the effect that a PASS must meet by the thresholds of a plan."""
     return PassGates(log_of(plan.thresholds.pass_delta_p95_max), FINAL_ALPHA * plan.alpha_share)
 
 
@@ -123,7 +127,7 @@ def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
 
 
 def planning_factor(rounds: int) -> float:
-    """Return the factor between a deviation measured in so many rounds and the one that rounds are planned for."""
+    """Return the factor by which a standard deviation measured in so many rounds is multiplied to plan the rounds."""
     from scipy import special
 
     freedom = rounds - 1
@@ -137,9 +141,10 @@ def _largest_sds(plan: Plan) -> Floats:
 
 @lru_cache(maxsize=32)
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
-    """Return, for each number of rounds from `least` to `greatest` - 1, the largest deviation for which they suffice.
+    """Return for each number of rounds the largest standard deviation for which this number suffices.
 
-    `effect` is the true log ratio that they must find.
+    The numbers of rounds run from `least` to `greatest` - 1. A number suffices if a true effect (log ratio) `effect`
+    meets the gates with the required power.
     """
     grid = np.concatenate([[0.0], np.geomspace(_SMALLEST_SD, _LARGEST_SD, _SDS)])
     needed = np.array([gates.rounds_needed(effect, float(sd)) or MAX_ROUNDS + 1 for sd in grid])

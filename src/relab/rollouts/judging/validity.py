@@ -54,7 +54,10 @@ def biased_data(data: RolloutData) -> tuple[str, ...]:
 
 
 def imbalance_pct(data: RolloutData) -> float | None:
-    """Return by how much the numbers of completed requests of A and B differ, in percent of the larger; None without any."""
+    """Return the difference between the numbers of completed requests of arms A and B, in percent of the larger number.
+
+    Return None without completed requests.
+    """
     if not data.rounds:
         return None
     a, b = (sum(window.completed for window in data.windows(arm)) for arm in (Arm.A, Arm.B))
@@ -79,7 +82,9 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
 
 
 def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
-    """Test whether each arm completed as many requests per second as the others (chi-square, sample ratio mismatch).
+    """Return one sentence if some arm completed more requests per second than the others beyond chance; else [].
+
+    The test is a chi-square test for a sample ratio mismatch.
 
     Source: A. Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
     """
@@ -100,7 +105,7 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
 
 
 def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, ...]:
-    """Return by how much arm A drifts or varies more than `thresholds` allow, one sentence each; empty if it does not."""
+    """Return how arm A drifts or varies more than `thresholds` allow, one sentence each; empty if it does not."""
     windows = data.windows(Arm.A)
     usable = [(data.place(window), window.metric) for window in windows if window.metric and is_usable(window.metric)]
     if len(usable) < _TREND_WINDOWS:
@@ -124,7 +129,10 @@ def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, .
 
 
 def _trend(places: Floats, logs: Floats) -> tuple[float, float, float]:
-    """Return (change from the first to the last place, its standard error, deviation from the line), as logarithms."""
+    """Return (change from the first to the last place, standard error of the change, deviation from the line).
+
+    They belong to a straight line that is fitted to the logarithms `logs` at these places.
+    """
     centred = places - places.mean()
     squares, span = float(centred @ centred), float(places[-1] - places[0])
     slope = float(centred @ logs) / squares

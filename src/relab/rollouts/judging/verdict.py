@@ -21,7 +21,7 @@ from relab.stats.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """The figures that decide: the effect, arm B's error rate and its upper bound in percent, and the rounds."""
+    """The figures that decide: the effect, arm B's error rate and the upper bound of it in percent, and the rounds."""
 
     effect: Effect
     error_rate_pct: float
@@ -39,11 +39,11 @@ def judge(
     """Judge the measured windows of a rollout by its plan.
 
     Args:
-        windows: all measured windows; those of a last round that was not completed are not used. A window that was cut
-            by the budget is left out.
-        plan: thresholds and policy.
-        stopped_early: whether an early look ended the measurement. From `MIN_PASS_ROUNDS` rounds on, the interval is
-            then the wider one of that look.
+        windows: all measured windows. Windows of a last round that was not completed are not used. A window that the
+            time budget cut off must not be included.
+        plan: the plan with its thresholds and its policy.
+        stopped_early: whether an early look at the data ended the measurement. If so, from `MIN_PASS_ROUNDS` rounds on
+            the interval is the wider one of that look.
     """
     data = RolloutData.of(windows, plan)
     pairs = data.pairs()
@@ -93,9 +93,9 @@ def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
 
 
 def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
-    """Return pairs of a number of rounds and the effect after so many rounds, with its 99 % interval.
+    """Return pairs (number of rounds, effect after so many rounds with its 99 % interval).
 
-    They are the rounds before the first one with a missing window or judged figure.
+    The pairs end before the first round with a missing window or judged figure.
     """
     pairs = RolloutData.of(windows, plan).before_gap().pairs()
     if pairs is None:

@@ -42,8 +42,9 @@ _LEAST_DETECTED_PCT: Final = 10.0
 class WindowOrder(StrEnum):
     """The order of the arms in the windows of a round.
 
-    `abab`: the same in each round. `abba`: reversed in every second round, which cancels a linear trend. `random`:
-    drawn for each round with the plan's seed and the rollout's id, so that it differs between rollouts.
+    `abab`: the order is the same in each round. `abba`: the order is reversed in every second round, which cancels a
+    linear trend. `random`: the order is drawn for each round, with the plan's seed and the rollout's id, so that it
+    differs between rollouts.
     """
 
     ABAB = "abab"
@@ -65,8 +66,8 @@ class EarlyStop(PlanSection):
     """Ours: look at the data after each round, and end the measurement as soon as the data decide.
 
     Attributes:
-        alpha: probability, 0..1, that the tests before the last round pass a change without effect. It adds to the
-            same probability of the last test.
+        alpha: probability, 0..1, that one of the tests before the last round passes a change without effect. The test
+            after the last round has such a probability of its own, which adds to this one.
     """
 
     alpha: Annotated[float, Field(gt=0, le=0.05)] = DEFAULT_EARLY_ALPHA
@@ -90,20 +91,23 @@ class Measurement(PlanSection):
             `max_rounds`, chosen from the deviation that the first rounds show.
         min_rounds, max_rounds: ours; the bounds of `auto`.
         detect_delta_p95: ours; the true change of the judged figure, in percent, that `auto` must find with a power of
-            80 %; None: twice the threshold of a PASS, but at least 10 points beyond it, and at most half-way to -100.
-        seed: of the load, and, with the rollout's id, of the random order of windows.
-        order: ours; the order of the arms.
-        warmup_sec: ours; load before each window, after the flags are in force, that is not measured.
-        mix: ours; what is requested: the name of a built-in mix, or the path of a file.
-        arrivals: ours; requests at even intervals, or as a Poisson process.
-        max_in_flight: ours; requests without an outcome, above which due requests are dropped.
+            80 %. None for twice the threshold of a PASS, but at least 10 points beyond it and at most half-way from it
+            to -100.
+        seed: the seed of the load. Together with the rollout's id, it is also the seed of a random order of windows.
+        order: ours; the order of the arms in a round.
+        warmup_sec: ours; seconds of load before each window that are not measured. They begin when the flags are in
+            force.
+        mix: ours; the requests of the load: the name of a built-in mix, or the path of a file.
+        arrivals: ours; whether requests are due at even intervals, or as a Poisson process.
+        max_in_flight: ours; maximum number of requests without an outcome. A request that is due above it is dropped.
         request_timeout: ours; time limit of one request, in seconds.
-        flow_policy: flow control of arm B; ours: `fixed`, `off` (no limit), `keep` (unchanged).
+        flow_policy: flow control of arm B. The values `fixed`, `off` (no limit) and `keep` (unchanged) are ours.
         target_p95: the P95 in ms that flow control keeps.
         conc_cap: greatest number of requests in progress.
         batch_cap: greatest number of searches that are answered together.
-        routing_mode: routing of arm B; ours: `faiss`, `qdrant` (always that index), `keep` (unchanged).
-        topk_threshold: number of results up to which `rules` use FAISS.
+        routing_mode: routing of searches in arm B. The values `faiss`, `qdrant` (always this index) and `keep`
+            (unchanged) are ours.
+        topk_threshold: with the routing `rules`, searches for up to so many results use FAISS.
         factorial: ours; also measure flow control alone (arm C) and routing alone (arm D).
     """
 
@@ -147,8 +151,8 @@ class ReportFiles(PlanSection):
 
     Attributes:
         max_lines: greatest number of lines of the summary; the section ROLLBACK is never cut.
-        output_path: the summary, relative to the working directory.
-        history_path: the history of all rollouts, relative to the working directory.
+        output_path: path of the summary, relative to the working directory.
+        history_path: path of the history of all rollouts, relative to the working directory.
     """
 
     max_lines: Annotated[int, Field(ge=30, le=10_000)] = 60
@@ -164,16 +168,17 @@ class Plan(PlanSection):
         timeout: time limit in seconds of one request to the target's control endpoints.
         experiment: what is changed and measured.
         thresholds: the limits of the verdict.
-        policy: ours; the rule that decides.
+        policy: ours; the rule by which the rollout is decided.
         time_budget: seconds after which the measurement ends; 0 for no limit.
         per_combo_cap: seconds of windows and warm-ups for one combination of flow control and routing, that is, for
             each arm; 0 for no limit.
-        early_stop: how the measurement may end before its last round; None: it does not.
-        alpha_share: ours; the share of the risk of a false PASS that this rollout may spend: 1 / n if it is one of n
-            rollouts of which one PASS is enough, as in a search.
-        canary: ours; apply a PASS in steps; None: at once.
+        early_stop: the rule by which the measurement may end before its last round; None if it may not.
+        alpha_share: ours; the share of the risk of a false PASS that this rollout may have. It is 1 / n if the rollout
+            is one of n rollouts of which one PASS is enough, as in a search.
+        canary: ours; the steps in which a change is applied after a PASS; None to apply it at once.
         report: the files that are written.
-        subject: ours; the flag, health check and metric of the target; default: those of a service as the testbed's shop.
+        subject: ours; the flag, health check and metric of the target. The default fits a service with the endpoints of
+            the testbed's shop.
     """
 
     base_url: BaseUrl = "http://localhost:8011"

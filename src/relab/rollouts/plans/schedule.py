@@ -32,10 +32,11 @@ def arms_of(plan: Plan) -> tuple[Arm, ...]:
 
 
 def windows_of(plan: Plan, rounds: int, rollout_id: str) -> tuple[PlannedWindow, ...]:
-    """Return the windows of the first `rounds` rounds of a rollout; more rounds do not change the order of earlier ones.
+    """Return the windows of the first `rounds` rounds of a rollout, in the order in which they are measured.
 
-    A random order is drawn with the plan's seed and the id of the rollout. So it differs between rollouts of one plan,
-    and a rhythm of the service fits none of them again and again.
+    More rounds do not change the order of earlier ones. A random order is drawn with the plan's seed and the id of the
+    rollout. So the order differs between rollouts of one plan, and a regular rhythm of the service cannot distort them
+    all in the same way.
     """
     arms = arms_of(plan)
     return tuple(
@@ -62,7 +63,7 @@ def window_cost_s(plan: Plan) -> float:
 def rounds_that_fit(plan: Plan) -> int:
     """Return the greatest number of whole rounds that the time budget and the cap of each arm allow.
 
-    It is `MAX_ROUNDS` if neither limits them. Time for setting flags and for checks is not included.
+    The number is `MAX_ROUNDS` if the plan has neither limit. The time for setting flags and for checks is not included.
     """
     cost_s = window_cost_s(plan)
     limits = [MAX_ROUNDS]
@@ -76,7 +77,7 @@ def rounds_that_fit(plan: Plan) -> int:
 def flags_of(plan: Plan, arm: Arm, before: ServiceFlags) -> Document:
     """Return the flags to set for an arm of a plan that changes flow control and routing, as a JSON document.
 
-    The documents of all arms name the same fields, so that the arms can follow each other in any order.
+    The documents of all arms have the same fields, so that any arm can follow any other one.
 
     Args:
         plan: the plan.

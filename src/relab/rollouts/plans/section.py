@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PlanSection(BaseModel):
-    """A part of a plan file; unknown fields and values of a wrong type are errors that name the field."""
+    """Base of the sections of a plan file.
+
+    An unknown field or a value of a wrong type is an error that names the field.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

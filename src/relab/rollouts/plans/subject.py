@@ -25,7 +25,8 @@ Headers = dict[
 class ServiceFlagsSubject(PlanSection):
     """The `{control, routing}` flags of a service, which are read and changed at two paths below the plan's `base_url`.
 
-    `headers` are sent with each request; `${ROLLOUT_NAME}` in them is replaced by that environment variable.
+    `headers` are sent with each request. `${ROLLOUT_NAME}` in them is replaced by the environment variable of this
+    name, which must begin with `ROLLOUT_`.
     """
 
     kind: Literal["service"] = "service"
@@ -38,14 +39,16 @@ class HttpFlagSubject(PlanSection):
     """Any flag that can be set and read over HTTP; its value is one JSON value.
 
     Attributes:
-        url: where the flag is changed; `$value` in it is replaced by a text or a number.
+        url: the URL to which a change is sent. `$value` in it is replaced by the new value, if that is a text or a
+            number.
         method: the HTTP method of a change.
-        body: the body of a change; the text `$value` in it is replaced by the value.
-        read_url: where the flag is read; None: `url`.
-        pointer: the position of the value in the answer, as a JSON pointer.
-        version_pointer: the position of a version in the answer; a change then has an `If-Match` header with it.
+        body: the body of a change. The text `$value` in it is replaced by the new value.
+        read_url: the URL at which the flag is read; None for `url`.
+        pointer: the position of the flag's value in the answer to a read, as a JSON pointer.
+        version_pointer: the position of the flag's version in this answer; None without versions. A change then sends
+            the version in an `If-Match` header.
         headers: sent with each request.
-        a: the value of arm A; None: the value before the rollout.
+        a: the value of arm A; None for the value before the rollout.
         b: the value of arm B.
     """
 
@@ -83,10 +86,12 @@ class HealthSubject(PlanSection):
     """A health check by a GET of a URL; the status must be 2xx.
 
     Attributes:
-        url: where the check is.
-        pointer: the position in the JSON answer of a value that must be `expected`; None: the status alone decides.
-        expected: the value of a healthy target.
-        dependencies: the position of an object with `{"ok": …}` by name of the dependency; None: dependencies are not checked.
+        url: the URL of the check.
+        pointer: the position, in the JSON answer, of a value that must equal `expected`; None if only the status
+            decides.
+        expected: the value that a healthy target returns.
+        dependencies: the position, in the JSON answer, of an object that maps the name of each dependency to `{"ok":
+            true or false}`; None if dependencies are not checked.
         headers: sent with the request.
     """
 
@@ -104,7 +109,7 @@ class JsonMetric(PlanSection):
 
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
-        requests, errors: positions of the numbers of requests and of failed requests in the window.
+        requests, errors: the positions, in the answer, of the numbers of requests and of failed requests in the window.
         headers: sent with each request.
     """
 
@@ -148,9 +153,11 @@ class Subject(PlanSection):
 
     Attributes:
         flags: the flag that is changed.
-        health: the health check; None: `/api/lab/config` below `base_url` for the flags of a service, otherwise no check.
-        metric: the judged metric; None: the P95 that the load measures.
-        live: measure the service's own traffic instead of a load: both arms are served at the same time, by share.
+        health: the health check. None for a check of `/api/lab/config` below `base_url` if `flags` are the flags of a
+            service, and for no check otherwise.
+        metric: the judged metric; None for the P95 that the load measures.
+        live: whether to measure the service's own traffic instead of a load. Both arms are then served at the same
+            time, each to a share of the traffic.
         allow_remote: whether the load may be sent to another machine.
     """
 
@@ -163,7 +170,7 @@ class Subject(PlanSection):
     @model_validator(mode="before")
     @classmethod
     def _default_kind(cls, value: Any) -> Any:
-        """Let `flags` without a `kind` be the flags of a service."""
+        """Add the `kind` for the flags of a service to `flags` without a `kind`."""
         if isinstance(value, dict) and isinstance(value.get("flags"), dict) and "kind" not in value["flags"]:
             return {**value, "flags": {"kind": "service", **value["flags"]}}
         return value

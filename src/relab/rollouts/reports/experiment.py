@@ -7,7 +7,7 @@ from relab.rollouts.reports.wording import UNKNOWN
 
 
 def evidence_inputs(evidence: ExperimentEvidence) -> list[str]:
-    """Return the lines of the section INPUTS: the run and its variants."""
+    """Return the lines of the summary's section INPUTS: the run of the experiment, and its variants."""
     return [
         f"- Experiment run: {_flat(evidence.run_id)}, Folder: {_flat(evidence.run_dir)}",
         f"- Variant: {_flat(evidence.variant)} (arm B), Baseline: {_flat(evidence.baseline)} (arm A)",
@@ -15,7 +15,7 @@ def evidence_inputs(evidence: ExperimentEvidence) -> list[str]:
 
 
 def evidence_results(evidence: ExperimentEvidence) -> list[str]:
-    """Return the lines of the section RESULTS: one for each gate."""
+    """Return the lines of the summary's section RESULTS: one line for each gate of the experiment."""
     return [f"- {_flat(gate.gate)}: {gate.verdict.value}, {gate_text(gate, evidence)}" for gate in evidence.gates]
 
 
@@ -47,5 +47,5 @@ def _number(value: float | None, *, is_signed: bool = True) -> str:
 
 
 def _flat(text: str) -> str:
-    """Return a text on one line; line ends in names from outside would begin a section of the summary."""
+    """Return a text as one line, because a line end in a name from outside could forge a section of the summary."""
     return " ".join(text.split())

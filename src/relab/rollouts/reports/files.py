@@ -56,7 +56,7 @@ def check_writable(plan: Plan, root: Path) -> None:
     """Check, before a rollout changes anything, that its reports can be written below `root`; create their folders.
 
     Raises:
-        ReportFolderError: a folder cannot be created or written, or the history is read-only or no file.
+        ReportFolderError: a folder cannot be created or written, or the history is read-only or not a file.
     """
     paths = paths_of(plan, root)
     for folder in (paths.summary.parent, paths.history.parent):
@@ -79,7 +79,7 @@ def check_writable(plan: Plan, root: Path) -> None:
 
 
 def write_reports(record: RolloutRecord, root: Path) -> ReportPaths:
-    """Write summary, mini report and page of a rollout below `root`, append its line to the history, and return the paths.
+    """Write the reports of a rollout below `root`, append its line to the history, and return all paths.
 
     Raises:
         ReportFolderError: a file cannot be written.

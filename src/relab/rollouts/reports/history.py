@@ -30,7 +30,10 @@ _BLOCK: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class HistoryProblem:
-    """The first line of a history that is not as it was written: its number, from 1, and what is wrong (`message`)."""
+    """The first line of a history that was changed after it was written.
+
+    `line` is the number of the line, from 1, and `message` says what is wrong.
+    """
 
     line: int
     message: str
@@ -43,12 +46,12 @@ def append_history(path: Path, entry: Mapping[str, Any]) -> str:
     whose name ends with `.torn`.
 
     Args:
-        path: the history; it is created if it is missing, with its folder.
+        path: the path of the history; the file and its folder are created if they are missing.
         entry: the content of the line, without `previous` and `hash`: JSON values with finite numbers. Characters that
-            the JSON of this product cannot contain (NUL, lone surrogates) are written as escapes.
+            relab does not allow in JSON (NUL, lone surrogates) are written as escapes.
 
     Raises:
-        OSError: the file cannot be written; it then has its earlier content, apart from an incomplete line.
+        OSError: the file cannot be written. It keeps its earlier content, apart from an incomplete line at its end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
@@ -76,9 +79,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def verify_history(path: Path) -> HistoryProblem | None:
-    """Return the first line of a history that is not as it was written; None if all are, or if the file does not exist.
+    """Return the first line of a history that was changed after it was written.
 
-    An incomplete last line is a problem too: a crash has cut it, or it was edited. The next rollout moves it aside.
+    Return None if there is no such line or no file. An incomplete last line is a problem, too: a crash has cut it off,
+    or it was edited. The next rollout moves it to another file.
 
     Raises:
         ReportFolderError: the file cannot be read.
@@ -118,10 +122,10 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
 
 
 def _repaired_end(file: IO[bytes], path: Path) -> bytes | None:
-    """Return the last complete line of a history, None if it has none, after the repair of an incomplete one.
+    """Repair an incomplete line at the end of a history, and return the last complete line; None if there is none.
 
-    A line that has only lost its end gets it back, even if its content was edited, so that the edit stays visible. Any
-    other incomplete line is moved to a file beside the history.
+    If a line lacks only its line end, the line end is added, even if its content was edited, so that the edit stays
+    visible. Any other incomplete line is moved to a file beside the history.
     """
     lines = _last_lines(file)
     if lines and not lines[-1].endswith(b"\n"):
@@ -165,7 +169,7 @@ def _line_of(content: Mapping[str, Any], own: str) -> bytes:
 
 
 def _storable(value: Any) -> Any:
-    """Return a JSON value with escapes in place of characters that `parse_json` rejects."""
+    """Return a copy of a JSON value in which escapes replace characters that `parse_json` rejects."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
     if isinstance(value, dict):

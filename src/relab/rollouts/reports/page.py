@@ -77,7 +77,7 @@ def _unit(record: RolloutRecord) -> str:
 
 
 def _effects(record: RolloutRecord) -> list[tuple[int, Effect]]:
-    """Return the effect after each round; after the last one, that of the verdict."""
+    """Return pairs (number of rounds, effect after so many rounds); the last effect is the one in the verdict."""
     found = effects_by_round(record.windows, record.plan)
     last = None if record.judgement is None else record.judgement.delta_p95
     if found and last is not None:

@@ -27,7 +27,7 @@ def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> Spec:
 
     Args:
         windows: the measured windows.
-        unit: what the figure is, with its unit.
+        unit: the name of the judged figure with its unit, for the axis.
     """
     rows = [
         {"window": window.index + 1, "arm": window.arm.value, "value": finite(window.metric), "round": window.round + 1}
@@ -136,13 +136,16 @@ def _limit_lines(thresholds: Thresholds, scale: Spec) -> Spec:
 
 
 def _counting(numbers: Sequence[Any]) -> Spec:
-    """Return an axis with marks at whole numbers only; the library's own marks of a short axis repeat numbers."""
+    """Return an axis with marks at whole numbers only; on a short axis, the library's own marks repeat numbers."""
     first, last = (min(numbers), max(numbers)) if numbers else (1, 1)
     return {"values": list(range(first, last + 1, 1 + (last - first) // _MOST_MARKS)), "format": "d"}
 
 
 def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[float, float]:
-    """Return the ends of the vertical axis: all estimates, and the last interval with half its length beside it."""
+    """Return the ends of the vertical axis, so that it shows all estimates, and the last interval with a margin.
+
+    The margin is half the length of the last interval on each side.
+    """
     values = [0.0, thresholds.pass_delta_p95_max, thresholds.edge_delta_p95_max, *(row["estimate"] for row in rows)]
     last = rows[-1] if rows else None
     if last and last["low"] is not None and last["high"] is not None:

@@ -33,7 +33,7 @@ class _SummarySection:
     Attributes:
         title: its heading.
         lines: its lines.
-        least: number of its lines that are kept if the summary is too long.
+        least: number of lines of the section that are kept if the summary is too long.
     """
 
     title: str
@@ -64,7 +64,10 @@ def summary_text(record: RolloutRecord) -> str:
 
 
 def _cut(sections: list[_SummarySection], head: int, record: RolloutRecord) -> None:
-    """Shorten sections until the summary has at most `max_lines` lines, if that is possible."""
+    """Shorten sections of the summary until it has at most the plan's `max_lines` lines, if that is possible.
+
+    `head` is the number of lines before the sections.
+    """
 
     def too_many() -> int:
         # Each section has a title and, but for the last one, an empty line.
@@ -183,6 +186,9 @@ def _command(command: str | None, absent: str) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """Return one line of a section; line ends in texts of targets become spaces, and long texts end with an ellipsis."""
+    """Return a text as one line of a section.
+
+    Line ends become spaces, and a long text is cut and ends with an ellipsis.
+    """
     flat = " ".join(text.split())
     return "- " + (flat if len(flat) <= _WIDTH else flat[: _WIDTH - 1] + "…")

@@ -12,7 +12,7 @@ UNKNOWN = "n/a"
 def percent(value: float | None, *, digits: int = 1, signed: bool = True) -> str:
     """Return a percentage as text, such as `-12.3%`; `n/a` if it is unknown.
 
-    `digits` are those after the point; with `signed`, a positive number has a plus sign.
+    `digits` is the number of digits after the point. With `signed`, a positive number gets a plus sign.
     """
     if value is None:
         return UNKNOWN
@@ -37,7 +37,11 @@ def decision(record: RolloutRecord) -> str:
 
 
 def reason(record: RolloutRecord) -> str:
-    """Return the error with which a rollout ended, else the reason for its verdict, else why it has none."""
+    """Return why a rollout ended as it did, in one sentence.
+
+    It is the error with which the rollout ended, if there is one; otherwise the reason for its verdict; without a
+    verdict, why there is none.
+    """
     if record.error is not None:
         return record.error
     if record.judgement is not None:
@@ -46,7 +50,7 @@ def reason(record: RolloutRecord) -> str:
 
 
 def is_applied(record: RolloutRecord) -> bool:
-    """Return whether the new flags of a rollout are in force, by its record."""
+    """Return whether the new flags are in force according to the record of a rollout."""
     return record.application is not None and record.application.applied
 
 
@@ -56,7 +60,7 @@ def is_decided(record: RolloutRecord) -> bool:
 
 
 def flags_sentence(record: RolloutRecord) -> str:
-    """Return which flags are in force by the record of a rollout, in one sentence."""
+    """Return which flags are in force according to the record of a rollout, in one sentence."""
     if is_applied(record):
         return "The new flags are in force."
     if not record.status.is_over:
@@ -84,7 +88,7 @@ def next_steps(record: RolloutRecord) -> list[str]:
 
 
 def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
-    """Return what a person should do after a verdict, while the flags are those from before the rollout."""
+    """Return what a person should do after a verdict, if the flags from before the rollout are in force."""
     apply = f"lab rollout apply {record.rollout_id}"
     if found.verdict is Verdict.FAIL:
         return ["Keep the old flags; change the plan before the next run"]

@@ -27,12 +27,12 @@ class ScreenedCandidate(_Value):
     """A screened candidate.
 
     Attributes:
-        number: its number in the search, from 1.
-        values: the values of the plan's fields.
-        rollout_id: the rollout that screened it; None if the target rejected the values.
+        number: the number of the candidate in the search, from 1.
+        values: the values that the candidate gives to fields of the plan.
+        rollout_id: the id of the rollout that screened the candidate; None if the target rejected the values.
         estimate_pct, low_pct, high_pct: change of the judged figure against arm A in percent, with its interval.
         error_rate_pct: bad requests of arm B in percent.
-        problem: why it cannot be chosen; None if it can.
+        problem: why the candidate cannot be chosen; None if it can be chosen.
         seconds: duration of the screening.
     """
 
@@ -53,13 +53,21 @@ class ScreenedCandidate(_Value):
         return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in self.values.items())
 
     def trial(self) -> MeasuredCandidate:
-        """Return the candidate as the proposals need it."""
+        """Return the candidate with its measured effect, in the form in which `propose` uses earlier candidates."""
         effect = None if self.problem or self.estimate_pct is None else math.log1p(self.estimate_pct / 100)
         return MeasuredCandidate(self.values, effect, self.error)
 
 
 class Confirmation(_Value):
-    """A confirming rollout: of which candidate, its verdict with the reason, and whether its flags are in force."""
+    """One rollout that measured a candidate of a search again, and that could apply its flags.
+
+    Attributes:
+        candidate: the number of the candidate, from 1.
+        rollout_id: the id of the rollout.
+        verdict: the verdict of the rollout; None without a verdict.
+        reason: the reason for the verdict, in one sentence.
+        applied: whether the candidate's flags are in force.
+    """
 
     candidate: int
     rollout_id: str
@@ -69,11 +77,11 @@ class Confirmation(_Value):
 
 
 class SearchResult(_Value):
-    """A search as far as it is.
+    """The current state of a search, which may still run.
 
     Attributes:
-        search_id: its id.
-        spec: the search file.
+        search_id: the id of the search.
+        spec: the content of the search file.
         candidates: the screened candidates, in order.
         confirmations: the confirming rollouts, in order.
         chosen: number of the candidate whose flags a confirming rollout applied; None without one.
@@ -91,7 +99,10 @@ class SearchResult(_Value):
 
 
 def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -> Plan:
-    """Return the plan that screens candidate `number`: too few rounds for a PASS, and reports in a folder of their own."""
+    """Return the plan of the rollout that screens candidate `number`.
+
+    It has too few rounds for a PASS, and writes its reports to a folder of its own.
+    """
     measured = {"experiment.rounds": spec.screening.rounds, "experiment.seed": spec.plan.experiment.seed + number}
     plan = plan_with(
         spec.plan, {**values, **measured, "report.output_path": f"{folder}/candidate-{number}/SUMMARY.txt"}
@@ -100,7 +111,10 @@ def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -
 
 
 def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, folder: str) -> Plan:
-    """Return the plan of the confirming rollout number `place`, from 1, which may apply the candidate."""
+    """Return the plan of a confirming rollout, which may apply the candidate's flags.
+
+    `place` is the number of the confirming rollout in the search, from 1.
+    """
     changes = {
         "alpha_share": 1 / spec.confirmations,
         "experiment.seed": spec.plan.experiment.seed + _CONFIRMING_SEED + place,
@@ -110,7 +124,7 @@ def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, 
 
 
 def screened(number: int, values: Values, record: RolloutRecord) -> ScreenedCandidate:
-    """Return the candidate that a rollout has screened."""
+    """Return the candidate with this number and these values, with the results of the rollout that screened it."""
     found = record.judgement
     assert found is not None
     effect, limits = found.delta_p95, record.plan.thresholds
@@ -139,8 +153,9 @@ def to_confirm(estimates_pct: Sequence[float | None], *, greatest_pct: float, mo
     """Return the positions of the candidates that are confirmed, the best one first.
 
     Args:
-        estimates_pct: the screened change of each candidate in percent, smaller is better; None: it cannot be chosen.
-        greatest_pct: the greatest change that is worth a confirmation; above it, a rollout fails.
+        estimates_pct: the change that the screening of each candidate showed, in percent; smaller is better. None for a
+            candidate that cannot be chosen.
+        greatest_pct: the greatest change that is worth a confirmation. With a greater change, a rollout would fail.
         most: the greatest number of confirmations.
     """
     ranked = sorted((estimate, place) for place, estimate in enumerate(estimates_pct) if estimate is not None)

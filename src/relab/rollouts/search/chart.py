@@ -12,7 +12,10 @@ from relab.rollouts.search.candidates import SearchResult
 
 
 def candidates_chart(search: SearchResult) -> dict[str, Any]:
-    """Return the chart of the screened change of each candidate, in order, with its interval; the chosen one stands out."""
+    """Return the chart of the change that each candidate's screening showed, in order, with its interval.
+
+    The chosen candidate stands out.
+    """
     rows = _rows(search)
     states = ["screened", "confirmed", "chosen", "unusable"]
     x = quantitative("candidate", title="candidate", scale={"zero": False, "padding": 12}, axis={"tickMinStep": 1})

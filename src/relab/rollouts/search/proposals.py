@@ -33,9 +33,9 @@ _JITTER: Final = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCandidate:
-    """A measured candidate: its values, the log ratio of arm B to A, and the standard error of that.
+    """A measured candidate: its values, the measured effect, and the standard error of the effect.
 
-    `effect` is None for a candidate without a valid figure.
+    The effect is the log ratio of arm B to arm A. It is None for a candidate without a valid figure.
     """
 
     values: Values
@@ -55,16 +55,17 @@ def grid(parameters: Mapping[str, Parameter]) -> list[Values]:
 def propose(
     parameters: Mapping[str, Parameter], trials: Sequence[MeasuredCandidate], *, method: str, candidates: int, seed: int
 ) -> Values | None:
-    """Return the next candidate; None if all values were tried, or as many as `candidates` allows.
+    """Return the values of the next candidate to measure; None if no further candidate is allowed or left.
 
-    The same arguments give the same candidate, so that a search that continues goes on as without an interruption.
+    Equal arguments give the same candidate, so that a search that was interrupted continues in the same way as without
+    the interruption.
 
     Args:
-        parameters: the values of each field.
-        trials: the candidates so far.
+        parameters: the values to try for each field of the plan.
+        trials: the candidates that were measured so far.
         method: `grid` or `bayesian`.
         candidates: the greatest number of candidates.
-        seed: of the first candidates, and of the pool from which later ones are chosen.
+        seed: the seed for the choice of the first candidates, and of the pool from which later candidates are chosen.
     """
     if len(trials) >= candidates:
         return None
@@ -88,7 +89,7 @@ def propose(
 
 
 def _pool(parameters: Mapping[str, Parameter], draw: random.Random) -> list[Values]:
-    """Return all combinations, or so many random ones if there are more than `_POOL`."""
+    """Return all combinations of the parameters' values; if there are more than `_POOL`, so many random ones."""
     if math.prod(len(parameter.choices()) for parameter in parameters.values()) <= _POOL:
         return grid(parameters)
     return [{name: draw.choice(one.choices()) for name, one in parameters.items()} for _ in range(_POOL)]
@@ -108,7 +109,11 @@ def _farthest(
 
 
 def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -> Floats:
-    """Return the candidates as points; numbers by their rank in 0..1, other values with a coordinate for each value."""
+    """Return the candidates as points, one row for each candidate.
+
+    A field with numbers has one coordinate: the rank of the value, scaled to 0..1. Any other field has one coordinate
+    for each of its possible values.
+    """
     import numpy as np
 
     places = {name: [_key(value) for value in parameter.choices()] for name, parameter in parameters.items()}

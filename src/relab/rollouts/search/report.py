@@ -54,10 +54,10 @@ def write_search(search: SearchResult, folder: Path) -> None:
 
 
 def read_result(path: Path) -> SearchResult:
-    """Read the `search.json` of a search, which can then be continued.
+    """Return the search in a file `search.json`, so that it can be continued.
 
     Raises:
-        PlanInvalidError: the file is unreadable or no report of a search.
+        PlanInvalidError: the file is unreadable, or is not the report of a search.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:

@@ -61,7 +61,7 @@ class RolloutSearch:
     root: Path
 
     def check(self, search: SearchResult) -> SearchResult:
-        """Check the health and the flags of the target with the first candidate; change and measure nothing.
+        """Check by a dry run with the first candidate that the target can be used; change and measure nothing.
 
         Raises:
             RelabError: the target cannot be used, or rejects the plan.
@@ -77,9 +77,10 @@ class RolloutSearch:
         return search.model_copy(update={"candidates": (draft,), "message": "The target is healthy."})
 
     def run(self, search: SearchResult) -> SearchResult:
-        """Run a search to its end, or until it is stopped, and return its result; the report is written after each step.
+        """Run a search to its end, or until it is stopped, and return its result.
 
-        A search with the id of an earlier one continues it; its rollouts with a verdict are not repeated.
+        The report is written after each step. If `search` has the id of an earlier search, it continues that search.
+        Rollouts of the earlier search that have a verdict are not repeated.
 
         Raises:
             ReportFolderError: the report cannot be written; nothing was changed.
@@ -132,7 +133,10 @@ class RolloutSearch:
     def _next(
         self, spec: SearchSpec, candidates: list[ScreenedCandidate], stored: dict[str, RolloutRecord], folder: str
     ) -> ScreenedCandidate | None:
-        """Screen the next candidate; return None if there is none, the time is over, or the search was stopped."""
+        """Screen the next candidate and return it.
+
+        Return None if there is no further candidate, if the time budget is used up, or if the search was stopped.
+        """
         budget_s = spec.screening.time_budget
         if self.stop.is_set() or (budget_s and sum(one.seconds for one in candidates) >= budget_s):
             return None
@@ -157,7 +161,7 @@ class RolloutSearch:
         return None if record is None else screened(number, values, record)
 
     def _rollout(self, stored: dict[str, RolloutRecord], plan: Plan, what: str) -> RolloutRecord | None:
-        """Return the stored rollout of a plan, or execute it; None if it was stopped."""
+        """Return the stored rollout of a plan; if there is none, execute it. Return None if the rollout was stopped."""
         if (found := stored.get(plan.report.output_path)) is not None:
             return found
 
@@ -168,9 +172,10 @@ class RolloutSearch:
         return record if record.status is RolloutStatus.DONE else None
 
     def _stored(self, folder: str) -> Iterator[tuple[str, RolloutRecord]]:
-        """Yield the rollouts of a search that have a verdict, by the path of their summary, the highest id first.
+        """Yield the rollouts of a search that have a verdict, as (path of the summary, record), the highest id first.
 
-        All rollouts are read: after the clock was set back, those of the search have lower ids than the search.
+        The rollouts are found among all stored rollouts. If the clock was set back, their ids can be lower than that of
+        the search, so older rollouts are read, too.
         """
         before: str | None = None
         while True:

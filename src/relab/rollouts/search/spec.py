@@ -40,10 +40,10 @@ class Parameter(PlanSection):
     """The values that are tried for one field: either a list, or a range.
 
     Attributes:
-        values: the list.
-        low, high: the ends of the range; whole numbers if both are whole.
-        scale: how a range is divided: in equal steps, or in equal ratios.
-        points: into how many values a range is divided.
+        values: the list of values.
+        low, high: the ends of the range. If both are whole numbers, only whole numbers are tried.
+        scale: whether neighbouring values of a range have equal differences or equal ratios.
+        points: number of values of a range that are tried.
     """
 
     values: _Values | None = None
@@ -70,7 +70,7 @@ class Parameter(PlanSection):
         return self
 
     def choices(self) -> tuple[JsonValue, ...]:
-        """Return all values that are tried; they differ."""
+        """Return all values that are tried, without duplicates."""
         if self.values is not None:
             return self.values
         assert self.low is not None
@@ -85,7 +85,10 @@ class Parameter(PlanSection):
 
 
 class Screening(PlanSection):
-    """How each candidate is measured: so many rounds; no new candidate after `time_budget` seconds (0: no limit)."""
+    """How candidates are measured: in `rounds` rounds each.
+
+    After `time_budget` seconds, no further candidate is measured; 0 means no limit.
+    """
 
     rounds: Annotated[int, Field(ge=2, le=_MOST_SCREENING_ROUNDS)] = 3
     time_budget: Annotated[float, Field(ge=0)] = 0.0
@@ -97,12 +100,13 @@ class SearchSpec(PlanSection):
     Attributes:
         plan: the plan of the confirming rollout; each candidate replaces fields of it.
         parameters: the values that are tried, by the dotted name of the field.
-        method: `grid` tries all combinations; `bayesian` proposes each next one from the results so far.
+        method: `grid` tries all combinations of values; `bayesian` chooses each next combination from the results so
+            far.
         candidates: the greatest number of candidates.
         screening: how each candidate is measured.
-        confirmations: how many of the best candidates get a confirming rollout, until one passes. Each of them may
-            spend an equal share of the risk of a false PASS.
-        seed: of the proposals.
+        confirmations: maximum number of confirming rollouts. The best candidates get one each, until one of them
+            passes. Each may have an equal share of the risk of a false PASS.
+        seed: the seed of the choice of candidates.
     """
 
     plan: Plan = Plan()
@@ -133,7 +137,7 @@ class SearchSpec(PlanSection):
         return self
 
     def greatest_cost_s(self) -> float:
-        """Return the greatest length of all windows and warm-ups together, in seconds."""
+        """Return the greatest time that all windows and warm-ups of the search can take together, in seconds."""
         measured = self.plan.experiment
         size = math.prod(len(parameter.choices()) for parameter in self.parameters.values())
         screened = min(self.candidates, size) * self.screening.rounds

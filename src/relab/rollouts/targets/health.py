@@ -19,8 +19,8 @@ class HealthCheckResult:
     """The result of a health check.
 
     Attributes:
-        ok: whether the target may be measured and changed.
-        reason: why not, in one sentence; empty if it is healthy.
+        ok: whether the target is healthy, so that it may be measured and changed.
+        reason: why the target is not healthy, in one sentence; empty if it is healthy.
         dependencies: whether each dependency is healthy, by its name.
     """
 
@@ -33,7 +33,8 @@ class HealthGate:
     """Checks the health of a target.
 
     Args:
-        subject: the check; None: there is none, and the target always counts as healthy.
+        subject: the check that the plan describes. None if there is no check, so that the target always counts as
+            healthy.
         environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
     """
@@ -44,7 +45,7 @@ class HealthGate:
         self._client = JsonClient(timeout_s, headers)
 
     def check(self) -> HealthCheckResult:
-        """Return the health of the target; without a readable answer it is unhealthy."""
+        """Return the health of the target; a target that gives no readable answer counts as unhealthy."""
         subject = self._subject
         if subject is None:
             return HealthCheckResult(ok=True)

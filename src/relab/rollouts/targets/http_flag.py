@@ -20,7 +20,7 @@ class HttpFlagTarget:
     """A flag with one JSON value, which every change replaces as a whole.
 
     Args:
-        subject: URLs, body template and positions.
+        subject: the URLs, the template of the body, and the positions of values in answers.
         environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
     """
@@ -31,11 +31,11 @@ class HttpFlagTarget:
 
     @property
     def name(self) -> str:
-        """The identity of the flag: the URL of a change, in its normal form."""
+        """The identity of the flag: the URL to which changes are sent, in its normal form (`flag_identity`)."""
         return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:
-        """Return the value at the pointer, with its version if the plan names its position."""
+        """Return the value of the flag, with its version if the plan says where the answer has the version."""
         url = self._subject.read_url or self._subject.url
         document = self._client.get(url)
         try:

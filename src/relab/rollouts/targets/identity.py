@@ -14,8 +14,9 @@ _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1"})
 def flag_identity(url: str) -> str:
     """Return the normal form of the URL of a change, which is the name of the flags.
 
-    Host in lower case, with `localhost` for 127.0.0.1 and ::1; always with a port; a path without superfluous slashes, dots
-    and escapes. Names are shown, so that a digest replaces the query, which may hold a credential.
+    The normal form has the host in lower case, `localhost` instead of 127.0.0.1 and ::1, always a port, and a path
+    without superfluous slashes, dots and escapes. The query may hold a credential and names are shown, so a digest
+    replaces the query.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

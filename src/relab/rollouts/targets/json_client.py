@@ -47,9 +47,9 @@ class JsonAnswer:
         return 200 <= self.status < 300
 
     def problem(self) -> str:
-        """Return the status of an error response, with the text that it has for its client as `detail`.
+        """Return a text about an error response: its status, and its field `detail` if it has one.
 
-        The body is not quoted: whoever may read a rollout could read it there, although only this process may request it.
+        The rest of the body is not quoted, because readers of a rollout may not be allowed to read it.
         """
         if isinstance(self.document, dict) and isinstance(self.document.get("detail"), str):
             return f"{self.status}: {self.document['detail']}"[:_SHOWN]
@@ -104,8 +104,8 @@ class JsonClient:
         """Return the status and the whole body of an answer.
 
         Raises:
-            TimeoutError: it is not complete in time. A limit of the client counts from each part of an answer anew, so
-                that a slow answer could last for ever.
+            TimeoutError: the answer is not complete in time. This function needs a limit of its own: the HTTP library's
+                time limit begins anew with each part of an answer, so that a slow answer could last for ever.
         """
         import httpx
 
@@ -123,7 +123,10 @@ class JsonClient:
             return answer.status_code, bytes(found)
 
     def _context_for(self, url: str) -> ssl.SSLContext:
-        """Return what checks the certificate of a URL's server; plain HTTP, which has none, is spared the slow loading."""
+        """Return the TLS context that checks the certificate of a URL's server.
+
+        For plain HTTP, which needs no check, the context has no certificates, because it takes long to load them.
+        """
         return self._unused_context if url.lower().startswith("http:") else self._context
 
     @functools.cached_property
@@ -167,9 +170,9 @@ def with_environment(headers: Mapping[str, str], environment: Mapping[str, str])
     """Return headers with `${ROLLOUT_NAME}` replaced by the environment variable of that name.
 
     Raises:
-        SubjectError: a variable is not set, holds a line end or another character that no header may have, or its name
-            does not begin with `ROLLOUT_`. Other variables could be secrets of this process, which a plan must not send
-            anywhere. Also for a credential in the plan itself, because plans are stored and shown.
+        SubjectError: a variable is not set, or holds a line end or another character that no header may have. Also if
+            its name does not begin with `ROLLOUT_`, because other variables could be secrets of this process, which a
+            plan must not send. Also for a credential in the plan itself, because plans are stored and shown.
     """
     for name, text in headers.items():
         is_credential = _CREDENTIAL_NAME.search(name) or _CREDENTIAL_VALUE.match(text)
@@ -216,7 +219,7 @@ def at_pointer(document: JsonValue, pointer: str) -> JsonValue:
 def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | None = None) -> str:
     """Return a curl command that sends `body` as JSON.
 
-    `headers` are those of the plan, without secrets: the shell replaces `${ROLLOUT_NAME}` in them.
+    `headers` are the headers in the plan, which contain no secrets: the shell replaces `${ROLLOUT_NAME}` in them.
     """
     lines = [f"curl -X {method} {shlex.quote(url)}", "-H 'Content-Type: application/json'"]
     lines += [f"-H {_quoted(f'{name}: {value}')}" for name, value in (headers or {}).items()]
@@ -225,7 +228,7 @@ def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | No
 
 
 def _quoted(text: str) -> str:
-    """Return a text as one word of a shell, which replaces `${ROLLOUT_NAME}` and nothing else in it."""
+    """Return a text quoted as one word for a shell; the shell replaces `${ROLLOUT_NAME}` in it, and nothing else."""
     word, end = "", 0
     for found in _VARIABLE.finditer(text):
         if found[1].startswith(_ALLOWED_PREFIX):

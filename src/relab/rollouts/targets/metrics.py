@@ -18,9 +18,9 @@ _SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
-    """What a source reports about one arm in one window: its metric, and how many requests and errors it had.
+    """The figures of one arm in one window, as a source reports them.
 
-    None is missing, never zero.
+    They are the metric, and the numbers of requests and of errors. A figure that is missing is None, never 0.
     """
 
     metric: float | None
@@ -71,7 +71,7 @@ class PrometheusSource:
     """Reads the metric from Prometheus.
 
     Args:
-        subject: base URL and queries.
+        subject: the base URL and the queries.
         environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
     """
@@ -131,7 +131,10 @@ def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: 
 
 
 def _duration(started_at: int, ended_at: int) -> str:
-    """Return the time between two times in Prometheus's format; not rounded up, because the other arm was in force before."""
+    """Return the length of a window in Prometheus's format for durations.
+
+    It is not rounded up, because another arm's flags were in force before the window.
+    """
     milliseconds = max(round((ended_at - started_at) / 1_000), 1)
     return f"{milliseconds}ms" if milliseconds % 1_000 else f"{milliseconds // 1_000}s"
 
@@ -146,7 +149,7 @@ def _number_at(document: JsonValue, pointer: str | None) -> float | None:
 
 
 def _parsed(value: JsonValue) -> float | None:
-    """Return a finite number, also from text as Prometheus writes it; None for everything else."""
+    """Return a value as a finite number, also if it is a text as Prometheus writes it; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -36,13 +36,13 @@ class RolloutTarget:
     """The target of one rollout.
 
     Attributes:
-        base_url: the URL of the service, without a slash at the end; the load goes there.
-        subject: how its flags, health and metric are reached.
-        flags: its flags.
-        health: its health gate.
-        metric: the source of the judged metric; None: the P95 that the load measures.
-        report: sends the last report to a service that stores one, such as the testbed's shop; None: there is no such
-            endpoint.
+        base_url: the URL of the service, without a slash at the end; the load is sent there.
+        subject: how flags, health and metric of the target are reached.
+        flags: the flags of the target.
+        health: the health check of the target.
+        metric: the source of the judged metric; None for the P95 that the load measures.
+        report: sends the last report to the service, if the service stores one, as the testbed's shop does; None if the
+            service has no such endpoint.
     """
 
     base_url: str
@@ -53,7 +53,10 @@ class RolloutTarget:
     report: JsonClient | None = None
 
     def label_of(self, arm: Arm) -> str:
-        """Return the text for `$arm` in queries: the variant of a flag of this product, else the letter of the arm."""
+        """Return the text that replaces `$arm` in queries: the name of the arm's variant, or the letter of the arm.
+
+        It is the variant if the target is one of relab's own flags.
+        """
         flag = self.subject.flags
         if isinstance(flag, ProductFlagSubject):
             return flag.a if arm is Arm.A else flag.b
@@ -64,7 +67,8 @@ class RolloutTarget:
 
         Args:
             before: the flags before the rollout.
-            planned: the documents of the plan by arm; used only for the `{control, routing}` flags of a service.
+            planned: the flags of each arm by the plan, as documents; used only for the `{control, routing}` flags of a
+                service.
 
         Raises:
             SubjectError: the flag does not fit the plan.
@@ -77,9 +81,10 @@ class RolloutTarget:
         return dict(planned)
 
     def put_report(self, report: Mapping[str, JsonValue]) -> bool:
-        """Store the last report on a service with such an endpoint; return whether it was stored.
+        """Send the last report to the service, if the service has an endpoint for it.
 
-        A failure is only logged: the report is for readers of the service, and the rollout has its own files.
+        Return whether the service stored it. A failure is only logged: the report is for readers of the service, and
+        the rollout has its own files.
         """
         if self.report is None:
             return False
@@ -94,7 +99,10 @@ class RolloutTarget:
         return answer.is_success
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the change of the flags `before` that serves arm B to a share of the targeting keys, and arm A to the others.
+        """Return the change of flags that serves arm B to a share of the traffic, and arm A to the rest.
+
+        `before` are the flags before the rollout. The share is a percentage of the targeting keys, which identify
+        clients.
 
         Raises:
             SubjectError: the flags apply to all requests of the service, or the flag does not fit the plan.

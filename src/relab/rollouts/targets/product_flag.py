@@ -20,11 +20,11 @@ AUTHOR: Final = "rollout"
 
 
 class ProductFlagTarget:
-    """A flag of this product; the value is the complete content of its current version.
+    """One of relab's own feature flags; its value is the complete content of its current version.
 
     Args:
         flags: the service of flags.
-        subject: the key of the flag, and the variants of both arms.
+        subject: the key of the flag, and the names of the variants of both arms.
     """
 
     def __init__(self, flags: FlagService, subject: ProductFlagSubject) -> None:
@@ -70,8 +70,9 @@ class ProductFlagTarget:
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
         """Return the earlier content with a rule that serves arm B to a share of all targeting keys.
 
-        The rule comes before the first rule without conditions, so that rules for certain subjects still decide. While
-        the share grows, no targeting key leaves arm B. Without a targeting key, only 0 % and 100 % have a value.
+        The rule is placed before the first rule without conditions, so that earlier rules for certain clients still
+        decide. A targeting key that gets arm B keeps it while the share grows. For a request without a targeting key,
+        the rule has a value only if the share is 0 % or 100 %.
 
         Raises:
             SubjectError: the flag is disabled, or lacks a variant that the plan names.

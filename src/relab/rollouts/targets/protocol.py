@@ -32,12 +32,16 @@ class FlagState:
 class FlagTarget(Protocol):
     """The flags of one target.
 
-    `wanted` is always a value that the target accepts as a change: a part of the document, or the whole value.
+    The argument `wanted` of the methods is a change in the form that the target accepts: a part of its document of
+    flags, or the whole value of a flag.
     """
 
     @property
     def name(self) -> str:
-        """The identity of the flags, which is the key of the lease; two rollouts of equal names exclude each other."""
+        """The identity of the flags, which is the key of the lease.
+
+        Two rollouts of flags with the same name cannot run at the same time.
+        """
         ...
 
     def read(self) -> FlagState:
@@ -79,7 +83,7 @@ def check_size(value: JsonValue, where: str) -> None:
     """Check that the value of flags is no larger than `MAX_VALUE_BYTES`; `where` is the URL that they were read at.
 
     Raises:
-        SubjectError: it is larger, so that it is hardly the value of a flag.
+        SubjectError: the value is larger; such a large value is unlikely to be that of a flag.
     """
     size = len(canonical_json(value).encode())
     if size > MAX_VALUE_BYTES:
@@ -106,7 +110,7 @@ def change_flags(
 
     Raises:
         FlagsNotAppliedError: the flags do not have the wanted values within this time.
-        FlagsRejectedError, FlagsChangedError, TargetUnavailableError: as `FlagTarget.send`.
+        FlagsRejectedError, FlagsChangedError, TargetUnavailableError: in the same cases as for `FlagTarget.send`.
     """
     target.send(wanted, expected)
     deadline_s = time.monotonic() + within_s

@@ -15,11 +15,11 @@ _SECTIONS = ("control", "routing")
 
 
 class ServiceFlagsTarget:
-    """Flags as a document with sections; a change names some of the fields, and the service keeps the others.
+    """The flags of a service, as a document with sections; a change names some of the fields, and the others stay.
 
     Args:
         base_url: the URL of the service, without a slash at the end.
-        subject: paths and headers.
+        subject: the paths of the flags' endpoints, and the headers to send.
         environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
     """
