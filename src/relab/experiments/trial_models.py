@@ -1,4 +1,4 @@
-"""What a trial is called, how it ended, and its row in the results."""
+"""The ids of a trial, how the trial ended, and its row in the results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 
 class TrialOutcome(StrEnum):
-    """How a trial ended, in the words of AgentLab's documents. MISSING: it was not run, or gave no answer."""
+    """How a trial ended, in the words of AgentLab's documents. MISSING: the trial was not run, or gave no answer."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -41,7 +41,7 @@ class ErrorType(StrEnum):
 
 
 class TrialIds(NamedTuple):
-    """The ids of a trial, of its run, its variant (what is compared) and its task, as in every document about it.
+    """The ids of a trial, its run, its variant and its task, as in every document about the trial.
 
     `repl_idx` is the number of the repeat of this task with this variant, from 0.
     """
@@ -70,7 +70,8 @@ class TrialRow:
         duration_ms: the duration of the harness's process.
         overhead_ms: the duration of everything else about the trial.
         exit_code: the exit code of the harness; negative for the signal that ended it; None if it never started.
-        error_type, error_message: the error that the runner or else the harness reported; None after a success.
+        error_type, error_message: the error that the runner or, without one, the harness reported; None after a
+            success.
         integration_level: how much the harness reports to the runner, as configured.
         sandbox, container_mode: the configured sandbox, and whether it runs an image.
         network_mode_requested, network_mode_effective: the network access as configured, and as it was in effect.
@@ -79,12 +80,12 @@ class TrialRow:
         hook_events_total, event_counts: the number of the harness's events, in total and by type.
         hook_events_invalid, hook_event_problems: the number of its invalid events, and sentences about them.
         cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
-        agent_run_id: the id of this trial's agent run in telemetry.
+        agent_run_id: the id of the agent run in telemetry; with `cached_from`, that of the earlier trial.
         attempts: the number of attempts; the files of all but the last are in `attempts/` of the trial's folder.
         violations: the violated rules of the sanitization profile, as sentences.
         guardrails_exceeded: the metrics above their guardrail.
-        cached_from: the trial whose result this one got from the result cache, as `<run>.<trial>`; None if it was run.
-            Then times, durations and costs are those of that trial, and were not spent again.
+        cached_from: the trial whose result this trial got from the result cache, as `<run>.<trial>`; None if this trial
+            was run. With it, times, durations and costs are those of the earlier trial, and were not spent again.
     """
 
     run_id: str

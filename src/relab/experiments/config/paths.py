@@ -62,7 +62,12 @@ def runs_folder(root: Path) -> Path:
 
 
 def dataset_path(experiment: Path, path: str) -> Path:
-    """Return the path of a data set; `path` is relative to the folder of the experiment file."""
+    """Return the path of a data set.
+
+    Args:
+        experiment: the experiment file.
+        path: the path of the data set, relative to the folder of the experiment file.
+    """
     return Path(os.path.normpath(experiment.absolute().parent / path))
 
 

@@ -40,8 +40,8 @@ def agent_run_of(
 ) -> dict[str, Any]:
     """Return the agent run of a trial, as the JSON that telemetry accepts.
 
-    The steps are the harness's steps and model calls; the tool calls are its tool calls; their ids come from the
-    events. A trial without events becomes a run of one step, `harness`.
+    The harness's steps and model calls become the steps of the agent run, and its tool calls become tool calls. Their
+    ids come from the events. A trial without events becomes a run of one step, `harness`.
 
     Args:
         row: the trial's row; the trial must have started.
@@ -160,7 +160,10 @@ def _tool_call(event: Mapping[str, Any], call_id: str, at: str) -> dict[str, Any
 
 
 def _ended(event: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """Return the status, times, retries and error of a step or call, from the event that ended it at `at`."""
+    """Return the status, times, retries and error of a step or call that ended.
+
+    `event` is the harness's event about the end, and `at` is the event's time, in RFC 3339.
+    """
     outcome = event.get("outcome")
     if not isinstance(outcome, Mapping):
         outcome = {"status": outcome} if isinstance(outcome, str) else {}

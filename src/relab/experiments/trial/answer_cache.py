@@ -1,4 +1,4 @@
-"""Answers of models on disk: one file for each, named by its key; with a greatest age and a greatest size of all."""
+"""Answers of models on disk: one file for each, named by its key. Their age and their total size are limited."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECOND_US: Final = 1_000_000
 
 @dataclass(frozen=True)
 class CachedAnswer:
-    """An answer: its content type, and the pieces of its body as they arrived, so that a stream is replayed as one."""
+    """An answer of a model: its content type, and the pieces of its body as they arrived (for streams)."""
 
     content_type: str
     pieces: Sequence[bytes]
@@ -45,7 +45,7 @@ class AnswerCache:
         folder: where the files are; created with the first one.
         ttl_s: the greatest age of an answer, in seconds.
         max_bytes: the greatest size of all files; above it, those that were not used for longest are deleted.
-        clock: the source of ages.
+        clock: the source of the current time, from which ages are computed.
     """
 
     def __init__(self, folder: Path, *, ttl_s: float, max_bytes: int, clock: Clock) -> None:
@@ -56,7 +56,10 @@ class AnswerCache:
         self._bound = BoundedFolder(folder, max_bytes)
 
     def get(self, key: str) -> CachedAnswer | None:
-        """Return an answer; None if there is none, or it is too old, or its file is damaged: then the file is deleted."""
+        """Return the answer with this key; None if there is none, it is too old, or its file is damaged.
+
+        The file of an old or damaged answer is deleted.
+        """
         path = self._path(key)
         try:
             raw = path.read_bytes()
@@ -72,7 +75,7 @@ class AnswerCache:
         return answer
 
     def put(self, key: str, answer: CachedAnswer) -> bool:
-        """Store an answer; return whether there was room for it. A full disk is no error: then it is not stored."""
+        """Store an answer; return whether it was stored. An answer that is too large, or a full disk, is no error."""
         head = {
             "format": FORMAT,
             "key": key,

@@ -1,4 +1,4 @@
-"""Keep the files of a cache below a size: those that were not used for longest are deleted."""
+"""Keep the files of a cache below a total size: the files that were not used for longest are deleted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _ABANDONED_S: Final = 3_600.0
 
 
 class BoundedFolder:
-    """The files `<two characters>/<name>` of a folder, with a largest total size; several threads and processes may use it.
+    """Deletes files `<two characters>/<name>` of a folder, so that their total size stays below a limit.
 
-    A file counts as used when its time of change is set. Names that begin with a dot are files that are being written.
+    Several threads and processes may use the folder. The time of the last use of a file is its modification time; a
+    user of a file sets it. Files whose names begin with a dot are being written.
 
     Args:
         folder: the folder; it may not exist yet.
@@ -32,7 +33,10 @@ class BoundedFolder:
         self._total: int | None = None
 
     def make_room(self, added: int) -> None:
-        """Delete files until the others fit; `added` is the size in bytes of a file that was just written."""
+        """Delete the files that were not used for longest, until the total size is below the limit.
+
+        `added` is the size in bytes of a file that was just written.
+        """
         with self._lock:
             self._total = added + (self._total if self._total is not None else self._size() - added)
             if self._total <= self._max_bytes:

@@ -1,7 +1,7 @@
-"""Checkpoints that a harness has named: find their files in the folder of its trial, keep them, and copy them to a fork.
+"""Checkpoints that a harness has named: find their files in the trial's folder, keep them, and copy them to a fork.
 
-A harness chooses the paths, so that nothing is trusted: a checkpoint is a regular file or a folder below the trial's
-workspace, state or out, it is reached over no link, and it is none of the documents that runner and harness exchange.
+A harness chooses the paths, so they are not trusted. A checkpoint must be a regular file or a folder below the trial's
+workspace, state or out; no link may lead to it; and it must not be a document that runner and harness exchange.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class CheckpointFile:
     """The file or folder of a checkpoint, in the folder of its trial.
 
     Attributes:
-        place: its path below the trial's folder while the harness ran, such as `state/step-4.json`.
-        stored: its path below the trial's folder now; another one if the workspace was not kept.
-        digest: its SHA-256 as `sha256:` and hexadecimal digits; of a folder, that of the list of its files.
-        size: its size in bytes.
+        place: the path below the trial's folder while the harness ran, such as `state/step-4.json`.
+        stored: the present path below the trial's folder; it differs from `place` if the workspace was not kept.
+        digest: the SHA-256 of the file, or of the list of the folder's files, as `sha256:` and hexadecimal digits.
+        size: the size in bytes.
         is_folder: whether it is a folder.
     """
 
@@ -63,8 +63,8 @@ class ForkSource:
         parent_run_id, parent_trial_id: the ids of the parent.
         parent_dir: the folder of the parent.
         selector: the selector of the checkpoint, as given, such as `step:7`.
-        strict: whether the fork was to begin from a checkpoint in any case.
-        checkpoint: the checkpoint as the parent's harness named it; None if the fork begins from its input only.
+        strict: whether the fork was required to begin from a checkpoint.
+        checkpoint: the checkpoint as the parent's harness named it; None if the fork begins from the input only.
         file: the file of the checkpoint; None without one.
     """
 
@@ -78,7 +78,7 @@ class ForkSource:
 
     @property
     def fallback_mode(self) -> str:
-        """`checkpoint` if the fork begins from one, else `input_only`: it begins like its parent."""
+        """`checkpoint` if the fork begins from a checkpoint; `input_only` if it begins from its input only."""
         return "input_only" if self.file is None else "checkpoint"
 
     @property
@@ -92,7 +92,10 @@ class ForkSource:
         return 0 if self.file is None else self.file.size
 
     def ext(self, places: Places) -> dict[str, Any]:
-        """Return what the harness gets as `ext.fork` of its input; `places` are the folders inside its sandbox."""
+        """Return the JSON that the harness of the fork gets as `ext.fork` of its input.
+
+        `places` are the trial's folders as paths inside the sandbox.
+        """
         path = None if self.file is None else places.inside(f"/{self.file.place}")
         named = None if self.checkpoint is None else self.checkpoint.model_dump(exclude_none=True) | {"path": path}
         return {
@@ -109,7 +112,7 @@ class ForkSource:
 def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Checkpoint]:
     """Return the checkpoints that the harness of a finished trial has named, also before pauses, oldest first.
 
-    If a path is named twice, the later one counts, because the harness has overwritten the file.
+    If a path is named twice, the later checkpoint counts, because the harness has overwritten the file.
 
     Raises:
         RunDamagedError: an output cannot be read.
@@ -152,9 +155,9 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
     """Find the file of a checkpoint of a finished trial, and compute its digest.
 
     Raises:
-        CheckpointMissingError: it does not exist.
-        CheckpointInvalidError: it is outside of the trial's folders, behind a link, neither a file nor a folder, or a
-            document of the runner.
+        CheckpointMissingError: the file does not exist.
+        CheckpointInvalidError: the path is outside of the trial's folders, behind a link, neither a file nor a folder,
+            or that of a document of the runner.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)
@@ -194,7 +197,7 @@ def _read(
 
 
 def _paths_inside(folder: TrialFolder) -> dict[str, str]:
-    """Return `{room: path}` of the trial's folders as its harness saw them."""
+    """Return `{folder name: its path inside the sandbox}` for the trial's folders, from the trial's input."""
     path = folder.root / INPUT
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=folder.root)
     try:
@@ -242,15 +245,15 @@ def _manifest_of(folder: Path) -> FileManifest:
 
 
 def begin_fork(source: ForkSource, folder: TrialFolder, copied: Clone) -> Clone:
-    """Copy the checkpoint of a fork into the new folder of its trial, to the path at which its parent had it.
+    """Copy the checkpoint of a fork into the folder of the fork, to the same path as in the parent's folder.
 
     Args:
-        source: the parent.
+        source: the parent and the checkpoint.
         folder: the folder of the fork, with its workspace.
-        copied: its workspace.
+        copied: the workspace of the fork, without the checkpoint.
 
     Returns:
-        The workspace, with the checkpoint if that is in it.
+        The workspace, with the checkpoint if its path is in the workspace.
 
     Raises:
         CheckpointMissingError: the checkpoint is gone, or was changed since the fork was planned.
@@ -306,9 +309,9 @@ def _copy_file(origin: Path, below: Path, target: Path) -> str | None:
 
 
 def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, checkpoints: Sequence[Checkpoint]) -> None:
-    """Move the checkpoints in a workspace that is about to be deleted to the trial's folder `checkpoints/`.
+    """Move checkpoints out of a workspace that is about to be deleted, to the trial's folder `checkpoints/`.
 
-    Checkpoints that a fork could not begin from are left.
+    Checkpoints that are missing or invalid are not moved.
 
     Raises:
         OSError: the disk is full, or permission is missing.

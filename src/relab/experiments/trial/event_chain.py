@@ -1,7 +1,7 @@
 """The hash chain over the events of a trial: each line's digest covers all earlier lines.
 
-The chain is computed while the harness writes, and again from the file when the trial has ended. If they differ, the
-harness has changed events that it had written before.
+The chain is computed while the harness writes, and again from the file when the trial has ended. If the two results
+differ, the harness has changed events that it had written before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PIECE: Final = 65_536
 
 
 class _Links:
-    """Computes a hash chain from the pieces of a file."""
+    """Computes a hash chain over the lines of a file, from the pieces of the file."""
 
     def __init__(self) -> None:
         self._head = NO_EVENTS
@@ -37,7 +37,7 @@ class _Links:
 
     @property
     def head(self) -> str:
-        """The digest of the last line, also if it has no line end."""
+        """The digest of the last line so far, even if its line end is missing."""
         return self._head if self._open is None else f"sha256:{self._open.hexdigest()}"
 
     def _update(self, data: bytes) -> None:
@@ -46,7 +46,7 @@ class _Links:
 
 
 def hash_chain(path: Path, *, below: Path) -> str:
-    """Return the last digest of the hash chain over a trial's events; that of no bytes if there is no such file.
+    """Return the last digest of the hash chain over a trial's events; `NO_EVENTS` if there is no file.
 
     Args:
         path: the file of events.
@@ -81,12 +81,12 @@ class EventChain:
                 self._links.feed(piece)
 
     def was_rewritten(self) -> bool:
-        """Return whether the bytes that were added while the harness ran are not those of the file now."""
+        """Return whether the harness has changed bytes of the file that `advance` had already read."""
         return bool(self._offset) and _chain_of(self.path, self.below, self._offset).head != self._links.head
 
 
 def _chain_of(path: Path, below: Path, length: int | None) -> _Links:
-    """Return the chain over the first `length` bytes of a file; None for all of them."""
+    """Return the hash chain over the first `length` bytes of a file; None: over all bytes."""
     links = _Links()
     file = open_plain(path, below=below)
     if file is None:

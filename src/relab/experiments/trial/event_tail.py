@@ -15,7 +15,7 @@ _MAX_READ_BYTES: Final = 64 * 1_048_576
 
 @dataclass
 class EventTail:
-    """The events that were added to a file since the last look.
+    """Reads the events that were added to a file since the last read.
 
     Attributes:
         path: the file; it may not exist yet.
@@ -29,7 +29,7 @@ class EventTail:
     _is_too_long: bool = False
 
     def read(self) -> list[dict[str, Any]] | None:
-        """Return the events of the complete lines that were added, at most 64 MB of them; None if nothing was added.
+        """Return the events in the complete lines that were added, from at most 64 MB; None if nothing was added.
 
         Lines that are not JSON objects are left out, and so is a line of more than 64 MB.
         """
@@ -53,7 +53,7 @@ class EventTail:
         return _events(lines)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Return the remaining events, also that of a last line without a line end."""
+        """Return the remaining events, including that of a last line without a line end."""
         found: list[dict[str, Any]] = []
         while (more := self.read()) is not None:
             found += more

@@ -69,7 +69,9 @@ class EventStream:
 
 
 class _Dialogue:
-    """Checks the control protocol: a `control_ack` after each step's end, and no step after an acknowledged stop.
+    """Checks the events of a harness that follows the control protocol.
+
+    After each step's end there must be a `control_ack`, and no step may start after a stop was acknowledged.
 
     Args:
         is_answered: whether the harness's integration level requires the acknowledgements.
@@ -83,7 +85,10 @@ class _Dialogue:
         self._stopped = False
 
     def problem(self, event: dict[str, Any], line: int) -> str | None:
-        """Return how the next event violates the protocol; None if it does not."""
+        """Return a sentence about how the next event violates the protocol; None if it does not.
+
+        `line` is the number of the event's line in the file.
+        """
         kind, owed = event["event_type"], self._owed
         while self._pauses and event["seq"] > self._pauses[0]:
             self._pauses.popleft()
@@ -102,7 +107,7 @@ class _Dialogue:
         return None
 
     def last_problem(self) -> str | None:
-        """Return the problem of a missing acknowledgement at the end of the file; None if none is missing."""
+        """Return a sentence if the acknowledgement after the last step of the file is missing; None otherwise."""
         return self._unanswered(self._owed)
 
     def _unanswered(self, owed: int | None) -> str | None:

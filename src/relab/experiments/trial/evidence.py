@@ -1,4 +1,4 @@
-"""Record the evidence of a trial: snapshots of its workspace, and digests of its documents."""
+"""Record the evidence of a trial: snapshots of its workspace before and after it, and digests of its documents."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class TrialEvidence:
     Attributes:
         folder: the folder of the trial.
         events: the file of its events.
-        before, after: the SHA-256 digests, in hexadecimal, of the snapshots before and after the trial.
-        diff, patch: those of the difference between the two, and of its patch.
+        before, after: the SHA-256 digests, in hexadecimal, of the workspace's snapshots before and after the trial.
+        diff, patch: the SHA-256 digests of the documents with the difference between the snapshots, and with its patch.
     """
 
     folder: TrialFolder
@@ -52,9 +52,10 @@ class TrialEvidence:
 
         Args:
             row: the row of the trial.
-            chain_id: the id that trials which continue from each other share.
+            chain_id: the id of the trial's chain (trials that continue from each other).
             state_policy: the experiment's state policy.
-            own: `{file name in the trial's folder: reference}` of documents for which AgentLab's schema has no field.
+            own: `{file name in the trial's folder: reference}` for documents that AgentLab's schema has no field for;
+                None without any.
         """
         root = self.folder.root
         files = {
@@ -100,11 +101,11 @@ class TrialEvidence:
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
-        """Return the chain state of the trial (`task_chain_state_v1`) as JSON, as if it were the first of its chain.
+        """Return the chain state of the trial (`task_chain_state_v1`) as JSON, with the index 0 in its chain.
 
         Args:
             row: the result of the trial.
-            chain_id: the id of its chain.
+            chain_id: the id of the trial's chain (trials that continue from each other).
             state_policy: which earlier trials a trial continues from.
         """
         refs = self._workspace_refs()
@@ -180,9 +181,9 @@ class EvidenceStore:
         return TrialEvidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
 
     def link(self, document: Any, path: Path) -> str:
-        """Write a document that most trials share, as a link at `path` to one stored file.
+        """Store a document once, and create a link to it at `path`; for documents that most trials share.
 
-        Return its SHA-256 in hexadecimal.
+        Return the SHA-256 of the document in hexadecimal.
 
         Raises:
             OSError: the document cannot be written, for example on a full disk.

@@ -21,7 +21,8 @@ class Selector:
 
     Attributes:
         text: the selector as given, such as `step:7`.
-        kind: `checkpoint` for one by its name, `step` or `event_seq` for the last one at or before a number.
+        kind: `checkpoint` selects a checkpoint by its name; `step` and `event_seq` select the last one at or before a
+            number.
         name: the logical name or the path of the checkpoint; empty for the other kinds.
         number: the number of the step, or the `seq` of the event; 0 for the kind `checkpoint`.
     """
@@ -42,7 +43,7 @@ def parse_selector(text: str) -> Selector:
     """Parse `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
 
     Raises:
-        ForkInvalidError: the text is another one.
+        ForkInvalidError: the text has none of these forms.
     """
     kind, _, value = text.partition(":")
     if kind == "checkpoint" and value and value.isprintable() and len(text) <= MAX_SELECTOR:
@@ -69,15 +70,15 @@ def _shortened(text: str) -> str:
 def choose(
     selector: Selector, checkpoints: Sequence[Checkpoint], events: Sequence[Mapping[str, Any]]
 ) -> Checkpoint | None:
-    """Return the checkpoint that a selector means; None if the harness has named no checkpoint at all.
+    """Return the checkpoint that a selector selects; None if the parent's harness has named no checkpoint at all.
 
     A checkpoint counts as written at the end of its step: at the last `agent_step_end` event of that step. Of several
-    checkpoints of one step the last one is meant.
+    checkpoints of one step the last one is selected.
 
     Args:
         selector: the selector.
-        checkpoints: those of the parent, oldest first.
-        events: the events of the parent, in their order.
+        checkpoints: the checkpoints of the parent, oldest first.
+        events: the events of the parent, in the order of their file.
 
     Raises:
         SelectorUnmatchedError: the selector is past the parent's end or before its first checkpoint, or the parent has

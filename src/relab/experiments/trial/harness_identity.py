@@ -20,9 +20,9 @@ def harness_identity(
 ) -> dict[str, Any]:
     """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness, without running it.
 
-    The digest is that of the first available item: the `script` that the command names, the container's `image`, the
-    `program` on the PATH (such as an interpreter of an installed module), or the `command` itself. `exec_digest_of`
-    names the item.
+    `exec_digest` is the digest of the first available of these: the `script` that the command names, the container's
+    `image`, the `program` on the PATH (such as an interpreter of an installed module), the `command` itself.
+    `exec_digest_of` says which.
 
     Args:
         config: the experiment.
@@ -46,9 +46,10 @@ def harness_identity(
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split `identity`, the result of `harness_identity`, into the fields that AgentLab's schemas have, and the others.
+    """Split the result of `harness_identity` into the fields that AgentLab's schemas have, and the others.
 
-    If its digest is missing, as in a run that an earlier version began, the digest of the command in `config` is used.
+    If `identity` has no digest, as in a run that an earlier version began, the digest of the command in `config` is
+    used.
     """
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
     others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}

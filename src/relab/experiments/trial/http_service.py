@@ -95,8 +95,8 @@ def read_body(request: BaseHTTPRequestHandler) -> bytes:
     """Read the body of a request.
 
     Raises:
-        BodyTooLargeError: it is larger than `MAX_BODY_BYTES`.
-        ValueError, EOFError, OSError: it has no valid length, or is incomplete.
+        BodyTooLargeError: the body is larger than `MAX_BODY_BYTES`.
+        ValueError, EOFError, OSError: the body has no valid length, or is incomplete.
     """
     if request.headers.get("Transfer-Encoding", "").strip().lower() == "chunked":
         return b"".join(_chunks(request))

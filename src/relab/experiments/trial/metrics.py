@@ -39,9 +39,9 @@ def measure(
         config: the experiment.
         duration_ms: the duration of the harness's process.
         exit_code: the exit code of the harness.
-        raw_output: its output as it wrote it; empty without one.
-        output: its validated output; None if there is no valid one.
-        events: its events.
+        raw_output: the output as the harness wrote it; empty without one.
+        output: the validated output; None if there is no valid one.
+        events: the events of the harness.
         diff: the changes of the workspace.
         workspace: the folder of the workspace.
     """
@@ -108,7 +108,7 @@ def _defined(
 
 
 def _pointed(document: Any, pointer: str) -> Any:
-    """Return the value at a JSON pointer (RFC 6901); None if there is none."""
+    """Return the value in a document at a JSON pointer (RFC 6901); None if there is no such value."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(document, Mapping):

@@ -1,4 +1,4 @@
-"""Which answers of a language model can be replayed, and what their key is: pure rules about requests and responses."""
+"""Rules about a cache of model answers: which answers can be replayed, and the keys of requests. Pure functions."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _UNFINISHED: Final = frozenset(("queued", "in_progress", "failed", "cancelled", 
 
 @dataclass(frozen=True, slots=True)
 class CacheKeys:
-    """Makes the keys of one trial's requests.
+    """Computes the cache keys of one trial's requests; requests with the same key share one answer.
 
     Attributes:
         upstream: the address of the model's server.
-        scope: `REPEAT`: the n-th equal request of the same task and repeat has one answer, which other repeats do not
-            get; `REQUEST`: equal requests have one answer, whichever trial makes them.
+        scope: the requests that share an answer. `REPEAT`: the n-th equal request of the same task and repeat;
+            `REQUEST`: all equal requests of all trials.
         ids: the ids of the trial.
-        start: the number of the trial's start in this process, from 1: a retry gets new answers.
+        start: how often the trial was started in this process, from 1. With `REPEAT`, a retried trial gets new answers.
     """
 
     upstream: str
@@ -72,7 +72,12 @@ class CacheKeys:
         return digest([self.upstream, parts.path, query, kept, content])
 
     def key(self, request_digest: str, number: int) -> str:
-        """Return the key of a request; `number` counts equal requests of this trial, from 0."""
+        """Return the cache key of a request.
+
+        Args:
+            request_digest: the result of `request_digest`.
+            number: the number of equal requests that this trial has made before.
+        """
         parts: list[Any] = [request_digest, self.scope]
         if self.scope == REPEAT:
             parts += [self.ids.task_id, self.ids.repl_idx, self.start, number]
@@ -80,7 +85,10 @@ class CacheKeys:
 
 
 def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a request to send to the model's server: all but those between two neighbours."""
+    """Return the headers of a harness's request that the gateway sends to the model's server.
+
+    Headers about the connection itself are left out, and the answer is requested without compression.
+    """
     dropped = {
         "host",
         "connection",

@@ -40,15 +40,17 @@ class ModelGateway:
     """Passes the requests of one trial on to a model's server, and replays answers from the cache.
 
     Args:
-        upstream: the address of the server, such as `https://api.openai.com/v1`; only paths below its path are passed on.
-        log: the file that gets a JSON line for each request, without headers and bodies.
+        upstream: the address of the server, such as `https://api.openai.com/v1`; only paths below its path are passed
+            on.
+        log: the file to which a JSON line is appended for each request, without headers and bodies.
         keys: makes the keys of requests; None without a cache.
         cache: the stored answers; None without a cache.
-        is_clean: whether a body may be stored: it must not have a secret of the harness.
+        is_clean: returns whether a body contains no secret of the harness, so that it may be stored.
         clock: the source of the times in the log.
 
     Attributes:
-        counts: the numbers of requests, by `hit`, `miss` (answered by the server and storable) and `off`.
+        counts: the number of requests by kind: `hit` (answered from the cache), `miss` (answered by the server, and the
+            answer may be stored) and `off` (not cached).
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class ModelGateway:
         return stop
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Read one request and send the answer of the cache or of the server."""
+        """Read one request, and send the answer from the cache or from the server."""
         begun = time.monotonic()
         found, status = "off", 0
         try:
@@ -185,7 +187,11 @@ class ModelGateway:
 
 
 def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[list[bytes], bool]:
-    """Pass an answer on piece by piece; return its pieces, and whether all of it arrived and is small enough to be stored."""
+    """Send the server's answer to the client piece by piece, as it arrives; `mark` is for a header of the answer.
+
+    Returns:
+        The pieces, and whether the whole answer arrived and is small enough to be stored.
+    """
     import httpx  # noqa: PLC0415 loaded by `ModelGateway.serve` before
 
     length = response.headers.get("content-length")
@@ -244,7 +250,7 @@ def _end_pieces(request: BaseHTTPRequestHandler, *, is_chunked: bool) -> None:
 
 
 def _kept_headers(response: httpx.Response) -> dict[str, str]:
-    """Return the headers of a response that a client needs; cookies and what is between two neighbours are left out."""
+    """Return the headers of a response that the client gets; cookies and headers about the connection are left out."""
     return {
         name: value
         for name, value in response.headers.items()

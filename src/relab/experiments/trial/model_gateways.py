@@ -1,4 +1,4 @@
-"""The gateways of trials to servers of models: opened for each attempt, counted in its row."""
+"""Open the gateways from a trial to servers of models for each attempt, and count their requests."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _HOUR_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class TrialServices:
-    """The runner's services inside the network of one trial.
+    """Services that the runner offers inside the network of one trial, such as gateways and a trace receiver.
 
     Attributes:
-        listeners: the services, with their addresses and ports.
-        environment: the environment variables with their addresses, for the harness.
+        listeners: the services, with their addresses and ports inside the sandbox.
+        environment: the environment variables that tell the harness these addresses.
     """
 
     listeners: Sequence[Listener]
@@ -60,13 +60,7 @@ class ModelGateways:
         self._caches = [self._cache_of(config, cache) for config in configs]
 
     def open(self, folder: TrialFolder, ids: TrialIds, ports: Sequence[int]) -> TrialServices:
-        """Return the gateways of an attempt that starts now.
-
-        Args:
-            folder: the folder of the trial.
-            ids: the ids of the trial.
-            ports: the port of each gateway inside the sandbox.
-        """
+        """Create the gateways of an attempt that starts now; return them as services."""
         if not self._configs:
             return TrialServices((), {})
         from relab.experiments.trial.model_answers import CacheKeys  # noqa: PLC0415 loaded only where configured
@@ -96,7 +90,10 @@ class ModelGateways:
         return TrialServices(listeners, environment)
 
     def close(self, folder: TrialFolder) -> dict[str, int]:
-        """Return the numbers of requests of the trial's last attempt, as metrics; empty without a gateway."""
+        """Forget the gateways of the trial's last attempt; return the numbers of its requests, as metrics by name.
+
+        The result is empty without a gateway.
+        """
         with self._lock:
             gateways = self._open.pop(folder.root.name, [])
         if not gateways:

@@ -31,9 +31,9 @@ class TrialNetwork:
     """Creates the runner's services in the network of each trial: a trace receiver and a proxy; thread-safe.
 
     Args:
-        config: the experiment, which determines whether a trial gets them.
+        config: the experiment, which determines whether a trial gets these services.
         sink: stores traces in addition to the trial's folder.
-        redactor: redacts secrets from the traces first.
+        redactor: redacts secrets from the traces before they are stored.
         cache: the folder of the project's cache, for answers of models; None to store none.
     """
 
@@ -82,7 +82,7 @@ class TrialNetwork:
         return TrialServices([*found, *gateways.listeners], environment | dict(gateways.environment))
 
     def model_use(self, folder: TrialFolder) -> dict[str, int]:
-        """Return how many requests the trial with this folder sent by gateways, as metrics; drop its gateways."""
+        """Return the numbers of a trial's requests to models by gateways, as metrics by name; forget its gateways."""
         return self._gateways.close(folder)
 
     def _free_port(self, wanted: int) -> int:
@@ -107,7 +107,7 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces received from the trial with this folder, and drop its receiver."""
+        """Return the ids of the traces received from a trial, and forget its trace receiver."""
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
         return list(receiver.trace_ids) if receiver is not None else []

@@ -35,8 +35,8 @@ class OtlpReceiver:
 
     Args:
         folder: where the bodies are stored, numbered in the order of their arrival.
-        sink: the second destination of each body.
-        clean: redacts a body before it is stored and sent.
+        sink: is called with each body after it was stored in the folder.
+        clean: redacts secrets from a body before it is stored and passed to `sink`.
 
     Attributes:
         trace_ids: the trace ids of the received spans, in the order of their arrival; at most `MAX_TRACES`.

@@ -1,4 +1,4 @@
-"""Write what stays of a trial that has ended: its output, its state document, and the files of its workspace to keep."""
+"""Write the files that remain of a trial that has ended: its output, its state document, and files of its workspace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, attempt: FinishedAttempt) -> None:
-    """Write the output document of a trial into its folder: the harness's, or one that states the runner's error.
+    """Write the output document of a trial into its folder: that of the harness or, after an error, one of the runner.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.
@@ -45,8 +45,8 @@ def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttemp
     Args:
         context: the values that all trials share.
         folder: the folder of the trial.
-        attempt: its last attempt.
-        row: its row in the results.
+        attempt: the last attempt of the trial.
+        row: the trial's row in the results.
 
     Raises:
         OSError: a file cannot be copied or deleted.
@@ -80,9 +80,10 @@ def write_state(
         context: the values that all trials share.
         folder: the folder of the trial.
         status: `completed`, `failed` or `paused`.
-        exit_reason: why it ended so; None without a reason.
-        label: the label of its pause.
-        checkpoint: the checkpoint that it is to be resumed, or was forked, from.
+        exit_reason: why the trial ended with this status, such as an error type; None without a reason.
+        label: the label of the trial's pause; None without one.
+        checkpoint: the name of the checkpoint from which a paused trial is to be resumed, or from which a fork began;
+            None without one.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.

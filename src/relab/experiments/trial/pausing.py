@@ -38,9 +38,10 @@ class PauseRequest(BaseModel):
     """The request to pause a trial.
 
     Attributes:
-        request_id: its id.
+        request_id: the id of the request.
         label: a name for the checkpoint, which the harness gets; None without one.
-        timeout_s: seconds from the checkpoint's request after which a harness that has not stopped is ended.
+        timeout_s: the time in seconds that the harness has to stop after it was asked for a checkpoint; then it is
+            ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,17 +55,17 @@ class PausedTrial(BaseModel):
     """The record of a pause, with which the trial can be resumed.
 
     Attributes:
-        request_id, label: those of the request.
+        request_id, label: the id and the label in the request.
         acknowledged: whether the harness acknowledged the checkpoint and the stop, and then ended by itself. Otherwise
             its files may be in any state, and the trial starts again from its beginning.
-        reason: one sentence about how it ended.
+        reason: one sentence about how the pause ended.
         attempt: the number of the attempt that was paused, from 1.
         segments: the number of times that the attempt has been paused, this pause included.
         started_us: when the attempt began, in microseconds since 1970.
-        duration_ms: how long its harness has run, without the pauses.
-        checkpoint: the checkpoint to resume from, as the harness named it; None if it named none.
-        events_seq: the `seq` of the last event; None without events.
-        earlier_seqs: the same of the earlier pauses of the attempt.
+        duration_ms: how long the harness has run in the attempt, without the pauses.
+        checkpoint: the checkpoint to resume from, as the harness named it; None if the harness named no checkpoint.
+        events_seq: the number (`seq`) of the last event before this pause; None without events.
+        earlier_seqs: the number of the last event before each earlier pause of the attempt.
         files: the files of the workspace when the attempt began: path, digest, size in bytes, mode.
     """
 
@@ -95,7 +96,7 @@ class PausedTrial(BaseModel):
         return self.earlier_seqs if self.events_seq is None else [*self.earlier_seqs, self.events_seq]
 
     def ext(self) -> dict[str, Any]:
-        """Return what the harness gets as `ext.resume` of its input."""
+        """Return the JSON that a resumed harness gets as `ext.resume` of its input."""
         return {
             "label": self.label,
             "checkpoint": None if self.checkpoint is None else self.checkpoint.model_dump(exclude_none=True),
@@ -106,7 +107,7 @@ class PausedTrial(BaseModel):
 
 @dataclass(frozen=True)
 class PauseEnd:
-    """How a pause ended: the request, whether the harness acknowledged everything, and one sentence about it."""
+    """The end of a pause: its request, whether the harness acknowledged everything, and a sentence about the end."""
 
     request: PauseRequest
     acknowledged: bool
@@ -126,7 +127,7 @@ class PauseDialogue:
         folder: the trial's folder.
         control: the control file.
         events: the file of the harness's events.
-        now_us: returns the time, in microseconds since 1970.
+        now_us: returns the current time, in microseconds since 1970.
     """
 
     def __init__(self, folder: TrialFolder, control: Path, events: Path, now_us: Callable[[], int]) -> None:
@@ -146,7 +147,7 @@ class PauseDialogue:
         return self._request is not None
 
     def step(self) -> PauseEnd | None:
-        """Look for a request, or for the next acknowledgement; return the end of the pause if its time is up.
+        """Check for a request to pause, or for the next acknowledgement; return the end of the pause on a time-out.
 
         Raises:
             OSError: the control file cannot be written.
@@ -199,7 +200,7 @@ class PauseDialogue:
 
 
 def ask(folder: TrialFolder, request: PauseRequest) -> bool:
-    """Write a request into the folder of a running trial; return False if a valid one is there already.
+    """Write a request to pause into the folder of a running trial; return False if the folder has a valid one already.
 
     Raises:
         OSError: the folder is gone or cannot be written.
@@ -267,12 +268,14 @@ def write_paused(folder: TrialFolder, record: PausedTrial) -> None:
 
 
 def move_checkpoint(folder: TrialFolder, old: Path, new: Path) -> None:
-    """Adapt the record of a pause to another place of the trial's folder: harnesses without a sandbox name full paths.
+    """Change the checkpoint's path in the record of a pause after the trial's folder was moved.
+
+    This is needed because harnesses without a sandbox name full paths.
 
     Args:
         folder: the folder of the trial; without a record nothing is done.
         old: the path of the folder where the harness ran.
-        new: the path that the checkpoint's path is to begin with instead.
+        new: the path that replaces `old` at the beginning of the checkpoint's path.
 
     Raises:
         RunDamagedError: the record cannot be read.

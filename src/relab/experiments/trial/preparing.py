@@ -26,7 +26,7 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
-    """Return the folders for the sandbox of the trial of the run `context` whose files are in `folder`."""
+    """Return the folders for the sandbox of a trial of the run `context`; `folder` is the folder of the trial."""
     # Without isolation a harness could write into the shared snapshot, so it gets its own copy of the project.
     isolates = context.config.runtime.sandbox.mode.kind.isolates
     harness = context.snapshot.root if isolates else folder.workspace
@@ -34,7 +34,7 @@ def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
 
 
 def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Clone:
-    """Create a trial's workspace, a copy of the project or of the workspace of the previous trial in its chain.
+    """Create a trial's workspace: a copy of the project, or of the workspace of the previous trial in its chain.
 
     The state of that previous trial is copied as well.
 
@@ -61,7 +61,7 @@ def write_documents(
         folder: the folder of the trial.
         trial_input: the input, `trial_input_v1` as JSON.
         started_us: when the attempt began, in microseconds since 1970.
-        is_resumed: whether a paused attempt goes on: then the events that it has written stay.
+        is_resumed: whether a paused attempt continues; the events that it has written then stay.
 
     Raises:
         OSError: a document cannot be written, or a link of an earlier trial leads out of the trial's folder.
@@ -130,7 +130,7 @@ def disk_bytes_of(context: RunContext) -> int:
 
 
 def restore_input(folder: TrialFolder, given: bytes) -> None:
-    """Restore the runner's record of the trial input (`given`) if the harness has changed it.
+    """Write the file with the trial's input again if the harness has changed it; `given` is the right content.
 
     Raises:
         OSError: the disk is full.
@@ -157,7 +157,7 @@ def harness_environment(context: RunContext, places: Places) -> dict[str, str]:
 
 
 def pack_path(mount: Mount) -> str:
-    """Return the path of the data set pack that a task mounts, below the folder of packs."""
+    """Return the path, below the folder of data set packs, of the pack that a task mounts."""
     return mount.ref.replace(":", "/", 1)
 
 

@@ -37,7 +37,7 @@ class Redactor:
     """Redacts the values of secrets from text and files: literally, and as encoded in JSON, HTML, URLs and base64.
 
     Args:
-        secrets: `{name: value}`.
+        secrets: `{name: value}` of the secrets.
 
     Raises:
         ExperimentInvalidError: a value is shorter than `MIN_CHARS`.
@@ -77,8 +77,8 @@ class Redactor:
     def files(self, roots: Iterable[Path]) -> int:
         """Redact every file below these folders (or these files); return the number of changed files and links.
 
-        File names and link targets are redacted as well. A file that cannot be redacted is deleted, and its error is
-        raised after all other files.
+        File names and link targets are redacted as well. A file that cannot be redacted is deleted; the error is raised
+        after all other files were redacted.
 
         Raises:
             OSError: a file could not be read or written; all others are redacted, unless the disk is full.
@@ -178,7 +178,7 @@ class Redactor:
         return False
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return the redacted beginning of the data, and the rest, in which a value may start that continues after it."""
+        """Return the redacted beginning of the data, and the rest, in which an incomplete secret value may begin."""
         assert self._pattern is not None
         final = len(data) - self._longest + 1
         done, begin = [], 0
@@ -197,7 +197,7 @@ class Redactor:
         return self._marks[match.group()]
 
     def _mark(self, name: str) -> bytes:
-        """Return the text that replaces a value; it contains no secret value itself."""
+        """Return the text that replaces the value of the secret `name`; it contains no secret value itself."""
         marks = (f"[secret {name}]".encode("utf-8", "surrogateescape"), b"[redacted]", b"***")
         return next(mark for mark in marks if not any(form in mark for form in self._forms))
 

@@ -1,4 +1,4 @@
-"""The result cache of a project: one file for each result, named by its key, with a largest age and a largest size of all."""
+"""The result cache of a project: one file for each result, named by its key. Age and total size are limited."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cache_folder(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An entry of the cache, for a list: where its result is from, its size, and when it was stored and last used.
+    """An entry of the cache, for a list: the facts about its result, its size, and when it was stored and used last.
 
     Times are in microseconds since 1970.
     """
@@ -70,14 +70,15 @@ class CacheEntry:
 class ResultCache:
     """The stored results of one project; several threads and processes may use it at once.
 
-    Names and digests of entries are made with a random key of the folder (HMAC-SHA256), so that they say nothing about
-    the secrets that decide a trial, and an entry that another program wrote or moved is rejected.
+    Names and digests of entries are computed with a random secret key, which is stored in the folder (HMAC-SHA256). So
+    they reveal nothing about the secrets that a trial depends on, and an entry that another program wrote or moved is
+    rejected.
 
     Args:
         folder: where the files are; created with the first one.
         max_bytes: the largest size of all files; above it, those that were not used for longest are deleted.
         ttl_us: the largest age of a result, in microseconds.
-        clock: the source of ages.
+        clock: the source of the current time, from which ages are computed.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, ttl_us: int, clock: Clock) -> None:
@@ -88,7 +89,9 @@ class ResultCache:
         self._secret = b""
 
     def key(self, document: Mapping[str, Any]) -> str:
-        """Return the key of a trial, in hexadecimal; `document` has everything that decides it (`ResultKeys.document`).
+        """Return the cache key of a trial, in hexadecimal.
+
+        `document` has everything that the trial's result depends on (`ResultKeys.document`).
 
         Raises:
             OSError: the folder cannot be written.
@@ -128,9 +131,9 @@ class ResultCache:
         return StoredResult(key, head, format_time(stored_us), digest.hex(), file, file.tell(), size - _TAIL)
 
     def put(self, key: str, captured: Path) -> bool:
-        """Store the result in the file `captured` under a key; return whether there was room. A full disk is no error.
+        """Store the result in the file `captured` under a key; return whether it was stored. A full disk is no error.
 
-        Either the whole entry appears or nothing, also after a crash.
+        After a crash, either the whole entry is there or nothing.
         """
         path = self.path(key)
         try:
@@ -157,7 +160,7 @@ class ResultCache:
             self.path(key).unlink()
 
     def entries(self) -> Iterator[CacheEntry]:
-        """Yield the entries, the most recently used first; a damaged one is left out, and is found when it is used."""
+        """Yield the entries, the most recently used first. Entries that cannot be read are left out."""
         for used_ns, size, name in sorted(self._bound.files(), reverse=True):
             with contextlib.suppress(OSError, StoredResultInvalidError), open(name, "rb") as file:  # noqa: PTH123
                 head = read_head(file)
@@ -176,7 +179,7 @@ class ResultCache:
         return removed
 
     def _salt(self) -> bytes:
-        """Return the key of the folder; create it if there is none."""
+        """Return the secret key in the folder, with which digests are computed; create it if there is none."""
         if not self._secret:
             path = self._folder / _SALT
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -198,7 +201,13 @@ class ResultCache:
             fresh.unlink(missing_ok=True)
 
     def _checked(self, file: IO[bytes], key: str) -> tuple[int, bytes, int]:
-        """Return when an entry was stored, its keyed digest and its size, after its digest was checked."""
+        """Check the digest of an entry; return when it was stored, the digest, and the size of the file.
+
+        The time is in microseconds since 1970.
+
+        Raises:
+            StoredResultInvalidError: the entry is cut, or its digest does not match.
+        """
         size = os.fstat(file.fileno()).st_size
         if size <= _TAIL:
             raise StoredResultInvalidError("it is cut")
@@ -217,7 +226,7 @@ def result_cache_of(config: ExperimentConfig, root: Path, clock: Clock) -> Resul
     Args:
         config: the experiment.
         root: the project's folder.
-        clock: the source of ages.
+        clock: the source of the current time, from which ages are computed.
     """
     settings = config.runtime.result_cache
     if settings is None:

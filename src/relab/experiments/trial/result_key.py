@@ -1,4 +1,4 @@
-"""The key of a trial in the result cache: everything that decides how the trial ends, as one JSON document."""
+"""The key of a trial in the result cache: one JSON document with everything that the trial's result depends on."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ResultKeys:
 
     Args:
         context: the values that all trials share.
-        executor: the name of the executor that runs them.
-        image_digest: the digest of the image that they run in; None without one.
+        executor: the name of the executor that runs the trials.
+        image_digest: the digest of the image that the trials run in; None without an image.
     """
 
     def __init__(self, context: RunContext, executor: str, image_digest: str | None) -> None:
@@ -65,10 +65,10 @@ class ResultKeys:
         self._packs: dict[str, str] = {}
 
     def document(self, trial: Trial) -> dict[str, Any]:
-        """Return everything that decides a trial, as JSON; two trials with equal documents have the same result.
+        """Return everything that a trial's result depends on, as JSON. Trials with equal documents share one result.
 
-        It contains values of environment variables and secrets, so only its keyed digest may be stored. The ids of run
-        and trial are not in it; variant, task and number of the repeat are.
+        The document contains values of environment variables and secrets, so only its keyed digest may be stored. It
+        has the variant, the task and the number of the repeat, but not the ids of run and trial.
 
         Raises:
             OSError: a file that the task reads is missing.
@@ -93,7 +93,7 @@ class ResultKeys:
 
 
 def _program(command: list[str]) -> Mapping[str, str | None]:
-    """Return the path and the digest of the program that a command starts on this machine; None where it is unknown."""
+    """Return the path and the digest of the program that a command starts on this machine; None for an unknown one."""
     found = shutil.which(command[0])
     if found is None:
         return {"path": None, "digest": digest(command)}

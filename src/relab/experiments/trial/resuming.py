@@ -1,4 +1,4 @@
-"""Record the pause of a trial, and prepare its folder for the time after it."""
+"""Record the pause of a trial, and prepare its folder for the time after the pause."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def resumable(folder: TrialFolder) -> PausedTrial | None:
-    """Return the record of a pause with which a trial can go on; None if the trial is to start from its beginning.
+    """Return the record of a trial's pause from which the trial can continue.
+
+    Return None if the trial is to start from its beginning: it is not paused, or its harness did not acknowledge the
+    pause.
 
     Raises:
-        CheckpointMissingError: the file of its checkpoint is gone.
-        CheckpointInvalidError: its checkpoint is outside of the trial's folders.
+        CheckpointMissingError: the file of the checkpoint is missing.
+        CheckpointInvalidError: the checkpoint is outside of the trial's folders.
         RunDamagedError: the record or the input of the trial cannot be read.
     """
     paused = read_paused(folder)
@@ -40,11 +43,12 @@ def resumable(folder: TrialFolder) -> PausedTrial | None:
 def begin_segment(folder: TrialFolder, paused: PausedTrial, output: Path) -> None:
     """Prepare the folder of a paused trial for the time after the pause; its workspace, state and events stay.
 
-    The record of the pause is moved aside with the other documents: after a crash from here on, the trial starts again.
+    The record of the pause is moved aside with the other documents, so that after a later crash the trial starts from
+    its beginning.
 
     Args:
         folder: the folder of the trial.
-        paused: the record of its pause.
+        paused: the record of the pause.
         output: the file of the harness's output.
 
     Raises:
@@ -72,11 +76,11 @@ def record_pause(
     Args:
         folder: the folder of the trial.
         pause: how the pause ended.
-        times: when the attempt began, and how long its harness has run.
-        before: the record of the attempt's last pause; None if this is its first.
+        times: when the attempt began, and how long the harness has run.
+        before: the record of the attempt's previous pause; None if this is the first one.
         attempt: the number of the attempt, from 1.
         manifest: the files of the workspace when the attempt began.
-        checkpoints: those that the harness names in its output.
+        checkpoints: the checkpoints that the harness names in its output.
         events_seq: the `seq` of the last event; None without events.
 
     Raises:
@@ -101,7 +105,10 @@ def record_pause(
 
 
 def chosen(checkpoints: Sequence[Checkpoint], label: str | None) -> Checkpoint | None:
-    """Return the last checkpoint with this label as its logical name; else the one of the highest step, or the last."""
+    """Return the checkpoint to resume from; None if there is none.
+
+    It is the last one whose logical name is the label or, without such a one, that of the highest step, or the last.
+    """
     labelled = [found for found in checkpoints if label is not None and found.logical_name == label]
     if labelled:
         return labelled[-1]

@@ -41,10 +41,10 @@ class FinishedAttempt:
     Attributes:
         end: how the harness ended.
         posture: the isolation that was in effect; None if the attempt never started.
-        times: when it began and ended.
+        times: when the attempt began and ended.
         output: the output of the harness, or why it cannot be used.
         events: the events that the harness reported.
-        before, after: the files of the workspace before and after it.
+        before, after: the files of the workspace before and after the attempt.
         diff: the changes of the workspace.
         evidence: the stored documents about the workspace; None without one.
     """
@@ -72,7 +72,10 @@ class FinishedAttempt:
         return self.output.output.outcome
 
     def is_retried(self, retry_on: Sequence[str]) -> bool:
-        """Return whether a policy demands another attempt after this one; `retry_on` names ends of attempts."""
+        """Return whether another attempt is to follow this one.
+
+        `retry_on` has the ends of attempts that are retried: `timeout`, `error` or `failure`.
+        """
         if self.end.ended_for is ErrorType.TIMEOUT:
             return "timeout" in retry_on
         if self.outcome is TrialOutcome.ERROR:
@@ -81,7 +84,7 @@ class FinishedAttempt:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether it ended in success or failure, by itself, and left what it had reported."""
+        """Whether the attempt ended in success or failure, and the harness did not change events afterwards."""
         return self.outcome in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} and not self.end.rewrote_events
 
     @property
@@ -105,7 +108,10 @@ def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str
 
 
 def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
-    """Return error type and message of an attempt: the runner's or else the harness's; `(None, None)` after a success."""
+    """Return the error type and the message of an attempt, from the runner or else from the harness.
+
+    Return `(None, None)` after a success, and if the harness reported no error.
+    """
     if attempt.problem is not None:
         return attempt.problem
     assert attempt.output.output is not None
@@ -116,7 +122,7 @@ def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
 
 
 def metrics_of(config: ExperimentConfig, folder: TrialFolder, attempt: FinishedAttempt) -> dict[str, Any]:
-    """Return the metrics of an attempt by name: those of the harness and those that the runner measures.
+    """Return the metrics of an attempt by name, as reported by the harness and as measured by the runner.
 
     Args:
         config: the experiment.
@@ -150,11 +156,11 @@ def make_row(
     Args:
         config: the experiment.
         trial: the trial.
-        outcome: the outcome of its last attempt.
+        outcome: the outcome of the trial's last attempt.
         error: the error type and the message, each None without one.
         attempts: the number of attempts.
         attempt: the last attempt; None for a trial that was not run.
-        metrics: its metrics by name.
+        metrics: the metrics of that attempt by name; None without any.
     """
     success = outcome is TrialOutcome.SUCCESS
     ids = trial.ids
@@ -194,7 +200,7 @@ def read_row(document: Mapping[str, Any]) -> TrialRow:
 
     Raises:
         TypeError: the document has missing or unknown fields.
-        ValueError: its outcome is invalid.
+        ValueError: the outcome in the document is invalid.
     """
     return TrialRow(**{**document, "outcome": TrialOutcome(document["outcome"])})
 

@@ -77,8 +77,8 @@ class TrialRunner:
         Raises:
             TrialStopped: the run was stopped immediately (`stop_now` was set); the trial has no result.
             TrialPaused: the trial was paused; it has no result yet.
-            CheckpointMissingError, RunDamagedError: the trial is paused, and cannot be resumed; its folder is unchanged.
-                Or the checkpoint of a fork is gone.
+            CheckpointMissingError, RunDamagedError: the trial is paused and cannot be resumed, and its folder is
+                unchanged; or the checkpoint of a fork is missing.
             RunDiskFullError: the disk is full; the trial has no result.
         """
         begun, earlier_usd = time.perf_counter(), 0.0
@@ -120,12 +120,12 @@ class TrialRunner:
             return self._broken(trial, folder, error, begun)
 
     def restore(self, trial: Trial, stored: StoredResult, max_bytes: int) -> TrialResult:
-        """Return the result of a trial from the result cache instead of running it; its folder gets all files of a run one.
+        """Return the result of a trial from the result cache. Its folder gets the same files as if the trial was run.
 
         Args:
             trial: the trial.
             stored: the entry of the cache.
-            max_bytes: the largest total size of its files.
+            max_bytes: the largest total size of the entry's files.
 
         Raises:
             StoredResultInvalidError: the entry does not give the result that was stored.
@@ -147,7 +147,7 @@ class TrialRunner:
     def _attempt(
         self, trial: Trial, folder: TrialFolder, stop_now: threading.Event, number: int, paused: PausedTrial | None
     ) -> FinishedAttempt:
-        """Run an attempt of a trial; `paused` is the record of its pause if it is resumed, else None.
+        """Run an attempt of a trial; `paused` is the record of the pause if the attempt is resumed, else None.
 
         Raises:
             TrialPaused: the trial was paused.
@@ -259,7 +259,7 @@ class TrialRunner:
     def _read_documents(
         self, trial: Trial, folder: TrialFolder, end: AttemptEnd, paused: PausedTrial | None
     ) -> tuple[AttemptEnd, wire.ReadOutput, EventStream]:
-        """Read the output and the events of an attempt that has ended, after large logs are cut and secrets masked in its folder.
+        """Cut large logs and mask secrets in the folder of an ended attempt; then read its output and its events.
 
         Return the end of the attempt (after a full disk, without its incomplete files), its output and its events.
         """
@@ -324,7 +324,11 @@ class TrialRunner:
         captures: bool = False,
         source: StoredResult | None = None,
     ) -> TrialResult:
-        """Make the result of a trial from its last attempt: restored from the cache (`source`), or to be stored (`captures`)."""
+        """Return the result of a trial, made from its last attempt.
+
+        `source` is the entry of the result cache from which the attempt was restored; None if it was run. With
+        `captures`, the result is written for the cache.
+        """
         context = self._context
         config = context.config
         write_output(context.config, folder, trial, attempt)

@@ -1,4 +1,7 @@
-"""The command of `run-dev --setup`: it runs once in the trials' sandbox, and trials start from the workspace it leaves."""
+"""The command of `run-dev --setup`.
+
+It runs once in the trials' sandbox; trials start from the workspace that it leaves.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,10 @@ def run_setup(
 
 
 def _end_of(path: Path) -> str:
-    """Return the end of a file, longer than what is shown, so that a secret is cut off only where it is not shown."""
+    """Return the end of a file as text.
+
+    It is longer than the part that is shown, so that a secret can be cut only in the part that is not shown.
+    """
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _READ_BYTES, 0))
         return file.read(_READ_BYTES).decode(errors="replace")

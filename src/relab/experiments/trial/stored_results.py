@@ -1,8 +1,8 @@
 """One result of a trial as a file of the result cache: a line of JSON about the attempt, and an archive of its files.
 
-The archive has what the trial left in its folder before anything was computed from it, so that a restored trial gets its
-metrics, evidence and digests from the same code as one that was run. Not in it are documents that are written for each
-trial, and the files of the workspace that the trial did not change.
+The archive has the files that the trial left in its folder, before anything was computed from them. So the metrics, the
+evidence and the digests of a restored trial are computed by the same code as those of a trial that was run. The archive
+leaves out documents that are written for each trial, and the files of the workspace that the trial did not change.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ _OF_EACH_TRIAL: Final = frozenset((INPUT, OUTPUT, STATE, INVENTORY, CAPTURE, REQ
 
 @dataclass(frozen=True, kw_only=True)
 class StoredHead:
-    """What is known of a stored result besides its files.
+    """The facts about a stored result, besides its files.
 
     Attributes:
         ids: the ids of the trial that was run, by name.
-        agent_run_id: the id of its agent run in telemetry; None if it has none.
+        agent_run_id: the id of that trial's agent run in telemetry; None if it has none.
         outcome: `success` or `failure`.
-        attempts: the number of its attempts.
+        attempts: the number of attempts at the trial.
         exit_code: the exit code of the harness.
-        started_us, ended_us: when its last attempt began and ended, in microseconds since 1970.
-        duration_ms: how long the harness ran.
-        cost_usd: what all its attempts cost.
-        posture: the isolation that was in effect, the fields of `Posture`.
-        model_use: its metrics about requests to models.
-        changed: the paths of the workspace's files that it changed or deleted.
-        workspace: the digest of its workspace afterwards, without the documents of harness and runner.
+        started_us, ended_us: when the last attempt began and ended, in microseconds since 1970.
+        duration_ms: how long the harness ran in the last attempt.
+        cost_usd: the cost of all attempts.
+        posture: the isolation that was in effect, as the fields of `Posture`.
+        model_use: the metrics about the trial's requests to models.
+        changed: the paths of the workspace's files that the trial changed or deleted.
+        workspace: the digest of the workspace after the trial, without the documents of harness and runner.
     """
 
     ids: Mapping[str, Any]
@@ -81,7 +81,7 @@ class StoredHead:
 
     @property
     def times(self) -> AttemptTimes:
-        """The times of its last attempt."""
+        """The times of the trial's last attempt."""
         return AttemptTimes(self.started_us, self.ended_us, self.duration_ms)
 
     @property
@@ -95,8 +95,8 @@ class StoredResult:
     """A result of the cache whose digest was checked; `file` is open, and its archive ends at `end`.
 
     Attributes:
-        key: its key.
-        head: what is known of it besides its files.
+        key: the key of the result in the cache.
+        head: the facts about the result, besides its files.
         stored_at: when it was stored, in ISO 8601.
         digest: the keyed digest of the whole entry, in hexadecimal.
     """
@@ -110,7 +110,7 @@ class StoredResult:
     end: int
 
     def provenance(self) -> dict[str, Any]:
-        """Return where the result is from, as JSON for the records of the trial that gets it."""
+        """Return the origin of the result, as JSON for the records of the trial that gets the result."""
         head = self.head
         return {
             "run_id": head.ids["run_id"],
@@ -130,13 +130,13 @@ class StoredResult:
 
         Args:
             config: the experiment.
-            folder: the folder.
+            folder: the folder of the trial.
             before: the files of the workspace.
             ids: the ids of the trial.
             max_bytes: the largest total size of the files.
 
         Raises:
-            StoredResultInvalidError: the files do not fit to the workspace or the folder.
+            StoredResultInvalidError: the files do not match the workspace or the folder.
             OSError: the disk is full.
         """
         try:
@@ -150,10 +150,10 @@ class StoredResult:
             _rename(path, source, ids, below=folder.root)
 
     def check(self, config: ExperimentConfig, attempt: FinishedAttempt) -> None:
-        """Check that a restored attempt is the one that was stored.
+        """Check that a restored attempt has the same outcome and workspace as the stored one.
 
         Raises:
-            StoredResultInvalidError: it has another outcome or another workspace.
+            StoredResultInvalidError: the outcome or the workspace differs.
         """
         if attempt.outcome != self.head.outcome:
             raise StoredResultInvalidError(f"its outcome is {attempt.outcome}, and was {self.head.outcome}")
@@ -177,17 +177,17 @@ def capture(
     earlier_usd: float,
     model_use: Mapping[str, int],
 ) -> None:
-    """Write the result of a trial into the file `CAPTURE` of its folder, if it may be used again and fits.
+    """Write the result of a trial into the file `CAPTURE` of its folder, for the result cache.
 
-    Nothing is written without a result cache, and of an attempt that did not end in success or failure. A full disk is no
-    error.
+    Nothing is written without a result cache, after an attempt that did not end in success or failure, or if the result
+    is too large. A full disk is no error.
 
     Args:
         context: the values that all trials share, with the largest size of the file.
-        folder: the folder.
+        folder: the folder of the trial.
         attempt: the last attempt.
         row: the row of the trial.
-        earlier_usd: what the earlier attempts cost.
+        earlier_usd: the cost of the earlier attempts.
         model_use: the metrics of the trial about requests to models.
     """
     max_bytes, config = context.stored_result_bytes, context.config
@@ -233,7 +233,7 @@ def read_head(file: IO[bytes]) -> StoredHead:
     """Read the first line of a stored result; the archive follows.
 
     Raises:
-        StoredResultInvalidError: it is not the first line of a stored result.
+        StoredResultInvalidError: the line is not the first line of a stored result.
     """
     try:
         document = json.loads(file.readline(_MAX_HEAD))
@@ -247,7 +247,7 @@ def read_head(file: IO[bytes]) -> StoredHead:
 
 
 def _workspace(config: ExperimentConfig, after: FileManifest) -> str:
-    """Return the digest of a workspace without the documents of harness and runner, which name run and trial."""
+    """Return the digest of a workspace, leaving out the documents of harness and runner, which name run and trial."""
     harness = config.runtime.harness
     documents = {harness.input_path, harness.output_path, harness.events.path, harness.control_plane.path}
     paths = {path.removeprefix("/workspace/") for path in documents if path.startswith("/workspace/")}

@@ -103,7 +103,7 @@ class TrialFolder:
             remove_tree(self.root / name)
 
     def set_segment_aside(self, number: int, *files: Path) -> None:
-        """Move the files of the time before a pause, those of `files` that exist, to `segments/<number>`.
+        """Move those of `files` that exist to `segments/<number>`; they are from the time before a pause.
 
         Raises:
             OSError: the disk is full, or permission is missing.

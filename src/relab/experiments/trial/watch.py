@@ -62,11 +62,11 @@ class AttemptEnd:
 
     Attributes:
         exit_code: the exit code of the harness.
-        ended_for: why the attempt is an error, such as an exceeded limit or STOPPED; None if it ended by itself
-            normally.
+        ended_for: why the attempt is an error or was ended, such as an exceeded limit or STOPPED; None if it ended by
+            itself.
         message: one sentence about the error; None without one.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.
-        rewrote_events: whether the harness changed events after the runner had read them.
+        rewrote_events: whether the harness changed events that the runner had already read.
     """
 
     exit_code: int
@@ -107,11 +107,11 @@ class BudgetCount:
 
 
 def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event, pause: PauseDialogue) -> AttemptEnd:
-    """Wait until an attempt ends, and return how; end it if it must not go on.
+    """Wait until an attempt ends, and return how it ended; end it if it exceeds a limit, or is to stop or to pause.
 
     Args:
         running: the attempt.
-        bounds: limits; an attempt that exceeds one is ended.
+        bounds: the limits of the attempt.
         stop_now: is set to end the attempt at once.
         pause: the dialogue with the harness if the trial is to be paused.
     """
@@ -163,7 +163,7 @@ def _watch(
 
 @dataclass(frozen=True)
 class _Budget:
-    """What the attempt has used, and the events that are still to be counted."""
+    """The numbers of steps, tokens and tool calls so far, and the reader of the events that are still to be counted."""
 
     used: BudgetCount
     tail: EventTail
@@ -235,9 +235,9 @@ def cut(path: Path, limit: int) -> bool:
 
 
 def without_holes(end: AttemptEnd, folder: TrialFolder) -> AttemptEnd:
-    """Delete files of a trial that are mostly holes, which would take the runner long to read.
+    """Delete the files of a trial that are mostly holes (sparse), because reading them would take long.
 
-    Return the end of the attempt (`end`) with their number added to its message.
+    Return `end`, the end of the attempt, with the number of deleted files added to its message.
     """
     count = remove_hollow_files(folder.workspace, folder.state, folder.out)
     if not count:

@@ -38,7 +38,7 @@ def trial_input(
         config: the experiment, with overrides applied.
         trial: the trial; the harness gets the bindings of its variant.
         places: the trial's folders, as paths inside the sandbox.
-        ext: additions to `ext`, for example what a resumed trial continues from; None without any.
+        ext: additions to the document's `ext`, for example about the pause of a resumed trial; None without any.
     """
     task = trial.task
     control_plane = config.runtime.harness.control_plane
@@ -145,7 +145,7 @@ class Checkpoint(_Open):
 
     @property
     def name(self) -> str:
-        """The name to show: the logical one, else the path."""
+        """The name to show: the logical name, or without one the path."""
         return self.logical_name or self.path
 
 
@@ -193,7 +193,7 @@ class ReadOutput:
     Attributes:
         raw: the document as received, for the artifacts; empty if there is none.
         output: the validated document; None if there is none, or it is invalid.
-        error_type, message: the error, if `output` is None.
+        error_type, message: why the output cannot be used, if `output` is None.
     """
 
     raw: dict[str, Any] = field(default_factory=dict)
@@ -203,13 +203,13 @@ class ReadOutput:
 
 
 def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, *, below: Path) -> ReadOutput:
-    """Read and validate the output of a trial: its file or, without one, the last line of stdout if that is a JSON object.
+    """Read and validate the output of a trial: the output file or, without one, the last line of stdout.
 
     Args:
         path: the output file.
         stdout: the file with the harness's standard output.
         ids: the ids that the output must contain.
-        exit_code: the exit code of the harness, for the message if there is no output.
+        exit_code: the exit code of the harness, for the message about a missing output.
         below: the trial's folder; no link below it is followed.
     """
     if not path_exists(path, below=below):
@@ -266,7 +266,7 @@ def _unread(error_type: ErrorType, message: str) -> ReadOutput:
 def _last_line(path: Path, below: Path) -> bytes | None:
     """Return the last non-blank line of a file, reading only the last `MAX_LAST_LINE_BYTES` bytes.
 
-    None if there is none.
+    Return None if the file has no such line.
     """
     file = open_plain(path, below=below)
     if file is None:
@@ -325,11 +325,13 @@ def control_document(
     label: str | None = None,
     requested_by: Literal["run_loop", "lab_pause"] = "run_loop",
 ) -> dict[str, Any]:
-    """Return the content of the control file, the JSON object `control_plane_v1`; every trial starts with the defaults.
+    """Return the content of the control file, the JSON object `control_plane_v1`.
+
+    The defaults are the content with which every trial starts.
 
     Args:
         requested_at: the present time, in ISO 8601.
-        seq: the number of the request, from 0; each has a higher one than the last.
+        seq: the number of the request, from 0; each request has a higher number than the one before.
         action: what the harness is to do after its current step.
         label: a name for the checkpoint; None without one.
         requested_by: who requests it.

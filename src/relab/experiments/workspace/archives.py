@@ -33,10 +33,10 @@ def pack(root: Path, folder: Path, *, left_out: Collection[str] = (), only: str 
     """Yield the chunks of an archive of everything below a folder; at least one chunk.
 
     Args:
-        root: the folder. No link in it is followed.
-        folder: where a temporary file may be created, for an archive of more than one chunk.
+        root: the folder to pack. No link in it is followed.
+        folder: a folder for a temporary file, which is created for an archive of more than one chunk.
         left_out: paths of files below `root` that are not packed.
-        only: the path of a file or folder below `root`: only that is packed, if it exists; None for everything.
+        only: the path of the only file or folder below `root` that is packed, if it exists; None for everything.
 
     Raises:
         OSError: a file cannot be read, or the disk is full.
@@ -57,10 +57,11 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
     Links are created after all files, so that no file is written through a link of the archive.
 
     Args:
-        chunks: the archive.
+        chunks: the bytes of the archive, in pieces.
         root: the folder, which is created if it does not exist. No other process may write into its subfolders.
         max_bytes: the largest total size of the files.
-        last: the name of a file directly in `root` that appears after everything else, with its whole content.
+        last: the name of a file directly in `root` that must appear after all other files, with its whole content; None
+            without one.
 
     Raises:
         ArchiveInvalidError: the archive is damaged, has a path that leads out of the folder or exists already, an entry
@@ -84,7 +85,9 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
 
 
 def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]) -> None:
-    """Delete files of a fresh copy that the archive to unpack next has with other content, or whose deletion it means.
+    """Delete files of a fresh copy of the project before the archive of a changed workspace is unpacked into it.
+
+    `paths` are the files that the archive replaces, or that were deleted in the changed workspace.
 
     Folders that are empty afterwards are deleted, too.
 
@@ -147,10 +150,11 @@ def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, roo
 
 
 def _tar_time(time_ns: int) -> tuple[int, int, int]:
-    """Return a time as the values of the fields `mtime`, `uid` and `gid` of an entry.
+    """Return a time in the form of the fields `mtime`, `uid` and `gid` of an archive's entry.
 
-    The fraction of the second is in the fields of the owner, microseconds and the nanoseconds that remain, because owners
-    do not move between machines. In `mtime` it would need a second header, which doubles the time that an entry takes.
+    `mtime` has the whole seconds. The fields of the owner have the microseconds and the remaining nanoseconds, because
+    owners do not move between machines. A fraction in `mtime` would need a second header, which doubles the time that
+    an entry takes.
     """
     seconds, rest = divmod(time_ns, 1_000_000_000)
     return seconds, *divmod(rest, 1_000)

@@ -27,7 +27,7 @@ _CAN_SENDFILE = os.uname().sysname == "Linux"
 
 
 class FileStamp(NamedTuple):
-    """The values of a file's status (stat) that change when its content changes."""
+    """The fields of a file's status (stat) that change when its content changes."""
 
     size: int
     mtime_ns: int
@@ -41,7 +41,7 @@ class _Content(NamedTuple):
 
 
 def seen_of(status: os.stat_result) -> FileStamp:
-    """Return the values of a file's status that change when its content changes."""
+    """Return the stamp of a file: those fields of its status (stat) that change when its content changes."""
     return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
@@ -142,7 +142,7 @@ class TreeCopier:
 
 
 def _folders_of(manifest: FileManifest) -> list[str]:
-    """Return the folders of a manifest's files, each after its parent."""
+    """Return the folders that contain the files of a manifest, each after its parent."""
     found: dict[str, None] = {}
     for path in manifest.files:
         parts = path.split("/")[:-1]

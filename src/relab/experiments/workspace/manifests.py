@@ -13,10 +13,10 @@ class FileEntry(NamedTuple):
     """One file, or symbolic link, of a workspace.
 
     Attributes:
-        path: its path below the workspace.
+        path: the path of the file below the workspace.
         digest: the SHA-256 of the content as `sha256:` and hexadecimal digits; for a link, of its target path.
-        size: its size in bytes.
-        mode: its permission bits; -1 for a link.
+        size: the size of the file in bytes.
+        mode: the permission bits of the file; -1 for a link.
     """
 
     path: str

@@ -168,7 +168,7 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
     Args:
         source: the copier of the folder to copy.
         target: the new folder; it must not exist.
-        extra: files that the task adds; they replace the project's.
+        extra: files that the task adds; they replace files of the project at the same paths.
 
     Raises:
         OSError: the disk is full, or a file cannot be written.
@@ -194,9 +194,10 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return the files whose later changes are detectable by their times.
+    """Return those of the files whose later changes can be detected by their ctime.
 
-    Files with the latest ctime are left out: a change within the same tick of the kernel's clock would not alter it.
+    Files with the latest ctime are left out, because a change within the same tick of the kernel's clock would not
+    alter the ctime.
     """
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}

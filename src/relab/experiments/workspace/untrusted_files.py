@@ -1,7 +1,7 @@
 """Read and write files that a harness can also change: follow no links, do not block on pipes, use few system calls.
 
-A harness chooses the names and links in its folders, so callers pass a folder `below` which nothing is trusted. Every
-folder between it and the file is opened from its parent with O_NOFOLLOW.
+A harness chooses the names and links in its folders, so callers pass the folder `below`: nothing below this folder is
+trusted. Every folder between this folder and the file is opened from its parent with O_NOFOLLOW.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def _open(path: Path, below: Path) -> int | None:
 
 
 def _parts(path: Path, below: Path) -> tuple[str, ...]:
-    """Return the parts of a path after those of the folder `below`; none if it is not below it."""
+    """Return the parts of a path after those of the folder `below`; empty if the path is not below the folder."""
     # Text is five times as fast as path objects, and each trial needs it a dozen times.
     whole, top = str(path), f"{below}/"
     if whole.startswith(top):

@@ -30,7 +30,7 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
     folder that its owner may not read is made readable.
 
     Raises:
-        OSError: a folder cannot be read even so, for example because its path is too long.
+        OSError: a folder still cannot be read, for example because its path is too long.
     """
     stack = [str(root)]
     while stack:
