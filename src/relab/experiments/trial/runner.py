@@ -324,11 +324,7 @@ class TrialRunner:
         captures: bool = False,
         source: StoredResult | None = None,
     ) -> TrialResult:
-        """Return the result of a trial, made from its last attempt.
-
-        `source` is the entry of the result cache from which the attempt was restored; None if it was run. With
-        `captures`, the result is written for the cache.
-        """
+        """Return the result of a trial; its last attempt was run, or restored from the cache entry `source`."""
         context = self._context
         config = context.config
         write_output(context.config, folder, trial, attempt)

@@ -124,9 +124,9 @@ class StoredResult:
     def unpack(
         self, config: ExperimentConfig, folder: TrialFolder, before: FileManifest, ids: TrialIds, max_bytes: int
     ) -> None:
-        """Put the files of the result into a trial's folder, whose workspace is as before a trial.
+        """Put the files of the result into the folder of a trial that has not run, with a fresh workspace.
 
-        Output and events get the ids of the trial; nothing else in them changes.
+        The output and the events get the ids of this trial; nothing else in them changes.
 
         Args:
             config: the experiment.
@@ -255,7 +255,7 @@ def _workspace(config: ExperimentConfig, after: FileManifest) -> str:
 
 
 def _rename(path: Path, source: TrialIds, ids: TrialIds, *, below: Path) -> None:
-    """Replace the ids of run and trial in a JSON file, or in one with lines of JSON, where fields have them."""
+    """Replace the run id and the trial id of `source` by those of `ids` in a file of JSON or JSON lines."""
     raw = read_plain(path, MAX_OUTPUT_BYTES * 16, below=below)
     if raw is None:
         return
