@@ -1,7 +1,7 @@
 """Schemas of flags: the `{control, routing}` document of a service, and the versioned flags of relab.
 
 The document of a service is always complete and valid; an update names only the fields that it changes. Unknown fields,
-wrong types and values out of range are rejected by name, so that every accepted field takes effect.
+wrong types and values out of range are rejected by name, so every accepted field takes effect.
 
 A versioned flag is a key and a sequence of versions. Each version holds the complete content: named variants of one
 type, and the rules that choose between them. A version never changes; every change of a flag adds a version.
@@ -42,11 +42,9 @@ class ControlFlags(_Strict):
     """Flags of a service's flow control, which limits the number of requests that it works on at a time.
 
     Attributes:
-        policy: how the limit is set. `aimd` moves it between 1 and `max_concurrency`, depending on the P95 latency;
-            `fixed` keeps it at `max_concurrency`.
+        policy: `aimd` adapts the limit to the P95, from 1 to `max_concurrency`; `fixed` keeps it at `max_concurrency`.
         target_p95_ms: the P95 latency, including waiting, that the limit must keep.
-        max_concurrency: the maximum number of requests that the whole service works on at a time; each worker may work
-            on at least one.
+        max_concurrency: the largest number of requests in progress in the whole service; each worker may have one.
         max_batch_size: maximum number of searches that are answered together.
         enabled_actuators: the limits that apply. Without `concurrency`, the number of requests is not limited; without
             `batch_size`, each search is answered separately.
@@ -64,10 +62,9 @@ class RoutingFlags(_Strict):
 
     Attributes:
         enabled: whether the policy decides; otherwise `manual_backend` does.
-        policy: `rules` sends a search to FAISS if `top_k <= topk_threshold`, and otherwise to Qdrant. `manual` means
-            that `manual_backend` decides, as if `enabled` were false.
-        topk_threshold: the largest `top_k` (number of requested results) that is sent to FAISS; 0 sends every search to
-            Qdrant.
+        policy: `rules` sends a search to FAISS if `top_k <= topk_threshold`, else to Qdrant; `manual` uses
+            `manual_backend`.
+        topk_threshold: the largest `top_k` (number of results) that goes to FAISS; 0 sends all searches to Qdrant.
         manual_backend: the index if no policy decides; null means Qdrant.
     """
 
@@ -216,10 +213,7 @@ class Serve(_Strict):
 
 
 class Rule(_Strict):
-    """A rule of a flag.
-
-    It matches a context if all its conditions hold; a rule without conditions matches every context.
-    """
+    """A rule of a flag, which matches a context if all its conditions hold; without conditions, it always matches."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     conditions: Annotated[tuple[Condition, ...], Field(max_length=MAX_CONDITIONS, strict=False)] = ()
@@ -236,8 +230,7 @@ class FlagContent(_Strict):
         variants: the values, by the name of the variant.
         default_variant: the variant that is served if no rule matches, or while the flag is disabled.
         is_enabled: whether the rules are evaluated.
-        salt: a text from which, with the flag's key, the buckets of targeting keys are computed. A changed salt
-            distributes the targeting keys anew over every split.
+        salt: a text that determines the bucket of each targeting key; a new salt distributes the keys anew.
         rules: the rules in order; the first one that matches the context decides.
     """
 
@@ -368,9 +361,8 @@ class Evaluation(BaseModel):
     """The value of a flag for one context, and the reason for it.
 
     Attributes:
-        reason: why the flag has this value. `STATIC`: the flag has no rules. `TARGETING_MATCH`: a rule chose the
-            variant. `SPLIT`: the split of a rule chose the variant. `DEFAULT`: no rule matched. `DISABLED`: the flag is
-            disabled.
+        reason: `STATIC`: the flag has no rules. `TARGETING_MATCH`: a rule chose the variant. `SPLIT`: the split of a
+            rule chose it. `DEFAULT`: no rule matched. `DISABLED`: the flag is disabled.
     """
 
     key: FlagKey

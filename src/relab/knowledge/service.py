@@ -54,8 +54,7 @@ class KnowledgeService:
     """Manages runbooks, which are files, and past incidents, which are in the database.
 
     Args:
-        folder: the folder of the installation's own runbooks; None: the settings name no folder, and `home_folder` is
-            used.
+        folder: the folder of the installation's own runbooks that the settings name; None: `home_folder` is used.
         home_folder: the folder to use if `folder` is None; it is created when the first runbook is added.
         without: causes whose runbooks are not used.
         remembers: whether a search also covers past incidents.
@@ -154,14 +153,11 @@ class KnowledgeService:
         return list(dict.fromkeys([*unreadable, *found]))
 
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
-        """Check the runbook in the file `path` with `lint`, copy it to the folder of runbooks, and return it.
-
-        For `surroundings`, see `lint`.
+        """Check the runbook in the file `path` as `lint` does, copy it to the folder of runbooks, and return it.
 
         Raises:
-            RunbookError: the file is not a runbook, or has errors that make it unusable. The exception has the place of
-                each error.
-            RunbookExistsError: the folder has a runbook of this cause, and `replace` is false or its file has another
+            RunbookError: the file is not a runbook, or has errors that make it unusable. The exception lists them.
+            RunbookExistsError: the folder has this cause's runbook, and `replace` is false or its file has another
                 name.
             RunbookFolderError: the folder cannot be read or written.
         """
@@ -186,10 +182,7 @@ class KnowledgeService:
         return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
     def remember(self, incident: PastIncident) -> None:
-        """Store an incident that is over.
-
-        A stored incident with the same id is replaced, so that no incident counts twice.
-        """
+        """Store an incident that is over; replace a stored one with the same id, so that no incident counts twice."""
         content = incident.model_dump(mode="json")
         values: dict[str, Any] = {
             "incident_id": incident.incident_id,
@@ -202,9 +195,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident.
-
-        Return it, with the causes of the learnt runbooks that are no longer in use without it.
+        """Delete a past incident; return it, with the causes of the learnt runbooks that this takes out of use.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -266,9 +257,7 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return the factors by which similar past incidents raise the prior probabilities of causes, by cause.
-
-        The module `knowledge.memory` explains the factors.
+        """Return, by cause, the factor by which similar past incidents raise its prior; see `knowledge.memory`.
 
         Args:
             facts: the facts of the current incident, by name.
@@ -291,9 +280,7 @@ class KnowledgeService:
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return a changed runbook of a cause if past incidents suggest a change; otherwise an empty tuple.
-
-        The module `knowledge.revising` makes the changes.
+        """Return a runbook as `knowledge.revising` changes it by past incidents; an empty tuple without a change.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -361,10 +348,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder of runbooks to read; None if there is none.
-
-        A folder from the settings is always returned, because it must exist. The home folder need not exist yet.
-        """
+        """Return the folder from the settings, which must exist; without one, the home folder, or None if it is missing."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None

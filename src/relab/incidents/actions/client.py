@@ -141,14 +141,12 @@ class ActionsClient:
         )
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the server's records of actions that are newer than the records with the ids `seen`.
+        """Return the server's records of all clients' actions that are newer than the records with the ids `seen`.
 
-        The records of all clients are included. If the server lists none of the records `seen`, all listed ones are
-        returned.
+        If the server lists none of the records `seen`, all listed records are returned.
 
         Args:
-            seen: ids of records that the caller knows already. The order of the server's list decides which records are
-                newer, not the clocks.
+            seen: ids of known records. The order of the server's list, not a clock, decides which records are newer.
 
         Raises:
             ActionServerError: the request failed.
@@ -228,15 +226,10 @@ class ActionsClient:
     ) -> ServerRecord:
         """Search for the finished record of an action, after the requests for it were not answered with one; return it.
 
-        Args:
-            action: the name of the action.
-            key: the idempotency key of the requests.
-            doubt: the error of the last request; None if it raised none.
-            is_unknown: whether one of the requests may have begun the action.
+        `doubt` is the error of the last request, if any. `is_unknown` says whether a request may have begun the action.
 
         Raises:
-            ActionServerBusyError: the server was busy with another action during every request, so this action was not
-                begun.
+            ActionServerBusyError: the server was busy with another action at every request, so this one was not begun.
             OutcomeUnknownError: there is no finished record, or the records cannot be read.
         """
         try:
@@ -253,12 +246,9 @@ class ActionsClient:
     async def find(self, key: str, *, since_us: int = 0) -> ServerRecord | None:
         """Return the record with an idempotency key, without requesting an action; None if there is no such record.
 
-        A request that was sent a moment ago may still be in transit. Then the server has no record of it yet.
-
-        Args:
-            key: the key of the action.
-            since_us: a time before the action was requested, in microseconds since 1970. The server's list is complete
-                enough if it reaches back to this time.
+        A request that was sent a moment ago may still be in transit. Then the server has no record of it yet. The
+        server's list of records must reach back to `since_us`, a time before the action was requested, but need not be
+        complete before that.
 
         Raises:
             ActionServerError: the request failed, or the record was not found in an incomplete list.

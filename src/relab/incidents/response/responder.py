@@ -53,8 +53,7 @@ class Responder:
         graph: the graph, compiled with a checkpointer.
         poller: polls the target.
         detector: finds anomalies; it shares its baseline with `world`.
-        owner: the name of this process in the lease. The lease ensures that only one of several processes watches a
-            target.
+        owner: the name of this process in the lease, which only one of several processes can hold.
     """
 
     def __init__(self, world: ResponseContext, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
@@ -189,10 +188,7 @@ class Responder:
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
-        """Return the outages (news) of which people must be notified now.
-
-        If the responder works on the incident, its own notices cover older outages, so these are left out.
-        """
+        """Return the outages of which people must be notified now, without those that earlier notices cover."""
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
@@ -202,10 +198,7 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return whether this process may run the graph of an incident.
-
-        If it gave the incident up after failures, it may do so again only after `_GIVEN_UP_S` seconds.
-        """
+        """Return whether this process never gave an incident up after failures, or did so `_GIVEN_UP_S` or more ago."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -241,10 +234,7 @@ class Responder:
         self._task.add_done_callback(self._notice_end)
 
     def _notice_end(self, task: asyncio.Task[None]) -> None:
-        """Release the incident if the task that runs its graph failed.
-
-        Otherwise this responder would never open another incident.
-        """
+        """Release the incident if the task of its graph failed; otherwise this process would never open another one."""
         if task is not self._task or task.cancelled() or (error := task.exception()) is None:
             return
         _log.error("incident_dropped", incident_id=self._incident_id, exc_info=error)
@@ -299,10 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return the anomalies of raised P95 latencies that are within the bounds of verification.
-
-        They remain after a successful repair, and must not open a new incident.
-        """
+        """Return raised P95 latencies that remain within the bounds of verification: they must open no new incident."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -360,9 +347,9 @@ class Responder:
                 return NEWS
 
     async def _append_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
-        """Write a failure of the responder to the timeline, and return whether the incident is still open.
+        """Write a failure to the timeline; return whether the incident is still open.
 
-        If `failures`, the number of consecutive failures, is too high, escalate the incident to a person.
+        After too many `failures`, escalate it.
         """
         world = self._world
         new_event = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
