@@ -157,8 +157,7 @@ class KnowledgeService:
 
         Raises:
             RunbookError: the file is not a runbook, or has errors that make it unusable. The exception lists them.
-            RunbookExistsError: the folder has this cause's runbook, and `replace` is false or its file has another
-                name.
+            RunbookExistsError: the folder has the cause's runbook, and `replace` is false or its file has another name.
             RunbookFolderError: the folder cannot be read or written.
         """
         text = read_text(path)
@@ -348,7 +347,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder from the settings, which must exist; without one, the home folder, or None if it is missing."""
+        """Return the folder from the settings (which must exist) or else the home folder; None if there is none yet."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None
