@@ -295,8 +295,7 @@ class RcaService:
     def delete_for_runs(self, agent_run_ids: Collection[str], created_before: int) -> None:
         """Delete, in one transaction, the analyses of deleted runs with their reports and progress events.
 
-        Analyses requested after `created_before` (microseconds since 1970) stay: they are of a new run with the same
-        id.
+        Those requested after `created_before` (microseconds since 1970) stay: they are of a new run with the same id.
         """
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
