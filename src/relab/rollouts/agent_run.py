@@ -93,7 +93,7 @@ def _status(record: RolloutRecord) -> str:
 
 
 def _error(record: RolloutRecord) -> tuple[str, str]:
-    """Return the type and message of the error that a failed rollout ended with."""
+    """Return (type, message) of the error with which a failed rollout ended."""
     if record.status is RolloutStatus.FAILED:
         return f"rollout_{record.phase.value}_failed", record.error or "The rollout failed."
     judgement = record.judgement

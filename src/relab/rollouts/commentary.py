@@ -32,7 +32,7 @@ class CommentClaim(BaseModel):
 
 
 class _CommentAnswer(BaseModel):
-    """The answer of the model: claims in reading order."""
+    """The answer of the language model: its sentences (claims), in reading order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,8 +62,8 @@ def comment_on(record: RolloutRecord, summary: str, gateway: LlmGateway) -> Comm
 
     Args:
         record: the rollout.
-        summary: its summary, whose lines are the facts.
-        gateway: calls the model, within its budget.
+        summary: the summary of the rollout, whose lines are the facts for the model.
+        gateway: calls the model, within a budget.
 
     Raises:
         RolloutStateError: the rollout is not over.

@@ -35,7 +35,10 @@ class TargetBusyError(InUseError):
 
 
 class TargetLeaseLostError(ConflictError):
-    """This process lost the lease of the target, and another one has taken over; nothing may be changed or stored."""
+    """This process lost the lease of the target, and another process has taken over.
+
+    It may change and store nothing more.
+    """
 
     code = "lease_lost"
 
@@ -81,13 +84,13 @@ class FlagsNotAppliedError(UnavailableError):
 
 
 class FlagsNotRestoredError(UnavailableError):
-    """The target rejects the restoration of its flags, which a rollout has changed."""
+    """A rollout has changed the flags of the target, and the target rejects the change that restores them."""
 
     code = "flags_not_restored"
 
 
 class FlagsChangedError(PreconditionFailedError):
-    """The flags were changed by another client since this rollout read them."""
+    """Another client has changed the flags since this rollout read them."""
 
     code = "flags_changed"
 

@@ -54,7 +54,7 @@ class GatedRollout:
 def read_evidence(
     service: ExperimentService, question: ExperimentQuestion
 ) -> tuple[ExperimentEvidence, RolloutJudgement]:
-    """Compare a variant with the baseline, as `lab compare` does, and return the figures and the verdict.
+    """Compare a variant with the baseline, as the command `lab compare` does, and return (figures, verdict).
 
     The intervals hold for all variants of the run together, so a variant may be chosen after its figures were seen.
 

@@ -58,7 +58,7 @@ class TargetLease:
         self._thread.start()
 
     def release(self) -> None:
-        """Stop extending the lease, and release it; if the database is unavailable, it expires."""
+        """Stop extending the lease, and release it; if the database is unavailable, the lease expires by itself."""
         self._ending.set()
         self._thread.join()
         try:

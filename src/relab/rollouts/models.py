@@ -158,7 +158,7 @@ class Effect(_Value):
 
 
 class RouteEffect(Effect):
-    """The change of one route's P95 between the arms, by the name of the route."""
+    """The change of the P95 of one route (kind of request) from arm A to arm B; `name` is the name of the route."""
 
     name: str
 

@@ -17,7 +17,10 @@ class _Value(BaseModel):
 
 
 class RolloutStatus(StrEnum):
-    """The status of a rollout. A `failed` one ended with an error, an `interrupted` one was stopped or killed."""
+    """The status of a rollout: a `failed` rollout ended with an error.
+
+    An `interrupted` rollout was stopped or killed.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"

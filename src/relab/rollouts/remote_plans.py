@@ -33,7 +33,8 @@ def reject_files(plan: Plan) -> None:
 def reject_hosts(plan: Plan, allowed: Collection[str]) -> None:
     """Reject a plan that sends requests to a host that is neither this machine nor allowed.
 
-    The server can reach more than the client, so it would be the client's way to other services of its network.
+    The server can reach more hosts than the client. Without this check, a client could use it to reach other services
+    of the server's network.
 
     Args:
         plan: the plan.
@@ -57,7 +58,7 @@ def reject_hosts(plan: Plan, allowed: Collection[str]) -> None:
 
 
 def _urls_of(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Yield the field and the URL of every host that a rollout by this plan sends requests to."""
+    """Yield (name of the field, URL) for each URL in a plan to which a rollout sends requests."""
     yield "base_url", plan.base_url
     subject = plan.subject
     for section in ("flags", "health", "metric"):

@@ -66,7 +66,7 @@ def list_open(session: Session) -> Sequence[Any]:
 
 
 def put_window(session: Session, rollout_id: str, number: int, document: Mapping[str, Any]) -> None:
-    """Insert or replace the window of a rollout that has this number, from 0; `document` is an `ArmWindow` as JSON."""
+    """Insert or replace window number `number` (from 0) of a rollout; `document` is an `ArmWindow` as JSON."""
     statement = insert_into(session, table_of(RolloutWindowRow)).values(
         rollout_id=rollout_id, number=number, document=dict(document)
     )
@@ -85,13 +85,19 @@ def windows(session: Session, rollout_id: str) -> list[dict[str, Any]]:
 
 
 def put_stop(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert the request to stop a rollout, with every column of `rollout_stops` by name; an earlier request stays."""
+    """Insert a request to stop a rollout; if there is an earlier request, that one stays and nothing is inserted.
+
+    `values` holds every column of the table `rollout_stops` by name.
+    """
     statement = insert_into(session, table_of(RolloutStopRow)).values(dict(values))
     session.execute(statement.on_conflict_do_nothing(index_elements=["rollout_id"]))
 
 
 def stop_of(session: Session, rollout_id: str) -> Any | None:
-    """Return the request to stop a rollout, with the columns `at`, `actor` and `note`; None without one."""
+    """Return the request to stop a rollout, with the columns `at`, `actor` and `note`.
+
+    Return None if no stop was requested.
+    """
     columns = (RolloutStopRow.at, RolloutStopRow.actor, RolloutStopRow.note)
     return session.execute(select(*columns).where(RolloutStopRow.rollout_id == rollout_id)).one_or_none()
 
@@ -139,6 +145,6 @@ def release_lease(session: Session, target_key: str, owner: str) -> None:
 
 
 def lease_holder(session: Session, target_key: str) -> str | None:
-    """Return the id of the rollout that holds the lease of a target, valid or expired; None without a lease."""
+    """Return the id of the rollout in the lease of a target, also if the lease has expired; None without a lease."""
     statement = select(RolloutLeaseRow.rollout_id).where(RolloutLeaseRow.target_key == target_key)
     return session.execute(statement).scalar_one_or_none()

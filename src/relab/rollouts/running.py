@@ -159,7 +159,7 @@ class RolloutRunner:
         )
 
     def publish_wait(self, record: RolloutRecord, reason: str) -> None:
-        """Publish the reason why a rollout cannot go on yet; do nothing if it is over."""
+        """Publish the reason why a rollout cannot go on yet; do nothing if the rollout is over."""
         if not record.status.is_over:
             self._progress.publish(
                 record.rollout_id,

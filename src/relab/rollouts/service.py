@@ -192,7 +192,7 @@ class RolloutService:
     def request(self, plan: Plan, *, by: str) -> RolloutRecord:
         """Queue a rollout for a worker, and return its record; its reports are written below the service's `home`.
 
-        `by` is the person or token that starts it.
+        `by` is the person or token that starts the rollout.
 
         Raises:
             PlanInvalidError: the plan names files of the machine that runs the worker, or a host that is not allowed.
@@ -272,15 +272,16 @@ class RolloutService:
         return self._store.get(rollout_id).open_change is not None
 
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Request the stop of a rollout that is not over, in whichever process it runs, and return its record.
+        """Request the stop of a rollout that is not over, whichever process executes it, and return its record.
 
-        The process that executes it restores the flags and ends it within seconds, as `interrupted`. A rollout that no
-        process executes is ended here, and its flags are restored first. `by` is the person, `note` the reason for the audit.
+        The process that executes the rollout restores the flags and ends the rollout within seconds, with the status
+        `interrupted`. If no process executes it, this call restores the flags and ends the rollout. `by` is the person,
+        `note` the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
             RolloutStateError: the rollout is over.
-            RelabError: no process executes it, and its flags cannot be restored now; its status is unchanged.
+            RelabError: no process executes the rollout, and its flags cannot be restored now; its status is unchanged.
         """
         found = self._store.get(rollout_id)
         if found.record.status.is_over:
@@ -374,7 +375,7 @@ class RolloutService:
         return self._decisions.roll_back(rollout_id, by=by, note=note)
 
     def _end_stopped(self, record: RolloutRecord, request: AuditEntry) -> RolloutRecord:
-        """Store and publish the end of a rollout that a person stopped and whose flags are as before it."""
+        """Store and publish the end of a rollout that a person stopped, and whose flags are as before the rollout."""
         values = {"status": RolloutStatus.INTERRUPTED, "finished_at": self._clock.now_us()}
         ended = stopped_by(record.model_copy(update=values), request)
         self._runner.store_end(ended)

@@ -74,9 +74,10 @@ class RolloutStore:
             return [_stored(row, []).record for row in repository.list_of_target(session, target)]
 
     def list_open(self) -> list[StoredRollout]:
-        """Return the rollouts without windows, oldest first, that a process must end if theirs is dead.
+        """Return the rollouts that another process must end if their own process has died.
 
-        Those are the ones whose flags must be restored, and the commands that are not over.
+        Oldest first, without windows. These are the rollouts whose flags must be restored, and the rollouts of commands
+        that are not over.
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]
@@ -88,7 +89,7 @@ class RolloutStore:
             repository.put_stop(unit.session, values)
 
     def stop_request(self, rollout_id: str) -> AuditEntry | None:
-        """Return the request to stop a rollout; None without one."""
+        """Return the request to stop a rollout; None if no stop was requested."""
         with self._database.read() as session:
             found = repository.stop_of(session, rollout_id)
         return None if found is None else AuditEntry(at=found.at, actor=found.actor, action="stopped", note=found.note)
@@ -108,7 +109,7 @@ class RolloutStore:
             repository.change(unit.session, rollout_id, open_change=change.model_dump(mode="json"))
 
     def add_window(self, rollout_id: str, window: ArmWindow) -> None:
-        """Store a window of a rollout, instead of an earlier one with its number."""
+        """Store a window of a rollout; it replaces a stored window with the same number."""
         with self._database.write(durable=False) as unit:
             repository.put_window(unit.session, rollout_id, window.index, window.model_dump(mode="json"))
 
@@ -118,8 +119,8 @@ class StoredJournal:
 
     Args:
         store: the store.
-        rollout_id: the rollout.
-        lease: the lease of its target.
+        rollout_id: the id of the rollout.
+        lease: the lease of the rollout's target.
     """
 
     def __init__(self, store: RolloutStore, rollout_id: str, lease: TargetLease) -> None:
@@ -132,7 +133,11 @@ class StoredJournal:
         self._store.open_change(self._rollout_id, change.model_copy(update={"owner": self._lease.owner}))
 
     def owns_change(self) -> bool:
-        """Return whether the lease is held, or no other process has taken over the flags since it was lost."""
+        """Return whether this process must restore the flags.
+
+        This is so while it holds the lease of the target, and after that until another process has taken over the
+        target.
+        """
         if self._lease.is_held:
             return True
         try:

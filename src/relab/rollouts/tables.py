@@ -55,7 +55,7 @@ class RolloutStopRow(Base):
 
 
 class RolloutLeaseRow(Base):
-    """The right of one process (`owner`) to change the flags of one target by one rollout, until a time."""
+    """A lease: the right of one process (`owner`) to change the flags of one target for one rollout, until a time."""
 
     __tablename__ = "rollout_leases"
 

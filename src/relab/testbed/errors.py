@@ -10,7 +10,7 @@ class StartError(UnavailableError):
 
     Attributes:
         component: the name of the component that is not ready, or None if no single one is responsible.
-        log_tail: the end of that component's log.
+        log_tail: the last lines of the log of this component.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Lock file, held as long as any process of the testbed lives."""
+        """The lock file of the testbed; it stays locked as long as any process of the testbed lives."""
         return self.root / "lock"
 
     @property

@@ -88,8 +88,7 @@ class RolloutExecution:
         Raises:
             TargetUnhealthyError: the health gate is closed; nothing was changed.
             FlagsChangedError: another client has changed the flags since the rollout read them; nothing was changed.
-            TargetLeaseLostError: another process has taken over the target and restored the flags; nothing more may be
-                stored.
+            TargetLeaseLostError: another process has taken over the target; nothing more may be stored.
             EndNotStoredError: the new flags are in force, but that could not be stored.
             RelabError: the target cannot be measured or changed. The flags were restored. If the restoration itself
                 raised the error, the journal keeps what must be restored later.
@@ -126,7 +125,7 @@ class RolloutExecution:
         return self._record
 
     def _prepare(self) -> None:
-        """Check the health, read the flags, and derive the changes of all arms."""
+        """Check the health of the target, read its flags, and derive the change of flags for each arm."""
         started_at = self._record.started_at or self._clock.now_us()
         self._update(status=RolloutStatus.RUNNING, started_at=started_at)
         self._enter(RolloutPhase.HEALTH, "Checking the health of the target")
@@ -177,8 +176,6 @@ class RolloutExecution:
     def _read_unchanged(self) -> FlagState:
         """Read the flags of the target, and return them if they still are the flags from before the rollout.
 
-        The flags from before may be old, if an interrupted rollout continues.
-
         Raises:
             FlagsChangedError: another client has changed the flags since.
         """
@@ -191,10 +188,7 @@ class RolloutExecution:
         return state
 
     def _is_interrupted(self) -> bool:
-        """Return whether a person, a signal or a lost lease ends the rollout.
-
-        If so, mark the rollout as interrupted.
-        """
+        """Return whether a person, a signal or a lost lease ends the rollout; if so, mark the record so."""
         reason = self._halt.reason
         if reason is None or reason is HaltReason.BUDGET:
             return False
@@ -344,10 +338,7 @@ class RolloutExecution:
         return f"The canary was rolled back at {violation.share_pct:g} %: {violation.reason}"
 
     def _restore(self, change: OpenChange) -> None:
-        """Restore the flags; then store and report that they are restored.
-
-        The restoration comes first, so that an error of the storage or of the report cannot prevent it.
-        """
+        """Restore the flags first, then store and report that, so that no error of a report can prevent it."""
         self._require_own_change()
         self._begin(RolloutPhase.RESTORE)
         try:
@@ -372,7 +363,7 @@ class RolloutExecution:
             ) from error
 
     def _require_own_change(self) -> None:
-        """Check that no other process has taken over the target after this one lost its lease.
+        """Check that no other process has taken over the target, in case this process has lost the lease of the target.
 
         Raises:
             TargetLeaseLostError: another process has restored the flags, and may have changed them again.

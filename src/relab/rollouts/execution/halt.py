@@ -57,7 +57,7 @@ class Halt(Event):
 
     @property
     def reason(self) -> HaltReason | None:
-        """The first reason that holds; None while nothing stops the measurement."""
+        """The reason to stop the measurement; None while there is no reason."""
         if self._stop.is_set():
             return HaltReason.STOPPED
         if not self._still_leased():

@@ -48,7 +48,9 @@ class LoadMeasurement:
     clock: Clock
 
     def measure(self, window: PlannedWindow, halt: Halt) -> ArmWindow | None:
-        """Send the load of a window, and return its figures; None if `halt` stopped it. The flags are already in force.
+        """Send the load of a window, and return the figures of the window; None if `halt` stopped it.
+
+        The caller must have put the flags of the window's arm in force.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.
@@ -65,7 +67,7 @@ class LoadMeasurement:
 
         Raises:
             RemoteTargetError: the target is another machine, and the plan does not allow that.
-            UnreachableTargetError: nothing accepts connections.
+            UnreachableTargetError: the target accepts no connections.
         """
         check_target(self._load_plan(0))
 

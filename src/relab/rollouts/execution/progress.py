@@ -59,7 +59,10 @@ OnRolloutProgress: TypeAlias = Callable[[RolloutProgress], None]
 
 
 def medians_of(windows: Sequence[ArmWindow]) -> dict[Arm, float]:
-    """Return the median metric of the windows of each arm that has any, in ms if the metric is the P95."""
+    """Return the median of the judged figure over the windows of each arm, in ms if the figure is the P95.
+
+    Arms without a figure are left out.
+    """
     found: dict[Arm, list[float]] = {}
     for window in windows:
         if window.metric is not None:

@@ -128,7 +128,9 @@ def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
 
 
 def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | None:
-    """Return the lower and upper end of the interval of arm B's error rate in percent, with the confidence `level`, 0..1.
+    """Return the lower and upper end of the confidence interval of arm B's error rate, in percent.
+
+    `level` is the confidence level, 0..1.
 
     Return None if `data` has no completed request of arm B.
     """

@@ -105,7 +105,7 @@ def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
 
 
 def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each rollout the number of rounds after which it ends, at an early look or at the `planned` number."""
+    """Return for each rollout the number of rounds after which it ends, at an early look or as `planned`."""
     ended = planned.copy()
     if plan.early_stop is not None:
         for rounds in range(MIN_PASS_ROUNDS, running.rounds):
@@ -127,9 +127,9 @@ def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, 
     """Return the share of simulated rollouts of identical arms that pass, 0..1; 0 if the rounds are too few for a PASS.
 
     Args:
-        plan: the plan: order of windows, rounds, early looks, thresholds and policy.
+        plan: the plan, for the order of windows, the rounds, the early looks, the thresholds and the policy.
         window_sd: standard deviation of the natural logarithm of a window's judged figure.
-        rounds: greatest number of rounds; None: as many as the plan may measure.
+        rounds: greatest number of rounds; None for as many as the plan may measure.
         runs: number of simulated rollouts; fewer if the plan has very many rounds.
     """
     most = last_rounds(plan) if rounds is None else rounds

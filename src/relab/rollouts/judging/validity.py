@@ -26,7 +26,7 @@ _TREND_WINDOWS: Final = 4
 
 
 def missing_data(data: RolloutData) -> tuple[str, ...]:
-    """Return what is missing in `data` for a verdict by any policy, one sentence each: windows, figures, requests."""
+    """Return the windows, figures and requests that are missing for a verdict by any policy, one sentence each."""
     if not data.rounds:
         return (*data.missing, "No round was measured completely.")
     found = [*data.missing]
@@ -65,7 +65,7 @@ def imbalance_pct(data: RolloutData) -> float | None:
 
 
 def dropped_requests(data: RolloutData) -> int:
-    """Return the number of requests of all windows that were due and never sent."""
+    """Return the number of requests, over all windows, that were due and were never sent."""
     return sum(window.dropped for window in data.every_window())
 
 

@@ -25,11 +25,11 @@ class CanaryGuard(PlanSection):
 
 
 class Canary(PlanSection):
-    """A change that passed is given to a growing share of the traffic.
+    """How a change that passed is applied: to a growing share of the traffic, in steps.
 
     Attributes:
         steps: shares of the traffic in percent, ascending; the last one is 100.
-        step_sec: duration of each step.
+        step_sec: duration of each step, in seconds.
         guard: the limits that each step must keep.
     """
 

@@ -65,7 +65,7 @@ class HttpFlagSubject(PlanSection):
 
 
 class ProductFlagSubject(PlanSection):
-    """A flag of this product, by its `key`; the service reads it through OpenFeature.
+    """One of relab's own feature flags, with the key `key`; the service reads it through OpenFeature.
 
     `a` and `b` are the names of the variants that arm A and arm B get.
     """

@@ -35,11 +35,11 @@ class ReportPaths:
 
 
 def paths_of(plan: Plan, root: Path) -> ReportPaths:
-    """Return the paths of a plan's reports; the mini report and the page are beside the summary.
+    """Return the paths of a plan's reports; the mini report and the page are in the folder of the summary.
 
     Args:
         plan: the plan.
-        root: the folder that relative paths of the plan are relative to.
+        root: the folder to which relative paths in the plan are relative.
     """
     summary = root / plan.report.output_path
     folder = summary.parent

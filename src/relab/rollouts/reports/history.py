@@ -110,7 +110,10 @@ def verify_history(path: Path) -> HistoryProblem | None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Iterator[bytes]]:
-    """Yield the lines of a history with their ends; none if there is no file. No process appends in the meantime."""
+    """Return a context manager that gives the lines of a history, with their line ends; no lines if there is no file.
+
+    No process can append to the history while the block runs.
+    """
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -143,7 +146,7 @@ def _repaired_end(file: IO[bytes], path: Path) -> bytes | None:
 
 
 def _last_lines(file: IO[bytes]) -> list[bytes]:
-    """Return the last two lines of a file with their ends, without reading the lines before them."""
+    """Return the last two lines of a file with their line ends, without reading the lines before them."""
     start = file.seek(0, os.SEEK_END)
     content = b""
     # The third line end from the end is where the last two lines begin, if the last one has an end.

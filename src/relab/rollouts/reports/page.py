@@ -39,7 +39,7 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
 
     Args:
         record: the rollout.
-        libraries: the chart libraries as one script; None for those of `relab.charts`.
+        libraries: the chart libraries as one script; None for the libraries in `relab.charts`.
     """
     effects = _effects(record)
     specs = []

@@ -42,10 +42,11 @@ class _SummarySection:
 
 
 def summary_text(record: RolloutRecord) -> str:
-    """Return the summary of a rollout, with at most the plan's `max_lines` lines if ROLLBACK leaves room for the others.
+    """Return the summary of a rollout, if possible with at most the plan's `max_lines` lines.
 
-    If it is too long, details of RESULTS are left out first, then those of other sections. ROLLBACK is always complete;
-    the other sections have 27 lines at least.
+    If the summary is too long, details of the section RESULTS are left out first, then details of other sections. The
+    section ROLLBACK is always complete. The other sections have 27 lines at least, so the summary can be longer than
+    `max_lines`.
     """
     sections = [
         _SummarySection("INPUTS", _inputs(record), 0),

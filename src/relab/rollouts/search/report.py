@@ -20,10 +20,10 @@ _MOST_BYTES: Final = 20_000_000
 
 
 def check_folder(folder: Path) -> None:
-    """Create the folder of a report.
+    """Create the folder of a search's report, if it does not exist.
 
     Raises:
-        ReportFolderError: it cannot be created.
+        ReportFolderError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def search_text(search: SearchResult) -> str:
 
 
 def render_search(search: SearchResult, libraries: str | None = None) -> str:
-    """Return the page of a search as HTML; `libraries` is the script of the chart libraries, None for the usual ones."""
+    """Return the page of a search as HTML; `libraries` is the script of the chart libraries, None for the default."""
     from relab.rollouts.search.chart import candidates_chart
 
     confirmed = {found.candidate for found in search.confirmations}

@@ -51,7 +51,10 @@ class HttpFlagTarget:
         return FlagState(value, version)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Replace the flag's value by `wanted`, if `expected` is still its version; None accepts any version."""
+        """Replace the flag's value by `wanted`, if the flag still has the version `expected`.
+
+        It is None accepts any version.
+        """
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         url, body = self._request_for(wanted)
         answer = self._client.request(self._subject.method, url, body, headers=headers)

@@ -34,7 +34,7 @@ class JsonAnswer:
     Attributes:
         status: the status.
         document: the body as JSON; None if it is not JSON.
-        is_json: whether the body is JSON; an empty one is not.
+        is_json: whether the body is JSON; an empty body is not.
     """
 
     status: int
@@ -73,10 +73,11 @@ class JsonClient:
     ) -> JsonAnswer:
         """Send a request and return its answer, whatever its status; redirects are not followed.
 
-        `body` is sent as JSON; a GET without one has no body. `headers` are added to those of the client.
+        `body` is sent as JSON; a GET request with `body` None has no body. `headers` are added to the client's own
+        headers.
 
         Raises:
-            TargetUnavailableError: there is no whole answer in time, or it is larger than `MAX_BYTES`.
+            TargetUnavailableError: the answer is not complete in time, or is larger than `MAX_BYTES`.
         """
         import httpx
 

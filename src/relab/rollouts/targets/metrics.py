@@ -33,7 +33,7 @@ class MetricSource(Protocol):
 
     @property
     def delay_s(self) -> float:
-        """The seconds to wait after the end of a window before its figures are complete and can be read."""
+        """The seconds to wait after the end of a window, until the window's figures can be read completely."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
@@ -82,11 +82,14 @@ class PrometheusSource:
 
     @property
     def delay_s(self) -> float:
-        """How long Prometheus needs to scrape the last values of a window, in seconds."""
+        """The seconds to wait after the end of a window until Prometheus has scraped the last values of it."""
         return self._subject.delay_s
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the values of the queries for this arm at `ended_at`; no series, or NaN, is None."""
+        """Return the values of the queries for this arm at `ended_at`.
+
+        A value is None if there is no series or it is NaN.
+        """
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)
             for query in (self._subject.query, self._subject.requests, self._subject.errors)

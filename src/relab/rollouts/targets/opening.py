@@ -120,7 +120,7 @@ class TargetOpener:
     """Builds the targets of plans.
 
     Attributes:
-        flags: this product's flags.
+        flags: relab's own feature flags.
         environment: the environment variables that headers may name.
     """
 

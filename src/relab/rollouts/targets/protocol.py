@@ -19,8 +19,9 @@ class FlagState:
     """The flags of a target at one moment.
 
     Attributes:
-        value: the whole value: a document, or the value of a single flag.
-        version: the version for a conditional change; None if the target has no versions.
+        value: the whole value: a document with several flags, or the value of a single flag.
+        version: the version of the flags, with which a change can be made conditional; None if the target has no
+            versions.
         is_applied: whether all parts of the target, such as its workers, use this value.
     """
 
@@ -48,7 +49,7 @@ class FlagTarget(Protocol):
         """Return the current flags.
 
         Raises:
-            TargetUnavailableError: the target does not answer, or not in the expected format.
+            TargetUnavailableError: the target does not answer, or its answer has an unexpected format.
         """
         ...
 
@@ -71,7 +72,7 @@ class FlagTarget(Protocol):
         ...
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
-        """Return the change that restores the fields that `wanted` changes to their values in `before`."""
+        """Return the change that undoes the change `wanted`: it gives the changed fields their values in `before`."""
         ...
 
     def command(self, wanted: JsonValue) -> str:

@@ -38,7 +38,7 @@ class ServiceFlagsTarget:
         return flag_identity(self._write_url)
 
     def read(self) -> FlagState:
-        """Return the flags; they are applied when all workers report the current version."""
+        """Return the flags; `is_applied` is True if all workers of the service report the current version."""
         document = self._client.get(self._read_url)
         if not isinstance(document, dict) or not all(isinstance(document.get(name), dict) for name in _SECTIONS):
             raise TargetUnavailableError(
@@ -55,7 +55,7 @@ class ServiceFlagsTarget:
         )
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Set the fields in `wanted`, if `expected` is still the version of the flags; None accepts any version."""
+        """Set the fields in `wanted`, if the flags still have the version `expected`; None accepts any version."""
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         answer = self._client.request("POST", self._write_url, wanted, headers=headers)
         check_change(self._write_url, answer.status, answer.problem())

@@ -127,7 +127,7 @@ class AuditLog:
         return list(reversed(self._records.values()))[:limit]
 
     def since(self, at_us: int) -> Iterator[Record]:
-        """Yield the records of actions that were requested at a time or later, newest first.
+        """Yield the records of actions that were requested at the time `at_us` or later, newest first.
 
         Args:
             at_us: the time, in microseconds since 1970.

@@ -29,10 +29,10 @@ class ActionLimits:
     """Rate limits of actions.
 
     Attributes:
-        window_s: length of the window for the two counts below.
-        max_per_window: maximum number of actions on the whole service.
-        max_per_part: maximum number of actions on one part of it.
-        cooldown_s: minimum time between two runs of the same action on the same part.
+        window_s: length of the time window for the next two limits, in seconds.
+        max_per_window: maximum number of actions on the whole service within this window.
+        max_per_part: maximum number of actions on one part of the service within this window.
+        cooldown_s: minimum time between two runs of the same action on the same part, in seconds.
     """
 
     window_s: float = 600.0
@@ -42,10 +42,13 @@ class ActionLimits:
 
 
 class Guard:
-    """Decides whether actions are admitted, and lets only one at a time change a part of the service. Thread-safe.
+    """Decides whether actions are admitted, and lets only one action at a time change a part of the service.
+
+    Thread-safe.
 
     Args:
-        audit: the records of earlier actions, for the rate limits; they survive a restart of the server.
+        audit: the audit log, whose records of earlier actions count for the rate limits, also after a restart of the
+            server.
         limits: the rate limits.
     """
 
@@ -61,10 +64,12 @@ class Guard:
         return self._audit.is_stopped
 
     def known(self, request: ActionRequest) -> Record | None:
-        """Return the record of an earlier request of the same caller with the same idempotency key; None without one.
+        """Return the record of an earlier request by the same caller with the same idempotency key.
+
+        Return None if there is none.
 
         Raises:
-            KeyReusedError: the key was used for another action or other parameters.
+            KeyReusedError: the earlier request was for another action, or had other parameters.
         """
         if request.key is None:
             return None
@@ -78,14 +83,15 @@ class Guard:
 
     @contextmanager
     def admitted(self, request: ActionRequest) -> Iterator[None]:
-        """Check a request, and lock the parts of the service that it changes until the block ends.
+        """Check a request for an action, and lock the parts of the service that it changes until the block ends.
 
         Requests for actions that only read are always admitted and lock nothing.
 
         Raises:
             KillSwitchError: the kill switch is on.
             InProgressError: another action on one of these parts is in progress.
-            TooManyActionsError: a rate limit is reached, or the cooldown has not ended; not for undos.
+            TooManyActionsError: a rate limit is reached, or the cooldown has not ended. Undos are exempt from these
+                limits.
         """
         if request.action.action_class is ActionClass.READ:
             yield

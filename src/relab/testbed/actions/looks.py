@@ -22,7 +22,7 @@ TARGET: Final = "target"
 
 
 class UnknownLogError(NotFoundError):
-    """No visible component has this name."""
+    """No component that a responder may see has this name, so there is no log to return."""
 
     code = "unknown_component"
 

@@ -17,7 +17,7 @@ WHOLE_SERVICE = "service"
 
 
 class ActionClass(StrEnum):
-    """The kind of change that an action makes; permissions are granted by class."""
+    """The kind of change that an action makes; a caller's token permits actions by their class."""
 
     READ = "read"
     SESSION = "session"
@@ -112,7 +112,7 @@ class Action:
 
 
 def _whole_part(component: str) -> str:
-    """Return the part of the service to which a component belongs, by the name that other actions use."""
+    """Return the name of the part of the service to which a component belongs, as other actions call this part."""
     return "target" if component.startswith("worker") else _SERVERS.get(component, component)
 
 
@@ -147,7 +147,10 @@ class ActionRequest:
 
     @property
     def parts(self) -> frozenset[str]:
-        """All parts that no other action may change at the same time; a worker counts as part of the target."""
+        """All parts of the service that no other action may change while this one runs.
+
+        A worker counts as part of the target.
+        """
         return frozenset({self.part, _whole_part(self.part), *self.action.also})
 
 
@@ -195,7 +198,7 @@ class Record:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Record:
-        """Return the record from `document`, its JSON; the inverse of `to_json`."""
+        """Return the record that a JSON object describes; this is the inverse of `to_json`."""
         fields = {("part" if name == "target" else name): value for name, value in document.items()}
         return cls(**{**fields, "status": Status(document["status"])})
 

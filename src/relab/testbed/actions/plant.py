@@ -110,11 +110,14 @@ class Plant:
         return list(self._ask("PUT", f"/components/{name}/limits", dict(limits))["components"])
 
     def settings(self) -> dict[str, Any]:
-        """Return the current document of the target's settings, with its sections, including secrets."""
+        """Return the target's current settings as nested JSON, by section and name; secrets are included."""
         return self._ask("GET", "/settings", params={"reveal": True})
 
     def history(self) -> list[dict[str, Any]]:
-        """Return all versions of the settings (fields of `SettingsVersion`), oldest first, without secrets."""
+        """Return all versions of the target's settings, oldest first, with the fields of `SettingsVersion`.
+
+        Secrets are masked.
+        """
         return list(self._ask("GET", "/settings/history")["versions"])
 
     def change_settings(
@@ -205,7 +208,7 @@ class Plant:
     def cache(self) -> Iterator[redis.Redis]:
         """Return a context manager that gives a cache client of the operators' user.
 
-        Faults in the credentials of the target's user do not affect it.
+        The client works even if a fault has changed the credentials of the target's user.
         """
         known = self.access()["cache"]
         client = redis.Redis(

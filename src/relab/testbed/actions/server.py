@@ -148,7 +148,7 @@ def undo(services: With, asking: Asking, record_id: str) -> Response:
 
 @_router.get("/components")
 def components(services: With, asking: Asking) -> dict[str, Any]:
-    """Return the status of all `components` with the resource use of their processes, and the kernel's counters."""
+    """Return the status of all components with the resource use of their processes, and the kernel's counters."""
     asking.require(ActionScope.READ)
     return services.looks.components()
 
@@ -167,7 +167,10 @@ def logs(
     component: Annotated[str, Query(max_length=100)],
     lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 200,
 ) -> dict[str, Any]:
-    """Return the last lines of a component's log, oldest first; for `target`, those of all workers' structured logs."""
+    """Return the last lines of a component's log, oldest first.
+
+    `target` means the structured logs of all its workers.
+    """
     asking.require(ActionScope.READ)
     return services.looks.logs(component, lines)
 

@@ -45,7 +45,7 @@ class Operation(Protocol):
     def look(self, parameters: ActionParameters) -> dict[str, Any]:
         """Read and return the state of the service that the action would change if it had these parameters.
 
-        Its keys depend on the action.
+        The keys of the result depend on the action.
 
         Raises:
             PreconditionError: the action would be useless or harmful in this state.
@@ -82,7 +82,8 @@ class ActionResult:
         action: name of the action.
         record: the record of the action; None for a dry run.
         before: the state of the service that the action found, or in a dry run would find.
-        replayed: whether the record is that of an earlier request with the same idempotency key.
+        replayed: whether nothing was done now, because an earlier request had the same idempotency key. `record` is
+            then the record of the earlier request.
     """
 
     action: str
@@ -91,7 +92,10 @@ class ActionResult:
     replayed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the body of the API's response: `ok`, `action`, and the `record` or, for a dry run, `before`."""
+        """Return the body of the API's response: `ok`, `action` and `record`.
+
+        For a dry run, `before` instead of `record`.
+        """
         if self.record is None:
             return {"ok": True, "action": self.action, "dry_run": True, "before": dict(self.before)}
         done = self.record.status in {Status.SUCCEEDED, Status.UNDONE}

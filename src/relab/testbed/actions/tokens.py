@@ -111,14 +111,14 @@ class PageRefusedError(ForbiddenError):
 def refuse_pages(headers: Mapping[str, str]) -> None:
     """Check that a request without a token was sent by a local program and not by a web page.
 
-    Web pages can send requests to this machine, even under their own host name if it resolves to this machine; but they
-    cannot suppress the headers that the browser adds.
+    A web page can send requests to this machine, even under its own host name, if that name resolves to this machine.
+    But it cannot suppress the headers that the browser adds.
 
     Args:
-        headers: of the request, by lower-case name.
+        headers: the headers of the request, by their names in lower case.
 
     Raises:
-        PageRefusedError: a page sent it, or the host is not a name of this machine.
+        PageRefusedError: a web page sent the request, or the header `Host` does not name this machine.
     """
     host = headers.get("host", "").rpartition("@")[2].lower()
     name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
@@ -175,7 +175,7 @@ class Tokens:
             authorization: the value of the header; None if the request has none.
 
         Raises:
-            UnknownActionTokenError: there is no token, or it is unknown.
+            UnknownActionTokenError: the header has no token, or the token is unknown.
         """
         kind, _, token = (authorization or "").partition(" ")
         # Without a token, compare the digest of the empty string, which no token has.

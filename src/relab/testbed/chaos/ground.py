@@ -127,7 +127,7 @@ class Ground:
         )
 
     def workers(self) -> list[int]:
-        """Return the numbers of the target's workers."""
+        """Return the numbers of the target's workers (its server processes), such as `[1, 2]`."""
         return [worker_number(item["name"]) for item in self.plant.components("target")]
 
     def standing(self, name: str) -> Standing:
@@ -139,7 +139,8 @@ class Ground:
 
         Args:
             name: the name of the component.
-            changes: new values by the field of `ResourceLimits`; `rlimits` is merged with the current ones.
+            changes: new values by the field of `ResourceLimits`. The value of `rlimits` is merged with the current
+                `rlimits`.
         """
         # The supervisor replaces all limits at once, so two faults at the same time must not overwrite each other's.
         with self.changing:

@@ -111,7 +111,7 @@ class ChaosManager:
         return running.injection
 
     def stop(self, injection_id: str) -> Injection:
-        """End the injection with this id, and return it. Damage that only a repair should fix remains.
+        """End the injection with this id, and return it; damage that only a repair action should fix remains.
 
         Raises:
             UnknownInjectionError: no injection has this id.
@@ -262,7 +262,7 @@ class _Running:
             return self.injection
 
     def close(self) -> None:
-        """Stop the thread, whether the injection has ended or not."""
+        """Stop the thread of this injection, whether the injection has ended or not."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()

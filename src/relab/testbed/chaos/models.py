@@ -51,7 +51,7 @@ class Symptom:
     """The symptoms of a fault, as sentences for people.
 
     Attributes:
-        shows: symptoms in health, metrics and logs, which its look-alikes share.
+        shows: symptoms in health, metrics and logs that the fault has in common with the faults in `look_alikes`.
         tells_apart: the findings of an investigation that occur only with this fault.
         look_alikes: names of the faults with similar symptoms.
     """

@@ -36,7 +36,10 @@ class ReportJobParameters(BaseModel):
 
 
 def main() -> int:
-    """Create reports until the time in the order file is over, then wait idle for a signal; return the exit code."""
+    """Create reports for the time that the job's parameter file gives, then wait idle for a signal.
+
+    Return the exit code.
+    """
     parser = argparse.ArgumentParser(prog="report")
     parser.add_argument("--settings", type=Path, required=True, help="The shop's settings, JSON.")
     parser.add_argument("--order", type=Path, required=True, help="The parameters of the job, JSON.")

@@ -85,7 +85,7 @@ def write(lines: Sequence[Line], path: Path) -> None:
     The file is replaced atomically: the old report stays until the new one is complete.
 
     Raises:
-        OSError: the disk is full, for example.
+        OSError: the file cannot be written, for example because the disk is full.
     """
     best = sorted(lines, key=lambda line: -line.sold)[:_MAX_LINES]
     text = "".join(

@@ -53,12 +53,15 @@ class Half(asyncio.Protocol):
         self._pair.received(self._way, data)
 
     def eof_received(self) -> bool:
-        """Handle the end of the bytes from this socket's peer; the other direction stays open."""
+        """Handle that this socket's peer sends no more bytes; the other direction stays open."""
         self._pair.finished(self._way)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Handle the end of this socket's connection; `exc` is None if it was closed in order."""
+        """Handle that this socket is closed.
+
+        `exc` is the error that closed it, or None if it was closed in an orderly way.
+        """
         self.gone = True
         self._pair.lost(self._way, exc)
 

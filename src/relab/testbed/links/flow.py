@@ -54,7 +54,7 @@ class Conditions:
         return not (self.latency or self.held or self.bytes_per_s is not None)
 
     def delay_s(self) -> float:
-        """Return a delay in seconds for bytes that arrive now, with random jitter."""
+        """Return the delay in seconds for bytes that arrive now; a random jitter is included."""
         return sum(max(0.0, ms + rng.uniform(-jitter, jitter)) for ms, jitter, rng in self.latency) / 1_000
 
 

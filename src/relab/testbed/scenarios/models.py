@@ -226,7 +226,10 @@ class Activity(_Controlled):
 
 
 class Reference(_Part):
-    """A step that runs an activity of the method or the hypothesis again; `ref` is the activity's name."""
+    """A step of a scenario that runs an activity of its method or hypothesis again.
+
+    `ref` is the name of the activity.
+    """
 
     ref: str = Field(min_length=1)
 
@@ -318,7 +321,7 @@ class Experiment(_Controlled):
         return self
 
     def activity(self, step: Activity | Reference) -> Activity:
-        """Return the step itself if it is an activity, else the activity that it refers to."""
+        """Return the activity of a step: the step itself, or the activity to which a `Reference` refers."""
         if isinstance(step, Activity):
             return step
         probes = self.hypothesis.probes if self.hypothesis else []

@@ -92,8 +92,9 @@ class Run:
     def run(self) -> Journal:
         """Run the scenario to its end and return the journal.
 
-        A failed or rejected action, an error in a variable, and `stop` end the method early; the journal's `status` and
-        `problems` say so. Rollbacks run in any case, also before an unforeseen exception is raised.
+        The method ends early if an action fails or is rejected, if a variable has an error, or if `stop` is set; the
+        journal's `status` and `problems` say so. Rollbacks run in any case, even if an unforeseen exception is raised
+        after them.
         """
         journal, began = self.journal, _now()
         # The status if an unforeseen exception is raised.
@@ -270,7 +271,7 @@ class _Watch:
 
 
 def share_met(states: Sequence[dict[str, Any]]) -> float | None:
-    """Return the share of steady-state checks, 0 to 1, in which the state was met; None if there were no checks.
+    """Return the share of checks, 0 to 1, in which the service was in its steady state; None if there were no checks.
 
     `states` are the journal's entries of the checks.
     """

@@ -13,7 +13,7 @@ _LOOP: Final = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nw
 
 @contextmanager
 def busy_loops(count: int, longest_s: float) -> Iterator[None]:
-    """Run `count` processes with a busy loop until the block ends.
+    """Run `count` processes, each of which uses a whole processor, until the block ends.
 
     Each process ends by itself after `longest_s` seconds, so none is left behind if this process dies.
     """

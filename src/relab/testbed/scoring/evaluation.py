@@ -209,7 +209,7 @@ def write(
 
     Args:
         folder: the folder of the evaluation; the experiments hide it from the responders.
-        parts: as returned by `parts_of`.
+        parts: the parts of the evaluation, as `parts_of` returns them.
         home: the folder in which the testbeds keep their files and sockets; its path must be short, because the path
             of a Unix socket has at most 107 bytes.
         wanted: the request from which the parts were made; its `concurrency` and `seed` are used.

@@ -184,7 +184,10 @@ def _keep(home: Path, kept: Path) -> None:
 
 @contextmanager
 def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield a home folder for the responder; neither its path nor its content reveals the planned faults."""
+    """Yield the path of a home folder for the responder.
+
+    Neither the path nor the content reveals the planned faults.
+    """
     if not bindings.keeps_home:
         # Not below the trial's folder, whose documents reveal what the trial is about.
         found = Path(tempfile.mkdtemp(prefix="responder-"))

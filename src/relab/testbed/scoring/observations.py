@@ -68,8 +68,8 @@ class Act:
         at_s: time of the request.
         action: name of the action.
         status: status of the action in the record, such as `succeeded`.
-        actor: name of the token with which it was requested.
-        is_undo: whether it undoes an earlier action.
+        actor: name of the token with which the action was requested.
+        is_undo: whether the action undoes an earlier one.
     """
 
     at_s: float

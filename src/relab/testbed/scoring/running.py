@@ -127,7 +127,7 @@ class _Clock:
         return self.of(time.monotonic()) or 0.0
 
     def of(self, monotonic_s: float) -> float | None:
-        """Convert a time of `time.monotonic` to this clock; None before the start and after the stop."""
+        """Return a time of `time.monotonic` as a time of this clock; None before the start and after the stop."""
         if self._zero_s is None or self._ended_s is not None:
             return None
         return monotonic_s - self._zero_s
@@ -151,7 +151,7 @@ def _watch(
     responder: RunningResponder,
     stop: threading.Event,
 ) -> None:
-    """Poll the responder, inject due events and record observations until the episode is over."""
+    """Poll the responder, inject due events, and record observations in `seen`, until the episode is over."""
     forgives = onset.truth().forgives_refusals
     mitigated_at_s: float | None = None
     escalated_s: float | None = None

@@ -148,7 +148,7 @@ class ControlServer(uvicorn.Server):
 def listening(path: Path) -> Iterator[socket.socket]:
     """Return a context manager that gives a listening Unix socket to which only this user may connect.
 
-    At the end of the block it closes the socket and removes its file.
+    At the end of the block, the socket is closed and its file is removed.
 
     Raises:
         OSError: the path is not available.

@@ -20,7 +20,9 @@ EXIT_CANNOT_START = 127
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the thread that created it ends; exit if that has already happened.
+    """Let the kernel kill this process when the thread that created it ends.
+
+    Exit at once if the parent has already ended.
 
     Args:
         parent: the pid of the process that created this one.

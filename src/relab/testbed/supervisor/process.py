@@ -226,7 +226,7 @@ def descendants(pid: int) -> list[int]:
 
 
 async def run_to_end(order: ProcessSpec, *, within_s: float) -> int:
-    """Run the program that `order` describes to its end and return the exit code.
+    """Run the program that `order` specifies until it ends, and return its exit code.
 
     Raises:
         NotAnsweringError: the program did not end within `within_s` seconds and was killed.

@@ -127,10 +127,7 @@ class Supervisor:
             await asyncio.gather(*self._removals)
 
     def status(self, *, hidden: bool = False) -> TestbedStatus:
-        """Return the status of the testbed.
-
-        Components, ports and addresses that responders must not see are included only if `hidden` is True.
-        """
+        """Return the testbed's status; parts that responders must not see are included only if `hidden` is True."""
         return TestbedStatus(
             state=self._state(hidden=hidden),
             components=self.components(hidden=hidden),
@@ -138,10 +135,7 @@ class Supervisor:
         )
 
     def components(self, *, hidden: bool = False) -> list[ComponentStatus]:
-        """Return the status of the components, in the order of their start.
-
-        Components that responders must not see are included only if `hidden` is True.
-        """
+        """Return the status of the components, in the order of their start; hidden components only if `hidden`."""
         return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
 
     def access(self) -> dict[str, Any]:
@@ -150,9 +144,7 @@ class Supervisor:
         return table.access_of(self._site)
 
     async def start_components(self, name: str) -> list[ComponentStatus]:
-        """Start the component, or all components of the group, with this name; return their status.
-
-        Components that already run are left alone.
+        """Start all components with this name or group name that do not run yet; return the status of all of them.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -163,7 +155,7 @@ class Supervisor:
     async def stop_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
         """Stop the component, or all components of the group, with this name; return their status.
 
-        They stay stopped until `start_components` or `restart_components` is called, or the testbed is reset.
+        They stay stopped until they are started again, or the testbed is reset.
 
         Args:
             name: the name of the component or group.
@@ -179,8 +171,7 @@ class Supervisor:
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
         """Stop the component, or all components of the group, with this name, and start them again.
 
-        Return their status. The function does not wait until they are ready. The arguments and errors are the same as
-        for `stop_components`.
+        Return their status at once. The arguments and errors are the same as for `stop_components`.
         """
         return await self._each(name, lambda item: item.restart(gently=gently))
 
@@ -204,8 +195,7 @@ class Supervisor:
     def limit(self, name: str, limits: ResourceLimits) -> list[ComponentStatus]:
         """Set the resource limits of the component, or of each component of the group, with this name.
 
-        Return their status. The limits also apply to processes that already run. A limit that is absent in `limits` is
-        removed.
+        Return their status. Running processes get the limits, too. A limit that is absent in `limits` is removed.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -282,10 +272,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Notify the components `kept` that a new episode begins; return those that confirmed it.
-
-        Components of `kept` that do not confirm it are stopped.
-        """
+        """Notify the components `kept` of a new episode; return those that confirmed it, and stop the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
@@ -377,10 +364,7 @@ class Supervisor:
         write_json(self.layout.state, self._state().model_dump(mode="json"), mode=0o644)
 
     def _state(self, *, hidden: bool = False) -> TestbedState:
-        """Return the state of the testbed.
-
-        Ports and addresses of programs that responders must not see are included only if `hidden` is True.
-        """
+        """Return the testbed's state; ports and addresses of hidden programs are included only if `hidden` is True."""
         shown = [row for row in self.plan.rows if row.port is not None and (hidden or not row.hidden)]
         public = {str(row.port) for row in shown}
         ports = {name: held.port for name, held in self._held.items() if name in public or name in table.PRIVATE_PORTS}

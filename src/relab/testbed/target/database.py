@@ -98,7 +98,7 @@ class ShopDatabase:
             yield connection
 
     def check_out(self) -> PoolProxiedConnection:
-        """Check a connection out of the pool; the caller must close it to return it.
+        """Check a connection out of the pool and return it; the caller must close it to give it back to the pool.
 
         Raises:
             DatabaseError: the pool is exhausted, or a connection cannot be made.

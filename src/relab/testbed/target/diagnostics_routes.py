@@ -36,7 +36,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/host", summary="CPU, load, memory, disk, control group")
     async def host() -> dict[str, Any]:
-        """Return the kernel's figures of the machine."""
+        """Return the kernel's figures of the machine: CPU, load, memory, disk, and limits of the control group."""
         return await in_operator_thread(parts, lambda: host_diagnostics(settings.data_dir))
 
     @routes.get("/processes", summary="Workers, and the components around them")

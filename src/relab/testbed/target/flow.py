@@ -93,7 +93,7 @@ class AdmissionQueue:
         return limit is not None and (waiting >= limit * QUEUE_PER_SLOT or self.limiter.is_too_late(waiting))
 
     async def enter(self) -> bool:
-        """Wait until the limit admits the request, for a bounded time; return whether it is admitted.
+        """Wait, for a limited time, until a new request may start; return whether it is admitted.
 
         If this returns True, the caller must call `leave` when the request has ended.
         """

@@ -45,7 +45,7 @@ def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
 
 
 def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
-    """Add the counts of one histogram (count by bucket) to those of another; `into` is changed."""
+    """Add the counts of the histogram `counts` (count by bucket) to the histogram `into`, which is changed."""
     for bucket, count in counts.items():
         into[bucket] = into.get(bucket, 0) + count
 

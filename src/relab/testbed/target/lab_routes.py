@@ -104,7 +104,7 @@ def _may_write(parts: Parts) -> Callable[[Request], None]:
 
 
 def _expected_version(header: str | None) -> int | None:
-    """Return the version that an `If-Match` header names; None without the header, or if it accepts any version."""
+    """Return the version in an `If-Match` header; None without the header, or if the header accepts any version."""
     if header is None or header.strip() == "*":
         return None
     found = _VERSION.fullmatch(header.strip())

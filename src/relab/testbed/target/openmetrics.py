@@ -26,7 +26,7 @@ class _Collector:
         self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metric families, with a label for the worker."""
+        """Yield all metric families; each sample has a label with the number of the worker."""
         yield from self._requests()
         yield from self._pool()
         yield from self._events()

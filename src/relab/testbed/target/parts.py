@@ -123,7 +123,7 @@ class Parts:
             self._stats.write(self._statistics())
 
     async def take_flags(self, document: Any, expected: int | None = None) -> dict[str, Any]:
-        """Change the flags, apply them in this worker, and return all flags with their `version` and `updated_at`.
+        """Change some flags, apply all flags in this worker, and return them with their `version` and `updated_at`.
 
         Args:
             document: new values of flags, by section and name; the other flags stay as they are.

@@ -78,7 +78,7 @@ def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
 
 
 def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[str, Any]:
-    """Return the body of the metrics route: the figures of all routes together, and of routes, search, cache, etc.
+    """Return the body of the metrics route: figures of all requests, of each route, of search, cache and other parts.
 
     Args:
         workers: the statistics of all workers.
@@ -113,10 +113,10 @@ def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[
 def search_figures(events: dict[str, int]) -> dict[str, Any]:
     """Return the number of searches that each search index has answered (`faiss`, `qdrant`), and related figures.
 
-    These are `faiss_share_pct`, the share of FAISS in percent (None without searches); `fallbacks`, the number of
-    searches that Qdrant answered because FAISS failed; and `batches`, the number of groups in which searches
-    were processed. `events` holds counts by event name; the events `search_faiss`, `search_qdrant`,
-    `search_fallbacks` and `search_batches` are read.
+    `faiss_share_pct` is the share of FAISS in percent, None without searches. `fallbacks` is the number of searches
+    that Qdrant answered because FAISS failed. `batches` is the number of groups in which searches were processed.
+    `events` holds counts by event name; the events `search_faiss`, `search_qdrant`, `search_fallbacks` and
+    `search_batches` are read.
     """
     faiss, qdrant = events.get("search_faiss", 0), events.get("search_qdrant", 0)
     return {

@@ -39,7 +39,7 @@ class PlantOperation(ABC, Generic[Given]):
     def look(self, parameters: ActionParameters) -> dict[str, Any]:
         """Read and return the state of the service that the action would change if it had these parameters.
 
-        Its keys depend on the action.
+        The keys of the result depend on the action.
 
         Raises:
             PreconditionError: the action would be useless or harmful in this state.

@@ -53,7 +53,7 @@ def _seen(components: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _Restart(PlantOperation[Nothing]):
-    """Base of actions that restart a whole group of components; `group` is its name."""
+    """Base of actions that restart a whole group of components; `group` is the name of the group."""
 
     group: str
 
@@ -126,7 +126,7 @@ class RestartWorker(PlantOperation[WorkerParameters]):
 
 
 class ResumeProcess(PlantOperation[ComponentParameters]):
-    """The action that resumes the processes of a component that were stopped by a signal."""
+    """The action that resumes those processes of a component that a signal (SIGSTOP) has stopped."""
 
     ACTION = Action(
         "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, ComponentParameters,
@@ -206,7 +206,10 @@ def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RemediatePool(PlantOperation[RestartParameters]):
-    """The action against an exhausted database pool: restart the target, then the database if allowed and needed."""
+    """The action against an exhausted database pool: it restarts the target.
+
+    Then the database, if allowed and needed.
+    """
 
     ACTION = Action(
         "remediate-db-pool-exhaustion", "Restart the target, and the database if needed", ActionClass.RESTART,

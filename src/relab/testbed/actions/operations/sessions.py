@@ -66,7 +66,7 @@ class Blocking(ActionParameters):
 
 
 class Session(ActionParameters):
-    """Selects the session to end by the id of its process in the database server."""
+    """Selects the database session to end, by the id of the server process that serves it."""
 
     pid: int = Field(ge=1, le=2**31 - 1)
 

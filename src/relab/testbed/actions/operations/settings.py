@@ -21,7 +21,7 @@ class Version(ActionParameters):
 
 
 class Credential(ActionParameters):
-    """Selects the dependency whose password is rotated."""
+    """Selects the dependency (database or cache) whose password is replaced by a new one."""
 
     dependency: Literal["database", "cache"]
 

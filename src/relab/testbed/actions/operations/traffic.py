@@ -32,7 +32,7 @@ class FlowParameters(ActionParameters):
 
 
 class RouteParameters(ActionParameters):
-    """Selects the index that answers all searches, or `rules` to choose it by the routing rules for each search."""
+    """Selects the index that answers all searches; with `rules`, the routing rules choose the index for each search."""
 
     backend: Literal["faiss", "qdrant", "rules"]
 

@@ -96,7 +96,7 @@ class CacheFullFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
-        """Return an injector that sets a memory limit of 1 byte without eviction."""
+        """Return an injector that sets the cache's memory limit to 1 byte, and forbids it to evict entries."""
         # The limit of 1 byte is below the server's own use, so there is never room for a write.
         return Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"})
 

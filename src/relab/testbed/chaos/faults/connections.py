@@ -101,7 +101,10 @@ class Hoard:
         self._room = int(row["max_connections"])
 
     def set_level(self, level: float) -> None:
-        """Hold idle sessions up to the share `level` of the server's `max_connections`."""
+        """Open idle sessions until the share `level` of the server's `max_connections` is in use.
+
+        Close those above it.
+        """
         self._wanted = round(self._room * level)
         with self._lock:
             while len(self._held) > self._wanted:
@@ -148,7 +151,10 @@ class Hoard:
 
 
 def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
-    """Return the sockets with unread data from the server; it sends data unasked only when it ends a session."""
+    """Return the file descriptors of the connections on which the server has sent data that are not read yet.
+
+    The sessions are idle, so the server sends data only when it ends a session.
+    """
     poll = select.poll()
     for connection in connections:
         poll.register(connection.fileno(), select.POLLIN)

@@ -30,7 +30,10 @@ class Quota(FaultParameters):
     cpu_pct: float = Field(5.0, ge=1, le=90)
 
     def at(self, level: float) -> float:
-        """Return a worker's quota in percent of one processor: 100 at level 0, `cpu_pct` at level 1, linear between."""
+        """Return a worker's CPU quota at this level, in percent of one processor.
+
+        It is 100 at level 0, `cpu_pct` at level 1, and linear between the two.
+        """
         return _FULL_CPU_PCT - (_FULL_CPU_PCT - self.cpu_pct) * level
 
     @property
@@ -140,7 +143,10 @@ class Throttle(LimitChanged):
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Set the CPU quota of all workers, the lower the higher the level is; at level 0 restore the earlier limits."""
+        """Set the CPU quota of all workers: a higher level means a lower quota.
+
+        At level 0, restore the earlier limits.
+        """
         if level <= 0:
             self.end()
             return
@@ -192,7 +198,7 @@ class DescriptorsFault(Fault[FaultParameters]):
         return Descriptors(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether any worker has hardly any free descriptors."""
+        """Return a test of whether any worker of the target has nearly used up its limit of file descriptors."""
         return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:

@@ -25,14 +25,17 @@ _MAX_LATENCY_MS: Final = 400.0
 
 
 class Late(FaultParameters):
-    """Parameters of a slow path; `latency_ms` and `jitter_ms` are the delay and its random variation at level 1."""
+    """Parameters of a slow network path.
+
+    `latency_ms` is the delay, `jitter_ms` its random variation, both at level 1.
+    """
 
     latency_ms: float = Field(100.0, gt=0, le=60_000)
     jitter_ms: float = Field(0.0, ge=0, le=60_000)
 
 
 class Cut(FaultParameters):
-    """Parameters of a path that resets connections; `after_ms` is the age at which they are reset."""
+    """Parameters of a network path that resets connections; `after_ms` is the age of a connection at its reset."""
 
     after_ms: float = Field(50.0, ge=0, le=60_000)
 
@@ -140,7 +143,10 @@ class PathLatency(PathFault[Late]):
     grows = True
 
     def toxic(self, given: Late, level: float) -> Toxic:
-        """Return a toxic that delays traffic by the share `level` of the given latency and jitter."""
+        """Return a toxic that delays traffic.
+
+        Delay and jitter are `level` times the ones in the fault's parameters `given`.
+        """
         late_ms, jitter_ms = given.latency_ms * level, given.jitter_ms * level
         return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)
 
@@ -199,7 +205,10 @@ class PathReset(PathFault[Cut]):
         return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random large share of the connections (`intensity`) and their age at the reset (`after_ms`)."""
+        """Return random values for `intensity` and `after_ms`.
+
+        `intensity` is the share of connections that are reset.
+        """
         return {"intensity": draw_between(rng, 0.7, 1.0), "after_ms": round(rng.uniform(5, 80), 1)}
 
 

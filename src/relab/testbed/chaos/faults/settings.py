@@ -104,7 +104,7 @@ class FlagsChanged:
 class SettingsFault(Fault[Given]):
     """Base of faults in which a new version of the settings breaks the target.
 
-    The fault is present while all changed values are still as the fault set them.
+    The fault counts as present while all changed values are still as the fault set them.
     """
 
     repairs: tuple[str, ...] = ("roll-back-settings",)

@@ -172,7 +172,7 @@ class TrafficSpike:
 
 
 class RetryStorm:
-    """Injector of a retry storm: a small number of visitors, whose load would be low if they did not retry.
+    """Injector of a retry storm: it sends the requests of few visitors, whose load would be low if they did not retry.
 
     Args:
         url: the address of the target.
@@ -288,7 +288,10 @@ class Overload(Presence):
 
 
 def _figures(ground: Ground) -> Mapping[str, float]:
-    """Return the target's metrics of the last seconds: requests, shed, abandoned, and P95 in milliseconds.
+    """Return the target's metrics of the last seconds.
+
+    They are the numbers of requests, of requests that flow control rejected (`shed`) and that clients abandoned, and
+    the P95 in ms.
 
     Raises:
         NotAnsweringError: the target does not return its metrics.

@@ -28,7 +28,7 @@ class RestartLoop:
     Args:
         target: an HTTP client whose base URL is the target's.
         actions: an HTTP client of the action server, with a token.
-        state: the responder's reported status, which each poll updates.
+        state: the status that this responder reports; each poll updates it.
     """
 
     def __init__(self, target: httpx.Client, actions: httpx.Client, state: State) -> None:

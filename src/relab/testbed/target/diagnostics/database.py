@@ -69,7 +69,7 @@ _INDEX_TEXT = re.compile(r"^(CREATE (?:UNIQUE )?INDEX (\w+)[^;]*);", re.MULTILIN
 
 
 def expected_indexes() -> dict[str, str]:
-    """Return the statements that create the indexes of the schema, by the indexes' names."""
+    """Return the SQL statements that create the indexes of the shop's schema, as `{name of the index: statement}`."""
     return {name: statement for statement, name in _INDEX_TEXT.findall(SCHEMA_PATH.read_text())}
 
 
