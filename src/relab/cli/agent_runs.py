@@ -198,9 +198,9 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes]]:
-    """Yield `(origin, bytes of one run)` for each run in a file; with `lines`, each line is a run.
+    """Yield `(origin, bytes of one run)` for each run in a file; if `lines` is true, each line is a run.
 
-    A file that is not JSON is yielded whole, so that it is rejected with the reason.
+    A file that is not JSON is yielded whole. It is then rejected with a reason when it is ingested.
     """
     from relab.core.errors import MalformedBodyError
     from relab.core.json import canonical_json, parse_json

@@ -56,7 +56,7 @@ def keep_of(text: str) -> Keep:
     """Return the value of the option `--keep-workspaces`, which says which workspaces are kept, as a `Keep`.
 
     Raises:
-        InvalidInputError: there is no such value.
+        InvalidInputError: the text is not a value of this option.
     """
     from relab.experiments.models import Keep
 

@@ -343,7 +343,7 @@ def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: d
 def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
     """Yield the service of experiments.
 
-    With `telemetry` it stores each trial as an agent run in the configured database.
+    If `telemetry` is true, the service stores each trial as an agent run in the configured database.
     """
     from relab.core.clock import SystemClock
     from relab.core.home import default_home, signing_key_path

@@ -32,7 +32,7 @@ def knobs_validate(
     ),
     json: JsonOption = False,
 ) -> None:
-    """Check that each override names a knob of the manifest, and that its value has the right type within the bounds."""
+    """Check that each override names a knob of the manifest, and has a value of the right type within the bounds."""
     from relab.cli.experiments import open_experiments
 
     with open_experiments(telemetry=False) as service:

@@ -53,7 +53,7 @@ def print_json(command: str, **fields: Any) -> None:
 
 
 def _indent() -> int | None:
-    """Return the indentation of JSON output: None (one line) for a program, as some programs read only the last line."""
+    """Return the indentation of JSON output: None (one line) for programs, as some read only the last line."""
     return 2 if sys.stdout.isatty() else None
 
 

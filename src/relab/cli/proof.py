@@ -1,4 +1,4 @@
-"""`lab verify` and `lab keys`: check that a run or bundle is unchanged since it was sealed, and show the signing key."""
+"""`lab verify` and `lab keys`: check that a run or bundle is unchanged since it was signed, and show the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lab agent-runs remap`: bring stored runs up to date with this version's conversion of spans and rules of outcomes."""
+"""`lab agent-runs remap`: update stored runs with this version's conversion of spans and rules of outcomes."""
 
 from __future__ import annotations
 

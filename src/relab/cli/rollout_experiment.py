@@ -1,4 +1,4 @@
-"""`lab rollout from-experiment`: apply a variant's flags if it is better than the baseline in a run of an experiment."""
+"""`lab rollout from-experiment`: apply a variant's flags if it was better than the baseline in a run."""
 
 from __future__ import annotations
 

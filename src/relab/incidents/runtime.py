@@ -51,8 +51,8 @@ class ResponderServices:
     """The services that a responder needs besides its target.
 
     Attributes:
-        telemetry: stores each incident as an agent run.
-        home: the folder for its checkpoints if the database is SQLite.
+        telemetry: the service that stores each incident as an agent run.
+        home: the folder for the responder's checkpoints if the database is SQLite.
     """
 
     database: Database

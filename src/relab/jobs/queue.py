@@ -123,7 +123,7 @@ class JobQueue:
             return repository.count(session, self._clock.now_us())
 
     def worker_lives(self) -> bool:
-        """Return whether any worker is alive, that is, holds the lease for the housekeeping of the queue."""
+        """Return whether any worker is alive: whether a worker holds the lease for the housekeeping of the queue."""
         from relab.jobs import repository
 
         now = self._clock.now_us()

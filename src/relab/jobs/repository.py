@@ -317,7 +317,7 @@ def _first_runnable(session: Session, now: int, lane: Lane) -> str | None:
 def _runnable(now: int, lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """Return the conditions for runnable jobs: pending and due, or running with an expired lease and attempts left.
 
-    Status and lane begin both conditions, as they begin the index.
+    Both conditions begin with the status and the lane, like the index of the table, so that the database can use it.
     """
     lane = JobRow.lane.in_(lanes)
     return (

@@ -27,7 +27,7 @@ _MAX_SHARE_OF_ONE: Final = 0.6
 def memory_factors(
     facts: Mapping[str, FactValue], templates: Mapping[str, int], incidents: Iterable[PastIncident]
 ) -> dict[str, float]:
-    """Return, by cause, the factor by which similar past incidents with this cause raise its prior probability.
+    """Return the factors by which similar past incidents with a cause raise the prior of the cause, by cause.
 
     A factor is above 1 and at most `MAX_ODDS_FROM_MEMORY`. Causes that no similar incident had are absent.
 

@@ -41,7 +41,7 @@ class _Record:
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
     """Return the runbook with its actions reordered by past incidents; None if there is no change to propose.
 
-    Actions that helped and that the runbook does not have are added.
+    Actions that helped in past incidents and that the runbook lacks are added.
 
     Args:
         runbook: the runbook in use.

@@ -256,7 +256,7 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return, by cause, the factor by which similar past incidents raise its prior; see `knowledge.memory`.
+        """Return the factors by which similar past incidents raise the priors of causes, by cause; see `memory`.
 
         Args:
             facts: the facts of the current incident, by name.

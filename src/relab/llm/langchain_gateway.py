@@ -122,7 +122,7 @@ class LangChainGateway:
 
 @functools.cache
 def _load(provider: str) -> ChatBackend:
-    """Return the backend of a provider; the first call loads its libraries."""
+    """Return the chat backend of a provider; the first call loads the provider's libraries."""
     return PROVIDERS[provider].load()
 
 

@@ -145,7 +145,7 @@ class Connections:
     def check_all(self, now_s: float) -> None:
         """Close each connection that has exceeded one of its time limits, and log how often rejections were repeated.
 
-        `now_s` is the event loop's time.
+        `now_s` is the current time of the event loop, in seconds.
         """
         for connection in list(self._all()):
             connection.check(now_s)

@@ -67,7 +67,7 @@ class Decision(BaseModel):
 
 
 class SeveralPlansError(ConflictError):
-    """An approval names only the incident, but the incident has requested approval of several plans."""
+    """An approval names only the incident, but several plans of this incident wait for an approval."""
 
     code = "several_plans"
 
@@ -197,7 +197,7 @@ def approval_state(
         request: the approval request.
         decision: the decision about it; None if there is none yet. A decision about another request is ignored.
         plan: the plan to execute.
-        state_digest: the digest of the present state, from a dry run.
+        state_digest: the action server's digest of the present state, from a dry run; None if it sent none.
         now_us: the current time, in microseconds since 1970.
     """
     if decision is not None and decision.approval_id != request.approval_id:

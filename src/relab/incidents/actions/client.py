@@ -84,9 +84,9 @@ class ActionsClient:
     Args:
         url: the address of the server.
         token: the bearer token; without one each request raises `DeniedError`.
-        patience: time limits and retries.
-        pause: sleeps for some seconds; tests pass a function that returns at once.
-        transport: replaces the network in tests.
+        patience: the time limits and the numbers of retries of requests.
+        pause: a function that sleeps for some seconds; tests pass one that returns at once.
+        transport: the transport of the HTTP client, which replaces the network in tests; None for the network.
 
     Raises:
         ConfigurationError: the address or the token is not valid.
@@ -308,7 +308,7 @@ class ActionsClient:
         raise _unknown_outcome("undo", doubt, f"record {record_id!r}") from doubt
 
     async def find_undo(self, record_id: str) -> ServerRecord | None:
-        """Return the record of the rollback of the record `record_id`; None if there is none. Requests no rollback.
+        """Return the record of the rollback of a record's action, without requesting one; None if there is none.
 
         Raises:
             ActionServerError: the request failed, or no record was found in an incomplete list.

@@ -58,7 +58,7 @@ class ActionPlan(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """The result of planning if no action should be tried: a person takes over.
+    """The result of planning if no action should be tried, so that a person must take over.
 
     Attributes:
         reason: the reason, in one sentence.

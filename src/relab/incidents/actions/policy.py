@@ -89,10 +89,10 @@ class Policy:
 
     Attributes:
         autonomy: the autonomy for every class of actions that `autonomy_by_class` does not name.
-        autonomy_by_class: the autonomy by class of actions.
+        autonomy_by_class: the autonomy by class of actions (the kind of change, such as a restart).
         max_actions_per_incident: the maximum number of actions for one incident.
-        max_actions_per_window, max_actions_per_part: the maximum number of actions within `action_window_s`, in total
-            and on one part of the service.
+        max_actions_per_window: the maximum number of actions within `action_window_s`, in total.
+        max_actions_per_part: the maximum number of actions within `action_window_s` on one part of the service.
         cooldown_s: the least time between two executions of the same action on the same part.
     """
 
@@ -143,8 +143,8 @@ class Situation:
         is_stopped: whether the responder's own kill switch is on.
         server_is_stopped: whether the kill switch of the action server is on; None if the server does not report it.
         is_stale: whether the target reports old figures.
-        failing_dependencies: the names of the failing dependencies.
-        host_is_failing: whether the machine itself lacks a resource, or parts of it do not answer.
+        failing_dependencies: the names of the service's dependencies that fail.
+        host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
         others: for each change by another client of the action server that the responder has not examined yet, a
             description. None if the server's list may lack some of them.
         actions: all actions of this responder on the target, for this incident and for others.

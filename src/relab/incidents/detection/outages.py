@@ -1,8 +1,8 @@
 """Find outages of which people were not notified: signals that are new, recovered and broke again, or are much worse.
 
 Pure. The notification of an open incident does not cover later outages. So this module stores, for each signal that
-users notice, since when it has been wrong without a break, and when people were last notified of it. An outage that
-began after that notification is news.
+users notice, since when the signal has been wrong without a break, and when people were last notified of it. An outage
+that began after that notification is news.
 """
 
 from __future__ import annotations

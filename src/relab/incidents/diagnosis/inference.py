@@ -92,8 +92,8 @@ class Diagnosis:
     Args:
         runbooks: one for each cause.
         facts: the facts that are known so far, by name.
-        memory: by cause, the factor by which past incidents raise its prior; it is limited to the range 1 to
-            `MAX_HISTORY_FACTOR`.
+        memory: the factor by which past incidents raise the prior of a cause, by cause; each factor is limited to the
+            range 1 to `MAX_HISTORY_FACTOR`.
         mended: causes that were repaired in this incident. Such a cause is no candidate, and the remaining signs of it
             do not count for another cause. But if a condition in `mended` of the cause's runbook is known not to hold,
             the cause is a candidate again.

@@ -105,7 +105,7 @@ class Investigator:
         runbooks: the runbooks of all known causes.
         usual: the median of each signal in the baseline, by name.
         onset: the kind of signals that deviated first, as the value of the fact `ONSET`; None if it is unknown.
-        memory: by cause, the factor by which past incidents raise its prior.
+        memory: the factor by which past incidents raise the prior of a cause, by cause.
         mended: causes that were repaired in this incident; their lingering signs do not count for another cause.
         settings: when an investigation stops.
     """

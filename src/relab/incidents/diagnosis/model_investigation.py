@@ -65,9 +65,9 @@ class InvestigationInput:
 
     Attributes:
         usual: the median of each signal in the baseline, by name.
-        memory: by cause, the factor by which past incidents raise its prior.
-        templates: templates of log lines, with their counts.
-        onset: the kind of signals that deviated first; None if it is unknown.
+        memory: the factor by which past incidents raise the prior of a cause, by cause.
+        templates: the templates of log lines, with the number of lines of each.
+        onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         mended: causes that were repaired in this incident.
     """
 

@@ -41,7 +41,7 @@ class PromptInput:
         known: the facts that are known, with their evidence.
         runbooks: the runbooks whose causes the model may name.
         templates: templates of log lines, with their counts.
-        memory: by cause, the factor by which past incidents raise its prior.
+        memory: the factor by which past incidents raise the prior of a cause, by cause.
         looks: the names of the probes that the model may request.
         looks_left: how many more times the model may request probes.
     """

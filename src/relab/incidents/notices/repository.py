@@ -121,7 +121,7 @@ def add_delivery(session: Session, receiver: str, notice_id: str) -> None:
 
 
 def event_before(session: Session, incident_id: str, kind: str, seq: int) -> dict[str, Any] | None:
-    """Return the content of an incident's last event of a kind before event number `seq`; None if there is none."""
+    """Return the content of an incident's last event of the kind `kind` before event number `seq`; None without one."""
     statement = select(EventRow.content).where(
         EventRow.incident_id == incident_id, EventRow.kind == kind, EventRow.seq < seq
     )

@@ -236,8 +236,8 @@ class NoticeSender:
     def _waited_s(self, delivery: _Delivery) -> float:
         """Return the total of the pauses that this process has made between its attempts to send a notice, in seconds.
 
-        The age of the event is not used. After a night in which relab was down, or a jump of the clock, an old event
-        may not have been tried once.
+        The age of the event is not used instead. After a night in which relab was down, or a jump of the clock, an old
+        event may not have been tried once.
         """
         key = delivery.topic, delivery.seq
         if self._put_off != key:

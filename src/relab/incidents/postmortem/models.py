@@ -22,7 +22,7 @@ class Signals:
 
     Attributes:
         times_us: the times of the polls, in order, in microseconds since 1970.
-        numbers: by signal, one value for each of the times; None if the poll had no value.
+        numbers: the values of each signal, by signal: one value for each of the times, None if the poll had no value.
     """
 
     times_us: tuple[int, ...] = ()

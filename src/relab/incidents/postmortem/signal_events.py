@@ -90,7 +90,10 @@ def load_signals(document: Mapping[str, Any]) -> Signals:
 
 
 def recorded(events: Iterable[TimelineEvent]) -> Signals:
-    """Return the signals that a timeline stores, merged from all its `signals` events, which may overlap."""
+    """Return the signals that a timeline stores, merged from all its events of the kind `signals`.
+
+    The events may cover the same polls.
+    """
     by_time: dict[int, dict[str, float]] = {}
     for event in events:
         if event.kind != KIND:

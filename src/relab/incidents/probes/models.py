@@ -140,9 +140,9 @@ class ProbeResult:
     """The result of probes that were run together.
 
     Attributes:
-        facts: the value of each fact, by name.
-        evidence: the evidence for each fact.
-        absent: for each request without an answer, the reason.
+        facts: the value of each fact, by the name of the fact.
+        evidence: one piece of evidence for each fact.
+        absent: the reason why there is no answer, by request; requests with an answer are not in it.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)

@@ -62,7 +62,7 @@ class AssessmentNodes:
     async def detect(self, state: IncidentState) -> IncidentState:
         """Check whether the problem is still there.
 
-        It may have passed, for example during a restart of this process.
+        The problem may have passed, for example during a restart of this process.
         """
         incident = await self._world.blocking(self._world.log.get, state["incident_id"])
         if any(finding.detector in _BELIEVED for finding in incident.findings):

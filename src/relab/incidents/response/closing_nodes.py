@@ -231,7 +231,7 @@ class ClosingNodes:
             await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _keep_signals(self, incident_id: str, when: str) -> None:
-        """Store the polls around the incident in its timeline; no other place stores them, and postmortems show them."""
+        """Store the polls around the incident in its timeline: postmortems show them, and nothing else stores them."""
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]
         new_event = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
@@ -360,7 +360,7 @@ def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[di
 
 
 def _triggers(incident: Incident) -> int:
-    """Return how often people have triggered an incident."""
+    """Return how often people have reported the problem of an incident by hand (`lab incidents trigger`)."""
     return sum(each.count for each in incident.findings if each.detector == "trigger")
 
 

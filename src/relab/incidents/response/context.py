@@ -128,7 +128,7 @@ class ResponseContext:
         return await self.probes.run(names)
 
     def usual(self) -> dict[str, float]:
-        """Return the baseline medians of the signals error share, P95 latency and request rate, by signal.
+        """Return the medians of error share, P95 latency and request rate in the baseline, by signal.
 
         Signals whose median is not learnt yet are missing.
         """

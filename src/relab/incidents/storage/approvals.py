@@ -105,7 +105,7 @@ class ApprovalLog:
             why: the reason, as the end of a sentence in the timeline.
 
         Returns:
-            The earlier decision if there is one (the request is then not withdrawn), else None.
+            The earlier decision if there is one; then the request is not withdrawn. Otherwise None.
 
         Raises:
             ApprovalNotFoundError: no approval request has this id.
@@ -178,7 +178,8 @@ def _storable(request: ApprovalRequest) -> ApprovalRequest:
     """Return an approval request with its free texts cut to their maximum lengths.
 
     Raises:
-        InvalidInputError: another part of it cannot be stored unchanged.
+        InvalidInputError: another part of the request cannot be stored unchanged, and people must approve exactly the
+            stored plan.
     """
     if not request.approval_id or not is_storable(request.approval_id):
         raise InvalidInputError(

@@ -110,7 +110,7 @@ class Leases:
         return None if row is None else Lease.model_validate(row, from_attributes=True)
 
     def release(self, target: str, owner: str) -> None:
-        """Release the lease of a target if this owner holds it, so that others need not wait until the lease expires."""
+        """Release the lease of a target if this owner holds it, so that others need not wait for its end."""
         with self._database.write(durable=False) as unit:
             coordination_repository.release_lease(unit.session, name_of(target), name_of(owner))
 

@@ -43,7 +43,7 @@ _CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
 
 
 class IncidentLog:
-    """Stores incidents, their timelines, actions, approvals and alerts, and the state that a responder's processes share.
+    """Stores incidents, their timelines, actions, approvals and alerts, and the state that all processes share.
 
     A change and its timeline events are written in one transaction. Texts and documents from outside are cut to a
     bounded size; a mark in the text shows each cut. Times are in microseconds since 1970, by the caller's clock.
@@ -126,7 +126,7 @@ class IncidentLog:
     ) -> Incident:
         """Change fields of an incident, append events to its timeline, and return the changed incident.
 
-        An incident that is over accepts all changes but those of status and phase.
+        An incident that is over accepts all changes except changes of status and phase.
 
         Args:
             incident_id: the id of the incident.

@@ -124,7 +124,10 @@ def remove(session: Session, incident_ids: Collection[str]) -> None:
 
 
 def add_event(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert an event; the caller has locked its incident, and the event has the incident's next number."""
+    """Insert an event of a timeline.
+
+    The caller has locked the incident, and has given the event the incident's next number.
+    """
     session.execute(insert(table_of(EventRow)).values(**values))
 
 

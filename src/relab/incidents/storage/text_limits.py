@@ -45,7 +45,7 @@ def cut(text: str, most: int) -> str:
 def name_of(text: str, most: int = _MAX_ID) -> str:
     """Return a text as a storable key of at most `most` characters.
 
-    It is unchanged if possible, else cleaned, cut and made unique by a digest.
+    The text is returned unchanged if it is a valid key. Otherwise it is cleaned and cut, and a digest makes it unique.
     """
     if 0 < len(text) <= most and not _NO_TEXT.search(text):
         return text

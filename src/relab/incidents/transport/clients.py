@@ -25,7 +25,7 @@ class SingleUseClients:
     """Creates an HTTP client for each request; loads the certificates, which is slow, only once.
 
     A reused client limits the number of its open connections. If a request is cancelled at the very moment when it ends
-    by itself, its connection is counted as open for ever. After a service has hung for a minute, the limit may be
+    by itself, its connection may be counted as open for ever. After a service has hung for a minute, the limit may be
     reached in this way. Then the client sends no more requests, even when the service has recovered.
 
     Args:
