@@ -86,15 +86,17 @@ def is_module(name: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield the modules of relab that a file imports, wherever in the file."""
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return the modules of relab that a file imports, wherever in the file."""
+    found: list[str] = []
     for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("relab"))
+            found += [alias.name for alias in node.names if alias.name.startswith("relab")]
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "relab":
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if is_module(inner) else node.module
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if is_module(name) else node.module for name in inner]
+    return tuple(found)
 
 
 def imported_modules(path: Path) -> Iterator[str]:

@@ -25,7 +25,7 @@ LIMITS = {
     "RELAB_PROGRESS__HEARTBEAT_INTERVAL_S": "1",
     "LOG_LEVEL": "WARNING",
 }
-LARGE = 16_000_000
+LARGE = 8_000_000
 """Bytes that the kernel's buffers of both sides do not hold."""
 LENGTH_3 = "Content-Length: 3"
 CHUNKED = "Transfer-Encoding: chunked"

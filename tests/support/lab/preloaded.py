@@ -18,6 +18,7 @@ import importlib
 import json
 import os
 import pkgutil
+import resource
 import runpy
 import select
 import selectors
@@ -101,6 +102,7 @@ class Command:
         streams: its standard input, output and error.
         module: the module to run as `__main__`.
         strict: whether warnings are errors in it.
+        open_files: its limit of open files, soft and hard; None for that of this process.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Command:
         streams: Sequence[IO[Any]],
         module: str = "relab",
         strict: bool = True,
+        open_files: int | None = None,
     ) -> None:
         self.args = [module, *arguments]
         self._code: int | None = None
@@ -121,6 +124,7 @@ class Command:
             "environment": dict(environment),
             "cwd": str(cwd),
             "strict": strict,
+            "open_files": open_files,
         }
         body = json.dumps(request).encode()
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -261,6 +265,8 @@ class _Forks:
             os.dup2(fd, number)
             os.close(fd)
         os.setsid()
+        if (most := request["open_files"]) is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["cwd"])

@@ -76,7 +76,7 @@ class LabProcess:
         open_files: its limit of open files, soft and hard; None for that of this process.
         prefix: words before its command line, of a program that runs it in its own place.
         fresh: whether each start is a new interpreter. Otherwise it is forked from a process with the libraries loaded,
-            which saves seconds of processor time; with `open_files` or `prefix` it is always a new interpreter.
+            which saves seconds of processor time; with `prefix` it is always a new interpreter.
     """
 
     def __init__(
@@ -94,8 +94,9 @@ class LabProcess:
         self._arguments = arguments
         shell = ["/bin/sh", "-c", f'ulimit -n {open_files} && exec "$0" "$@"'] if open_files else []
         self._command = [*prefix, *shell, sys.executable, "-m", "relab", *arguments]
+        self._open_files = open_files
         self._environment = lab_environment(home, settings)
-        self._is_forked = not (fresh or prefix or open_files) and can_fork(self._environment)
+        self._is_forked = not (fresh or prefix) and can_fork(self._environment)
         self._process: subprocess.Popen[bytes] | Command | None = None
         self._groups: list[int] = []
         home.mkdir(parents=True, exist_ok=True)
@@ -159,6 +160,7 @@ class LabProcess:
                     cwd=Path.cwd(),
                     streams=(nothing, log, log),
                     strict=False,
+                    open_files=self._open_files,
                 )
             else:
                 self._process = subprocess.Popen(
