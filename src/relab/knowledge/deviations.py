@@ -61,8 +61,8 @@ def deviations(
 
     Args:
         facts: the facts known at a moment of the incident, by name.
-        well: the same facts when the incident was over.
-        usual: for each fact, all values that it had when incidents were over.
+        well: the values of the same facts when the incident was over.
+        usual: all values that each fact had when incidents were over, by the name of the fact.
         runbooks: the runbooks in use. Their conditions become part of a deviation's `expected` if they indicate the
             deviation.
     """

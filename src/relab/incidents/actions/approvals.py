@@ -121,8 +121,8 @@ def decide(
 ) -> Decision:
     """Return a person's decision about an approval request.
 
-    The first decision is final: the same answer again returns the first decision. There is one exception: a plan that
-    was approved may still be rejected.
+    The first decision is final; if the person gives the same answer again, the first decision is returned. There is one
+    exception: a plan that was approved may still be rejected.
 
     Args:
         request: the approval request.
@@ -154,10 +154,10 @@ def decide(
 
 
 def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return the approval request that an answer is about if the answer names only the incident: the last request.
+    """Return the approval request that an answer is about, if the answer names only the incident.
 
-    If the requests are about different plans, an approval is an error, because the person may mean an earlier plan. A
-    rejection is not, because it is always safe.
+    This is the incident's last request. If the requests are about different plans, an approval is an error, because the
+    person may mean an earlier plan. A rejection is no error, because it is always safe.
 
     Args:
         asked: the approval requests of one incident with their decisions (None without one), the last one last; at

@@ -169,7 +169,7 @@ def rule(policy: Policy, wish: ProposedAction, situation: Situation) -> Ruling:
 
     Args:
         policy: the limits that the operators set.
-        wish: the action.
+        wish: the action that needs a ruling.
         situation: the state of the target, the kill switches and the earlier actions.
     """
     if wish.action.is_read_only:

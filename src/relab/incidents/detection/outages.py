@@ -134,8 +134,9 @@ class _Signal:
     def is_at_once(self, kind: OutageNewsKind, at_us: int) -> bool:
         """Return whether this news must reach people at once if they are in charge of the incident.
 
-        Otherwise they are notified only if the outage lasts. News that the signal is wrong again must wait: the signal
-        must have been well long enough, and the waiting time grows with each recurrence.
+        Otherwise they are notified only if the outage lasts. If the news is that the signal is wrong again, two
+        conditions hold: the signal was well for long enough before, and the last notification is long enough ago. This
+        time grows with each recurrence.
         """
         if not self.is_confirmed:
             return False

@@ -165,8 +165,9 @@ def compared(
         seed: the seed of the resampling for confidence intervals.
 
     Returns:
-        `episodes`, the number of pairs; for harm, mitigation and harmful actions both means, their difference (own
-            minus other) with its interval, clustered by subject; and `harm_ratio`, own harm divided by the other's.
+        A mapping. `episodes` is the number of pairs of episodes. For each of harm, mitigation and harmful actions, it
+        has the mean of either responder, and their difference (own minus other) with its interval, clustered by
+        subject. `harm_ratio` is the own harm divided by the other responder's harm.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
     pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]

@@ -16,9 +16,9 @@ class NoticeReceiverRow(Base):
 
     Attributes:
         receiver: the name of the receiver.
-        since: when it was set up.
+        since: when the receiver was set up.
         sent, given_up: the number of notices that the receiver accepted, and the number that were skipped after errors.
-        last_sent_at: when it last accepted a notice; None if never.
+        last_sent_at: when the receiver last accepted a notice; None if it never did.
         attempts: how often sending the present notice has failed.
         retry_at: when the next attempt is due; None if there is no pause.
         error: the last error; None after a success.

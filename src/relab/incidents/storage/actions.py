@@ -46,7 +46,7 @@ class StoredAction:
 
 
 class ActionLog:
-    """Stores and reads the responder's actions, those of all incidents."""
+    """Stores and reads the actions of the responder, for all incidents."""
 
     def __init__(self, database: Database, timeline: Timeline) -> None:
         self._database = database

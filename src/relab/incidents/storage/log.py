@@ -161,7 +161,7 @@ class IncidentLog:
         message: str = "",
         content: Mapping[str, Any] | None = None,
     ) -> Incident:
-        """Close an incident and its timeline, and return it; an incident that is over already does not change.
+        """Close an incident and its timeline, and return the incident; if it is over already, it does not change.
 
         Args:
             incident_id: the id of the incident.

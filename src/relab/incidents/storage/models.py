@@ -100,7 +100,7 @@ class IncidentFinding(_Remembered):
     """An anomaly as an incident stores it: its latest values, and the times when it was first and last found.
 
     Attributes:
-        detector, signal, value, expected, detail, opens: the values of the latest `Anomaly`; see there.
+        detector, signal, value, expected, detail, opens: the values of the latest anomaly; see `Anomaly`.
         severity: the worst severity so far.
         count: how often the anomaly was found.
     """
@@ -355,7 +355,7 @@ class AlertIntake:
     """The result of receiving a notification.
 
     Attributes:
-        fresh: the alerts that were new, changed, or fire again; the others had no effect.
+        fresh: the alerts that were new, changed, or fire again; other alerts of the notification had no effect.
         opened: the incident that the firing alerts in `fresh` opened or joined; None if none of them fires.
     """
 

@@ -66,9 +66,9 @@ def probe_event(names: Sequence[str], found: ProbeResult, *, began_us: int, took
 
     Args:
         names: the names of the probes.
-        found: their facts and evidence.
-        began_us: when they began, in microseconds since 1970.
-        took_s: how long they took, in seconds.
+        found: the facts and the evidence that the probes gave.
+        began_us: when the probes began, in microseconds since 1970.
+        took_s: how long the probes took together, in seconds.
     """
     rows = [_row(PROBES[name], found) for name in names]
     silent = list(dict.fromkeys(request for row in rows for request in row["absent"]))
