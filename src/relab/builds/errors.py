@@ -1,4 +1,4 @@
-"""Errors of builds, one class for each reaction they need. A build that fails is a record, not an error."""
+"""Errors of builds, one class for each reaction of the caller. A build that fails is a record, not an error."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ class FailureGroups:
         """Return a page of at most `limit` groups, those with the newest builds first.
 
         Args:
-            project: only builds of this project are counted.
-            before: `next_before` of the previous page.
+            project: only builds of this project are counted; None for all.
+            before: `next_before` of the previous page; None for the first page.
             limit: the largest number of groups.
 
         Raises:

@@ -140,7 +140,7 @@ class BuildService:
 
     @property
     def kept(self) -> KeptFolders:
-        """The workspaces, caches and snapshots that builds keep on this machine for the next ones."""
+        """The folders with the workspaces, caches and snapshots that builds keep on this machine for later builds."""
         from relab.builds.monitor.kept import KeptFolders
 
         return KeptFolders(self._home, self._max_kept_bytes)
@@ -256,7 +256,7 @@ class BuildService:
         return self._advisor().suggest(failed)
 
     def known_failures(self) -> tuple[KnownFailure, ...]:
-        """Return the shipped known failures and those that this installation has been taught.
+        """Return the shipped known failures, and those that people have added to this installation.
 
         Raises:
             KnownFailuresInvalidError: a file of the installation's own known failures is invalid.

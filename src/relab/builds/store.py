@@ -74,7 +74,7 @@ class BuildStore:
             return found, False
 
     def finish(self, build: Build, log: str | None, tests: Sequence[BuildTest] = ()) -> None:
-        """Store the end of a build with its log (None: it has none) and the results of its tests, in one transaction."""
+        """Store the end of a build, its log (None if it has none) and the results of its tests, in one transaction."""
         with self._database.write() as unit:
             self._end(unit, build)
             if log is not None:

@@ -44,7 +44,7 @@ class BuildRow(Base):
 
 
 class BuildLogRow(Base):
-    """The log of one build, bounded; the middle of a long log is left out."""
+    """The log of one build; the middle of a long log is left out."""
 
     __tablename__ = "build_logs"
 

@@ -12,10 +12,10 @@ from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
 
 
 class RcaRunRow(Base):
-    """One root cause analysis of an agent run, for the content of the run that has the digest `content_hash`.
+    """One root cause analysis of an agent run, for the content of the run with the digest `content_hash`.
 
-    `report` is a `Report` as JSON and `category` the category in it, null until the analysis is done; `error` says why it
-    failed.
+    `report` is a `Report` as JSON, and `category` is the category in it; both are null until the analysis is done.
+    `error` says why the analysis failed.
     """
 
     __tablename__ = "rca_runs"

@@ -1,4 +1,4 @@
-"""The agents of a run: what a reporter says of each, and what became of it."""
+"""The agents of a run: the reporter's statements about each agent, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AgentName = Annotated[str, Field(max_length=MAX_AGENT_NAME_CHARS)]
 
 
 class ReportedAgent(BaseModel):
-    """One agent of a run, as it is reported; unknown fields are kept."""
+    """One agent of a run as the reporter describes it; unknown fields are kept."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 

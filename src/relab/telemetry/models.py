@@ -72,7 +72,7 @@ def _check_order(started_at: int | None, ended_at: int | None) -> None:
 
 
 def _latency_ms(reported: float | None, started_at: int | None, ended_at: int | None) -> float | None:
-    """Return the reported latency, else the time between start and end; None if neither is known."""
+    """Return the reported latency in ms; without one, the time between start and end; None if neither is known."""
     if reported is not None or started_at is None or ended_at is None:
         return reported
     return (ended_at - started_at) / 1_000
@@ -316,7 +316,7 @@ STEP, CALL, EVENT = 0, 1, 2
 
 
 class ItemKind(NamedTuple):
-    """One kind of timeline item: its name, the list of a run with such items, and the names of their id and title fields."""
+    """One kind of timeline item: its name, the field of a run that lists such items, and the item's id and title fields."""
 
     name: TimelineKind
     list_name: Literal["steps", "tool_calls", "guardrail_events"]

@@ -93,7 +93,10 @@ def _answers(session: Session, run_ids: list[str]) -> dict[str, str | None]:
 
 
 def _calls(session: Session, run_ids: list[str]) -> dict[str, list[PassedCall]]:
-    """Return the tool calls of runs that did not fail, in order of time; only names and arguments leave the database."""
+    """Return `{run id: its tool calls that did not fail}`, in order of time.
+
+    Only names and arguments are read from the database.
+    """
     item = TimelineItemRow
     arguments = func.substr(cast(item.data["args_json"], Text), 1, MAX_TEXT_CHARS + 1)
     statement = (

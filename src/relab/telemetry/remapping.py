@@ -117,7 +117,10 @@ def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: 
 
 
 def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> list[str]:
-    """Return the ids of the first runs that fit into one transaction of `most` items, at least one; `sizes` has (run id, items)."""
+    """Return the ids of the first runs that fit into one transaction of `most` items; at least one run.
+
+    `sizes` has `(run id, number of items)`.
+    """
     taken: list[str] = []
     items = 0
     for run_id, count in sizes:

@@ -49,11 +49,11 @@ class BuildAdvisor:
         self._failures = failures
 
     def examine_build(self, build: Build, passed: Build | None) -> Examination:
-        """Examine a build that has failed, and store how it failed, so that later failures of the same kind find it.
+        """Examine a failed build, and store how it failed, so that it is found when a later build fails in the same way.
 
         Args:
-            build: the build, whose log is stored.
-            passed: the project's newest build that passed, whose log is compared; None without one.
+            build: the failed build, whose log is stored.
+            passed: the project's newest build that passed, whose log is compared; None if there is none.
         """
         result = build.result
         # For an exit code, the error only repeats a line of the log.

@@ -1,4 +1,4 @@
-"""Lines that say only that a build failed, and not why."""
+"""Recognise lines that say only that a build failed, and not why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines of a build's log, and those of them that explain a failure."""
+"""The lines of a build's log, and the lines among them that explain a failure."""
 
 from __future__ import annotations
 

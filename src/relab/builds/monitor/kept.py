@@ -1,4 +1,4 @@
-"""The files that builds keep for the next ones of their projects (caches, workspaces), and the limit of their total size."""
+"""The files (caches, workspaces) that builds keep for later builds of the same project, and the limit of their total size."""
 
 from __future__ import annotations
 

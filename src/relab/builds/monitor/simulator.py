@@ -119,13 +119,13 @@ class BuildSimulator:
         """Return the result of one simulated build.
 
         Args:
-            fault: the fault.
-            action_id: the action; 0 is the default configuration.
+            fault: the fault of the simulated build.
+            action_id: the id of the action whose effect is simulated; 0 is the default configuration.
             generator: the source of randomness.
 
         Raises:
-            UnmeasuredFaultError: the fault was not measured.
-            UnknownBuildActionError: the action was not measured with this fault.
+            UnmeasuredFaultError: no build with this fault was measured.
+            UnknownBuildActionError: no build with this fault and this action was measured.
         """
         known = self.actions(fault)
         if action_id not in known:

@@ -1,4 +1,4 @@
-"""The verdict about a policy that is to replace the current one, from the log of decisions. Pure."""
+"""The verdict whether a policy is better than the current one, from the log of decisions. Pure."""
 
 from __future__ import annotations
 

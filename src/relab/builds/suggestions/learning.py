@@ -24,7 +24,7 @@ WITHHELD_AT: Final = 0.5
 
 
 def chance_right(verdicts: Iterable[PastVerdict]) -> float:
-    """Return the posterior mean of the chance that a suggestion is right, from 0 to 1.
+    """Return the chance that a suggestion is right, from 0 to 1: the mean of the posterior distribution.
 
     Args:
         verdicts: the verdicts about one known failure, for lines with one template.

@@ -1,4 +1,4 @@
-"""Use cases of training: request one, run it as a job, report its progress."""
+"""Use cases of training: request a training, run it as a job, report its progress."""
 
 from __future__ import annotations
 

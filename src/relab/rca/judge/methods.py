@@ -64,7 +64,11 @@ class JudgeRun:
         return self._ask("all_at_once", StepAnswer, check, range(len(steps)), self._candidates)
 
     def step_by_step(self) -> Opinion:
-        """Ask about one step after the other, each with the steps before it, until one is the first mistake."""
+        """Ask about one step after the other, each together with the steps before it, until the model calls one a mistake.
+
+        Raises:
+            DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+        """
 
         def check(answer: MistakeAnswer, shown: frozenset[int], number: int) -> Opinion | None:
             if not answer.is_first_mistake:
@@ -80,7 +84,11 @@ class JudgeRun:
         return Opinion((), None)
 
     def binary_search(self) -> Opinion:
-        """Ask in which half of the steps the first mistake is, until one step is left."""
+        """Ask which half of the steps has the first mistake, then which half of this half, until one step is left.
+
+        Raises:
+            DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+        """
         low, high = 0, len(self._transcript.steps) - 1
         if low == high:
             return self.all_at_once()
@@ -111,7 +119,11 @@ class JudgeRun:
         return opinion
 
     def rerank(self) -> Opinion:
-        """Ask for the order of the candidates of the local ranking; there must be at least two."""
+        """Ask for the order of the candidates of the local ranking; there must be at least two.
+
+        Raises:
+            DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+        """
 
         def check(answer: OrderAnswer, shown: frozenset[int]) -> Opinion:
             if not answer.order:

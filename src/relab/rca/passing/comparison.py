@@ -277,6 +277,6 @@ def _shape(answer: str | None) -> str:
 
 
 def _code(text: str) -> str:
-    """Return a text of a run on one line between backticks, so that hostile text stays data."""
+    """Return a text of a run on one line between backticks, so that hostile text is shown as data."""
     line = " ".join(text.replace("`", "'").split())
     return f"`{line if len(line) <= 80 else line[:80] + '…'}`"

@@ -1,4 +1,4 @@
-"""Texts as sets of words, numbers and names, and the signs of what they do."""
+"""Texts as sets of words, numbers and names, and signs by which a text shows what its author does."""
 
 from __future__ import annotations
 

@@ -202,12 +202,11 @@ def _actions(
 ) -> tuple[ActionItem, ...]:
     """Return the action items of the report.
 
-    With insufficient evidence, they say which data to collect. If a run that did not fail has no cause, they say to
-    keep monitoring it. Otherwise they are mitigations: those of the first cause, and one of the next cause with another
-    category.
+    With insufficient evidence, and for a failed run without a cause, they say which data to collect. For another run
+    without a cause, they say to keep monitoring it. Otherwise they are mitigations: those of the first cause, and one
+    of the next cause with another category.
 
-    If the facts of the first cause are known (`explanation`), one action with these facts replaces the general advice
-    on its category.
+    If the facts of the first cause are known (`explanation`), one action with these facts replaces the general advice.
     """
     if insufficient:
         return COLLECT_DATA

@@ -75,9 +75,9 @@ def _join_model_calls(
     by_id: Mapping[str, SpanFacts],
     changed: dict[str, SpanFacts],
 ) -> None:
-    """Add to `changed` the joined report of each model call that another span, inside it, reports once more.
+    """Add to `changed` one joined report for each model call that is reported twice: by a span and by a span inside it.
 
-    Two reports are joined if the outer call has exactly one model call inside, and both ended with the same status.
+    Two reports are joined if the outer span has exactly one model call inside, and both ended with the same status.
     Otherwise the inner calls are attempts, which the outer call has retried.
     """
     inside: dict[str, list[SpanFacts]] = {}

@@ -1,9 +1,9 @@
 """Join several reports of one span into one span, independent of their order.
 
-An exporter may send a span before its end and again afterwards, or two processors may send
-it with different attributes. For each field, the greater value by a total order wins
-(for a text, the longer one). So the join is commutative, associative and idempotent, and the stored
-span depends only on the set of reports, not on their order.
+An exporter may send a span before its end and again afterwards, or two processors may send it with different
+attributes. For each field, the greater value is kept, by a total order of values (of two texts, the longer one). So the
+join is commutative, associative and idempotent, and the stored span depends only on the set of reports, not on their
+order.
 """
 
 from __future__ import annotations

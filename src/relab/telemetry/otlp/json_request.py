@@ -1,4 +1,4 @@
-"""Convert stored spans or log records back to an OTLP request in JSON; ingesting it stores the same ones again."""
+"""Convert stored spans or log records back to an OTLP request in JSON; to ingest this request stores the same items."""
 
 from __future__ import annotations
 

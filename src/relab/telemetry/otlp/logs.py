@@ -116,7 +116,7 @@ def _log_line(stored: StoredLog) -> LogLine | None:
 
 
 class _Body(NamedTuple):
-    """The body of a record in the shape of an attribute, to count its values."""
+    """The body of a record in the form of an attribute, so that its values can be counted like those of attributes."""
 
     key: str
     value: Any

@@ -1,4 +1,4 @@
-"""Metrics of OTLP: a request is read as far as its data points can be counted; relab stores none of them."""
+"""Metrics of OTLP: a request is only read as far as is needed to count its data points; relab stores none of them."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ from relab.telemetry.tables import StoredItem
 def project(trace_id: str, spans: Iterable[SpanFacts], *, is_over: bool = False) -> RunRecord:
     """Return the run of a trace; `spans` must contain at least one span and no duplicates.
 
-    If the end of the run is missing, its status is `running`, or `incomplete` if the trace `is_over`: no more spans are
-    expected.
+    If the end of the run is missing, its status is `running`; with `is_over` (no more spans are expected), it is
+    `incomplete`.
     """
     ordered = sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))
     return _Projection(trace_id, ordered, RunStatus.INCOMPLETE if is_over else RunStatus.RUNNING).record()

@@ -60,7 +60,7 @@ _BY_CLASS: Final = {
 
 
 def is_provider_error(error_class: str | None) -> bool:
-    """Return whether the class of an error is one of model clients."""
+    """Return whether this error class is one that clients of model providers raise."""
     return (error_class or "").rpartition(".")[2] in _BY_CLASS
 
 

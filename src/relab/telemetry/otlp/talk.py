@@ -1,4 +1,4 @@
-"""Read what a span's messages say of its run: the user's question, the answer, and tool calls with their results."""
+"""Read the conversation in a span's messages: the user's question, the answer, and tool calls with their results."""
 
 from __future__ import annotations
 

@@ -105,7 +105,14 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
 
 
 def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return the activity of a tool call; the arguments are those of `step_activity`, for a call instead of a step."""
+    """Return the activity of a tool call.
+
+    Args:
+        read: returns the value of the call's field of a given name, or None.
+        at_us: the start of the call, in microseconds.
+        position: orders calls with the same start.
+        latency_ms: the duration of the call; None if it is not known.
+    """
     status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
     result, status_code = read("result_summary"), read("status_code")
     return RunActivity(

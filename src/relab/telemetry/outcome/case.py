@@ -54,7 +54,7 @@ class Case:
 
     @cached_property
     def reported_agents(self) -> Mapping[str, ReportedAgent]:
-        """The agents that the reporter lists, by name."""
+        """`{name: agent}` of the agents that the reporter lists."""
         return {agent.name: agent for agent in self.fields.agents}
 
     @cached_property

@@ -60,7 +60,7 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
 
 
 def _result(value: Any) -> Any:
-    """Return the text of a tool that returned a text, which the kit wraps in an object; other results unchanged."""
+    """Return the text result of a tool, which the kit wraps in an object; return other results unchanged."""
     found = parsed(value) if isinstance(value, str) and value.startswith("{") else value
     if isinstance(found, dict) and len(found) == 1 and isinstance(found.get("result"), str):
         return found["result"]

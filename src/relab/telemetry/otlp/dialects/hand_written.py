@@ -1,7 +1,8 @@
 """Spans of hand-written instrumentation that follows no convention.
 
-Two habits are read: a span's name says what it is (`tool: order_lookup`, `agent: order_desk`, `llm call`) beside attributes
-such as `input` and `output`; and nested values are flattened (`request.messages.0.content`, `tool.parameters.order_id`).
+Two habits are recognised. A span's name says what the span is (`tool: order_lookup`, `agent: order_desk`, `llm call`),
+and it has attributes such as `input` and `output`. Nested values are flattened (`request.messages.0.content`,
+`tool.parameters.order_id`).
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _value(text: Any) -> Any:
 
 
 def _schema(value: Any) -> dict[str, Any] | None:
-    """Return a JSON Schema of an object with properties; None for anything else, and for a very long one."""
+    """Return `value` if it is a JSON Schema of an object with properties and not very long; None otherwise."""
     if isinstance(value, str) and len(value) > MAX_SCHEMA_CHARS:
         return None
     found = _value(value)
