@@ -41,10 +41,10 @@ def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
 
 
 def burn_rate(history: Sequence[Snapshot], settings: DetectionSettings) -> list[Anomaly]:
-    """Find out whether the error budget (the share of requests that may fail) is used up too fast.
+    """Return an anomaly if the error budget (the share of requests that may fail) is used up too fast.
 
-    It is if the share of errors is too high in a long and in a short window of time. The windows are counted in polls.
-    With a poll interval below 30 s they are shorter in proportion, so that the polls of a short run suffice.
+    This is so if the share of errors is too high in a long and also in a short window of time. The windows are counted
+    in polls. With a poll interval below 30 s they are shorter in proportion, so that the polls of a short run suffice.
 
     Args:
         history: the polls, oldest first.

@@ -83,7 +83,7 @@ class AlertLog:
     def _append_event(
         self, unit: UnitOfWork, group: str, fresh: Mapping[AlertKey, tuple[ReceivedAlert, str | None]], at_us: int
     ) -> None:
-        """Append an event for each alert in `fresh` to the timeline of the alert's incident, unless the incident is over.
+        """Append an event for each alert in `fresh` to the timeline of its incident, unless the incident is over.
 
         Args:
             unit: the transaction.
