@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from relab.builds.models import BuildTestOutcome
 
 _CHANCE: Final = 0.01
-"""A run of equal outcomes that an unstable test would have less often is taken for a lasting change."""
+"""If an unstable test would have this sequence of equal outcomes with a lower probability, the change is lasting."""
 _UNSTABLE_CHANGES: Final = 3
 """Passed, failed, passed, failed: after so many changes of the outcome, the next change says little."""
 

@@ -19,11 +19,11 @@ from relab.core.clock import Timestamp, parse_time
 from relab.storage import Database
 
 MAX_BUILDS: Final = 300
-"""The history of a project is its newest builds, at most so many."""
+"""The history of a project consists of this number of its newest builds."""
 MAX_FAILING_SHOWN: Final = 200
 _CHUNK: Final = 50
 _MAX_JUDGED: Final = 2_000
-"""A page ends after so many tests, also if few of them have the wanted status."""
+"""A page ends after this many examined tests, even if few of them have the wanted status."""
 
 
 class HistoryEvidence(BaseModel):

@@ -36,7 +36,7 @@ class BuildRow(Base):
     source_key: Mapped[str | None] = mapped_column(String(80))
     """Digest of what a recorded build was read from, so that it is recorded once; None for builds that relab ran."""
     failure_group: Mapped[str | None] = mapped_column(String(24))
-    """The key that builds which failed for the same cause share; None if the cause is unknown, or nothing failed."""
+    """The key of the group of builds that failed for the same cause; None if the cause is unknown, or nothing failed."""
     failure_key: Mapped[str | None] = mapped_column(String(32))
     """Digest of the template of the line that shows how it failed; None if it did not fail, or no line shows it."""
     document: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -35,9 +35,9 @@ class RcaRunRow(Base):
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     category: Mapped[str | None] = mapped_column(String(32))
     on_arrival: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    """Whether the arrival of the run requested it, and no person."""
+    """Whether the analysis was requested because the run arrived, and not by a person."""
     judge: Mapped[str] = mapped_column(String(16), server_default=JudgeMethod.OFF)
-    """How a language model is asked for its opinion (`JudgeMethod`)."""
+    """The method by which a language model is asked for its opinion (`JudgeMethod`)."""
     created_at: Mapped[int] = mapped_column(Micros)
     started_at: Mapped[int | None] = mapped_column(Micros)
     finished_at: Mapped[int | None] = mapped_column(Micros)

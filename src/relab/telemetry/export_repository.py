@@ -17,7 +17,7 @@ from relab.telemetry.span_tables import SpanRow, StoredSpan
 from relab.telemetry.tables import AgentRunRow, StoredItem, TimelineItemRow
 
 ROWS_PER_FETCH = 200
-"""Rows fetched at once from tables where a run may have any number of rows; a span or log record may have megabytes."""
+"""The number of rows fetched at once, if a run may have any number of them; a span or log record may have megabytes."""
 
 _IDS_PER_FETCH = 5_000
 

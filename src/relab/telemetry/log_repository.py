@@ -18,7 +18,7 @@ from relab.telemetry.models import MAX_INT64
 from relab.telemetry.tables import AgentRunRow
 
 MAX_LINES = 500
-"""An analysis reads so many warnings and errors of a log."""
+"""The greatest number of warnings and errors of a log that an analysis reads."""
 _LOG_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(
     tuple[Annotated[int, Field(ge=0, le=MAX_INT64)], Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]]
 )

@@ -28,7 +28,7 @@ MAX_WAITING: Final = 50_000
 few seconds; beyond the limit each batch is projected at once."""
 _BYTES_PER_UNIT: Final = 4_096
 _LOOK_EVERY: Final = 5_000
-"""So much is stored by this process before it sums up the unprojected runs of all processes again."""
+"""The size of spans that this process stores before it reads the size of all unprojected runs again."""
 
 
 def size_of(raw: bytes) -> int:

@@ -23,9 +23,9 @@ from relab.telemetry import projection_repository
 from relab.telemetry.tables import StoredRun
 
 FIRST_STEP = 100
-"""Runs that `read_page` projects in its first step, and twice as many in each further one: more than a page has by default."""
+"""The number of runs that `read_page` projects in its first step: more than a page has by default. Each further step projects twice as many."""
 RUNS_PER_CALL = 200
-"""The most runs of one call of `project_due`, after which a worker can stop."""
+"""The greatest number of runs that one call of `project_due` projects; after it a worker can stop."""
 MAX_SUM_SIZE = 5_000
 """The size (`postponing.size_of`) of the traces that `reading_sums` projects at most, which takes about a quarter of a second on an idle core."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REMAP_BATCH = 100
 """Runs per transaction."""
 REMAP_BATCHES_PER_JOB = 20
-"""So that a worker is soon free for other jobs."""
+"""The number of transactions of one job: few, so that a worker is soon free for other jobs."""
 END_BATCH = 100
 """Incomplete traces per transaction."""
 END_BATCHES = 5

@@ -36,7 +36,7 @@ from relab.telemetry.outcome_models import RunOutcome
 OPEN_TRACE: Final = text("source = 'otlp' AND status = 'running'")
 """The condition for runs whose trace has no end yet, and of the index of them: without parameters, so that SQLite uses it."""
 AWAITING_ANALYSIS: Final = text("awaits_analysis")
-"""The condition for runs that await their analysis, and of the index of them."""
+"""The condition for runs that wait for their analysis, and of the index of them."""
 
 UNPROJECTED: Final = 0
 """The mapper version of runs whose newest spans are stored and not projected yet; see `postponing.py`."""
@@ -44,7 +44,7 @@ NEVER_PROJECTED: Final = ""
 """The content hash of a run that was never projected: only its id, its source and the start of its spans are known. No reader shows
 it, and the roll-ups do not count it."""
 UNPROJECTED_RUN: Final = text(f"mapper_version = {UNPROJECTED}")
-"""The condition for these runs, and of the index of them."""
+"""The condition for unprojected runs, and of the index of them."""
 
 
 class AgentRunRow(Base):
@@ -110,7 +110,7 @@ class AgentRunRow(Base):
     project_at: Mapped[int | None] = mapped_column(Micros)
     """When a worker projects an unprojected run (`postponing.due_us`); None for other runs."""
     waiting_size: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    """What a projection of an unprojected run reads (`postponing.size_of`); 0 for other runs."""
+    """The size (`postponing.size_of`) that a projection of an unprojected run reads; 0 for other runs."""
 
 
 class RunBehaviourRow(Base):

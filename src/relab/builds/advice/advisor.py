@@ -28,9 +28,9 @@ from relab.core.ids import new_id
 from relab.storage import Database
 
 MAX_PAST_BUILDS: Final = 200
-"""Of a project, the newest builds that failed in the same way, and the newest that succeeded, in which fixes are searched."""
+"""The number of newest builds that failed in the same way, and of newest successful builds, that are searched for fixes."""
 MAX_RECORDED: Final = 2
-"""Recorded fixes that are quoted at most."""
+"""The greatest number of recorded fixes that are quoted."""
 _MAX_QUOTED_NOTE: Final = 300
 
 

@@ -11,7 +11,7 @@ from relab.builds.suggestions.models import PastFix, PastFixKind
 from relab.core.masking import mask_secrets
 
 MAX_CHANGES: Final = 2
-"""Changes of the configuration that are shown at most."""
+"""The greatest number of changes of the configuration that are shown."""
 _NOT_PROVEN: Final = "This was seen; it does not prove the cause."
 
 Settings: TypeAlias = Mapping[str, str]

@@ -16,7 +16,7 @@ from relab.telemetry.service import TelemetryService
 
 SEARCH_JOB: Final = "rca.search"
 NOTICE_JOB: Final = "rca.notice"
-"""The job that posts a notice for people; its arguments are the notice as JSON (`notifying.notice_of`)."""
+"""The job that sends a notification; its arguments are the notification as JSON (`notifying.notice_of`)."""
 SEARCHED_RUNS: Final = 200
 """How many runs one job searches."""
 

@@ -15,7 +15,7 @@ from relab.telemetry.models import AgentRun
 
 _MINUTE_US: Final = 60_000_000
 NEWS_US: Final = 24 * 60 * _MINUTE_US
-"""No notice is sent of a run that ended longer ago than this (1 day)."""
+"""No notification is sent about a run that ended longer ago than this (1 day)."""
 
 
 def notice_of(

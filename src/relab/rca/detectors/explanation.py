@@ -18,9 +18,9 @@ from relab.telemetry.models import Step, ToolCall
 MAX_VALUE_CHARS: Final = 200
 MAX_ASIDE_CHARS: Final = 80
 CHARS_BEFORE: Final = 40
-"""So much of a long text is shown before the words that show the problem."""
+"""The number of characters of a long text that are shown before the words that show the problem."""
 MAX_TEXT_CHARS: Final = 20_000
-"""A longer text of an error is read up to here."""
+"""The number of characters of an error text that are read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, JudgeAnswerCache],
 """Adds the opinion of a language model to a report (`Judge.judge`)."""
 
 SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswerCache], JudgedSentences]"
-"""Says which behaviours, `{name: sentence}`, a run shows (`SentenceJudge.judge`)."""
+"""Returns which behaviours, `{name: sentence}`, a run shows (`SentenceJudge.judge`)."""
 
 
 class StoredAnswers:

@@ -19,7 +19,7 @@ _LABEL_CHARS: Final = 48
 _STATES: Final = ("cause", "candidate", "failed", "other")
 _COLORS: Final = (PALETTE[4], PALETTE[1], PALETTE[3], PALETTE[0])
 _NARROWEST: Final = 0.004
-"""A shorter bar would not be seen; a share of the whole time."""
+"""The shortest bar that can be seen, as a share of the whole time."""
 
 
 @unchecked

@@ -29,7 +29,7 @@ from relab.rca.report.writers import merge_with_writers
 
 MAX_FINDINGS = 1_000
 MAX_CONTEXT_EVIDENCE = 200
-"""How many failures that no claim cites are quoted as context; more of them would not help the reader."""
+"""The greatest number of failures that are quoted as context although no claim cites them; more would not help the reader."""
 
 
 def compose(

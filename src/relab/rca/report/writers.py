@@ -13,7 +13,7 @@ from relab.rca.ranking import DETAILS, Ranking, Unit, UnitKey, quote_unit
 Marks: TypeAlias = tuple[tuple[Unit, tuple[str, ...]], ...]
 
 _NOT_WRITTEN = frozenset({Category.RATE_LIMITED, Category.TIMEOUT, Category.TOOL_PERMISSION})
-"""Failures that a service or a right causes, whatever the step wrote."""
+"""Categories of failures that a service or a missing right causes, whatever the step wrote."""
 
 _WRITTEN_BADLY = "format_broken"
 

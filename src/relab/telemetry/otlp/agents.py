@@ -70,7 +70,7 @@ class TraceAgents:
         questions = ((_first_question(acting), name) for name, acting in reversed(self._members.items()))
         self._asked = {question: name for question, name in questions if len(question or "") >= _MIN_QUESTION_CHARS}
         self.to_agent: dict[str, Transfer] = {}
-        """What each tool call, by its id, and each hand-over, by its span id, is between agents."""
+        """The transfers between agents, as `{id of a tool call, or span id of a hand-over: transfer}`."""
         if self.names:
             self._find_transfers(calls)
             _answer_calls(calls.separate, self.to_agent, spans)

@@ -288,7 +288,7 @@ def model_of(attributes: Attributes) -> str | None:
 
 
 _NO_PROVIDERS: Final = frozenset(("strands-agents",))
-"""Names of frameworks that are reported as those of providers."""
+"""Names of frameworks that instrumentations report in place of the provider."""
 
 
 def billed_model(attributes: Attributes) -> tuple[str | None, str | None]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 MAX_CHARS = 200_000
 MAX_DEPTH = 50
-"""Longer texts, and values that are nested deeper, are not read."""
+"""The greatest length and depth: longer texts, and values that are nested deeper, are not read."""
 
 _MEMBER: Final = re.compile(r"<[A-Za-z_][\w.]*: ('[^'\\\n]*'|\"[^\"\\\n]*\"|-?\d+)>")
 """A member of an enumeration, such as `<ChatRole.USER: 'user'>`."""

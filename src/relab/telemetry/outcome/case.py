@@ -14,7 +14,7 @@ from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled
 
 MIN_REPEATED = 4
-"""So many equal calls with equal results are a loop."""
+"""This many equal calls with equal results in a row are a loop."""
 _MAX_STOP_NOTICE_CHARS = 300
 """A longer answer than this is an answer, even if it begins with the notice of a step limit."""
 

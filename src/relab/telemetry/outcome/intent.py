@@ -16,14 +16,14 @@ from relab.telemetry.outcome.activities import RunActivity
 
 MAX_VALUES = 100
 MAX_VALUE_CHARS = 400
-"""Only so many values of a call, and so many characters of each, are compared."""
+"""Of a call, at most this many values, and of each value this many characters, are compared."""
 
 _SAME_SHARE = 0.5
 _SAME_WORDS = 0.5
 _SAME_SPELLING = 0.75
 _MIN_MEANINGFUL_CHARS = 3
 _TEXT_WORDS = 3
-"""An argument of at least so many words is a text: it is compared by words."""
+"""An argument of at least this many words is a text: it is compared by words."""
 
 _NOT_WORD = re.compile(r"[\W_]+")
 _IDENTIFIER_KEY = re.compile(

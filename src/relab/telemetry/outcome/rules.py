@@ -315,7 +315,7 @@ _RULES_OF_INCOMPLETE: Final[tuple[Rule, ...]] = (
     _tool_failed,
     _step_failed,
 )
-"""The rules for which an error must have arrived. That a step or an answer is missing says nothing of an incomplete run."""
+"""The rules for which an error must have arrived. In an incomplete run, a missing step or answer may just not have arrived."""
 _SUCCEEDED: Final = OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR)
 
 Quote = tuple[str, str, str, str]

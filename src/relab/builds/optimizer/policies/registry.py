@@ -21,7 +21,7 @@ POLICIES: Final[Mapping[str, Callable[[], BuildPolicy]]] = {
     "linucb": LinUcbPolicy,
     "ucb": UcbPolicy,
 }
-"""By name, what makes an untrained policy; `fixed:ID` names the policy that always chooses one action."""
+"""`{name: function that makes an untrained policy}`; `fixed:ID` names the policy that always chooses one action."""
 
 
 DQN: Final = "dqn"

@@ -20,10 +20,10 @@ from relab.builds.optimizer.policies.protocol import Features, all_on_best, with
 from relab.builds.optimizer.situation import FEATURES
 
 _KINDS: Final = (BuildFailure.OUT_OF_MEMORY.value, BuildFailure.TIMED_OUT.value, "other_failure")
-"""The features that tell the kinds of failure apart; without any of them, the build before did not fail."""
+"""The features that name the kind of failure; if none of them is set, the last build did not fail."""
 
 _RAISES: Final = {BuildFailure.OUT_OF_MEMORY.value: 2, BuildFailure.TIMED_OUT.value: 3}
-"""By a limit that was hit, the action that raises it."""
+"""`{limit that was hit: id of the action that raises this limit}`."""
 
 _BUILDS: Final = 2.0
 """The prior of a chance of success, and of the speed of an action, weighs as much as this many builds."""
