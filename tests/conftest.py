@@ -8,8 +8,9 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -63,6 +64,17 @@ def _end_process(pid: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(
+    report: pytest.TestReport | pytest.CollectReport,
+) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Send the report of a test that passed without the names of its folders and marks, half of its size."""
+    data = yield
+    if data is not None and report.passed:
+        data["keywords"] = {}
+    return data
 
 
 @pytest.hookimpl(wrapper=True)
