@@ -37,7 +37,14 @@ _PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",
 
 
 def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Sequence[Network] = ()) -> Source:
-    """Return the source of a request: the client's address, and the sign that a proxy forwarded the request, if any."""
+    """Return the source of a request: the client's address, and the sign that a proxy forwarded the request, if any.
+
+    Args:
+        peer: the address of the other end of the connection; None for a Unix socket.
+        headers: `(name, value)` pairs in the order of the request; names in any case.
+        trusted: the networks of trusted proxies. If the peer is in one of them, the client is the right-most address in
+            the forwarding headers that is not a trusted proxy.
+    """
     seen: dict[str, list[str]] = {}
     for name, value in headers:
         lowered = name.lower()

@@ -126,7 +126,10 @@ def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDe
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
 def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Apply the new flags of a rollout by the caller's decision, and read them back; the audit names the caller."""
+    """Apply the new flags of a rollout by the caller's decision, and read them back; the audit names the caller.
+
+    409 if the verdict is neither EDGE nor PASS, 412 if the flags are not those from before the rollout.
+    """
     return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
 
 
@@ -141,6 +144,7 @@ def roll_back_rollout(
 ) -> RolloutRecord:
     """Restore the flags from before a rollout whose change is in force, and read them back.
 
-    The audit names the caller.
+    The audit names the caller. 409 if the earlier flags are in force, 412 if another client has changed the flags
+    since.
     """
     return services.rollouts.roll_back(rollout_id, by=caller.name, note=decision.note)

@@ -52,6 +52,9 @@ def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, Sent
     """Return the judge of failures and the judge of sentences, with the limits of the settings.
 
     Without a model, both are None.
+
+    Raises:
+        ConfigurationError: the cost is limited, and a price is not set.
     """
     if isinstance(gateway, NullGateway):
         return None, None

@@ -252,7 +252,13 @@ class Services(Foundation):
         return sweeping(loop, stop, every_s=PROJECT_EVERY_S)
 
     def housekeep(self, runner: JobRunner) -> None:
-        """Do a worker's regular work once: clean up the queue, end incomplete traces, queue analyses of new runs."""
+        """Do a worker's regular work once: clean up the queue, end incomplete traces, queue analyses of new runs.
+
+        `runner` is the job runner of this worker.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; the next call does the work.
+        """
         jobs, rca = self.settings.jobs, self.settings.rca
         runner.sweep(keep_done_s=jobs.done_retention_days * _DAY_S)
         self.job_backend.reannounce(self.database, self.clock, older_than_s=jobs.sweep_interval_s)

@@ -57,7 +57,13 @@ def environment(templates: Path) -> Environment:
 
 @functools.cache
 def template(folder: Path, name: str, **filters: Callable[..., Any]) -> Template:
-    """Return a page template, compiled once per process, because compiling takes as long as drawing the charts."""
+    """Return a page template, compiled once per process, because compiling takes as long as drawing the charts.
+
+    Args:
+        folder: the folder of the template.
+        name: its file name.
+        filters: functions that the template calls as filters, by name.
+    """
     found = environment(folder)
     found.filters.update(filters)
     return found.get_template(name)
@@ -122,7 +128,11 @@ def vega() -> str:
 
 
 class _CompiledTemplates(BytecodeCache):
-    """Caches compiled templates in the user's own cache directory: compiling takes as long as drawing the charts."""
+    """Caches compiled templates in the user's own cache directory: compiling takes as long as drawing the charts.
+
+    Jinja compares the digest of the template's source. A compiled template also depends on the options of the
+    environment and on the version of Jinja, so the versions are in the name of the file.
+    """
 
     def load_bytecode(self, bucket: Bucket) -> None:
         """Read the compiled template of a bucket; leave the bucket empty if it is not cached, or damaged."""

@@ -331,7 +331,11 @@ def _digest_of(resolved: Resolved) -> str:
 
 
 def _check_same(found: ExperimentSet, entries: Sequence[SetEntry]) -> None:
-    """Check that a recorded set has the same experiments as `entries`, which a command gives."""
+    """Check that a recorded set has the same experiments as `entries`, which a command gives.
+
+    Raises:
+        RunChangedError: an experiment was added, removed or changed.
+    """
     if [entry.path for entry in found.entries] != [entry.path for entry in entries]:
         raise RunChangedError(
             f"The set {found.set_id!r} exists with other experiments: {', '.join(entry.experiment for entry in found.entries)}.",

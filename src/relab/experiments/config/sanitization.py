@@ -60,7 +60,11 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return the name of a profile in AgentLab's documents, and whether this name means exactly this profile."""
+    """Return the name of a profile in AgentLab's documents, and whether this name means exactly this profile.
+
+    AgentLab has no name for a profile that guarantees less than `hermetic_functional_v2`. For these,
+    `hermetic_functional_v2` is used, and the documents name the real profile under `ext`.
+    """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 
 

@@ -181,7 +181,11 @@ class LogArchive:
 
 
 def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> None:
-    """Write an archive of `(name, content)` entries. They are deflated, because every version of Inspect reads this."""
+    """Write an archive of `(name, content)` entries. They are deflated, because every version of Inspect reads this.
+
+    Raises:
+        OSError: the file cannot be written, for example on a full disk.
+    """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries:
             archive.writestr(name, content)

@@ -60,6 +60,14 @@ def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judge
 
     A sample with an error is an ERROR, also with a score. A sample without a score is an ERROR if it reached a limit of
     Inspect, else MISSING.
+
+    Args:
+        sample: the sample.
+        scorer: the name of the score that decides, as in `scores_of`; None if the log has no scorer.
+        success_at: the least value of a success.
+
+    Raises:
+        InspectLogError: the score that decides has several values, so that one of them must be chosen.
     """
     error = sample.document.get("error")
     if isinstance(error, dict):

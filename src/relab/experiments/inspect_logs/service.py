@@ -34,7 +34,20 @@ class InspectLogService:
         self._telemetry = telemetry
 
     def import_logs(self, root: Path, logs: Sequence[Path], options: ImportOptions) -> list[Imported]:
-        """Create a run for each task of Inspect in these logs, and store the samples as agent runs."""
+        """Create a run for each task of Inspect in these logs, and store the samples as agent runs.
+
+        If telemetry cannot store an agent run, the imported run says so in its warnings.
+
+        Args:
+            root: the folder of the project.
+            logs: the `.eval` files.
+            options: the score that decides, and the baseline.
+
+        Raises:
+            InspectLogError: a log cannot be read; nothing is left of its run.
+            InspectLogsDifferError: logs of one task have different samples or scorers.
+            InspectLogImportedError: the project already has a run of these logs.
+        """
         link = TelemetryLink(self._telemetry)
         link.start()
         try:

@@ -54,7 +54,12 @@ class SampleTrials:
         self._evidence = EvidenceStore(run.path)
 
     def write(self, sample: InspectSample, place: SamplePlace, created_us: int) -> TrialResult:
-        """Write the folder of a trial, and return its result; `created_us` is the time when the log was begun."""
+        """Write the folder of a trial, and return its result; `created_us` is the time when the log was begun.
+
+        Raises:
+            InspectLogError: the score that decides has several values.
+            OSError: the disk is full.
+        """
         judged = judge(sample, self._scorer, self._success_at)
         started_us, ended_us = span_of(sample, created_us)
         started_at, ended_at = format_time(started_us), format_time(ended_us)

@@ -112,7 +112,12 @@ class TaskIndex:
         return task
 
     def moved_to(self, path: Path) -> TaskIndex:
-        """Return an index of the same tasks for a copy of the file, at `path`."""
+        """Return an index of the same tasks for a copy of the file, at `path`.
+
+        Raises:
+            RunChangedError: the copy differs from the file that was indexed.
+            OSError: the copy cannot be read.
+        """
         with path.open("rb") as file:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         if digest != self.digest:

@@ -121,6 +121,9 @@ def check_harness(resolved: Resolved) -> None:
     """Check that the harness of an experiment exists and can be executed.
 
     A harness that is only in a container image is not checked.
+
+    Raises:
+        ExperimentInvalidError: the harness is missing or not executable, so every trial would fail.
     """
     script, command = resolved.script, resolved.config.runtime.harness.command
     # The files of an image are not visible here; only those of the project can be checked.

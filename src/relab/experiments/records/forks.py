@@ -61,7 +61,11 @@ def is_fork(run: RunFolder) -> bool:
 
 
 def parents_of(run: RunFolder) -> list[Parent]:
-    """Return the parents of a run of forks, in the order of its plan; an empty list for a run without forks."""
+    """Return the parents of a run of forks, in the order of its plan; an empty list for a run without forks.
+
+    Raises:
+        RunDamagedError: the record is missing, unreadable, or was changed.
+    """
     if not is_fork(run):
         return []
     path: Path = run.path / PARENTS
@@ -107,7 +111,11 @@ def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
 
 
 def sources_of(run: RunFolder) -> dict[str, ForkSource]:
-    """Return `{trial id: its parent and checkpoint}` of a run of forks; empty for a run without forks."""
+    """Return `{trial id: its parent and checkpoint}` of a run of forks; empty for a run without forks.
+
+    Raises:
+        RunDamagedError: the record of the parents was changed.
+    """
     if not is_fork(run):
         return {}
     facts, parents = run.facts["fork"], parents_of(run)
@@ -130,6 +138,9 @@ def compared_rows(run: RunFolder) -> Iterator[Mapping[str, Any]]:
     """Yield the result rows of the parents, if a run of forks is compared with them because it has no control.
 
     Yield nothing for a run with a control or without forks.
+
+    Raises:
+        RunDamagedError: the record of the parents was changed.
     """
     if is_fork(run) and not run.facts["fork"]["control"]:
         baseline = run.config.baseline.variant_id

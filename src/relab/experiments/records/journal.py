@@ -99,7 +99,11 @@ class Journal:
         return done
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Append the line of a finished trial; the key `row` of `entry` is the trial's row in the results."""
+        """Append the line of a finished trial; the key `row` of `entry` is the trial's row in the results.
+
+        Raises:
+            OSError: the disk is full.
+        """
         with self._lock:
             if not self._end:
                 self._write(*_header(digest_of_file(self._run_dir / MANIFEST)))
@@ -170,6 +174,9 @@ def withdrawn_entries(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield the entry of each withdrawn result, in the order of the withdrawals; a trial may have several.
 
     A result is withdrawn when its trial is run again.
+
+    Raises:
+        RunDamagedError: a line was changed, or lines are missing.
     """
     if _withdrawals(run_dir / NAME):
         yield from (line.entry for line in _lines(run_dir) if line.entry is not None and WITHDRAWN in line.entry)

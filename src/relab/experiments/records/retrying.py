@@ -58,6 +58,10 @@ def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
 
     A pruned trial was not run because of earlier failures of its variant, which may be such errors. So its result is
     withdrawn only if a trial of the same variant ended in an error. `journal` is open; the caller holds the run's lock.
+
+    Raises:
+        RunDamagedError: the journal is damaged.
+        OSError: the disk is full.
     """
     entries = [
         entry
@@ -72,7 +76,16 @@ def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
 
 
 def _keep_withdrawn(run_dir: Path, done: set[str]) -> None:
-    """Move the folders of withdrawn trials to `retries/<trial>/<number>`; call it before any trial starts."""
+    """Move the folders of withdrawn trials to `retries/<trial>/<number>`; call it before any trial starts.
+
+    Args:
+        run_dir: the folder of the run.
+        done: the ids of the trials that have a result.
+
+    Raises:
+        RunDamagedError: the journal is damaged.
+        OSError: a folder cannot be moved.
+    """
     times = Counter(entry["row"]["trial_id"] for entry in withdrawn_entries(run_dir))
     for trial_id, count in times.items():
         kept = run_dir / RETRIES / trial_id / str(count)

@@ -257,7 +257,12 @@ def check_room(
 
 
 def open_checked_run(path: Path) -> RunFolder:
-    """Open the folder of a run, and check that its manifest is the one that its journal names."""
+    """Open the folder of a run, and check that its manifest is the one that its journal names.
+
+    Raises:
+        RunNotFoundError: the folder is not a run.
+        RunDamagedError: the manifest or the resolved experiment cannot be read or was changed.
+    """
     run = open_run(path.absolute())
     # Before a fact of the manifest is used: an edited one may lack a key or have any value.
     check_manifest(run.path)

@@ -67,6 +67,10 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
     """Write the analysis of a run, as `analyze` does; return the summary.
 
     The metrics, the variants and the design are those of the run's configuration.
+
+    Raises:
+        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
+        OSError: the run has no tables, or the disk is full.
     """
     facts = read_facts(run_dir)
     # Only a trainer's metrics depend on what its trials report.
@@ -88,7 +92,13 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
-    """Return the names of the experiment's primary metrics; the first metric of a trainer is its objective."""
+    """Return the names of the experiment's primary metrics; for a trainer, its objective is the first.
+
+    `data` are the tables of the run, which are needed only for a trainer's run.
+
+    Raises:
+        ValueError: `data` is None, and the run is a trainer's.
+    """
     objective = _objective(facts, data)
     return list(dict.fromkeys([*([] if objective is None else [objective]), *facts.primary_metrics]))
 
@@ -102,6 +112,9 @@ def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> Metric
         facts: the facts of the run.
         data: the tables of the run; needed only for a trainer's run, else it may be None.
         metric: the name of the metric.
+
+    Raises:
+        ValueError: `data` is None, and the run is a trainer's.
     """
     declared = facts.directions.get(metric)
     if declared is not None:

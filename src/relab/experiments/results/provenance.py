@@ -120,7 +120,15 @@ def manifest_of_new_run(
 def fork_manifest(
     parent: RunFolder, *, run_id: str, created_at: str, digest: str, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the manifest of a run of forks, which uses the project, data set and image of the parents' run."""
+    """Return the manifest of a run of forks, which uses the project, data set and image of the parents' run.
+
+    Args:
+        parent: the run of the parents.
+        run_id: the id of the run.
+        created_at: when it began, in ISO 8601.
+        digest: the digest of the resolved experiment.
+        facts: the facts that differ from those of the parents' run.
+    """
     return {
         **parent.manifest,
         "run_id": run_id,

@@ -348,7 +348,7 @@ def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _model_use(data: TrialData) -> dict[str, int]:
-    """Return the sums over all trials of the requests to models by gateways, and of the answers from the cache."""
+    """Return the number of requests to models by gateways (`model_requests`), and of answers from the cache."""
     query = (
         "SELECT metric_name, sum(metric_value) FROM metrics_long WHERE metric_source = 'runner' AND "
         "metric_name IN ('model_requests', 'model_cache_hits', 'model_cache_misses') GROUP BY metric_name"

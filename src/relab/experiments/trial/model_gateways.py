@@ -60,7 +60,13 @@ class ModelGateways:
         self._caches = [self._cache_of(config, cache) for config in configs]
 
     def open(self, folder: TrialFolder, ids: TrialIds, ports: Sequence[int]) -> TrialServices:
-        """Create the gateways of an attempt that starts now; return them as services."""
+        """Create the gateways of an attempt that starts now; return them as services.
+
+        Args:
+            folder: the folder of the trial.
+            ids: the ids of the trial.
+            ports: the port of each gateway inside the sandbox.
+        """
         if not self._configs:
             return TrialServices((), {})
         from relab.experiments.trial.model_answers import CacheKeys  # noqa: PLC0415 loaded only where configured

@@ -205,6 +205,8 @@ class ReadOutput:
 def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, *, below: Path) -> ReadOutput:
     """Read and validate the output of a trial: the output file or, without one, the last line of stdout.
 
+    That line must be a JSON object.
+
     Args:
         path: the output file.
         stdout: the file with the harness's standard output.
