@@ -29,7 +29,7 @@ LIMITS: Final = ("max_steps", "max_total_tokens", "max_tool_calls", "trial_secon
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFile:
-    """A file that a task adds to the workspace; `path` is relative to the workspace."""
+    """A file that a task adds to the workspace: its path there, its content, and whether it is executable."""
 
     path: str
     content: bytes

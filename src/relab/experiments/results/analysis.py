@@ -107,11 +107,7 @@ def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> Metric
     """Return whether a metric should be high or low; None if this is unknown.
 
     The direction is read from the configuration, else from the trainer's objective, else from the name of the metric.
-
-    Args:
-        facts: the facts of the run.
-        data: the tables of the run; needed only for a trainer's run, else it may be None.
-        metric: the name of the metric.
+    `data` are the tables of the run, which are needed only for a trainer's run.
 
     Raises:
         ValueError: `data` is None, and the run is a trainer's.

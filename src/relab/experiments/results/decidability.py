@@ -86,7 +86,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return a `Needed` (tasks or repeats that would decide a gate, under one assumption) as a JSON object."""
+    """Return a `Needed` as a JSON object with `verdict`, `tasks_at_these_repeats`, `repeats_at_these_tasks` etc."""
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,

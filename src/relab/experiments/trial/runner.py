@@ -324,7 +324,7 @@ class TrialRunner:
         captures: bool = False,
         source: StoredResult | None = None,
     ) -> TrialResult:
-        """Return the result of a trial; its last attempt was run, or restored from the cache entry `source`."""
+        """Make a trial's result from its last attempt, restored from the cache (`source`), or stored (`captures`)."""
         context = self._context
         config = context.config
         write_output(context.config, folder, trial, attempt)
