@@ -39,7 +39,7 @@ def list_rollouts(session: Session, *, before: str | None, limit: int) -> Sequen
 
 
 def count_by_verdict(session: Session) -> dict[tuple[str, str | None], int]:
-    """Return `{(status, verdict): number of rollouts}` of all that exist; the verdict is None before the judgement."""
+    """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement."""
     kinds = (RolloutRow.status, RolloutRow.verdict)
     found = session.execute(select(*kinds, func.count()).group_by(*kinds))
     return {(status, verdict): number for status, verdict, number in found}

@@ -64,7 +64,7 @@ class RolloutStore:
         return [_stored(row, []).record for row in rows]
 
     def counts(self) -> dict[tuple[str, str | None], int]:
-        """Return `{(status, verdict): number of rollouts}` of all that exist; the verdict is None before the judgement."""
+        """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement."""
         with self._database.read() as session:
             return repository.count_by_verdict(session)
 
@@ -76,8 +76,8 @@ class RolloutStore:
     def list_open(self) -> list[StoredRollout]:
         """Return the rollouts that another process must end if their own process has died.
 
-        Oldest first, without windows. These are the rollouts whose flags must be restored, and the rollouts of commands
-        that are not over.
+        These are the rollouts whose flags must be restored, and the rollouts of commands that are not over. They come
+        without windows, the oldest first.
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]
@@ -148,7 +148,7 @@ class StoredJournal:
         return found is not None and found.owner == self._lease.owner
 
     def add_window(self, window: ArmWindow) -> None:
-        """Store a measured window."""
+        """Store the measurements of one window."""
         self._store.add_window(self._rollout_id, window)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:

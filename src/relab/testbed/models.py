@@ -43,14 +43,14 @@ class Latency(_Toxic):
 
 
 class Bandwidth(_Toxic):
-    """A toxic that limits the throughput of each connection, in each direction, to `bytes_per_s`."""
+    """A toxic (simulated network fault) that limits each connection, in each direction, to `bytes_per_s`."""
 
     kind: Literal["bandwidth"]
     bytes_per_s: float = Field(ge=1, le=1e10)
 
 
 class Blackhole(_Toxic):
-    """A toxic that holds back all bytes, and the ends of connections.
+    """A toxic (simulated network fault) that holds back all bytes, and the ends of connections.
 
     When the toxic is removed, the link delivers what was held back.
     """
@@ -59,14 +59,14 @@ class Blackhole(_Toxic):
 
 
 class Refuse(Strict):
-    """A toxic that refuses new connections, and resets open ones if `drop_open` is true."""
+    """A toxic (simulated network fault) that refuses new connections, and resets open ones if `drop_open` is true."""
 
     kind: Literal["refuse"]
     drop_open: bool = True
 
 
 class Reset(_Toxic):
-    """A toxic that resets connections (RST), both open and new ones.
+    """A toxic (simulated network fault) that resets connections (RST), both open and new ones.
 
     It resets a connection `after_ms` after the toxic first acts on the connection, or when `after_bytes` bytes have
     passed in one direction. If neither is given, it resets the connection at once.
@@ -115,7 +115,7 @@ class LinkStatistics(BaseModel):
 
 
 class ActiveToxic(BaseModel):
-    """A toxic that acts on a link, with the id by which it can be removed."""
+    """A toxic (simulated network fault) that acts on a link, with the id by which it can be removed."""
 
     toxic_id: str
     toxic: Toxic

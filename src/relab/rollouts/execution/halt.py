@@ -71,7 +71,7 @@ class Halt(Event):
         return self.reason is not None
 
     def left_s(self) -> float | None:
-        """Return the seconds of the budget that are left, at least 0; None without a budget."""
+        """Return how many seconds of the time budget are left, at least 0; None without a budget."""
         return None if self._ends_s is None else max(self._ends_s - self._monotonic_s(), 0.0)
 
     def sleep(self, seconds: float) -> bool:

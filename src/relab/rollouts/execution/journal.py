@@ -16,7 +16,7 @@ class RolloutJournal(Protocol):
         ...
 
     def add_window(self, window: ArmWindow) -> None:
-        """Store a measured window."""
+        """Store the measurements of one window."""
         ...
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:

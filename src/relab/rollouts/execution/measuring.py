@@ -142,7 +142,7 @@ class LiveMeasurement:
     clock: Clock
 
     def measure_round(self, windows: Sequence[PlannedWindow], halt: Halt) -> tuple[ArmWindow, ...] | None:
-        """Wait for the length of a window, and return the figures of both windows of the round; None if `halt` stopped it.
+        """Wait for the length of a window, and return the figures of both arms in this time; None if `halt` stopped it.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.

@@ -42,7 +42,7 @@ class Pairs:
 
     @property
     def rounds(self) -> int:
-        """The number of rounds."""
+        """The number of rounds, which is the number of pairs of windows."""
         return int(self.log_a.shape[-1])
 
 

@@ -37,7 +37,10 @@ class RolloutData:
 
     @classmethod
     def of(cls, windows: Sequence[ArmWindow], plan: Plan) -> RolloutData:
-        """Sort the measured windows of a rollout by round and arm; `plan` says which arms a round has."""
+        """Return the measured windows of a rollout, sorted by round and arm.
+
+        `plan` says which arms a round must have.
+        """
         arms = set(arms_of(plan))
         by_round: dict[int, dict[Arm, ArmWindow]] = {}
         for window in windows:
@@ -98,5 +101,5 @@ class RolloutData:
 
 
 def is_usable(value: float | None) -> bool:
-    """Return whether a figure has a logarithm, and is at most `MAX_FIGURE`."""
+    """Return whether a judged figure exists, has a logarithm (is above 0), and is at most `MAX_FIGURE`."""
     return value is not None and 0 < value <= MAX_FIGURE

@@ -48,7 +48,7 @@ class PassGates:
     alpha: float = FINAL_ALPHA
 
     def power(self, effect: float, sd: float, rounds: int) -> float:
-        """Return the probability, 0..1, that both gates are met.
+        """Return the probability, 0..1, that a rollout meets both gates.
 
         Args:
             effect: the true log ratio.
@@ -121,7 +121,7 @@ def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
     Args:
         plan: the plan.
         sd: measured standard deviations of the rounds' log ratios, one for each rollout.
-        rounds: number of rounds from which they were measured.
+        rounds: number of rounds from which the standard deviations were measured.
     """
     return np.searchsorted(_largest_sds(plan), sd * planning_factor(rounds)) + plan.experiment.min_rounds
 

@@ -44,7 +44,7 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
 def biased_data(data: RolloutData) -> tuple[str, ...]:
     """Return why the figures of complete data may be wrong in one direction: lost requests, unequal arms.
 
-    One sentence each; empty if there is no reason.
+    Each reason is one sentence; the result is empty if there is no reason.
     """
     if not data.rounds:
         return ()

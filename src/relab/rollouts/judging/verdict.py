@@ -107,7 +107,7 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
 
 
 def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the problems that make `data` invalid, and the doubts that only warn."""
+    """Return (problems that make `data` invalid, doubts that are only warnings), one sentence each."""
     missing, biased, unstable = missing_data(data), biased_data(data), unstable_baseline(data, plan.thresholds)
     if plan.policy is DecisionPolicy.SEED:
         # The seed's rule compares the figures alone.

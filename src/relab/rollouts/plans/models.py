@@ -225,7 +225,7 @@ class Plan(PlanSection):
 
     @property
     def detected_pct(self) -> float:
-        """The true change of the judged figure, in percent, that the rounds are planned for."""
+        """The true change of the judged figure, in percent, that the planned number of rounds should detect."""
         given = self.experiment.detect_delta_p95
         if given is not None:
             return given

@@ -19,7 +19,7 @@ _ROUTING_ARMS: Final = frozenset({Arm.B, Arm.D})
 
 @dataclass(frozen=True, slots=True)
 class PlannedWindow:
-    """A window to be measured: its number in the rollout, its round (both from 0), and its arm."""
+    """A time window that is to be measured: its number in the rollout and its round (both from 0), and its arm."""
 
     index: int
     round: int
@@ -27,7 +27,7 @@ class PlannedWindow:
 
 
 def arms_of(plan: Plan) -> tuple[Arm, ...]:
-    """Return the arms that each round of a plan measures."""
+    """Return the arms (the sets of flags to compare) that each round of a plan measures."""
     return tuple(Arm) if plan.experiment.factorial else (Arm.A, Arm.B)
 
 
@@ -56,7 +56,7 @@ def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_
 
 
 def window_cost_s(plan: Plan) -> float:
-    """Return the seconds that one window takes, with its warm-up."""
+    """Return the time that one window takes with its warm-up, in seconds."""
     return plan.experiment.warmup_sec + plan.experiment.window_sec
 
 

@@ -90,7 +90,7 @@ def _effect_cells(effect: Effect) -> tuple[str, str, str]:
 
 
 def _figures(record: RolloutRecord) -> list[tuple[str, str, str]]:
-    """Return the rows (name, value, meaning) of the table behind the verdict."""
+    """Return the rows (name, value, meaning) of the page's table with the figures behind the verdict."""
     found = record.judgement
     if record.experiment is not None:
         return evidence_rows(record.experiment)

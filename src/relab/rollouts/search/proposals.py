@@ -98,7 +98,10 @@ def _pool(parameters: Mapping[str, Parameter], draw: random.Random) -> list[Valu
 def _farthest(
     parameters: Mapping[str, Parameter], pool: list[Values], trials: Sequence[MeasuredCandidate], draw: random.Random
 ) -> Values:
-    """Return the candidate of the pool that is farthest from all tried ones; a random one at the beginning."""
+    """Return the candidate of `pool` that is farthest from all tried candidates.
+
+    A random candidate if none was tried.
+    """
     import numpy as np
 
     if not trials:
@@ -132,7 +135,7 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
 
 
 def _expected_improvement(points: Floats, effects: Sequence[float], errors: Sequence[float], pool: Floats) -> Floats:
-    """Return for each point of the pool by how much it is expected to lie below the best effect so far."""
+    """Return for each point of `pool` by how much its effect is expected to lie below the best effect so far."""
     import numpy as np
     from scipy import linalg, special
 

@@ -74,7 +74,7 @@ class AuditLog:
         return self._is_stopped
 
     def switch(self, *, stopped: bool, by: str, at: str) -> None:
-        """Turn the kill switch, which makes the server reject all actions, on or off.
+        """Turn the kill switch on or off; while it is on, the server rejects all actions.
 
         Args:
             stopped: True to reject all actions from now on.

@@ -136,7 +136,7 @@ class ActionService:
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
     def switch(self, *, stopped: bool, by: str) -> None:
-        """Turn the kill switch, which rejects all actions while it is on, on or off, and record the caller.
+        """Turn the kill switch on or off, and record the caller; while it is on, all actions are rejected.
 
         Args:
             stopped: True to reject all actions from now on.

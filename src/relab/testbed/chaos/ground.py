@@ -52,9 +52,9 @@ class Standing:
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
-        """Return the numbers of the workers that still have the same process.
+        """Return the numbers of the target's workers that still have the same process as in the snapshot.
 
-        Only for a snapshot of the group `target`.
+        It can only be called for a snapshot of the group `target`.
         """
         return [worker_number(name) for name in self.pids()]
 

@@ -40,11 +40,14 @@ class LinksClient:
         return str(answer["toxic_id"])
 
     async def remove(self, link: str, toxic_id: str) -> None:
-        """Remove the toxic with this id from the link with this name."""
+        """Remove the toxic (a simulated network fault) with this id from the link with this name."""
         await self._ask({"op": "remove", "link": link, "toxic_id": toxic_id})
 
     async def clear(self, link: str | None = None) -> int:
-        """Remove all toxics of the link with this name, or of all links if it is None; return their number."""
+        """Remove all toxics (simulated network faults) of a link, or of all links if `link` is None.
+
+        Return their number.
+        """
         return int((await self._ask({"op": "clear", "link": link}))["removed"])
 
     async def drop(self, link: str) -> int:

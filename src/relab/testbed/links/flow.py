@@ -50,7 +50,7 @@ class Conditions:
 
     @property
     def clear(self) -> bool:
-        """Whether the toxics have no effect, so that bytes are delivered at once."""
+        """Whether the toxics (simulated network faults) have no effect, so that bytes are delivered at once."""
         return not (self.latency or self.held or self.bytes_per_s is not None)
 
     def delay_s(self) -> float:

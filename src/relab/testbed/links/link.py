@@ -58,7 +58,10 @@ class Link:
         self.drop()
 
     async def add(self, toxic: Toxic) -> str:
-        """Add a toxic, which also acts on open connections; return the id by which it is removed."""
+        """Add a toxic (a simulated network fault), also for open connections.
+
+        Return the id by which it can be removed.
+        """
         self._added += 1
         toxic_id = f"{toxic.kind}-{self._added}"
         self._toxics[toxic_id] = toxic
@@ -71,7 +74,7 @@ class Link:
         return toxic_id
 
     async def remove(self, toxic_id: str) -> bool:
-        """Remove the toxic with this id; return False if there is none."""
+        """Remove the toxic (a simulated network fault) with this id; return False if there is no such toxic."""
         if self._toxics.pop(toxic_id, None) is None:
             return False
         self._apply()
@@ -79,7 +82,7 @@ class Link:
         return True
 
     async def clear(self) -> int:
-        """Remove all toxics and return their number."""
+        """Remove all toxics (simulated network faults) of this link, and return their number."""
         count = len(self._toxics)
         self._toxics.clear()
         self._apply()

@@ -31,7 +31,7 @@ class ListLinks(Strict):
 
 
 class AddToxic(Strict):
-    """A request to add a toxic to the link with this name."""
+    """A request to add a toxic (a simulated network fault) to the link with this name."""
 
     op: Literal["add"]
     link: str
@@ -39,7 +39,7 @@ class AddToxic(Strict):
 
 
 class RemoveToxic(Strict):
-    """A request to remove the toxic with this id from the link with this name."""
+    """A request to remove the toxic (a simulated network fault) with this id from the link with this name."""
 
     op: Literal["remove"]
     link: str
@@ -47,7 +47,7 @@ class RemoveToxic(Strict):
 
 
 class ClearToxics(Strict):
-    """A request to remove all toxics of the link with this name, or of all links if it is null."""
+    """A request to remove all toxics (simulated network faults) of a link, or of all links if `link` is null."""
 
     op: Literal["clear"]
     link: str | None = None
@@ -69,7 +69,7 @@ class _RefusedError(Exception):
 
 
 class LinksServer:
-    """All links of a testbed, and the control socket for their toxics.
+    """All links (TCP proxies) of a testbed, and the socket for requests to add and remove their toxics.
 
     Args:
         config: the links, and the path of the control socket.

@@ -36,7 +36,7 @@ class ObservedSecond:
     slow: int = 0
 
     def share(self, *, without_refusals: bool = False) -> float | None:
-        """Return the share, 0 to 1, of requests that were served badly; None if there were no requests.
+        """Return the share, 0 to 1, of this second's requests that were served badly; None if there were no requests.
 
         Args:
             without_refusals: whether the requests that were answered with an error status count as served well.

@@ -78,7 +78,7 @@ class Bindings(BaseModel):
 
     @property
     def sends_notices(self) -> bool:
-        """Whether the responder gets the address of the webhook for notices."""
+        """Whether the responder gets the address of the webhook to which it can post notices to people."""
         return any(NOTICES in value for value in self.responder_environment.values())
 
     @classmethod

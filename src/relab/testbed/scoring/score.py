@@ -72,7 +72,11 @@ class Score:
 
     @property
     def is_success(self) -> bool:
-        """Whether a fault was mitigated or, in a healthy episode, there was neither an alarm nor an action."""
+        """Whether the responder was successful.
+
+        If a measured fault was injected, the responder must have mitigated it. Otherwise it must have given no alarm
+        and performed no action.
+        """
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
     def metrics(self, poll_s: float) -> dict[str, Metric]:

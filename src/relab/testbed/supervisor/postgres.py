@@ -122,7 +122,7 @@ class NewCluster:
     """Creates and fills a data folder of PostgreSQL.
 
     Args:
-        programs: the installation to use.
+        programs: the PostgreSQL installation to use.
         folder: an empty folder that belongs to the server's user.
         log: the file that gets the output of the programs.
         port: the port of the server while it is filled.
@@ -135,7 +135,7 @@ class NewCluster:
         self._port = port
 
     async def make(self, credentials: PostgresPasswords) -> None:
-        """Run initdb and write the configuration.
+        """Create the data folder with the program initdb, and write the server's configuration.
 
         Args:
             credentials: the passwords. Only the superuser gets its password here, because the application's role is

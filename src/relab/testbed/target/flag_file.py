@@ -23,7 +23,7 @@ class StoredFlags:
     """The content of the flags file.
 
     Attributes:
-        flags: the flags.
+        flags: the values of the flags.
         version: number of changes so far; 0 means the defaults, before any change.
         updated_at: time of the last change, RFC 3339; None before any change.
     """

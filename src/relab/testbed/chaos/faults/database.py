@@ -97,7 +97,7 @@ class ServerDown(Fault[FaultParameters]):
         return ServerKiller(ground, self.component)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the server is in any state but running."""
+        """Return a test of whether the server of the dependency is not running."""
         return Presence(lambda: bool(ground.plant.components(self.component)[0]["state"] != "running"))
 
 

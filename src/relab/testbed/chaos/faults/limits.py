@@ -159,9 +159,9 @@ class Throttle(LimitChanged):
 
 
 class TooLittleMemory(LimitChanged):
-    """Injector that sets a memory limit below what a worker needs to start.
+    """Injector that sets a memory limit for the target's workers below what a worker needs to start.
 
-    So the kernel kills the worker again and again.
+    As a result, the kernel kills each worker again and again.
     """
 
     def __init__(self, ground: Ground, given: Memory) -> None:

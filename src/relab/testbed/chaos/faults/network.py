@@ -72,7 +72,7 @@ class ToxicInjector:
             self._ground.remove_toxic(self._link, before)
 
     def end(self) -> None:
-        """Remove the toxic, if there is one."""
+        """Remove the toxic of this injector from the link, if it is still there."""
         if self._toxic_id is not None:
             self._ground.remove_toxic(self._link, self._toxic_id)
             self._toxic_id = None
@@ -166,7 +166,7 @@ class PathBlackhole(PathFault[FaultParameters]):
     tells_apart = "time-outs without a refusal or a reset, and a server that is idle"
 
     def toxic(self, given: FaultParameters, level: float) -> Toxic:
-        """Return a toxic that delivers nothing on the share `level` of the connections."""
+        """Return a toxic (a simulated network fault) that delivers nothing on the share `level` of the connections."""
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class PathRefuse(PathFault[FaultParameters]):
     can_vary = False
 
     def toxic(self, _given: FaultParameters, _level: float) -> Toxic:
-        """Return a toxic that refuses all connections, whatever the level."""
+        """Return a toxic (a simulated network fault) that refuses all connections, whatever the level."""
         return Refuse(kind="refuse")
 
 
@@ -201,7 +201,7 @@ class PathReset(PathFault[Cut]):
     tells_apart = "resets soon after a connection is opened; the server sees connections that vanish"
 
     def toxic(self, given: Cut, level: float) -> Toxic:
-        """Return a toxic that resets the share `level` of the connections."""
+        """Return a toxic (a simulated network fault) that resets the share `level` of the connections."""
         return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class PathBandwidth(PathFault[FaultParameters]):
     grows = True
 
     def toxic(self, _given: FaultParameters, level: float) -> Toxic:
-        """Return a toxic that limits the throughput to 2,000 bytes per second divided by the level."""
+        """Return a toxic (a simulated network fault) that limits the throughput to 2,000 bytes/s divided by `level`."""
         return Bandwidth(kind="bandwidth", bytes_per_s=_SLOWEST_BYTES_PER_S / level)
 
     def draw(self, rng: Random) -> dict[str, Any]:

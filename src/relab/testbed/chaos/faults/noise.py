@@ -96,7 +96,7 @@ class SlowClient:
             self._thread.start()
 
     def end(self) -> None:
-        """Stop the client."""
+        """Stop the slow client and its thread."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()

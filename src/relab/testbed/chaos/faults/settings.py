@@ -212,8 +212,8 @@ class BadFlagsFault(Fault[WrongFlag]):
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:
-        """Return the parameters for an injection whose parameters are drawn at random: always `{"flag": "concurrency"}`.
+        """Return the parameters of this fault for an episode, which are always `{"flag": "concurrency"}`.
 
-        Users notice this wrong flag; the other one, `route`, costs them only a few milliseconds.
+        Users notice this wrong flag. The other wrong flag, `route`, costs them only a few milliseconds.
         """
         return {"flag": "concurrency"}
