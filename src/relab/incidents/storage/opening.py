@@ -50,20 +50,19 @@ class Opening:
         while True:
             row = repository.get_open(unit.session, target, is_locked=True)
             if row is not None:
-                return Opened(self._join(unit, row, severity, findings, at_us), created=False)
+                self._add(unit, row, severity, findings, at_us)
+                return Opened(incident_of(repository.get(unit.session, row.incident_id)), created=False)
             values = _new(target, at_us, title, severity, findings)
             if repository.add_open(unit.session, values):
                 return Opened(self._append_opened(unit, values), created=True)
             # Another process inserted one first; it may be closed by now, so try again.
 
-    def join(
-        self, unit: UnitOfWork, row: Any, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]
-    ) -> Incident:
-        """Add anomalies to an incident, raise its severity to at least `severity`, and return the incident.
+    def join(self, unit: UnitOfWork, row: Any, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]) -> None:
+        """Add anomalies to an incident, and raise its severity to at least `severity`.
 
         The caller has locked the incident's row, `row`; `at_us` is the current time.
         """
-        return self._join(unit, row, severity, [finding_of(anomaly, at_us) for anomaly in anomalies], at_us)
+        self._add(unit, row, severity, [finding_of(anomaly, at_us) for anomaly in anomalies], at_us)
 
     def _append_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:
         content = {name: values[name] for name in ("target", "severity", "findings")}
@@ -71,9 +70,9 @@ class Opening:
         self._timeline.append_events(unit, values["incident_id"], values["opened_at"], [event])
         return incident_of(repository.get(unit.session, values["incident_id"]))
 
-    def _join(
+    def _add(
         self, unit: UnitOfWork, row: Any, severity: Severity, findings: Sequence[IncidentFinding], at_us: int
-    ) -> Incident:
+    ) -> None:
         merged, fresh = _merged([IncidentFinding.model_validate(item) for item in row.findings], findings)
         values = {
             "findings": _dumped(merged),
@@ -87,7 +86,6 @@ class Opening:
         ]
         if events:
             self._timeline.append_events(unit, row.incident_id, at_us, events)
-        return incident_of(repository.get(unit.session, row.incident_id))
 
 
 def incident_of(row: Any) -> Incident:
