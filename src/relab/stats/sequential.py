@@ -154,7 +154,8 @@ def finding(
 ) -> tuple[MarginFinding, Interval] | None:
     """Return how the mean relates to a margin, with its always-valid interval; None if the values do not decide it yet.
 
-    May be called after each value: all calls together give a wrong finding with a probability of at most `alpha`.
+    The function may be called after each new value: all calls together give a wrong finding with a probability of at
+    most `alpha`.
 
     Args:
         values: independent differences, in the order in which they were to be observed.

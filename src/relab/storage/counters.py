@@ -129,8 +129,8 @@ def bounded_label(session: Session, name: str, value: str, *, limit: int, other:
     """Return `value` if it is one of the first `limit` values of a label, else `other`.
 
     The first values that occur get their own series, and keep it, so a total never moves from one series to another.
-    The function also counts this use of the value. Transactions that run at the same time can each add one value above
-    `limit`.
+    The use of a value with its own series is counted, which makes the value known to later calls. Transactions that run
+    at the same time can each add one value above `limit`.
 
     Args:
         session: the session of the transaction that counts the event.

@@ -86,7 +86,7 @@ class RolloutExecution:
         """Execute the rollout to its end, and return its record, with the flags restored or applied.
 
         Raises:
-            TargetUnhealthyError: the health gate is closed; nothing was changed.
+            TargetUnhealthyError: the target is unhealthy; nothing was changed.
             FlagsChangedError: another client has changed the flags since the rollout read them; nothing was changed.
             TargetLeaseLostError: another process has taken over the target; nothing more may be stored.
             EndNotStoredError: the new flags are in force, but that could not be stored.

@@ -44,7 +44,10 @@ class MeasuredCandidate:
 
 
 def grid(parameters: Mapping[str, Parameter]) -> list[Values]:
-    """Return all combinations of the parameters' values, the last parameter varying fastest."""
+    """Return all combinations of the parameters' values.
+
+    From one combination to the next, the last parameter changes first.
+    """
     names = list(parameters)
     return [
         dict(zip(names, chosen, strict=True))

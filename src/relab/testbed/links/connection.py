@@ -212,7 +212,7 @@ class Pair:
 
         Args:
             way: `up` if the client's socket has ended, `down` if the server's.
-            error: the reason; None if the socket was closed in order.
+            error: the error that ended the socket; None if it was closed in an orderly way.
         """
         other = self.server if way == "up" else self.client
         if way == "down" and not self._done and "up" not in self._ended:

@@ -386,7 +386,7 @@ class Supervisor:
 
 
 def _usual(names: Iterable[str]) -> dict[str, int]:
-    """Return the soft limits of this process with these names; components without own limits have the same ones."""
+    """Return this process's soft limits with these names; a component without limits of its own has them, too."""
     return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
 
 

@@ -145,7 +145,7 @@ class FlowControl:
 
     Args:
         app: the ASGI application that handles admitted requests.
-        gate: the worker's admission queue.
+        gate: the worker's admission queue, which decides whether a request is admitted.
         recorder: counts requests by route and status.
     """
 

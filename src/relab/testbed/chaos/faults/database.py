@@ -31,7 +31,7 @@ class DroppedIndexes:
                 connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
 
     def end(self) -> None:
-        """Recreate the dropped indexes, except those that exist again."""
+        """Recreate those indexes that this injector dropped and that do not exist again yet."""
         with self._ground.plant.database() as connection:
             for name in self._dropped:
                 connection.execute(create_index(name, if_missing=True))
