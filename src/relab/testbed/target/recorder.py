@@ -125,7 +125,7 @@ class WorkerRecorder:
                 counts.add(status, elapsed_ms, shed=shed)
 
     def event(self, name: str, count: int = 1) -> None:
-        """Count events with this name, such as orders that were placed; for requests use `request`."""
+        """Add `count` to the number of events with this name, such as orders placed; for requests use `request`."""
         with self._lock:
             for second in (self._current(), self.totals):
                 second.events[name] = second.events.get(name, 0) + count
