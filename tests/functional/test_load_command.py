@@ -117,3 +117,11 @@ def test_ctrl_c_ends_the_load_with_the_result_so_far(lab: Lab, tmp_path: Path) -
 )
 def test_invalid_plan_is_rejected_before_the_load(lab: Lab, arguments: list[str], code: int, said: str) -> None:
     assert said in lab.run("load", *arguments, code=code).err
+
+
+@pytest.mark.parametrize("option", ["--hdr", "--output"])
+def test_result_file_on_a_full_disk_is_named(lab: Lab, option: str) -> None:
+    with known_server(Behaviour()) as server:
+        done = lab.run("load", server.url, "--rate", "20", "--duration", "0.2", option, "/dev/full", code=69)
+
+    assert "/dev/full cannot be written: No space left on device." in done.err

@@ -44,6 +44,13 @@ def running_in(session: Session, folder: str) -> Sequence[dict[str, Any]]:
     return session.execute(select(row.document).where(*is_wanted)).scalars().all()
 
 
+def running_folders(session: Session) -> set[str]:
+    """Return the folders of the builds with the status `running`, as digests; a build that runs elsewhere has none."""
+    row = BuildRow
+    is_wanted = (row.folder.is_not(None), row.status == BuildStatus.RUNNING.value)
+    return {folder for folder in session.execute(select(row.folder).where(*is_wanted)).scalars() if folder is not None}
+
+
 def add_log(session: Session, build_id: str, text: str) -> None:
     """Insert the log of a build."""
     session.execute(insert(table_of(BuildLogRow)).values(build_id=build_id, text=text))

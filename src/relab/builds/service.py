@@ -349,7 +349,7 @@ class BuildService:
             return counters.read(session, METRICS)
 
     def _end_abandoned(self) -> None:
-        if self._store.running():
+        if self._store.running_folders():
             from relab.builds.monitor.abandoned import end_all_abandoned
 
             end_all_abandoned(self._home, self._store)

@@ -150,6 +150,11 @@ class BuildStore:
         with self._database.read() as session:
             return repository.count_running(session)
 
+    def running_folders(self) -> set[str]:
+        """Return the folders in which builds are `running` by their records, as digests (`BuildFolder.identity`)."""
+        with self._database.read() as session:
+            return repository.running_folders(session)
+
 
 def _columns(build: Build) -> dict[str, Any]:
     failure = build.result.failure

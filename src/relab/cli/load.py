@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_file
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_text
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -157,18 +157,14 @@ def _check_writable(files: Sequence[Path]) -> None:
 
 
 def _write(plan: LoadPlan, result: LoadResult, hdr: Path | None, output: Path | None) -> None:
-    from relab.core.errors import UnavailableError
     from relab.load.service import hdr_text
 
-    try:
-        if hdr is not None:
-            write_file(hdr, hdr_text(result), overwrite=True)
-        if output is not None:
-            import json
+    if hdr is not None:
+        write_text(hdr, hdr_text(result), overwrite=True)
+    if output is not None:
+        import json
 
-            write_file(output, json.dumps(_as_json(plan, result), indent=2) + "\n", overwrite=True)
-    except OSError as error:
-        raise UnavailableError(f"{error.filename} cannot be written: {error.strerror}.") from error
+        write_text(output, json.dumps(_as_json(plan, result), indent=2) + "\n", overwrite=True)
 
 
 def _as_json(plan: LoadPlan, result: LoadResult) -> dict[str, Any]:

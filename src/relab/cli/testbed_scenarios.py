@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_file
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_text
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -149,12 +149,7 @@ def _exit_code(outcome: ScenarioResult) -> int:
 def _write(path: Path, outcome: ScenarioResult) -> None:
     import json
 
-    from relab.core.errors import UnavailableError
-
-    try:
-        write_file(path, json.dumps(outcome.journal, indent=2, ensure_ascii=False) + "\n", overwrite=True)
-    except OSError as error:
-        raise UnavailableError(f"{error.filename} cannot be written: {error.strerror}.") from error
+    write_text(path, json.dumps(outcome.journal, indent=2, ensure_ascii=False) + "\n", overwrite=True)
 
 
 def _described(scenario: Scenario) -> dict[str, Any]:

@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import NoReturn
 
 import pytest
 
 from relab.bootstrap import Services
 from relab.builds.errors import BuildFolderError
 from relab.builds.models import Build, BuildResult, BuildStatus
+from relab.builds.monitor import abandoned
 from relab.builds.monitor.build_file import BuildProject
 from relab.builds.service import BuildService
 from relab.builds.store import BuildStore
+from relab.storage import Database
+from relab.storage.errors import DatabaseUnavailableError
 from rig.waiting import wait_until
 from support.builds.projects import write_project
 
@@ -97,6 +101,36 @@ def test_record_that_a_dead_process_left_in_the_same_folder_is_interrupted(
     result = store.get(build.build_id).result
     assert result.status is BuildStatus.INTERRUPTED
     assert result.error == "The process of this build ended before the build did."
+
+
+def test_read_of_builds_touches_no_folder_without_a_running_record(
+    builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(builds, write_project(tmp_path / "idle" / "project", "exit 0\n", sandbox="local"))
+    locked: list[Path] = []
+    with waiting_build(builds, tmp_path / "one" / "project"):
+        monkeypatch.setattr(abandoned, "end_stale_processes", locked.append)
+        found = running(builds)
+
+    assert len(found) == 1
+    assert locked == []
+
+
+def test_builds_are_read_while_the_database_cannot_be_written(
+    make_services: Callable[..., Services], builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BuildStore(make_services().database)
+    with waiting_build(builds, tmp_path / "project") as build:
+        pass
+    store.finish(build.model_copy(update={"result": BuildResult(status=BuildStatus.RUNNING)}), None)
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise DatabaseUnavailableError("The database cannot be written.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "write", refuse)
+        assert [each.build_id for each in running(builds)] == [build.build_id]
+    assert running(builds) == []
 
 
 def test_record_of_a_build_that_ended_is_never_interrupted(
