@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 
 from relab.rca.errors import RankingModelError
 from relab.rca.evidence import RunView
+from relab.rca.ranking.calibrating import best_threshold, beta_curves, cross_calibrated
 from relab.rca.ranking.features import MANNERS, NAMES
 from relab.rca.ranking.model import (
     Calibration,
@@ -44,7 +45,8 @@ MAX_WORDS = 40
 _PROBLEM_NAMES = tuple(name for name in NAMES if name not in MANNERS)
 _STEP_MODEL = f"for steps a weighted mean of a conditional logit and of {BAGS} x {TREES} boosted trees of depth {DEPTH}"
 _PROBLEM_MODEL = (
-    f"for each kind of problem the mean of a logistic regression and of {TREES} boosted trees of depth {DEPTH}"
+    f"for each kind of problem the mean of a logistic regression and of {TREES} boosted trees of depth {DEPTH}, "
+    "calibrated by a beta curve"
 )
 MIN_SHARE_OF_WORD = 0.1
 MIN_EXAMPLES = 8
@@ -284,22 +286,41 @@ def _train_problems(examples: Sequence[Example]) -> ProblemModel:
     names = sorted(kind for kind, count in counts.items() if count >= MIN_EXAMPLES)
     true = [kinds for example in examples for kinds in example.kinds]
     chances: dict[float, list[Table]] = {penalty: [np.zeros((0, 0))] * len(examples) for penalty in PROBLEM_PENALTIES}
-    for fitted, held in _held_out(examples):
+    fold = np.zeros(len(examples), int)
+    for number, (fitted, held) in enumerate(_held_out(examples)):
+        fold[held] = number
         models = _fit_problems([examples[index] for index in fitted], names, PROBLEM_PENALTIES)
         for penalty, model in models.items():
             tables_of_held = _tables([examples[index] for index in held], _own(model), _PROBLEM_NAMES)
             for index, table in zip(held, tables_of_held, strict=True):
                 chances[penalty][index] = np.column_stack([model.chances(table), model.kind_chances(table)])
-    best: tuple[float, float, float, float] | None = None
-    for penalty, tables in chances.items():
-        found = np.vstack(tables)
-        any_f1, from_probability = _best_any(found[:, 0], true)
-        kinds_f1, kinds_from = _best_kinds(found, names, true, from_probability)
-        if best is None or any_f1 + kinds_f1 > best[0]:
-            best = (any_f1 + kinds_f1, penalty, from_probability, kinds_from)
-    assert best is not None
-    (model,) = _fit_problems(examples, names, (best[1],)).values()
-    return model.model_copy(update={"from_probability": best[2], "kinds_from": best[3]})
+    found = {penalty: np.vstack(tables) for penalty, tables in chances.items()}
+    best = max(PROBLEM_PENALTIES, key=lambda penalty: _best_f1(found[penalty], names, true))
+    (model,) = _fit_problems(examples, names, (best,)).values()
+    return _calibrated(model, found[best], true, np.repeat(fold, [len(example.units) for example in examples]))
+
+
+def _calibrated(
+    model: ProblemModel, found: Table, true: Sequence[frozenset[str]], fold: NDArray[np.int64]
+) -> ProblemModel:
+    """Return the model with calibrated probabilities, and the thresholds with the greatest expected F1 over all runs.
+
+    `found` has the held-out probability of any problem and of each kind for each row, `fold` the fold in which the row was held out.
+    """
+    names = list(model.kinds)
+    is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)
+    any_curve, *kind_curves = beta_curves(found, is_true)
+    calibrated = cross_calibrated(found, is_true, fold)
+    missed = sum(len(kinds.difference(names)) for kinds in true)
+    return model.model_copy(
+        update={
+            "any_curve": any_curve,
+            "kind_curves": dict(zip(names, kind_curves, strict=True)),
+            "from_probability": round(best_threshold(calibrated[:, 0]), 4),
+            "kinds_from": round(best_threshold(calibrated[:, 1:], missed), 4),
+            "kinds_find": True,
+        }
+    )
 
 
 def _fit_problems(
@@ -328,27 +349,19 @@ def _fit_problems(
     }
 
 
-def _best_any(chances: Table, true: Sequence[frozenset[str]]) -> tuple[float, float]:
-    """Return (F1, threshold) of the threshold with the best F1 for rows with a problem."""
+def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
+    """Return the greatest F1 of rows with a problem, plus that of pairs of row and kind among the rows that this threshold finds."""
     is_true = np.array([bool(kinds) for kinds in true])
-    return max((_f1((chances >= cut) & is_true, chances >= cut, is_true), cut) for cut in _CUTS)
-
-
-def _best_kinds(
-    found: Table, names: Sequence[str], true: Sequence[frozenset[str]], from_probability: float
-) -> tuple[float, float]:
-    """Return (F1, threshold) of the threshold with the best F1 for pairs of row and kind, among rows that have a problem."""
-    is_true = np.array([[name in kinds for name in names] for kinds in true])
-    missed = sum(len(kinds - set(names)) for kinds in true)
-    flagged = found[:, 0] >= from_probability
-    kinds = found[:, 1:]
+    any_f1, cut = max((_f1((found[:, 0] >= cut) & is_true, found[:, 0] >= cut, is_true), cut) for cut in _CUTS)
+    flagged, kinds = found[:, :1] >= cut, found[:, 1:]
+    is_pair = np.array([[name in each for name in names] for each in true])
+    missed = sum(len(each.difference(names)) for each in true)
     top = kinds == kinds.max(axis=1, keepdims=True)
-    options = []
+    pair_f1 = []
     for cut in _CUTS:
-        told = (kinds >= cut) | (top & ~(kinds >= cut).any(axis=1, keepdims=True))
-        told &= flagged[:, None]
-        options.append((2 * (told & is_true).sum() / max(told.sum() + is_true.sum() + missed, 1), cut))
-    return max(options)
+        told = flagged & ((kinds >= cut) | (top & ~(kinds >= cut).any(axis=1, keepdims=True)))
+        pair_f1.append(float(2 * (told & is_pair).sum() / max(told.sum() + is_pair.sum() + missed, 1)))
+    return any_f1 + max(pair_f1)
 
 
 def _f1(both: NDArray[np.bool_], told: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:

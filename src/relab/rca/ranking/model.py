@@ -99,6 +99,29 @@ class Calibration(Artefact):
         return 0, 0
 
 
+class BetaCurve(Artefact):
+    """Calibrates a probability p: a logistic curve of `rise` ln p - `fall` ln (1 - p) + `bias`, neither weight negative.
+
+    With 1, 1 and 0 it is the identity (M. Kull, T. Silva Filho, P. Flach: Beta calibration, 2017).
+    """
+
+    rise: float
+    fall: float
+    bias: float
+
+    def probability(self, chance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the calibrated probability of each of `chance`."""
+        return _logistic(self.columns(chance) @ (self.rise, self.fall, self.bias))
+
+    @staticmethod
+    def columns(chance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the weights `rise`, `fall` and `bias` belong to: one row for each of `chance`."""
+        import numpy as np  # noqa: PLC0415 - as above
+
+        inside = np.clip(chance, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+        return np.column_stack([np.log(inside), -np.log(1 - inside), np.ones(len(inside))])
+
+
 class StepModel(Artefact):
     """Ranks the steps of a run by how likely each is the first mistake: a weighted mean of a conditional logit and of boosted trees.
 
@@ -142,12 +165,14 @@ class StepModel(Artefact):
 class ProblemModel(Artefact):
     """Finds the units of a run that have a problem, and names its kind.
 
-    A unit has a problem if its probability is at least `from_probability`; its kinds are those of at least
-    `kinds_from`, or the most probable one. Each probability is the mean of a logistic regression and of boosted trees.
+    A unit has a problem if its probability is at least `from_probability`, or that of a kind at least `kinds_from`; its kinds are
+    those of at least `kinds_from`, or the most probable one. Each probability is the calibrated mean of a logistic regression and of boosted trees.
 
     Attributes:
-        any: finds a problem of any kind; `any_trees` are its trees.
-        kinds: one for each kind; `kind_trees` are their trees. Artefacts of older versions have no trees.
+        any: finds a problem of any kind; `any_trees` are its trees, `any_curve` calibrates their mean.
+        kinds: one for each kind; `kind_trees` are their trees, `kind_curves` calibrate their means. Artefacts of older versions
+            have no trees or no curves.
+        kinds_find: whether a unit has a problem by the probability of a kind alone; in artefacts of older versions it has not.
     """
 
     columns: Columns
@@ -155,19 +180,26 @@ class ProblemModel(Artefact):
     kinds: dict[str, Linear]
     any_trees: Trees | None = None
     kind_trees: dict[str, Trees] = {}
+    any_curve: BetaCurve | None = None
+    kind_curves: dict[str, BetaCurve] = {}
     from_probability: float
     kinds_from: float
+    kinds_find: bool = False
 
     def chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability that each row of `table` has a problem."""
-        return _mean_chance(table, self.any, self.any_trees)
+        return _mean_chance(table, self.any, self.any_trees, self.any_curve)
 
     def kind_chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability that each row of `table` has a problem of each kind, in the order of `kinds`."""
         import numpy as np  # noqa: PLC0415 - as above
 
         return np.stack(
-            [_mean_chance(table, linear, self.kind_trees.get(name)) for name, linear in self.kinds.items()], axis=1
+            [
+                _mean_chance(table, linear, self.kind_trees.get(name), self.kind_curves.get(name))
+                for name, linear in self.kinds.items()
+            ],
+            axis=1,
         )
 
     def judge(self, table: NDArray[np.float64]) -> tuple[list[tuple[int, tuple[str, ...]]], list[tuple[float, str]]]:
@@ -180,7 +212,10 @@ class ProblemModel(Artefact):
         names = list(self.kinds)
         any_chances, chances = self.chances(table), self.kind_chances(table)
         found = []
-        for row in np.flatnonzero(any_chances >= self.from_probability):
+        is_found = any_chances >= self.from_probability
+        if self.kinds_find:
+            is_found |= (chances >= self.kinds_from).any(axis=1)
+        for row in np.flatnonzero(is_found):
             order = np.argsort(-chances[row], kind="stable")
             kinds = [names[number] for number in order if chances[row, number] >= self.kinds_from]
             found.append((int(row), tuple(kinds or [names[order[0]]])))
@@ -264,9 +299,13 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return shares
 
 
-def _mean_chance(table: NDArray[np.float64], linear: Linear, trees: Trees | None) -> NDArray[np.float64]:
+def _mean_chance(
+    table: NDArray[np.float64], linear: Linear, trees: Trees | None, curve: BetaCurve | None
+) -> NDArray[np.float64]:
     chance = _logistic(linear.scores(table))
-    return chance if trees is None else (chance + _logistic(trees.scores(table))) / 2
+    if trees is not None:
+        chance = (chance + _logistic(trees.scores(table))) / 2
+    return chance if curve is None else curve.probability(chance)
 
 
 def _logistic(scores: NDArray[np.float64]) -> NDArray[np.float64]:
