@@ -42,7 +42,11 @@ def count_valid(session: Session, now: int) -> int:
 
 
 def state(session: Session) -> Any | None:
-    """Return `(is_closed, changed_at)` of the installation, or None if the row is missing."""
+    """Return `(is_closed, changed_at)` of the installation, or None if the row is missing.
+
+    `is_closed` is whether the installation needs a token. `changed_at` is when this last changed, in microseconds since
+    1970.
+    """
     row = AccessStateRow
     return session.execute(select(row.is_closed, row.changed_at).where(row.state_id == STATE_ID)).one_or_none()
 

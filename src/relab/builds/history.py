@@ -93,7 +93,13 @@ class JudgedTestPage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _BuildFacts:
-    """The facts of a build that are needed to judge its tests; `input` and `lane` are as in `ObservedOutcome`."""
+    """The facts of a build that are needed to judge its tests.
+
+    Attributes:
+        input: identifies the input of the build, such as its commit, and how it was built; None if unknown.
+        lane: identifies a sequence of comparable builds: the same job, configuration and branch.
+        passes_all: whether a test that the log does not name counts as passed.
+    """
 
     build_id: str
     started_at: int
@@ -183,12 +189,14 @@ class BuildHistory:
 def _judged(
     session: Session, tests: Sequence[queries.FoundTest], builds: dict[str, list[_BuildFacts]]
 ) -> dict[int, JudgedTest]:
-    """Return `{test key: judged test}`; a test without a result in the builds of the history is left out.
+    """Judge tests by their results in the newest `MAX_BUILDS` builds of their project; return `{test key: judged test}`.
+
+    A test without a result in these builds is left out.
 
     Args:
         session: the session of the transaction.
         tests: the tests to judge.
-        builds: `{project: its newest builds}`, a cache; missing projects are read and added.
+        builds: `{project: its newest builds}`, a cache; the builds of missing projects are read and added.
     """
     keys: dict[str, list[int]] = {}
     for test in tests:

@@ -172,7 +172,10 @@ def _responder(services: Services) -> list[Check]:
 
 
 def _autonomy(services: Services) -> list[Check]:
-    """Check that each action class with its own autonomy exists, because a typo would otherwise stay unnoticed."""
+    """Check that the action server has each action class for which the settings set an autonomy level of its own.
+
+    A typo in the name of a class would otherwise stay unnoticed. The result is empty if the settings name no class.
+    """
     from relab.core.errors import RelabError
     from relab.incidents.capabilities import server_unknown_classes
 

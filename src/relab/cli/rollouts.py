@@ -41,8 +41,12 @@ def run(
 ) -> int:
     """Execute a rollout: measure the old and the new flags in turn, judge, and apply the new ones on a PASS.
 
-    Exit code 0: PASS, applied. 1: FAIL, or the change was rolled back. 2: EDGE or INVALID. 64: the plan is invalid. 69: the
-    target cannot be used. 130: interrupted. In every case but PASS the flags are as they were.
+    The verdict is PASS (good enough by the plan's thresholds), FAIL (too little improvement or too many errors), EDGE
+    (in between: a person decides) or INVALID (the measurement cannot be used). The policy `seed` only compares the
+    estimates with the thresholds. `statistical` also demands for a PASS that chance does not explain them.
+
+    Exit code 0: PASS, applied. 1: FAIL, or the change was rolled back. 2: EDGE or INVALID. 64: the plan is invalid. 69:
+    the target cannot be used. 130: interrupted. In every case but PASS the flags are as they were.
     """
     from relab.cli.context import open_services, operator
 

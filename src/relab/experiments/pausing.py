@@ -191,7 +191,12 @@ def _running_folders(run: RunFolder) -> list[TrialFolder]:
 
 
 def _running(run: RunFolder, trial_id: str) -> TrialFolder:
-    """Return the folder of a trial that has begun and has not ended."""
+    """Return the folder of a trial that is running.
+
+    Raises:
+        TrialNotFoundError: the run has no such trial.
+        TrialStateError: the trial is paused, has not begun, or has ended.
+    """
     _check_exists(run, trial_id)
     _check_open(run, trial_id)
     folder = trial_folder(run.path, trial_id)

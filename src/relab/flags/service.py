@@ -101,6 +101,13 @@ class FlagService:
     ) -> FlagVersion:
         """Add a version with new content to a flag.
 
+        Args:
+            key: the flag.
+            content: the content of the new version.
+            expected: the numbers of versions of which one must be the current one; None to accept any.
+            author: the name of the caller, stored with the new version.
+            note: the reason, stored with the new version.
+
         Raises:
             FlagNotFoundError, FlagArchivedError: no flag has this key, or the flag is archived.
             StaleFlagVersionError: the current version is not one of `expected`.

@@ -223,7 +223,11 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each parameter that refers to a fact which no expectation, requirement or probe gives."""
+    """Yield an error for each fact that a parameter of an action refers to, but that nothing gives.
+
+    A fact is given by an expectation, a requirement or a probe of the runbook, or by `around.facts`. Nothing is yielded
+    if the runbook names probes and the facts of probes are unknown (`around.looks` is None).
+    """
     if runbook.looks and around.looks is None:
         return
     given = {each.condition.fact for each in runbook.expects} | {each.fact for each in runbook.requires}

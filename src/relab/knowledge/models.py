@@ -216,8 +216,8 @@ class PastIncident(_Remembered):
         cause: the final diagnosis of the incident. There may be no runbook for this cause.
         facts, templates: the facts, by name, and the log templates, with their counts, that were known at the
             diagnosis. If a person ended the incident, those that were known before that person acted.
-        well: the facts that the same probes gave when the incident was over. As usual values, they show which facts
-            differed in the incident.
+        well: the facts, by name, of the healthy service: the same probes gave them when the incident was over. They are
+            the usual values, from which the facts of the incident differ.
         tried: the actions tried, in order.
         resolved_by, resolver: the kind of actor that ended the incident, and the name of the actor.
         note: a comment by a person.

@@ -60,8 +60,8 @@ def add(session: Session, values: dict[str, Any]) -> None:
     """Insert an analysis; `values` holds the columns of `rca_runs` by name.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. The unit of work raises it
-            as `ConstraintError`.
+        sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. It ends the block of the
+            unit of work, which raises `ConstraintError` instead. Callers catch `ConstraintError` around that block.
     """
     session.execute(insert(table_of(RcaRunRow)).values(values))
 

@@ -366,7 +366,7 @@ class FailingTool(BaseModel):
 
 
 class TokenSums(BaseModel):
-    """The tokens of all runs that report them; null if no run reports this kind."""
+    """The sums of tokens over all runs that report them, by kind of token; null for a kind that no run reports."""
 
     prompt: int | None
     cached: int | None = Field(description="The prompt tokens that were read from a cache.")

@@ -159,7 +159,9 @@ class Projector:
             return bool(projection_repository.list_due(session, self._clock.now_us(), limit=1))
 
     def project_due(self) -> int:
-        """Project at most 200 runs that are due now, the longest overdue first; return their number.
+        """Compute at most 200 runs from their stored spans that are due now; return their number.
+
+        Runs that have been due for the longest time come first.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.

@@ -54,16 +54,17 @@ class RunRemapper:
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
     ) -> Iterator[RemappedBatch]:
-        """Compute stored runs again that an older version of this program computed, oldest first.
+        """Compute those stored runs again that an older version of this program computed, oldest first.
 
-        These are runs that an older mapper made from their spans, runs whose outcome was decided by older rules, and
-        runs without counted tokens. It is safe to stop between two transactions or within one: the next call continues.
+        An older version computed a run if an older mapper made it from its spans, if older rules decided its outcome,
+        or if its tokens were not counted. Each step of the iterator is one transaction. It is safe to stop between two
+        transactions or within one: the next call continues.
 
         Args:
             since_us: runs that started before this time, in microseconds since 1970, are left unchanged.
             batch: the greatest number of runs in one transaction.
-            after: the position (start and id) of a run. This run and earlier ones are left unchanged. None for all
-                runs.
+            after: the position (start and id) of a run: this run and earlier ones are left unchanged. None to begin
+                with the oldest run.
 
         Yields:
             The result of each transaction: the numbers of runs, and the position of the last one.

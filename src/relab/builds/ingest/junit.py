@@ -52,7 +52,10 @@ class JUnitReport:
 
 
 def is_junit(first: bytes) -> bool:
-    """Return whether these first bytes of a file show that it is JUnit XML, or any other XML."""
+    """Return whether a file is to be read as JUnit XML, from its first bytes.
+
+    This is so for any XML; `read_junit` rejects XML that is not JUnit's.
+    """
     start = first[:2_000].removeprefix(b"\xef\xbb\xbf")
     return _ROOT.match(start) is not None or start.startswith((b"\xff\xfe<\x00", b"\xfe\xff\x00<"))
 

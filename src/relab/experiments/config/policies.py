@@ -62,8 +62,11 @@ class Stopping(_Section):
 class RunBudget(_Section):
     """Ceilings of a whole run; when one is reached, no further trial starts. None for no ceiling.
 
-    `max_trials` counts trials with a result, `max_cost_usd` the metric `cost_usd` of all attempts, `max_seconds` the time
-    in which the run was worked on.
+    Attributes:
+        max_trials: the most trials that are run. A result from the result cache does not count.
+        max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
+        max_seconds: the longest total time of all sessions of the run, in seconds. The time between two sessions, in
+            which no program worked on the run, does not count.
     """
 
     max_trials: Annotated[int, Field(ge=1)] | None = None

@@ -257,7 +257,11 @@ def _lines(run_dir: Path) -> Generator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return the head of the journal in the attestation, which is from the last end of the run; None if it has none."""
+    """Return the head of the journal (the number of its trials, and its last checksum) that the run's attestation names.
+
+    The attestation was written when the run last ended, so the journal may have grown since. None if there is no
+    attestation, or if it names no head.
+    """
     document = read_attestation(run_dir)
     said = document["ext"].get("journal") if document is not None else None
     if said is None:

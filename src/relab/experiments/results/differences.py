@@ -191,7 +191,10 @@ def sample_of(
 def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
     """Return the smallest and the largest possible difference of a rate; None for a metric that is not a rate.
 
-    The difference is variant minus (1 + share) times baseline.
+    Args:
+        name: the name of the metric.
+        share: the difference is the variant's rate minus (1 + `share`) times the baseline's rate. It is 0 unless the
+            variant is compared with a multiple of the baseline, such as 0.1 for 110 %.
     """
     if name not in RATES:
         return None

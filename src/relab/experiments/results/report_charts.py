@@ -93,13 +93,14 @@ def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> Spec:
 
 
 def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str]) -> Spec:
-    """Return the Vega-Lite specification of the cumulative distribution of a value over the trials, one line per variant.
+    """Return the Vega-Lite specification of a chart of the cumulative distribution of a value, one line per variant.
 
     The chart can be zoomed.
 
     Args:
         title: the name of the value with its unit.
-        rows: `{variant, value, share}`: so large a share (0 to 1) of the trials have at most this value.
+        rows: the points of the lines, as `{variant, value, share}`. `share` is the fraction, 0 to 1, of the variant's
+            trials whose value is at most `value`.
         variants: the ids of all variants, in the order of the chart.
     """
     values = [row["value"] for row in rows]

@@ -43,7 +43,7 @@ class JsonValue:
         return JsonValue(value, pointer, self.answer)
 
     def rows(self) -> list[JsonValue]:
-        """Return the objects in a list as values; at most the first `MAX_ROWS` items are read.
+        """Return the items of a list that are objects, each as a `JsonValue`; only the first `MAX_ROWS` items are read.
 
         The result is empty if the value is not a list.
         """

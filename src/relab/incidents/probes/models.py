@@ -38,7 +38,7 @@ class ProbeRequest:
     pause_s: float = 0.0
 
     def __str__(self) -> str:
-        """Return the request as evidence names it, such as `target GET /path`."""
+        """Return the text that stands for the request in the evidence of a diagnosis, such as `target GET /path`."""
         return f"{self.base.value} GET {self.path}"
 
 

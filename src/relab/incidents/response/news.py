@@ -35,7 +35,10 @@ _SENTENCES: Final = {
 
 
 def event_of_news(news: Sequence[OutageNews]) -> NewEvent:
-    """Return the timeline event that notifies people of news; its message names the first three signals."""
+    """Return the timeline event that notifies people of `news`: signals that are new, worse or back in an open incident.
+
+    Its message names the first three signals.
+    """
     said = "; ".join(item.anomaly.detail or item.anomaly.signal for item in news[:_MAX_DETAILS])
     more = f"; and {len(news) - _MAX_DETAILS} more" if len(news) > _MAX_DETAILS else ""
     is_again = any(item.kind is OutageNewsKind.RECURRED for item in news)

@@ -28,10 +28,9 @@ def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Itera
 
     None equals no other item. A part that repeats a single item is not a cycle. Parts do not overlap: shorter periods
     have priority, then earlier parts.
-
-    One pass per period is enough: m + period items repeat with that period exactly if `tokens[i] == tokens[i - period]`
-    holds for m consecutive `i`.
     """
+    # One pass per period is enough: m + period items repeat with that period exactly if
+    # `tokens[i] == tokens[i - period]` holds for m consecutive `i`.
     taken = bytearray(len(tokens))
     for period in range(MIN_PERIOD, MAX_PERIOD + 1):
         matched = 0

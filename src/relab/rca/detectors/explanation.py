@@ -30,7 +30,7 @@ class Explanation:
     Attributes:
         facts: what happened, in complete sentences.
         fix: what to change, in complete sentences, with the names from the facts.
-        quotes: the quotations of all values in `facts` and `fix`.
+        quotes: the places in the run that contain the values in `facts` and `fix`, to be cited as evidence.
         subject: the tool, step or run that `facts` are about, by the name that `facts` use.
     """
 

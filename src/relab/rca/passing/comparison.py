@@ -277,6 +277,9 @@ def _shape(answer: str | None) -> str:
 
 
 def _code(text: str) -> str:
-    """Return a text of a run on one line between backticks, so that hostile text is shown as data."""
+    """Return a text of a run between backticks, on one line and cut after 80 characters.
+
+    Backticks in the text become apostrophes, so that a hostile text is shown as data and not as Markdown.
+    """
     line = " ".join(text.replace("`", "'").split())
     return f"`{line if len(line) <= 80 else line[:80] + '…'}`"

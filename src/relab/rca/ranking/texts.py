@@ -119,9 +119,9 @@ def is_promise(lowered: str) -> bool:
 
 
 def code_numbers(text: str) -> tuple[int, set[str]]:
-    """Return how many numbers the lists in the code of a text contain, and the set of all numbers in the code.
+    """Return how many numbers a text contains in lists within code, and the set of all numbers in its code.
 
-    Code is text between Markdown fences. A list is a pair of innermost brackets with a comma between them.
+    Code is text between Markdown fences. A list is a pair of brackets with a comma, and without brackets, between them.
     """
     code = "\n".join(_CODE.findall(text)[::2])
     listed = sum(len(_NUMBER.findall(part)) for part in _LISTED.findall(code) if "," in part)

@@ -114,12 +114,12 @@ def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
 
 
 def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> Effect:
-    """Return the effect of a single rollout after its last round, in percent, with Student's interval.
+    """Return the effect of a rollout's change after its last round, in percent, with Student's interval.
 
-    After a single round, the result has an estimate but no interval.
+    If the rollout has only one round, the result has an estimate but no interval.
 
     Args:
-        running: the effect after each round.
+        running: the effect after each round, of one rollout: its arrays have one axis.
         alpha: probability, 0..1, with which the true effect lies beyond one end of the interval.
         scale: factor of the log ratio before it is converted to percent; 2 for the interaction of two factors.
     """

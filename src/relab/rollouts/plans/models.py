@@ -82,17 +82,22 @@ def _read_early_stop(value: Any) -> Any:
 
 
 class Measurement(PlanSection):
-    """The section `experiment`: the changed flags, the load, and the windows in which it is measured.
+    """The section `experiment`: the changed flags, the load, and the windows of time in which it is measured.
+
+    Fields and values that the LabOps plan (`plan_combo.yaml`) does not have are marked "ours". Arm A has the flags
+    from before the rollout, and arm B has the changed ones. The judged figure is the P95, or the metric that the plan
+    names.
 
     Attributes:
         qps: requests per second of the load.
         window_sec: measured seconds of each window.
-        rounds: number of rounds, each with one window of every arm; `auto` (ours): between `min_rounds` and
-            `max_rounds`, chosen from the deviation that the first rounds show.
+        rounds: number of rounds, each with one window of every arm. With `auto` (ours), the number is between
+            `min_rounds` and `max_rounds`, and is chosen from the deviation that the first rounds show.
         min_rounds, max_rounds: ours; the bounds of `auto`.
         detect_delta_p95: ours; the true change of the judged figure, in percent, that `auto` must find with a power of
-            80 %. None for twice the threshold of a PASS, but at least 10 points beyond it and at most half-way from it
-            to -100.
+            80 %. It is negative, such as -20 for a decrease by 20 %, and lies below the threshold of a PASS
+            (`pass_delta_p95_max`). None for twice that threshold, but at least 10 points below it and at most half-way
+            from it to -100.
         seed: the seed of the load. Together with the rollout's id, it is also the seed of a random order of windows.
         order: ours; the order of the arms in a round.
         warmup_sec: ours; seconds of load before each window that are not measured. They begin when the flags are in
@@ -101,12 +106,13 @@ class Measurement(PlanSection):
         arrivals: ours; whether requests are due at even intervals, or as a Poisson process.
         max_in_flight: ours; maximum number of requests without an outcome. A request that is due above it is dropped.
         request_timeout: ours; time limit of one request, in seconds.
-        flow_policy: flow control of arm B. The values `fixed`, `off` (no limit) and `keep` (unchanged) are ours.
+        flow_policy: flow control of arm B, that is, its limit for requests in progress. `aimd` adapts the limit to the
+            P95. `fixed` keeps it at `conc_cap`, `off` sets no limit, and `keep` changes nothing; these three are ours.
         target_p95: the P95 in ms that flow control keeps.
         conc_cap: greatest number of requests in progress.
         batch_cap: greatest number of searches that are answered together.
-        routing_mode: routing of searches in arm B. The values `faiss`, `qdrant` (always this index) and `keep`
-            (unchanged) are ours.
+        routing_mode: routing of searches in arm B. `rules` chooses the index by `topk_threshold`. `faiss` and `qdrant`
+            always use this index, and `keep` changes nothing; these three are ours.
         topk_threshold: with the routing `rules`, searches for up to so many results use FAISS.
         factorial: ours; also measure flow control alone (arm C) and routing alone (arm D).
     """

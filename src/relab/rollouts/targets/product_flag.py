@@ -20,11 +20,13 @@ AUTHOR: Final = "rollout"
 
 
 class ProductFlagTarget:
-    """One of relab's own feature flags; its value is the complete content of its current version.
+    """The target of a rollout that changes one of relab's own feature flags.
+
+    The value that a rollout reads and sets is the complete content of the flag's current version.
 
     Args:
         flags: the service of flags.
-        subject: the key of the flag, and the names of the variants of both arms.
+        subject: the key of the flag, and the names of the variants that arm A (old) and arm B (new) get.
     """
 
     def __init__(self, flags: FlagService, subject: ProductFlagSubject) -> None:

@@ -206,8 +206,15 @@ class _Joining:
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
         """Return the span of the requested tool, and mark it as taken; None if there is no such span.
 
-        Tried in turn: a span with the id of the call and the name of the tool, the next span of this name without an
-        id, a span with the id alone. The name is needed first, because some programs reuse ids.
+        Three spans are tried in turn. The first has the id of the call and the name of the tool. The second is the next
+        span of this name without an id. The third has the id alone. The name is needed first, because some programs
+        reuse ids.
+
+        Args:
+            model: the span whose messages contain the request.
+            request: the request.
+            is_earlier: whether the request is in an earlier message, which the input of `model` repeats. Its tool may
+                then have begun before `model`.
         """
         found = None
         if request.call_id is not None:

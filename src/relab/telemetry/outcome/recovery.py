@@ -118,7 +118,10 @@ class RunRecovery:
         )
 
     def _step_was_repeated(self, step_id: str | None) -> bool:
-        """Return whether the failed step of a call was repeated with success, and the repetition reports no calls of its own."""
+        """Return whether the step `step_id` failed, and a later step of the same agent and name succeeded without calls.
+
+        The later step repeats the calls of the failed step, although the trace does not report them.
+        """
         place = self._place_of_step.get(step_id or "")
         if place is None or not self.steps[place].has_error:
             return False

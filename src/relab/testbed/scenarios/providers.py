@@ -18,7 +18,11 @@ _SHOWN: Final = 500
 
 
 class ActivityFailedError(RelabError):
-    """A request of an activity got no answer, or its command or function could not be run or failed."""
+    """An activity has no output.
+
+    Its HTTP request got no answer or one that is not the JSON it claims to be, its command could not be run or timed
+    out, or its Python function could not be imported or raised an exception.
+    """
 
     code = "activity_failed"
 

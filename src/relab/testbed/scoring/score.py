@@ -131,10 +131,10 @@ class Score:
 
 
 def score(observed: Observed, truth: Truth) -> Score:
-    """Return the metrics of an episode.
+    """Return the metrics of an episode: one test in which a responder watches a testbed, with or without a fault.
 
     Args:
-        observed: the observations.
+        observed: what was observed: how users were served, and the status and the actions of the responder.
         truth: the true causes, and the effect of each action.
     """
     onset_s = observed.onset_s

@@ -82,8 +82,8 @@ def become(order: dict[str, object]) -> None:
 def main() -> None:
     """Replace this process by the program that its only command-line argument describes.
 
-    The argument is the JSON object `order` of `become`. If the program cannot be started, print the reason to standard
-    error and exit with 127.
+    The argument is a JSON object with the fields that `become` documents (`order`), such as `command` and `uid`. If the
+    program cannot be started, print the reason to standard error and exit with 127.
     """
     try:
         become(json.loads(sys.argv[1]))

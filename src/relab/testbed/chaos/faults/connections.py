@@ -101,9 +101,9 @@ class Hoard:
         self._room = int(row["max_connections"])
 
     def set_level(self, level: float) -> None:
-        """Open idle sessions until the share `level` of the server's `max_connections` is in use.
+        """Open or close idle sessions, so that they hold the share `level` (0 to 1) of the server's `max_connections`.
 
-        Close those above it.
+        If the server has no free connection, fewer are held; a thread then takes each connection that becomes free.
         """
         self._wanted = round(self._room * level)
         with self._lock:

@@ -192,9 +192,10 @@ class RetryStorm:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Start the load with `level` times the request rates; at level 0 stop the load.
+        """Start the load with `level` (0 to 1) times the request rates of the fault; at level 0 stop the load.
 
-        At first the load exceeds the target's capacity, so that clients begin to retry.
+        For the first `trigger_s` seconds, the load at level 1 exceeds the target's capacity, so that clients begin to
+        retry. After that, only the rate of few visitors and their retries remain.
         """
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)

@@ -9,7 +9,10 @@ from relab.testbed.scoring.baselines.status_page import State, status_page
 
 
 def main() -> None:
-    """Serve the status page and count one poll per interval, without requests to the target, until killed."""
+    """Run a responder that repairs nothing, with which real responders are compared, until the process is killed.
+
+    It serves the status page and counts one poll per interval. It sends no request to the target.
+    """
     state = State()
     with status_page(state):
         while True:
