@@ -49,7 +49,10 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
 
 
 def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
-    """Return the build of a group that started first (with `is_last`, last) as JSON; None if it has been deleted."""
+    """Return the build of a group that started first (with `is_last`, last) as JSON; None if no build is left.
+
+    With `project`, only the builds of this project count.
+    """
     row = BuildRow
     order = (row.started_at.desc(), row.build_id.desc()) if is_last else (row.started_at, row.build_id)
     statement = select(row.document).where(row.failure_group == group).order_by(*order).limit(1)

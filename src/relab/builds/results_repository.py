@@ -98,7 +98,7 @@ def tests_that_passed(
 
 
 def results_of_tests(session: Session, project: str, keys: Iterable[int], *, since: str) -> list[ResultRow]:
-    """Return the results of tests of a project in the build with the id `since` and in builds with higher ids."""
+    """Return the results of the tests with these keys in the builds of a project whose ids are `since` or higher."""
     row = BuildTestRow
     statement = select(row.test_key, row.build_id, row.outcome, row.name, row.message).where(
         row.project == project, row.test_key.in_(list(keys)), row.build_id >= since

@@ -125,6 +125,8 @@ class FlagService:
     ) -> FlagVersion:
         """Add a version with the content of the earlier version `version`; an archived flag is put back into use.
 
+        The other arguments are those of `update`.
+
         Raises:
             FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag has no such version.
             StaleFlagVersionError: the current version is not one of `expected`.
@@ -207,7 +209,7 @@ class FlagService:
         return FlagHistory(items=items, next_before=items[-1].version if len(rows) > limit else None)
 
     def diff(self, key: str, from_version: int, to_version: int) -> FlagDiff:
-        """Return the differences between the contents of two versions of a flag.
+        """Return the differences from the content of the version `from_version` to that of `to_version` of a flag.
 
         Raises:
             FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag lacks one of the versions.

@@ -271,7 +271,7 @@ def count(session: Session, now: int) -> JobCounts:
 
 
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
-    """Acquire or renew the lease with this name until `until`; return False if another owner holds it.
+    """Acquire or renew the lease with this name until `until`; return False if another owner holds it at `now`.
 
     Times are in microseconds since 1970. A lease that lasts more than twice as long as the requested one was taken
     before the clock was set back, and counts as expired. The lease is written in one upsert, so that two processes that

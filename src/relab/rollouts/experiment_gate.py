@@ -82,7 +82,7 @@ def read_evidence(
 
 
 def evidence_of(found: VariantComparison, variant: str, run_dir: str) -> ExperimentEvidence:
-    """Return the figures of one variant of a comparison that has results."""
+    """Return the figures of one variant of a comparison that has results; `run_dir` is the compared run's folder."""
     return ExperimentEvidence(
         run_id=found.run_id,
         run_dir=run_dir,

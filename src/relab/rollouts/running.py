@@ -52,7 +52,7 @@ class RolloutRunner:
         stop: Event,
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
-        """Store a new rollout and execute it in this process, with the result and the errors of `execute`.
+        """Store a new rollout and execute it in this process; arguments, result and errors are those of `execute`.
 
         A dry run that fails is not stored.
         """
@@ -78,6 +78,13 @@ class RolloutRunner:
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
         """Execute a stored rollout and store its end; return (record, error that ended the rollout or None).
+
+        Args:
+            record: the rollout.
+            target: the target whose flags are changed and measured.
+            lease: the held lease of the target.
+            stop: interrupts the rollout when it is set.
+            on_progress: is called with the progress of the rollout.
 
         Raises:
             TargetLeaseLostError: another process has taken over the rollout.
@@ -113,8 +120,8 @@ class RolloutRunner:
     ) -> RolloutRecord:
         """Publish the end of a rollout and write its reports below `root`, then return its record or raise `error`.
 
-        The caller must have released the lease, so that a client that follows the rollout to its end can apply it or
-        roll it back at once.
+        `ended` and `error` are the result of `execute` or `start`. The caller must have released the lease, so that a
+        client that follows the rollout to its end can apply it or roll it back at once.
 
         Raises:
             EndNotStoredError: the new flags are in force, but that could not be published or reported.

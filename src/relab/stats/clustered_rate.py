@@ -21,11 +21,12 @@ with it 94 %, and intervals became 4 % wider on average."""
 def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -> Interval:
     """Return the confidence interval of a rate of success, when trials of one cluster may have similar outcomes.
 
-    For example, a cluster holds all trials of one task. The interval is Wilson's score interval at the effective number of trials, with Student's t on clusters - 1 degrees
-    of freedom. The effective number of trials is the number of trials divided by the design effect. The design effect
-    is 1 for independent trials. It is largest in the worst case: all trials of a cluster always have the same outcome.
-    It is estimated from the clusters. Few clusters with the rarer outcome say little about it, so the result is a mean
-    of the estimate, weighted by the number of such clusters, and of the worst case, with the weight of one cluster. Each end of the interval lies no farther out than the end of the
+    For example, a cluster holds all trials of one task. The interval is Wilson's score interval at the effective number
+    of trials, with Student's t on clusters - 1 degrees of freedom. The effective number of trials is the number of
+    trials divided by the design effect. The design effect is 1 for independent trials. It is largest in the worst case:
+    all trials of a cluster always have the same outcome. It is estimated from the clusters. Few clusters with the rarer
+    outcome say little about it, so the result is a mean of the estimate, weighted by the number of such clusters, and
+    of the worst case, with the weight of one cluster. Each end of the interval lies no farther out than the end of the
     Clopper-Pearson interval for the worst case.
 
     Sources: L. Kish, "Survey Sampling", 1965, sections 8.2 and 11.7 (design effect, unequal clusters); E. L. Korn,

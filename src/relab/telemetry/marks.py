@@ -26,7 +26,7 @@ class RunMarks:
         self._database = database
 
     def label(self, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
-        """Store the failure category that an analysis found in a run, with its confidence.
+        """Store the failure category that an analysis found in a run, with its confidence; return True.
 
         Return False, and store nothing, if the run was deleted or if its content hash is no longer `content_hash`.
         """

@@ -85,8 +85,9 @@ def remap_oldest(
 ) -> RemappedBatch:
     """Remap up to `limit` outdated runs that started at or after `since_us`, oldest first.
 
-    `after` is the position of the last run of the previous batch; None to begin with the oldest run. `shard` is the row
-    of each sum that this process changes, so that processes do not wait for each other.
+    `after` is the position of the last run of the previous batch; None to begin with the oldest run. `now_us` is the
+    current time; all times are in microseconds since 1970. `shard` is the row of each sum that this process changes, so
+    that processes do not wait for each other.
     """
     prefer_indexes(session)
     candidates = _candidates(session, since_us, after, limit)
@@ -100,7 +101,7 @@ def remap_oldest(
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
     """Remap the outdated ones of the runs `run_ids`, and count the changes.
 
-    `shard` is the row of each sum that this process changes.
+    `now_us` is the current time in microseconds since 1970. `shard` is the row of each sum that this process changes.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)

@@ -30,7 +30,10 @@ _ON: Final = "on"
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add finished runs that were written now and need no analysis, if searches are on."""
+    """Add the finished runs in `records` that need no analysis to the runs to search for behaviours, if this is on.
+
+    The transaction writes these records at `now_us`, in microseconds since 1970.
+    """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})
     if not ids or not _is_on(session):
         return

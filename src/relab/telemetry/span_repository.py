@@ -61,7 +61,7 @@ def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[
 
 
 def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
-    """Return `(trace id, origin)` of the stored origins of the traces."""
+    """Return `(trace id, origin)` of the traces' stored origins; `table` holds those of spans or of log records."""
     found: set[tuple[str, int]] = set()
     for ids in chunks(trace_ids):
         rows = session.execute(select(table.trace_id, table.origin).where(table.trace_id.in_(ids)))
@@ -70,7 +70,7 @@ def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[s
 
 
 def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
-    """Return `{origin: content}` of the stored origins of the traces, as JSON."""
+    """Return `{origin: content as JSON}` of the traces' origins; `table` holds those of spans or of log records."""
     found: dict[int, dict[str, Any]] = {}
     for ids in chunks(trace_ids):
         rows = session.execute(select(table.origin, table.data).where(table.trace_id.in_(ids)))
@@ -106,7 +106,7 @@ def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 
 
 def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTuple]) -> None:
-    """Insert origins that do not exist yet."""
+    """Insert origins, none of which may exist yet, into `table`, which holds those of spans or of log records."""
     insert_rows(session, table_of(table), rows)
 
 

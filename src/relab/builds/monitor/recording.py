@@ -113,6 +113,14 @@ def locked_builds(
     After the block, kept files are removed until they are within the limit of `kept`, those of other projects first.
     Records of builds in this folder whose process has died become `interrupted`.
 
+    Args:
+        project: the project to build.
+        home: the folder with one folder for each project.
+        kept: the kept files of all projects, with their limit.
+        store: where the records of the builds are stored.
+        clock: gives the times of the builds.
+        environment: the environment variables of the process, from which those of the builds are made.
+
     Raises:
         ProjectBusyError: another process builds the project.
         BuildFolderError: the folder or the project cannot be used.

@@ -49,7 +49,7 @@ class BuildSituation(BaseModel):
         failed_attempts: int,
         was_flaky: bool = False,
     ) -> BuildSituation:
-        """Return the situation after a build with this configuration; `failure` is how it failed, None if it succeeded."""
+        """Return the situation after a build with this configuration; other arguments are the fields of the result."""
         return cls(
             failure=failure,
             failed_attempts=failed_attempts,

@@ -69,7 +69,7 @@ def suggest(
 ) -> FixSuggestion:
     """Return a suggestion for the failure that a log shows, without regard to verdicts and past builds.
 
-    The arguments are those of `examine_lines`.
+    The arguments are those of `examine_lines`; `passing` is the log of a build of the same kind that passed.
     """
     return answer(examine_lines(lines, log, passing, failures=failures))
 

@@ -54,7 +54,12 @@ class SampleTrials:
         self._evidence = EvidenceStore(run.path)
 
     def write(self, sample: InspectSample, place: SamplePlace, created_us: int) -> TrialResult:
-        """Write the folder of a trial, and return its result; `created_us` is the time when the log was begun.
+        """Write the folder of the trial that a sample becomes, and return the trial's result.
+
+        Args:
+            sample: the sample of a log.
+            place: the ids, the task and the variant of the trial.
+            created_us: when the log was begun, in microseconds since 1970.
 
         Raises:
             InspectLogError: the score that decides has several values.

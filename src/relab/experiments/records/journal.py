@@ -257,7 +257,7 @@ def _lines(run_dir: Path) -> Generator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return the head of the journal (the number of its trials, and its last checksum) that the run's attestation names.
+    """Return the head of the journal (the number of its trials and its last checksum) that the run's attestation names.
 
     The attestation was written when the run last ended, so the journal may have grown since. None if there is no
     attestation, or if it names no head.

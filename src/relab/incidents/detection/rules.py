@@ -168,10 +168,14 @@ def _absent(part: str, why: AbsenceReason) -> Anomaly:
 
 
 def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find memory use and open descriptors that grow steadily, and would reach their limit within `trend_horizon_s`.
+    """Find memory use and open descriptors that grow steadily, and would reach their limit soon.
 
-    The limit is 100 for a percentage, otherwise twice the usual value, from `baseline`. `history` holds the polls, oldest
-    first.
+    The limit is 100 for a percentage, otherwise twice the usual value, from `baseline`.
+
+    Args:
+        history: the polls, oldest first. The last `trend_polls` of `settings` are examined; fewer are not enough.
+        baseline: the usual values.
+        settings: `trend_horizon_s` is how soon, in seconds, a value must reach its limit to be found.
     """
     recent = history[-settings.trend_polls :]
     if len(recent) < settings.trend_polls:

@@ -106,7 +106,10 @@ def delete_posts(session: Session, before: int) -> None:
 
 
 def pending_posts(session: Session, receiver: str, *, since: int, limit: int) -> Sequence[Any]:
-    """Return `(notice_id, content)` of posted notices from `since` on that a receiver has not processed, oldest first."""
+    """Return `(notice_id, content)` of at most `limit` posted notices that a receiver has not processed, oldest first.
+
+    Only notices from `since` on are returned, a time in microseconds since 1970.
+    """
     settled = select(NoticeDeliveryRow.notice_id).where(NoticeDeliveryRow.receiver == receiver)
     statement = select(NoticePostRow.notice_id, NoticePostRow.content).where(
         NoticePostRow.at >= since, NoticePostRow.notice_id.not_in(settled)

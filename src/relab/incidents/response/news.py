@@ -35,7 +35,7 @@ _SENTENCES: Final = {
 
 
 def event_of_news(news: Sequence[OutageNews]) -> NewEvent:
-    """Return the timeline event that notifies people of `news`: signals that are new, worse or back in an open incident.
+    """Return the timeline event that notifies people of `news`: signals that are new, worse or back in an incident.
 
     Its message names the first three signals.
     """
@@ -63,9 +63,9 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
     """Return the news (timeline events about new outages) for which the incident should be diagnosed again now.
 
-    News up to the event with the number `heard_seq` has already been used. The result is empty while the target's
-    figures are old, or while no anomaly that opens incidents is present. It is also empty if the incident was diagnosed
-    again `MAX_REDIAGNOSES` times within the last hour.
+    News up to the event with the number `heard_seq` of `state` has already been used. The result is empty while the
+    target's figures are old, or while no anomaly that opens incidents is present. It is also empty if the incident was
+    diagnosed again `MAX_REDIAGNOSES` times within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
     if incident.last_seq <= seq or not world.watch.findings.opens:

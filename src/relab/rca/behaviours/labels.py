@@ -123,7 +123,7 @@ class BehaviourLabels:
         self._telemetry = telemetry
 
     def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> RunBehaviourLabel:
-        """Store whether a run shows a behaviour, in place of an older label; `by` is the person who states it.
+        """Store whether a run shows a behaviour (`is_shown`), in place of an older label; the person `by` states it.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.

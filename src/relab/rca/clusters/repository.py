@@ -54,7 +54,7 @@ def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
 def largest(
     session: Session, wanted: ClusterFilter, limit: int, after: tuple[int, str] | None = None
 ) -> list[ClusterRow]:
-    """Return at most `limit` clusters, those with the most runs first.
+    """Return at most `limit` clusters of the failures that match `wanted`, those with the most runs first.
 
     `after` is `(number of runs, key)` of the last cluster of the previous page; None for the first page.
     """
@@ -82,7 +82,10 @@ def count(session: Session, cluster: str) -> int:
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Return the failure of a cluster whose run started first (with `is_last`, last); None if it has been deleted."""
+    """Return the failure of a cluster whose run started first (with `is_last`, last); None if no failure is left.
+
+    Only failures that match `wanted` count.
+    """
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
     statement = _filtered(select(row), wanted).where(row.cluster == cluster).order_by(*order).limit(1)

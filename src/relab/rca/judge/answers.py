@@ -139,6 +139,12 @@ def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str,
     The numbers, names and quotations of the reason must occur in the task of the run, in the step or in the step before
     it (`rca/report/grounding.py`). Without a step, they must occur in the texts of the run that belong to no step.
     Texts in `known`, which are not of the run, support the reason too.
+
+    Args:
+        transcript: the run as it was shown to the model.
+        step: the step that the reason is about; None if it is about no step.
+        reason: the model's words.
+        known: further texts that support the reason.
     """
     if len(reason) > _MAX_REASON_CHARS:
         return None

@@ -305,7 +305,8 @@ def _calibrated(
 ) -> ProblemModel:
     """Return the model with calibrated probabilities, and the thresholds with the greatest expected F1 over all runs.
 
-    `found` has the held-out probability of any problem and of each kind for each row, `fold` the fold in which the row was held out.
+    `found` has the held-out probability of any problem and of each kind for each row, `fold` the fold in which the row
+    was held out.
     """
     names = list(model.kinds)
     is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)

@@ -146,7 +146,8 @@ class StepModel(Artefact):
     def reasons(self, table: NDArray[np.float64], index: int, most: int) -> tuple[str, ...]:
         """Return the names of at most `most` features that raise the row `index` above the others, the strongest first.
 
-        A feature is named if its value is above the mean of the run, and if the score falls with the mean in its place.
+        `table` has a row for each unit of a run and a column for each feature. A feature is named if its value is above
+        the mean of its column, and if the score of the row falls with the mean in its place.
         """
         import numpy as np  # noqa: PLC0415 - as above
 

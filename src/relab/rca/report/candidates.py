@@ -49,9 +49,14 @@ def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> 
 def guessed_place(
     candidates: Sequence[CandidateStep], agent: str | None, evidence: Mapping[str, Evidence]
 ) -> Attribution:
-    """Return the first candidate as an attribution of low confidence that is marked as a ranked guess.
+    """Return the first candidate as an attribution (the likely place of the mistake) that is marked as a ranked guess.
 
-    `agent` is the most likely agent; None to take the agent of the candidate.
+    Its confidence is low.
+
+    Args:
+        candidates: the steps that may have the mistake, the most likely first; at least one.
+        agent: the most likely agent; None to take the agent of the candidate.
+        evidence: the evidence of the report, by its id; the candidates cite it.
     """
     first = candidates[0]
     return Attribution.citing(

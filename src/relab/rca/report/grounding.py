@@ -108,7 +108,7 @@ class Grounds:
 
     @classmethod
     def of_pieces(cls, pieces: Iterable[str], urls: frozenset[str] = frozenset()) -> Grounds:
-        """Build the grounds from `pieces`, the texts that may support a claim, and `urls`, the only URLs it may contain."""
+        """Build the grounds from `pieces`, the texts that may support a claim; it may contain no URLs but `urls`."""
         # One line per piece, so that no quotation can match across two pieces.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
         words = frozenset(_words(text))

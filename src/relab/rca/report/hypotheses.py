@@ -151,8 +151,13 @@ def build_hypotheses(
     """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations for its cause.
 
     A hypothesis cites the quotations of the cause's lead problem; repetitions of the problem are only in the findings.
-    A regression cites up to `MAX_CITED` quotations of all its problems. With insufficient evidence, every hypothesis
-    has low confidence.
+    A regression cites up to `MAX_CITED` quotations of all its problems.
+
+    Args:
+        causes: the ranked causes, the most likely first.
+        view: the run.
+        collector: adds the quotations to the evidence of the report.
+        insufficient: whether the evidence is insufficient; every hypothesis then has low confidence.
     """
     hypotheses = []
     for cause in causes[:MAX_HYPOTHESES]:

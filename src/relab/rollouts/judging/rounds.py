@@ -107,9 +107,10 @@ def gates_of(plan: Plan) -> PassGates:
 
 
 def detectable_pct(plan: Plan, sd: float, rounds: int) -> float | None:
-    """Return the smallest true improvement, as a negative percentage, that the rounds find with a power of 80 %.
+    """Return the smallest true improvement, as a negative percentage, that `rounds` rounds find with a power of 80 %.
 
-    `sd` is the standard deviation of the rounds' log ratios. Return None for fewer than `MIN_PASS_ROUNDS` rounds.
+    `plan` has the thresholds of the verdict, and `sd` is the standard deviation of the rounds' log ratios. Return None
+    for fewer than `MIN_PASS_ROUNDS` rounds.
     """
     found = gates_of(plan).detectable_effect(sd, rounds)
     return None if found is None else percent(found)

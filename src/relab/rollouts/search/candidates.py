@@ -99,9 +99,9 @@ class SearchResult(_Value):
 
 
 def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -> Plan:
-    """Return the plan of the rollout that screens candidate `number`.
+    """Return the plan of the rollout that screens candidate `number`, which changes the fields `values` of the plan.
 
-    It has too few rounds for a PASS, and writes its reports to a folder of its own.
+    The plan has too few rounds for a PASS, and writes its reports to a subfolder of `folder`.
     """
     measured = {"experiment.rounds": spec.screening.rounds, "experiment.seed": spec.plan.experiment.seed + number}
     plan = plan_with(
@@ -113,7 +113,8 @@ def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -
 def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, folder: str) -> Plan:
     """Return the plan of a confirming rollout, which may apply the candidate's flags.
 
-    `place` is the number of the confirming rollout in the search, from 1.
+    `place` is the number of the confirming rollout in the search, from 1. The reports are written to a subfolder of
+    `folder`.
     """
     changes = {
         "alpha_share": 1 / spec.confirmations,

@@ -37,7 +37,7 @@ class MetricSource(Protocol):
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the figures of an arm between two times in microseconds since 1970.
+        """Return the figures of an arm between `started_at` and `ended_at`, both in microseconds since 1970.
 
         `arm` is the text for `$arm` in URLs and queries (`RolloutTarget.label_of`).
 
@@ -86,7 +86,7 @@ class PrometheusSource:
         return self._subject.delay_s
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the values of the queries for this arm at `ended_at`.
+        """Return the values of the queries for this arm at `ended_at`; a query may name both times.
 
         A value is None if there is no series or it is NaN.
         """

@@ -118,7 +118,7 @@ class RunRecovery:
         )
 
     def _step_was_repeated(self, step_id: str | None) -> bool:
-        """Return whether the step `step_id` failed, and a later step of the same agent and name succeeded without calls.
+        """Return whether the step `step_id` failed and a later step of the same agent and name succeeded without calls.
 
         The later step repeats the calls of the failed step, although the trace does not report them.
         """

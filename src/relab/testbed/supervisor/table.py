@@ -171,9 +171,10 @@ def access_of(site: Site) -> dict[str, Any]:
 
 
 def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
-    """Return the values that replace words in braces in the command of a row.
+    """Return the values that replace words in braces, such as `{port}`, in the command of a row, by word.
 
-    `number` is the number, from 1, of the process among those of the row.
+    `site` has the folders and the ports of the testbed. `number` is the number, from 1, of the process among those of
+    the row.
     """
     layout = site.layout
     return {
