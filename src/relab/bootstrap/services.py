@@ -235,7 +235,10 @@ class Services(Foundation):
             work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
 
     def _projecting(self, owner: str, stop: threading.Event) -> AbstractContextManager[None]:
-        """Return a context manager that projects the runs that are due, in a separate thread, while its block runs."""
+        """Return a context manager that computes runs from their stored spans while its block runs.
+
+        A separate thread computes each run as soon as it is due.
+        """
         from relab.jobs.worker import LeasedLoop, sweeping
 
         projector = self.telemetry.projector

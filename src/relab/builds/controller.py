@@ -123,7 +123,7 @@ class BuildController:
         return done
 
     def _build(self, done: BuildPass, configuration: BuildConfiguration, stop: Event, events: PassEvents) -> None:
-        """Run the builds of a pass and add them to `done`."""
+        """Run the builds of a pass (a build and its retries), and add them to `done`."""
         history = self._store.list_builds(project=self._builds.project.file.name, limit=_HISTORY)
         reference_s = usual_duration_s(history)
         passed = next((each for each in history if each.result.status is BuildStatus.SUCCESS), None)

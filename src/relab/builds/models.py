@@ -235,7 +235,10 @@ class Build(BaseModel):
 
 
 def agent_run_id(build_id: str) -> str:
-    """Return the id, in telemetry, of the agent run of a pass; `build_id` is the id of the first build of the pass."""
+    """Return the id, in telemetry, of the agent run of a pass (a build and its retries).
+
+    `build_id` is the id of the first build of the pass.
+    """
     return f"build.{build_id}"
 
 

@@ -33,7 +33,12 @@ class WatchPlan:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvents:
-    """Functions that are called after a pass: one with the pass, the other with the error that ended it."""
+    """Functions that are called after a pass (a build and its retries).
+
+    Attributes:
+        on_pass: is called with a pass that ended without an error.
+        on_error: is called with the error that ended a pass.
+    """
 
     on_pass: Callable[[BuildPass], None] = lambda _done: None
     on_error: Callable[[RelabError], None] = lambda _error: None

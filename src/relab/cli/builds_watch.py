@@ -79,7 +79,10 @@ def watch(
 
 
 def _print_done(builds: BuildService, done: BuildPass, number: int | None) -> None:
-    """Print the end of a pass, as text; or, if `number` (the number of the pass) is given, as JSON."""
+    """Print the end of a pass (a build and its retries): as JSON if `number`, the number of the pass, is given.
+
+    Without `number`, print it as text.
+    """
     failing = builds.history.failing_tests(done.builds[-1].build_id)
     if number is not None:
         _print_pass(number, done, failing)

@@ -62,7 +62,10 @@ def try_rules(
     judge: AsksModel = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search stored runs, failed or not, for the behaviours of a file, and print what shows them; no run is marked."""
+    """Search stored runs, failed or not, for the behaviours of a file, and print what shows them.
+
+    Nothing is stored about the runs.
+    """
     _scan(options, file, run, limit, asks_model=judge, as_json=as_json, is_stored=False)
 
 

@@ -113,7 +113,7 @@ class CheckpointMissingError(ConflictError):
 
 
 class CheckpointChangedError(ConflictError):
-    """The checkpoint from which a trial is to be forked was changed after its run was sealed."""
+    """The checkpoint from which a trial is to be forked was changed after its run had ended (was sealed)."""
 
     code = "checkpoint_changed"
 

@@ -93,7 +93,7 @@ class ArmWindow(_Value):
 
     @property
     def qps(self) -> float | None:
-        """Completed requests per second; None for a window without duration."""
+        """The number of completed requests per second; None if the window had no duration."""
         return self.completed / self.duration_s if self.duration_s else None
 
 

@@ -33,7 +33,7 @@ class AwaitingRuns:
             return repository.list_awaiting(session, self._clock.now_us() - int(quiet_s * 1_000_000), limit)
 
     def count(self) -> int:
-        """Return the number of projected runs that await their analysis."""
+        """Return the number of runs that wait for their analysis, without those not yet computed from spans."""
         with self._database.read() as session:
             return repository.count_awaiting(session)
 

@@ -18,7 +18,10 @@ SHOWN: Final = AgentRunRow.content_hash != NEVER_PROJECTED
 
 
 def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
-    """Return a query of runs with the conditions of a filter added; runs that were never projected are left out."""
+    """Return a query of runs with the conditions of a filter added.
+
+    Runs that were never computed from their stored spans (projected) are left out.
+    """
     statement = statement.where(SHOWN)
     for name in _EQUAL:
         wanted = getattr(run_filter, name)

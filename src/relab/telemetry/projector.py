@@ -174,7 +174,10 @@ class Projector:
         return len(due)
 
     def _project(self, run_ids: Sequence[str], *, again: bool) -> None:
-        """Project runs; with `again`, project runs that changed meanwhile once more, under the database's lock."""
+        """Project runs: compute them from their stored spans, and store the result.
+
+        With `again`, runs that changed meanwhile are projected once more, under the database's lock.
+        """
         # Several requests share the work: each leaves out what another one has projected while it waited for the lock.
         with self._lock if len(run_ids) > 1 else nullcontext():
             self._project_now(run_ids, again=again)

@@ -157,7 +157,7 @@ def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTra
 
 
 def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
-    """Project the traces; return `{run id: record}`."""
+    """Compute a run from the spans of each trace (project it); return `{run id: record}`."""
     return {trace_id: project(trace_id, spans) for trace_id, spans in traces.spans.items()}
 
 

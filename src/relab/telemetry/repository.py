@@ -221,7 +221,7 @@ def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
 
 
 def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
-    """Return the run with this id; None if it does not exist or was never projected."""
+    """Return the run with this id; None if it does not exist or was never computed from its spans (projected)."""
     run = load_runs(session, [agent_run_id]).get(agent_run_id)
     return None if run is None or run.content_hash == NEVER_PROJECTED else run
 

@@ -156,7 +156,7 @@ class _Batch:
         return self._outcome
 
     def _unprojected_row(self, trace_id: str, trace: TraceSpans) -> dict[str, Any]:
-        """Return the row of a new trace, which is projected later."""
+        """Return the row of a new trace, from whose spans the run is computed later."""
         spans = trace.spans.values()
         size = sum([size_of(received.raw) for received in spans])
         self._new_traces[trace_id] = size
@@ -304,7 +304,7 @@ class _Batch:
         rollup_repository.apply(session, self._changes, self._shard)
 
     def _project_if_full(self, backlog: Backlog) -> None:
-        """Project the traces of the batch at once if too many runs are unprojected."""
+        """Compute the runs of the batch from their spans at once if too many runs wait for this."""
         unprojected = [*self._new_traces, *(run.run_id for run in self._growing)]
         if unprojected and not backlog.has_room(self._session, sum(self._new_traces.values()) + self._grown):
             remapping.remap_runs(self._session, unprojected, now_us=self._now_us, shard=self._shard)

@@ -199,7 +199,7 @@ class FormerRun(NamedTuple):
 
     @property
     def is_counted(self) -> bool:
-        """Whether the roll-ups count the run: it was projected at least once."""
+        """Whether the roll-ups count the run: it was computed from its spans (projected) at least once."""
         return self.content_hash != NEVER_PROJECTED
 
     @property
@@ -209,7 +209,7 @@ class FormerRun(NamedTuple):
 
     @property
     def is_unprojected(self) -> bool:
-        """Whether the newest spans of the run are not projected yet."""
+        """Whether the run has stored spans from which it was not computed (projected) yet."""
         return self.mapper_version == UNPROJECTED
 
 

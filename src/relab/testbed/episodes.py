@@ -32,7 +32,7 @@ class NotTheBreakerError(ForbiddenError):
 
 
 class NotTheSupervisorError(ForbiddenError):
-    """A request to start an episode lacks the supervisor's secret."""
+    """A request that announces a new episode (a test of a responder) lacks the supervisor's secret."""
 
     code = "not_the_supervisor"
 

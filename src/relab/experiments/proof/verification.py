@@ -182,7 +182,7 @@ class _Records:
 
 
 class _Check:
-    """Verifies a run that has a seal."""
+    """Verifies a run that has a seal: a file with the digests of the run's files."""
 
     def __init__(self, run_dir: Path, given: PublicKey | None, own: PublicKey | None) -> None:
         self._root = run_dir

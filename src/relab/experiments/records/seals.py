@@ -67,6 +67,9 @@ def digest_of_file(path: Path) -> str | None:
 
 
 def break_seal(run_dir: Path) -> None:
-    """Delete the seal of a run, and the signed statements about it, before anything in its folder is changed."""
+    """Delete a run's seal (the digests of its files) and the signed statements about the run.
+
+    Call this before anything in the run's folder is changed.
+    """
     (run_dir / STATEMENTS).unlink(missing_ok=True)
     (run_dir / RUN_SEAL).unlink(missing_ok=True)

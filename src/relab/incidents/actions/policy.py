@@ -106,11 +106,11 @@ class Policy:
 
     @property
     def only_observes(self) -> bool:
-        """Whether the autonomy of every class of actions is `OBSERVE`."""
+        """Whether no action is executed or suggested: the autonomy of every class of actions is `OBSERVE`."""
         return {self.autonomy, *self.autonomy_by_class.values()} == {Autonomy.OBSERVE}
 
     def autonomy_of(self, action_class: str) -> Autonomy:
-        """Return the autonomy for a class of actions."""
+        """Return the autonomy for a class of actions: how much the responder may do without a person."""
         return self.autonomy_by_class.get(action_class, self.autonomy)
 
 

@@ -86,7 +86,7 @@ class Baseline:
             del self._values[name]
 
     def usual(self, signal: str) -> SignalBaseline | None:
-        """Return the usual values of a signal; None if it was in fewer than `MIN_POLLS` polls."""
+        """Return the usual values of a signal (a measured number); None if it was in fewer than `MIN_POLLS` polls."""
         values = self._values.get(signal)
         if values is None or len(values) < MIN_POLLS:
             return None
@@ -96,7 +96,7 @@ class Baseline:
         return SignalBaseline(median, spread * _TO_SIGMA, len(values), max(tail - median, 0.0) / _Z_90)
 
     def dump(self) -> dict[str, list[float]]:
-        """Return the values of each signal by its name, oldest first, to be stored for a restart."""
+        """Return the values of each signal (a measured number) by name, oldest first, to be stored for a restart."""
         return {name: list(values) for name, values in self._values.items()}
 
     def take(self, content: Mapping[str, Iterable[float]]) -> None:

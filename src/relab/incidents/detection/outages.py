@@ -160,7 +160,7 @@ class OutageTracker:
     _last_us: int | None = None
 
     def begin(self) -> None:
-        """Start with a new incident: every signal that is wrong from now on is news until people are notified of it."""
+        """Start with a new incident: from now on, an anomaly that users notice is news until people are notified."""
         self._signals.clear()
         self._last_us = None
 
@@ -222,7 +222,10 @@ class OutageTracker:
                 signal.note_notified(seen.at_us, anomaly)
 
     def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
-        """Record that people were notified of this news at `at_us`; no news is due for the next 20 seconds."""
+        """Record that people were notified of this news at `at_us`, in microseconds since 1970.
+
+        For the next 20 seconds, people need not be notified again.
+        """
         self._last_us = at_us
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 

@@ -64,7 +64,10 @@ def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
 
 
 def _unusual(poll: Snapshot, usual: Callable[[str], SignalBaseline | None]) -> frozenset[str]:
-    """Return the kinds of signals that deviate from their baselines in a poll."""
+    """Return the kinds of signals (`_BOUNDS`) whose values in a poll are above their usual range.
+
+    `usual` returns the usual values of a signal by its name; None if they are unknown.
+    """
     found = set()
     for kind, (signal, least, factor) in _BOUNDS.items():
         value, known = poll.numbers.get(signal), usual(signal)

@@ -29,7 +29,10 @@ class Signals:
     numbers: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     def points(self, name: str) -> list[tuple[int, float]]:
-        """Return the samples of a signal as `(time, value)`, in order, without polls that had no value."""
+        """Return the values of the signal `name` in the polls, as `(time in microseconds since 1970, value)` in order.
+
+        Polls without a value are left out.
+        """
         if name not in self.numbers:
             return []
         pairs = zip(self.times_us, self.numbers[name], strict=True)
@@ -162,7 +165,7 @@ class DiagnosisPeriod:
 
 @dataclass(frozen=True, slots=True)
 class SampleGap:
-    """A period without samples of a signal, between two of its samples."""
+    """A period between two samples (measured values) of a signal in which no sample was taken."""
 
     begin: Timestamp
     end: Timestamp

@@ -257,7 +257,7 @@ class PlanningNodes:
         }
 
     async def _refused(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState:
-        """Escalate a plan that the policy refuses; with the autonomy `suggest`, suggest the action to people."""
+        """Escalate a plan that the policy refuses; if its autonomy is `suggest`, suggest its action to people."""
         world, plan, ruling = self._world, ready.plan, ready.ruling
         reason = f"{ruling.reason} {ruling.remedy}"
         if (

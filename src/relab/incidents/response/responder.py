@@ -173,7 +173,7 @@ class Responder:
             await self._respond(current)
 
     async def _follow(self, incident_id: str, findings: DetectionResult, at_us: int) -> None:
-        """Add the anomalies of a poll to the open incident, and notify people of outages that are news to them."""
+        """Add the anomalies of a poll to the open incident, and notify people of outages that are new to them."""
         world, outages = self._world, self._world.watch.outages
         news: list[OutageNews] = []
         if outages.due(at_us, is_handed_over=True):

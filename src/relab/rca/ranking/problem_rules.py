@@ -96,7 +96,7 @@ def _is_model_call(unit: Unit) -> bool:
 
 
 def _has_failed(unit: Unit) -> bool:
-    """Return whether a unit itself ended in an error; then there already is a finding about it."""
+    """Return whether a step or tool call (`unit`) itself ended in an error; then a finding about it exists already."""
     return unit.source.status is StepStatus.FAILURE
 
 

@@ -50,7 +50,7 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
 
 
 def quote_unit(unit: Unit) -> Quotation:
-    """Return a quotation of the beginning of a unit's text."""
+    """Return the beginning of the text of a unit (a step or a tool call), as a quotation that evidence can cite."""
     kind = EvidenceKind.TOOL_CALL if unit.is_call else EvidenceKind.STEP
     return Quotation(kind, unit.source, unit.field)
 
@@ -94,7 +94,10 @@ def _problems(
 
 
 def _is_quotable(unit: Unit) -> bool:
-    """Return whether a unit has any text, so that a claim about it can cite it; a step may even have no name."""
+    """Return whether a unit (a step or a tool call) has a text, which a claim about it can cite.
+
+    Some steps do not even have a name.
+    """
     return bool(field_text(unit.source, unit.field))
 
 

@@ -25,7 +25,7 @@ def rank_by_rules(turns: Sequence[Turn]) -> tuple[Guess, ...]:
 
 
 def quote_turn(turn: Turn) -> Quotation:
-    """Return a quotation of the beginning of a turn's text."""
+    """Return the beginning of a turn's text, as a quotation that evidence can cite."""
     return Quotation(EvidenceKind.STEP, turn.placed.step, turn.field)
 
 

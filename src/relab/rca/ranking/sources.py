@@ -141,7 +141,7 @@ class Signature(BaseModel):
 
 
 def name_words(unit: Unit) -> frozenset[str]:
-    """Return the lower-case words in the names of a unit's agent and of its step or tool."""
+    """Return the lower-case words in the name of the agent, and in the name of the step or tool, of a unit."""
     text = f"{unit.speaker[:_NAME_CHARS]} {unit.name[:_NAME_CHARS]}"
     return frozenset(word.lower() for word in _NAME_WORD.findall(text)) - GENERIC
 

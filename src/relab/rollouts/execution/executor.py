@@ -125,7 +125,7 @@ class RolloutExecution:
         return self._record
 
     def _prepare(self) -> None:
-        """Check the health of the target, read its flags, and derive the change of flags for each arm."""
+        """Check the health of the target, read its flags, and derive how each arm (set of flags) changes them."""
         started_at = self._record.started_at or self._clock.now_us()
         self._update(status=RolloutStatus.RUNNING, started_at=started_at)
         self._enter(RolloutPhase.HEALTH, "Checking the health of the target")

@@ -72,7 +72,7 @@ class LoadMeasurement:
         check_target(self._load_plan(0))
 
     def figures(self, window: PlannedWindow, result: LoadResult) -> ArmWindow:
-        """Return the figures of a window from the result of its load."""
+        """Return the figures (counts and latencies) of a measured window of time from the result of its load."""
         counts = result.counts
         p95_ms = self._p95_ms(result.latency, result.good_latency)
         ended_at = result.started_at + int(result.planned_s * 1e6)

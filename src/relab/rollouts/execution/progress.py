@@ -38,7 +38,7 @@ class RolloutProgress(BaseModel):
 
     @property
     def done_pct(self) -> int:
-        """The measured windows in percent of the planned ones, at most 99."""
+        """The number of measured windows of time in percent of the planned number, at most 99."""
         return min(int(100 * self.windows_done / self.windows_planned), 99) if self.windows_planned else 0
 
     def sentence(self) -> str:

@@ -75,7 +75,7 @@ class RolloutData:
         return float(window.round if self.is_live else window.index)
 
     def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
-        """Return the windows of one arm in the complete rounds, in order."""
+        """Return the measured windows of time of one arm (set of flags) in the complete rounds, in order."""
         return tuple(found[arm] for found in self.rounds)
 
     def every_window(self) -> tuple[ArmWindow, ...]:

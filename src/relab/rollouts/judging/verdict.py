@@ -21,7 +21,7 @@ from relab.stats.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """The figures that decide: the effect, arm B's error rate and the upper bound of it in percent, and the rounds."""
+    """The figures that decide: the effect, arm B's error rate with its upper bound, in percent, and the rounds."""
 
     effect: Effect
     error_rate_pct: float

@@ -56,7 +56,7 @@ def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_
 
 
 def window_cost_s(plan: Plan) -> float:
-    """Return the time that one window takes with its warm-up, in seconds."""
+    """Return the time, in seconds, that the measurement of one arm in one round takes with its warm-up."""
     return plan.experiment.warmup_sec + plan.experiment.window_sec
 
 

@@ -67,7 +67,10 @@ def _valid(record: RolloutRecord, arm: Arm) -> int:
 
 
 def _difference(record: RolloutRecord, name: str) -> float | None:
-    """Return the mean of a figure in arm B's windows minus its mean in arm A's windows; None if a mean is unknown."""
+    """Return the mean of the figure `name` with the new flags (arm B) minus its mean with the old ones (arm A).
+
+    Return None if a mean is unknown.
+    """
     means = [_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B)]
     return None if means[0] is None or means[1] is None else means[1] - means[0]
 

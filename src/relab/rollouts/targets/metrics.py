@@ -29,7 +29,10 @@ class MetricReading:
 
 
 class MetricSource(Protocol):
-    """A source of the judged metric: it reports the figures of one arm in one window."""
+    """A source of the metric by which a rollout is judged.
+
+    It reports the figures of one arm (set of flags) in one window of time.
+    """
 
     @property
     def delay_s(self) -> float:

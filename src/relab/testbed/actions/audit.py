@@ -123,7 +123,7 @@ class AuditLog:
         return None if found is None else self._records[found]
 
     def newest(self, limit: int) -> list[Record]:
-        """Return at most `limit` records of the current episode, newest first."""
+        """Return at most `limit` records of actions since the last reset of the testbed, newest first."""
         return list(reversed(self._records.values()))[:limit]
 
     def since(self, at_us: int) -> Iterator[Record]:

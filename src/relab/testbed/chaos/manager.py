@@ -169,7 +169,7 @@ class ChaosManager:
         return len(found)
 
     def forget(self) -> None:
-        """End all injections and remove them from the list, because a new episode starts."""
+        """End all injections and remove them from the list, because the testbed is reset for a new episode (test)."""
         # Remove them from the list first: an injection that begins from now on belongs to the time after.
         with self._lock:
             ended = list(self._all.values())

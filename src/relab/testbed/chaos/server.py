@@ -53,7 +53,7 @@ def catalogue(manager: With) -> dict[str, Any]:
 
 @_router.get("/break")
 def injections(manager: With) -> dict[str, Any]:
-    """Return `injections`: all injections of this episode, newest first, including those that have ended."""
+    """Return `injections`: all since the last reset of the testbed, newest first, including those that have ended."""
     return {"injections": [item.to_json() for item in manager.list()]}
 
 

@@ -27,13 +27,16 @@ _MIN_HEALTHY_S, _MAX_HEALTHY_S = 12.0, 25.0
 
 
 class WrongEpisodeError(InvalidInputError):
-    """A row of a data set is not a valid episode, or the requested episodes cannot be generated."""
+    """An episode (a test of a responder) is not valid, or cannot be generated.
+
+    A row of a data set is wrong, or the request for episodes is.
+    """
 
     code = "wrong_episode"
 
 
 class EpisodeKind(StrEnum):
-    """The kind of an episode, by the events that happen in it."""
+    """The kind of an episode (a test of a responder), by the events that are injected in it."""
 
     FAULT = "fault"
     """One fault."""

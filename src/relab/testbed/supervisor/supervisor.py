@@ -264,7 +264,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return those ready components that can forget the previous episode, so that a reset need not restart them."""
+        """Return the ready components that a reset need not restart: they can forget the last episode (test)."""
         return {
             name: item
             for name, item in self._components.items()
@@ -272,7 +272,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Notify the components `kept` of a new episode; return those that confirmed it, and stop the others."""
+        """Notify the components `kept` of a new episode (test); return those that confirmed it, and stop the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))

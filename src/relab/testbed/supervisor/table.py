@@ -117,7 +117,7 @@ def write_configurations(site: Site) -> None:
 
 
 def first_settings(site: Site) -> dict[str, Any]:
-    """Return the document of the target's settings with which every episode begins, by section and name."""
+    """Return the target's settings with which every episode (test) begins, by section and name."""
     layout, ports = site.layout, site.ports
     target = next((row for row in site.plan.rows if row.port == "target"), None)
     usual: dict[str, Any] = {
