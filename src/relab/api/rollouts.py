@@ -72,7 +72,7 @@ def list_rollouts(
     before: BeforeId = None,
     limit: PageSize = 50,
 ) -> RolloutPage:
-    """Return a page of rollouts without their windows, newest first."""
+    """Return a page of rollouts without their windows (measurements), newest first."""
     return services.rollouts.list_rollouts(before=before, limit=limit)
 
 

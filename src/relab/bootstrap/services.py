@@ -218,9 +218,9 @@ class Services(Foundation):
         )
 
     def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
-        """Work as a worker: run jobs of these lanes, and clean up regularly, until `stop` is set.
+        """Work as a worker: run jobs of these lanes (classes of urgency), and clean up regularly, until `stop` is set.
 
-        A worker of the lane `background` also projects the runs of traces that have just arrived.
+        A worker of the lane `background` also computes the runs of traces that have just arrived.
         """
         from relab.jobs.worker import Sweeper, work_until
 

@@ -33,7 +33,7 @@ _log = get_logger(__name__)
 
 
 def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentRun:
-    """Return the agent run of a pass: one step with one tool call for each build.
+    """Return the agent run of a pass (a build and its retries): one step with one tool call for each build.
 
     The run has the status of the last build. A failed call has the lines of the log that explain the failure.
 
@@ -63,9 +63,10 @@ def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentR
 
 
 def send_to_telemetry(telemetry: TelemetryService, done: BuildPass, log_of: Callable[[str], str | None]) -> None:
-    """Store a pass as an agent run. An error is only logged, because the run is merely a copy of the records of builds.
+    """Store a pass (a build and its retries) as an agent run.
 
-    `log_of` is called with the id of a build and returns the build's log, or None.
+    An error is only logged, because the agent run is merely a copy of the records of builds. `log_of` is called with
+    the id of a build and returns the build's log, or None.
     """
     if not done.builds:
         return

@@ -47,7 +47,7 @@ class BuildPass:
 
 @dataclass(frozen=True, slots=True)
 class PassEvents:
-    """Functions that a pass calls.
+    """Functions that are called during a pass (a build and its retries).
 
     They are called with each build, decision and suggestion, and with the pass when it ends, even if it ends with an
     error.
@@ -79,7 +79,7 @@ def had_two_outcomes(builds: Iterable[Build]) -> bool:
 
 
 class BuildController:
-    """Runs passes over one locked project.
+    """Runs passes (a build and its retries) over one locked project.
 
     Args:
         builds: runs builds of the project.

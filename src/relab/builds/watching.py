@@ -45,7 +45,9 @@ class WatchEvents:
 
 
 def watch(build_once: Callable[[int], BuildPass], plan: WatchPlan, *, stop: Event, events: WatchEvents) -> None:
-    """Run passes until their number is reached or `stop` is set; an error in one pass does not end the others.
+    """Run passes (each a build and its retries) until their number is reached or `stop` is set.
+
+    An error in one pass does not end the others.
 
     Args:
         build_once: runs one pass with at most the given number of retries.

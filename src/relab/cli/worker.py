@@ -68,7 +68,7 @@ def worker(
 
 
 def _read_lanes(text: str | None) -> tuple[Lane, ...]:
-    """Return the lanes that the option lists, most urgent first; without the option, all lanes.
+    """Return the lanes (classes of urgency) that the option lists, most urgent first; without the option, all lanes.
 
     Raises:
         InvalidInputError: a name is not the name of a lane; the message names the option.

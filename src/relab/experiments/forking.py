@@ -214,7 +214,9 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 
 
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
-    """Return the checkpoints that were changed after the run was sealed, as `{path, digest}` with the present digest.
+    """Return the checkpoints that were changed since the run's seal (the digests of its files) was written.
+
+    The result is `{path, digest}` for each, with the present digest.
 
     Raises:
         CheckpointChangedError: there are some, and `options.allow_drift` is not set.

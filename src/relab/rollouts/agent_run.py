@@ -27,7 +27,7 @@ def agent_run_id(rollout_id: str) -> str:
 
 
 def agent_run_of(record: RolloutRecord) -> AgentRun:
-    """Return the agent run of a rollout: a step for each phase, and a tool call for each window.
+    """Return the agent run of a rollout: a step for each phase, and a tool call for each measured window of time.
 
     The agent run is a success if the change was applied. It is a failure if the rollout failed, if its verdict is FAIL
     or INVALID, or if a PASS was not applied. Otherwise it is cancelled: the rollout was interrupted, was a dry run, or

@@ -165,7 +165,7 @@ class RolloutRecord(_Value):
 
 
 class RolloutPage(_Value):
-    """A page of rollouts without their windows, newest first.
+    """A page of rollouts without their windows (measurements), newest first.
 
     `next_before` is the argument `before` with which a client requests the next page; None on the last page.
     """

@@ -346,7 +346,7 @@ class RolloutService:
         return entries, None if problem is None else f"{path}:{problem.line}: {problem.message}"
 
     def get(self, rollout_id: str) -> RolloutRecord:
-        """Return a rollout with its windows.
+        """Return a rollout with its windows (measurements).
 
         Raises:
             RolloutNotFoundError: no rollout has this id.

@@ -46,7 +46,7 @@ class RolloutStore:
         repository.add(unit.session, values)
 
     def get(self, rollout_id: str) -> StoredRollout:
-        """Return a rollout with its windows.
+        """Return a rollout with its windows (measurements).
 
         Raises:
             RolloutNotFoundError: no rollout has this id.

@@ -16,7 +16,7 @@ _FEW_WINDOWS = 5
 
 
 def dispersed_rate(hits: Sequence[int], totals: Sequence[int], *, level: float = LEVEL) -> Interval:
-    """Return the confidence interval of a rate that was counted in several windows.
+    """Return the confidence interval of a rate that was counted in several windows of time.
 
     The interval is the Clopper-Pearson interval at the effective number of trials. The effective number is the number
     of trials divided by the dispersion, if the dispersion is above 1. The dispersion is an upper bound, computed from

@@ -43,7 +43,7 @@ class ProjectionBacklog:
 
 
 class Projector:
-    """Projects runs after their spans were stored.
+    """Projects runs: computes them from their stored spans, before they are read or when they are due.
 
     Args:
         shard: the row of each sum over runs that this process changes, so that processes do not wait for each other.
@@ -56,7 +56,7 @@ class Projector:
         self._lock = threading.Lock()
 
     def backlog(self) -> ProjectionBacklog:
-        """Return the number and the size of the runs that are not projected yet.
+        """Return the number and the size of the runs that are not computed from their newest spans yet (unprojected).
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -150,7 +150,7 @@ class Projector:
                 self._project(run_ids, again=True)
 
     def has_due(self) -> bool:
-        """Return whether at least one run is due to be projected now.
+        """Return whether at least one run is due to be computed from its spans (projected) now.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.

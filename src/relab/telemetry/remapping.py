@@ -164,7 +164,7 @@ def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
 def write_projected(
     session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
 ) -> list[str]:
-    """Write the records of projected traces; return the ids of the runs that received something since they were read.
+    """Write runs that were computed from their traces; return the ids of those that changed since they were read.
 
     These runs are not written, nor are runs that were projected or deleted meanwhile. `shard` is the row of each sum
     that this process changes.
@@ -173,7 +173,7 @@ def write_projected(
 
 
 def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
-    """Mark a run that cannot be projected, so that it stays as after its last projection.
+    """Mark a run that cannot be computed from its spans (projected), so that it stays as it was computed last.
 
     A run that was never projected is shown as a run of an unknown agent. `lab agent-runs remap`, or the next span of
     the trace, tries the projection again. `shard` is the row of each sum that this process changes.

@@ -227,7 +227,7 @@ def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
 
 
 def require_run(session: Session, agent_run_id: str) -> None:
-    """Check that there is a run with this id, be it projected or not.
+    """Check that there is a run with this id, even if it was never computed from its spans.
 
     Raises:
         AgentRunNotFoundError: there is no run with this id.

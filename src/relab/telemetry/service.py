@@ -382,8 +382,8 @@ class TelemetryService(TelemetryParts):
     def overview(self, hours: float) -> MetricsOverview:
         """Return the metrics of the runs that started within the last `hours`; the window covers whole minutes.
 
-        After a burst of spans, runs that are stored and not projected yet are left out; `unprojected_runs` is their
-        number.
+        After a burst of spans, runs that were not computed from their spans yet are left out; `unprojected_runs` is
+        their number.
         """
         from relab.telemetry import rollup_repository
         from relab.telemetry.rollups import HOUR_US, window

@@ -223,7 +223,9 @@ class _Batch:
             self._replace_items(items, record.items)
 
     def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
-        """Collect new and changed spans of stored traces; mark traces with such spans, or with new events, as unprojected."""
+        """Collect new and changed spans of stored traces.
+
+        Traces with such spans, or with new events, are marked, so that their runs are computed again."""
         with_spans = [trace_id for trace_id, trace in traces.items() if trace.spans]
         if with_spans:
             prefer_indexes(self._session)

@@ -69,7 +69,7 @@ class Damage:
 
 
 class SealCheck:
-    """Compares the folder of a run with its seal.
+    """Compares the folder of a run with its seal, which has the digests of the run's files.
 
     Args:
         run_dir: the folder.

@@ -88,7 +88,9 @@ class SealDamagedError(Exception):
 
 
 def write_seal(run_dir: Path) -> SealTotals:
-    """Write the seal of a run, replacing an earlier one; nothing else may write in its folder at the same time.
+    """Write the seal of a run (the digests of its files), replacing an earlier one.
+
+    Nothing else may write in the run's folder at the same time.
 
     Raises:
         OSError: the seal cannot be written, for example on a full disk.

@@ -15,7 +15,7 @@ from relab.experiments.records.file_names import SEAL
 
 
 def changed_since_seal(run_dir: Path, paths: Iterable[str]) -> set[str]:
-    """Return those paths of a run whose files or folders were changed after the run was sealed.
+    """Return those paths of a run whose files or folders were changed since its seal (their digests) was written.
 
     Args:
         run_dir: the folder of the run.

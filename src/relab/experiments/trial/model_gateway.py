@@ -187,7 +187,9 @@ class ModelGateway:
 
 
 def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[list[bytes], bool]:
-    """Send the server's answer to the client piece by piece, as it arrives; `mark` is for a header of the answer.
+    """Send the server's answer to the client piece by piece, as it arrives.
+
+    `mark` is the value of the header that says how the gateway answered.
 
     Returns:
         The pieces, and whether the whole answer arrived and is small enough to be stored.

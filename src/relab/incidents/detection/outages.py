@@ -234,7 +234,9 @@ class OutageTracker:
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
-        """Return the news of which people must be notified now, sorted by kind and then by age; empty if none is due.
+        """Return the news (outages that people do not know of) of which people must be notified now.
+
+        It is sorted by kind and then by age, and empty if people need not be notified now.
 
         As soon as one item of news is due, the result contains all items that are confirmed or overdue.
 

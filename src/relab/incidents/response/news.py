@@ -85,7 +85,9 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the changed keys of the state, with their values, for an incident that is diagnosed again because of news.
+    """Return the changed keys of the state, with their values, for an incident that is diagnosed again.
+
+    The reason is usually news: an outage of which people did not know.
 
     If the news is that the problem has come back after a recovery, earlier actions may be tried again. Plans that
     people rejected stay rejected. All actions of the incident, also the earlier ones, count in its budgets.

@@ -162,7 +162,7 @@ class PlanningNodes:
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
     async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Diagnose the incident again because of news, while a person is asked to approve `plan`.
+        """Diagnose the incident again because of news (new outages), while a person is asked to approve `plan`.
 
         Withdraw the approval request if the new diagnosis is another cause. Return the changed keys of the state.
         """

@@ -158,7 +158,7 @@ class SituationReader:
         )
 
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
-        """Return the target's actions within the policy's window and all actions of the incident.
+        """Return all actions of the incident, and the target's actions of the last `action_window_s` seconds.
 
         Actions whose outcome is not known yet are updated first, except the one with the key `leave_out`.
         """

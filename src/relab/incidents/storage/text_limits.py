@@ -32,7 +32,7 @@ def clean_text(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a storable text of at most `most` characters; a longer text is cut, and then ends with a mark.
+    """Return a storable text of at most `most` characters; a longer text is cut, and then ends with its old length.
 
     `most` must be 40 or more.
     """

@@ -43,7 +43,7 @@ class BehaviourArrivals:
         self._scanner = scanner
 
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
-        """Enqueue a job that searches the runs which are due, in the lane `background`, unless such a job is unfinished.
+        """Enqueue a job that searches new runs for behaviours, in the lane `background`, unless one is unfinished.
 
         If no rule has a condition, or without `is_on`, new runs are no longer collected for the search.
 
@@ -61,9 +61,9 @@ class BehaviourArrivals:
                 self._queue.enqueue(unit, SEARCH_JOB, {"quiet_s": quiet_s})
 
     def search(self, quiet_s: float) -> int:
-        """Search up to `SEARCHED_RUNS` runs that are due, newest first; store the behaviours and return the number of runs.
+        """Search up to `SEARCHED_RUNS` new runs, newest first; store the behaviours and return the number of runs.
 
-        `quiet_s` is that of `queue_search`.
+        Runs that changed within the last `quiet_s` seconds are left out.
         """
         due = self._searches.due(quiet_s, SEARCHED_RUNS)
         for run, scanned in self._scanner.scan(self._scanner.book.rules(), due):

@@ -31,7 +31,7 @@ _MAX_WINDOW_S = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class LoadMeasurement:
-    """Measures windows by a load of requests.
+    """Measures the arms (sets of flags) of a rollout one after the other, in windows of time, by a load of requests.
 
     All windows of a round get the same requests, so that the arms of the rollout differ by their flags alone.
 

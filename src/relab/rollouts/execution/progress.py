@@ -59,7 +59,7 @@ OnRolloutProgress: TypeAlias = Callable[[RolloutProgress], None]
 
 
 def medians_of(windows: Sequence[ArmWindow]) -> dict[Arm, float]:
-    """Return the median of the judged figure over the windows of each arm, in ms if the figure is the P95.
+    """Return the median of the judged figure (the P95 in ms, or the plan's metric) over the windows of each arm.
 
     Arms without a figure are left out.
     """

@@ -42,7 +42,7 @@ class Pairs:
 
     @property
     def rounds(self) -> int:
-        """The number of rounds; each round gives one pair of figures, of arm A and of arm B."""
+        """The number of rounds; each round gives one pair of figures."""
         return int(self.log_a.shape[-1])
 
 

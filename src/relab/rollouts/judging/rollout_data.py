@@ -21,7 +21,7 @@ MAX_FIGURE: Final = 1e290
 
 @dataclass(frozen=True, slots=True)
 class RolloutData:
-    """The rounds that have a window of each arm.
+    """The rounds of a rollout in which each arm (set of flags) was measured.
 
     Attributes:
         rounds: the complete rounds, in order; each has one window of each arm.

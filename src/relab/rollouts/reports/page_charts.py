@@ -23,7 +23,7 @@ _LEAST_CHANGE_PCT: Final = -100.0
 
 
 def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> Spec:
-    """Return the chart of the judged figure of each window, in order, with a line for each arm.
+    """Return the chart of the judged figure (the P95 or a metric) of each window, with a line for each arm.
 
     Args:
         windows: the measured windows.

@@ -18,7 +18,7 @@ _SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
-    """The figures of one arm in one window, as a source reports them.
+    """The figures of one arm (set of flags) in one window of time, as a source reports them.
 
     They are the metric, and the numbers of requests and of errors. A figure that is missing is None, never 0.
     """
@@ -137,7 +137,7 @@ def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: 
 
 
 def _duration(started_at: int, ended_at: int) -> str:
-    """Return the length of a window in Prometheus's format for durations.
+    """Return the length of a window of time in Prometheus's format for durations.
 
     It is not rounded up, because another arm's flags were in force before the window.
     """

@@ -50,7 +50,7 @@ class Origin(NamedTuple):
 
 
 class ReceivedSpan(NamedTuple):
-    """A span that was checked and can be stored; its content is decoded only when its trace is projected.
+    """A span that was checked and can be stored; its content is decoded only when the run of its trace is computed.
 
     `origin` is the key of its resource and scope (`Origin.key`), `raw` its protobuf bytes as received. `start_us` is in
     microseconds since 1970. A root is a span without a parent.

@@ -19,7 +19,7 @@ _SWITCH: Final = "kill_switch"
 
 
 class AuditLog:
-    """All records of the current episode, in memory and in an append-only file. Thread-safe.
+    """All records of actions of the current episode (test), in memory and in an append-only file. Thread-safe.
 
     A reset of the testbed begins an episode. Earlier records then stay in the file, but are dropped from memory. If the
     server was stopped while an action ran, the action's record has a start and no end. The status of such a record
@@ -91,7 +91,7 @@ class AuditLog:
             self._is_stopped = stopped
 
     def begin_episode(self, at: str) -> None:
-        """Record the start of an episode, and drop earlier records from memory.
+        """Record the start of an episode (a test after a reset of the testbed), and drop earlier records from memory.
 
         Args:
             at: the current time, RFC 3339.

@@ -129,7 +129,7 @@ class ActionService:
         return self._audit
 
     def forget(self) -> None:
-        """Begin an episode: earlier actions no longer count for rate limits or appear in lists.
+        """Begin an episode (a test): earlier actions no longer count for rate limits or appear in lists.
 
         They stay in the audit file.
         """

@@ -74,7 +74,7 @@ class Event(_Value):
 
 
 class Episode(_Value):
-    """One episode: a row of the data set of an experiment.
+    """One episode (a test of a responder with injected faults): a row of the data set of an experiment.
 
     Attributes:
         task_id: identifies the row in its data set.

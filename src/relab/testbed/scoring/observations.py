@@ -81,7 +81,7 @@ class Act:
 
 @dataclass(slots=True)
 class Observed:
-    """All observations of an episode. Its lists are appended to from several threads, and only grow.
+    """All observations of an episode (a test of a responder). Several threads append to its lists, which only grow.
 
     Times are in seconds after the responder was ready. Measured faults are those that the responder is to repair.
 

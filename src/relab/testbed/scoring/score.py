@@ -21,7 +21,7 @@ Metric = float | int | bool
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The metrics of one episode. A metric is None where it does not apply.
+    """The metrics of one episode (a test of a responder). A metric is None where it does not apply.
 
     Attributes:
         is_healthy: whether no measured fault was injected.

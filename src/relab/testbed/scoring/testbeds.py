@@ -35,7 +35,7 @@ class NoTestbedError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class LeasedTestbed:
-    """A testbed in its initial state, held exclusively by one episode.
+    """A testbed in its initial state, held exclusively by one episode (a test of a responder).
 
     Attributes:
         layout: the paths of the testbed's files and sockets.

@@ -93,7 +93,7 @@ class Running:
 
 
 async def end_episode(port: int, path: str, secret: str) -> bool:
-    """Notify a server of this machine, by a POST, that a new episode begins; return whether it confirmed with 200.
+    """Notify a server of this machine, by a POST, that a new episode (test) begins; return whether it replied with 200.
 
     Args:
         port: the port of the server.
