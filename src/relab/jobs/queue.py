@@ -131,7 +131,7 @@ class JobQueue:
             return repository.is_leased(session, SWEEP_LEASE, now, now + MAX_SWEEP_LEASE_US)
 
     def retry(self, job_id: str) -> None:
-        """Retry a parked job (one that failed for good): it becomes pending again, with all its attempts.
+        """Retry a parked job (one that failed permanently): it becomes pending again, with all its attempts.
 
         Raises:
             JobNotFoundError: there is no job with this id.

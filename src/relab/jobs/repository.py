@@ -193,7 +193,7 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
 
 
 def reset(session: Session, job_id: str, now: int) -> Lane | None:
-    """Make a parked job (one that failed for good) pending again, with all its attempts, and return its lane.
+    """Make a parked job (one that failed permanently) pending again, with all its attempts, and return its lane.
 
     Return None if the job is not parked.
 

@@ -182,7 +182,7 @@ class JobRunner:
         self._park(job, message)
 
     def _park(self, job: Job, error: str) -> None:
-        """Call the `on_parked` functions of a job's subscriptions, then store the job as failed for good (parked).
+        """Call the `on_parked` functions of a job's subscriptions, then park the job: store it as failed permanently.
 
         The order matters. If this process dies in between, the lease expires, and the job is run again or parked by
         another worker, so the functions are called again.

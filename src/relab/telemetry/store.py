@@ -225,7 +225,8 @@ class _Batch:
     def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
         """Collect new and changed spans of stored traces.
 
-        Traces with such spans, or with new events, are marked, so that their runs are computed again."""
+        Traces with such spans, or with new events, are marked, so that their runs are computed again.
+        """
         with_spans = [trace_id for trace_id, trace in traces.items() if trace.spans]
         if with_spans:
             prefer_indexes(self._session)

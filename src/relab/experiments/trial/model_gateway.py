@@ -189,7 +189,7 @@ class ModelGateway:
 def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[list[bytes], bool]:
     """Send the server's answer to the client piece by piece, as it arrives.
 
-    `mark` is the value of the header that says how the gateway answered.
+    `mark` is the value of the answer's header `MARK`: `hit`, `miss` or `off`.
 
     Returns:
         The pieces, and whether the whole answer arrived and is small enough to be stored.
