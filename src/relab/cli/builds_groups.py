@@ -51,7 +51,7 @@ def groups(
 def recurrence_text(builds: BuildService, build: Build) -> str | None:
     """Return a sentence on how often builds have failed for the same cause as this one.
 
-    None if it is the first such build, or its cause is not known.
+    Return None if this is the first such build, or if its cause is not known.
     """
     from relab.core.clock import format_time
 

@@ -17,7 +17,7 @@ def usd_text(usd: float) -> str:
 def token_text(tokens: Mapping[str, Any]) -> str | None:
     """Return the tokens of prompts and completions as text, such as `1,200 (800 cached) + 50 (20 reasoning)`.
 
-    None if neither number is known.
+    Return None if neither number is known.
 
     Args:
         tokens: `prompt`, `cached`, `cache_write`, `completion` and `reasoning`, each a count or None.

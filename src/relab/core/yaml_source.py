@@ -346,7 +346,7 @@ def _differs_in_yaml_1_1(node: yaml.ScalarNode) -> bool:
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return ` (did you mean …?)` with the most similar known name, for an error message.
 
-    An empty text if none is similar.
+    Return an empty text if no name is similar.
     """
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -116,7 +116,7 @@ def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: S
         ExperimentInvalidError: the command does not exist.
         ScoresExistError: there are scores of this name.
         RunDamagedError: the journal or a document of a trial was changed.
-        KeyboardInterrupt: `stop` was pressed.
+        KeyboardInterrupt: `stop` was set.
     """
     _check(scorer)
     folder = root / LAB / RESCORED / run.run_id / scorer.name

@@ -62,7 +62,7 @@ class IngestGate:
         """Add `count` bytes to the total size of the bodies in progress.
 
         Raises:
-            OverloadedError: fewer bytes are left.
+            OverloadedError: the free capacity is smaller than `count`.
         """
         # A single request may exceed the limit: otherwise it could never be stored.
         if self.bytes and self.bytes + count > self._max_bytes:
@@ -81,7 +81,7 @@ class IngestReservation:
         """Reserve `count` more bytes for the body of this request.
 
         Raises:
-            OverloadedError: fewer bytes are left.
+            OverloadedError: the free capacity is smaller than `count`.
         """
         self._gate.add(count)
         self.bytes += count

@@ -48,7 +48,7 @@ def arrival_offsets_ns(stages: Sequence[Stage], arrivals: Arrivals, seed: int) -
     Args:
         stages: the rates of requests, one stage after another.
         arrivals: whether requests are due at even intervals or as a Poisson process.
-        seed: of the Poisson process.
+        seed: the seed of the Poisson process.
     """
     return _constant(stages) if arrivals is Arrivals.CONSTANT else _poisson(stages, seed)
 

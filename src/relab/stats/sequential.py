@@ -191,7 +191,10 @@ def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tupl
 
 
 def _mixed(log_wealth: Floats) -> Floats:
-    """Return the logarithm of the mean wealth over the stakes, which are the last axis of `log_wealth`."""
+    """Return the logarithm of the mean wealth (the evidence of a bet) over all stakes.
+
+    The stakes are the last axis of `log_wealth`, the logarithm of the wealth with each of them.
+    """
     import numpy as np
 
     most = log_wealth.max(axis=-1)

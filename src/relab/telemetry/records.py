@@ -163,7 +163,7 @@ def decide(
 
 
 def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
-    """Return `{column: value}` of an outcome, evidence and agents as JSON text."""
+    """Return the columns of an outcome as `{column: value}`; the evidence and the agents' outcomes are JSON texts."""
     return {
         "outcome": outcome.value.value,
         "outcome_rule": outcome.rule.value,

@@ -101,7 +101,7 @@ def write_batch(
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
         shard: the row of each sum that this process changes, so that processes do not wait for each other.
-        backlog: decides whether the traces may be projected later.
+        backlog: decides whether the runs may be computed from the traces later.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)
 

@@ -42,9 +42,13 @@ class ValidHooks:
 def validate_hooks(manifest: Path, events: Path) -> ValidHooks:
     """Check a file of events against the manifest of the harness that wrote it.
 
-    Checked are both schemas, the ids, which are those of one trial, that `seq` increases, the header event if the manifest
-    says that there is one, and for `sdk_control` and `sdk_full` that each step's end is acknowledged, and that no step
-    starts after an acknowledged stop, except after a pause of which the trial's folder has the record.
+    These rules are checked:
+
+    - Both files match their schemas.
+    - All events have the ids of one trial, and `seq` increases.
+    - If the manifest says that there is a header event, the first event is one.
+    - At the levels `sdk_control` and `sdk_full`, each step's end is acknowledged. After an acknowledged stop, no step
+      starts, except after a pause of which the trial's folder has the record.
 
     Args:
         manifest: the manifest, `harness_manifest_v1`.

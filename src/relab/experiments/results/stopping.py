@@ -193,7 +193,10 @@ class StoppingMonitor:
         }
 
     def _advance(self, name: str) -> bool:
-        """Add the next task of the plan to a variant's comparison; return False if there is none with all results."""
+        """Add the next task of the plan to the comparison of the variant `name` with the baseline.
+
+        Return False, and add nothing, if no task is left or the results of the next one are not complete.
+        """
         found = self._sequences[name]
         if found.positions >= len(self._order):
             return False

@@ -22,7 +22,7 @@ _US: Final = 1_000_000
 
 
 class SignalWriter:
-    """Stores the signals of incidents, one incident at a time."""
+    """Stores the signals (measured values) of incidents in their timelines, one incident at a time."""
 
     def __init__(self, log: IncidentLog, clock: Clock) -> None:
         self._log = log

@@ -60,7 +60,7 @@ class AssessmentNodes:
         return {**changed, "others_seen": state.get("others_seen", seen), "others_first_seen": first}
 
     async def detect(self, state: IncidentState) -> IncidentState:
-        """Check whether the problem is still there.
+        """Check whether the problem is still there, and return the changed keys of the state.
 
         The problem may have passed, for example during a restart of this process.
         """

@@ -75,7 +75,7 @@ def add_approval(session: Session, values: Mapping[str, Any]) -> None:
 def get_approval(session: Session, approval_id: str) -> Any | None:
     """Return the row `(approval_id, incident_id, request, decision)` of an approval request.
 
-    None if it does not exist.
+    Return None if the request does not exist.
     """
     return session.execute(select(*_APPROVAL).where(ApprovalRow.approval_id == approval_id)).one_or_none()
 

@@ -38,7 +38,7 @@ def get(session: Session, incident_id: str) -> Any | None:
 def lock(session: Session, incident_id: str) -> Any | None:
     """Return the row of the incident with this id, and lock it until the transaction ends.
 
-    None if it does not exist.
+    Return None if the incident does not exist.
     """
     statement = select(*_INCIDENT).where(IncidentRow.incident_id == incident_id).with_for_update()
     return session.execute(statement).one_or_none()

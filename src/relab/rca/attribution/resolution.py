@@ -252,7 +252,10 @@ def _explains_loop(error: DetectedProblem) -> bool:
 
 
 def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
-    """Return whether a loop is only the effect of other problems: at least two thirds of its calls, or its step, have one."""
+    """Return whether a loop is only the effect of other problems.
+
+    It is if at least two thirds of its calls have another problem or, for a loop without calls, if its step has one.
+    """
     if loop.category is not Category.PLANNER_LOOP:
         return False
     if loop.members:

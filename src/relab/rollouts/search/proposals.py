@@ -103,7 +103,7 @@ def _farthest(
 ) -> Values:
     """Return the candidate of `pool` that is farthest from all tried candidates.
 
-    A random candidate if none was tried.
+    Return a random candidate if none was tried.
     """
     import numpy as np
 
