@@ -32,6 +32,10 @@ class IngestGate:
     """Limits the ingest requests in progress, by their number and by the total size of their bodies.
 
     A request is admitted or rejected before a byte of its body is read. Use it on the event loop only.
+
+    Args:
+        max_requests: the greatest number of requests in progress.
+        max_bytes: the greatest total size of their bodies. A single body may be larger if no other is in progress.
     """
 
     def __init__(self, *, max_requests: int, max_bytes: int) -> None:

@@ -57,6 +57,11 @@ class DocumentedBody(ABC):
     """The base class of FastAPI dependencies that read a JSON body; it describes the body in the OpenAPI document.
 
     FastAPI would read a declared body before it checks the caller, without a limit of size or time, and less strictly.
+
+    Args:
+        model: the model whose schema the document has for the body.
+        example: an example of the body, for the document.
+        is_optional: whether a request may have no body.
     """
 
     def __init__(self, model: type[BaseModel], *, example: Any, is_optional: bool = False) -> None:

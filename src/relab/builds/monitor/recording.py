@@ -23,7 +23,7 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 
 class ProjectBuilds:
-    """Runs builds of a project whose folder is locked. Created by `locked_builds`.
+    """Runs builds of a project whose folder is locked. Created by `locked_builds`, whose arguments it gets.
 
     Attributes:
         project: the project.

@@ -135,6 +135,11 @@ def sum_by_group(values: Floats, groups: Ints) -> Clusters:
 class TrialData:
     """The figures of a run, by variant, metric and task. Created by `open_trial_data`.
 
+    Args:
+        connection: a DuckDB connection, in which the tables of the run are opened.
+        run_dir: the run's folder.
+        wanted: metrics to include first if there are more than `MAX_METRICS`.
+
     Attributes:
         metrics: the numeric metrics that have figures, as `{name: source}`; at most `MAX_METRICS`.
         omitted: the number of further metrics, which are left out.

@@ -154,7 +154,17 @@ class BwrapProcess:
 
 
 class BwrapRunning:
-    """An attempt that runs in a bubblewrap sandbox."""
+    """An attempt that runs in a bubblewrap sandbox.
+
+    Args:
+        remove: is called with this object when it is closed.
+        process: bubblewrap's process.
+        posture: the isolation that is in effect.
+        group: the control group of the attempt; None without one.
+        closers: functions that release the resources of the attempt when it is closed.
+        launch: the command of the harness, with its folders and environment.
+        watch: watches the limits of the attempt.
+    """
 
     def __init__(
         self,

@@ -127,7 +127,15 @@ class LocalSandbox:
 
 
 class LocalRunning:
-    """A harness that runs as a plain child process."""
+    """A harness that runs as a plain child process, which is started when this object is created.
+
+    Args:
+        launch: the command of the harness, with its folders and environment.
+        closers: functions that release the resources of the attempt when it is closed.
+        ports: the real port for each `{port:<n>}` in the harness's environment, by n.
+        group: the control group of the attempt; None without one.
+        limits: the limits of the attempt.
+    """
 
     posture: Posture
 

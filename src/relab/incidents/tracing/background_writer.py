@@ -40,7 +40,16 @@ class ResponderState(Protocol):
 
 
 class BackgroundWriter:
-    """Writes agent runs and signals at an interval. A failure is logged, and retried at the next interval."""
+    """Writes agent runs and signals (measured values) at an interval, while this process leads.
+
+    A failure is logged, and writing is retried at the next interval.
+
+    Args:
+        responder: the state of the responder: the open incident, and whether this process leads.
+        feed: has the latest polls.
+        recorder: stores the incidents as agent runs.
+        keeper: stores the signals of the open incident in its timeline.
+    """
 
     def __init__(self, responder: ResponderState, feed: PollFeed, recorder: RunRecorder, keeper: SignalWriter) -> None:
         self._responder = responder

@@ -52,7 +52,13 @@ class MetricSource(Protocol):
 
 
 class JsonMetricSource:
-    """Reads the metric from a JSON endpoint, without a delay."""
+    """Reads the metric from a JSON endpoint, without a delay.
+
+    Args:
+        subject: the URL, the pointers to the numbers in the answer, and the headers.
+        environment: the environment variables that headers may name.
+        timeout_s: time limit of a request.
+    """
 
     delay_s = 0.0
 
