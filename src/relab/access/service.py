@@ -234,8 +234,8 @@ class AccessService:
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
         """Return the caller of a request if it may use routes that require `scope`.
 
-        A caller is identified by its token, by the ingest secret (for the scope `ingest` only), or, in an open
-        installation, by the fact that the request comes from this machine.
+        A caller is identified by its token or, for the scope `ingest` only, by the ingest secret. In an open
+        installation, it is enough that the request comes from this machine.
 
         Args:
             credentials: the data in the request that identify its caller.

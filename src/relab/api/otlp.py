@@ -115,7 +115,7 @@ def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
     """Return the OTLP answer to a request that was accepted, wholly or in part.
 
     If items were ignored and none was rejected, the answer is a warning: a partial success with a message and 0
-    rejected items, so that exporters do not count the ignored items as lost.
+    rejected items. Exporters then do not count the ignored items as lost.
 
     Args:
         signal: the signal of the request.

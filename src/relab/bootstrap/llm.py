@@ -25,9 +25,9 @@ _HOUR_S = 3_600.0
 def build_gateway(settings: Settings) -> LlmGateway:
     """Return the model gateway that the settings describe.
 
-    Without an API key or a base URL, a `NullGateway`, which has no model. If a key is set but the extra is not
-    installed, log a warning and return a `NullGateway`: many environments contain keys by chance, and every report is
-    complete without a model. `lab doctor` reports what is missing.
+    Without an API key or a base URL, this is a `NullGateway`, which has no model. If a key is set but the extra is not
+    installed, log a warning and return a `NullGateway`. This is no error, because many environments contain keys by
+    chance, and every report is complete without a model. `lab doctor` reports what is missing.
 
     Raises:
         ConfigurationError: no provider has the name in the settings.

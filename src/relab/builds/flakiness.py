@@ -85,8 +85,8 @@ def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
     """Return what follows from the outcomes of one test in builds of one project.
 
     A test is flaky if it both failed and passed for the same input. If it then fails many times in a row, it is broken,
-    and if it passes many times in a row, it is fixed: as many times as would be improbable (below 1 %), given how often
-    it had this outcome before. Skipped tests are ignored.
+    and if it passes many times in a row, it is fixed. Many means: so often that it would be improbable (below 1 %) by
+    chance, given how often the test had this outcome before. Skipped tests are ignored.
 
     Args:
         observations: the outcomes in any order.

@@ -36,8 +36,8 @@ def is_number(value: object) -> TypeGuard[int | float]:
 def parse_json(raw: bytes) -> JsonValue:
     """Parse UTF-8 JSON and return its value; reject JSON that a later stage could not process or store.
 
-    Rejected are: bytes that are not UTF-8, nesting deeper than 200, duplicate keys, NaN and infinities (also as
-    overflowing literals, or integers beyond the range of a double), NUL characters, lone surrogates.
+    It rejects bytes that are not UTF-8, nesting deeper than 200, duplicate keys, NUL characters and lone surrogates. It
+    also rejects NaN, infinities, overflowing literals, and integers beyond the range of a double.
 
     Raises:
         MalformedBodyError: the JSON is rejected; the message names the position (line and column, or field).

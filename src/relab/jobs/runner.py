@@ -116,8 +116,9 @@ class JobRunner:
     def sweep(self, *, keep_done_s: float) -> None:
         """Do the housekeeping of the queue.
 
-        Park the jobs whose worker died during the last attempt, delete jobs that were done more than `keep_done_s`
-        seconds ago, and correct times in the future after the clock was set back.
+        Jobs whose worker died during the last attempt are parked (stored as failed permanently). Jobs that were done
+        more than `keep_done_s` seconds ago are deleted. Times in the future, after the clock was set back, are
+        corrected.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next sweep does the work.

@@ -96,7 +96,7 @@ def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]
 def _insert_into_sqlite(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows with many rows per statement.
 
-    One statement per row would be very slow while other threads decode requests: the driver releases the GIL (Python's
+    One statement per row would be very slow while other threads decode requests. The driver releases the GIL (Python's
     global lock) for each statement, and may then wait 5 ms until another thread gives the lock back.
     """
     start = 0

@@ -20,9 +20,13 @@ def harness_identity(
 ) -> dict[str, Any]:
     """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness, without running it.
 
-    `exec_digest` is the digest of the first available of these: the `script` that the command names, the container's
-    `image`, the `program` on the PATH (such as an interpreter of an installed module), the `command` itself.
-    `exec_digest_of` says which.
+    `exec_digest` is the digest of that part of the harness which `exec_digest_of` names. It is the first of these that
+    is available:
+
+    - `script`: the script that the command names
+    - `image`: the container's image
+    - `program`: the program on the PATH, such as an interpreter of an installed module
+    - `command`: the command itself
 
     Args:
         config: the experiment.

@@ -94,9 +94,9 @@ def compose(case: IncidentRecord) -> Postmortem:
 def onset(case: IncidentRecord, signals: Signals) -> int:
     """Return the onset of an incident, in microseconds since 1970.
 
-    The onset is the earliest time at which one of the incident's findings began. If the signal of a finding had already
-    been above its bound before, without a break until the incident was opened, the time of the first sample above the
-    bound counts.
+    The onset is the earliest time at which one of the incident's findings began. The signal of a finding may have been
+    above its bound even earlier, without a break until the incident was opened. Then the time of the first sample above
+    the bound counts.
     """
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]

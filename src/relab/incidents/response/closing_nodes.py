@@ -127,8 +127,8 @@ class ClosingNodes:
     async def watch(self, state: IncidentState) -> IncidentState:
         """Wait until users are served well again, or a person closes the incident.
 
-        If a person triggers the incident again, another outage begins, or the probes at the handover showed a cause,
-        the graph starts again from `monitor`: a runbook may cover the problem.
+        The graph starts again from `monitor` in three cases, because a runbook may cover the problem: a person triggers
+        the incident again, another outage begins, or the probes at the handover showed a cause.
         """
         world = self._world
         suspected = state.get("suspected", "")

@@ -158,9 +158,9 @@ def _identical(
 ) -> Iterator[DetectedProblem]:
     """Yield the problem of the identical calls at `indexes` if they are a loop; yield nothing if they are polling.
 
-    They are a loop if at least `MIN_REPEATS` outcomes in a row are equal with no new call in between. The problem is
-    only a hint (low confidence), and only in a failed run, if there are new calls in between (such as an edit between
-    two test runs), or if at least `MANY_POLLS` calls have different outcomes.
+    They are a loop if at least `MIN_REPEATS` outcomes in a row are equal with no new call in between. In a failed run,
+    two other cases give a problem of low confidence, as a hint: so many outcomes are equal, but with new calls in
+    between (such as an edit between two test runs), or there are at least `MANY_POLLS` calls, whatever their outcomes.
 
     `fresh_before[i]` is the number of calls before index i that are never repeated; `last_progress` is the index of the
     last such call that succeeded, or -1.

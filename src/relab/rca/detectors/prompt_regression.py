@@ -49,9 +49,9 @@ def _confidence(comparison: VersionComparison, difference: Difference, *, worse:
     It is low for aspects other than the outcome, and if the attributable fraction is below `MIN_ATTRIBUTABLE_SHARE`. It
     is high if a difference in another aspect supports the worse outcome; otherwise it is medium.
 
-    The attributable fraction among the exposed, (r1 - r0) / r1 with the failure rates r1 of this version and r0 of the
-    previous one, is the share of this version's failures that the previous version would not have had (O. S. Miettinen,
-    Am. J. Epidemiol. 99, 1974).
+    The attributable fraction (among the exposed) is the share of this version's failures that the previous version
+    would not have had. It is (r1 - r0) / r1 with the failure rates r1 of this version and r0 of the previous one (O. S.
+    Miettinen, Am. J. Epidemiol. 99, 1974).
     """
     if difference.aspect != "outcome":
         return Confidence.LOW

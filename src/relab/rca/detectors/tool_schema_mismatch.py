@@ -129,9 +129,8 @@ def _is_look_alike(failure: Failure) -> bool:
 def _read(failure: Failure) -> Sign | None:
     """Return the sign of rejected arguments in a failure, or None.
 
-    A status of 400 or 422, or a class like `ValidationError`, gives high confidence only
-    together with wording about arguments: servers use 400 for many other errors, and a
-    `ValidationError` may be about business data.
+    A status of 400 or 422, or a class like `ValidationError`, gives high confidence only together with wording about
+    arguments. Servers use 400 for many other errors, and a `ValidationError` may be about business data.
     """
     if _is_look_alike(failure):
         return None

@@ -179,9 +179,8 @@ def without_variables(text: str) -> str:
 class ErrorReader:
     """Prepares error texts, and caches the result for each wording, until it has read `max_chars` characters.
 
-    An error that a run repeats 10,000 times is read once. After `max_chars` characters of different wordings (in a run
-    with thousands of long and different errors), no new wording is read, and rules use only the structured fields of
-    those errors.
+    An error that a run repeats 10,000 times is read once. A run with thousands of long and different errors can reach
+    `max_chars`. Then no new wording is read, and rules use only the structured fields of the further errors.
     """
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:

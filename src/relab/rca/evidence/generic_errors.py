@@ -37,9 +37,9 @@ _GENERIC_CLASSES = frozenset(
 def is_generic_message(text: str | None) -> bool:
     """Return whether a message only says that something failed.
 
-    True for None, for empty text, and for texts of at most 400 characters that consist only
-    of words like "internal server error", "something went wrong", "please try again later",
-    in any case and order and with any punctuation.
+    This is so for None, for an empty text, and for a text of at most 400 characters that consists only of words like
+    "internal server error", "something went wrong" or "please try again later". Case, order and punctuation do not
+    matter.
     """
     if not text:
         return True

@@ -97,8 +97,8 @@ def compose(
 def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) -> Sequence[DetectedProblem]:
     """Return at most `MAX_FINDINGS` problems in order of time.
 
-    If there are more, these are chosen first: the lead problems of all causes, then the first located problem of each
-    cause, then the other problems of causes by rank, then the rest.
+    If there are more, they are chosen in this order: the lead problems of all causes, the first located problem of each
+    cause, the other problems of causes by rank, and the rest.
     """
     if len(problems) <= MAX_FINDINGS:
         return problems

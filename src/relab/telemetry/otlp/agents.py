@@ -244,8 +244,8 @@ def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
     """Return `{id of a model call's span: name of its conversation}`.
 
     Calls whose messages begin with the same text of the user belong to one conversation. The result is empty if there
-    are fewer than two conversations, if one of them has no final answer or no earlier tool call, or if a call has no
-    text of a user: then a program may have shortened its messages, so nothing is concluded.
+    are fewer than two conversations, or if one of them has no final answer or no earlier tool call. It is also empty if
+    a call has no text of a user, because a program may then have shortened its messages.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:

@@ -146,8 +146,9 @@ class CheckedSpan(NamedTuple):
 def messages_of(group: PackedGroup) -> Iterable[Any]:
     """Return the decoded `Span` message of each span of a group, in the order of `group.items`, for `check_span`.
 
-    All are decoded at once, which is faster than one by one. If that fails, or the group came as JSON or is too large, the
-    result is an endless series of None, so that each span is decoded alone and an invalid one does not affect the others.
+    All are decoded at once, which is faster than one by one. If that fails, or if the group came as JSON or is too
+    large, the result is an endless series of None. The caller then decodes each span alone, so that an invalid one does
+    not affect the others.
     """
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
         try:
