@@ -44,5 +44,5 @@ _STATUSES: Final[Statuses] = (
 
 
 def http_status(error: RelabError, more: Statuses = ()) -> int:
-    """Return the HTTP status of an error: that of its class in `more`, else that of its base class, else 500."""
+    """Return the HTTP status of an error: of its first class in `more` or else in `_STATUSES`; 500 without one."""
     return next((status for kind, status in (*more, *_STATUSES) if isinstance(error, kind)), 500)

@@ -301,7 +301,7 @@ def _input(run: RunFolder, entry: Mapping[str, Any], workspace: Path) -> dict[st
 
 
 def _special_files(folder: str, names: list[str]) -> list[str]:
-    """Return those of `names` that are pipes, sockets or devices; a copy would wait for them."""
+    """Return the `names` in `folder` that are pipes, sockets or devices; a copy would wait for them."""
     kinds = ((name, (Path(folder) / name).lstat().st_mode) for name in names)
     return [name for name, mode in kinds if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))]
 

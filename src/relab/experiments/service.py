@@ -268,7 +268,7 @@ class ExperimentService:
             named: select these runs, by id or folder.
             init: select the files that `lab init` and `lab knobs-init` wrote.
             runs: select all runs, and the cache of their snapshots.
-            older_than_us: select the runs that were created at least so many microseconds ago.
+            older_than_us: select the runs that were created at least this number of microseconds ago.
 
         Raises:
             InvalidInputError: nothing is selected, or runs are selected in two ways.

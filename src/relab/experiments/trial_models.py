@@ -80,7 +80,8 @@ class TrialRow:
         hook_events_total, event_counts: the number of the harness's events, in total and by type.
         hook_events_invalid, hook_event_problems: the number of its invalid events, and sentences about them.
         cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
-        agent_run_id: the id of the agent run in telemetry; with `cached_from`, that of the earlier trial.
+        agent_run_id: the id of the agent run in telemetry; with `cached_from`, the agent run of the earlier
+            trial.
         attempts: the number of attempts; the files of all but the last are in `attempts/` of the trial's folder.
         violations: the violated rules of the sanitization profile, as sentences.
         guardrails_exceeded: the metrics above their guardrail.

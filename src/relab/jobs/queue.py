@@ -55,7 +55,7 @@ class JobQueue:
             args: the arguments of the handlers, as JSON, preferably ids.
             lane: how urgent the job is.
             max_attempts: number of attempts after which the job is parked.
-            job_id: the id of the job, for example that of the object that it creates; None for a new id.
+            job_id: the id of the job, for example the id of the object that the job creates; None for a new id.
         """
         from relab.jobs import repository
 

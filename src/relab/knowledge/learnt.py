@@ -168,7 +168,7 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 
 
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
-    """Return the distinct actions with which people resolved incidents, those of the latest incident first.
+    """Return the distinct actions with which people resolved incidents, the actions of the latest incident first.
 
     `lessons` are the incidents with the same cause, the latest first.
     """

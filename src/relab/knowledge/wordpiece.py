@@ -41,7 +41,7 @@ class WordPieces:
         return len(self._numbers)
 
     def numbers(self, text: str, most: int) -> list[int]:
-        """Return the numbers of a text's pieces between those of `[CLS]` and `[SEP]`; in total at most `most` numbers."""
+        """Return the numbers of `[CLS]`, of the pieces of a text, and of `[SEP]`; at most `most` numbers in all."""
         found = [self._start]
         for word in _words(text[: most * _CHARS_OF_A_PIECE]):
             found.extend(self._pieces(word))

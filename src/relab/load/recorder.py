@@ -123,7 +123,7 @@ class LoadRecorder:
         The caller must later record one outcome of the entry, by `dropped`, `ended` or `abandoned`.
 
         Args:
-            due_ns: the due time, which must not be lower than that of the previous call.
+            due_ns: the due time, which must not be lower than the due time of the previous call.
             route: index of the request's template in the mix.
         """
         window = self._warmup if due_ns < 0 else self._window_at(due_ns)

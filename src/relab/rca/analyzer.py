@@ -36,7 +36,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The result of the second stage of an analysis: that of the first stage, and the possible causes, most likely first.
+    """The result of the second stage of an analysis: the first stage's, and the possible causes, most likely first.
 
     `insufficient_reason` says why the run's telemetry is not sufficient for a conclusion; None if it is sufficient.
     `ranking` has the steps that may have gone wrong first, most likely first.

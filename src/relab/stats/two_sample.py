@@ -39,7 +39,7 @@ def fisher_exact(
 ) -> TestResult:
     """Compare two proportions, `hits_a / total_a` with `hits_b / total_b`, by Fisher's exact test.
 
-    `alternative="greater"` tests whether the proportion of a is greater than that of b, `"less"` whether it is less.
+    `alternative="greater"` tests whether the proportion of a is greater than the one of b, `"less"` whether it is less.
     Source: R. A. Fisher, "Statistical Methods for Research Workers", 1934, section 21.02.
 
     Raises:

@@ -135,7 +135,7 @@ def list_waiting(
     """Return `(trace id, number of log records)` of at most `limit` traces without a run, ordered by trace id.
 
     A trace is returned if its newest record was received before `before_us` (microseconds) and its id is greater than
-    `after`. The query visits every log record, or only those of the traces `among`.
+    `after`. The query visits every log record, or with `among` only the records of these traces.
     """
     row = LogRecordRow
     statement = _waiting(before_us).where(

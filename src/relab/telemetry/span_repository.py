@@ -51,7 +51,7 @@ def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
-    """Load those of the given spans of a trace that are stored; return `{span id: (origin, protobuf bytes)}`."""
+    """Load the spans `span_ids` of a trace that are stored; return `{span id: (origin, protobuf bytes)}`."""
     found: dict[str, tuple[int, bytes]] = {}
     columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
     for ids in chunks(span_ids):

@@ -61,7 +61,7 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return those of the last 100 lines of a log that are not in the passing log, whether or not a format describes them.
+    """Return the last 100 lines of a log without lines of the passing log, whether or not a format describes them.
 
     They get the role of a detail and a low score: a tool that no format describes reports its error near the end of the
     log.

@@ -52,7 +52,7 @@ class KeptFolders:
     def total(self, *, unused_since_us: int = 0) -> KeptFiles:
         """Return the number and size of the kept files, and of those that `enforce` would remove now if no build ran.
 
-        `unused_since_us` is that of `enforce`.
+        `unused_since_us` has the same meaning as in `enforce`.
         """
         found = self._folders()
         due = self._due(found, unused_since_us)

@@ -31,7 +31,7 @@ class PromotionVerdict:
             lies below `LEAST_GAIN`. EDGE: neither. INVALID: the log says too little about one of the policies, or both
             choose alike in it.
         reason: the reason in one sentence.
-        gain: the estimated mean reward of the candidate minus that of the current policy.
+        gain: the estimated mean reward of the candidate minus the mean reward of the current policy.
         interval: the confidence interval of the gain.
         count: the number of decisions that were evaluated.
         effective_count: the number of decisions of equal weight that would carry as much information.

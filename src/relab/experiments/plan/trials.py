@@ -117,7 +117,7 @@ class SlotPlan(Protocol):
 
 @dataclass(frozen=True)
 class ListedPlan:
-    """A plan whose slots (positions) are listed one by one, such as that of a run of forks."""
+    """A plan whose slots (positions) are listed one by one, such as the plan of a run of forks."""
 
     slots: Sequence[Slot]
 

@@ -19,7 +19,7 @@ def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[Proje
     """Return the project's snapshot with which a run began, from the cache; if it is missing there, take a new one.
 
     Returns:
-        The snapshot, and None if it is that of the run, else the digest of the new snapshot.
+        The snapshot and None, if the run began with this snapshot; otherwise the new snapshot and its digest.
 
     Raises:
         RunChangedError: a new snapshot had to be taken, the project was changed, and `allow_drift` is not set.

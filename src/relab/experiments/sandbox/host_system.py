@@ -124,7 +124,8 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
 def interpreter_folders(program: str, environment: Mapping[str, str], project: Path) -> list[Path]:
     """Return the folders that the harness's program needs besides the system's folders.
 
-    These are the installation of the program and, for a program in a virtual environment, that of its base.
+    These are the installation of the program and, for a program in a virtual environment, the installation of its base
+    interpreter.
 
     Args:
         program: the first word of the command: a name for PATH, an absolute path, or one below the project.

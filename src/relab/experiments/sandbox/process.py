@@ -71,7 +71,7 @@ class Child:
 
     Args:
         command: the program of the child process and its arguments.
-        cwd: the working directory of the child; None for that of this process.
+        cwd: the working directory of the child; None for the directory of this process.
         environment: the complete environment of the child.
         stdin, stdout, stderr: descriptors of the files to read and to write.
         pass_fds: further file descriptors that the child inherits.

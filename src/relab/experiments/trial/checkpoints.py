@@ -157,7 +157,7 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
     Raises:
         CheckpointMissingError: the file does not exist.
         CheckpointInvalidError: the path is outside of the trial's folders, behind a link, neither a file nor a folder,
-            or that of a document of the runner.
+            or the path of a document of the runner.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)

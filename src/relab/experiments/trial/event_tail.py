@@ -53,7 +53,7 @@ class EventTail:
         return _events(lines)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Return the remaining events, including that of a last line without a line end."""
+        """Return the remaining events, including the event in a last line without a line end."""
         found: list[dict[str, Any]] = []
         while (more := self.read()) is not None:
             found += more

@@ -21,7 +21,7 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, attempt: FinishedAttempt) -> None:
-    """Write the output document of a trial into its folder: that of the harness or, after an error, one of the runner.
+    """Write the output document of a trial into its folder: the harness's or, after an error, one by the runner.
 
     `attempt` is the last attempt of the trial. If it has a `problem`, the runner's document names this error.
 

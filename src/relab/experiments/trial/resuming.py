@@ -107,7 +107,8 @@ def record_pause(
 def chosen(checkpoints: Sequence[Checkpoint], label: str | None) -> Checkpoint | None:
     """Return the checkpoint to resume from; None if there is none.
 
-    It is the last one whose logical name is the label or, without such a one, that of the highest step, or the last.
+    It is the last checkpoint whose logical name is the label. If there is none, it is the checkpoint of the highest
+    step or, without steps, the last one.
     """
     labelled = [found for found in checkpoints if label is not None and found.logical_name == label]
     if labelled:

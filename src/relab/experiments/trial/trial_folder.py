@@ -103,7 +103,7 @@ class TrialFolder:
             remove_tree(self.root / name)
 
     def set_segment_aside(self, number: int, *files: Path) -> None:
-        """Move those of `files` that exist to `segments/<number>`; they are from the time before a pause.
+        """Move the existing files of `files`, which are from before a pause, to `segments/<number>`.
 
         Raises:
             OSError: the disk is full, or permission is missing.

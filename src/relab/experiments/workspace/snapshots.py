@@ -194,7 +194,7 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return those of the files whose later changes can be detected by their ctime.
+    """Return the files in `seen` whose later changes can be detected by their ctime.
 
     Files with the latest ctime are left out, because a change within the same tick of the kernel's clock would not
     alter the ctime.

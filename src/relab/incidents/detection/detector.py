@@ -164,7 +164,7 @@ class Detector:
         return not 0 < since_us <= _MAX_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
-        """Return those of the anomalies `found` that are not muted.
+        """Return the anomalies in `found` that are not muted.
 
         End the mute of anomalies that have not been seen for `_GONE_US` (microseconds).
         """

@@ -238,9 +238,9 @@ class ClosingNodes:
         await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
-        """Return the facts after the end of the incident, for comparison with those during the incident.
+        """Return the facts after the end of the incident, for comparison with the facts during the incident.
 
-        These are the facts of the latest poll, and those of the incident's probes, which are repeated.
+        These are the facts of the latest poll, and the facts of the incident's probes, which are repeated.
         """
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}

@@ -33,7 +33,7 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 def time_order(problem: DetectedProblem) -> tuple[object, ...]:
     """Return a sort key that orders problems by time, earliest first.
 
-    At equal times, problems of specific categories come before those of general ones. Then problems of calls come
+    At equal times, problems of specific categories come before problems of general ones. Then problems of calls come
     before problems of steps, guardrail events and the run.
     """
     return (

@@ -266,7 +266,7 @@ class RunView:
 
     @cached_property
     def failures(self) -> tuple[Failure, ...]:
-        """All reported errors: first those of calls, then of steps, guardrails, the log, and the run itself."""
+        """All reported errors: first the errors of calls, then of steps, guardrails, the log, and the run itself."""
         own = (self.run_failure,) if self.run_failure is not None else ()
         return (*self.call_failures, *self.step_failures, *self.guardrail_failures, *self.log_failures, *own)
 

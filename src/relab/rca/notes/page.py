@@ -18,7 +18,8 @@ def render_note_page(note: RunNote, libraries: str | None = None) -> str:
 
     Args:
         note: the note.
-        libraries: the JavaScript of the chart libraries as one text; None for that of `relab.charts`.
+        libraries: the JavaScript of the chart libraries as one text; None for the libraries of
+            `relab.charts`.
     """
     specs = [waterfall(note.rows, is_timed=note.is_timed)] if note.rows else []
     page = pages.template(_TEMPLATES, "note.html", after=after_text)

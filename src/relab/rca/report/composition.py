@@ -203,8 +203,8 @@ def _actions(
     """Return the action items of the report.
 
     With insufficient evidence, and for a failed run without a cause, they say which data to collect. For another run
-    without a cause, they say to keep monitoring it. Otherwise they are mitigations: those of the first cause, and one
-    of the next cause with another category.
+    without a cause, they say to keep monitoring it. Otherwise they are mitigations: all mitigations of the first
+    cause, and one of the next cause with another category.
 
     If the facts of the first cause are known (`explanation`), one action with these facts replaces the general advice.
     """

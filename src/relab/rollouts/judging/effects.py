@@ -108,7 +108,7 @@ def running_effect(pairs: Pairs) -> RunningEffect:
 def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
     """Return for each round the sum of products (a - mean of a) * (b - mean of b) over the rounds up to this one.
 
-    The means are those of the rounds up to this one, too. `count` is the array of numbers of rounds: 1, 2, 3 and so on.
+    The means are also over the rounds up to this one. `count` is the array of numbers of rounds: 1, 2, 3 and so on.
     """
     return np.cumsum(a * b, axis=-1) - np.cumsum(a, axis=-1) * np.cumsum(b, axis=-1) / count
 

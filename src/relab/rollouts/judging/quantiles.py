@@ -21,7 +21,7 @@ def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeo
 
     Args:
         every: the latencies of all requests that ended.
-        good: those of the successful ones, a part of `every`.
+        good: the latencies of the successful requests, a part of `every`.
         timeout_ms: time limit of a request.
 
     Returns:

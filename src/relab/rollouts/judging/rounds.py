@@ -128,7 +128,7 @@ def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
 
 
 def planning_factor(rounds: int) -> float:
-    """Return the factor by which a standard deviation measured in so many rounds is multiplied to plan the rounds."""
+    """Return the factor by which planning multiplies a standard deviation that was measured in `rounds` rounds."""
     from scipy import special
 
     freedom = rounds - 1

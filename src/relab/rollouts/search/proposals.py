@@ -92,7 +92,7 @@ def propose(
 
 
 def _pool(parameters: Mapping[str, Parameter], draw: random.Random) -> list[Values]:
-    """Return all combinations of the parameters' values; if there are more than `_POOL`, so many random ones."""
+    """Return all combinations of the parameters' values; if there are more than `_POOL`, return `_POOL` random ones."""
     if math.prod(len(parameter.choices()) for parameter in parameters.values()) <= _POOL:
         return grid(parameters)
     return [{name: draw.choice(one.choices()) for name, one in parameters.items()} for _ in range(_POOL)]

@@ -174,8 +174,8 @@ class RolloutSearch:
     def _stored(self, folder: str) -> Iterator[tuple[str, RolloutRecord]]:
         """Yield the rollouts of a search that have a verdict, as (path of the summary, record), the highest id first.
 
-        The rollouts are found among all stored rollouts. If the clock was set back, their ids can be lower than that of
-        the search, so older rollouts are read, too.
+        The rollouts are found among all stored rollouts. If the clock was set back, their ids can be lower than
+        the id of the search, so older rollouts are read, too.
         """
         before: str | None = None
         while True:

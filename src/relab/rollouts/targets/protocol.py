@@ -84,7 +84,7 @@ def check_size(value: JsonValue, where: str) -> None:
     """Check that the value of flags is no larger than `MAX_VALUE_BYTES`; `where` is the URL that they were read at.
 
     Raises:
-        SubjectError: the value is larger; such a large value is unlikely to be that of a flag.
+        SubjectError: the value is larger; such a large value is unlikely to be the value of a flag.
     """
     size = len(canonical_json(value).encode())
     if size > MAX_VALUE_BYTES:

@@ -192,8 +192,8 @@ def _collect(groups: Iterable[PackedGroup], *, counts: bool) -> SpanBatch:
 def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: bool) -> int:
     """Add the valid spans of a group to a batch, and its invalid ones to the rejections.
 
-    Return `parts`, the number of parts (attributes, events and values) so far, increased by those of these spans. With
-    `counts`, the parts of small spans are counted too.
+    Return the number of parts (attributes, events and values): `parts`, the number so far, plus the parts of the added
+    spans. With `counts`, the parts of small spans are counted too.
 
     Raises:
         TooLargeError: the request has too many parts.

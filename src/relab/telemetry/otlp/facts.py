@@ -68,7 +68,7 @@ class SpanFacts(NamedTuple):
     """The facts of one span.
 
     Attributes:
-        span: the span, its attributes renamed to those of `vocabulary.py`.
+        span: the span, with attributes that have the names of `vocabulary.py`.
         resource: the attributes of the process that created the span.
         role: what the span was for, such as a call of a model or of a tool.
         outcome: its status, and the error that it reports.

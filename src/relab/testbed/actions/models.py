@@ -164,7 +164,7 @@ class Record:
         parameters: its parameters, by name.
         actor: name of the caller's token.
         part: the part of the service that it changes.
-        requested_at, completed_at: RFC 3339; the latter is None while the action runs.
+        requested_at, completed_at: RFC 3339; `completed_at` is None while the action runs.
         status: whether the action runs, has succeeded, or how else it ended.
         key: the caller's `Idempotency-Key`; None if it gave none.
         fingerprint: a digest of action and parameters.

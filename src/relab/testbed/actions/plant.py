@@ -63,7 +63,7 @@ class Plant:
     def components(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return the status of the components with this name, or of all components if `name` is None.
 
-        A name is that of one component or of a group of components. Each status is a JSON object with the fields of
+        A name names one component or a group of components. Each status is a JSON object with the fields of
         `ComponentStatus`. The list is empty if no component or group has this name.
         """
         found: list[dict[str, Any]] = self._ask("GET", "/components")["components"]

@@ -135,7 +135,7 @@ Provider = Annotated[
 class RegexTolerance(_Part):
     """A tolerance that is met if the regular expression `pattern` is found in the output.
 
-    With `target`, in this field of it.
+    With `target`, it must be found in this field of the output.
     """
 
     type: Literal["regex"]

@@ -104,7 +104,7 @@ def _run_of(out: Path) -> Path:
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return those of the folders that exist, without duplicates and without folders inside another one of them."""
+    """Return the folders in `folders` that exist, without duplicates and without folders inside another one of them."""
     found = {folder.resolve() for folder in folders if folder.is_dir()}
     return sorted(folder for folder in found if not found & set(folder.parents))
 

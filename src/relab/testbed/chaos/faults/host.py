@@ -28,7 +28,7 @@ class RunningReportJob:
     Args:
         ground: the access to the testbed that fault injection has.
         processes: number of processes of the job.
-        nice: nice value of these processes: 0 is that of the target, 19 the lowest priority.
+        nice: nice value of these processes: 0 is the target's nice value, 19 the lowest priority.
         seconds: time after which the job stops working; None to work without an end.
     """
 
