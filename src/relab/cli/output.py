@@ -196,6 +196,7 @@ def _undecodable_argument(text: str) -> str | None:
     """Return the first argument of this command that is not valid UTF-8 and causes the error with the message `text`.
 
     Such an argument has an invalid byte in common with the message. Neither a database nor a request can carry it.
+    Return None if there is no such argument.
     """
     invalid = {letter for letter in text if ord(letter) in _SURROGATES}
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)

@@ -142,7 +142,10 @@ def _tree(items: Sequence[TimelineItem]) -> Iterator[tuple[int, TimelineItem]]:
 
 
 def _detail(data: dict[str, Any]) -> str | None:
-    """Return an item's arguments and error, or else its result, as text cut at `MAX_DETAIL_CHARS` characters."""
+    """Return an item's arguments and error, or else its result, as text; None if it has none of them.
+
+    Each part of the text is cut after `MAX_DETAIL_CHARS` characters.
+    """
     from relab.core.json import canonical_json
 
     arguments = data.get("args_json")

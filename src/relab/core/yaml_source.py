@@ -198,7 +198,7 @@ class YamlReader:
         return YamlSource(path, value, lines)
 
     def problem(self, path: Path, line: int, what: str) -> InvalidInputError:
-        """Return (not raise) an error of the class `error` that says what is wrong at a line of a file."""
+        """Return (not raise) an error that says what is wrong (`what`) at a line of a file, for the caller to raise."""
         return self.error(f"{path}:{line}: {what}.", problems=((f"{path}:{line}", what),))
 
 

@@ -143,7 +143,7 @@ class ToolCall(TelemetryModel):
 
     @property
     def args_fingerprint(self) -> str | None:
-        """The digest of the arguments, or `args_hash` if they were not sent; equal for calls with equal arguments."""
+        """The digest of the arguments, else `args_hash` (None if it is absent, too); equal for equal arguments."""
         return digest(self.args_json) if self.args_json is not None else self.args_hash
 
 

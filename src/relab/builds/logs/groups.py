@@ -115,7 +115,7 @@ def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
 def _surest(found: Sequence[_Candidate]) -> FailureCause | None:
     """Return the cause with the highest score; of several, the most frequent one, and then the first by its text.
 
-    So the result does not depend on the order of the candidates.
+    So the result does not depend on the order of the candidates. Return None if there are no candidates.
     """
     if not found:
         return None
@@ -167,7 +167,7 @@ def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]
 def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidate | None:
     """Return the cause in a block whose first line does not say what went wrong: the message is in one of the `details`.
 
-    If the first line names a test, its name is part of the cause. None if no later line says anything.
+    If the first line names a test, its name is part of the cause. Return None if no later line says anything.
     """
     spoken = [
         each.text

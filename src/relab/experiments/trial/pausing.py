@@ -147,7 +147,9 @@ class PauseDialogue:
         return self._request is not None
 
     def step(self) -> PauseEnd | None:
-        """Check for a request to pause, or for the next acknowledgement; return the end of the pause on a time-out.
+        """Check for a request to pause, or for the next acknowledgement.
+
+        Return the end of the pause if the harness has not stopped in time, else None.
 
         Raises:
             OSError: the control file cannot be written.

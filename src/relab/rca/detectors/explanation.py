@@ -134,7 +134,10 @@ class Facts:
         return self.field("args_json") if self.call is not None else None
 
     def short_arguments(self) -> str | None:
-        """Cite and return the arguments of the call, cut early, for an explanation in which they are not important."""
+        """Cite and return the arguments of the call, cut early; None if there is no call, or it has no arguments.
+
+        This is for an explanation in which the arguments are not important.
+        """
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:

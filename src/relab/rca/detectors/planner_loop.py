@@ -314,7 +314,10 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def _of_text(facts: Facts, count: int) -> Explanation | None:
-    """Explain a loop by a text that shows it: an output that repeats, or an error that names a limit."""
+    """Explain a loop by the text that shows it: an output that repeats, or an error that names a limit.
+
+    Return None without such a text.
+    """
     error = facts.error()
     if error is None:
         return None

@@ -363,7 +363,10 @@ _WRITTEN_MESSAGE: Final = re.compile(
 
 
 def content_text(content: Any) -> str | None:
-    """Return the result of a tool as text: the texts of a list of text parts, and the JSON of any value that is not text."""
+    """Return the result of a tool as text; None if it is absent.
+
+    The texts of a list of text parts are joined. Another value that is not text is returned as JSON.
+    """
     if (
         isinstance(content, list)
         and content

@@ -167,7 +167,7 @@ class _Projection:
         return None
 
     def _question(self) -> str | None:
-        """Return the user's question: the question of the run's own span, or else of the first span that has one."""
+        """Return the user's question from the run's own span, else from the first span with one; None without any."""
         return self._principal.talk.question or next(
             (facts.talk.question for facts in self._spans if facts.talk.question), None
         )

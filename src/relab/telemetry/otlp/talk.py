@@ -126,7 +126,7 @@ def _answer_text(messages: Sequence[Message]) -> str | None:
 
 
 def _last_answer(messages: Sequence[Message]) -> str | None:
-    """Return the text of the last message if it is the assistant's and requests no tool."""
+    """Return the text of the last message if it is the assistant's and requests no tool, else None."""
     last = messages[-1]
     return last.text if last.role == "assistant" and not last.requests else None
 
@@ -142,7 +142,10 @@ _ANSWERS: Final = (
 
 
 def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
-    """Return the text in a captured input or output: the value itself, a message, or the first of `fields` that has one."""
+    """Return the text in a captured input or output; None if there is none.
+
+    It is the value itself, the text of a message, or the first of `fields` that has a text.
+    """
     if isinstance(value, str):
         found = parsed(value) if value.startswith(("{", "[", '"')) else None
         value = found if found is not None else value

@@ -126,7 +126,11 @@ _BY_STATUS: Final = {
 
 
 def _agent_failed(case: Case) -> OutcomeReport | None:
-    """Rule: an agent ended with an error although the root reports success, and no later call of this agent succeeded."""
+    """Return the outcome by the rule `AGENT_FAILED`; None if the rule does not match.
+
+    It matches if an agent ended with an error although the root reports success, and no later call of this agent
+    succeeded. If the error names a limit of steps, the rule is `STEP_LIMIT`.
+    """
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
             # If nothing followed, the exception reached the caller, whatever the root says.
@@ -137,7 +141,7 @@ def _agent_failed(case: Case) -> OutcomeReport | None:
 
 
 def _step_limit(case: Case) -> OutcomeReport | None:
-    """Rule: the agent was stopped because it had reached its limit of steps."""
+    """Return the outcome if the agent was stopped because it had reached its limit of steps; None if it was not."""
     evidence = []
     for place, step in case.failed_steps():
         if _limit_field(step) and not case.recovery.step_was_recovered(place):
@@ -164,7 +168,10 @@ def _step_limit(case: Case) -> OutcomeReport | None:
 
 
 def _model_failed(case: Case) -> OutcomeReport | None:
-    """The last call to a model failed, and the same agent called no model with success afterwards."""
+    """Return the outcome by the rule `MODEL_FAILED`; None if the rule does not match.
+
+    It matches if a call to a model failed, and the same agent called no model with success afterwards.
+    """
     for place, step in reversed(list(case.failed_steps(MODEL_ROLE))):
         if not case.recovery.step_was_recovered(place):
             reached_end = case.is_last(step) and filled(case.fields.answer) is None
@@ -174,9 +181,10 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 
 
 def _no_answer(case: Case) -> OutcomeReport | None:
-    """Rule: the last call of a model requested tools, these were called, and the agent was stopped before it answered.
+    """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    A request whose tools were not called does not count: agents also pause, for example to ask a person.
+    It matches if the last call of a model requested tools, these were called, and the agent was stopped before it
+    answered. A request whose tools were not called does not count: agents also pause, for example to ask a person.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -195,10 +203,11 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 
 
 def _repeated_calls(case: Case) -> OutcomeReport | None:
-    """Rule: the last calls of an agent, and their results, were all the same, so it was in a loop until it was stopped.
+    """Return the outcome by the rule `REPEATED_CALLS`; None if the rule does not match.
 
-    A program that polls for something would have ended with another result. A run without model calls does not count,
-    because nothing shows that it was an agent.
+    It matches if the last calls of an agent, and their results, were all the same: it was in a loop until it was
+    stopped. A program that polls for something would have ended with another result. A run without model calls does not
+    count, because nothing shows that it was an agent.
     """
     if case.last_model is None:
         return None
@@ -212,7 +221,10 @@ def _repeated_calls(case: Case) -> OutcomeReport | None:
 
 
 def _answer_reports_failure(case: Case) -> OutcomeReport | None:
-    """Rule: the final answer says that the agent could not do its task, and a failed or unexecuted call shows why."""
+    """Return the outcome by the rule `ANSWER_REPORTS_FAILURE`; None if the rule does not match.
+
+    It matches if the final answer says that the agent could not do its task, and a failed or unexecuted call shows why.
+    """
     if case.answer is None or case.inability is None:
         return None
     failed = next(case.needed_failures(), None)
@@ -226,8 +238,8 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 def _unmet_request(case: Case) -> Quote | None:
     """Return the finish reason of a model that requested tools, if its agent called none before its next model call.
 
-    The reason is returned as a quotation. Frameworks reject arguments before a call begins, and some do not report this
-    in another way.
+    The reason is returned as a quotation; None if there is no such model. Frameworks reject arguments before a call
+    begins, and some do not report this in another way.
     """
     requests: dict[str | None, tuple[str, str]] = {}
     for activity in case.activities:
@@ -244,7 +256,10 @@ def _unmet_request(case: Case) -> Quote | None:
 
 
 def _tool_failed(case: Case) -> OutcomeReport | None:
-    """The last attempt of a tool failed, and nothing shows that its result was not needed."""
+    """Return the outcome by the rule `TOOL_FAILED`; None if the rule does not match.
+
+    It matches if the last attempt of a tool failed, and nothing shows that its result was not needed.
+    """
     failed = list(islice(case.needed_failures(), MAX_EVIDENCE))
     if not failed:
         return None
@@ -252,7 +267,9 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 
 
 def _step_failed(case: Case) -> OutcomeReport | None:
-    """Rule: a step that was made of a span failed, and its agent did nothing with success afterwards.
+    """Return the outcome by the rule `STEP_FAILED`; None if the rule does not match.
+
+    It matches if a step that was made of a span failed, and its agent did nothing with success afterwards.
 
     Spans report success for a root by default, so a run made of spans can contain such a step. For a run that was
     posted as JSON, the reporter's success stands: the rule does not apply to its steps.
@@ -264,7 +281,7 @@ def _step_failed(case: Case) -> OutcomeReport | None:
 
 
 def _answer_empty(case: Case) -> OutcomeReport | None:
-    """The final answer is reported, and is blank."""
+    """Return the outcome if the final answer is reported and is blank; None otherwise."""
     run = case.fields
     if run.answer is not None and not run.answer.strip():
         return _report(
@@ -274,7 +291,7 @@ def _answer_empty(case: Case) -> OutcomeReport | None:
 
 
 def _answer_ended_early(case: Case) -> OutcomeReport | None:
-    """A content filter or the limit of tokens ended the last answer of a model."""
+    """Return the outcome if a content filter or the limit of tokens ended a model's last answer; None otherwise."""
     model = case.last_model
     if model is None:
         return None

@@ -78,7 +78,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _role(span: Span, declared: Role | None) -> Role | None:
-    """Return the role of a span: the declared role, or another one if the span's attributes or name contradict it."""
+    """Return the declared role of a span (may be None), or another one if its attributes or name contradict it."""
     attributes = span.attributes
     if declared is Role.AGENT:
         return next((other for sign, other in _NO_AGENTS if sign in attributes), declared)
@@ -181,7 +181,7 @@ def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Valu
 
 
 def _class_name(name: str) -> str | None:
-    """Return the class of an agent from a span named `Class.method`; other names are returned unchanged."""
+    """Return the class of an agent from a span named `Class.method`; another name is returned, None if it is empty."""
     return re.sub(r"\.(run|arun|invoke|ainvoke|chat|achat|_execute_core|execute_task|stream\w*)$", "", name) or None
 
 

@@ -51,7 +51,7 @@ def _add_cached(attributes: Attributes, values: Values) -> None:
 
 
 def _prompt(attributes: Attributes) -> str | None:
-    """Return the JSON of the messages in `ai.prompt`, which has either `messages` or a `prompt` text."""
+    """Return the JSON of the messages in `ai.prompt`, which has `messages` or a `prompt` text; None if it is absent."""
     text = text_of(attributes, "ai.prompt")
     given = parsed(text) if text is not None and text.startswith("{") else None
     if not isinstance(given, dict) or isinstance(given.get("messages"), list):
