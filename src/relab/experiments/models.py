@@ -149,7 +149,7 @@ class Ceilings:
         return replace(self, **values)
 
     def to_json(self) -> dict[str, float | None]:
-        """Return the ceilings as a JSON object."""
+        """Return the ceilings as a JSON object: by name, null for none."""
         return asdict(self)
 
 

@@ -49,7 +49,10 @@ def waiting_size(session: Session) -> int:
 
 
 def count_unprojected(session: Session, from_us: int = 0) -> int:
-    """Return the number of unprojected runs with a start of at least `from_us`, in microseconds since 1970."""
+    """Return the number of runs that are not computed from their newest spans yet (unprojected).
+
+    Only runs with a start of at least `from_us`, in microseconds since 1970, are counted.
+    """
     statement = select(func.count()).select_from(AgentRunRow).where(UNPROJECTED_RUN, AgentRunRow.started_at >= from_us)
     return session.execute(statement).scalar_one()
 

@@ -40,7 +40,7 @@ class RunRemapper:
         job: the name of the job that continues a remapping in the background.
 
     Attributes:
-        projector: projects runs whose newest spans are stored and not projected yet.
+        projector: computes runs from their newest spans if this was not done yet (projects them).
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, shard: int, job: str) -> None:

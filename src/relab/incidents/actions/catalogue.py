@@ -212,7 +212,7 @@ def _entry(row: Any) -> ActionEntry | None:
 
 
 def _rules(schema: Any) -> dict[str, ParameterRule] | None:
-    """Return the parameter rules of an object's JSON schema; None if it is not a usable schema.
+    """Return `{parameter: rule}` of an object's JSON schema; None if it is not a usable schema.
 
     The rules cover only a part of the schema; the server checks the rest.
     """

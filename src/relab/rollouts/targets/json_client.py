@@ -171,9 +171,9 @@ def with_environment(headers: Mapping[str, str], environment: Mapping[str, str])
     """Return headers with `${ROLLOUT_NAME}` replaced by the environment variable of that name.
 
     Raises:
-        SubjectError: a variable is not set, or holds a line end or another character that no header may have. Also if
-            its name does not begin with `ROLLOUT_`, because other variables could be secrets of this process, which a
-            plan must not send. Also for a credential in the plan itself, because plans are stored and shown.
+        SubjectError: a variable is not set, or holds a line end or another character that no header may have. Or its
+            name does not begin with `ROLLOUT_`: other variables could be secrets of this process, which a plan must not
+            send. Or the plan itself contains a credential, which would be stored and shown with the plan.
     """
     for name, text in headers.items():
         is_credential = _CREDENTIAL_NAME.search(name) or _CREDENTIAL_VALUE.match(text)

@@ -264,7 +264,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return the ready components that a reset need not restart: they can forget the last episode (test)."""
+        """Return by name the ready components that a reset need not restart: they can forget the last episode."""
         return {
             name: item
             for name, item in self._components.items()
