@@ -45,7 +45,7 @@ class Signal(NamedTuple):
 
     @property
     def package(self) -> str:
-        """The protobuf package of the signal's service, below `opentelemetry.proto`."""
+        """The protobuf package of the signal's service without `opentelemetry.proto.`, such as `collector.trace.v1`."""
         return f"collector.{self.service.lower()}.v1"
 
     def new_response(self) -> Any:

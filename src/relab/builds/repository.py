@@ -175,14 +175,15 @@ def get_decision(session: Session, decision_id: str) -> dict[str, Any] | None:
 def list_decisions(
     session: Session, *, project: str | None, version: int | None, has_reward: bool, before: str | None, limit: int
 ) -> Sequence[dict[str, Any]]:
-    """Return at most `limit` decisions as JSON, newest first.
+    """Return at most `limit` decisions of the build optimizer as JSON (`BuildDecision`), newest first.
 
     Args:
         session: the session of the transaction.
-        project: only decisions for this project; None for all.
-        version: only decisions of this version of the catalogue; None for all.
-        has_reward: only decisions whose reward is known.
-        before: only decisions with lower ids.
+        project: return only decisions for this project; None for all projects.
+        version: return only decisions that chose from this version of the catalogue of actions; None for all versions.
+        has_reward: return only decisions whose reward (the rating of the build that followed) is known. If false, the
+            reward may be known or not.
+        before: return only decisions whose ids are lower than this id; None to begin with the newest decision.
         limit: the largest number of decisions.
     """
     row = BuildDecisionRow

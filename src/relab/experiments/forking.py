@@ -37,15 +37,19 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class PlannedFork:
-    """A run of forks, before its folder exists.
+    """A planned run of forks, whose folder does not exist yet.
+
+    A fork is a trial that begins at a checkpoint of an earlier trial; its bindings may be changed.
 
     Attributes:
-        parent: the run whose trials are forked.
-        config: the experiment of the new run. Its baseline is the variant of the forked trials, or the control
-            (unchanged forks); its other variant is the changed forks.
-        parents: the trials to fork.
-        parents_jsonl: the content of the record of the forked trials.
-        facts: the facts about the fork, for `ext.fork` of the new run's manifest.
+        parent: the run of the earlier trials.
+        config: the experiment of the new run, with two variants. The variant in `variant_plan` is that of the forks.
+            The baseline is that of the earlier trials; if a control is wanted, it is that of forks with unchanged
+            bindings.
+        parents: the earlier trials that are to be forked.
+        parents_jsonl: `parents` as the content of the new run's file `fork/parents.jsonl`.
+        facts: the options and the result of the planning as JSON values, for the field `ext.fork` of the new run's
+            manifest.
         warnings: sentences for the user.
     """
 

@@ -27,7 +27,10 @@ class RcaHandlers:
             _log.info("rca_run_deleted", error=str(error))
 
     def search(self, args: Mapping[str, Any]) -> None:
-        """Search new runs for behaviours; runs that changed within the last `args["quiet_s"]` seconds are left for later."""
+        """Search new runs for behaviours (patterns that rules in a file describe), and store which runs show which.
+
+        Runs that changed within the last `args["quiet_s"]` seconds are left for a later job.
+        """
         self._service.arrivals.search(float(args["quiet_s"]))
 
     def analysis_parked(self, job: Job, error: str) -> None:

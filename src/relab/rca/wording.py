@@ -161,10 +161,10 @@ def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
 
 
 def build_prompt(report: Report, *, code: str) -> Prompt:
-    """Return the prompt for a report.
+    """Return the prompt that asks a language model to reword the summary of a report.
 
-    `code` is a part of the marks around the analysis. It must be random, so that no text of the run can forge the
-    closing mark.
+    In the prompt, the content of the report stands between an opening and a closing mark. `code` is a part of both
+    marks. It must be random, so that no text of the analysed run can forge the closing mark.
     """
     user = Template(prompt_text("rca", "word_summary.user.txt"))
     return Prompt(

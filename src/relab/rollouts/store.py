@@ -95,9 +95,13 @@ class RolloutStore:
         return None if found is None else AuditEntry(at=found.at, actor=found.actor, action="stopped", note=found.note)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False, durable: bool = True) -> None:
-        """Store a record without its windows; with `closes_change`, its flags need no restoration any more.
+        """Store a record without its windows (measurements).
 
-        `durable` says whether the record is on the disk when this returns.
+        Args:
+            record: the record of a rollout that is stored already.
+            closes_change: whether to delete the stored `OpenChange`, because the rollout's flags need no restoration
+                any more. If false, it stays as it is.
+            durable: whether the record must be on the disk when this method returns.
         """
         closing = {"open_change": None} if closes_change else {}
         with self._database.write(durable=durable) as unit:

@@ -27,7 +27,11 @@ class ReportedAgent(BaseModel):
 
 
 class RunAgent(ReportedAgent):
-    """One agent of a stored run, with its outcome; the outcome is null until `lab agent-runs remap` has decided it."""
+    """One agent of a stored run, with the outcome of its task.
+
+    An older version may have stored the run without outcomes of agents. `outcome` is then null until the job
+    `telemetry.remap` or the command `lab agent-runs remap` has decided it.
+    """
 
     model_config = ConfigDict(strict=False)
 

@@ -15,10 +15,11 @@ class TelemetryHandlers:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Compute a limited number of outdated runs again, oldest first, and enqueue a job for the rest.
+        """Compute again a limited number of runs that an older version of relab computed; enqueue a job for the rest.
 
-        `args` may have `after`: the `[start, run id]` of the last run that was computed, with the start in microseconds
-        since 1970. Without it, the job begins with the oldest run.
+        The oldest runs come first. `args` may have `after`, the position at which an earlier job stopped: the `[start,
+        run id]` of the last run that it computed, with the start in microseconds since 1970. Without it, the job begins
+        with the oldest run.
         """
         after = args.get("after")
         self._service.remap_in_background((after[0], after[1]) if after else None)

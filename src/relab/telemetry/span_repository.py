@@ -106,7 +106,11 @@ def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 
 
 def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTuple]) -> None:
-    """Insert origins, none of which may exist yet, into `table`, which holds those of spans or of log records."""
+    """Insert origins into `table`; none of them may be stored already.
+
+    An origin is the resource and the scope that spans or log records come from. `table` is the table of the origins of
+    spans, or that of the origins of log records.
+    """
     insert_rows(session, table_of(table), rows)
 
 

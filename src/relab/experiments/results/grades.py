@@ -54,6 +54,9 @@ class TrialTally:
 def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool, is_signed: bool) -> dict[str, Any]:
     """Return the grades of a run as the JSON object `grades_v1`.
 
+    A grade is a word that rates one property of the run: how far it can be replayed, how isolated its trials were,
+    whether its variants can be compared, how its provenance is shown, and whether secrets are redacted.
+
     Args:
         config: the experiment.
         tally: the counts over all trials that have a result.

@@ -175,11 +175,11 @@ def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
 
 
 def _storable(request: ApprovalRequest) -> ApprovalRequest:
-    """Return an approval request with its free texts cut to their maximum lengths.
+    """Return an approval request with its reason and the free texts of its plan cut to 2,000 characters.
 
     Raises:
-        InvalidInputError: another part of the request cannot be stored unchanged, and people must approve exactly the
-            stored plan.
+        InvalidInputError: another part of the request is too long or contains invalid characters. It is not cut,
+            because people must approve exactly the plan that is executed.
     """
     if not request.approval_id or not is_storable(request.approval_id):
         raise InvalidInputError(

@@ -86,9 +86,11 @@ class PassGates:
         return high
 
     def detectable_effect(self, sd: float, rounds: int) -> float | None:
-        """Return the smallest true effect, as a log ratio, with which both gates are met with a probability of `POWER`.
+        """Return the true effect nearest to 0 that meets both gates of a PASS with a probability of `POWER`.
 
-        `sd` is the standard deviation of the rounds' log ratios. Return None for fewer than `MIN_PASS_ROUNDS` rounds.
+        The gates are the condition on the estimate of the effect, and the condition on its interval. The effect is a
+        log ratio; a negative one is an improvement. `sd` is the standard deviation of the rounds' log ratios. Return
+        None for fewer than `MIN_PASS_ROUNDS` rounds.
         """
         if rounds < MIN_PASS_ROUNDS:
             return None

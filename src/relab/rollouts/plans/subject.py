@@ -105,12 +105,15 @@ class HealthSubject(PlanSection):
 class JsonMetric(PlanSection):
     """A metric from a JSON endpoint; smaller is better.
 
-    `$arm`, `$start` and `$end` (seconds since 1970) in the URL are replaced for each window.
+    These texts in the URL are replaced for each window (the measurement of one arm): `$arm` by the arm's letter, such
+    as `A`, or by the name of the arm's variant if the flag is one of relab's own; `$start` and `$end` by the window's
+    limits, in seconds since 1970.
 
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
-        requests, errors: the positions, in the answer, of the numbers of requests and of failed requests in the window.
-        headers: sent with each request.
+        requests, errors: the positions, in the answer, of the numbers of requests and of failed requests in the window;
+            None if these numbers are not read.
+        headers: HTTP headers of each request.
     """
 
     kind: Literal["json"]
@@ -124,15 +127,18 @@ class JsonMetric(PlanSection):
 class PrometheusMetric(PlanSection):
     """A metric from Prometheus; smaller is better.
 
-    `$arm`, `$start`, `$end` (seconds since 1970) and `$window` (such as `5s` or `2500ms`) in the queries are replaced for each
-    window; a query is evaluated at the window's end and must return one value.
+    These texts in the queries are replaced for each window (the measurement of one arm): `$arm` by the arm's letter,
+    such as `A`, or by the name of the arm's variant if the flag is one of relab's own; `$start` and `$end` by the
+    window's limits, in seconds since 1970; `$window` by its duration, such as `5s` or `2500ms`. A query is evaluated at
+    the window's end and must return one value.
 
     Attributes:
         url: the base URL of Prometheus.
         query: the query of the metric.
-        requests, errors: queries of the numbers of requests and of failed requests in the window.
+        requests, errors: the queries of the numbers of requests and of failed requests in the window; None if these
+            numbers are not read.
         delay_s: time between the end of a window and the query, so that Prometheus has scraped the last values.
-        headers: sent with each request.
+        headers: HTTP headers of each request to Prometheus.
     """
 
     kind: Literal["prometheus"]

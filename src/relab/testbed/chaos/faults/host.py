@@ -113,10 +113,10 @@ class FullDisk:
 
 
 class SaturationFault(Fault[FaultParameters]):
-    """The fault `cpu_saturation`: the report job keeps all processors of the machine busy.
+    """The fault `cpu_saturation`: a batch job, the report job, keeps all processors of the machine busy.
 
-    No episode uses it: at the episodes' request rate users would be served nearly as well as without it, because Linux
-    favours processes that sleep most of the time (measured in docs/design/testbed.md).
+    No episode uses this fault. Linux favours processes that sleep most of the time, so at the request rate of episodes,
+    users would be served nearly as well as without the fault (measured in docs/design/testbed.md).
     """
 
     name = "cpu_saturation"
