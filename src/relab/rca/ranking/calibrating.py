@@ -1,6 +1,7 @@
-"""Calibrate the probabilities of problems: curves that correct them, and the thresholds that follow from them.
+"""Calibrate the probabilities of problems: fit curves that correct the probabilities, and choose thresholds.
 
-Each function gets what models said about runs that were held out of their fit, and what was true there.
+The probabilities are those that models gave for runs that were held out of their fit, because there they can be
+compared with the labels of people.
 """
 
 from __future__ import annotations
@@ -20,12 +21,20 @@ _BOUNDS = ((0.0, None), (0.0, None), (None, None))
 
 
 def beta_curves(chances: Table, true: Table) -> list[BetaCurve]:
-    """Fit for each column of `chances` a beta curve to whether `true` is 1 there, with a normal prior of precision 1 at the identity."""
+    """Return a beta curve for each column of `chances`, fitted to whether the probabilities came true.
+
+    `true` has the shape of `chances`, with 1 where the problem was there and 0 elsewhere. The weights of a curve have a
+    normal prior with precision 1 around those of the identity.
+    """
     return [_beta_curve(chance, target) for chance, target in zip(chances.T, true.T, strict=True)]
 
 
 def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Table:
-    """Return `chances` calibrated column by column, each row by the beta curves of the rows of the other folds."""
+    """Return `chances` calibrated by beta curves, so that no row takes part in the fit of its own curves.
+
+    Each column has curves of its own. The rows of a fold are calibrated by curves that are fitted to the rows of the
+    other folds. `true` is as for `beta_curves`; `fold` has the number of the fold of each row.
+    """
     calibrated = np.zeros_like(chances)
     for number in np.unique(fold):
         inside = fold == number
@@ -35,9 +44,10 @@ def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Ta
 
 
 def best_threshold(chances: Table, missed: int = 0) -> float:
-    """Return the threshold with the greatest expected F1 if each item is true with its probability; 1 without items.
+    """Return the threshold whose expected F1 is greatest; items with at least this probability count as found.
 
-    `missed` is the number of further true items that nothing can find. The expected F1 is that of the expected counts.
+    `chances` has the probability of each item that it is true, and `missed` is the number of further true items that
+    nothing can find. The expected F1 is computed from the expected counts. Without items, return 1.
     """
     if not chances.size:
         return 1.0

@@ -1,6 +1,7 @@
-"""Kinds of problems within the categories: typical mistakes of agents whose telemetry reports no error.
+"""Kinds of problems of steps: typical mistakes of agents that telemetry does not report as errors.
 
-A kind is the `detail` of a finding. For each kind, the names that published data sets use for it are given.
+Each kind belongs to a category, and a finding has the kind in its field `detail`. For each kind, the names that
+published data sets use for it are given.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from relab.rca.models import Category
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One kind of problem.
+    """One kind of problem, such as a result that no tool gave.
 
     Attributes:
         category: the category to which the kind belongs.
         meaning: what went wrong, as a sentence without its full stop.
-        trail: the name of the category for this kind in the data set TRAIL.
+        trail: the name of this kind in the data set TRAIL; empty if there is none.
         mast: the failure mode for this kind in MAST (arXiv 2503.13657), if the definitions agree; otherwise empty.
     """
 

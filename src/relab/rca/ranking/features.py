@@ -1,7 +1,7 @@
-"""Numbers that describe each unit (step or tool call) of a run, for models of ranking.
+"""Features: numbers that describe each unit (step or tool call) of a run, which the models of ranking read.
 
-They describe what the unit is, what it says, and what came before and after it. Each feature has a name, and words for
-the report (`WORDS`). No feature uses a label, an id or a time; only order and texts count.
+Features describe what the unit is, what it says, and what came before and after it. Each feature has a name, and words
+for the report (`WORDS`). No feature uses a label, an id or a time; only order and texts count.
 """
 
 from __future__ import annotations
@@ -144,9 +144,9 @@ _COLUMN: Final = MappingProxyType({name: number for number, name in enumerate(NA
 
 
 def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.float64]:
-    """Return a table with one row for each unit and one column for each of `NAMES`.
+    """Return a table with one row for each unit and one column for each feature, in the order of `NAMES`.
 
-    `answer` is the final answer of the run; None if not known.
+    `answer` is the final answer of the run; None if it is not known.
     """
     import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
 
@@ -162,9 +162,10 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
 
 
 def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[TextTokens]) -> set[str]:
-    """Return the names and numbers in the final answer `answer`.
+    """Return the names and numbers in the final answer of a run, `answer`.
 
-    Without an answer, return those in the last text of an agent that has at least two of them.
+    If the answer is not known, return the names and numbers in the text of the last unit that has at least two of them.
+    Units that only report how code ran do not count. `tokens` has the words, numbers and names of each unit's text.
     """
     if answer:
         return tokens_of(answer).facts

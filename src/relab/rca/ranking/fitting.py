@@ -1,7 +1,7 @@
-"""Fit the models of one source to labelled runs, with numpy and scipy; `training.py` is the way in.
+"""Fit the models of one source to labelled runs, with numpy and scipy; `training.train` is the function to call.
 
-Everything that is chosen (the strength of the penalty, thresholds, the calibration) is chosen on runs that were held out
-of the fit, in folds of whole groups. The same data give the same model.
+The strength of the penalty, the weights, the thresholds and the calibration are chosen on runs that were held out of
+the fit. All runs of one group (task) are held out together. The same data give the same model.
 """
 
 from __future__ import annotations
@@ -60,11 +60,14 @@ Table: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Example:
-    """A labelled run as numbers: its units, one row of features for each, and the group.
+    """A labelled run as numbers, to which models are fitted.
 
     Attributes:
-        chosen: the row of the labelled step; None without one.
-        kinds: per row the kinds of its labelled problems.
+        units: the units (steps, and tool calls if wanted) of the run.
+        rows: one row of features for each unit.
+        group: the task of the run. All runs of one task are held out together.
+        chosen: the index of the row of the step that is labelled as the first mistake; None without such a label.
+        kinds: for each row, the kinds of problems with which its unit is labelled.
     """
 
     units: tuple[Unit, ...]
@@ -75,7 +78,10 @@ class Example:
 
 
 def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Example]:
-    """Return the labelled runs as numbers; a label that names no unit of its run is left out."""
+    """Return the labelled runs as numbers. A label is left out if it names no unit of its run.
+
+    `with_calls` says whether tool calls are units, too.
+    """
     every = Columns(names=NAMES)
     found = []
     for item in labelled:
@@ -90,10 +96,11 @@ def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Ex
 def train_on(
     examples: Sequence[Example], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
 ) -> SourceModel:
-    """Return a model trained on examples; see `training.train`, which makes them.
+    """Return a model that is trained on examples; `training.train` makes them and describes the other arguments.
 
     Raises:
-        RankingModelError: fewer than `MIN_RUNS` examples have a label.
+        RankingModelError: fewer than `MIN_RUNS` examples have a labelled step, and fewer than `MIN_RUNS` have labelled
+            problems.
     """
     placed = [example for example in examples if example.chosen is not None]
     marked = [example for example in examples if any(example.kinds)]
@@ -116,7 +123,10 @@ def train_on(
 
 
 def folds_of(groups: Sequence[str], count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return the fold (0 to `count` - 1) of each item, such that items of one group share a fold."""
+    """Return the number of the fold (0 to `count` - 1) of each item; items of one group are in the same fold.
+
+    `groups` has the group of each item.
+    """
     names = sorted(set(groups))
     order = np.random.default_rng(seed).permutation(len(names))
     fold = {name: int(order[number]) % count for number, name in enumerate(names)}
@@ -124,7 +134,7 @@ def folds_of(groups: Sequence[str], count: int, seed: int = 0) -> NDArray[np.int
 
 
 def _held_out(examples: Sequence[Example]) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield (indexes to fit on, indexes that are held out) for each fold."""
+    """Yield `(indexes of examples to fit on, indexes of examples that are held out)` for each fold."""
     fold = folds_of([example.group for example in examples], FOLDS)
     for number in range(FOLDS):
         fitted, held = np.flatnonzero(fold != number).tolist(), np.flatnonzero(fold == number).tolist()
@@ -141,7 +151,10 @@ def _words(examples: Sequence[Example]) -> list[str]:
 
 
 def _tables(examples: Sequence[Example], words: Sequence[str], names: Sequence[str] = NAMES) -> list[Table]:
-    """Return for each example one row for each unit, with columns for the features `names` and for `words`."""
+    """Return for each example a table with one row for each unit.
+
+    Its columns are the features `names`, and for each of `words` whether the names in the unit contain this word.
+    """
     chosen = [NAMES.index(name) for name in names]
     tables = []
     for example in examples:
@@ -180,7 +193,10 @@ def _own(model: StepModel | ProblemModel) -> list[str]:
 def _fit_steps(
     examples: Sequence[Example], options: Sequence[tuple[float, float]]
 ) -> dict[tuple[float, float], StepModel]:
-    """Return one model per pair of the logit's penalty and weight, not yet calibrated."""
+    """Return `{(penalty, weight): model}` for each of `options`, not yet calibrated.
+
+    The penalty is that of the conditional logit, and the weight is its weight in the mean with the trees.
+    """
     words = _words(examples)
     tables, chosen = _tables(examples, words), [example.chosen or 0 for example in examples]
     trees = boost(tables, chosen)
@@ -201,7 +217,10 @@ def _fit_steps(
 
 
 def _conditional_logit(tables: Sequence[Table], chosen: Sequence[int], penalty: float) -> Linear:
-    """Fit weights such that the softmax over the rows of each table is high at the chosen row, with a ridge penalty."""
+    """Fit weights such that the softmax over the rows of a table is high at the labelled row, with a ridge penalty.
+
+    There is one table for each run; `chosen` has the index of the labelled row in each.
+    """
     rows = np.vstack(tables)
     means, scales = _scaling(rows)
     scaled = (rows - means) / scales
@@ -223,7 +242,7 @@ def _conditional_logit(tables: Sequence[Table], chosen: Sequence[int], penalty: 
 
 
 def _logit(rows: Table, target: Table, penalty: float) -> Linear:
-    """Fit a logistic regression of `target` (0 or 1 per row) with a ridge penalty on all weights but the bias."""
+    """Fit a logistic regression of `target` (0 or 1 for each row) with a ridge penalty on all weights but the bias."""
     means, scales = _scaling(rows)
     scaled = np.hstack([(rows - means) / scales, np.ones((len(rows), 1))])
     ridge = np.r_[np.full(rows.shape[1], penalty), 0.0]
@@ -262,7 +281,11 @@ def _linear(means: Table, scales: Table, weights: Table, bias: float) -> Linear:
 
 
 def _calibrate(shares: Table, right: Table) -> Calibration:
-    """Fit the logistic curve from the shares of first guesses to whether they were right, with a prior at the identity."""
+    """Fit the logistic curve from the shares of first guesses to whether the guesses were right.
+
+    `shares` has the share of the first guess of each run, `right` 1 if this guess was right and otherwise 0. The curve
+    has a prior at the identity.
+    """
     odds = np.log(np.clip(shares, 1e-6, 1 - 1e-6) / np.clip(1 - shares, 1e-6, 1))
 
     def loss(curve: Table) -> tuple[float, Table]:
@@ -303,10 +326,10 @@ def _train_problems(examples: Sequence[Example]) -> ProblemModel:
 def _calibrated(
     model: ProblemModel, found: Table, true: Sequence[frozenset[str]], fold: NDArray[np.int64]
 ) -> ProblemModel:
-    """Return the model with calibrated probabilities, and the thresholds with the greatest expected F1 over all runs.
+    """Return the model with calibrated probabilities, and with the thresholds of the greatest expected F1.
 
-    `found` has the held-out probability of any problem and of each kind for each row, `fold` the fold in which the row
-    was held out.
+    `found` has one row for each unit: the probability of any problem, then that of each kind, by models from whose fit
+    the unit was held out. `true` has the labelled kinds of each unit, and `fold` the fold that was held out.
     """
     names = list(model.kinds)
     is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)
@@ -327,7 +350,10 @@ def _calibrated(
 def _fit_problems(
     examples: Sequence[Example], names: Sequence[str], penalties: Sequence[float]
 ) -> dict[float, ProblemModel]:
-    """Return one model per penalty, with thresholds that are not yet chosen."""
+    """Return `{penalty: model}` for each of `penalties`; the thresholds are not yet chosen.
+
+    A penalty is that of the logistic regressions; `names` are the kinds of problems.
+    """
     words = _words(examples)
     rows = np.vstack(_tables(examples, words, _PROBLEM_NAMES))
     run = np.repeat(np.arange(len(examples)), [len(example.units) for example in examples])
@@ -351,7 +377,10 @@ def _fit_problems(
 
 
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
-    """Return the greatest F1 of rows with a problem, plus that of pairs of row and kind among the rows that this threshold finds."""
+    """Return the sum of two values of F1, each with the best threshold: for rows with a problem, and for their kinds.
+
+    The second counts pairs of a row and a kind, in those rows that the threshold of the first finds.
+    """
     is_true = np.array([bool(kinds) for kinds in true])
     any_f1, cut = max((_f1((found[:, 0] >= cut) & is_true, found[:, 0] >= cut, is_true), cut) for cut in _CUTS)
     flagged, kinds = found[:, :1] >= cut, found[:, 1:]

@@ -1,4 +1,7 @@
-"""Signs that parts of a run were not recorded (gaps). A missing step cannot be ranked, so then no guess is singled out."""
+"""Find gaps: signs that parts of a run were not recorded.
+
+A missing step cannot be ranked, so no guess is singled out in a run with gaps.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,19 @@ _CODE = "```"
 
 
 def gaps_of(view: RunView, turns: Sequence[Turn]) -> tuple[str, ...]:
-    """Return at most `MAX_GAPS` signs that parts of a run are missing, each a sentence without its full stop; or nothing.
+    """Return at most `MAX_GAPS` signs that parts of a run are missing, each as a sentence without its full stop.
 
-    `turns` are the turns of the run in order of time.
+    `turns` are the turns (innermost steps) of the run in order of time. The result is empty if there are no signs.
     """
     signs = (*_jumps(view), *_unknown_steps(view), *_results_without_code(turns))
     return signs[:MAX_GAPS]
 
 
 def _jumps(view: RunView) -> Iterator[str]:
-    """Yield a sentence for each gap in the numbers at the end of the ids of steps, if steps are numbered one by one."""
+    """Yield a sentence for each jump in the numbers at the end of the ids of steps.
+
+    Nothing is yielded if the numbers do not count the steps one by one.
+    """
     ids = [placed.step.step_id for placed in view.steps]
     parts = [_NUMBERED.fullmatch(each) for each in ids]
     if len(ids) < 3 or any(part is None for part in parts):
@@ -55,7 +61,7 @@ def _jumps(view: RunView) -> Iterator[str]:
 
 
 def _unknown_steps(view: RunView) -> Iterator[str]:
-    """Yield a sentence if steps or calls belong to a step that the run does not have."""
+    """Yield a sentence if steps, and one if tool calls, belong to a step that the run does not contain."""
     inside = sum(
         placed.step.parent_step_id is not None and view.step(placed.step.parent_step_id) is None
         for placed in view.steps
@@ -67,9 +73,9 @@ def _unknown_steps(view: RunView) -> Iterator[str]:
 
 
 def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
-    """Yield a sentence if a turn reports how code ran, and no turn before it contains the code.
+    """Yield a sentence for the first turn that reports how code ran although no turn before it contains this code.
 
-    Only runs that write their code in Markdown fences are examined.
+    Only runs that write their code in Markdown fences are examined. A turn with code counts for one report only.
     """
     if not any(_CODE in turn.text for turn in turns):
         return

@@ -1,6 +1,6 @@
-"""The result of ranking as values: guessed steps, each with the facts that decided, and problems.
+"""The result of ranking as values: guesses and problems.
 
-A guess is a step that may have gone wrong first.
+A guess is a step that may have gone wrong first, with the facts that decided.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ CANDIDATES = 3
 
 @dataclass(frozen=True, slots=True)
 class Odds:
-    """How likely a guess is right, for a run of a source on which a model was trained.
+    """The probability that a guess is right, for a run of a source on which a model was trained.
 
     Attributes:
         probability: the calibrated probability, from 0 to 1.
-        right, all: `right` of `all` first guesses on held-out runs, with a probability in the same range, were right.
-        stands_out: whether the run has no gaps, and the probability reaches the threshold above which a guess is
-            singled out.
+        right, all: how often such guesses were right on runs that were held out of the training: `right` of the `all`
+            first guesses with a probability in the same range.
+        stands_out: whether the report may single out this guess: the run has no gaps, and the probability reaches the
+            threshold of the model (`StepModel.stands_out`).
     """
 
     probability: float
@@ -52,7 +53,7 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """How likely one unit (step or tool call) has a problem, according to a model of the run's source.
+    """The opinion of a model of the run's source about one unit (step or tool call).
 
     Attributes:
         probability: the probability that the unit has a problem, from 0 to 1; it may be low.
@@ -71,10 +72,9 @@ class Ranking:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
         agent: the agent that most likely made the first mistake, judged by all of its steps; None to take the agent of
             the first guess.
-        problems: pairs `(unit, kinds of its problems)` that a model of the source, or a rule, found.
+        problems: pairs `(step or tool call, kinds of its problems)` that a model of the source, or a rule, found.
         writers: `{key of a tool call or a failed step: step that wrote it}`.
-        suspicions: `{key of a step or tool call: opinion of the model of the source}`; empty if no model was trained on
-            the source.
+        suspicions: `{key of a step or tool call: suspicion of the model}`; empty if no model was trained on the source.
         gaps: signs that steps of the run were not recorded, or that the run is from another harness; each is a sentence
             without its full stop.
     """

@@ -1,7 +1,7 @@
-"""Trained models of ranking: their artefact (one JSON document), and what they say about a run.
+"""Trained models of ranking: the document that stores them (an artefact), and what the models say about a run.
 
-An artefact has one model for each source. It names its features, so that one of an older version is still read as long as
-all of its features exist.
+An artefact is one JSON document with a `SourceModel` for each source. It names the features that its models read, so an
+artefact of an older version can be read as long as this version has all of these features.
 """
 
 from __future__ import annotations
@@ -30,13 +30,17 @@ _MIN_PROBABILITY = 1e-6
 
 
 class Artefact(BaseModel):
-    """Base of the immutable parts of an artefact."""
+    """Base class of an artefact and of all of its parts, which are immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Columns(Artefact):
-    """The features that a model reads: names of `features.NAMES`, or `word:` and a word in the names of a unit."""
+    """The columns of the table that a model reads.
+
+    `names` are names of features (`features.NAMES`), or `word:` and a word. The column of a word is 1 for units with
+    the word in the name of their agent, step or tool.
+    """
 
     names: tuple[str, ...]
 
@@ -48,7 +52,10 @@ class Columns(Artefact):
         return self
 
     def table(self, units: Sequence[Unit], answer: str | None) -> NDArray[np.float64]:
-        """Return one row for each unit and one column for each name; `answer` is the final answer of the run, if known."""
+        """Return a table with one row for each unit and one column for each of `names`.
+
+        `answer` is the final answer of the run; None if it is not known.
+        """
         import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
 
         general = [NAMES.index(name) for name in self.names if name in WORDS]
@@ -59,7 +66,10 @@ class Columns(Artefact):
 
 
 class Linear(Artefact):
-    """A weighted sum of standardised features, in the order of `Columns.names`."""
+    """A linear model: a weighted sum of standardised features, plus `bias`.
+
+    The means, scales and weights are in the order of the columns (`Columns.names`).
+    """
 
     means: tuple[float, ...]
     scales: tuple[float, ...]
@@ -75,9 +85,11 @@ class Linear(Artefact):
 
 
 class Calibration(Artefact):
-    """Turns the share that a model gives to a step into the probability that it is right: a logistic curve of its log odds.
+    """Turns the share that a model gives to a step into the probability that this step first went wrong.
 
-    `hits` has one row for each range of probabilities: (from, to, right guesses, guesses) among runs that were held out.
+    The probability is a logistic function of the log odds of the share. `hits` says how often first guesses were right
+    on runs that were held out of the fit. It has one row for each range of probabilities: (from, to, number of right
+    guesses, number of guesses).
     """
 
     bias: float
@@ -92,7 +104,10 @@ class Calibration(Artefact):
         return 1 / (1 + math.exp(-(self.bias + self.slope * odds)))
 
     def hit_rate(self, probability: float) -> tuple[int, int]:
-        """Return (right, all) of the held-out first guesses whose probability was in the same range."""
+        """Return `(right guesses, all guesses)` of those first guesses whose probability was in the same range.
+
+        They are guesses about runs that were held out of the fit. Return (0, 0) if no range contains the probability.
+        """
         for low, high, right, count in self.hits:
             if low <= probability < high:
                 return right, count
@@ -100,9 +115,10 @@ class Calibration(Artefact):
 
 
 class BetaCurve(Artefact):
-    """Calibrates a probability p: a logistic curve of `rise` ln p - `fall` ln (1 - p) + `bias`, neither weight negative.
+    """Calibrates a probability p by the logistic function of `rise` ln p - `fall` ln (1 - p) + `bias`.
 
-    With 1, 1 and 0 it is the identity (M. Kull, T. Silva Filho, P. Flach: Beta calibration, 2017).
+    `rise` and `fall` are not negative. With `rise` 1, `fall` 1 and `bias` 0, p does not change (M. Kull, T. Silva
+    Filho, P. Flach: Beta calibration, 2017).
     """
 
     rise: float
@@ -110,12 +126,15 @@ class BetaCurve(Artefact):
     bias: float
 
     def probability(self, chance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the calibrated probability of each of `chance`."""
+        """Return the calibrated probability for each of the probabilities `chance`."""
         return _logistic(self.columns(chance) @ (self.rise, self.fall, self.bias))
 
     @staticmethod
     def columns(chance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what the weights `rise`, `fall` and `bias` belong to: one row for each of `chance`."""
+        """Return a table with a row (ln p, -ln (1 - p), 1) for each p of the probabilities `chance`.
+
+        `rise`, `fall` and `bias` are the weights of these columns.
+        """
         import numpy as np  # noqa: PLC0415 - as above
 
         inside = np.clip(chance, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
@@ -123,11 +142,19 @@ class BetaCurve(Artefact):
 
 
 class StepModel(Artefact):
-    """Ranks the steps of a run by how likely each is the first mistake: a weighted mean of a conditional logit and of boosted trees.
+    """Ranks the steps of a run by how likely each is the first mistake.
+
+    It uses a weighted mean of a conditional logit and of boosted trees.
 
     Attributes:
-        linear_weight: the weight of the conditional logit, from 0 to 1; artefacts of older versions have none, and mean both equally.
-        stands_out: the probability from which on the first step is singled out; below, half of the held-out runs lie.
+        columns: the columns of the table that the model reads.
+        linear: the conditional logit.
+        trees: the boosted trees.
+        linear_weight: the weight of the conditional logit, from 0 to 1. Artefacts of older versions do not have it;
+            then it is 0.5.
+        calibration: turns the share of a step into a probability.
+        stands_out: the probability from which on the first guess is singled out: the median of the first guesses in the
+            runs that were held out of the fit.
     """
 
     columns: Columns
@@ -138,16 +165,19 @@ class StepModel(Artefact):
     stands_out: float
 
     def shares(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the share of each row of `table`; the shares of a run add up to 1."""
+        """Return the share of each row of `table`: how likely its step is the first mistake, before calibration.
+
+        The rows are the steps of one run. Their shares add up to 1.
+        """
         linear, trees = _softmax(self.linear.scores(table)), _softmax(self.trees.scores(table))
         both: NDArray[np.float64] = self.linear_weight * linear + (1 - self.linear_weight) * trees
         return both
 
     def reasons(self, table: NDArray[np.float64], index: int, most: int) -> tuple[str, ...]:
-        """Return the names of at most `most` features that raise the row `index` above the others, the strongest first.
+        """Return the names of at most `most` features that raise the score of the row `index`, the strongest first.
 
-        `table` has a row for each unit of a run and a column for each feature. A feature is named if its value is above
-        the mean of its column, and if the score of the row falls with the mean in its place.
+        `table` has a row for each step of a run and a column for each feature. A feature is named if its value in the
+        row is above the mean of its column, and if the score of the row would be lower with this mean.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
@@ -164,16 +194,20 @@ class StepModel(Artefact):
 
 
 class ProblemModel(Artefact):
-    """Finds the units of a run that have a problem, and names its kind.
+    """Finds the units (steps and tool calls) of a run that have a problem, and names the kinds of their problems.
 
-    A unit has a problem if its probability is at least `from_probability`, or that of a kind at least `kinds_from`; its kinds are
-    those of at least `kinds_from`, or the most probable one. Each probability is the calibrated mean of a logistic regression and of boosted trees.
+    A unit has a problem if the probability of any problem is at least `from_probability`. With `kinds_find`, it also
+    has one if the probability of some kind is at least `kinds_from`. Its kinds are all those with at least
+    `kinds_from`; if there are none, its kind is the most probable one. Each probability is the mean of a logistic
+    regression and of boosted trees, calibrated by a beta curve.
 
     Attributes:
-        any: finds a problem of any kind; `any_trees` are its trees, `any_curve` calibrates their mean.
-        kinds: one for each kind; `kind_trees` are their trees, `kind_curves` calibrate their means. Artefacts of older versions
-            have no trees or no curves.
-        kinds_find: whether a unit has a problem by the probability of a kind alone; in artefacts of older versions it has not.
+        columns: the columns of the table that the model reads.
+        any, any_trees, any_curve: logistic regression, trees and curve for the probability of any problem. Artefacts of
+            older versions have no trees or no curve.
+        kinds, kind_trees, kind_curves: the same for each kind of problem, by the name of the kind.
+        kinds_find: whether the probability of a kind is enough to find a problem. Artefacts of older versions do not
+            have this field; then it is false.
     """
 
     columns: Columns
@@ -192,7 +226,10 @@ class ProblemModel(Artefact):
         return _mean_chance(table, self.any, self.any_trees, self.any_curve)
 
     def kind_chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probability that each row of `table` has a problem of each kind, in the order of `kinds`."""
+        """Return the probability that each row of `table` has a problem of each kind.
+
+        The result has a row for each row of `table`, and a column for each kind, in the order of `kinds`.
+        """
         import numpy as np  # noqa: PLC0415 - as above
 
         return np.stack(
@@ -204,9 +241,10 @@ class ProblemModel(Artefact):
         )
 
     def judge(self, table: NDArray[np.float64]) -> tuple[list[tuple[int, tuple[str, ...]]], list[tuple[float, str]]]:
-        """Return (row, kinds of problems) for each row of `table` that has a problem, and for every row (probability, most probable kind).
+        """Return the rows of `table` that have a problem, and an opinion about every row.
 
-        The model must have a kind.
+        The first list has `(row, kinds of its problems)` for each row with a problem. The second has `(probability of
+        any problem, most probable kind)` for every row. The model must have at least one kind.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
@@ -225,13 +263,18 @@ class ProblemModel(Artefact):
 
 
 class SourceModel(Artefact):
-    """The models of one source.
+    """The trained models for one source; a source is a program that makes runs.
 
     Attributes:
-        source: its name, for people.
-        card: its data card: the training data, who labelled them, their licence, and under `model` the kinds of models that it combines.
+        source: the name of the source, for people.
+        card: facts about the models by name (a data card): the training data, the people who labelled the data, the
+            licence of the data. The fact `model` says which kinds of models are combined.
         runs: the number of training runs with a labelled step or problem.
-        reads_calls: whether tool calls are units of their own.
+        signature: the features by which runs of the source are recognised.
+        reads_calls: whether the models read tool calls as rows of their own, like steps. If false, they read only
+            steps.
+        steps: the model that ranks steps; None if too few training runs have a labelled step.
+        problems: the model that finds problems; None if too few training runs have labelled problems.
     """
 
     source: str
@@ -251,10 +294,11 @@ class RankingModels(Artefact):
 
     @classmethod
     def load(cls, text: str | bytes) -> Self:
-        """Read an artefact.
+        """Read an artefact from its JSON.
 
         Raises:
-            RankingModelError: it is not JSON, has another format, or names a feature that this version does not know.
+            RankingModelError: the text is not the JSON of an artefact, has another format, or names a feature that this
+                version does not know.
         """
         try:
             models = cls.model_validate_json(text)
@@ -267,7 +311,7 @@ class RankingModels(Artefact):
         return models
 
     def with_source(self, model: SourceModel) -> RankingModels:
-        """Return these models with `model` before the others, in place of one with the same source name."""
+        """Return these models with `model` as the first; it replaces a model whose source has the same name."""
         others = tuple(item for item in self.sources if item.source != model.source)
         return RankingModels(sources=(model, *others))
 
@@ -278,17 +322,17 @@ class RankingModels(Artefact):
 
 @cache
 def shipped_models() -> RankingModels:
-    """Return the models that relab ships, which `python -m evals.rca.train` made."""
+    """Return the models that are part of relab; `python -m evals.rca.train` made them."""
     return RankingModels.load(files("relab.rca.ranking").joinpath("shipped.json").read_bytes())
 
 
 def describe(feature: str) -> str:
-    """Return a feature's name as words for the report."""
+    """Return what the report says about a feature, which is given by the name of its column."""
     return WORDS[feature] if feature in WORDS else f"it belongs to {feature.removeprefix(_WORD)!r}"
 
 
 def word_columns(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the columns that are 1 for units with each of `words` in their names."""
+    """Return the name of the column of each of `words`; the column is 1 for units with the word in their names."""
     return tuple(_WORD + word for word in words)
 
 

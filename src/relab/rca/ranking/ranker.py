@@ -26,10 +26,10 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 
 
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
-    """Return the steps of a run that may have gone wrong first, and the problems in its steps and calls.
+    """Return the steps of a run that may have gone wrong first, and the problems in its steps and tool calls.
 
-    Steps are ranked only in a run that failed and has at least three texts. For a source without a model, rules rank
-    the steps and find the problems.
+    Steps are ranked only if the run failed and at least `MIN_TURNS` of its innermost steps have a text. Rules rank the
+    steps or find the problems if no model was trained for that on the run's source.
     """
     known, units = known_source(view, models)
     found, suspicions = _problems(view, known, units)
@@ -56,7 +56,7 @@ def quote_unit(unit: Unit) -> Quotation:
 
 
 def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
-    """Return the model of the run's source, and the units of the run as this model reads them.
+    """Return the model of the run's source, and the units that this model reads: the steps, with or without tool calls.
 
     If no source is recognised, return None and no units.
     """
@@ -76,9 +76,10 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
 def _problems(
     view: RunView, model: SourceModel | None, units: tuple[Unit, ...]
 ) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
-    """Return `(unit, kinds of its problems)` for each unit with problems, and the model's suspicion about each quotable unit.
+    """Return the units with problems, and the model's suspicions about all units.
 
-    Without a model, rules find the problems, and there are no suspicions.
+    The first are pairs `(unit, kinds of its problems)`. The suspicions are `{key of a unit: suspicion}`, without units
+    that cannot be quoted. If there is no model, rules find the problems, and there are no suspicions.
     """
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}
@@ -94,7 +95,7 @@ def _problems(
 
 
 def _is_quotable(unit: Unit) -> bool:
-    """Return whether a unit (a step or a tool call) has a text, which a claim about it can cite.
+    """Return whether a unit (a step or a tool call) has a text that a claim about the unit can cite.
 
     Some steps do not even have a name.
     """
@@ -104,7 +105,10 @@ def _is_quotable(unit: Unit) -> bool:
 def _ranked(
     view: RunView, model: StepModel, steps: Sequence[Unit], *, is_complete: bool
 ) -> tuple[tuple[Guess, ...], str | None]:
-    """Return guesses for the most likely steps, and the most likely agent; `is_complete` is false if the run has gaps."""
+    """Return guesses for the most likely steps, and the agent that most likely made the first mistake.
+
+    `is_complete` is false if the run has gaps (steps that were not recorded).
+    """
     table = model.columns.table(steps, view.run.answer)
     shares = model.shares(table)
     quotable = [row for row, unit in enumerate(steps) if _is_quotable(unit)]

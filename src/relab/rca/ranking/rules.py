@@ -1,8 +1,8 @@
 """Rank the turns (innermost steps) of a run by its structure, for sources on which no model was trained.
 
 The first guess is the turn before the first reported error of executed code. Without such an error, it is the first
-action: in a team with a coordinator, the first turn of another agent; otherwise the second turn, which is the first
-reaction to the task. These are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
+action. In a team with a coordinator, this is the first turn of another agent; otherwise it is the second turn, which is
+the first reaction to the task. These rules are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from relab.rca.ranking.turns import Turn, coordinator_of
 
 
 def rank_by_rules(turns: Sequence[Turn]) -> tuple[Guess, ...]:
-    """Return at most `CANDIDATES` guesses in the order of the rules; a rule that repeats a guess adds a reason to it."""
+    """Return at most `CANDIDATES` guesses, in the order in which the rules propose them.
+
+    If a rule proposes a turn that is a guess already, its reason is added to this guess.
+    """
     found: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
     for index, reason, shown in _candidates(turns):
         if index in found or len(found) < CANDIDATES:
@@ -30,9 +33,9 @@ def quote_turn(turn: Turn) -> Quotation:
 
 
 def _candidates(turns: Sequence[Turn]) -> Iterator[tuple[int, str, tuple[int, ...]]]:
-    """Yield `(index, reason, further indexes)` of turns that may be the first mistake, best first.
+    """Yield `(index of a turn, reason, further indexes)` for turns that may be the first mistake, best first.
 
-    `further indexes` are those of other turns that show the reason.
+    The further indexes are those of other turns that show the reason.
     """
     errors = list(_error_sources(turns))
     for index, shown in errors[:1]:

@@ -1,8 +1,8 @@
-"""Recognise the source of a run (the program that made it), so that a model is only used for runs like its training runs.
+"""Recognise the source of a run (the program that made it), so that a model reads only runs like its training runs.
 
 A source is recognised by the words in the names of its agents, steps and tools. Names that all frameworks use are
-ignored. If a run has too few of these words, the source can be recognised by its opening instead: the lines that the
-harness writes around each task.
+ignored. If a run has too few of these words, the source can be recognised by its opening instead. The opening is the
+text that the harness (the program that gives the agents a task) writes around each task.
 """
 
 from __future__ import annotations
@@ -91,13 +91,14 @@ class Signature(BaseModel):
     """The features by which runs of a source are recognised.
 
     Attributes:
-        agents: names of agents (`agent_name` of a run) whose runs belong to the source, whatever its words are.
+        agents: names of agents (`agent_name` of a run). A run of such an agent belongs to the source, whatever words it
+            has.
         core: words that most training runs have in the names of agents, steps and tools. A run must have the share
-            `CORE_NEEDED` of them, unless it has the opening.
+            `CORE_NEEDED` of them, unless it begins with the opening.
         words: words that at least two training runs have in these names, in alphabetical order.
-        opening: lines that the harness writes around each task, in order; a text with the opening begins with the first
-            one.
-        max_units: the number of units of the longest training run.
+        opening: the lines that the harness writes around each task, in order. A run begins with the opening if a text
+            of its first unit begins with the first line and has most of the others. Empty if the source has no opening.
+        max_units: the number of units (steps, and tool calls if the model reads them) of the longest training run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -110,11 +111,11 @@ class Signature(BaseModel):
 
     @property
     def limit(self) -> int:
-        """The number of units up to which a run can belong to the source."""
+        """The greatest number of units that a run of the source can have."""
         return LONGER * self.max_units
 
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:
-        """Return whether a run of the agent `agent_name` with these units belongs to the source."""
+        """Return whether a run of the agent `agent_name` with the units `units` belongs to the source."""
         if len(units) > self.limit:
             return False
         if agent_name in self.agents:
@@ -141,19 +142,19 @@ class Signature(BaseModel):
 
 
 def name_words(unit: Unit) -> frozenset[str]:
-    """Return the lower-case words in the name of the agent, and in the name of the step or tool, of a unit."""
+    """Return the words in the names of a unit's agent and step or tool, in lower case, without `GENERIC` ones."""
     text = f"{unit.speaker[:_NAME_CHARS]} {unit.name[:_NAME_CHARS]}"
     return frozenset(word.lower() for word in _NAME_WORD.findall(text)) - GENERIC
 
 
 def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: Sequence[str] = ()) -> Signature:
-    """Return the signature of a source, learnt from its training runs.
+    """Return the signature of a source, made from its training runs.
 
     Args:
         runs: the units of each run.
         tasks: the task of each run, in the same order.
-        agents: names of agents that identify the source. If they are given, no opening is learnt, because none is
-            needed.
+        agents: names of agents that identify the source. If they are given, the signature has no opening, because none
+            is needed.
     """
     counts: Counter[str] = Counter()
     for units in runs:
@@ -170,8 +171,9 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
     """Return the lines that the harness writes around each task; empty if there are none.
 
-    `runs` is `{task: units of one run}`. In the share `CORE_SHARE` of these runs, the first unit must have a text that
-    begins with the same line. The opening consists of the lines that the same share of runs have in these texts.
+    `runs` is `{task: units of one run}`. At least the share `CORE_SHARE` of these runs must have a text of their first
+    unit that begins with the same line. The opening consists of the lines that the same share of runs have in these
+    texts.
     """
     if len(runs) < MIN_TASKS:
         return ()
@@ -198,7 +200,7 @@ def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
 
 
 def _with_first_line(units: Sequence[Unit]) -> Iterator[tuple[str, list[str]]]:
-    """Yield `(first line, all lines)` of each text of the first unit, counting only lines with at least two words."""
+    """Yield `(first line, all lines)` of each text of the first unit; lines with fewer than two words are left out."""
     for text in _first_texts(units):
         lines = [line for line in (line.strip()[:_LINE_CHARS] for line in text.splitlines()) if _WORDS.search(line)]
         if lines and text.startswith(lines[0]):

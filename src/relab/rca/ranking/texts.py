@@ -1,4 +1,4 @@
-"""Texts as sets of words, numbers and names, and signs by which a text shows what its author does."""
+"""Read texts as sets of words, numbers and names, and recognise by typical words what an agent does in a text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ _TOKEN = re.compile(r"[^\W_]+(?:[.,'\u2019][^\W_]+)*")
 
 @dataclass(frozen=True, slots=True)
 class TextSign:
-    """A sign that a text shows: it contains one of `words`, or one of `phrases`; both are in lower case."""
+    """Typical words and phrases, in lower case, that show what an agent does in a text, such as drawing a conclusion.
+
+    A text shows the sign if it contains one of `words` or one of `phrases`.
+    """
 
     words: frozenset[str] = frozenset()
     phrases: tuple[str, ...] = ()
 
     def is_in(self, words: set[str], text: str) -> bool:
-        """Return whether a text shows the sign; it is given as the set of its words, and as text in lower case."""
+        """Return whether a text shows the sign; `words` has the words of `text`, and both are in lower case."""
         return not self.words.isdisjoint(words) or any(phrase in text for phrase in self.phrases)
 
 
@@ -93,7 +96,7 @@ class TextTokens:
 
 
 def tokens_of(text: str) -> TextTokens:
-    """Return the words, numbers and names of a text; a number has at least two characters, a name three."""
+    """Return the words, numbers and names of a text; a number has at least two characters, a name at least three."""
     found = TextTokens()
     for token in set(_TOKEN.findall(text)):
         first = token[0]
@@ -109,7 +112,7 @@ def tokens_of(text: str) -> TextTokens:
 
 
 def count_of(name: str, lowered: str) -> int:
-    """Return how often the beginnings of words in `COUNTED[name]` occur in a lower-case text."""
+    """Return how often a text in lower case contains the beginnings of words that `COUNTED[name]` lists."""
     return sum(map(lowered.count, COUNTED[name]))
 
 
@@ -119,9 +122,10 @@ def is_promise(lowered: str) -> bool:
 
 
 def code_numbers(text: str) -> tuple[int, set[str]]:
-    """Return how many numbers a text contains in lists within code, and the set of all numbers in its code.
+    """Return how many numbers the lists in the code of a text contain, and the set of all numbers in its code.
 
-    Code is text between Markdown fences. A list is a pair of brackets with a comma, and without brackets, between them.
+    Code is text between Markdown fences. A list is the text between two brackets, if this text has a comma and no other
+    brackets.
     """
     code = "\n".join(_CODE.findall(text)[::2])
     listed = sum(len(_NUMBER.findall(part)) for part in _LISTED.findall(code) if "," in part)
@@ -129,7 +133,7 @@ def code_numbers(text: str) -> tuple[int, set[str]]:
 
 
 def has_sign(sign: str, text: str) -> bool:
-    """Return whether a text has the sign of a feature of texts, such as `code` or `assumes`."""
+    """Return whether a text shows a sign; `sign` is a name in `SIGNS`, such as `code` or `assumes`."""
     return SIGNS[sign].is_in(tokens_of(text).words, f"{text.lower()}\n")
 
 

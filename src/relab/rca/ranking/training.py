@@ -22,8 +22,8 @@ class TrainingRun:
 
     Attributes:
         run: the run.
-        group: the task of the run. Runs of one task are held out together.
-        step_id: the step that first went wrong; None without such a label.
+        group: the task of the run. All runs of one task are held out of the fit together.
+        step_id: the id of the step that first went wrong; None without such a label.
         problems: pairs `(id of a step or tool call, kind of its problem)`; empty without such labels.
     """
 
@@ -36,17 +36,19 @@ class TrainingRun:
 def train(
     labelled: Sequence[TrainingRun], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
 ) -> SourceModel:
-    """Return a model trained on labelled runs of one source.
+    """Return a model trained on labelled runs of one source (the program that made the runs).
 
     Args:
-        labelled: the labelled runs. If any of them has labelled problems, tool calls are read as units of their own.
+        labelled: the labelled runs. If any of them has labelled problems, the model reads tool calls like steps;
+            otherwise it reads only steps.
         source: the name of the source.
-        agents: the names of the agents whose runs the model is for; without them, runs are recognised by the names in
-            them.
+        agents: the names of the agents whose runs the model is for. Without them, runs are recognised by the names of
+            their agents, steps and tools, or by the lines that the harness writes around each task.
         card: facts about the training data, by name, which are stored with the model.
 
     Raises:
-        RankingModelError: fewer than `MIN_RUNS` runs have a label that names a step or call of the run.
+        RankingModelError: fewer than `MIN_RUNS` runs have a label of the first mistake that names a step of the run,
+            and fewer than `MIN_RUNS` have labelled problems of its steps and calls.
     """
     from relab.rca.ranking.fitting import examples_of, train_on  # noqa: PLC0415 - only training needs scipy
 

@@ -27,12 +27,13 @@ _NODES = 2**DEPTH - 1
 
 
 class Trees(BaseModel):
-    """Regression trees of depth `DEPTH`; the score of a row is the sum of its leaves over all trees.
+    """Boosted regression trees of depth `DEPTH`; the score of a row is the sum of the leaves that it reaches.
 
     Attributes:
         features: for each tree, the column that each inner node reads, in the order root, left child, right child, and
             so on.
-        cuts: for each tree, the value of each inner node; a row goes right if its value in the column is greater.
+        cuts: for each tree, the value with which each inner node compares; a row goes right if its value in the column
+            is greater.
         leaves: for each tree, the value of each leaf, from left to right.
     """
 
@@ -50,7 +51,7 @@ class Trees(BaseModel):
         return np.array(self.features), np.array(self.cuts), np.array(self.leaves)
 
     def scores(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the score of each row of `table`: the sum of the leaves that it reaches."""
+        """Return the score of each row of `table`: the sum of the leaves that the row reaches."""
         import numpy as np  # noqa: PLC0415 - as above
 
         if not self.features:
@@ -69,8 +70,8 @@ class Trees(BaseModel):
 def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
     """Fit trees that rank the row `chosen[i]` of `tables[i]` first, with the gradient of the listwise softmax loss.
 
-    The score is the mean of `BAGS` boosted models. Each tree is fitted to a random share of the runs and of the
-    columns; the seeds 0 to `BAGS` - 1 determine which.
+    There is one table for each run. The score is the mean of `BAGS` boosted models. Each tree is fitted to a random
+    share of the runs and of the columns; the seeds 0 to `BAGS` - 1 determine which.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -95,7 +96,10 @@ def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
 
 
 def boost_chances(rows: NDArray[np.float64], run: NDArray[np.int64], target: NDArray[np.float64]) -> Trees:
-    """Fit trees for a logistic regression of `target` (0 or 1 per row); `run` is the index of the run of each row."""
+    """Fit trees for a logistic regression of `target`, which has 0 or 1 for each of `rows`.
+
+    `run` is the index of the run of each row.
+    """
     import numpy as np  # noqa: PLC0415 - as above
 
     def chances(score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,9 +116,14 @@ def _boost(
     predict: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     seed: int,
 ) -> Trees:
-    """Fit trees by Newton steps on a loss whose gradient is `target` minus the prediction.
+    """Fit trees by Newton steps on a loss whose negative gradient is `target` minus the prediction.
 
-    `predict` computes the prediction for each row from the scores.
+    Args:
+        rows: the features of each unit of all runs.
+        run: the index of the run of each row.
+        target: the value to predict for each row.
+        predict: computes the prediction for each row from the scores of all rows.
+        seed: determines the random runs and columns of each tree.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -148,7 +157,16 @@ def _grow(
     curve: NDArray[np.float64],
     kept: NDArray[np.bool_],
 ) -> tuple[list[int], list[float], NDArray[np.int64]]:
-    """Grow one tree; return `(column of each inner node, cut of each inner node, leaf of each row)`."""
+    """Grow one tree; return `(column of each inner node, cut of each inner node, leaf of each row)`.
+
+    Args:
+        codes: for each row and column, the number of the column's cuts that are below the value.
+        cuts: for each column, the values at which a node can split it, ascending.
+        columns: the columns that the tree can use.
+        slope: the negative gradient of the loss for each row.
+        curve: the second derivative of the loss for each row.
+        kept: whether the tree is fitted to the row.
+    """
     import numpy as np  # noqa: PLC0415 - as above
 
     features, values = [0] * _NODES, [float(np.finfo(float).max)] * _NODES
@@ -173,7 +191,10 @@ def _best_cut(
     slope: NDArray[np.float64],
     curve: NDArray[np.float64],
 ) -> tuple[int, int] | None:
-    """Return `(column, index of the cut)` of the split of the rows `inside` with the greatest gain; None if none gains."""
+    """Return `(column, index of the cut)` of the split with the greatest gain, or None if no split has a gain.
+
+    `inside` are the rows to split; the other arguments are as for `_grow`.
+    """
     import numpy as np  # noqa: PLC0415 - as above
 
     if len(inside) < 2 * MIN_ROWS:

@@ -1,4 +1,4 @@
-"""The turns of a run: its innermost steps with their texts, as rules and models of ranking read them."""
+"""The turns of a run: its innermost steps with their texts, which the rules and models of ranking read."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _EXECUTOR = re.compile(r"terminal|executor|interpreter|sandbox", re.IGNORECASE)
 
 
 class Spoken(Protocol):
-    """A part of a run that an agent, or an executor of code, contributed."""
+    """A step or tool call with its speaker: the agent, or the executor of code, that it comes from."""
 
     @property
     def speaker(self) -> str:
-        """The name of the agent, or without one the name of the part."""
+        """The name of the agent; without one, the name of the step or tool."""
 
     @property
     def is_executor(self) -> bool:
-        """Whether the part only reports how code ran."""
+        """Whether the step or tool call only reports how code ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Turn:
         placed: the step with its index.
         speaker: the agent of the step; without one, the name of the step.
         field: the name of the field from which `text` was read.
-        text: the beginning and the end of the step's output, at most `HEAD_CHARS` and `TAIL_CHARS` characters.
+        text: the step's output. Of a long output, only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters.
         is_executor: whether the turn only reports how code ran.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
@@ -81,11 +81,11 @@ def are_rankable(turns: Sequence[Turn]) -> bool:
 
 
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
-    """Return the speaker that coordinates a team; None if there is no team or no coordinator.
+    """Return the speaker (agent) that coordinates a team; None if there is no team or no coordinator.
 
-    A team has at least three speakers, executors of code not counted. Its coordinator has at least 40 % of the turns,
-    and takes part in at least 90 % of the changes of speaker, and in at least three. It has the second turn but not the
-    first, which sets the task. Code runs after at most a quarter of its turns.
+    `turns` are in order of time. A team has at least three speakers, executors of code not counted. Its coordinator has
+    at least 40 % of the turns, and takes part in at least 90 % of the changes of speaker, and in at least three. It has
+    the second turn but not the first, which sets the task. Code runs after at most a quarter of its turns.
     """
     speakers = [turn.speaker for turn in turns if not turn.is_executor]
     counts = Counter(speakers)

@@ -1,7 +1,7 @@
-"""The units of a run, which models of ranking read: its innermost steps and, if wanted, its tool calls, in order of time.
+"""The units of a run, which models of ranking read: its innermost steps and, if wanted, its tool calls.
 
-A unit keeps at most `HEAD_CHARS` and `TAIL_CHARS` characters of a text. In a run with many units it keeps less, so that
-the time for a run is bounded, whatever the sizes of its texts are.
+Of a long text, a unit keeps the first `HEAD_CHARS` and the last `TAIL_CHARS` characters. In a run with many units it
+keeps less, so that the time for a run is bounded, whatever the sizes of its texts are.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ class UnitKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A step or a tool call of a run.
+    """A step or a tool call of a run, as models of ranking read it.
 
     Attributes:
         unit_id: the id of the step or the call.
         step_id: the id of the step itself, or of the call's step; None if the call has no step.
         place: the step or call with its index.
-        speaker: the agent of the unit; without one, the name of the unit.
+        speaker: the agent of the unit; without one, the name of the step or the tool.
         name: the name of the step or the tool.
-        field, text: the field that holds the unit's output, and the beginning and the end of the output.
-        asked: the beginning of the unit's input.
+        field: the name of the field that has the unit's output.
+        text: the beginning and the end of the unit's output.
+        asked: the beginning and the end of the unit's input.
         is_executor: whether the unit only reports how code ran; true for tool calls.
         reports_error: whether the status or the text of the unit reports an error.
-        has_failed_call: whether a tool call of the step failed.
-        is_in_failed_step: whether the step around the unit failed, or its output is an error report.
-        parent_id: the id of the step around the unit; None if there is none.
-        depth: the number of steps around the unit, at most `MAX_DEPTH`.
+        has_failed_call: whether a tool call of the step failed; for a call, whether it failed itself.
+        is_in_failed_step: whether the step that contains the unit failed, or has an error report as its error message.
+        parent_id: the id of the step that contains the unit; None if there is none. For a call, this is `step_id`.
+        depth: the number of steps that contain the unit, each within the next; at most `MAX_DEPTH`.
     """
 
     unit_id: str
@@ -72,7 +73,7 @@ class Unit:
 
     @property
     def source(self) -> Step | ToolCall:
-        """The step or tool call itself."""
+        """The step or tool call that the unit describes."""
         return self.place.call if isinstance(self.place, PlacedCall) else self.place.step
 
     @property
@@ -82,7 +83,7 @@ class Unit:
 
     @property
     def at_us(self) -> int:
-        """When the unit ended, in microseconds since the epoch."""
+        """When the step or tool call ended, in microseconds since 1970."""
         return self.place.ended_us
 
     @property
@@ -92,7 +93,7 @@ class Unit:
 
 
 def units_of(view: RunView, *, with_calls: bool) -> tuple[Unit, ...]:
-    """Return the innermost steps of a run, and its tool calls if `with_calls`, in order of time."""
+    """Return the innermost steps of a run in order of time; `with_calls` says whether tool calls are returned, too."""
     count = len(view.steps) + (len(view.calls) if with_calls else 0)
     limit = max(40, min(HEAD_CHARS, MAX_CHARS // max(count, 1)))
     outer = {placed.step.step_id: placed for placed in view.steps}
