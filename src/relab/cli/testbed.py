@@ -35,11 +35,15 @@ def up(
     name: NameOption = DEFAULT_NAME,
     port_base: PortBaseOption = None,
     within_s: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--within", min=1, max=600, help="Seconds until all components must be ready, also after a reset."
+            "--within",
+            min=1,
+            max=600,
+            show_default="30",
+            help="Seconds until all components must be ready, also after a reset.",
         ),
-    ] = 10.0,
+    ] = None,
     open_actions: Annotated[
         bool, typer.Option("--open-actions", help="Programs on this machine may perform actions without a token.")
     ] = False,
@@ -54,10 +58,9 @@ def up(
     target: dict[str, Any] = {"token": token.get_secret_value()} if token is not None else {}
     if settings.qdrant_url is not None:
         target["search"] = {"qdrant_url": settings.qdrant_url}
+    limits: dict[str, Any] = {} if within_s is None else {"start_within_s": within_s}
     began = time.monotonic()
-    status = service.up(
-        settings.home, name, port_base=port_base, open_actions=open_actions, start_within_s=within_s, target=target
-    )
+    status = service.up(settings.home, name, port_base=port_base, open_actions=open_actions, target=target, **limits)
     if open_actions:
         typer.secho(
             f"WARNING: every program of every user on this machine may perform actions on {name} without a token.",

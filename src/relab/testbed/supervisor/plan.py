@@ -139,5 +139,5 @@ class SupervisorPlan(Strict):
     python_path: list[Path] = Field(default_factory=list)
     target: dict[str, Any] = Field(default_factory=dict)
     breaker_secret: str | None = Field(None, min_length=32, max_length=200, repr=False)
-    start_within_s: float = Field(10.0, gt=0, le=600)
+    start_within_s: float = Field(30.0, gt=0, le=600)
     template_within_s: float = Field(60.0, gt=0, le=3_600)
