@@ -254,8 +254,8 @@ class SimulationRequest(BaseModel):
 
     Attributes:
         fault: the fault that the simulated build has, by its name in `examples/build`; None draws one.
-        action_id: the id of the action in the catalogue whose effect is simulated. The actions 0, 5 and 7
-            do not change the default configuration.
+        action_id: the id of the action in the catalogue whose effect is simulated. 0 keeps the default configuration, and
+            5 and 7 change nothing in it.
         seed: makes the simulation repeatable; None for a new one each time.
     """
 
