@@ -349,10 +349,10 @@ class BuildService:
             return counters.read(session, METRICS)
 
     def _end_abandoned(self) -> None:
-        if self._store.running_folders():
+        if running := self._store.running_folders():
             from relab.builds.monitor.abandoned import end_all_abandoned
 
-            end_all_abandoned(self._home, self._store)
+            end_all_abandoned(self._home, self._store, running)
 
     def _advisor(self) -> BuildAdvisor:
         from relab.builds.advice.advisor import BuildAdvisor

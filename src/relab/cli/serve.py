@@ -143,6 +143,7 @@ def _check(settings: Settings, address: str) -> bool:
             log.info("runbooks_folder_created", folder=str(services.knowledge.folder), setting="RUNBOOKS_PATH")
         services.knowledge.check()
         services.incidents.check()
+        # Rejects settings with which no notice could be sent.
         services.notices.configured()
         _reject_open_public_bind(services, address)
         if settings.grpc.port is not None:

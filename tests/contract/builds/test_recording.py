@@ -31,6 +31,20 @@ def builds(make_services: Callable[..., Services]) -> BuildService:
     return make_services().builds
 
 
+def builds_below(services: Services, home: Path) -> BuildService:
+    """Return a service of builds with the database of `services` and its files below `home`."""
+    return BuildService(
+        services.database,
+        services.clock,
+        services.telemetry,
+        home=home,
+        environment={},
+        models=home / "models",
+        taught=home / "taught",
+        max_kept_bytes=1 << 30,
+    )
+
+
 def run(builds: BuildService, project: BuildProject) -> Build:
     return builds.run(project, project.file.defaults, stop=Event()).builds[-1]
 
@@ -65,17 +79,7 @@ def test_build_of_another_checkout_of_the_project_keeps_running(builds: BuildSer
 def test_build_of_the_same_checkout_below_another_home_keeps_running(
     make_services: Callable[..., Services], builds: BuildService, tmp_path: Path
 ) -> None:
-    services = make_services()
-    elsewhere = BuildService(
-        services.database,
-        services.clock,
-        services.telemetry,
-        home=tmp_path / "elsewhere",
-        environment={},
-        models=tmp_path / "models",
-        taught=tmp_path / "taught",
-        max_kept_bytes=1 << 30,
-    )
+    elsewhere = builds_below(make_services(), tmp_path / "elsewhere")
     with waiting_build(builds, tmp_path / "one" / "project") as first:
         run(elsewhere, write_project(tmp_path / "one" / "project", "exit 0\n", sandbox="local"))
 
@@ -131,6 +135,16 @@ def test_builds_are_read_while_the_database_cannot_be_written(
         patched.setattr(Database, "write", refuse)
         assert [each.build_id for each in running(builds)] == [build.build_id]
     assert running(builds) == []
+
+
+def test_builds_are_read_although_their_home_cannot_be_listed(
+    make_services: Callable[..., Services], builds: BuildService, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    elsewhere = builds_below(make_services(), tmp_path / "file")
+
+    with waiting_build(builds, tmp_path / "one" / "project") as first:
+        assert [each.build_id for each in running(elsewhere)] == [first.build_id]
 
 
 def test_record_of_a_build_that_ended_is_never_interrupted(

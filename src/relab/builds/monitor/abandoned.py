@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -28,29 +28,35 @@ def end_abandoned(folder: BuildFolder, store: BuildStore) -> None:
     store.interrupt_running(folder.identity, _ABANDONED)
 
 
-def end_all_abandoned(home: Path, store: BuildStore) -> None:
+def end_all_abandoned(home: Path, store: BuildStore, running: Collection[str]) -> None:
     """Call `end_abandoned` for each project folder below `home` that has a `running` record and in which no process builds.
 
-    No other folder is locked, because a build that begins there at the same time would find it busy. A folder that
-    cannot be read or locked is left out. If the database cannot be written, a record stays `running` until a later call.
+    No other folder is locked, because a build that begins there at the same time would find it busy. What cannot be
+    read, locked or written is logged, and its record stays `running` until a later call.
+
+    Args:
+        home: the parent of the folders.
+        store: the records of builds.
+        running: the identities of the folders that have a `running` record; folders of other machines may be among them.
     """
-    running = store.running_folders()
-    for root in _folders(home) if running else ():
-        folder = BuildFolder(root, root.name)
+    for folder in _folders(home):
         if folder.identity not in running:
             continue
-        # A folder of another user, or one that is deleted meanwhile.
-        with contextlib.suppress(OSError), try_lock(root) as is_ours:
-            # Its build may have ended since the records were read, and then the next one waits for the lock.
-            if is_ours and folder.identity in store.running_folders():
-                try:
+        try:
+            with try_lock(folder.root) as is_ours:
+                # Its build may have ended since the records were read, and then the next one waits for the lock.
+                if is_ours and folder.identity in store.running_folders():
                     end_abandoned(folder, store)
-                except UnavailableError as error:
-                    _log.warning("an abandoned build cannot be interrupted", folder=str(root), error=error.message)
+        except (OSError, UnavailableError) as error:
+            _log.warning("an abandoned build cannot be interrupted", folder=str(folder.root), error=str(error))
 
 
-def _folders(home: Path) -> list[Path]:
+def _folders(home: Path) -> list[BuildFolder]:
     try:
-        return sorted(home.iterdir())
-    except OSError:
+        return [BuildFolder(root, root.name) for root in sorted(home.iterdir())]
+    except FileNotFoundError:
+        # Nothing was ever built here: all running builds are on other machines.
+        return []
+    except OSError as error:
+        _log.warning("the folders of builds cannot be listed", folder=str(home), error=str(error))
         return []

@@ -25,9 +25,6 @@ def test_sandbox_has_the_name_of_its_mode(mode: SandboxMode) -> None:
 @pytest.mark.parametrize("mode", SandboxMode)
 def test_descriptor_uses_values_of_the_contract(mode: SandboxMode) -> None:
     inventory, record = schema_named("state_inventory_v1"), schema_named("evidence_record_v1")
-    assert inventory is not None
-    assert record is not None
-
     enforcements = inventory["properties"]["network"]["properties"]["enforcement_effective"]["enum"]
     executors = record["properties"]["runtime"]["properties"]["executor"]["enum"]
     assert set(mode.kind.contract_enforcements.values()) <= set(enforcements)

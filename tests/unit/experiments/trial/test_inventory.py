@@ -18,7 +18,6 @@ CLOSED = {"performed": True, "method": "m", "interfaces": ["lo"], "routes": [], 
 
 def checked(document: dict[str, Any]) -> dict[str, Any]:
     schema = schema_named("state_inventory_v1")
-    assert schema is not None
     Draft202012Validator(schema).validate(document)
     return document
 
