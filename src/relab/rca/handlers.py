@@ -38,7 +38,7 @@ class RcaHandlers:
         self._service.fail(job.args["rca_run_id"], error)
 
     def delete_for_runs(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses of deleted runs that were requested up to the deletion.
+        """Delete the analyses of deleted runs; analyses that were requested after the deletion stay.
 
         `args` has `run_ids` (or a single `run_id`) and `deleted_at`, the time of the deletion in microseconds since
         1970.

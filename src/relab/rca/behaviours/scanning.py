@@ -20,9 +20,10 @@ _PAGE = 200
 
 
 class ShownBehaviour(NamedTuple):
-    """A behaviour that a run shows, and the places that show it, as texts `kind [id], field: text`.
+    """A behaviour that a run shows, and the places in the run that show it.
 
-    `step_id` is the first step that shows it; None if no step does. `by_model` is true if a language model found it.
+    Each place is a line of text of the form `kind [id], field: text`. `step_id` is the first step that shows the
+    behaviour; None if no step does. `by_model` is true if a language model found the behaviour.
     """
 
     name: str
@@ -32,10 +33,10 @@ class ShownBehaviour(NamedTuple):
 
 
 class ScannedRun(NamedTuple):
-    """The result of searching a run, and the hash of the content that was searched.
+    """The result of searching a run for behaviours, and the hash of the content that was searched.
 
-    It is small, because commands hold it for each of many runs. `judgement` says how a language model judged the
-    behaviours that are described by a sentence; None if no rule has a sentence.
+    The value is small, because commands hold one for each of many runs. `judgement` says how a language model judged
+    the behaviours that a sentence describes; None if no rule describes its behaviour by a sentence.
     """
 
     run_id: str
@@ -50,13 +51,13 @@ class ScannedRun(NamedTuple):
 
 
 class BehaviourScanner:
-    """Searches stored runs, failed or not, for behaviours.
+    """Searches stored runs, failed or not, for behaviours: patterns that rules of this installation describe.
 
     Args:
         telemetry: the stored runs.
         book: the rules of this installation.
         finder: finds the behaviours of one run.
-        labels: the labels of behaviours that people gave to runs.
+        labels: people's labels, which say whether a run shows a behaviour.
     """
 
     def __init__(
@@ -76,7 +77,11 @@ class BehaviourScanner:
         return read_rules(path)
 
     def count(self) -> dict[str, int]:
-        """Return `{behaviour: number of runs in which it was found}`; names without a rule in use are counted as "other"."""
+        """Return `{behaviour: number of runs in which it was found}`.
+
+        Each rule in use has an entry, also with the number 0. Behaviours whose rule is no longer in use are counted
+        together as "other".
+        """
         known = {rule.name for rule in self.book.rules()}
         counts = dict.fromkeys(sorted(known), 0)
         for name, number in self._telemetry.marks.count_behaviours().items():
@@ -107,7 +112,7 @@ class BehaviourScanner:
         return with_behaviours(report, run, seen, judgement, rates)
 
     def scores(self, rules: Sequence[BehaviourRule], scanned: Iterable[ScannedRun]) -> list[BehaviourScore]:
-        """Return, for each rule that has labels, how often the searches of the runs `scanned` agree with them."""
+        """Return, for each rule that has labels, how often the searches of `scanned` agree with people's labels."""
         runs = {
             each.run_id: SearchedRun(each.content_hash, {shown.name for shown in each.shown}, each.not_judged)
             for each in scanned
@@ -118,9 +123,10 @@ class BehaviourScanner:
     def scan(
         self, rules: Sequence[BehaviourRule], run_ids: Iterable[str], *, asks_model: bool = False
     ) -> Iterator[tuple[AgentRun, ScannedRun]]:
-        """Search runs in the given order; yield each run with the result. Runs that have been deleted are left out.
+        """Search runs for behaviours in the given order; yield each run with its result. Deleted runs are left out.
 
-        With `asks_model`, a language model is asked about the behaviours that are described by a sentence.
+        A rule describes a behaviour by a condition on the run, or by a sentence. Sentences are judged by a language
+        model, and only if `asks_model` is true; otherwise the result counts their behaviours as not judged.
 
         Raises:
             NoJudgeError: `asks_model` is true, and no language model is configured.
@@ -142,9 +148,9 @@ class BehaviourScanner:
             yield run, ScannedRun(run.run_id, content_hash, shown, judgement)
 
     def mark(self, scanned: ScannedRun) -> None:
-        """Store the behaviours that a run shows, so that lists of runs can filter by them.
+        """Store the behaviours that a run shows, so that lists of runs can be filtered by behaviour.
 
-        For behaviours that were not judged, the earlier result stays.
+        For a behaviour that was not judged, the result of an earlier search stays.
         """
         names = [each.name for each in scanned.shown]
         self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

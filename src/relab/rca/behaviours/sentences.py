@@ -23,8 +23,8 @@ NOT_ASKED: Final = "the language model was not asked, which needs --judge or a j
 class FoundBehaviours(NamedTuple):
     """The behaviours that a run shows, in the order of the rules.
 
-    `judgement` says how a language model judged the behaviours that are described by a sentence; None if no rule has
-    one.
+    `judgement` says how a language model judged the behaviours that a sentence describes; None if no rule describes its
+    behaviour by a sentence.
     """
 
     seen: tuple[SeenBehaviour, ...]
@@ -32,10 +32,10 @@ class FoundBehaviours(NamedTuple):
 
 
 class BehaviourFinder:
-    """Finds the behaviours of runs.
+    """Finds the behaviours of a run: patterns that rules describe by a condition or by a sentence.
 
     Args:
-        judge: asks a language model about sentences; None without a model.
+        judge: asks a language model whether a run shows what a sentence describes; None if no model is configured.
     """
 
     def __init__(self, database: Database, clock: Clock, judge: SentenceJudging | None) -> None:
@@ -53,9 +53,10 @@ class BehaviourFinder:
             raise NoJudgeError("No language model is configured.", remedy="Set OPENAI_API_KEY, or ask without a judge.")
 
     def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
-        """Return the behaviours of a run; without `asks_model`, behaviours that are described by a sentence are not judged.
+        """Return the behaviours of a run by the given rules.
 
-        A model costs money and receives the data of the run. Therefore it is asked only on request.
+        If `asks_model` is false, the behaviours that a sentence describes are not judged: a language model costs money
+        and receives the data of the run, so it is asked only on request.
         """
         from relab.rca.behaviours.matching import ModelOpinion, SeenBehaviour, find_behaviours  # noqa: PLC0415 loads the analysis
 

@@ -37,11 +37,15 @@ class FailureKey:
 def key_of(report: Report, agent_name: str) -> FailureKey:
     """Return the key of the failure that a report explains, in a run of the agent `agent_name`.
 
-    If the report names a cause, the key consists of its category, its detail, and its tool; without a tool, of agent
-    and step. For some categories, the text of the error, without its variable parts, is added, to tell causes apart. So
-    runs of different agents share a key only for failures of a tool.
+    The parts of the key depend on what the report names:
 
-    If no error is visible, the key consists of the agent and of the reason of the first ranked guess.
+    - a cause at a tool: category, detail and tool. Only such failures can share a key across agents.
+    - a cause without a tool: category, detail, agent and step.
+    - a ranked guess and no error: the agent, and the reason of the first guess.
+    - neither: category, tool or agent and step, and the text of the first error in the evidence.
+
+    For some categories, the text of the error is a part of the key of a cause, to tell causes apart. Variable parts of
+    a text, such as ids and numbers, are left out.
     """
     place = report.attribution
     tool = place.tool_name if place is not None else None

@@ -77,7 +77,7 @@ class ClusterReader:
 
 
 def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
-    """Return a cluster with its first and last run; None if its runs have been deleted meanwhile."""
+    """Return a cluster with its first and last run; None if its runs were deleted after the cluster was read."""
     first = queries.end_of(session, cluster, wanted, is_last=False)
     last = queries.end_of(session, cluster, wanted, is_last=True)
     if first is None or last is None:

@@ -82,9 +82,9 @@ def count(session: Session, cluster: str) -> int:
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Return the failure of a cluster whose run started first (with `is_last`, last); None if no failure is left.
+    """Return, of the failures in a cluster, the one whose run started first, or last if `is_last`.
 
-    Only failures that match `wanted` count.
+    Only failures that match the filter `wanted` count; return None if no failure does.
     """
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
@@ -93,7 +93,7 @@ def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bo
 
 
 def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:
-    """Return the names of at most 20 agents with runs in a cluster, sorted."""
+    """Return the names of at most 20 agents with runs in a cluster, sorted; only runs that match `wanted` count."""
     name = RcaFailureRow.agent_name
     statement = _filtered(select(name).distinct(), wanted).where(RcaFailureRow.cluster == cluster)
     return list(session.execute(statement.order_by(name).limit(_MAX_AGENTS)).scalars())

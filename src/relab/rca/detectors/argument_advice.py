@@ -60,7 +60,11 @@ def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
 
 
 def _cite_schema(facts: Facts, name: str) -> None:
-    """Cite the part of the tool's schema that has the name of an argument, or its beginning if no part has this name."""
+    """Add a quotation of the tool's schema to `facts`, at the last place that names the argument `name`.
+
+    If the schema does not name the argument, its beginning is quoted. If there is no call or no schema, nothing is
+    added.
+    """
     call = facts.call
     text = field_text(call, "tool_schema") if call is not None else None
     if call is not None and text is not None:
@@ -148,7 +152,10 @@ def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
 
 
 def _demand(facts: Facts, fault: ArgumentFault) -> str:
-    """Return what the tool expects of an argument, as the end of a phrase, and cite it; "" if the error does not say it."""
+    """Return what the tool expects of an argument, as `: ` and the words of the error; "" if the error does not say so.
+
+    The words are added to the quotations of `facts`.
+    """
     place = facts.text.find(fault.demand) if fault.demand else -1
     return f": {facts.part(place, place + len(fault.demand))}" if fault.demand and place >= 0 else ""
 

@@ -146,8 +146,9 @@ _UNDEFINED: Final = re.compile(r"received undefined|\bRequired\b|field required"
 def argument_faults(text: str) -> list[ArgumentFault]:
     """Return the wrong arguments that the text of an error names: at most `MAX_FAULTS`, and each argument once.
 
-    Errors of pydantic and JSON objects give the arguments in the order of the text. Sentences in words give them in the
-    order of the phrases in `_WORDS`, and the arguments of one phrase in the order of the text.
+    Errors of pydantic and errors as JSON objects give the arguments in the order in which the text names them. Errors
+    in sentences are searched with one pattern after the other; each pattern gives its arguments in the order of the
+    text.
     """
     text = text[:MAX_TEXT_CHARS]
     for read in (_pydantic, _objects, _sentences):

@@ -119,11 +119,11 @@ def _finished(runs: Sequence[PastRun], version: Version) -> list[PastRun]:
 
 
 def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, ...]:
-    """Return the differences that are significant and large enough to matter.
+    """Return the differences between two versions' runs that are significant and large enough to matter.
 
-    Holm's method adjusts the family {outcome, steps, tools}; the p-value of "tools" is the smallest of the
-    Holm-adjusted p-values of the single tools. A difference that is too small to matter counts with p = 1: it stays in
-    the family, but is never returned.
+    Holm's method adjusts the p-values of three tests: outcome, steps and tools. The p-value of "tools" is the smallest
+    Holm-adjusted p-value of the single tools. A difference that is too small to matter takes part in this adjustment
+    with p = 1, and is never returned.
     """
     outcome = _outcome(now, then)
     steps = _steps(now, then)

@@ -30,16 +30,17 @@ class CategoryDescriptor:
         title: the name of the category for people; a hypothesis is called "<title> Root Cause".
         cause: completes the sentence "Tool call failed due to ...".
         clause: completes the sentence "The run failed because ..."; `{subject}` stands for the tool, the step or "it".
-        names: matches the English names of the category in lower-case text. It is broad, because a false match only
-            drops a sentence of a language model, whereas a missed match lets a false sentence into the report.
+        names: matches the English names of the category in lower-case text. The pattern is broad, because a false match
+            only drops a sentence of a language model, whereas a missed match lets a false sentence into the report.
         checks: how a person can verify the hypothesis.
         actions: mitigations, the most effective first.
         causes_by_detail: `{detail: text}`: the text replaces `cause` for problems with this detail.
         explain: returns, for a problem, its facts and what to change, in words; None if there is nothing to add.
         advice_opening: the words before the facts in the first action, for a category whose wording the AgentOps
             contract prescribes; "" for others.
-        is_external: whether the failure comes from outside of the agent, so that a changed prompt cannot cause it.
-        is_general: whether problems of this category come after problems of other categories at the same time.
+        is_external: whether such failures come from outside of the agent, so that a changed prompt cannot cause them.
+        is_general: whether a problem of this category is ranked after a problem of another category that occurred at
+            the same time.
         may_cause: for a category of behaviour (such as a loop), the categories of its possible effects; None for a
             category of errors.
     """

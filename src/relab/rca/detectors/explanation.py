@@ -41,7 +41,7 @@ class Explanation:
 
     @property
     def clause(self) -> str:
-        """The facts as the end of a sentence that has already named the subject; "it" replaces the subject."""
+        """`facts` without the full stop and with "it" for the subject at the beginning, as the end of a longer sentence."""
         name = self.subject[:1].upper() + self.subject[1:]
         facts = f"it{self.facts.removeprefix(name)}" if self.facts.startswith(name) else self.facts
         return (facts[:1].lower() + facts[1:]).removesuffix(".")
@@ -60,7 +60,10 @@ def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
 
 
 class Facts:
-    """Collects the values that an explanation names, each with its quotation. To cite a value is to add its quotation.
+    """Collects the values that the explanation of a problem names, and a quotation of the run for each value.
+
+    To cite a value is to add its quotation to `quotes`. The methods return a cited value between backticks, on one
+    line.
 
     Args:
         problem: the problem to explain.
@@ -95,7 +98,10 @@ class Facts:
         return f"the step {ticked(self.step.name)}" if self.step is not None else "the run"
 
     def error(self) -> str | None:
-        """Cite the text that shows the problem, and return it; None if there is no text."""
+        """Return the text that shows the problem, usually an error message, and cite it; None if there is no text.
+
+        Of a long text, only a part around the words that show the problem is returned.
+        """
         if not self.text.strip():
             return None
         if len(self.text) > MAX_SNIPPET_CHARS:
@@ -106,20 +112,26 @@ class Facts:
         return ticked(self.text)
 
     def part(self, start: int, end: int) -> str:
-        """Cite the part `start:end` of the text that shows the problem, and return this part."""
+        """Return the part `start:end` of the text that shows the problem, and add its quotation to `quotes`."""
         lead = self._lead
         self.quotes.append(Quotation(lead.kind, lead.source, lead.field, start, end))
         return ticked(self.text[start:end])
 
     def match(self, pattern: re.Pattern[str], group: str | int = 0) -> str | None:
-        """Search the text that shows the problem; cite and return the `group` of the first match, or return None."""
+        """Search the text that shows the problem for a pattern; return and cite the `group` of the first match.
+
+        Return None if nothing matches, or if the group is empty.
+        """
         found = pattern.search(self.text[:MAX_TEXT_CHARS])
         if found is None or not found[group]:
             return None
         return self.part(*found.span(group))
 
     def field(self, name: str, limit: int = MAX_VALUE_CHARS) -> str | None:
-        """Cite the field `name` of the call or step, and return its value, cut after `limit` characters; None without one."""
+        """Return the value of the field `name` of the call or step, cut after `limit` characters, and cite it.
+
+        Return None if the field is empty or absent, or if the problem has neither call nor step.
+        """
         source = self.source
         text = field_text(source[1], name) if source is not None else None
         if source is None or text is None or not text.strip():
@@ -130,21 +142,24 @@ class Facts:
         return ticked(text, limit)
 
     def arguments(self) -> str | None:
-        """Cite the arguments of the call, and return them; None if they are not known."""
+        """Return the arguments of the call, and add their quotation to `quotes`; None if they are not known."""
         return self.field("args_json") if self.call is not None else None
 
     def short_arguments(self) -> str | None:
-        """Cite and return the arguments of the call, cut early; None if there is no call, or it has no arguments.
+        """Return the first `MAX_ASIDE_CHARS` characters of the call's arguments, and cite them; None without arguments.
 
         This is for an explanation in which the arguments are not important.
         """
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation with all quotations so far.
+        """Return the explanation, with all quotations that were added so far.
 
-        If none of them is from the call or step of the problem, one is added. `facts` says what happened, `fix` what to
-        change; each becomes a sentence.
+        If no quotation is from the call or step that has the problem, a quotation of its status is added.
+
+        Args:
+            facts: what happened; becomes a sentence.
+            fix: what to change; becomes a sentence.
         """
         quotes = tuple(self.quotes) or self.problem.quotes
         source = self.source

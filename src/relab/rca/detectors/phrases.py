@@ -15,7 +15,7 @@ class Phrase:
     """A typical wording of an error, as a pattern.
 
     Attributes:
-        detail: the detail of the problem that the wording indicates.
+        detail: the finer kind of problem (`DetectedProblem.detail`) that the wording indicates; None for no finer kind.
         hints: lower-case substrings; every match contains at least one. The pattern is not tried on a text without
             them.
         pattern: the regular expression.

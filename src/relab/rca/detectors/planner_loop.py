@@ -129,7 +129,7 @@ def _retried(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[DetectedProblem]:
-    """Find the loops among one agent's calls, in linear time."""
+    """Yield a problem for each loop (repetition without progress) among the calls of one agent, in linear time."""
     in_cycle: set[int] = set()
     by_key: dict[tuple[str, str], list[int]] = defaultdict(list)
     tokens = [(item.key, item.outcome) if item.key is not None else None for item in sequence]
@@ -156,14 +156,20 @@ def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[De
 def _identical(
     indexes: list[int], sequence: Sequence[Repeatable], fresh_before: list[int], last_progress: int, view: RunView
 ) -> Iterator[DetectedProblem]:
-    """Yield the problem of the identical calls at `indexes` if they are a loop; yield nothing if they are polling.
+    """Yield a problem for the identical calls at `indexes`, if they are a loop and not polling.
 
-    They are a loop if at least `MIN_REPEATS` outcomes in a row are equal with no new call in between. In a failed run,
-    two other cases give a problem of low confidence, as a hint: so many outcomes are equal, but with new calls in
-    between (such as an edit between two test runs), or there are at least `MANY_POLLS` calls, whatever their outcomes.
+    A loop is at least `MIN_REPEATS` equal outcomes in a row, without a new call in between. A new call is one that is
+    never repeated.
 
-    `fresh_before[i]` is the number of calls before index i that are never repeated; `last_progress` is the index of the
-    last such call that succeeded, or -1.
+    In a failed run, two weaker signs also give a problem, with low confidence: equal outcomes in a row with new calls
+    in between (such as an edit between two test runs), or at least `MANY_POLLS` calls, whatever their outcomes.
+
+    Args:
+        indexes: the positions in `sequence` of calls with the same tool and arguments.
+        sequence: all calls of one agent.
+        fresh_before: for each index, the number of new calls before it.
+        last_progress: the index of the last new call that succeeded; -1 if none did.
+        view: the run.
     """
     stuck: list[int] = []
     scattered: list[int] = []
@@ -194,9 +200,9 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """Return the chain with `index` appended in place, or a new chain if not `unbroken`.
+    """Return the indexes `chain` with `index` appended; if not `unbroken`, return a new list with `index` alone.
 
-    The chain is changed in place so that the total cost stays linear.
+    The list is changed in place, so that the total cost stays linear.
     """
     if not unbroken:
         return [index]
@@ -209,8 +215,8 @@ def _loop(
 ) -> DetectedProblem:
     """Build the problem of a loop of calls.
 
-    `got_past` is true if the same call later had a different, good outcome, or if a call outside of every loop
-    succeeded afterwards. The problem then counts as recovered.
+    `got_past` says whether the agent left the loop behind: the same call later had a different, good outcome, or a call
+    outside of every loop succeeded afterwards. The problem then counts as recovered.
     """
     first = members[0].placed
     blind = all(item.is_blind for item in members)

@@ -21,9 +21,9 @@ class Repeatable:
 
     Attributes:
         key: the tool and the arguments; calls with equal keys are identical. None if the arguments were not reported.
-        outcome: the result of a good call; status, error class and status code of a failed one. Equal outcomes mean no
-            progress.
-        is_blind: whether the call succeeded without a reported result, so that equal outcomes prove little.
+        outcome: for a call that succeeded, its result; for a failed one, status, error class and status code. Equal
+            outcomes of identical calls mean that the agent makes no progress.
+        is_blind: whether the call succeeded but no result was reported. Equal outcomes of such calls prove little.
     """
 
     placed: PlacedCall
@@ -55,8 +55,9 @@ def is_waiting(item: Repeatable) -> bool:
 
 
 def call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
-    """Return a quotation of the arguments of a call; without arguments, of their hash, and without a hash of its status.
+    """Return a quotation of the arguments of a call, by which its repetitions are recognised.
 
+    If the arguments were not reported, their hash is quoted; if that was not reported either, the status of the call.
     `attributes` are facts by name, such as counts, that are added to the evidence.
     """
     field = quotable_field(placed.call, "args_json", "args_hash", "status")

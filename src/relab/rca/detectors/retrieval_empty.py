@@ -215,7 +215,14 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty: bool) -> DetectedProblem:
-    """Return the problem of a call with an empty result; its confidence is high only if `all_empty` retrievals were empty."""
+    """Return the problem of a retrieval call with an empty result.
+
+    Args:
+        placed: the call.
+        empty: how its result is empty.
+        recovered: whether the run recovered from the empty result.
+        all_empty: whether all retrievals of the run had an empty result. Only then can the confidence be high.
+    """
     call = placed.call
     if empty.detail == "no_output":
         confidence = Confidence.LOW

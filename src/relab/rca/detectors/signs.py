@@ -15,7 +15,11 @@ from relab.telemetry.models import GuardrailEvent
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A sign that a failure belongs to a category: the confidence, the finer kind of failure, and its place in the text."""
+    """A sign that a failure belongs to a category.
+
+    `confidence` says how strong the sign is, `detail` is the finer kind of failure (None if not known), and `where` is
+    the place of the sign in the error text (None if the sign is not in the text).
+    """
 
     confidence: Confidence
     detail: str | None = None
@@ -40,7 +44,7 @@ class ErrorRule:
     guard_types: re.Pattern[str]
 
     def read(self, failure: Failure) -> Sign | None:
-        """Return the sign of the category in `failure` that has the highest confidence; None if it has no sign."""
+        """Return the strongest sign in `failure` that it belongs to the category of this rule; None if there is no sign."""
         found = self.phrases.find(failure.text)
         detail = found.detail if found is not None else None
         where = found.where if found is not None else None
@@ -67,7 +71,7 @@ class ErrorRule:
 
 
 def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProblem:
-    """Build the problem of `category` from a failure and the sign in it."""
+    """Build the problem of `category` that a failure shows; `sign` is the sign by which the category was recognised."""
     quote = failure.quotation(sign.where.start, sign.where.end) if sign.where else failure.quotation()
     return DetectedProblem(
         category=category,

@@ -86,9 +86,9 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedProblem:
-    """Locate the time-out of a whole run at the last call that is still running, or else at the last running step.
+    """Locate the time-out of a whole run at the last call that has the status RUNNING, or else at the last such step.
 
-    Return the problem unchanged if there is neither.
+    Return the problem unchanged if the run has no such call or step.
     """
     for call in reversed(view.calls):
         if call.call.status is StepStatus.RUNNING:
@@ -109,7 +109,10 @@ def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedPro
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Return whether only its latency can explain a failed call or step: its class, text and status code are generic."""
+    """Return whether a failed call or step says nothing about its cause: class, text and status code are generic.
+
+    Only the latency can then explain the failure.
+    """
     code = failure.status_code
     return (
         failure.kind in LOCATED_KINDS
@@ -126,7 +129,11 @@ def _cut_off(latency_ms: float) -> int | None:
 
 
 def _at_cut_off(view: RunView) -> Iterator[DetectedProblem]:
-    """Find unexplained failures of one tool or step with equal latencies, or with a latency at a common time limit."""
+    """Yield the failures that only their latency explains, as probable time-outs.
+
+    Of one tool or step, the latencies of two failures must be about equal, or the latency of a failure must be at a
+    common time limit, such as 30 s.
+    """
     by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
     for failure in (*view.call_failures, *view.step_failures):
         if _is_unexplained(failure) and failure.latency_ms is not None:

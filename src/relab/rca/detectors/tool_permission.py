@@ -93,7 +93,10 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a refusal is due to a rate limit (GitHub answers 403), content or a proxy, and not to permissions."""
+    """Return whether a refusal looks like a missing permission and has another reason.
+
+    The other reasons are a rate limit (GitHub answers 403), a content policy, and a proxy that requires a login.
+    """
     if failure.status_code == 401:
         return False
     text = failure.text

@@ -117,7 +117,11 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a failure has a similar status or wording, but concerns access, length, content, rate or output."""
+    """Return whether a failure looks like rejected arguments and has another reason.
+
+    The other reasons are access, a missing object, a time limit, a too long context, the content, a rate limit, or the
+    output.
+    """
     text = failure.text
     if failure.status_code in (401, 403, 404, 407, 408, 429):
         return True
@@ -127,7 +131,7 @@ def _is_look_alike(failure: Failure) -> bool:
 
 
 def _read(failure: Failure) -> Sign | None:
-    """Return the sign of rejected arguments in a failure, or None.
+    """Return the sign that a call was rejected because of its arguments; None if the failure shows no such sign.
 
     A status of 400 or 422, or a class like `ValidationError`, gives high confidence only together with wording about
     arguments. Servers use 400 for many other errors, and a `ValidationError` may be about business data.
@@ -147,9 +151,9 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Return the sign in a failure whose text does not mention arguments, or None.
+    """Return the sign of rejected arguments in a failure whose text does not mention arguments; None without a sign.
 
-    `validates` is true if the failure's error class is one of a validation.
+    `validates` says whether the error class is that of a validation, such as `ValidationError`.
     """
     code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):
@@ -161,10 +165,9 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find calls with rejected arguments: validation errors, argument errors, unknown tools, arguments that the schema lacks.
+    """Find calls with rejected arguments: validation errors, argument errors, unknown tools, missing required arguments.
 
-    Values of `detail`: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`,
-    `unknown_tool`.
+    Values of `detail`: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`, `unknown_tool`.
     """
     for failure, sign in signs(_read, view):
         yield problem_of(Category.TOOL_SCHEMA_MISMATCH, failure, sign)

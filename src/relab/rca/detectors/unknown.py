@@ -72,7 +72,7 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_code(failure: Failure) -> Sign:
-    """Return a sign from the status code of a failure; a code in the text of a result has low confidence."""
+    """Return the sign of a failure by its status code; a code that is only in the text of a result has low confidence."""
     code, place, sure = failure.status_code, None, Confidence.MEDIUM
     if code is None:
         code, place = failure.text.status_code, failure.text.status_at
@@ -102,9 +102,9 @@ def _explain_content_filter(facts: Facts) -> Explanation | None:
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain what failed, with which arguments and which error.
+    """Explain which call or step failed, with which arguments and which error.
 
-    Return None if no text shows the problem, or it names neither a call nor a step.
+    Return None if no text shows the problem, or if the problem names neither a call nor a step.
     """
     facts = Facts(problem, view)
     if problem.detail == "content_filter":

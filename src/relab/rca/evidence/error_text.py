@@ -65,14 +65,14 @@ class TextMatch:
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """An error text, prepared for the rules: its beginning and its end, without quoted input.
+    """An error text, prepared for the rules that classify errors: its beginning and its end, without quoted input.
 
     Attributes:
-        masked: the text with quoted input blanked, in the original's case.
+        masked: the text with quoted input blanked; capital and small letters are those of the original.
         lowered: `masked` in lower case, only for cheap substring tests (its length may differ).
         tail_at: the index in `masked` at which the end part begins.
         tail_shift: the number to add to an index in the end part to get its offset in the original.
-        classes: names of exception classes in the text, such as `TypeError: ...`, with their places.
+        classes: pairs of the name of an exception class in the text, such as `TypeError: ...`, and its place.
         status_code: an HTTP status from 400 to 599 that the text contains; None if there is none.
         status_at: the place of the status code; None if there is none.
         memo: cached search results, by the id of the `Phrases` that searched (`rca/detectors/phrases.py`).
@@ -149,7 +149,10 @@ def _mask(text: str) -> str:
 
 
 def read_error(text: str) -> ErrorText:
-    """Prepare `text` for the rules; only its first `HEAD_CHARS` and last `TAIL_CHARS` characters are read."""
+    """Prepare an error text for the rules that classify errors: blank quoted input, and find codes and class names.
+
+    Only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters of `text` are read.
+    """
     head, tail = text, ""
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         head, tail = text[:HEAD_CHARS], text[-TAIL_CHARS:]
@@ -188,7 +191,10 @@ class ErrorReader:
         self._known: dict[str, ErrorText] = {}
 
     def read(self, text: str | None) -> ErrorText:
-        """Return the prepared text; an empty one if `text` is None or empty, or if `max_chars` is reached."""
+        """Return `text` prepared for the rules that classify errors.
+
+        The result is empty if `text` is None or empty, or if the texts read so far have reached `max_chars`.
+        """
         if not text:
             return _NO_TEXT
         if len(text) <= HEAD_CHARS + TAIL_CHARS:

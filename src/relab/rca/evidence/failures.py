@@ -35,8 +35,8 @@ class PlacedStep:
 class PlacedCall:
     """A tool call, its index among the run's calls in order of time, and the agent of its step.
 
-    `started_us` is the start of the call in microseconds since 1970. If it was not reported, it is the start of the
-    step, or without a known step of the run.
+    `started_us` is the start of the call in microseconds since 1970. If the start was not reported, it is the start of
+    the call's step, or the start of the run if the step is not known.
     """
 
     call: ToolCall
@@ -104,7 +104,10 @@ class Failure:
         return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
 
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
-        """Return a quotation of the failure's `field`; its excerpt is centred on the characters `start` to `end`."""
+        """Return a quotation of the failure's `field`; its excerpt is centred on the characters `start` to `end`.
+
+        With both 0, the excerpt is the beginning of the field.
+        """
         return Quotation(self.kind, self.source, self.field, start, end)
 
 
@@ -119,10 +122,10 @@ def first_given(*fields: tuple[str, object]) -> str:
 
 
 def is_specific_error(error_class: str | None, message: str | None, text: str | None) -> bool:
-    """Return whether an error says more than that something failed.
+    """Return whether an error names a kind of error, and does not only say that something failed.
 
-    It does if its class or its message names a kind of error or, without a message, if its output or result (`text`)
-    begins like an error report.
+    It is specific if its class or its message names a kind of error. Without a message, it is also specific if the
+    output or result (`text`) of the failed step or call begins like an error report.
     """
     if not is_generic_class(error_class) or not is_generic_message(message):
         return True

@@ -132,7 +132,7 @@ class RunView:
         return self._step_by_id.get(step_id) if step_id is not None else None
 
     def agent_of(self, step_id: str | None) -> str | None:
-        """Return the name of the agent of the step with this id; None if it names none, or if there is no such step."""
+        """Return the name of a step's agent; None if the step names no agent, or if the run has no such step."""
         placed = self.step(step_id)
         return placed.step.agent_name if placed is not None else None
 
@@ -155,7 +155,7 @@ class RunView:
         return parents
 
     def parent_of(self, step_id: str | None) -> str | None:
-        """Return the id of the step around the step `step_id`; None if there is none, or if the link would close a cycle."""
+        """Return the id of a step's parent; None if the step has no parent, or if the link to it would close a cycle."""
         return self._parents.get(step_id) if step_id is not None else None
 
     def ancestors(self, step_id: str | None) -> Iterator[str]:
@@ -167,7 +167,7 @@ class RunView:
     def step_was_recovered(self, placed: PlacedStep) -> bool:
         """Return whether the run recovered from the failure of a step.
 
-        It did if the run succeeded, or if a later successful step of the same agent replaced this one (see
+        The run recovered if it succeeded, or if a later successful step of the same agent replaced the failed one (see
         `RunRecovery`).
         """
         return self.succeeded or self._recovery.step_was_recovered(placed.position)
@@ -175,7 +175,7 @@ class RunView:
     def call_was_recovered(self, placed: PlacedCall) -> bool:
         """Return whether the run recovered from the failure of a call; also True for a call that did not fail.
 
-        It did if the run succeeded, or if a later attempt at the same thing succeeded (see `RunRecovery`).
+        The run recovered if it succeeded, or if a later attempt at the same thing succeeded (see `RunRecovery`).
         """
         return self.succeeded or self._recovery.call_was_recovered(placed.position)
 
@@ -226,9 +226,10 @@ class RunView:
     def log_failures(self) -> tuple[Failure, ...]:
         """The errors in the run's log, in order of time, each located at the failed call or step in which it was written.
 
-        This is the call or step of the line's span. Without such a span, it is the shortest failed call or step that
-        was in progress then. A line of a call or step that did not fail is left out, because programs log errors that
-        they then handle. If a run failed, but none of its calls and steps did, the lines count as errors of the run.
+        This is the call or step of the line's span. For a line without such a span, it is the shortest failed call or
+        step that was in progress when the line was written. A line of a call or step that did not fail is left out,
+        because programs log errors that they then handle. If a run failed, but none of its calls and steps did, the
+        lines count as errors of the run.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:
