@@ -47,13 +47,13 @@ class Transfer(NamedTuple):
 
 
 class TraceAgents:
-    """The agents of one trace.
+    """The agents of one trace, the spans that belong to each agent, and the transfers between agents.
 
     Args:
         spans: the spans of the trace, sorted by start.
         around: `{span id: nearest ancestors of the span}`.
-        calls: the tool calls in the messages of the trace. A call that runs another agent gets this agent's answer as
-            its result.
+        calls: the tool calls in the messages of the trace. This class adds the agent's status and answer to each
+            unanswered call that runs another agent.
     """
 
     def __init__(self, spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], calls: ToolCalls) -> None:
@@ -78,13 +78,13 @@ class TraceAgents:
     def name_of(self, span_id: str, calls: ToolCalls) -> str | None:
         """Return the name of the agent that a span belongs to; None if no agent is known.
 
-        The span of a tool without an agent belongs to the agent whose model requested the call. `calls` are the tool
-        calls of the trace.
+        If the span of a tool lies in no agent's span, it belongs to the agent whose model requested the tool call.
+        `calls` are the tool calls of the trace.
         """
         return self.names.get(span_id) or self.names.get(calls.asked_by.get(span_id, ""))
 
     def fields(self) -> list[dict[str, Any]] | None:
-        """Return the fields of each agent (`ReportedAgent`), in order of time; None if the trace has no or one agent."""
+        """Return the fields of each agent (`ReportedAgent`), by time; None unless the trace has several agents."""
         if not self.names:
             return None
         outer = {name: self._agent_around(name) for name in self._members}
@@ -96,7 +96,7 @@ class TraceAgents:
         return [_fields_of(name, self._members[name], parents.get(name)) for name in shown[:MAX_AGENTS]]
 
     def _acting_spans(self) -> dict[str, list[SpanFacts]]:
-        """Return `{agent: its spans}`, in order of time, with only spans of agents, models and tools."""
+        """Return `{agent: its spans}` in order of time, with only the spans of agents, models and tools."""
         found: dict[str, list[SpanFacts]] = {}
         for facts in self._spans:
             name = self.names.get(facts.span.span_id)
@@ -105,7 +105,10 @@ class TraceAgents:
         return found
 
     def _agent_around(self, name: str) -> str | None:
-        """Return the agent whose span encloses the first span of the agent `name`; None if there is no other agent."""
+        """Return the other agent whose span encloses the agent `name`; None if no other agent's span encloses it.
+
+        The position of `name` is that of its own first agent span, or else of its first model or tool span.
+        """
         acting = self._members[name]
         # A span inside may have the same start as the agent's own.
         first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])
@@ -136,10 +139,16 @@ class TraceAgents:
                 self._add_call(call.item["call_id"], call.at_us, name, call.item)
 
     def _add_call(self, call_id: str, at_us: int, origin: str, item: Mapping[str, Any]) -> None:
-        """Record a tool call as a transfer to another agent, if it is one.
+        """If a tool call runs another agent or hands over to it, record a transfer from the agent `origin`.
 
-        It is one if the tool's name or an argument names an agent, or if an argument is the question that an agent was
-        asked.
+        Another agent is involved in two cases: the tool's name or an argument names the agent, or an argument equals
+        the question that the agent was asked.
+
+        Args:
+            call_id: the id of the tool call.
+            at_us: the start of the tool call, in UTC microseconds.
+            origin: the agent that made the tool call.
+            item: the fields of the tool call.
         """
         tool = _plain(item["tool_name"])
         arguments = item.get("args_json")
@@ -155,7 +164,10 @@ class TraceAgents:
             self.to_agent[call_id] = Transfer(at_us, origin, named, relation)
 
     def _agent_in(self, tool: str) -> str | None:
-        """Return the agent whose name, in plain form, is part of a tool's name, as whole words; None if there is none."""
+        """Return the agent whose name occurs as whole words in the tool name `tool`; None if no agent's name does.
+
+        Both names are compared in plain form: lower case, without punctuation.
+        """
         words = tool.split()[:_MAX_TOOL_WORDS]
         for size in range(len(words), 0, -1):
             for first in range(len(words) - size + 1):
@@ -218,9 +230,9 @@ def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> di
 
 
 def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
-    """Return `{id of a tool's span: agent}` of the tools that run a named agent which has no span of its own.
+    """Return `{id of a tool's span: agent}` of the tool calls that run an agent without a span of its own.
 
-    Such a tool has the agent's name among its arguments, and calls of a model inside its span.
+    Such a tool call names the agent in its arguments, and its span encloses calls of a model.
     """
     named: dict[str, str] = {}
     for facts in spans:
@@ -243,9 +255,13 @@ def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> d
 def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
     """Return `{id of a model call's span: name of its conversation}`.
 
-    Calls whose messages begin with the same text of the user belong to one conversation. The result is empty if there
-    are fewer than two conversations, or if one of them has no final answer or no earlier tool call. It is also empty if
-    a call has no text of a user, because a program may then have shortened its messages.
+    Model calls whose messages begin with the same text of the user belong to one conversation.
+
+    The result is empty in three cases:
+
+    - There are fewer than two conversations.
+    - A conversation has no final answer, or no earlier tool call.
+    - A model call has no text of a user. A program may then have shortened its messages.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:
@@ -276,7 +292,7 @@ def without_operation(name: str) -> str:
 
 
 def _is_container(acting: Sequence[SpanFacts]) -> bool:
-    """Return whether an agent only holds other agents: it called no model and no tool, and was asked nothing."""
+    """Return whether an agent only encloses other agents: it has no model call, tool call, question or answer."""
     return all(
         facts.role is Role.AGENT and facts.talk.question is None and facts.talk.answer is None for facts in acting
     )
@@ -303,7 +319,13 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 
 
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
-    """Give each unanswered call that runs another agent the status and the answer of that agent's span."""
+    """Give each unanswered tool call that runs another agent the status and the answer of that agent's span.
+
+    Args:
+        calls: the tool calls without a span; their status and fields are changed in place.
+        to_agent: `{id of a tool call: the transfer to another agent}`.
+        spans: the spans of the trace, sorted by start.
+    """
     runs: dict[str, deque[SpanFacts]] = {}
     for facts in spans if to_agent else ():
         if facts.role is Role.AGENT:

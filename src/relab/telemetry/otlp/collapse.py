@@ -23,10 +23,11 @@ _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
 
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
-    """Return the spans; those that repeat others are marked so that they make no item of the timeline (`NO_ITEM`).
+    """Return the spans of a trace, with each span that repeats another one marked as no timeline item (`NO_ITEM`).
 
-    These are internal steps of frameworks, and further reports of the same model call. They stay in the result, in the
-    same order, so that parents and children remain connected. Without any such span, `spans` itself is returned.
+    Two kinds of spans repeat others: internal steps of frameworks, and further reports of the same model call. Marked
+    spans stay in the result, in the same order, so that parents and children remain connected. If no span is marked,
+    the result is `spans` itself.
 
     Args:
         spans: all spans of a trace, sorted by start.
@@ -58,7 +59,7 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _ancestors_of_errors(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> set[str]:
-    """Return the ids of all spans that enclose a failed span, leaving out failed internal steps of a framework."""
+    """Return the ids of all spans that enclose a failed span; failed internal steps of a framework do not count."""
     found: set[str] = set()
     for facts in spans:
         if facts.outcome.status is StepStatus.FAILURE and not facts.is_plumbing:
@@ -75,10 +76,11 @@ def _join_model_calls(
     by_id: Mapping[str, SpanFacts],
     changed: dict[str, SpanFacts],
 ) -> None:
-    """Add to `changed` one joined report for each model call that is reported twice: by a span and by a span inside it.
+    """Join the two reports of each model call that a span and a span inside it report; add the results to `changed`.
 
-    Two reports are joined if the outer span has exactly one model call inside, and both ended with the same status.
-    Otherwise the inner calls are attempts, which the outer call has retried.
+    `changed` then has the outer span with the fields of both reports, and the inner span marked as no timeline item
+    (`NO_ITEM`). Two reports are joined if the outer span encloses exactly one model call, and both ended with the same
+    status. Otherwise the inner model calls are attempts, which the outer call has retried.
     """
     inside: dict[str, list[SpanFacts]] = {}
     for facts in spans:

@@ -16,12 +16,14 @@ from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], principal: SpanFacts) -> dict[str, Any] | None:
     """Return the known fields of a run's `Cost`; None if the spans report neither cost nor tokens.
 
-    Each token is counted once, although agents and gateways repeat the counts of spans below or above them.
+    Each token is counted once, although the spans of agents and gateways may repeat the tokens of model calls inside or
+    around them.
 
     Args:
         spans: the spans of the trace.
         around: `{span id: nearest ancestors of the span}`.
-        principal: the span that stands for the run; its own counts are used only if no model reports any.
+        principal: the main span, which represents the whole run; its tokens and cost are used only if no model call
+            reports any.
     """
     billed = [
         facts
@@ -49,7 +51,12 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
 def _silent_calls(
     spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], billed: Sequence[SpanFacts]
 ) -> Iterator[SpanFacts]:
-    """Yield the successful model calls whose tokens neither they nor a span inside or around them report."""
+    """Yield the successful model calls whose tokens are unknown.
+
+    These are the calls for which neither their own span nor a span inside or around it reports tokens.
+
+    `around` is `{span id: nearest ancestors of the span}`; `billed` are the spans whose tokens are counted.
+    """
     outer = {around[facts.span.span_id].step for facts in billed}
     for facts in spans:
         if facts.usage is not None or facts.role is not Role.LLM or facts.kind == NO_ITEM:
@@ -65,9 +72,13 @@ _Counts = dict[str, tuple[int, bool]]
 
 
 def _by_model(billed: Sequence[SpanFacts], counts: _Counts) -> list[dict[str, Any]] | None:
-    """Return the tokens of each model, sorted by name; None if a call names no model, or if there are too many models.
+    """Return the token counts of each model, sorted by the model's name.
 
-    `counts` are the sums over all calls in `billed`.
+    Return None if a call names no model, or if there are more than `MAX_MODELS` models.
+
+    Args:
+        billed: the spans whose tokens are counted.
+        counts: the token counts, summed over all spans in `billed`.
     """
     groups: dict[tuple[str | None, str], list[SpanUsage]] = {}
     for facts in billed:

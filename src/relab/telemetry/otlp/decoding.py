@@ -65,13 +65,13 @@ class ReceivedSpan(NamedTuple):
 
 @dataclass
 class Rejections:
-    """The rejected items of a request: their number, and the first few different reasons."""
+    """The rejected items of a request: their number, and the first five different reasons."""
 
     count: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def add(self, reason: str, count: int = 1) -> None:
-        """Add `count` items that were rejected for a reason."""
+        """Count `count` more rejected items, and keep `reason` if it is new and fewer than five reasons are kept."""
         self.count += count
         if len(self.reasons) < _SHOWN_REJECTIONS and reason not in self.reasons:
             self.reasons.append(reason)
@@ -87,10 +87,10 @@ Item = TypeVar("Item")
 
 @dataclass
 class TraceBatch(Generic[Item]):
-    """The spans or the log records of one request, by trace.
+    """The spans or the log records (the items) of one request, by trace.
 
     Attributes:
-        traces: `{trace id: items}`, in the order of the body; an item may occur twice.
+        traces: `{trace id: items}`, in the order of the request's body; an item may occur twice.
         origins: `{key: Origin}`: the processes and libraries that created the items.
         rejections: the rejected items.
         ignored: the number of items that were read but are not stored, because they belong to no trace.
@@ -190,10 +190,16 @@ def _collect(groups: Iterable[PackedGroup], *, counts: bool) -> SpanBatch:
 
 
 def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: bool) -> int:
-    """Add the valid spans of a group to a batch, and its invalid ones to the rejections.
+    """Add the valid spans of a group to `batch`, and its invalid spans to the batch's rejections.
 
-    Return the number of parts (attributes, events and values): `parts`, the number so far, plus the parts of the added
-    spans. With `counts`, the parts of small spans are counted too.
+    Args:
+        batch: the batch to extend.
+        group: the spans of one resource and scope.
+        parts: the number of parts (attributes, events and values) in the earlier groups of the request.
+        counts: whether to count the parts of small spans too; False if the request is too small to exceed the limit.
+
+    Returns:
+        `parts` plus the number of counted parts of the added spans.
 
     Raises:
         TooLargeError: the request has too many parts.

@@ -111,7 +111,10 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
 
 
 def _talk_between(attributes: Attributes) -> Talk:
-    """Return the conversation in the messages of a span without a role, such as a span of a runtime between agents."""
+    """Return the conversation in the messages of a span without a role.
+
+    For example, a runtime reports such a span for a message that one agent sends to another.
+    """
     taken, given = attributes.get(v.INPUT_MESSAGES), attributes.get(v.OUTPUT_MESSAGES)
     if taken is None and given is None:
         return Talk()

@@ -33,7 +33,11 @@ _TELLING = (
 
 
 def join_spans(one: bytes, other: bytes) -> bytes:
-    """Return one span (as protobuf bytes) with the contents of two reports of the same span; see the module for the rules."""
+    """Return one span (as protobuf bytes) that contains what two reports of the same span contain.
+
+    For each field, the greater value is kept, and of two texts the longer one. So the result does not depend on the
+    order of the reports.
+    """
     if one == other:
         return one
     reports = [SpanMessage.FromString(one), SpanMessage.FromString(other)]
@@ -60,9 +64,9 @@ def join_spans(one: bytes, other: bytes) -> bytes:
 
 
 def _within_limits(joined: SpanMessage) -> SpanMessage:
-    """Remove parts of a joined span that exceed the limits of a span, so that the span can still be read.
+    """Remove the parts of a joined span that exceed the limits of a span, so that the span can still be read.
 
-    If a joined span exceeds 8 MB, its remaining parts depend on the order of the reports; only in this case.
+    The remaining parts depend on the order of the reports only if the joined span is larger than 8 MB.
     """
     del joined.attributes[MAX_PARTS:]
     del joined.events[MAX_PARTS:]

@@ -21,16 +21,17 @@ from relab.telemetry.otlp.spans import InvalidItemError, PackedGroup, check_grou
 
 
 class JsonShape(NamedTuple):
-    """How a request of one signal of OTLP (traces, logs or metrics) is spelt in JSON.
+    """The names in the JSON of an OTLP request of one signal: traces, logs or metrics.
 
-    Each name is given in JSON and, if it differs, as a field of protobuf: parsers of protobuf's JSON accept both.
+    `groups`, `scopes` and `items` are names of JSON fields: first the name in OTLP's JSON, then the protobuf field's
+    name if it differs. Parsers of protobuf's JSON accept both.
 
     Attributes:
         noun: the word for the items in error messages.
-        groups: the names of the list of resources.
-        scopes: the names of the list of scopes in a resource.
-        items: the names of the list of items in a scope.
-        message: the protobuf message of one item.
+        groups: the names of the field that lists the resources.
+        scopes: the names of the field that lists the scopes of a resource.
+        items: the names of the field that lists the items of a scope.
+        message: the protobuf message class of one item.
     """
 
     noun: str

@@ -12,12 +12,18 @@ Groups = Iterable[tuple[dict[str, Any], list[bytes]]]
 
 
 def request_to_json(groups: Groups) -> dict[str, Any]:
-    """Return the JSON object of an `ExportTraceServiceRequest` with the spans of `groups`: `(origin, spans)` pairs."""
+    """Return the JSON object of an `ExportTraceServiceRequest` with the spans of `groups`.
+
+    `groups` has `(content of an origin, spans as protobuf bytes)`; an origin is a resource and a scope.
+    """
     return _request(groups, SPANS, span_to_json)
 
 
 def logs_request_to_json(groups: Groups) -> dict[str, Any]:
-    """Return the JSON object of an `ExportLogsServiceRequest` with the records of `groups`: `(origin, records)` pairs."""
+    """Return the JSON object of an `ExportLogsServiceRequest` with the log records of `groups`.
+
+    `groups` has `(content of an origin, log records as protobuf bytes)`; an origin is a resource and a scope.
+    """
     return _request(groups, LOGS, log_to_json)
 
 
@@ -40,7 +46,10 @@ def _key_values(attributes: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _value(value: Any) -> dict[str, Any]:
-    """Return a value as OTLP `AnyValue` JSON; values stored as text, including bytes and NaN, remain text."""
+    """Return a stored attribute value as the JSON of an OTLP `AnyValue`.
+
+    Bytes and NaN are stored as text, so they become a `stringValue`.
+    """
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):

@@ -16,12 +16,14 @@ from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 
 class Ancestors(NamedTuple):
-    """The nearest step, tool call and agent around a span, and facts about its ancestors: the spans that enclose it.
+    """The nearest step, tool call and agent around a span, and facts about its ancestors (all spans that enclose it).
 
     Attributes:
-        step, call, agent: the span id of the nearest ancestor that is a step, a tool call or an agent; None without one.
+        step, call, agent: the span id of the nearest ancestor that is a step, a tool call or an agent; None without
+            one.
         is_known: whether an ancestor has a known role in an agent's run (any `Role` but `OTHER`).
-        is_billed: whether an ancestor is a model's span that reports tokens; its counts include the tokens of this span.
+        is_billed: whether an ancestor is a model's span that reports tokens; its counts include the tokens of this
+            span.
         is_in_model: whether an ancestor is a call of a language model.
     """
 
@@ -55,7 +57,14 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 def _climb(
     span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Ancestors], inside: dict[str, Ancestors]
 ) -> None:
-    """Compute the nearest ancestors of a span and of all spans around it, from the top down."""
+    """Compute the nearest ancestors of a span and of all spans that enclose it, from the outermost span inwards.
+
+    Args:
+        span_id: the id of the span.
+        facts: `{span id: facts}` of all spans.
+        outside: `{span id: nearest ancestors}`; the function adds its results here.
+        inside: a cache of `{span id: nearest ancestors of the children of this span}`.
+    """
     path: dict[str, None] = {}
     here = span_id
     while here in facts and here not in outside and here not in path:

@@ -90,7 +90,7 @@ LogEvents = Mapping[str, Sequence[SpanEvent]]
 
 
 def read_lines(rows: Iterable[StoredLog]) -> list[LogLine]:
-    """Return stored log records as lines of text, without those that have no text."""
+    """Return the stored log records as lines of text; a record without text is left out."""
     return [line for line in map(_log_line, rows) if line is not None]
 
 
@@ -143,7 +143,16 @@ def decode_logs(body: bytes, encoding: Encoding) -> LogBatch:
 
 
 def _take_group(batch: LogBatch, group: PackedGroup, parts: int) -> int:
-    """Add the records of a group to a batch; return `parts` plus the number of parts of these records."""
+    """Add the valid log records of a group to `batch`, and its invalid ones to the batch's rejections.
+
+    Args:
+        batch: the batch to extend.
+        group: the log records of one resource and scope.
+        parts: the number of parts (records, attributes and values) in the earlier groups of the request.
+
+    Returns:
+        `parts` plus the number of parts of the valid records in this group.
+    """
     try:
         origin = origin_of(group)
     except InvalidItemError as error:
@@ -179,12 +188,15 @@ def read_event(raw: bytes) -> SpanEvent:
 
 
 def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
-    """Yield the facts of each span; a span with events in the log is read again together with these events.
+    """Yield the facts of each span; a span for which log records hold events is read again together with these events.
 
-    `spans` are pairs of the facts and the span as protobuf bytes, `events` the log's events by span id.
+    Events that report an exception are used in two cases: the span itself reports a failure, or it is a tool call whose
+    status is not set. Otherwise they are ignored, because agents and models also log exceptions that they handle. A
+    span keeps at most 10,000 events.
 
-    A logged exception explains a span that failed by its own status. Otherwise it counts only for a call of a tool
-    whose status is not set: agents and models also log exceptions that they handle. A span keeps at most 10,000 events.
+    Args:
+        spans: `(facts of the span, the span as protobuf bytes)`.
+        events: `{span id: events}`, read from the log records of the trace.
     """
     for facts, raw in spans:
         added = events.get(facts.span.span_id)
@@ -198,10 +210,10 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
 
 
 def joins_exception(record: LogRecord) -> bool:
-    """Return whether a log record is an exception of its span.
+    """Return whether a log record is read as an exception event of its span.
 
-    It is one if it has `exception.*` attributes and no severity below an error: OpenTelemetry's conventions give
-    handled exceptions a lower severity. A record without a severity counts.
+    It is if the record has `exception.*` attributes, and its severity is at least that of an error or is not set.
+    OpenTelemetry's conventions give handled exceptions a lower severity.
     """
     if 0 < record.severity_number < _SEVERITY_ERROR:
         return False
@@ -216,10 +228,10 @@ def _counts_exceptions(facts: SpanFacts) -> bool:
 
 
 def _unpack(raw: bytes) -> tuple[LogRecord, int]:
-    """Return a decoded record and the number of its attributes and values.
+    """Decode a log record; return the record and its number of parts (the record, its attributes and its values).
 
     Raises:
-        InvalidItemError: the bytes are too large or no log record, or it has too many attributes or values.
+        InvalidItemError: the bytes are too large or not a log record, or it has too many attributes or values.
     """
     if len(raw) > MAX_SPAN_BYTES:
         raise InvalidItemError(f"a log record of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
@@ -260,9 +272,9 @@ def _event_name(record: LogRecord) -> str:
 
 
 def _time_ns(record: LogRecord) -> int:
-    """Return the time of the event, or of its observation if the event has no time.
+    """Return the time of a log record in nanoseconds, or the time when it was observed if it has no time.
 
-    A time out of range is cut to the range, because it is only used for sorting.
+    A time after the year 2199 is replaced by the latest valid time, because the time is only used for sorting.
     """
     return min(record.time_unix_nano or record.observed_time_unix_nano, _LATEST_NS)
 

@@ -90,7 +90,7 @@ def parsed(text: str) -> Any:
 
 
 def last_shown(messages: Iterable[Message]) -> str | None:
-    """Return the last message as text; None if there is no message, or it is empty."""
+    """Return the text of the last message (`Message.shown`); None if it is empty, or without messages."""
     found = None
     for message in messages:
         found = message
@@ -98,7 +98,7 @@ def last_shown(messages: Iterable[Message]) -> str | None:
 
 
 def all_shown(messages: Iterable[Message]) -> str | None:
-    """Return all messages as one text, one below the other; None if all are empty."""
+    """Return the texts of all messages (`Message.shown`), one below the other; None if all are empty."""
     return "\n".join(text for message in messages if (text := message.shown())) or None
 
 
@@ -183,7 +183,7 @@ def _read(given: Any) -> Message:
 
 
 class _Gathered:
-    """The parts of one message that were read so far."""
+    """Collects the texts, the tool requests and the tool results of one message, part by part."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -193,7 +193,7 @@ class _Gathered:
         """Whether the message holds a field that this module reads, even if that field is empty."""
 
     def add(self, part: Any) -> None:
-        """Read one part of the content."""
+        """Read one part of the message's content: add its text, tool request or tool result; ignore reasoning."""
         if not isinstance(part, dict):
             self.add_text(as_text(part))
             return
@@ -215,12 +215,12 @@ class _Gathered:
             self.add_text(as_text(part))
 
     def add_text(self, text: str | None) -> None:
-        """Add a text of the author."""
+        """Add a text that the author of the message wrote; ignore an empty text."""
         if text:
             self.texts.append(clean_text(text))
 
     def add_request(self, part: dict[str, Any]) -> None:
-        """Add a request of a tool call; `part` without a name is kept as text."""
+        """Add the tool request in `part`; if it names no tool, add `part` as text."""
         inner = part.get("function") if isinstance(part.get("function"), dict) else part
         assert isinstance(inner, dict)
         name = _text_of(inner, _NAMES, MAX_TOOL_NAME_CHARS)
@@ -231,7 +231,7 @@ class _Gathered:
         self.requests.append(ToolRequest(_text_of(part, _CALL_IDS, MAX_ID_CHARS), name, clean_arguments(arguments)))
 
     def add_result(self, part: dict[str, Any], *, is_error: bool = False) -> None:
-        """Add the result of a tool call."""
+        """Add the tool result in `part`; with `is_error`, it counts as an error even if `part` does not say so."""
         content = next((part[key] for key in _CONTENTS if part.get(key) is not None), None)
         if isinstance(content, dict) and "value" in content and isinstance(content.get("type"), str):
             # The Vercel AI SDK: the value has a type of its own, such as `error-text`.
@@ -251,7 +251,7 @@ class _Gathered:
 
 
 def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
-    """Read the content and the tool calls of a message."""
+    """Add the texts, tool requests and tool results of `message`, which has the role `role`, to `gathered`."""
     parts, content = message.get("parts") or message.get("blocks"), message.get("content")
     if role == "tool" and not isinstance(parts, list) and not _has_results(content) and content is not None:
         gathered.add_result({**message, "content": content})
@@ -282,7 +282,7 @@ def _has_results(content: Any) -> bool:
 
 
 def _unwrapped(given: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the message inside a choice or a serialized object, and its role."""
+    """Return the message inside a choice or a serialized object, and the message's role (empty if unknown)."""
     message, role = given, ""
     for key in ("message", "data", "kwargs"):
         inner = message.get(key)

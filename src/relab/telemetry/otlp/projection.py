@@ -40,10 +40,10 @@ from relab.telemetry.tables import StoredItem
 
 
 def project(trace_id: str, spans: Iterable[SpanFacts], *, is_over: bool = False) -> RunRecord:
-    """Return the run of a trace; `spans` must contain at least one span and no duplicates.
+    """Compute the agent run of a trace from its spans; return the record of the run.
 
-    If the end of the run is missing, its status is `running`; with `is_over` (no more spans are expected), it is
-    `incomplete`.
+    If the end of the run is missing, its status is `running`, or with `is_over` (no more spans are expected)
+    `incomplete`. `spans` must contain at least one span and no duplicates.
     """
     ordered = sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))
     return _Projection(trace_id, ordered, RunStatus.INCOMPLETE if is_over else RunStatus.RUNNING).record()
@@ -103,10 +103,11 @@ class _Projection:
         )
 
     def _end(self) -> _End:
-        """Return the end of the run: the time at which its last span ended, and the status of the spans that decide it.
+        """Return the end of the run: its status, the time at which its last span ended, and its error.
 
-        These are the top agent and chain spans, or else the root spans. If one of them failed, the run failed.
-        Otherwise, if one was cancelled, the run was cancelled.
+        The status is decided by the outermost agent and chain spans, or else by the root spans. If one of these failed,
+        the run failed. Otherwise, if one was cancelled, the run was cancelled. Until all of them have ended, the run
+        has no end.
         """
         deciders = self._deciders
         is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
@@ -159,7 +160,10 @@ class _Projection:
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
     def _first_text(self, key: str) -> str | None:
-        """Return the text of an attribute from the earliest span with such a text, cut to `MAX_NAME_CHARS`; None if none has one."""
+        """Return the attribute `key` of the earliest span in which it is a text; None if no span has one.
+
+        The text is cut to `MAX_NAME_CHARS`.
+        """
         for facts in self._spans:
             value = facts.span.attributes.get(key)
             if value and isinstance(value, str):
@@ -167,16 +171,16 @@ class _Projection:
         return None
 
     def _question(self) -> str | None:
-        """Return the user's question from the run's own span, else from the first span with one; None without any."""
+        """Return the question of the run's main span, else that of the first span with a question; None without any."""
         return self._principal.talk.question or next(
             (facts.talk.question for facts in self._spans if facts.talk.question), None
         )
 
     def _answer(self) -> str | None:
-        """Return the answer to the user; None if there is none.
+        """Return the run's answer to the user; None if no span has an answer.
 
-        It is the answer of the span that stands for the run. Without one, it is the answer of the agent, or else of the
-        model, that ended last; in a trace with neither, it is the last message between agents.
+        The first of these that has an answer is used: the single top span that covers the whole run, the agent that
+        ended last, the model call that ended last, and the last message between agents.
         """
         if self._whole is not None and self._whole.talk.answer:
             return self._whole.talk.answer
@@ -199,7 +203,7 @@ class _Projection:
         return None
 
     def _items(self, calls: ToolCalls, agents: TraceAgents) -> list[tuple[StoredItem, dict[str, Any]]]:
-        """Return the rows of the timeline, each with the content of its JSON."""
+        """Return the timeline items of the run: `(row to store, content of the row's JSON)`."""
         names_agents = bool(agents.names)
         whole = self._whole.span.span_id if self._whole is not None else None
         items: list[tuple[StoredItem, dict[str, Any]]] = []
@@ -289,7 +293,10 @@ def _carries_message(facts: SpanFacts) -> bool:
 
 
 def _tie_agents(item: dict[str, Any], transfer: Transfer | None) -> None:
-    """Add to a call or a hand-over (`item`) the agent that it goes to, and which of both it is, if `transfer` is given."""
+    """Add the target agent and the relation (called or handed over) of `transfer` to the fields of a timeline item.
+
+    If `transfer` is None, `item` stays unchanged.
+    """
     if transfer is not None:
         item["to_agent"] = transfer.target
         item["relation"] = str(transfer.relation)

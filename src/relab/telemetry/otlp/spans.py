@@ -93,10 +93,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PackedGroup:
-    """The spans, log records or metrics of one resource and scope, from the protobuf or JSON encoding of OTLP.
+    """The items (spans, log records or metrics) of one resource and scope in an OTLP request, in protobuf or JSON.
 
-    `count` is the number of these items. `schema_url` is the version of the attributes' names, empty if it is not
-    known.
+    `count` is the number of items. `schema_url` names the version of the conventions for attribute names; it is empty
+    if it is not known.
     """
 
     resource: Any
@@ -133,7 +133,7 @@ def check_group_count(count: int) -> None:
 class CheckedSpan(NamedTuple):
     """The fields of a span that are needed to store it. Ids are lower-case hex, the start is in UTC microseconds.
 
-    `parts` is the number of the span's attributes, its events and the values in them; 0 if they were not counted.
+    `parts` is the number of the span's attributes and events and of the values in both; 0 if they were not counted.
     """
 
     trace_id: str
@@ -144,11 +144,11 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Return the decoded `Span` message of each span of a group, in the order of `group.items`, for `check_span`.
+    """Decode all spans of a group at once; return an iterable that gives `check_span` the message of each span.
 
-    All are decoded at once, which is faster than one by one. If that fails, or if the group came as JSON or is too
-    large, the result is an endless series of None. The caller then decodes each span alone, so that an invalid one does
-    not affect the others.
+    The messages have the order of `group.items`. To decode all at once is faster than one by one. If that fails, or if
+    the group came as JSON or is too large, the iterable yields None without end. `check_span` then decodes each span
+    alone, so that an invalid span does not affect the others.
     """
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
         try:
@@ -159,12 +159,13 @@ def messages_of(group: PackedGroup) -> Iterable[Any]:
 
 
 def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> CheckedSpan:
-    """Check that the bytes are a span that can be stored and later read with `read_spans`; do not decode its attributes.
+    """Check that the bytes are a span that can be stored and read later (`read_spans`); do not decode its attributes.
 
     Args:
         raw: the bytes of an OTLP `Span` message.
         message: the decoded message (see `messages_of`); None to decode `raw`.
-        counts: whether to count the parts of a small span, which cannot have too many by itself.
+        counts: whether to count the parts (attributes, events and values) of a small span. A span of less than 20,000
+            bytes cannot have too many parts by itself. The parts of a larger span are always counted.
 
     Raises:
         InvalidItemError: the bytes are too large or not a span, or its ids, times or attributes are not valid. The
@@ -211,7 +212,7 @@ def _decode_alone(raw: bytes) -> Any:
 
 
 def _count_parts(message: Any) -> int:
-    """Return the number of attributes, events and values in them of a decoded `Span` message.
+    """Return the number of attributes and events of a decoded `Span` message, and of the values in both.
 
     Raises:
         InvalidItemError: there are too many of them.
@@ -228,9 +229,9 @@ def _count_parts(message: Any) -> int:
 
 
 def read_spans(raws: Sequence[bytes]) -> Iterator[Span]:
-    """Decode spans from the bytes of OTLP `Span` messages that `check_span` has accepted, in their order.
+    """Decode spans from the bytes of OTLP `Span` messages that `check_span` has accepted; yield them in the same order.
 
-    They are decoded together as the spans of a scope, up to a megabyte at once, which is faster than one by one.
+    Up to a megabyte of spans is decoded at once, which is faster than one by one.
     """
     start = 0
     while start < len(raws):

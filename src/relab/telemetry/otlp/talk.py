@@ -23,11 +23,11 @@ class Talk(NamedTuple):
 
     Attributes:
         question: the newest text of a user in the input; None if none was captured.
-        answer: the text of the output; None if it requests tools, or if none was captured.
+        answer: the text of the output; None if the output requests tools, or if no text was captured.
         requests: the tool calls that the output requests.
-        earlier: the tool calls that earlier messages, which are repeated in the input, requested.
+        earlier: the tool calls that earlier messages, which the input repeats, had requested.
         results: the results of tools in the input.
-        opening: the first text of a user in the input of a model call, by which its conversation is known.
+        opening: the first text of a user in the input of a model call; it identifies the conversation.
     """
 
     question: str | None = None
@@ -53,13 +53,16 @@ _SILENT: Final = Talk()
 
 
 def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, given: list[Message] | None) -> Talk:
-    """Return the question, the answer and the tool calls in the messages of a span; empty unless it is a model, agent or chain.
+    """Return the user's question, the answer and the tool calls in the messages of a span.
+
+    The result is empty unless the span has the role of a model, an agent or a chain.
 
     Args:
         role: the role of the span.
-        attributes: the attributes of the span; an input or output that is no list of messages is read from them.
-        taken: the input messages; None if the input is no list of messages.
-        given: the output messages; None if the output is no list of messages.
+        attributes: the attributes of the span. If the input or the output is not a list of messages, the question or
+            the answer is read from the attribute that holds it.
+        taken: the input messages; None if the input is not a list of messages.
+        given: the output messages; None if the output is not a list of messages.
     """
     if role is not Role.LLM and role is not Role.AGENT and role is not Role.CHAIN:
         return _SILENT
@@ -110,10 +113,10 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
 
 
 def _answer_text(messages: Sequence[Message]) -> str | None:
-    """Return the text of an output; None if there is none.
+    """Return the answer in the output messages of a span; None if they contain no text.
 
-    If the output is the whole conversation of an agent, only the text after its last tool call or result counts. The
-    argument of a tool that only gives the answer is the answer.
+    If the output is the whole conversation of an agent, only the text after its last tool call or result counts. If the
+    last tool call is to a tool that only states the answer (`ANSWERING_TOOLS`), the answer is that tool's argument.
     """
     for place, message in reversed(list(enumerate(messages))):
         final = [request for request in message.requests if request.name in ANSWERING_TOOLS]
@@ -142,9 +145,10 @@ _ANSWERS: Final = (
 
 
 def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
-    """Return the text in a captured input or output; None if there is none.
+    """Return the text in a captured input or output; None if it contains no text.
 
-    It is the value itself, the text of a message, or the first of `fields` that has a text.
+    It is the value itself, the text of a message in it, or the text in the first non-empty field of `fields`. `depth`
+    counts the objects around the value.
     """
     if isinstance(value, str):
         found = parsed(value) if value.startswith(("{", "[", '"')) else None
@@ -162,7 +166,11 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
 
 
 def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
-    """Return the question or answer in an object: the first filled one of `fields`, the first argument, or the only text."""
+    """Return the value that holds the question or the answer in an object; None if there is no such value.
+
+    It is the first non-empty field of `fields`. Without one, it is the first argument in `args` or `kwargs`. Without
+    arguments, it is the object's only value, if that is a text.
+    """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:
         return found

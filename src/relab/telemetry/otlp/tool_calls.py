@@ -48,10 +48,10 @@ class MessageCall:
 
 
 class ToolCalls(NamedTuple):
-    """The tool calls of a trace's messages.
+    """The tool calls that the messages of a trace contain.
 
     Attributes:
-        added: `{id of a tool's span: fields}` that the messages add to the call of this span.
+        added: `{id of a tool's span: fields}` that the messages add to the tool call of this span.
         asked_by: `{id of a tool's span: id of the model's span that requested the call}`.
         separate: the calls without a span, in order of time.
     """
@@ -65,11 +65,11 @@ _NO_CALLS: Final = ToolCalls({}, {}, ())
 
 
 def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls:
-    """Return the tool calls in the messages of a trace, joined with the spans of tools.
+    """Return the tool calls that the messages of a trace request, each joined with the span of its tool if it has one.
 
     Args:
         spans: all spans of the trace, sorted by start.
-        has_ended: whether the run has ended, so that a request without a result was never answered.
+        has_ended: whether the run has ended. If it has, a request without a result was never answered.
     """
     if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
         return _NO_CALLS
@@ -79,10 +79,10 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Give an unanswered call the error of the nearest failed span (a step, an agent or the run) around its request.
+    """Give unanswered tool calls the error of the nearest failed span (a step, an agent or the run) around them.
 
-    This is done only if the model's answer has no other unanswered call, and if no model or tool inside the failed span
-    reports an error, which would explain the failure.
+    A call gets the error only if both conditions hold: the same answer of the model requests no other unanswered call,
+    and no model or tool inside the failed span reports an error, which would explain the failure.
     """
     unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
     if not unanswered:
@@ -108,7 +108,10 @@ _WORKERS: Final = (Role.LLM, Role.TOOL, Role.RETRIEVER, Role.EMBEDDING, Role.RER
 
 
 def _failed_around(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> dict[str, SpanFacts | None]:
-    """Return `{span id: nearest failed span around it}`; None for a span without one, or if the parents form a cycle."""
+    """Return `{span id: nearest failed span that encloses it}`; None for a span that no failed span encloses.
+
+    `by_id` is `{span id: facts}` of the same spans.
+    """
     found: dict[str, SpanFacts | None] = {}
     for facts in spans:
         path: list[str] = []
@@ -204,11 +207,15 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Return the span of the requested tool, and mark it as taken; None if there is no such span.
+        """Return the span of the tool that `request` asks for, and mark it as taken; None if there is no such span.
 
-        Three spans are tried in turn. The first has the id of the call and the name of the tool. The second is the next
-        span of this name without an id. The third has the id alone. The name is needed first, because some programs
-        reuse ids.
+        The first span found in this order is returned:
+
+        - a span with the id of the call and the name of the tool
+        - the next span with the name of the tool and without an id
+        - a span with the id of the call, whatever its name
+
+        An id alone comes last, because some programs reuse ids.
 
         Args:
             model: the span whose messages contain the request.
@@ -228,7 +235,10 @@ class _Joining:
         return found
 
     def _next_of(self, spans: deque[SpanFacts] | None) -> SpanFacts | None:
-        """Return the first span of the queue that no request has taken, or None; remove it and the spans before it."""
+        """Return the first span in the queue `spans` that no request has taken; remove it and the spans before it.
+
+        Return None if there is no such span.
+        """
         while spans:
             facts = spans.popleft()
             if facts.span.span_id not in self._taken:
@@ -236,9 +246,10 @@ class _Joining:
         return None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Return the next span without an id of the tool `name` that began at or after `since_us`; None if there is none.
+        """Return the tool's next span without a call id that began at or after `since_us`; None if there is none.
 
-        Earlier spans are skipped for good: requests come in order of time, so later requests do not need them either.
+        Earlier spans are skipped for good: requests come in order of time, so later requests do not need these spans
+        either.
         """
         name = _plain(name)
         named = self._named.get(name, ())
@@ -249,10 +260,11 @@ class _Joining:
         return named[place] if place < len(named) else None
 
     def _result_of(self, request: ToolRequest) -> ToolResult | None:
-        """Return the result of a request; None if there is none.
+        """Return the tool result that belongs to `request`; None if the messages contain no such result.
 
-        Requests with the same id (or, without an id, the same name) get the results with this id or name in the same
-        order.
+        Results are found by the call id, or by the tool's name if the request has no id. If several requests have the
+        same key, the first request gets the first result, the second the second, and so on. Each call of this method
+        moves on to the next result.
         """
         key = (request.call_id, None if request.call_id is not None else request.name)
         number = self._count_by_key[key]
@@ -315,7 +327,7 @@ def _is_error(result: ToolResult) -> bool:
 
 
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
-    """Return the fields of a tool call that its span lacks and the messages have."""
+    """Return the fields that the messages have and the span of the tool call (`item`) lacks."""
     added: dict[str, Any] = {}
     known = item.get("args_json")
     if request.arguments is not None and not isinstance(known, dict | list) and known != request.arguments:

@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def _leave(_span: Span, _values: Values) -> None:
-    """Change nothing: the default `translate` of a dialect whose tables of names say everything."""
+    """Change nothing: the default `translate` of a dialect that its tables `names` and `roles` fully describe."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
-    """Add Gemini's counts of tokens.
+    """Add Gemini's token counts (`usage`) to `values`, under the names of the vocabulary.
 
     Gemini's prompt count includes cached tokens. Its candidates count leaves out reasoning tokens, which are added
     here.
@@ -60,7 +60,10 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
 
 
 def _result(value: Any) -> Any:
-    """Return the text result of a tool, which the kit wraps in an object; return other results unchanged."""
+    """Return the text result of a tool, without the object `{"result": text}` in which Google's ADK wraps it.
+
+    A result of another form is returned unchanged.
+    """
     found = parsed(value) if isinstance(value, str) and value.startswith("{") else value
     if isinstance(found, dict) and len(found) == 1 and isinstance(found.get("result"), str):
         return found["result"]

@@ -95,9 +95,9 @@ def _role(span: Span, declared: Role | None) -> Role | None:
 
 
 def _next_agent(span: Span) -> str | None:
-    """Return the agent that takes over in a hand-over, or None if the span does not name it.
+    """Return the name of the agent that a hand-over span hands over to; None if the span does not name it.
 
-    The OpenAI Agents SDK names the agent in the span's name, LlamaIndex in the arguments.
+    The OpenAI Agents SDK has it in the name of the span, LlamaIndex in the arguments of the tool.
     """
     if span.name.startswith("handoff to "):
         return _text(span.name.removeprefix("handoff to "))
@@ -106,9 +106,9 @@ def _next_agent(span: Span) -> str | None:
 
 
 def _add_current_agent(span: Span, values: Values) -> None:
-    """Add the agent's name to a span of LlamaIndex that is a step of an agent.
+    """Add the role of an agent and the agent's name to a LlamaIndex span that is one step of an agent.
 
-    The name is in the step's input, which Python printed.
+    The name is read from the step's input, which contains a Python object printed as text.
     """
     if span.name.endswith(".run_agent_step"):
         found = re.search(r"current_agent_name='([^']{1,500})'", text_of(span.attributes, "input.value") or "")
@@ -181,7 +181,7 @@ def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Valu
 
 
 def _class_name(name: str) -> str | None:
-    """Return the class of an agent from a span named `Class.method`; another name is returned, None if it is empty."""
+    """Return a span's name without a final method such as `.run` (`Class` for `Class.run`); None if it is empty."""
     return re.sub(r"\.(run|arun|invoke|ainvoke|chat|achat|_execute_core|execute_task|stream\w*)$", "", name) or None
 
 

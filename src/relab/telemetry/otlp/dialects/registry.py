@@ -50,7 +50,10 @@ _SIGNS: Final = frozenset().union(*(dialect.signs for dialect in DIALECTS))
 
 
 def normalize(span: Span) -> Span:
-    """Return the span with its facts added under the names of `vocabulary.py`; the same object if it uses no dialect."""
+    """Return the span with its facts added under the names of `vocabulary.py`.
+
+    If the span uses no dialect (naming of an instrumentation) that relab knows, the same object is returned.
+    """
     attributes = span.attributes
     has_events = bool(span.events) and has_genai_events(span.events)
     if _SIGNS.isdisjoint(attributes):

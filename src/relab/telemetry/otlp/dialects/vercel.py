@@ -37,10 +37,11 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_cached(attributes: Attributes, values: Values) -> None:
-    """Add the cached tokens to the input tokens, if the input tokens do not include them.
+    """Add the cached tokens to the input tokens in `values`, if the input tokens do not include them.
 
-    Versions before 6 pass on the counts of the provider, and Anthropic's counts leave the cache out. Version 6, which
-    alone reports details of the input, includes cached tokens like OpenTelemetry.
+    Before version 6, the SDK passes on the provider's counts, and Anthropic's input tokens leave out cached tokens.
+    Since version 6, the input tokens include cached tokens, as in OpenTelemetry. Only version 6 reports the details of
+    the input tokens, by which it is recognized.
     """
     cached, given = values.get(v.CACHED_TOKENS), values.get(v.INPUT_TOKENS)
     provider = str(attributes.get("ai.model.provider", ""))
@@ -51,7 +52,10 @@ def _add_cached(attributes: Attributes, values: Values) -> None:
 
 
 def _prompt(attributes: Attributes) -> str | None:
-    """Return the JSON of the messages in `ai.prompt`, which has `messages` or a `prompt` text; None if it is absent."""
+    """Return the messages in the attribute `ai.prompt` as JSON text; None if the attribute is absent.
+
+    The attribute has either `messages`, or a text `prompt`, which becomes one user message.
+    """
     text = text_of(attributes, "ai.prompt")
     given = parsed(text) if text is not None and text.startswith("{") else None
     if not isinstance(given, dict) or isinstance(given.get("messages"), list):
