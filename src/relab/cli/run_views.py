@@ -31,10 +31,15 @@ TIMELINE_COLUMNS: Final = ("after", "item", "agent", "status", "took", "tokens",
 
 
 def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator[tuple[str, object]]:
-    """Yield the rows of a run's summary, as `(name, value)`.
+    """Yield the rows of the summary of an agent run, as `(name, value)`.
 
-    They are the question, the answer, the outcome with its reason and evidence, the cost, the tokens, and the agents.
-    `items`, the run's timeline, provides the titles of the steps and calls that the evidence quotes.
+    The rows are the question, the answer, the outcome with its reason and evidence, the cost, the tokens, and the
+    agents.
+
+    Args:
+        run: the agent run.
+        items: the timeline of the run, from which the evidence gets the titles of its steps and calls. For an item that
+            is not given, the row shows the kind of the evidence instead of a title.
     """
     titles = {item.ref_id: item.title for item in items}
     yield "question", run.question

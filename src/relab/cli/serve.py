@@ -87,7 +87,7 @@ def serve(
 
 
 def _limits(http: HttpSettings) -> HttpLimits:
-    """Return the limits of the HTTP server from the settings, which use the same names."""
+    """Copy the fields of `HttpLimits`, the limits of the HTTP server, from the settings with the same names."""
     import dataclasses
 
     from relab.serving.limits import HttpLimits
@@ -102,10 +102,10 @@ def _export_options(only: str | None, autonomy: str | None, grpc_port: int | Non
 
 
 def _check_grpc(settings: Settings) -> None:
-    """Check that OTLP/gRPC can be served, if it is to be.
+    """Check that OTLP/gRPC can be served on the configured port; do nothing if gRPC is off.
 
     Raises:
-        ConfigurationError: the extra is not installed.
+        ConfigurationError: the extra `grpc` is not installed.
         UnavailableError: the port cannot be bound.
     """
     import importlib.util
@@ -154,9 +154,10 @@ def _check(settings: Settings, address: str) -> bool:
 
 
 def _migrate_in_child(services: Services) -> None:
-    """Migrate SQLite in a child process, because a migration loads 11 MB that this process would keep.
+    """Migrate an empty or outdated SQLite database in a child process.
 
-    If the child fails, `prepare` tries again and reports the reason.
+    A migration loads 11 MB of modules, which this process would keep in memory. A failure of the child process is
+    ignored here: `Services.prepare`, which runs next, migrates the database itself and reports the error.
     """
     import subprocess
     import sys

@@ -44,5 +44,9 @@ _STATUSES: Final[Statuses] = (
 
 
 def http_status(error: RelabError, more: Statuses = ()) -> int:
-    """Return the HTTP status of an error: of its first class in `more` or else in `_STATUSES`; 500 without one."""
+    """Return the HTTP status with which the server answers an error.
+
+    The first pair `(error class, status)` of which the error is an instance decides: pairs in `more` first, then those
+    in `_STATUSES`. If no pair matches, the status is 500.
+    """
     return next((status for kind, status in (*more, *_STATUSES) if isinstance(error, kind)), 500)

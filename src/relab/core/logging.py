@@ -39,7 +39,7 @@ class _Structlog:
         self._is_wanted = False
 
     def module(self) -> Any:
-        """Return structlog."""
+        """Return the module `structlog`; the first call imports it."""
         module = self._module
         if module is None:
             with self._lock:
@@ -116,7 +116,10 @@ def configure_logging(level: str, *, json_lines: bool) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """Formats records of relab and of libraries alike; the first record loads structlog."""
+    """Formats log records of relab and of its libraries in the same way, as JSON lines or as text for a terminal.
+
+    structlog is loaded when the first record is formatted.
+    """
 
     def __init__(self, *, json_lines: bool, colors: bool) -> None:
         super().__init__()

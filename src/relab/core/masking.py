@@ -21,14 +21,19 @@ _NO_NUMBER: Final = r"(?![\d.,_]+(?:[\s)\]}\\;\"']|$))"
 
 
 def _named_value(names: str, more: str = "") -> str:
-    """Return a pattern that matches a value after one of `names`, which say that the value is secret.
+    """Return a regular expression that matches a secret value after its name, such as `password=hunter2`.
 
-    The pattern does not match `***`, which a CI has masked already, the brackets that begin a list or an object, true,
-    false and null. A quotation mark may be escaped, as in JSON within JSON.
+    The expression does not match these values:
+
+    - `***` and `[masked]`: another program, such as a CI system, has already masked the value.
+    - a bracket that begins a list or an object
+    - true, false and null
+
+    The quotation marks around a value may be escaped, as in JSON text inside a JSON string.
 
     Args:
-        names: a pattern of the names.
-        more: a pattern that is a further condition on the value.
+        names: a regular expression of the names whose values are secret.
+        more: a regular expression that is a further condition on the value.
     """
     return (
         rf"(?i)({names}\\{{0,3}}[\"']?[ \t]{{0,3}}[=:][ \t]{{0,3}}\\{{0,3}}[\"']?)"

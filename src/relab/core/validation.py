@@ -16,9 +16,10 @@ _TYPE_NAMES: Final = frozenset(
 
 
 class FieldValueError(ValueError):
-    """A field has a wrong value, as the validator of a whole model has found.
+    """The validator of a whole Pydantic model has found a wrong value in one field of the model.
 
-    Pydantic reports the error for the whole model; `field` is the path of keys from the model to the field.
+    Pydantic would report such an error for the whole model. `field` is the path of keys from the model to the wrong
+    field.
     """
 
     def __init__(self, field: tuple[str | int, ...], message: str) -> None:

@@ -43,9 +43,9 @@ class PlannedFork:
 
     Attributes:
         parent: the run of the earlier trials.
-        config: the experiment of the new run, with two variants. The variant in `variant_plan` is that of the forks.
-            The baseline is that of the earlier trials; if a control is wanted, it is that of forks with unchanged
-            bindings.
+        config: the experiment of the new run. It has two variants: `variant_plan` contains the variant of the forks,
+            and `baseline` is what the forks are compared with. That is the variant of the earlier trials or, if a
+            control is wanted, the variant of forks with unchanged bindings.
         parents: the earlier trials that are to be forked.
         parents_jsonl: `parents` as the content of the new run's file `fork/parents.jsonl`.
         facts: the options and the result of the planning as JSON values, for the field `ext.fork` of the new run's
@@ -137,7 +137,16 @@ def _check_run(run: RunFolder, options: ForkOptions) -> None:
 
 
 def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any]], int]:
-    """Return the journal entries of the trials to fork, and the number of trials of their variant with a result."""
+    """Select the trials to fork, all of which must be of one variant.
+
+    Returns:
+        The journal entries of the selected trials, in the order of the trials' numbers, and the number of all trials of
+            this variant that have a result.
+
+    Raises:
+        ForkInvalidError: the trials are selected in two ways or not at all, or are of several variants.
+        TrialNotFoundError: a selected trial, or every trial of the selected variant, lacks a result.
+    """
     if bool(options.trials) == (options.variant is not None):
         raise ForkInvalidError("Choose the trials in one way: --from-trial (may be repeated) or --variant.")
     wanted, counts = dict.fromkeys(options.trials), Counter[str]()
@@ -220,10 +229,10 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
     """Return the checkpoints that were changed since the run's seal (the digests of its files) was written.
 
-    The result is `{path, digest}` for each, with the present digest.
+    The result has `{path, digest}` for each changed checkpoint, where `digest` is that of the file as it is now.
 
     Raises:
-        CheckpointChangedError: there are some, and `options.allow_drift` is not set.
+        CheckpointChangedError: a checkpoint was changed, and `options.allow_drift` is not set.
     """
     files = {
         f"trials/{parent.row['trial_id']}/{parent.file.stored}": parent.file

@@ -48,9 +48,10 @@ class TrialResult:
     """A finished trial.
 
     Attributes:
-        row: its row in the results.
-        agent_run: its agent run for telemetry, as JSON; None if it has none.
-        entry: its journal entry, as JSON.
+        row: the trial's row in the results.
+        agent_run: the agent run to store in telemetry, as JSON; None for a trial without an agent run, such as a trial
+            that was not run.
+        entry: the trial's entry in the journal, as JSON.
     """
 
     row: TrialRow
@@ -66,7 +67,7 @@ class StopSwitch:
     now: threading.Event = field(default_factory=threading.Event)
 
     def press(self) -> None:
-        """Stop the run after the running trials; on the second call, stop immediately."""
+        """Stop the run: on the first call after the running trials have ended, on the second call immediately."""
         if self.finish.is_set():
             self.now.set()
         self.finish.set()
@@ -144,12 +145,12 @@ class Ceilings:
     max_seconds: float | None = None
 
     def raised(self, asked: Mapping[str, float]) -> Ceilings:
-        """Return these ceilings with some replaced: `asked` has the new values by name, 0 for no ceiling."""
+        """Return a copy in which the ceilings that `asked` names have new values; 0 removes a ceiling."""
         values: dict[str, Any] = {name: value or None for name, value in asked.items()}
         return replace(self, **values)
 
     def to_json(self) -> dict[str, float | None]:
-        """Return the ceilings as a JSON object: by name, null for none."""
+        """Return the ceilings as a JSON object: `{name: value}`, with null for no ceiling."""
         return asdict(self)
 
 
@@ -214,14 +215,15 @@ class ForkOptions:
 
     Attributes:
         selector: the checkpoint to begin from: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
-        trials: the ids of the trials to fork; empty with `variant`.
-        variant: the id of a variant, whose trials are all forked if they reached the checkpoint; None with `trials`.
+        trials: the ids of the trials to fork; empty if `variant` is given.
+        variant: the id of a variant. All its trials that reached the checkpoint are forked. None if `trials` are given.
         bindings: the changes of bindings, each as `name=value` with a JSON value.
-        strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
+        strict: whether to refuse a fork whose trial did not write a checkpoint, or whose harness is not of the
+            integration level `sdk_full`.
         control: whether to fork each trial a second time without changes, and to compare the changed forks with these.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
-    address: the address of the executor's cluster; None for its default.
+        address: the address of the executor's cluster; None for its default.
         allow_drift: whether to fork from checkpoints that were changed after their run was sealed; the forks record it.
     """
 

@@ -51,7 +51,12 @@ class PauseAnswer:
 
     @property
     def status(self) -> str:
-        """`paused`; `stopped` if the harness did not acknowledge; `ended` if the trial has ended with a result."""
+        """How the request to pause ended.
+
+        - `paused`: the harness acknowledged the request, and the trial is paused.
+        - `stopped`: the trial is paused, but the harness did not acknowledge the request.
+        - `ended`: the trial ended with a result before it could be paused.
+        """
         if self.paused is None:
             return "ended"
         return "paused" if self.paused.acknowledged else "stopped"
@@ -132,7 +137,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
 
 
 def _remedy(run: RunFolder) -> str:
-    """Return the remedy in an error about a run that no process works on."""
+    """Return the remedy for a request to a run on which no process works: see its trials, or continue the run."""
     if run.status() == COMPLETED:
         return f"All its trials have ended; to see them: lab trials {run.path}"
     return f"To run its remaining trials: lab run --continue {run.path}"
@@ -254,7 +259,13 @@ def _wait(run: RunFolder, folder: TrialFolder, request: PauseRequest, since: flo
 
 
 def _answer(folder: TrialFolder, request: PauseRequest, since: float) -> PauseAnswer | None:
-    """Return the answer to a request that was written at the time `since` (monotonic); None while there is none."""
+    """Return the answer to a request to pause a trial; None while the request is still open.
+
+    Args:
+        folder: the folder of the trial.
+        request: the request.
+        since: when the request was written, in seconds of the monotonic clock.
+    """
     # First this, because the runner writes its answer before it deletes the request.
     is_asked = (folder.root / REQUEST).exists()
     paused, took_s = read_paused(folder), time.monotonic() - since

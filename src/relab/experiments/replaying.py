@@ -246,9 +246,9 @@ def _first_difference(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def _document(folder: TrialFolder, name: str) -> Any:
-    """Return a document of a trial as text for the comparison; None if it is missing.
+    """Return a document of a trial as text that can be compared between run and replay; None without the document.
 
-    The additions of a pause are left out, and the path of the trial's folder is replaced.
+    What a pause added to the document is left out, and `<trial>` stands for the path of the trial's folder.
     """
     document = document_of(folder, name)
     if document is None:

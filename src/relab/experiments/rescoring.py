@@ -77,9 +77,9 @@ class Rescored:
     Attributes:
         folder: the folder of the scores.
         outcomes: `{variant id: {outcome: number of trials}}`, as the scorer judged.
-        changed: the number of trials with another outcome than in the run.
+        changed: the number of trials whose outcome differs from the outcome in the run.
         failed: the number of trials that the scorer could not score; their outcome is `error`.
-        first_error: why the first of these could not be scored; None if there is none.
+        first_error: why the first of the `failed` trials could not be scored; None if `failed` is 0.
     """
 
     run_id: str

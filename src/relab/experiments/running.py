@@ -364,9 +364,15 @@ def _summary(
 
 
 def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
-    """Count the trials that earlier processes of the run finished; send agent runs that telemetry may lack again.
+    """Count the trials that earlier processes of the run finished, and send agent runs that these did not send.
 
     Return when the last of these trials ended, in microseconds since 1970; None without any.
+
+    Args:
+        context: the values that all trials of the run share.
+        runner: counts the trials as finished.
+        spending: counts what the trials have cost.
+        link: sends agent runs that telemetry lacks.
 
     Raises:
         RunDamagedError: the journal has a trial of a variant that the experiment does not have.

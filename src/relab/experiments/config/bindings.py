@@ -21,7 +21,8 @@ _REMEDY: Final = "Write name=value or outer.inner=value, with a JSON value or a 
 def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
     """Parse changes of bindings, such as `model.name=small`; return `{dotted name: value}`.
 
-    A value is read as JSON. A value that is not JSON is a text, unless it begins like a JSON text, list or object.
+    A value is parsed as JSON. If that fails, the value is taken as plain text (`small`). A value that begins like a
+    JSON string, list or object must be valid JSON.
 
     Raises:
         ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes set the same binding.

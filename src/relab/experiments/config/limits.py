@@ -87,14 +87,15 @@ def machine_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/c
 
 
 def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the limits of a trial, as the record of its isolation (the state inventory) lists them.
+    """Return the limits of a trial for the state inventory, the document that records how the trial was isolated.
 
     Args:
         config: the experiment.
-        enforced: `{limit: mechanism that enforced it}`, from `Posture.limits`.
+        enforced: `{limit: mechanism that enforced the limit}`, from `Posture.limits`.
 
     Returns:
-        `{name: {"value", "is_default", "field", "enforced_by"}}`; `value` is in the unit of the name.
+        `{name: {"value", "is_default", "field", "enforced_by"}}`. `value` is in the unit that the name ends with, and
+            `field` is the field of the experiment file that sets the limit.
     """
     resources, limits = config.runtime.sandbox.resources, limits_of(config)
     values = {name: getattr(limits, name) for name in _FIELDS if name != "max_written_mb"}

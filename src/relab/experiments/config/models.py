@@ -96,7 +96,11 @@ class Design(_Section):
     @model_validator(mode="before")
     @classmethod
     def _own_policies_are_policies(cls, value: Any) -> Any:
-        """Move the policies that `ExperimentConfig.resolved` writes beside `policies` back into `policies`."""
+        """Accept `stopping` and `budget` as keys of `design` itself, and move them into `design.policies`.
+
+        `ExperimentConfig.resolved` writes these two policies outside of `policies`, because AgentLab's schema does not
+        allow them there.
+        """
         if not isinstance(value, dict) or not value.keys() & OWN_POLICIES:
             return value
         policies = value.get("policies", {})
@@ -125,11 +129,16 @@ class Analysis(_Section):
 
 
 class MetricConfig(_Section):
-    """A metric that the runner computes for each trial; `source` says from what.
+    """A metric that the runner computes for each trial.
 
-    `json_pointer` selects a value in the trial's output. `event_type`, `event_field` and `aggregate` select and combine
-    values of events, `artifact_measure` and `artifact_glob` measure artifacts. `direction` says whether the metric
-    should be high or low.
+    `source` is where the values come from; it determines which other fields are used:
+
+    - `output`: `json_pointer` selects a value in the trial's output.
+    - `events`: `event_type`, `event_field` and `aggregate` select values of events and combine them.
+    - `artifacts`: `artifact_measure` and `artifact_glob` select what is measured of which artifacts.
+    - `runner`: the runner measures the metric itself.
+
+    `direction` says whether the metric should be high or low.
     """
 
     id: ExternalId
@@ -288,7 +297,7 @@ class Workspace(_Section):
 
 
 class RuntimeConfig(_Section):
-    """How trials are run."""
+    """How a trial is run: harness, sandbox, network, limits, workspace, model gateways and result cache."""
 
     harness: Harness
     sandbox: SandboxConfig = SandboxConfig()

@@ -72,14 +72,17 @@ def dataset_path(experiment: Path, path: str) -> Path:
 
 
 def find_script(command: list[str], root: Path) -> Script:
-    """Return the script or program of a command.
+    """Find the file that a command runs.
 
-    If the program is named by a path, it is the program itself. Otherwise it is the script or the module that an
-    interpreter runs, or else the program on the PATH.
+    The file is the first of these that applies:
+
+    - the program, if the command names it by a path and it is not an interpreter such as `./venv/bin/python`
+    - the script or the module that an interpreter runs
+    - the program, as found on the PATH
 
     Args:
         command: the program and its arguments.
-        root: the project's folder, in which relative paths are looked up.
+        root: the project's folder, to which relative paths refer.
     """
     first, rest = command[0], command[1:]
     if "/" in first and _INTERPRETER.match(Path(first).name) is None:
@@ -100,9 +103,13 @@ def find_script(command: list[str], root: Path) -> Script:
 
 
 def _is_script(part: str, path: Path) -> bool:
-    """Return whether a word of a command is a script, and not the name of an image, a package or a model.
+    """Return whether a word of a command is the path of a script.
 
-    Such names may contain a slash, too; so the file `path` of a word with a slash must exist.
+    Args:
+        part: the word.
+        path: the file to which the word would lead. A word with a slash may also be the name of an image, a package or
+            a model, so it counts as a script only if this file exists. A word that begins with `.` or `/`, or that ends
+            like a script, always counts.
     """
     return part.startswith((".", "/")) or Path(part).suffix in _SCRIPT_SUFFIXES or ("/" in part and path.exists())
 

@@ -91,10 +91,11 @@ class Policies(_Section):
     def check_stopping(
         self, *, comparison: ComparisonDesign, shuffles_tasks: bool, has_variants: bool, has_clusters: bool
     ) -> None:
-        """Check that the rest of the experiment allows `stopping`, if it is set.
+        """Check that the design of the experiment allows the stopping rule `stopping`; do nothing if no rule is set.
 
-        The stopping rule judges a variant by the tasks measured so far, so these must be pairs of a random sample of
-        independent tasks.
+        A stopping rule judges a variant after each task, by the tasks measured until then. This is valid only if these
+        tasks are a random sample, do not depend on each other, and are measured in pairs (with the baseline and with
+        the variant).
 
         Args:
             comparison: how variants are compared.
@@ -103,7 +104,7 @@ class Policies(_Section):
             has_clusters: whether tasks form clusters.
 
         Raises:
-            ValueError: the experiment does not allow it; the message says which field to change.
+            ValueError: the design does not allow the rule; the message says which field to change.
         """
         problems = (
             (not has_variants, "needs a variant in variant_plan to compare with the baseline"),

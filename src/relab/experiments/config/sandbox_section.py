@@ -15,7 +15,10 @@ class _Section(BaseModel):
 
 
 class Resources(_Section):
-    """Resource limits of a trial; 0 means no limit. The trial's state inventory records what enforces each limit."""
+    """Resource limits of a trial. 0 means no limit; None means the default limit (for `cpu_count`, no limit).
+
+    The state inventory, a document of the trial, records which mechanism enforces each limit.
+    """
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None
     memory_mb: Annotated[int, Field(ge=0)] | None = None

@@ -6,9 +6,10 @@ from enum import StrEnum
 
 
 class StatePolicy(StrEnum):
-    """Which earlier trial a trial takes its workspace and state from.
+    """The rule for which earlier trial a trial takes its workspace and state from.
 
-    Trials of which each continues from the one before form a chain.
+    Trials that continue one from the other form a chain: each trial starts with the workspace and state that the
+    previous trial of the chain left.
     """
 
     ISOLATE_PER_TRIAL = "isolate_per_trial"

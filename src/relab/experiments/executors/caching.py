@@ -141,15 +141,15 @@ class CachingExecutor:
         done: Future[TrialResult],
         ended: Future[TrialResult],
     ) -> None:
-        """Store the result of a trial that was run, and then pass the result to the future that the caller waits for.
+        """Store the result of a trial in the cache, then hand the result to the caller of `submit`.
 
         Args:
-            trial: the trial.
-            key: the key of its result in the cache.
-            rejected: a sentence about a damaged entry of the cache, for the journal; None without one.
-            done: the future that the caller waits for. It ends after the captured result was moved out of the trial's
-                folder.
-            ended: the future of the executor behind the cache, which has ended.
+            trial: the trial, which was run because the cache had no usable result.
+            key: the key of the result in the cache.
+            rejected: a sentence about a damaged entry of the cache, for the journal; None if no entry was damaged.
+            done: the future that the caller of `submit` waits for. It is completed after the file with the captured
+                result was moved from the trial's folder into the cache.
+            ended: the completed future of the inner executor, with the result or the error of the trial.
         """
         assert self._context is not None
         captured = trial_folder(self._context.run_dir, trial.ids.trial_id).root / CAPTURE

@@ -303,11 +303,16 @@ class RayExecutor:
         return report.result
 
     def _next(self, stream: Any, *, is_running: bool) -> Any:
-        """Return the next item of a trial's stream.
+        """Wait for the next item of a trial's stream, and return the item.
+
+        Args:
+            stream: the stream of messages from the node that runs the trial.
+            is_running: whether the trial has begun. If not, a stop of the run cancels the trial at once; else the trial
+                gets some time to end.
 
         Raises:
             StopIteration: the stream has ended.
-            TrialStopped: the run was stopped, and the trial had not begun or did not end in time; it was cancelled.
+            TrialStopped: the run was stopped, and the trial was cancelled.
         """
         import ray
 

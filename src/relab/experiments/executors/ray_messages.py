@@ -21,10 +21,10 @@ Shipment = Sequence[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRun:
-    """What the trials of a run share, without its secrets, as it is sent to the nodes.
+    """The values that all trials of a run share, in the form that is sent to the nodes. Secrets are not part of it.
 
     Attributes:
-        session: an id of the process of `lab run`; it is another one after each start.
+        session: the id of the process of `lab run`; each start of the command has another id.
         run_id: the id of the run.
         run_dir: the run's folder on the machine of `lab run`.
         version: the version of relab on the machine of `lab run`.

@@ -86,8 +86,9 @@ def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[T
     """Run a trial on this node; yield that it has begun, then its report, then the further chunks of its archive.
 
     Args:
-        run: a list with the reference to the `NodeRun`. In a list, Ray does not fetch the `NodeRun` for each trial.
-        session: the id of the process of `lab run`, from the `NodeRun`.
+        run: a list with one item, the Ray reference to the `NodeRun`. Without the list, Ray would fetch the `NodeRun`
+            for each trial.
+        session: `NodeRun.session`, the id of the process of `lab run` that sends the trial.
         order: the trial to run.
     """
     import ray
@@ -228,7 +229,11 @@ class _Worker:
         return snapshot
 
     def _receive(self, order: TrialOrder, folder: TrialFolder) -> None:
-        """Unpack the files that the trial continues from, and the data set packs that its task mounts."""
+        """Unpack the files that a trial needs besides the snapshot and the data set.
+
+        These are the archives that `order` contains: the trial's own folder (after a pause), the workspace and state of
+        the previous trial, the checkpoint of a fork, and the data set packs (shared folders) that the task mounts.
+        """
         if order.paused is not None:
             _receive_folder(order.paused, folder.root)
         if order.trial.previous_id is not None:
@@ -248,10 +253,10 @@ class _Worker:
                         _receive_folder(shipment, target)
 
     def _report(self, folder: TrialFolder, **found: Any) -> tuple[TrialReport, AbstractSet[str]]:
-        """Return a trial's report, and the paths in its folder that the archive leaves out.
+        """Return a trial's report, and the paths in the trial's folder that are not sent back.
 
-        Left out are unchanged files of the snapshot, because the receiver has them. `found` are further fields of the
-        report.
+        Unchanged files of the snapshot are not sent back, because the machine of `lab run` already has the snapshot.
+        `found` are further fields of the report.
         """
         if not folder.workspace.is_dir() or folder.workspace.is_symlink():
             return TrialReport(**found), frozenset()
@@ -361,7 +366,11 @@ def _chunks(shipment: Shipment) -> Iterator[bytes]:
 
 @contextmanager
 def _messages(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
-    """Receive the messages about a running trial while the block runs; yield the event that is set to end the trial."""
+    """Poll for messages to a running trial while the `with` block runs, in a thread.
+
+    Yield an event that is set when the message is to stop the trial. A request to pause the trial is written to
+    `folder`.
+    """
     stop_now, ended = threading.Event(), threading.Event()
 
     def poll() -> None:

@@ -192,7 +192,7 @@ def _plan_of(logs: Sequence[InspectLog]) -> _Plan:
 
 
 def task_id_of(sample_id: str) -> str:
-    """Return a sample's id as a task id: unchanged if it is valid, else percent-encoded; if long, cut with a digest."""
+    """Return a sample's id as a task id: percent-encoded if it is invalid, and cut, with a digest, if too long."""
     try:
         return check_id(sample_id)
     except ValueError:
@@ -343,7 +343,7 @@ def _begin(
 
 
 def _origin(log: InspectLog) -> dict[str, Any]:
-    """Return the facts about a variant's log that the manifest records, with the parts that an export writes back."""
+    """Return the facts about a variant's log for the run's manifest; a later export writes some of them back."""
     spec = log.spec
     names = (
         "eval_id",
@@ -363,7 +363,7 @@ def _origin(log: InspectLog) -> dict[str, Any]:
 def _write_trials(
     run: RunFolder, plan: _Plan, logs: Mapping[str, InspectLog], trials: SampleTrials, send: SendRun
 ) -> dict[str, dict[str, int]]:
-    """Write a trial for each planned sample, a MISSING one if its log lacks the sample; return the outcomes."""
+    """Write a trial for each planned sample, MISSING if the log lacks it; return `{variant id: {outcome: trials}}`."""
     outcomes: dict[str, Counter[str]] = {variant: Counter() for variant in logs}
     indices = {name: index for index, name in enumerate(plan.tasks)}
     journal = Journal(run.path)

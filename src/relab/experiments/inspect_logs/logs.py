@@ -38,7 +38,8 @@ class InspectSample:
     Attributes:
         sample_id: the id of the sample, as text.
         epoch: the number of the repeat, from 1.
-        document: the sample as Inspect wrote it, with its attachments in place.
+        document: the sample as Inspect wrote it, with each reference to an attachment replaced by the attachment's
+            text.
     """
 
     sample_id: str
@@ -117,9 +118,9 @@ class InspectLog:
 
     @property
     def bindings(self) -> dict[str, Any]:
-        """The settings that distinguish this log's evaluation from others of its task, as the bindings of a variant.
+        """The model, solver, arguments and generation settings of this log's evaluation, as bindings of a variant.
 
-        Arguments that may be secrets are left out.
+        They are the settings in which two logs of the same task can differ. Arguments that may be secrets are left out.
         """
         found = {
             "model": self.spec["model"],
@@ -250,9 +251,9 @@ def text_of(content: Any) -> str:
 
 
 def _restored(value: Any, attachments: Mapping[str, str]) -> Any:
-    """Return a value in which references to attachments are replaced by their texts.
+    """Return a copy of a JSON value in which each reference to an attachment is replaced by the attachment's text.
 
-    `jiter` limits the nesting, so the recursion is bounded.
+    The function is recursive. That is safe, because the JSON parser (`jiter`) limits the depth of the value.
     """
     if isinstance(value, str):
         found = _ATTACHMENT.fullmatch(value)

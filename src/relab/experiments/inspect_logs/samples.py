@@ -51,7 +51,10 @@ class ExportedTrial:
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """The parts of the sample that the trial was imported from; empty if the trial was not imported."""
+        """What the import of a sample stored in this trial's output: fields of the original sample, for the export.
+
+        Empty if the trial was not imported from a log.
+        """
         return object_of(object_of(self.output.get("ext")).get("inspect"))
 
     @property

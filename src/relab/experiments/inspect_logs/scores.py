@@ -27,9 +27,9 @@ class Judged:
 
 
 def number_of(value: Any) -> float | None:
-    """Return a score as a number, as Inspect's metrics do: C is 1, P 0.5, I and N 0.
+    """Convert the value of a score to a number, as Inspect's metrics do: C is 1, P is 0.5, I and N are 0.
 
-    Return None for an unscored sample (Inspect's sign is NaN) and for another text.
+    Return None for NaN, by which Inspect marks an unscored sample, for an infinity, and for any other text.
     """
     if isinstance(value, str):
         known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)

@@ -30,7 +30,7 @@ EMPTY_WORKSPACE = FileManifest({})
 
 @dataclass(frozen=True)
 class SamplePlace:
-    """The trial that a sample becomes: its ids, the index of its task, the task, and its variant."""
+    """The trial as which a sample is imported: the trial's ids, the index of its task, the task, and its variant."""
 
     ids: TrialIds
     task_index: int
@@ -98,7 +98,10 @@ class SampleTrials:
         return TrialResult(row, None, {"row": row.to_json()})
 
     def _input(self, place: SamplePlace) -> dict[str, Any]:
-        """Return the `trial_input_v1` that a harness would have read for this trial, with empty paths."""
+        """Return the input document (`trial_input_v1`) of an imported trial.
+
+        No harness has read this document, so the paths in it are empty.
+        """
         design = self._run.config.design
         return {
             "schema_version": "trial_input_v1",

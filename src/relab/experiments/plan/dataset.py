@@ -174,9 +174,9 @@ def _mark(task_id: str) -> int:
 
 
 def _has_equals(marks: array[int]) -> bool:
-    """Return whether two of the digests in `marks` are equal.
+    """Return whether any two of the digests in `marks` are equal.
 
-    They are compared in shares, to keep few Python objects in memory at a time.
+    The digests are split into groups, and one group at a time is compared, to keep few Python objects in memory.
     """
     for share in range(_SHARES):
         found = [mark for mark in marks if mark % _SHARES == share]

@@ -43,12 +43,13 @@ class Trial:
     """One trial to run: a value without live objects, which any executor can run, in this process or in another.
 
     Attributes:
-        number: its position in the plan, from 1.
-        variant: the compared configuration that it runs with.
+        number: the trial's position in the plan, from 1.
+        variant: the compared configuration that the trial runs with.
         task_index: the position of the task in the data set, from 0.
         repl_idx: the number of the repeat, from 0.
-        chain_id: trials with the same chain continue from each other, as the state policy requires.
-        previous_id: the id of the trial whose workspace and state this one continues from; None to start from the
+        chain_id: the id of the trial's chain. Under a state policy that carries state from trial to trial, each trial
+            of a chain continues from the previous one.
+        previous_id: the id of the trial whose workspace and state this trial continues from; None to start from the
             project's snapshot.
     """
 
@@ -112,7 +113,7 @@ class SlotPlan(Protocol):
         """Yield the slot of each trial."""
 
     def slot(self, index: int) -> Slot:
-        """Return the slot at an index of the plan, from 0."""
+        """Return the slot (the position in the plan, with its variant, task and repeat) at `index`, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class ListedPlan:
         return iter(self.slots)
 
     def slot(self, index: int) -> Slot:
-        """Return the slot at an index of the plan, from 0."""
+        """Return the slot (the position in the plan, with its variant, task and repeat) at `index`, counted from 0."""
         return self.slots[index]
 
 
@@ -139,7 +140,7 @@ class TrialPlan:
     Attributes:
         variants: the number of variants, including the baseline.
         replications: the number of repeats of each task with each variant.
-        scheduling: the rule of the order.
+        scheduling: how the variants and tasks alternate in the order of the trials.
         order: the indices of the tasks, in the order in which they are run; shuffled if the configuration requires it.
         permutation: a random permutation of all trials, for the randomised schedule; None for the other schedules.
     """
@@ -157,7 +158,7 @@ class TrialPlan:
         return (self.slot(index) for index in range(len(self)))
 
     def slot(self, index: int) -> Slot:
-        """Return the slot at an index of the plan, from 0."""
+        """Return the slot (the position in the plan, with its variant, task and repeat) at `index`, counted from 0."""
         place = index if self.permutation is None else self.permutation[index]
         if self.scheduling is Scheduling.VARIANT_SEQUENTIAL:
             variant, rest = divmod(place, len(self.order) * self.replications)

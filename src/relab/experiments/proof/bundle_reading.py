@@ -324,7 +324,10 @@ class _Reading:
             self._note(Damage(file.path, "has another digest than the manifest says"))
 
     def _pieces(self, entry: zipfile.ZipInfo, target: Path | None) -> Iterator[bytes]:
-        """Yield the content of an entry, at most as much as it announces, and write it to a new file."""
+        """Yield the decompressed content of an entry in pieces, at most the size that the archive states for it.
+
+        If `target` is not None, the pieces are also written to a new file at this path.
+        """
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
         with self._archive.open(entry) as source:
@@ -338,9 +341,9 @@ class _Reading:
                     yield piece
 
     def _relation(self, manifest: BundleManifest) -> str:
-        """Return a sentence about what is proven of the run from which the bundle was made.
+        """Return a sentence that says how many files of the bundle are proven to be files of the original run.
 
-        If the proof in the bundle does not hold, this is recorded as damage.
+        If the bundle contains a proof that is not valid, this is recorded as damage.
         """
         original = manifest.original
         said = f"It was made from {manifest.run_id}, which was {original.verdict} ({original.state})"
@@ -382,7 +385,7 @@ class _Reading:
 
 
 def _subject(envelope: Envelope, name: str) -> str | None:
-    """Return the SHA-256 of a subject of a statement; None if it has no such subject."""
+    """Return the SHA-256 that a signed statement has for the file `name`; None if it does not name this file."""
     try:
         return next(
             (str(each["digest"]["sha256"]) for each in envelope.statement["subject"] if each["name"] == name), None

@@ -147,7 +147,12 @@ class _Bundle:
         self._taken: set[str] = set()
 
     def collect(self, verified: Verification, declared: dict[str, bool]) -> BundleManifest:
-        """Redact all files into the folder; return the manifest."""
+        """Write a redacted copy of each file of the run to the folder of this object; return the bundle's manifest.
+
+        Args:
+            verified: the verification of the run.
+            declared: for each secret that the experiment declares, whether its value is known.
+        """
         left_out_folders: set[str] = set()
         for listing in listings(self._run.path, NOT_SEALED - {SEAL, STATEMENTS}):
             if listing.folder in left_out_folders:

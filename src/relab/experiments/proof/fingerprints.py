@@ -80,7 +80,12 @@ def fingerprint(descriptor: int, size: int) -> Fingerprint:
 
 
 def digest_of(descriptor: int, size: int) -> tuple[str, int]:
-    """Return the SHA-256 of a file, in hexadecimal, and its length; the arguments are those of `fingerprint`."""
+    """Return the SHA-256 of a file, in hexadecimal, and the number of bytes that were read.
+
+    Args:
+        descriptor: the file, open for reading at its beginning; it stays open.
+        size: the file's length according to its status.
+    """
     pieces = pieces_of(descriptor, size)
     piece = next(pieces, b"")
     whole, read = hashlib.sha256(piece), len(piece)
@@ -158,7 +163,12 @@ def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
 
 
 def pieces_of(descriptor: int, size: int) -> Iterator[bytes]:
-    """Yield the content of a file in pieces of 256 KiB, the last one shorter; the arguments are those of `fingerprint`."""
+    """Yield the content of a file in pieces of 256 KiB; the last piece may be shorter.
+
+    Args:
+        descriptor: the file, open for reading at its beginning; it stays open.
+        size: the file's length according to its status. The file is read to its end even if the length has changed.
+    """
     # One byte more than there is, so that most files need one call: it returns what is there, and nothing follows.
     piece = os.read(descriptor, min(size + 1, _PIECE))
     if len(piece) == size:

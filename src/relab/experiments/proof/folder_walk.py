@@ -79,16 +79,17 @@ def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> List
 
 
 def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
-    """Open a listed file for reading, without waiting for the writer of a pipe; return its descriptor and its status.
+    """Open a listed file for reading; return its descriptor, which the caller closes, and its status.
 
-    The caller closes the descriptor. Return None if the path is not a regular file any more.
+    Return None if the path is not a regular file any more. The call does not block, even if the path is now a pipe.
 
     Args:
         root: the folder that was listed.
         path: the path of the file below `root`, with `/`.
 
     Raises:
-        OSError: the file cannot be read, or is mostly a hole.
+        OSError: the file cannot be read, or is sparse: it has more than `MAX_HOLES` bytes that are not stored on the
+            disk.
     """
     descriptor = os.open(f"{root}/{path}", _READ)
     try:
@@ -105,10 +106,15 @@ def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
 
 
 def open_listed(root: Path, path: str) -> BinaryIO | None:
-    """Open a listed file for reading as `descriptor_of` does; return it as a file, or None.
+    """Open a listed file for reading; return None if the path is not a regular file any more.
+
+    Args:
+        root: the folder that was listed.
+        path: the path of the file below `root`, with `/`.
 
     Raises:
-        OSError: the file cannot be read, or is mostly a hole.
+        OSError: the file cannot be read, or is sparse: it has more than `MAX_HOLES` bytes that are not stored on the
+            disk.
     """
     opened = descriptor_of(root, path)
     return None if opened is None else os.fdopen(opened[0], "rb", buffering=0)

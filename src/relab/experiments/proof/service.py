@@ -24,10 +24,10 @@ from relab.experiments.results.listing import find_run
 
 
 class ProofService:
-    """Use cases of proofs.
+    """Verifies runs and bundles, and writes and unpacks bundles (redacted archives of a run).
 
     Args:
-        signing_key: the file of the key that signs; it is created at its first use.
+        signing_key: the file of the key that signs bundles; it is created at its first use.
     """
 
     def __init__(self, signing_key: Path) -> None:

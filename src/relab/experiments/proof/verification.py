@@ -60,13 +60,13 @@ class Trust(StrEnum):
 
 @dataclass(frozen=True)
 class SignedBy:
-    """The key that signed, and whether it is trusted; `key` is None if there is no signature."""
+    """The key that signed a run or a bundle, and whether this key is trusted; `key` is None without a signature."""
 
     key: PublicKey | None
     trust: Trust
 
     def __str__(self) -> str:
-        """Return a sentence for people."""
+        """Return a sentence for people that names the signing key and says whether it is trusted."""
         if self.key is None:
             return "It is not signed."
         said = {
@@ -223,7 +223,7 @@ class _Check:
         )
 
     def _opened(self) -> RunFolder | None:
-        """Return the run; None if its manifest or configuration is damaged, which the seal shows."""
+        """Open and return the run; None if its manifest or configuration is damaged, which the seal check reports."""
         try:
             return open_run(self._root)
         except RelabError:
@@ -327,7 +327,7 @@ class _Check:
                 yield Damage(STATEMENTS, "has other results than the journal")
 
     def _chains(self) -> Iterator[Damage]:
-        """Yield each file of events that does not have the hash chain that the journal names for its trial."""
+        """Yield a `Damage` for each file of events whose hash chain differs from the one in the journal."""
         for path, (folder, head) in self._records.chains.items():
             # A trial whose file was not read has no events.
             if head == NO_EVENTS and path not in self._records.with_events:
@@ -381,7 +381,7 @@ def _without_seal(run_dir: Path, state: str) -> Verification:
 
 
 def _state(run_dir: Path) -> str:
-    """Return the stored state of a run that no process works on, with `killed` instead of `running`."""
+    """Return the stored status of a run on which no process works: `killed` if it is `running`, else as stored."""
     try:
         status = str(json.loads((run_dir / RUN_CONTROL).read_bytes())["status"])
     except (OSError, ValueError, KeyError, TypeError):

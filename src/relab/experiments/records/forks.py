@@ -25,9 +25,10 @@ class Parent:
     """A trial that is forked.
 
     Attributes:
-        row: its row in the results, as JSON.
-        checkpoint: the checkpoint as the trial's harness named it; None if the fork begins from the input only.
-        file: the file of the checkpoint; None without one.
+        row: the trial's row in the results, as JSON.
+        checkpoint: the checkpoint that the fork begins from, as the trial's harness reported it; None if the fork
+            begins from the trial's input.
+        file: the stored file of the checkpoint; None if `checkpoint` is None.
     """
 
     row: Mapping[str, Any]
@@ -89,10 +90,10 @@ def _parent(line: bytes) -> Parent:
 
 
 def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
-    """Return the trials of a run of forks as positions of its plan.
+    """Return the slots (positions in the plan) of all trials of a run of forks.
 
-    Each parent has one trial with the changed bindings (variant 1), and with `has_control` one before it without
-    changes (variant 0).
+    Each parent gets one trial with the changed bindings (variant 1). With `has_control`, a trial without changes
+    (variant 0) precedes each of these.
     """
     arms = (0, 1) if has_control else (1,)
     places = [(parent.row, arm) for parent in parents for arm in arms]
@@ -135,9 +136,10 @@ def sources_of(run: RunFolder) -> dict[str, ForkSource]:
 
 
 def compared_rows(run: RunFolder) -> Iterator[Mapping[str, Any]]:
-    """Yield the result rows of the parents, if a run of forks is compared with them because it has no control.
+    """Yield the result rows of the parents with which the forks of a run are compared.
 
-    Yield nothing for a run with a control or without forks.
+    Forks are compared with their parents only if the run has no control (forks without changes). Yield nothing for a
+    run with a control, or for a run without forks.
 
     Raises:
         RunDamagedError: the record of the parents was changed.

@@ -62,8 +62,8 @@ class Head:
 class Journal:
     """Appends lines to the journal of a run, each completely or not at all; thread-safe.
 
-    When `append` returns, the kernel has the line, so that it survives a crash of this process. An `append` calls fsync
-    if the last fsync was a second ago or more, and so does `close`.
+    When `append` returns, the kernel has the line, so that the line survives a crash of this process. To protect lines
+    from a power failure, `append` calls fsync if the last fsync was a second ago or more; `close` always calls fsync.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -183,7 +183,7 @@ def withdrawn_entries(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 
 def _withdrawals(path: Path) -> dict[str, int]:
-    """Return `{trial id: number of the line that last withdrew a result of the trial}`, without checking the lines."""
+    """Return `{trial id: line number of the trial's last withdrawal}`; the checksums of the lines are not checked."""
     if not path.exists():
         return {}
     found: dict[str, int] = {}
@@ -195,7 +195,7 @@ def _withdrawals(path: Path) -> dict[str, int]:
 
 
 def check_manifest(run_dir: Path) -> None:
-    """Check that a run's manifest is the one that the first line of its journal names.
+    """Check a run's manifest against the digest in the first line of the run's journal.
 
     Raises:
         RunDamagedError: the manifest or the first line was changed.
@@ -257,10 +257,10 @@ def _lines(run_dir: Path) -> Generator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return the head of the journal (the number of its trials and its last checksum) that the run's attestation names.
+    """Return the head of the journal that the run's attestation records; None if no head is recorded.
 
-    The attestation was written when the run last ended, so the journal may have grown since. None if there is no
-    attestation, or if it names no head.
+    The head is the number of trials with a line, and the last checksum. The attestation was written when the run last
+    ended; a run that was continued since then has a longer journal. A run that has not ended has no attestation.
     """
     document = read_attestation(run_dir)
     said = document["ext"].get("journal") if document is not None else None
@@ -355,9 +355,9 @@ def _header(manifest: str | None) -> tuple[bytes, Head]:
 
 
 def _checked(entry: Mapping[str, Any], before: Head) -> tuple[bytes, Head]:
-    """Return the line of an entry with its checksum, and the journal's head after this line.
+    """Return the line for an entry, with its checksum, and the journal's new head.
 
-    `before` is the head before this line.
+    The head is the number of trials with a line, and the last checksum. `before` is the head before this line.
     """
     entries = before.entries + 1
     payload = _json({"line": entries + 1, **entry})[:-1]

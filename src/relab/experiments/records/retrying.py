@@ -54,10 +54,14 @@ def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tup
 
 
 def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
-    """Withdraw the results of the trials that ended in an error, and of pruned trials; return the ids of these trials.
+    """Withdraw the results of the trials that ended in an error, so that they run again; return these trials' ids.
 
-    A pruned trial was not run because of earlier failures of its variant, which may be such errors. So its result is
-    withdrawn only if a trial of the same variant ended in an error. `journal` is open; the caller holds the run's lock.
+    Pruned trials were not run because earlier trials of their variant had failed. Their results are withdrawn as well,
+    but only if a trial of the same variant ended in an error.
+
+    Args:
+        run: the run, whose lock the caller holds.
+        journal: the open journal of the run.
 
     Raises:
         RunDamagedError: the journal is damaged.

@@ -285,7 +285,7 @@ def make_writable(folder: Path) -> None:
 
 @contextmanager
 def disk_errors_of(run_dir: Path) -> Iterator[None]:
-    """Convert the OSErrors of a full disk to a `RunDiskFullError` whose remedy says how to continue the run."""
+    """Turn an OSError of a full disk in the `with` block into a `RunDiskFullError` with the way to continue the run."""
     try:
         yield
     except OSError as error:

@@ -35,7 +35,7 @@ def check_ceilings(asked: Mapping[str, float]) -> None:
     """Check ceilings given by the user.
 
     Raises:
-        CeilingInvalidError: one is negative or not finite.
+        CeilingInvalidError: a ceiling is negative or not finite.
     """
     for name, value in asked.items():
         if not math.isfinite(value) or value < 0:
@@ -66,9 +66,12 @@ class PastSessions:
     open_since_us: int | None = None
 
     def seconds_until(self, last_us: int | None) -> float:
-        """Return the total time of all sessions in seconds.
+        """Return the total time in seconds in which processes worked on the run.
 
-        A session that was killed counts until its last result, at `last_us` (microseconds since 1970; None: no result).
+        A session (process) that was killed counts until the last result of the run.
+
+        Args:
+            last_us: the time of the last result, in microseconds since 1970; None if the run has no result.
         """
         if self.open_since_us is None or last_us is None:
             return self.seconds
@@ -102,7 +105,7 @@ def read_sessions(run_dir: Path) -> PastSessions:
 
 
 def note_session(run_dir: Path, document: Mapping[str, Any]) -> None:
-    """Append a line to the sessions of a run, after the incomplete line of a crash if there is one.
+    """Append a line to the file of a run's sessions; remove an incomplete last line, left by a crash, before.
 
     Raises:
         OSError: the disk is full.
@@ -142,7 +145,7 @@ class RunSpending:
                 self.cost_usd += value
 
     def reached(self, *, started: int, seconds: float) -> str | None:
-        """Return a sentence about the ceiling because of which no further trial may start; None if there is none.
+        """Return a sentence about the first ceiling that the run has reached; None if further trials may start.
 
         Args:
             started: the number of trials that have a result or are running.
@@ -159,7 +162,12 @@ class RunSpending:
 
 
 def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:
-    """Return the first line of a session, as JSON."""
+    """Return the line that records the start of a session (a process that works on the run), as JSON.
+
+    Args:
+        spending: what the run has used before this session, and its ceilings.
+        now_us: the current time, in microseconds since 1970.
+    """
     return {
         **_VERSION,
         "began_at": format_time(now_us),
@@ -169,7 +177,7 @@ def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:
 
 
 def session_end(now_us: int, seconds: float, status: str, ceiling: str | None) -> dict[str, Any]:
-    """Return the last line of a session, as JSON.
+    """Return the line that records the end of a session (a process that works on the run), as JSON.
 
     Args:
         now_us: the current time, in microseconds since 1970.

@@ -89,10 +89,11 @@ class TaskMeans:
     """The figures of one metric of one variant, averaged by task. All arrays have one value per task.
 
     Attributes:
-        tasks: the numbers of the tasks, ascending.
+        tasks: the numbers that identify the tasks, ascending.
         means: the mean over the trials of the task.
-        trials: the number of these trials.
-        groups: the number of the task's cluster (tasks that depend on each other); negative without a cluster.
+        trials: how many trials the mean is computed from.
+        groups: the number that identifies the task's cluster (tasks that depend on each other); negative without a
+            cluster.
         variances: the sample variance over the trials of the task; NaN for a task with one trial.
     """
 
@@ -108,13 +109,14 @@ class TaskMeans:
         return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:
-        """Return the clusters of tasks: for each, the sum of the task means and the number of tasks."""
+        """Return the figures by cluster of tasks: the sum of the task means and the number of tasks, per cluster."""
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return the clusters of tasks: for each, the rounded sum over its trials and the number of its trials.
+        """Return the figures by cluster of tasks: the sum over all trials and the number of trials, per cluster.
 
-        For a rate such as `success`, the sum is the number of successes.
+        The contribution of each task to the sum is rounded to an integer. For a rate such as `success`, the sum is the
+        number of successes.
         """
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
@@ -143,8 +145,8 @@ class TrialData:
     Attributes:
         metrics: the numeric metrics that have figures, as `{name: source}`; at most `MAX_METRICS`.
         omitted: the number of further metrics, which are left out.
-        partial: the metrics that forks have measured only from the checkpoint on, so that they are not comparable with
-            the parents.
+        partial: the metrics that a fork measures only from its checkpoint on, and its parent from the beginning. They
+            cannot be compared between forks and parents.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_dir: Path, wanted: Sequence[str]) -> None:
@@ -180,9 +182,9 @@ class TrialData:
         return int(self.rows("SELECT count(*) FROM tasks")[0][0])
 
     def name_of(self, metric: str) -> str | None:
-        """Return the name under which the figures of a metric are stored; None if it has no figures.
+        """Return the name under which the figures of a metric are stored; None if no trial has a figure of the metric.
 
-        `latency_ms` is the runner's `duration_ms` if no harness reports it.
+        For `latency_ms` this is the runner's `duration_ms` if no harness reports `latency_ms`.
         """
         if metric == SUCCESS or metric in self.metrics:
             return metric
@@ -219,10 +221,10 @@ class TrialData:
         return min(positions.get(name, len(order)) for name in (baseline, variant))
 
     def sequence(self, baseline: str, variant: str) -> list[int] | None:
-        """Return the numbers of the tasks on which two variants are compared, in the order of the plan.
+        """Return the numbers of the tasks that the stopping rule has compared for two variants, in the plan's order.
 
-        Return None if the run could not stop early. Then all common tasks are compared, and their order does not
-        matter.
+        Return None for a run without a stopping rule, which cannot end early. All tasks that both variants have are
+        then compared, in any order.
         """
         if self._stopping is None:
             return None
@@ -264,7 +266,10 @@ class TrialData:
         return int(self.rows(query, [variant])[0][0])
 
     def quantiles(self, variant: str, metric: str, at: Sequence[float] = QUANTILES) -> list[float] | None:
-        """Return the quantiles `at` (0 to 1) of a metric over the trials of a variant; None if it has no figures."""
+        """Return quantiles of a metric over the trials of a variant; None if no trial has a figure of the metric.
+
+        `at` are the wanted quantiles, 0 to 1, such as 0.5 for the median.
+        """
         name = self.name_of(metric)
         found = self.rows(
             "SELECT quantile_cont(metric_value, ?::DOUBLE[]) FROM metrics_long "
@@ -274,14 +279,18 @@ class TrialData:
         return None if found[0][0] is None else list(found[0][0])
 
     def total(self, variant: str, metric: str) -> float | None:
-        """Return the sum of a metric over the trials of a variant; None if it has no figures."""
+        """Return the sum of a metric over the trials of a variant; None if no trial has a figure of the metric."""
         found = self.rows(
             "SELECT sum(mean * trials) FROM task_means WHERE variant_id = ? AND metric = ?", [variant, metric]
         )
         return None if found[0][0] is None else float(found[0][0])
 
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
-        """Return rows `(successes, trials, tasks)`: the number of a variant's tasks by successes and trials."""
+        """Return how many of a variant's tasks have the same numbers of successes and trials.
+
+        The result is a list of `(successes, trials, tasks)`: `tasks` tasks have `successes` successes in `trials`
+        trials.
+        """
         return [
             (int(hits), int(trials), int(tasks))
             for hits, trials, tasks in self.rows(
@@ -296,7 +305,7 @@ class TrialData:
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
-        """Return the primary metric that most trials of a trainer report, by name; None without trials."""
+        """Return the name of the primary metric that most trials of the run report; None for a run without trials."""
         found = self.rows(
             "SELECT primary_metric_name FROM trials GROUP BY ALL "
             "ORDER BY count(primary_metric_value) DESC, count(*) DESC, primary_metric_name LIMIT 1"
@@ -342,11 +351,14 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
 
 
 def _read_sequences(path: Path) -> tuple[list[int], dict[str, int]] | None:
-    """Read the tasks that a stopping rule has compared; None if the run has no such rule.
+    """Read the file in which a stopping rule records the tasks that it has compared; None if the file does not exist.
 
     Returns:
-        The indices of the tasks in the order of the plan, and `{variant id: number of tasks, from the start, that it is
-        compared on}`.
+        The indices of the tasks in the order of the plan, and `{variant id: n}`: the first n of these tasks were
+            compared for the variant.
+
+    Raises:
+        RunDamagedError: the file cannot be read.
     """
     if not path.is_file():
         return None

@@ -64,9 +64,9 @@ class _Questions:
 
 
 def analyze_run(run_dir: Path) -> dict[str, Any]:
-    """Write the analysis of a run, as `analyze` does; return the summary.
+    """Write the analysis files of a run by its own configuration (metrics, variants, design); return the summary.
 
-    The metrics, the variants and the design are those of the run's configuration.
+    `analyze` describes the files.
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
@@ -92,12 +92,12 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
-    """Return the names of the experiment's primary metrics; for a trainer, its objective is the first.
+    """Return the names of the experiment's primary metrics; a trainer's objective is the first of them.
 
-    `data` are the tables of the run, which are needed only for a trainer's run.
+    `data` are the tables of the run; they are needed only if its harness is a trainer.
 
     Raises:
-        ValueError: `data` is None, and the run is a trainer's.
+        ValueError: `data` is None, and the harness is a trainer.
     """
     objective = _objective(facts, data)
     return list(dict.fromkeys([*([] if objective is None else [objective]), *facts.primary_metrics]))
@@ -106,11 +106,11 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The direction is read from the configuration, else from the trainer's objective, else from the name of the metric.
-    `data` are the tables of the run, which are needed only for a trainer's run.
+    The configuration decides, else (for a trainer's objective) the trials, else the name of the metric. `data` are the
+    tables of the run; they are needed only if its harness is a trainer.
 
     Raises:
-        ValueError: `data` is None, and the run is a trainer's.
+        ValueError: `data` is None, and the harness is a trainer.
     """
     declared = facts.directions.get(metric)
     if declared is not None:
@@ -350,9 +350,9 @@ def _sample(data: TrialData, questions: _Questions, variant: str, metric: str) -
 def _compare(
     data: TrialData, questions: _Questions, variant: str, metric: str, sample: Sample | None, joint: Joint
 ) -> tuple[Delta, dict[str, Any]]:
-    """Compare a variant with the baseline in one metric.
+    """Compare a variant with the baseline in one metric; return the difference, and its figures as JSON.
 
-    `sample` is given for a primary metric only; its interval then has the level of the simultaneous intervals.
+    `sample` has the data for a primary metric, whose interval gets the level `joint.each`; None for a secondary metric.
     """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)

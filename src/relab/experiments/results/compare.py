@@ -169,8 +169,9 @@ def compare(
         gates: conditions such as `success>=-0.02` or `latency_ms<=5%`.
         measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
         is_ending: whether the run's own process calls this, after the last trial and before the status "completed".
-        opened: the open tables of the run, with figures of these metrics; None: they are opened for this comparison.
-        level: the level at which all intervals of the run hold together.
+        opened: the open tables of the run, which include the metrics to compare; None to open and close the tables
+            here.
+        level: the joint confidence level: the probability that all intervals contain their true differences.
 
     Raises:
         GateInvalidError: a gate cannot be parsed.
@@ -296,7 +297,10 @@ class _Judge:
     joint: Joint
 
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
-        """Judge one gate for one variant. If `question` is text, it is a metric without a known direction: INVALID."""
+        """Judge one gate for one variant.
+
+        If `question` is text, it is the name of a metric of unknown direction, and the verdict is INVALID.
+        """
         if isinstance(question, str) or sample is None:
             reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"
             return GateResult(variant, str(question), f"{question} is better", Judgement(Verdict.INVALID, reason))

@@ -19,13 +19,13 @@ _MAX_REPEATS = 1e6
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return the number of tasks or repeats that would decide a gate, for each of two assumptions.
 
-    The first assumption is that variant and baseline are equal. It is left out if equal variants would break the gate
-    or lie on its bound. The second is that the true difference is the estimate. It is left out if it is the same as the
-    first, because the estimate is zero. Further tasks are assumed to vary as the tasks of the run do, and further
-    repeats as the repeats within a task.
+    1. Variant and baseline are equal. Left out if equal variants would fail the gate or lie on its bound.
+    2. The true difference is the estimate. Left out if that is the same as the first assumption.
+
+    Further tasks are assumed to vary as the tasks of the run do, and further repeats as the repeats within a task.
 
     Args:
-        delta: the difference that was judged; the result is empty if it has no interval or fewer than 2 clusters.
+        delta: the difference that was judged; the result is empty if `delta` has no interval or fewer than 2 clusters.
         gate: the gate to decide.
         repeats: the planned repeats of each task with each variant.
     """
@@ -42,15 +42,17 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
 
 
 def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
-    """Return the probability that another run of the same size gives the same verdict.
+    """Return the probability (0 to 1) that another run of the same size gives the same verdict on a gate.
 
-    The true difference is assumed to be the estimated one. The standard error is derived from the half of the interval
-    on the side of the gate's bound. Return None for verdicts other than PASS and FAIL, for fewer than 2 clusters, and
-    if the end of this half is infinite.
+    The true difference is assumed to be the estimated one. The standard error is derived from one half of the
+    confidence interval: from the estimate to the end that decided the verdict.
+
+    Return None in these cases: the verdict is neither PASS nor FAIL, there are fewer than 2 clusters, or this end of
+    the interval is infinite.
 
     Args:
         delta: the difference between a variant and the baseline.
-        gate: the bound of the difference that was judged.
+        gate: the gate, a bound on this difference.
         verdict: the verdict on the gate.
     """
     if verdict not in {Verdict.PASS, Verdict.FAIL} or delta.interval is None or delta.estimate is None:
@@ -65,13 +67,13 @@ def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
 
 
 def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool) -> str:
-    """Return a clause of text about the number of tasks or repeats that would decide a gate.
+    """Return a clause for people: how many tasks or repeats would decide a gate, under one assumption.
 
     Args:
-        needed: the result of `needed_of`, for one assumption.
+        needed: one item of the result of `needed_of`.
         tasks: the number of tasks of the run.
         repeats: the planned repeats of each task with each variant.
-        knows_repeats: whether tasks were repeated, so that the effect of more repeats is known.
+        knows_repeats: whether the run repeated its tasks. Only then is the effect of more repeats known.
     """
     assumed = needed.assumed if not needed.difference else f"{needed.assumed} ({needed.difference:+.3g})"
     if needed.tasks is None:
@@ -86,7 +88,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return a `Needed` as a JSON object with `verdict`, `tasks_at_these_repeats`, `repeats_at_these_tasks` etc."""
+    """Return, as a JSON object, the number of tasks or repeats that would decide a gate, and what it assumes."""
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,
@@ -109,7 +111,7 @@ def rounded_up(count: int) -> int:
 
 
 def _beyond(gate: Gate, difference: float) -> float:
-    """Return the distance of a difference from the gate's bound; negative if the difference breaks the gate."""
+    """Return how far a difference is on the passing side of the gate's bound; negative if the gate would fail."""
     bound = 0.0 if gate.is_relative else gate.threshold
     return (difference - bound) if gate.at_least else (bound - difference)
 
@@ -142,9 +144,10 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return the number of clusters, all with the same difference, whose interval excludes the gate's bound.
+    """Return how many clusters would be needed to decide the gate if each had the same difference.
 
-    Return None if the metric is not a rate.
+    That is the number of clusters for which the interval excludes the gate's bound. Return None if the metric is not a
+    rate, or if the difference lies on the bound.
     """
     share = gate.threshold if gate.is_relative else 0.0
     bounds, mean = rate_bounds(delta.source_name, share), delta.estimate

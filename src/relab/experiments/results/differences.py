@@ -36,15 +36,16 @@ class Delta:
         metric: the requested metric.
         source_name: the name under which the figures are stored, such as `duration_ms` for `latency_ms`.
         baseline_mean, variant_mean: the means over the tasks that are compared.
-        estimate: variant minus baseline; for a relative gate, variant minus (1 + share) times baseline.
+        estimate: variant minus baseline. For a relative gate, such as "at most 5 % more", the baseline is multiplied by
+            the gate's bound first (by 1.05).
         interval: the confidence interval of the estimate; None if the difference cannot be judged.
-        test: the test whether the true difference is zero.
+        test: the significance test for a true difference of zero.
         standard_error: the standard error of the estimate.
         tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
         clusters: the number of independent groups of these tasks.
         unpaired_tasks: the number of tasks that have figures from only one of variant and baseline.
         minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
-        differences: the differences of the tasks, summed by cluster; None without pairs.
+        differences: the sum of the tasks' differences in each cluster; None for an unpaired comparison.
         repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is
             repeated.
         is_always_valid: whether interval and test remain valid although the run could stop early.
@@ -97,9 +98,12 @@ class Sample:
 
     Attributes:
         delta: the figures that need no interval; its `problem` says why an interval is not possible.
-        share: the bound of a relative gate: the variant is compared with (1 + share) times the baseline; 0 otherwise.
-        pairs: the difference of each task, and the number of the task's cluster; None for an unpaired comparison.
-        arms: the figures of the baseline (times 1 + share) and of the variant, summed by cluster; None for pairs.
+        share: the bound of a relative gate, such as 0.05: the variant is compared with (1 + share) times the baseline.
+            0 for every other comparison.
+        pairs: for a paired comparison, the difference of each task, and the number that identifies the task's cluster;
+            else None.
+        arms: for an unpaired comparison, the sums by cluster of the baseline (times 1 + share) and of the variant; else
+            None.
         is_sequential: whether the run could stop early; the pairs are then in the order of the plan.
     """
 
@@ -115,10 +119,10 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return each cluster's contribution to the error of the difference; None for an unpaired comparison.
+        """Return, for each cluster, how much it contributes to the error of the estimated difference.
 
-        Also None for a run that could stop early, because the correlations would not be those of a fixed number of
-        tasks.
+        Several comparisons use these values to compute how their errors are correlated. Return None for an unpaired
+        comparison, and for a run that could stop early, because its number of tasks is not fixed.
         """
         if self.pairs is None or self.is_sequential:
             return None
@@ -150,9 +154,9 @@ class Sample:
 
 
 def joint_of(samples: Sequence[Sample], level: float = LEVEL) -> Joint:
-    """Return the level of each interval with which the intervals of all comparisons hold together with `level`.
+    """Return the confidence level that each single interval needs so that all intervals hold at once with `level`.
 
-    Samples that are not comparable do not count.
+    Samples that are not comparable get no interval and do not count.
     """
     return joint_level([sample.errors() for sample in samples if sample.is_comparable], level=level)
 
@@ -160,15 +164,19 @@ def joint_of(samples: Sequence[Sample], level: float = LEVEL) -> Joint:
 def sample_of(
     data: TrialData, metric: str, *, baseline: str, variant: str, is_paired: bool = True, share: float = 0.0
 ) -> Sample:
-    """Read the data for the comparison of a variant with the baseline in one metric.
+    """Collect the data to compare a variant with the baseline in one metric.
+
+    If the metric cannot be compared, the sample's `delta.problem` says why.
 
     Args:
         data: the figures of the run.
-        metric: `success`, `ERRORS_DROPPED`, or a metric of the trials.
+        metric: `success`, `ERRORS_DROPPED` (success without the trials that ended in an error), or a metric of the
+            trials.
         baseline: the id of the baseline.
         variant: the id of the variant.
         is_paired: whether tasks are paired; if not, the variants are two independent samples of tasks.
-        share: compare with (1 + share) times the baseline, so that a relative gate can be judged against 0.
+        share: the bound of a relative gate, such as 0.05: the variant is compared with (1 + share) times the baseline.
+            0 for every other comparison.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:
@@ -191,10 +199,11 @@ def sample_of(
 def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
     """Return the smallest and the largest possible difference of a rate; None for a metric that is not a rate.
 
+    The difference is the variant's rate minus (1 + `share`) times the baseline's rate.
+
     Args:
         name: the name of the metric.
-        share: the difference is the variant's rate minus (1 + `share`) times the baseline's rate. It is 0 unless the
-            variant is compared with a multiple of the baseline, such as 0.1 for 110 %.
+        share: 0 to compare with the baseline itself, or for example 0.1 to compare with 110 % of the baseline.
     """
     if name not in RATES:
         return None
@@ -220,7 +229,10 @@ def interval_json(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def joint_json(joint: Joint) -> dict[str, Any]:
-    """Return `{comparisons, level_each, level_together, method}`: the number of intervals, and their confidence levels."""
+    """Return the number of comparisons of a run and their confidence levels, as a JSON object.
+
+    Keys: `comparisons`, `level_each` (of each single interval), `level_together` (of all intervals at once), `method`.
+    """
     return {
         "comparisons": joint.comparisons,
         "level_together": joint.level,
@@ -277,9 +289,11 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return the part of the variance of the mean over tasks that repeats cause; None if no task was repeated.
+    """Return the part of the variance of a mean over tasks that comes from repeats; None if no task was repeated.
 
-    `arm` has the figures by task; `at` are the positions of the tasks to use, None for all.
+    Args:
+        arm: the figures of the baseline or of a variant, by task.
+        at: the positions in `arm` of the tasks to use; None for all tasks.
     """
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 

@@ -78,9 +78,10 @@ def _write_evidence(run_dir: Path) -> None:
 
 
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
-    """Yield the chain state document of each trial, or None, in the order of the journal.
+    """Yield the chain state document of each trial, in the order of the journal; None for a trial without one.
 
-    The position of the trial in its chain, and the reference of the chain's first snapshot, are filled in.
+    The document records from which trial's state the trial continued. This function adds the position of the trial in
+    its chain, and the reference of the chain's first snapshot.
     """
     roots: dict[str, tuple[str, int]] = {}
     for entry in read_journal(run_dir):

@@ -26,10 +26,10 @@ _MAX_RECORD_BYTES: Final = 1_073_741_824
 
 @dataclass(frozen=True)
 class ValidHooks:
-    """Valid events.
+    """The result of a successful check of a harness's events.
 
     Attributes:
-        level: the integration level of the manifest.
+        level: the integration level, from the harness's manifest.
         events: the number of events.
         counts: the number of events by type.
     """

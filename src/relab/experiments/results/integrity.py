@@ -26,7 +26,10 @@ _READ_BY_COMPARE: Final = frozenset(
 
 
 def digests_of_run(run_dir: Path) -> dict[str, str]:
-    """Return `{path below the run: digest}` of the files that belong to the run as a whole; missing files are left out.
+    """Return `{path below the run: digest}` of the files that do not belong to a single trial.
+
+    These are the manifest, the configuration, the data set, the record of forked trials, the evidence and the analysis.
+    Missing files are left out.
 
     Raises:
         OSError: a file cannot be read.
@@ -50,10 +53,10 @@ def check_compared(facts: RunFacts) -> None:
 
 
 def check_products(facts: RunFacts) -> bool:
-    """Check every file that the attestation of a finished run names; return whether the attestation has digests.
+    """Check every file whose digest is in the attestation of a finished run.
 
-    A run of an earlier version has no digests. Those of an unfinished run are not used, because its files are rewritten
-    at its end.
+    Return False, without a check, if the attestation has no digests because an earlier version wrote it, or if the run
+    is not finished, because its files are rewritten at its end.
 
     Raises:
         RunDamagedError: a file was changed, or is missing.

@@ -27,14 +27,14 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 
 
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
-    """Return as JSON which difference of the success rate a plan detects, and how likely it passes each gate.
+    """Return, as JSON, the smallest difference of the success rate that a plan detects, and its chances to pass gates.
 
     The figures are computed for two cases: tasks do not differ (the worst case), or half of the variance is between
-    tasks. The error level is divided by the number of comparisons; if these are correlated, the intervals of the run
-    are a little narrower.
+    tasks. The error level is divided by the number of comparisons. If the comparisons are correlated, the intervals of
+    the run are a little narrower than assumed here.
 
     Args:
-        tasks: the number of tasks, which are the pairs.
+        tasks: the number of tasks. Each task gives one pair: its results with the baseline and with the variant.
         replications: the repeats of each task with each variant.
         comparisons: the number of variants besides the baseline, times the number of primary metrics or gates.
         gates: the gates that will judge the run; without any, the default gate "success is better".
@@ -86,16 +86,16 @@ def _gate(name: str, gate: Gate, tasks: int, replications: int, alpha: float) ->
 
 
 def _distance(gate: Gate, difference: float, rate: float) -> float:
-    """Return the distance of a true difference from the gate's bound, at this baseline rate.
+    """Return how far a true difference is on the passing side of the gate's bound; negative if the gate would fail.
 
-    It is negative if the difference breaks the gate.
+    `rate` is the baseline's success rate, by which the bound of a relative gate is multiplied.
     """
     bound = gate.threshold * rate if gate.is_relative else gate.threshold
     return difference - bound if gate.at_least else bound - difference
 
 
 def _kept(gate: Gate) -> float:
-    """Return a true difference that keeps the gate: it is better than the gate's bound by ten percentage points."""
+    """Return a true difference with which a variant passes the gate: ten percentage points better than its bound."""
     bound = gate.threshold * ASSUMED_RATE if gate.is_relative else gate.threshold
     return bound + (_SHOWN_EFFECT if gate.at_least else -_SHOWN_EFFECT)
 

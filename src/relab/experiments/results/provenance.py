@@ -86,9 +86,9 @@ def manifest_of_new_run(
         resolved: the experiment with its plan.
         options: the options of the command.
         run_id: the id of the run.
-        now_us: when it begins, in microseconds since 1970.
-        snapshot: the snapshot of the project from which its trials start.
-        image_digest: the digest of the image of its containers; None without one.
+        now_us: when the run begins, in microseconds since 1970.
+        snapshot: the snapshot of the project from which the trials start.
+        image_digest: the digest of the image in which the trials run; None without an image.
     """
     config, root = resolved.config, resolved.root
     return run_manifest(

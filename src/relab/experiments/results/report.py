@@ -105,7 +105,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
 
 
 def page_template() -> Template:
-    """Return the template of the page."""
+    """Return the Jinja template of the HTML report."""
     return pages.template(_TEMPLATES, "report.html", number=_number, percent=_percent, range=_range)
 
 
@@ -337,7 +337,7 @@ def _range(interval: Mapping[str, Any] | None) -> str:
 
 
 def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return how many of the trials (`trials` of `of`) are from the result cache, and the cost that this saved."""
+    """Return the number of trials from the result cache (`trials`), of all trials (`of`), and the saved `cost_usd`."""
     # A summary of an earlier version does not have it.
     found = [figures.get("cached", {"trials": 0, "cost_usd": 0.0}) for figures in variants.values()]
     return {
@@ -348,7 +348,10 @@ def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _model_use(data: TrialData) -> dict[str, int]:
-    """Return the number of requests to models by gateways (`model_requests`), and of answers from the cache."""
+    """Return `{metric: total over all trials}` of the metrics about model gateways.
+
+    They are `model_requests`, `model_cache_hits` and `model_cache_misses`; a metric without figures is missing.
+    """
     query = (
         "SELECT metric_name, sum(metric_value) FROM metrics_long WHERE metric_source = 'runner' AND "
         "metric_name IN ('model_requests', 'model_cache_hits', 'model_cache_misses') GROUP BY metric_name"

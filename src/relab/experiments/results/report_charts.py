@@ -60,10 +60,11 @@ def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -
 def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> Spec:
     """Return the Vega-Lite specification of a heat map of each task's success rate.
 
-    It has one block per variant, and a task has the same cell in every block.
+    The chart has one block of cells per variant, and a task has the same cell in every block.
 
     Args:
-        rows: `{variant, task, rate, trials, column, line}`.
+        rows: `{variant, task, rate, trials, column, line}`; `column` and `line`, from 0, are the place of the task's
+            cell.
         variants: the ids of all variants, in the order of the chart.
     """
     lines = 1 + max((row["line"] for row in rows), default=0)

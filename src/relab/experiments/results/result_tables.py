@@ -216,7 +216,7 @@ def table_source(run_dir: Path, name: str) -> str:
 
 @contextmanager
 def open_duckdb(spill_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an in-memory DuckDB that downloads no extensions, while the block runs.
+    """Yield a connection to an in-memory DuckDB that downloads no extensions; close it after the `with` block.
 
     Args:
         spill_dir: the folder in which DuckDB creates its temporary files once it exceeds its memory limit.
@@ -237,7 +237,10 @@ def open_duckdb(spill_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def one_duckdb(run_dir: Path) -> Iterator[None]:
-    """Let all calls of `open_duckdb` in this block, for the run in this folder, use one instance: to start one takes 7 ms.
+    """Start one in-memory DuckDB, which all calls of `open_duckdb` inside the `with` block share.
+
+    Without this, each call would start its own instance, which takes 7 ms. `run_dir` is the folder of the run whose
+    tables the block reads or writes.
 
     Raises:
         OSError: DuckDB cannot be opened.

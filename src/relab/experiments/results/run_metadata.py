@@ -77,7 +77,7 @@ class RunFacts:
 
     @property
     def directions(self) -> dict[str, MetricDirection]:
-        """Whether a metric should be high (`maximize`) or low (`minimize`).
+        """Whether each metric should be high or low, as `{metric: "maximize" or "minimize"}`.
 
         Metrics without a configured direction are missing.
         """
@@ -87,7 +87,7 @@ class RunFacts:
     def primary_metrics(self) -> list[str]:
         """The names of the configured primary metrics.
 
-        A trainer's objective is not among them, because only its trials report that name.
+        A trainer's objective is not among them, because the configuration does not name it; the trials report it.
         """
         marked = [metric.id for metric in self.config.metrics if metric.primary]
         asked = self.config.analysis.primary_metrics
@@ -102,9 +102,13 @@ class RunFacts:
         return (tables_dir(self.run_dir) / f"{TRIALS}.parquet").is_file()
 
     def planned_trials(self, tasks: int) -> int:
-        """Return the number of planned trials, from the manifest, or else computed from the number of tasks.
+        """Return the number of planned trials of the run.
 
-        In a run of forks without a control, the parents are counted as well, because the forks are compared with them.
+        For a run of forks without a control, this includes the parents (the trials that were forked), because the forks
+        are compared with them.
+
+        Args:
+            tasks: the number of tasks of the run, from which the result is computed if the manifest does not have it.
         """
         said = self.manifest.get("ext", {}).get("total_trials")
         if not isinstance(said, int):

@@ -107,7 +107,10 @@ class _TaskFigures:
 
 @dataclass
 class _Sequence:
-    """The differences of a variant from the baseline, one per task, up to the first task without all results."""
+    """The differences between a variant and the baseline, one per task, in the order of the plan.
+
+    The sequence ends before the first task that has not yet all results of both.
+    """
 
     positions: int = 0
     missing_of_baseline: int = 0
@@ -146,13 +149,14 @@ class StoppingMonitor:
 
     @property
     def is_over(self) -> bool:
-        """Whether every variant is decided."""
+        """Whether the stopping rule has decided about every variant, so that no further trial is needed."""
         return not self._open
 
     def needs(self, variant: int) -> bool:
-        """Return whether further trials of a variant are needed; `variant` is its index.
+        """Return whether further trials of the variant with the index `variant` are needed.
 
-        The baseline (index 0) is needed until all other variants are decided.
+        A variant is needed until the stopping rule has decided about it. The baseline (index 0) is needed until the
+        rule has decided about all other variants.
         """
         return bool(self._open) if variant == 0 else self._variants[variant] in self._open
 
@@ -174,8 +178,8 @@ class StoppingMonitor:
     def to_json(self, *, is_complete: bool) -> dict[str, Any]:
         """Return the rule, the decisions and the compared tasks as the JSON object `stopping_v1`.
 
-        `order` has the task indices in the order of the plan, and `positions` how many of them each variant is compared
-        on. `is_complete` is whether the run has ended.
+        `order` has the task indices in the order of the plan. `positions` says for each variant how many of these
+        tasks, from the first on, were compared with the baseline. `is_complete` is whether the run has ended.
         """
         positions = {name: found.positions for name, found in self._sequences.items()}
         return {
@@ -234,9 +238,13 @@ class StoppingMonitor:
 
 
 def figure_of(row: Mapping[str, Any], metric: str) -> float | None:
-    """Return a metric of a trial as the result tables have it; None if the trial has no finite figure of that name.
+    """Return the value of a metric for one trial, as in the result tables; None without a finite value.
 
-    `row` is the trial's row in the results, as JSON. `latency_ms` is the duration if the harness does not report it.
+    For `latency_ms`, the duration of the trial is returned if the harness does not report the latency.
+
+    Args:
+        row: the trial's row in the results, as JSON.
+        metric: the name of the metric.
     """
     if metric == SUCCESS:
         return float(row["success"])

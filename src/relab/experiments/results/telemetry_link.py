@@ -78,14 +78,14 @@ class TelemetryLink:
             self._send()
 
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Queue the agent runs that telemetry lacks because an earlier process of this run was killed.
+        """Queue the agent runs that an earlier, killed process of this run did not send to telemetry.
 
         The steps of these agent runs are read again from the trials' folders; the ids of their OTLP traces are lost.
 
         Args:
             context: the values that all trials of the run share.
-            rows: the result rows of finished trials, as JSON. The last `MAX_PENDING` are enough, because no more agent
-                runs could be waiting.
+            rows: the result rows of finished trials, as JSON. The last `MAX_PENDING` rows are enough, because the queue
+                of the killed process had no more agent runs.
         """
         if self._telemetry is None:
             return

@@ -53,7 +53,7 @@ _COMPARED: Final = (
 
 @dataclass(frozen=True)
 class _Seen:
-    """A trial with a result: its journal entry, and its folder."""
+    """A trial that has a result, with its run, its folder, its row in the results, and its journal entry."""
 
     run: RunFolder
     folder: TrialFolder
@@ -253,7 +253,10 @@ def _tail(folder: TrialFolder, path: Path) -> str:
 
 
 def changes_of(run_dir: Path, entry: Mapping[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
-    """Return the files that a trial added, removed and modified, with digests and sizes in bytes."""
+    """Return the files that a trial `added`, `removed` and `modified`, each with digest and size in bytes.
+
+    The three lists are empty if `entry`, the trial's journal entry, is None or names no record of the changes.
+    """
     path = ((entry or {}).get("evidence") or {}).get("paths", {}).get("diff_incremental")
     empty: dict[str, list[dict[str, Any]]] = {"added": [], "removed": [], "modified": []}
     if not isinstance(path, str):

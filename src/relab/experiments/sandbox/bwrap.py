@@ -236,7 +236,7 @@ class BwrapSandbox:
             self._user_namespace = None
 
     def remove(self, running: BwrapRunning) -> None:
-        """Forget a running attempt, which has ended."""
+        """Remove an attempt that has ended from the list of running attempts."""
         with self._lock:
             self._running.pop(id(running), None)
 

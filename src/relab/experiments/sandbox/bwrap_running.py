@@ -32,7 +32,8 @@ class BwrapProcess:
         launch: the description of the attempt.
         system_calls: the seccomp filter, as a BPF program.
         user: the user of the harness and of bubblewrap; None for the user of this process.
-        user_namespace: a file descriptor of the user namespace for the sandbox, if there is another user.
+        user_namespace: a file descriptor of the user namespace in which the sandbox runs as `user`; None if `user` is
+            the user of this process.
 
     Raises:
         SandboxError: the sandbox cannot be created.

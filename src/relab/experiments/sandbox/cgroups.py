@@ -196,9 +196,9 @@ class Cgroups:
         self._hierarchies = []
 
     def _remove_stale(self, base: Path) -> None:
-        """Remove the groups of earlier runners of this run; they have ended, because a run has one runner at a time.
+        """Remove the control groups in `base` that earlier runners left.
 
-        Of other runs, remove groups without processes if the runner was killed: no later runner may do it.
+        Of this run, all are removed, with their processes; of other runs, those of dead runners, if without processes.
         """
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix):
@@ -260,7 +260,7 @@ class Cgroups:
 
 
 def _settings(version: int, limit: str, value: float) -> Iterator[tuple[str, str, bool]]:
-    """Yield `(file name, text, is required)` for each file to write for a limit."""
+    """Yield `(file, text, is required)` for each file that sets a limit in a control group of this cgroup version."""
     if limit == "memory_mb":
         size = str(int(value) * _MB)
         if version == 1:
@@ -291,7 +291,7 @@ def _own_groups(proc: Path) -> Iterator[tuple[str, str]]:
 
 
 def _mounts(proc: Path) -> Iterator[tuple[frozenset[str], Path, str]]:
-    """Yield `(controllers, mount point, root)` of the mounted hierarchies; for version 2 the controllers are empty."""
+    """Yield `(controllers, mount point, root)` of each mounted cgroup hierarchy; version 2 has no controllers here."""
     for line in (proc / "mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)

@@ -295,7 +295,15 @@ class DockerSandbox:
         }
 
     def _watch_of(self, pid: int, container: str) -> LimitWatch:
-        """Return the limit watch of a container; it watches nothing if the container is not on this machine."""
+        """Return the object that detects which limit a container exceeds.
+
+        For a container that does not run on this machine, the object detects nothing, because its processes are not
+        visible.
+
+        Args:
+            pid: the id of the container's first process, as the engine reports it.
+            container: the id of the container.
+        """
         group = group_of(pid) if self._enforced.items() >= dict.fromkeys(self._asked(), _SERVED_BY).items() else None
         if not _is_of(pid, container):
             return LimitWatch(SandboxLimits(), None, list)

@@ -109,7 +109,9 @@ class DockerEngine:
         return stream
 
     def waiter(self, container: str) -> Waiter:
-        """Return a waiter for the next exit of a container; the engine has accepted the wait when this returns.
+        """Start to wait for the next exit of a container; return the waiter, which reports the exit.
+
+        When this method returns, the engine waits already, so that no later exit is missed.
 
         Raises:
             EngineError: the request failed.

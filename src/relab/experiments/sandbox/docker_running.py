@@ -26,7 +26,10 @@ _KILL_TIMEOUT_S: Final = 1.0
 
 
 class DockerRunning:
-    """An attempt in a container; attaches before the container is started, so that no output is lost.
+    """An attempt (one execution of a trial's harness) in a container.
+
+    The constructor connects to the container's input and output. Create the object before the container is started, so
+    that no output is lost.
 
     Args:
         engine: the Docker Engine of the container.
@@ -69,12 +72,14 @@ class DockerRunning:
     def start_harness(
         self, posture: Posture, closers: list[Callable[[], None]], *, with_line: bool, is_open: bool
     ) -> None:
-        """Set the posture and start to send the input, which lets the harness start.
+        """Let the harness start, unless `is_open` is False, and store the isolation of the container.
+
+        The harness starts as soon as its input arrives.
 
         Args:
             posture: the isolation in effect in the container.
             closers: functions to call when the container is removed.
-            with_line: whether a shell script waits for a line before it starts the harness.
+            with_line: whether a shell script in the container waits for a line of input before it starts the harness.
             is_open: whether the harness may start; if False, no input is sent.
         """
         self.posture = posture
@@ -87,9 +92,9 @@ class DockerRunning:
         self._watch = watch
 
     def exceeded(self) -> str | None:
-        """Return the name of the `SandboxLimits` field that the attempt has exceeded, or None.
+        """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it exceeded none.
 
-        The engine reports it, or the limit watch on this machine.
+        The engine reports an exceeded memory limit; the limit watch on this machine detects every limit.
         """
         if self._was_out_of_memory:
             return "memory_mb"

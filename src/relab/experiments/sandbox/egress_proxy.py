@@ -113,9 +113,9 @@ class EgressProxy:
         self._open: set[asyncio.Task[None]] = set()
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Accept connections on a listening socket in a thread.
+        """Accept connections on a listening socket in a new thread.
 
-        Return a function that stops it and closes all connections.
+        Return a function that stops the thread and closes all connections.
         """
         listening.setblocking(False)
         loop = asyncio.new_event_loop()
@@ -203,7 +203,7 @@ class EgressProxy:
             raise _RefusedError(431, f"the request's head has more than {_HEAD_BYTES:,} bytes") from None
 
     async def _decide(self, decision: _Decision) -> list[str]:
-        """Return the addresses of the host that the rules permit.
+        """Decide about the request in `decision`; return the addresses of its host to which it may connect.
 
         Raises:
             _RefusedError: the host is not listed, cannot be resolved, or has no permitted address.

@@ -55,7 +55,7 @@ class EgressRule:
     def loopback_places(self) -> list[tuple[str, int]]:
         """Return the `(address, port)` pairs of a rule for a loopback address; empty for every other rule.
 
-        Programs connect to loopback addresses directly and not through a proxy, so the sandbox serves these itself.
+        The sandbox must listen on these pairs itself, because programs connect to loopback addresses without a proxy.
         """
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)
         if address is None or not address.is_loopback:

@@ -69,7 +69,7 @@ class SandboxMode(StrEnum):
 
     @property
     def kind(self) -> SandboxKind:
-        """The descriptor of this kind."""
+        """The `SandboxKind` with this name, which makes sandboxes and describes what they can do."""
         return KINDS[self]
 
 

@@ -48,10 +48,10 @@ class LocalSandbox:
         self._most_tasks: int | None = None
 
     def prepare(self) -> None:
-        """Set up the control groups.
+        """Create the control groups of the run.
 
-        If they cannot limit tasks (processes and threads), compute the limit on all tasks of the user that is used
-        instead.
+        If control groups cannot limit the number of tasks (processes and threads), compute another limit: an rlimit on
+        all tasks of the user. No such limit is set for root.
         """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:
@@ -197,7 +197,12 @@ class LocalRunning:
 
 
 def _link(folders: Folders, place: str, path: Path) -> None:
-    """Create a link to a mounted folder or file at its place in the workspace.
+    """Create a symbolic link to a folder or file in the workspace of a trial.
+
+    Args:
+        folders: the folders of the trial.
+        place: where the harness expects the folder or file, below `/workspace/`.
+        path: the folder or file on this machine.
 
     Raises:
         SandboxError: `place` is not below /workspace.

@@ -39,9 +39,11 @@ Closer = Callable[[], None]
 def check_egress(pid: int) -> dict[str, Any]:
     """Perform the egress self-test on the network namespace of a process; return its result as JSON.
 
-    The test passes if the namespace is not the runner's and all routes lead to the loopback device. Keys: `performed`,
-    which is False if the namespace cannot be read, `method`, and then `reason`, or else `interfaces`, `routes` and
-    `passed`.
+    The test passes if the namespace is not the runner's and all routes lead to the loopback device.
+
+    Returns:
+        If the namespace was read: `{performed: True, method, interfaces, routes, passed}`, where `routes` are the
+            devices other than loopback to which a route leads. Else: `{performed: False, method, reason}`.
     """
     method = "interfaces and routes of the trial's network namespace, read from the kernel"
     process = Path(f"/proc/{pid}")
@@ -108,7 +110,9 @@ def call_all(closers: list[Closer]) -> None:
 
 
 class SandboxNetworks:
-    """Opens listening sockets inside sandboxes' networks, by one helper process that is started on first use.
+    """Opens listening sockets in the network namespaces of sandboxes.
+
+    One helper process enters the namespaces; it is started on first use.
 
     Args:
         run_id: a part of the marker that identifies the helper process.

@@ -77,9 +77,9 @@ def give(folders: Folders, user: TrialUser) -> None:
 
 
 class SharedFolders:
-    """Makes the folders that all trials of a run read readable for the trials' user. Thread-safe.
+    """Makes the folders that all trials of a run share readable for the user of the trials. Thread-safe.
 
-    Each folder is changed once.
+    The files of each folder are changed only once.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,9 @@ class SharedFolders:
         self._lent: set[Path] = set()
 
     def lend(self, folders: Folders, user: TrialUser) -> None:
-        """Make the project's snapshot and the folder of the data set readable for the trials' user, each only once.
+        """Let the user of the trials read the project's snapshot and the folder of the data set.
+
+        A folder that was passed to an earlier call is not changed again.
 
         Raises:
             SandboxError: the owner of a file cannot be changed.
@@ -99,7 +101,9 @@ class SharedFolders:
 
 
 def lend(folder: Path, user: TrialUser) -> None:
-    """Change the owner of those files in a folder that are not readable for all users to the trial's user.
+    """Make a folder readable for the trial's user.
+
+    Files and folders that not every user can read get this user as their owner; the others stay as they are.
 
     Args:
         folder: a private copy, which is mounted read-only for the trial.
@@ -183,10 +187,10 @@ def _visit_all(folders: Iterable[Path], visit: Visitor, failure: str) -> None:
 def _visit(root: Path, visit: Visitor) -> None:
     """Call `visit` for a folder and everything below it; do nothing if the folder is missing or a link.
 
-    Only one folder is open at a time, because trees may be deeper than a process may have open files.
+    Only one folder is open at a time, because a tree may be deeper than the number of files that a process may open.
 
     Raises:
-        OSError: an entry cannot be read, or a folder was moved meanwhile.
+        OSError: an entry cannot be read, or a folder was moved during the call.
     """
     try:
         parent = os.open(root.parent, _FOLDER)
@@ -227,7 +231,7 @@ def _visit(root: Path, visit: Visitor) -> None:
 
 
 def _visit_entries(folder: int, visit: Visitor) -> list[str]:
-    """Visit the entries of a folder that are not folders; return the names of its subfolders."""
+    """Call `visit` for each entry of an open folder that is not a folder; return the names of its subfolders."""
     inner = []
     with os.scandir(folder) as entries:
         for entry in list(entries):
@@ -239,7 +243,7 @@ def _visit_entries(folder: int, visit: Visitor) -> list[str]:
 
 
 def _enter(name: str, parent: int, visit: Visitor) -> int | None:
-    """Visit a folder and return an open descriptor of it; None if it no longer exists or is no longer a folder."""
+    """Call `visit` for a folder and return an open descriptor of it; None if it is gone or is no longer a folder."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):

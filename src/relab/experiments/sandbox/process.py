@@ -231,7 +231,12 @@ def _become_reaper() -> None:
 
 
 def _end_orphans(marker: bytes | None, since_s: float) -> None:
-    """Kill this process's orphans until none is left; the arguments are those of `_orphans`."""
+    """Kill the orphans (adopted processes that harnesses left) of this process until none is left.
+
+    Args:
+        marker: only orphans of the trial with this marker variable; None: all orphans.
+        since_s: only orphans that started after this time, in seconds since the start of the machine.
+    """
     for _ in range(_SWEEPS):
         with _lock:
             orphans = _orphans(marker, since_s)
@@ -246,9 +251,10 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
 
 
 def _orphans(marker: bytes | None, since_s: float) -> list[int]:
-    """Return the ids of this process's orphans. The caller holds `_lock`.
+    """Return the ids of this process's orphans (adopted processes that harnesses left). The caller holds `_lock`.
 
-    Orphans without any marker are included only if no other trial is running.
+    The trial of an orphan is known by a marker in its environment. An orphan without a marker could be of any running
+    trial, so it is included only if no other trial is running.
 
     Args:
         marker: only orphans of the trial with this marker variable; None: all orphans.
@@ -277,9 +283,10 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
 
 
 def _is_orphan(pid: int, since_s: float) -> bool:
-    """Return whether a child of this process is an adopted orphan.
+    """Return whether a child of this process is an adopted orphan, which a harness has left.
 
-    A child that this program has started itself is older than `since_s`, or in the program's session.
+    An orphan is in another session than this process and started at the time `since_s` or later. A child that this
+    program has started itself lacks one of the two. `since_s` is in seconds since the start of the machine.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

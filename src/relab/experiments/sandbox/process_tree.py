@@ -20,9 +20,9 @@ def children_of(pid: int) -> list[int]:
 def adopted_children() -> list[int]:
     """Return the ids of this process's adopted orphans, and of the children that its first thread has started.
 
-    The kernel makes an orphan the child of the first living thread of its subreaper (`find_new_reaper` in
-    kernel/exit.c), and the first thread of a Python process lives as long as the process. So it is enough to read one
-    file, however many threads there are.
+    A child that another thread has started is not included. The kernel makes an orphan the child of the first living
+    thread of its subreaper (`find_new_reaper` in kernel/exit.c). The first thread of a Python process lives as long as
+    the process. So this function reads one file of the kernel, however many threads there are.
     """
     pid = os.getpid()
     return _children(pid, str(pid))
