@@ -40,8 +40,8 @@ class NotTheSupervisorError(ForbiddenError):
 def breaker() -> Callable[[str], None]:
     """Return a FastAPI dependency that rejects requests without the secret of the program that injects faults.
 
-    The secret is read now, from the environment variable `RELAB_TESTBED_BREAKER_SECRET`. If the variable is not set,
-    the check accepts all requests. The check raises `NotTheBreakerError`.
+    This function reads the secret once, from the environment variable `RELAB_TESTBED_BREAKER_SECRET`. If the variable
+    is not set, the dependency accepts all requests. The dependency rejects a request by raising `NotTheBreakerError`.
     """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 

@@ -50,7 +50,7 @@ class Bandwidth(_Toxic):
 
 
 class Blackhole(_Toxic):
-    """A toxic (simulated network fault) that holds back all bytes, and the ends of connections.
+    """A toxic (simulated network fault) that delivers nothing: neither bytes nor the end of a stream.
 
     When the toxic is removed, the link delivers what was held back.
     """

@@ -27,13 +27,13 @@ Found = TypeVar("Found")
 
 
 class Standing:
-    """A snapshot of the processes of some components, to see which of them have been restarted since.
+    """A snapshot of the processes of some components, to find out which components have been restarted since.
 
-    If a fault acts inside a process, its effects end with the process. So an intermittent fault must not return in the
-    new process that a repair has started.
+    A fault inside a process ends with the process. If a repair restarts the component, an intermittent fault must not
+    be injected again into the new process.
 
     Args:
-        plant: the access of operators to the testbed.
+        plant: operators' access to the testbed.
         name: the name of a component or of a group of components.
     """
 
@@ -48,7 +48,7 @@ class Standing:
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
     def is_whole(self) -> bool:
-        """Return whether every component still has the same process as in the snapshot."""
+        """Return whether every component still has the same process as when this snapshot was created."""
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
@@ -59,7 +59,7 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault of this level affects, without those that were restarted.
+        """Return the names of the components that a fault of this level affects, except components that were restarted.
 
         Args:
             level: the share of the components, 0 to 1, that are affected: the first ones of the snapshot, including
@@ -72,15 +72,15 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The access to one testbed that fault injection has.
+    """Fault injection's access to one testbed.
 
     Attributes:
-        plant: the access of operators, which faults need too.
+        plant: operators' access to the testbed, which fault injection uses, too.
         links: the client of the links, the proxies on the network paths to the dependencies.
         private: the folder of the workers' sockets.
         target_url: the address of the target.
-        changing: a lock. Code that reads and then changes resource limits or the report job holds it in the meantime,
-            because several injections may work on them at the same time.
+        changing: a lock. Code that reads and then changes resource limits or the report job holds the lock, because
+            several injections may work on them at the same time.
     """
 
     plant: Plant

@@ -16,7 +16,7 @@ class Impossible(Mapping[str, str]):
     the supervisor starts the chaos server before it can answer queries.
 
     Args:
-        plant: the access of operators to the testbed.
+        plant: operators' access to the testbed, including its supervisor.
     """
 
     def __init__(self, plant: Plant) -> None:

@@ -44,7 +44,7 @@ class ChaosManager:
 
     Args:
         catalogue: all faults and noise events by name, including those that this machine cannot inject.
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         impossible: maps each requirement of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the
             reason.
         clock: the clock for the times in injections.
@@ -223,7 +223,7 @@ class _Running:
         self._thread = threading.Thread(target=self._keep_times, name="injection", daemon=True)
 
     def start(self) -> None:
-        """Begin the injection now, or in a thread after its delay.
+        """Begin the injection at once, or, if it has a delay, let a thread begin it after the delay.
 
         Raises:
             UnavailableError: a component that the injection works on does not answer; nothing was changed.
@@ -262,7 +262,7 @@ class _Running:
             return self.injection
 
     def close(self) -> None:
-        """Stop the thread of this injection, whether the injection has ended or not."""
+        """Stop the thread of this injection and wait for its end; the injection itself is not ended."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -289,9 +289,9 @@ class _Running:
             self._set_level(level)
 
     def _waits_until(self, at_s: float) -> bool:
-        """Wait until `at_s` seconds after the injection began.
+        """Wait until `at_s` seconds after the injection began, and return False.
 
-        Return True as soon as the injection ends, False at that time.
+        If the injection ends earlier, return True at once.
         """
         return self._ended.wait(max(self._began_s + at_s - time.monotonic(), 0.0))
 
@@ -350,7 +350,7 @@ class _Running:
 
 
 def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
-    """Yield pairs: seconds after the injection began at which the level changes, and the new level, 0 to 1.
+    """Yield the changes of an injection's level: `(seconds after the injection began, new level, 0 to 1)`.
 
     The first level of a ramp is left out, because it is set when the injection begins. For an intermittent fault, the
     pairs never end.

@@ -21,7 +21,7 @@ class Presence:
         self._query = query
 
     def begun(self) -> None:
-        """Record the state right after the injection of the fault, for tests that later compare with it.
+        """Record the state right after the injection of the fault, with which later tests are compared.
 
         The base class records nothing.
         """
@@ -35,10 +35,10 @@ class Presence:
 
 
 class ChangedDocument(Presence):
-    """Tests whether a fault is present that has changed values of a nested document (settings or flags).
+    """Tests whether a fault that has changed values of a nested document (settings or flags) is still present.
 
-    The fault counts as present while all of these values are still as the fault set them. A change of one of them
-    counts as a repair.
+    The fault counts as present while all of the changed values are still as the fault set them. It counts as repaired
+    as soon as one of these values differs.
 
     Args:
         read: returns the current document, whose values are grouped in sections.
@@ -51,9 +51,9 @@ class ChangedDocument(Presence):
         self._made: dict[str, Any] = {}
 
     def begun(self) -> None:
-        """Record which values of the document the fault has changed since this test was created, and to what.
+        """Record which values of the document differ now from those at the creation of this test.
 
-        Call this right after the injection.
+        These are the values that the fault has changed, so call this right after the injection.
         """
         # Names without a dot are the number and the time of the version, which every change alters.
         self._made = {

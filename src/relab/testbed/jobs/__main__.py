@@ -36,7 +36,7 @@ class ReportJobParameters(BaseModel):
 
 
 def main() -> int:
-    """Create reports for the time that the job's parameter file gives, then wait idle for a signal.
+    """Create reports until the time in the job's parameter file is over, then wait idle for a signal.
 
     Return the exit code.
     """

@@ -23,10 +23,10 @@ _WAYS: Final[tuple[Way, Way]] = ("up", "down")
 
 
 class Half(asyncio.Protocol):
-    """One of the two sockets of a connection through a link: the client's or the server's.
+    """One of the two sockets of a connection through a link (a TCP proxy): the client's or the server's.
 
-    Bytes that are read from this socket enter the flow of one direction. Bytes that are written to it come from the
-    flow of the other direction.
+    Bytes that are read from this socket are queued for the other socket, and bytes from the other socket's queue are
+    written to this one.
 
     Args:
         pair: the connection through the link, of which this is one half.
@@ -53,14 +53,17 @@ class Half(asyncio.Protocol):
         self._pair.received(self._way, data)
 
     def eof_received(self) -> bool:
-        """Handle that this socket's peer sends no more bytes; the other direction stays open."""
+        """Pass on that this socket's peer sends no more bytes.
+
+        Return True, so that asyncio keeps this socket open for the other direction.
+        """
         self._pair.finished(self._way)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Handle that this socket is closed.
+        """Mark this socket as closed, and report that to the connection, which then closes the other socket.
 
-        `exc` is the error that closed it, or None if it was closed in an orderly way.
+        `exc` is the error that closed this socket, or None if it was closed in an orderly way.
         """
         self.gone = True
         self._pair.lost(self._way, exc)
@@ -230,9 +233,8 @@ class Pair:
         """Stop sending to a socket whose buffer is full, or resume sending when the socket accepts bytes again.
 
         Args:
-            way: which socket: `up` for the client's, `down` for the server's. The name is the direction of the bytes
-                that come from the socket; the bytes that wait for the socket flow the other way.
-            full: True if the buffer is full, False if the socket accepts bytes again.
+            way: `up` for the client's socket, `down` for the server's socket.
+            full: True if the socket's buffer is full, False if the socket accepts bytes again.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 
@@ -250,9 +252,10 @@ class Pair:
         self.server.reset()
 
     def apply(self, toxics: Mapping[str, Toxic]) -> None:
-        """Replace the toxics (simulated network faults) that act on this connection; `toxics` has the new ones by id.
+        """Let these toxics (simulated network faults), by id, act on this connection in place of the earlier ones.
 
-        A toxic with a share below 1 may leave this connection alone.
+        A toxic with a share below 1 acts on only this share of the connections, chosen at random, so it may not act on
+        this connection.
         """
         self._toxics = toxics
         chosen = {key: toxic for key, toxic in toxics.items() if self._is_chosen(key, toxic)}

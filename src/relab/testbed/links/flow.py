@@ -117,10 +117,10 @@ class ByteQueue:
         return self._conditions.held
 
     def change(self, conditions: Conditions) -> None:
-        """Replace the conditions under which bytes are delivered.
+        """Replace the conditions (delays, maximum throughput, suspension) under which bytes are delivered.
 
-        Queued bytes keep their delivery time. If the new conditions have no effects, queued bytes are delivered at
-        once.
+        If the new conditions have no effect (`Conditions.clear`), all queued bytes are delivered at once. Otherwise
+        each queued byte keeps its delivery time.
         """
         self._conditions = conditions
         if conditions.clear:

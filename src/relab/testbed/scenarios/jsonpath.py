@@ -40,7 +40,8 @@ class JsonPath:
 
     Attributes:
         text: the path as it was written.
-        steps: functions, each of which returns the values that its part of the path finds in one value.
+        steps: one function for each segment of the path, in order. The function returns the values that the segment
+            selects from the value that is its argument.
     """
 
     text: str

@@ -62,12 +62,12 @@ class HttpProvider(_Part):
     Attributes:
         arguments: the query of a GET request, or the body of any other request. The body is sent as JSON if the header
             Content-Type says so. Otherwise a mapping is sent as a form, and a text unchanged.
-        timeout: time limit in seconds; None for 10 s. In a list, the first item is the limit for connecting, and the
-            last one the limit for the rest.
+        timeout: time limit in seconds; None for 10 s. A list gives two limits: the first item for connecting, the last
+            one for the rest of the request.
         verify_tls: whether the server's certificate is checked.
         max_retries: number of attempts to connect after the first.
-        secrets: names of groups of secret variables. Only chaostoolkit needs it; in relab, every request may use all
-            groups.
+        secrets: names of groups of secret variables. It has no effect in relab, where every request may use all groups;
+            chaostoolkit requires it.
     """
 
     type: Literal["http"]
@@ -89,8 +89,8 @@ class HttpProvider(_Part):
 class ProcessProvider(_Part):
     """A command on this machine, `path` with `arguments`; it runs only if the caller allows code.
 
-    `timeout` is in seconds; None for 10 s. `secrets` names groups of secret variables. Only chaostoolkit needs it: in
-    relab, `${name}` may stand for any variable.
+    `timeout` is in seconds; None for 10 s. `secrets` names groups of secret variables. It has no effect in relab, where
+    `${name}` may stand for any variable; chaostoolkit requires it.
     """
 
     type: Literal["process"]
@@ -103,8 +103,8 @@ class ProcessProvider(_Part):
 class PythonProvider(_Part):
     """The function `func` of a Python module, called with `arguments` by name, if the caller allows code.
 
-    `secrets` names groups of secret variables. Only chaostoolkit needs it: in relab, `${name}` may stand for any
-    variable.
+    `secrets` names groups of secret variables. It has no effect in relab, where `${name}` may stand for any variable;
+    chaostoolkit requires it.
     """
 
     type: Literal["python"]
@@ -115,9 +115,10 @@ class PythonProvider(_Part):
 
 
 def _field(name: str) -> Any:
-    """Return a function that returns the field `name` of a value, in angle brackets, as the tag of a union in pydantic.
+    """Return a function that returns the field `name` of its argument in angle brackets, such as `<http>`.
 
-    Because of the angle brackets, messages of errors can leave out the tag.
+    It serves as the discriminator of a union in pydantic. The angle brackets mark the tag, so that messages of errors
+    can leave it out.
     """
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
 
@@ -258,9 +259,9 @@ class _HypothesisStrategy(_Part):
 
 
 class Runtime(_Part):
-    """Says when the steady-state hypothesis is checked in a run.
+    """When the steady-state hypothesis is checked in a run: before, during or after the method.
 
-    Rollbacks always run, whatever strategy the file gives for them.
+    A strategy for rollbacks is accepted but ignored: rollbacks always run.
     """
 
     rollbacks: _Strategy = _Strategy()
@@ -330,6 +331,6 @@ class Experiment(_Controlled):
         return found[step.ref]
 
     def activities(self) -> list[Activity]:
-        """Return all activities of hypothesis, method and rollbacks, without references."""
+        """Return the activities of hypothesis, method and rollbacks, without steps that only refer to an activity."""
         probes = self.hypothesis.probes if self.hypothesis else []
         return [step for step in (*probes, *self.method, *self.rollbacks) if isinstance(step, Activity)]

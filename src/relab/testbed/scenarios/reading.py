@@ -44,7 +44,7 @@ class Scenario:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The file's description of the scenario: `purpose`, `faults`, `outcome` and `seconds`; empty without one."""
+        """The scenario file's own description: `purpose`, `faults`, `outcome` and `seconds`; {} if it has none."""
         found = (each for each in self.document.get("extensions", []) if each.get("name") == EXTENSION)
         return dict(next(found, {}))
 

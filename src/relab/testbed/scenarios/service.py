@@ -68,7 +68,7 @@ class ScenarioResult:
 
     @property
     def share_met_during(self) -> float | None:
-        """The share of the checks during the method, 0 to 1, in which the service was in its steady state.
+        """The share, 0 to 1, of the checks while the method ran in which the service was in its steady state.
 
         It is None if there were no such checks.
         """

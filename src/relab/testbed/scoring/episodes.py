@@ -29,7 +29,7 @@ _MIN_HEALTHY_S, _MAX_HEALTHY_S = 12.0, 25.0
 class WrongEpisodeError(InvalidInputError):
     """An episode (a test of a responder) is not valid, or cannot be generated.
 
-    A row of a data set is wrong, or the request for episodes is.
+    Either a row of a data set is invalid, or the arguments from which episodes should be generated.
     """
 
     code = "wrong_episode"
@@ -63,8 +63,8 @@ class Event(_Value):
         name: the name of the fault or noise in the chaos server's catalogue.
         parameters: the parameters of the fault or noise, by name. A parameter that is left out has its default.
         at_s: when the event begins, in seconds after the responder was ready.
-        after_escalation_s: the event begins so many seconds after the responder has escalated to a person, but at
-            `at_s` at the latest. None if the beginning does not depend on the responder.
+        after_escalation_s: delay in seconds from the responder's escalation to a person to the beginning of the event,
+            which is at `at_s` at the latest. None if the beginning does not depend on the responder.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -85,7 +85,8 @@ class Episode(_Value):
         faults: the faults to inject, the earliest first.
         noise: the noise events to inject, which look alarming but need no repair.
         healthy_s: time before the first fault, in seconds after the responder was ready.
-        timeout_s: maximum time after the first measured fault.
+        timeout_s: maximum time after the beginning of the first measured fault (one that the responder is to repair),
+            in seconds.
         rate_per_s: number of the users' requests that are due per second.
         busy_loops: number of processes beside the testbed, each of which takes a whole processor during the episode.
     """
@@ -120,7 +121,11 @@ class Episode(_Value):
 
     @property
     def begins_s(self) -> float:
-        """The latest time at which the first measured fault begins, in seconds after the responder was ready."""
+        """The time at which the first measured fault begins, in seconds after the responder was ready.
+
+        If the fault begins after an escalation, it is the latest time at which the fault can begin. In an episode
+        without a measured fault, it is `healthy_s`.
+        """
         return self.measured[0].at_s if self.measured else self.healthy_s
 
     @classmethod

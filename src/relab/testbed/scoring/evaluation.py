@@ -79,7 +79,7 @@ class EvaluationRequest:
 
     Attributes:
         episodes: number of episodes that the measured responder runs in the parts `compared` and `further` together.
-        compared: how many of the `episodes` all other responders run, too.
+        compared: number of those episodes that all other responders run, too (the part `compared`).
         unknown: number of additional episodes with causes for which the measured responder has no runbook.
         healthy: number of additional episodes with noise but no fault.
         at_once: number of additional episodes in which two faults begin together.
@@ -186,9 +186,14 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return the bindings of a responder with one more setting, which excludes the runbooks for some causes.
+    """Return a copy of a responder's bindings, with which the responder does not use the runbooks for some causes.
 
-    `faults` are the names of the faults whose causes the excluded runbooks are about.
+    The bindings say how to start the responder. The copy has an additional environment variable with the names of the
+    causes.
+
+    Args:
+        measured: the bindings of the responder.
+        faults: the names of the faults with these causes.
     """
     causes = json.dumps(sorted(find_fault(fault).cause for fault in faults))
     return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})
@@ -233,9 +238,15 @@ def write(
 
 
 def _unknown_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Iterator[Part]:
-    """Yield the parts `unknown-N`, in each of which the measured responder lacks the runbooks of some causes.
+    """Yield the parts `unknown-N` of an evaluation, in which the responder meets causes that it has no runbooks for.
 
-    Each cause is unknown in one of these parts.
+    The causes are divided among the parts. In each part, the measured responder lacks the runbooks for the part's
+    causes, and all faults that are injected have one of these causes.
+
+    Args:
+        wanted: the request for the evaluation.
+        name: the name of the measured responder.
+        measured: how to start the measured responder.
     """
     rng = Random(f"unknown:{wanted.seed}")  # noqa: S311 a reproducible choice is the purpose
     faults = list(wanted.faults if wanted.faults is not None else EPISODE_FAULTS)

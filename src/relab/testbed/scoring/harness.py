@@ -96,9 +96,10 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
 
 
 def _run_of(out: Path) -> Path:
-    """Return the folder with all documents of an experiment's run, from the output folder of one trial.
+    """Return the folder that contains all documents of the experiment's run to which a trial belongs.
 
     Responders must not see this folder, because its tasks and its journal reveal which faults come in which order.
+    `out` is the output folder of the trial.
     """
     return next((folder for folder in out.parents if folder.name == ".lab"), out.parent.parent)
 

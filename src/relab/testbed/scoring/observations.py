@@ -39,7 +39,7 @@ class ObservedSecond:
         """Return the share, 0 to 1, of this second's requests that were served badly; None if there were no requests.
 
         Args:
-            without_refusals: whether the requests that were answered with an error status count as served well.
+            without_refusals: True to count requests that were answered with an error status as served well.
         """
         bad = self.unanswered + self.slow + (0 if without_refusals else self.refused)
         return min(bad / self.offered, 1.0) if self.offered else None
@@ -96,7 +96,7 @@ class Observed:
         seconds: how users were served, second by second.
         sights: the status that the responder returned, each time it was requested.
         looks: the results of the checks whether the measured faults are present, from the onset on.
-        acts: the actions that were requested, oldest first.
+        acts: the actions that were requested from the action server, oldest first.
         notices: when the responder notified people; None if it was given no address for notices.
         notes: facts that a reader must know before trusting the metrics.
     """
@@ -131,7 +131,10 @@ class Observed:
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
     def compared_seconds(self) -> list[ObservedSecond]:
-        """Return the entries of `seconds` from the start of the baseline period (`usual_from_s`) to the end."""
+        """Return the entries of `seconds` that the score uses: all from the start of the baseline period to the end.
+
+        The property `usual_from_s` is the start of the baseline period.
+        """
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
     def to_json(self) -> dict[str, Any]:
@@ -140,15 +143,15 @@ class Observed:
 
 
 def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the median share, 0 to 1, of badly served requests per second before a time; 0 if there were no requests.
+    """Return the baseline: the median over the seconds before a time of the share, 0 to 1, of badly served requests.
 
-    The result is a median, so that a responder cannot raise its own baseline by doing harm for a short time before the
-    onset.
+    Seconds without requests are ignored. The result is 0 if there were no requests. The median prevents a responder
+    from raising its own baseline by doing harm for a short time before the onset.
 
     Args:
         seconds: how users were served, second by second.
         until_s: seconds that end later than this are ignored.
-        without_refusals: whether requests that were answered with an error status count as served well.
+        without_refusals: True to count requests that were answered with an error status as served well.
     """
     early = [item.share(without_refusals=without_refusals) for item in seconds if item.until_s <= until_s]
     shares = [share for share in early if share is not None]
@@ -160,16 +163,20 @@ def well_since(
 ) -> tuple[float, float] | None:
     """Return the start and end of the final period in which users are served well and no measured fault is present.
 
-    The period ends with the observations, so a good moment between two bad ones does not count. The result is None if
-    users are not served well or a measured fault is present at the end, or if nothing was observed after the onset. All
-    times are in seconds after the responder was ready. Measured faults are those that the responder is to repair.
+    Measured faults are those that the responder is to repair. All times are in seconds after the responder was ready.
+    The period starts after the last sign of a problem and ends with the observations, so a good moment between two bad
+    ones does not count.
 
     Args:
         seconds: how users were served, second by second; those before the onset are the baseline.
         looks: the results of the checks whether the measured faults are present. If a check could not find that out,
             the faults count as present.
         onset_s: when the first measured fault was injected.
-        forgives_refusals: whether requests that were answered with an error status count as served well.
+        forgives_refusals: True to count requests that were answered with an error status as served well.
+
+    Returns:
+        `(start, end)`. None if users are not served well or a measured fault is present at the end, or if nothing was
+            observed after the onset.
     """
     after = [item for item in looks if item.at_s > onset_s]
     if not after or not seconds or after[-1].is_there is not False:

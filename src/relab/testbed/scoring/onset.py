@@ -31,13 +31,15 @@ class NotBroughtAboutError(UnavailableError):
 
 
 class Onset:
-    """Injects the events of an episode, and checks regularly whether the measured faults are present.
+    """Injects the events of an episode (a test of a responder), and checks whether its measured faults are present.
 
-    Use it as a context manager and call `go_on` repeatedly within the block. Leaving the block stops all injections.
+    Measured faults are those that the responder is to repair. Use this class as a context manager and call `go_on`
+    repeatedly within the block. The checks run at regular intervals in a thread. Leaving the block stops all
+    injections.
 
     Args:
         episode: the events to inject.
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         chaos_url: the address of the chaos server.
         secret: the secret that the chaos server requires; empty if it requires none.
         now: returns the seconds since the responder was ready.
@@ -45,8 +47,9 @@ class Onset:
     Attributes:
         onset_s: when the injection of the first measured fault began; None before that.
         trouble_s: when the injection of the first fault, measured or not, began; None before that.
-        looks: results of the checks since the onset, oldest first.
-        notes: one sentence for each event that could not be injected or stopped, if the episode is valid even so.
+        looks: results of the checks whether the measured faults are present, from the onset on, oldest first.
+        notes: one sentence for each noise event that could not be injected and each event that could not be stopped.
+            The episode is valid even so.
     """
 
     def __init__(

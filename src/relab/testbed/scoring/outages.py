@@ -39,15 +39,18 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time for which an outage lasted without a notice to people, in seconds.
+    """Return the longest time, in seconds, for which an outage lasted before people were notified.
 
     The time of an outage runs from its start to its first notice, or to its end if that is earlier. The first notice is
     the first one after the end of the previous outage; for the first outage, the first one after the onset of the
-    fault. The result is 0 if there was no outage. It is None if there was no fault, or if the responder was given no
-    address for notices.
+    fault. So an outage counts as 0 s if such a notice was sent before the outage began.
 
     Args:
         observed: the observations of the episode.
+
+    Returns:
+        The longest time; 0 if there was no outage.
+        None if there was no fault, or if the responder was given no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

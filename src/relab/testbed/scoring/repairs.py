@@ -14,12 +14,14 @@ _STAYS_GONE_S: Final = 6.0
 
 
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
-    """Return the number of right repairs, and how many of them the responder judged as failed.
+    """Return the number of right repairs, and the number of those that the responder judged as failed.
 
     An action is a right repair if three conditions hold: it repairs a measured fault that was present, the fault is
-    gone within 30 s, and the fault stays absent for 6 s. A responder reports its verdict for the name of an action
-    only. So its verdicts `failed` and `worse` are first assigned to wrong actions with this name, and only the rest to
-    right repairs.
+    gone within 30 s, and the fault stays absent for 6 s.
+
+    A responder reports its verdicts by the name of an action, and may have executed this action both rightly and
+    wrongly. So the verdicts `failed` and `worse` for a name are first assigned to the wrong executions, and only the
+    remaining ones to the right repairs.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

@@ -23,6 +23,8 @@ Metric = float | int | bool
 class Score:
     """The metrics of one episode (a test of a responder). A metric is None where it does not apply.
 
+    Measured faults are those that the responder is to repair.
+
     Attributes:
         is_healthy: whether no measured fault was injected.
         detected: whether the responder opened an incident after the onset of the fault.
@@ -33,13 +35,14 @@ class Score:
             no true cause.
         mitigated: whether, at the end, users had been served well and the fault had been absent for at least 6 s
             (`SUSTAINED_S`).
-        time_to_mitigate_s: from the onset to the beginning of the final period in which this is so.
+        time_to_mitigate_s: seconds from the onset to the beginning of the final period in which users are served well
+            and the fault is absent.
         closed: whether the fault was detected and mitigated, and the responder had no open incident at the end.
         harm_user_error_s: harm to users in seconds: for each second, the share of badly served requests minus the
             baseline share, added up. 1.0 is one second in which no request was served well.
         actions: number of actions that changed the service, or may have changed it (`was_done`), without undos.
-        harmful_actions: number of actions and undos that did harm. They were taken before any fault was injected, are
-            wrong for this fault, or undid a repair that was still needed.
+        harmful_actions: number of actions and undos that did harm. An action does harm if it was performed before any
+            fault was injected, or is wrong for this fault. An undo does harm if the undone repair was still needed.
         escalated: whether the responder escalated to a person.
         cost_usd: cost of language models, as the responder counts it; 0 if the responder does not count it.
         all_named: whether each of several causes came first in some diagnosis; None if there is only one cause.
@@ -74,8 +77,8 @@ class Score:
     def is_success(self) -> bool:
         """Whether the responder was successful.
 
-        If a measured fault was injected, the responder must have mitigated it. Otherwise it must have given no alarm
-        and performed no action.
+        If a measured fault (one that the responder is to repair) was injected, the responder must have mitigated it.
+        Otherwise the responder must have opened no incident and performed no action.
         """
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
@@ -170,11 +173,14 @@ def score(observed: Observed, truth: Truth) -> Score:
 
 
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
-    """Return the number of incidents opened without a fault, and the time at which the measured fault was detected.
+    """Return the number of false alarms, and the time at which the responder detected the measured fault.
 
-    An incident that was already open when the fault began is no detection, because it would be open without the fault,
-    too. An incident that is open in the first poll is no false alarm if the responder keeps its home folder, because it
-    belongs to an earlier episode.
+    A false alarm is an incident that is open before any fault is injected. But an incident that is already open in the
+    first poll is not a false alarm if the responder keeps its home folder, because it belongs to an earlier episode.
+
+    The time is that of the first poll with an incident that was not yet open at the onset of the measured fault. If an
+    unmeasured fault was injected before, two signs after the onset count, too: a notice to people, and an earlier
+    incident that is not escalated to a person. The time is None if the fault was not detected, or if there was none.
     """
     onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
@@ -233,9 +239,11 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None
 def _harm(observed: Observed) -> float:
     """Return the harm to users, in seconds in which all requests were served badly.
 
-    It is the share of badly served requests minus the baseline share, multiplied by the length of each observed second
-    and added up. The seconds after the onset of the fault count, or after the first action if that is earlier. Only
-    those after the onset count if an unmeasured fault came first. In an episode without a fault, all seconds count.
+    For each observed second, the share of badly served requests minus the baseline share (at least 0) is multiplied by
+    the length of the second. The harm is the sum of these products. The seconds that count are:
+    - in an episode without a measured fault, all seconds, with a baseline share of 0;
+    - if an unmeasured fault was injected first, the seconds after the onset of the measured fault;
+    - otherwise the seconds after the onset, or after the first action if that is earlier.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

@@ -94,7 +94,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def wants_model(plan: Mapping[str, Any]) -> bool:
-    """Return whether a responder in this plan uses a language model, so that the evaluation needs its key."""
+    """Return whether a responder in this plan uses a language model; the evaluation then needs the model's key."""
     return any(WITH_MODEL in part["responders"] for part in plan["parts"])
 
 

@@ -62,9 +62,9 @@ class Sight:
 
 
 def read_status(at_s: float, document: Any) -> Sight:
-    """Return the content of a responder's status document; invalid fields are treated as absent.
+    """Parse a responder's status document; invalid fields are treated as absent.
 
-    The description of the module has the fields of the document.
+    The docstring of this module lists the fields of the document.
 
     Args:
         at_s: time of the poll, in seconds after the responder was ready.

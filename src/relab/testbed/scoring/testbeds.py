@@ -72,7 +72,7 @@ class LeasedTestbed:
 
     @contextmanager
     def ground(self) -> Iterator[Ground]:
-        """Return a context manager that gives the access to the testbed that fault injection has."""
+        """Return a context manager that gives fault injection's access to this testbed."""
         plant = Plant(self.layout.control_socket, self.target)
         try:
             yield Ground(plant, LinksClient(self.layout.links_socket), self.layout.private, self.target)
@@ -148,15 +148,14 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
 @contextmanager
 def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
-    """Hold the lock of the machine while the block runs, so that an episode can have the whole machine for itself.
+    """Hold the machine's lock, shared or exclusively, while the block runs; wait until the lock is free.
 
-    The function waits until it gets the lock.
-
-    Each trial with the same home holds this lock while it runs its episode.
+    Each trial with the same home holds this lock while it runs its episode (a test of a responder). An episode whose
+    trial holds the lock exclusively has the whole machine for itself.
 
     Args:
         home: relab's home folder.
-        alone: True to hold it exclusively, so that no other trial runs at the same time; False to share it.
+        alone: True to hold the lock exclusively, so that no other trial runs at the same time; False to share it.
     """
     folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)

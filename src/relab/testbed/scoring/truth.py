@@ -25,12 +25,15 @@ class ActionEffect(StrEnum):
 class Truth:
     """The reference against which a responder is measured.
 
+    A measured fault is one that the responder is to detect and repair.
+
     Attributes:
-        causes: names of the measured causes, as runbooks and diagnoses call them; empty in an episode without a fault.
+        causes: names of the causes of the measured faults, as runbooks and diagnoses call them; empty in an episode
+            without a fault.
         mends: names of the actions, each of which repairs one of the injected faults.
         harms: names of the actions that look plausible, but repair none of the injected faults.
-        forgives_refusals: whether requests answered with an error status do not count as badly served when a repair is
-            judged. This is so if the right repair of a fault is to reject excess requests.
+        forgives_refusals: whether the right repair of a fault is to reject excess requests. Requests answered with an
+            error status then do not count as badly served when a repair is judged.
         mends_of: maps the name of each measured fault to the names of the actions, each of which repairs it.
     """
 
@@ -62,7 +65,9 @@ class Truth:
         )
 
     def effect(self, action: str, *, is_too_soon: bool) -> ActionEffect:
-        """Return the effect of an action at the time when it was done.
+        """Return the effect that an action had on the service when it was done.
+
+        An action that only reads has none. In an episode without a measured fault, every other action counts as harm.
 
         Args:
             action: name of the action in the action server's catalogue.

@@ -42,7 +42,8 @@ def remove_tree(path: Path) -> None:
 class _Copy:
     """The process of copying one folder.
 
-    After the first failure to share blocks of a file, it no longer tries to share.
+    A file is cloned, so that both copies share its blocks, if the file system can do that. After the first failure to
+    clone, all further files are copied byte by byte.
     """
 
     def __init__(self, owner: Owner | None) -> None:

@@ -37,7 +37,7 @@ class Hierarchy:
 def find_hierarchies(
     mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")
 ) -> dict[Controller, Hierarchy]:
-    """Return, for each controller, the place in which this process may create control groups.
+    """Return, for each controller (CPU or memory), the folder in which this process may create control groups.
 
     Controllers for which this process may create no groups are left out.
 

@@ -43,7 +43,7 @@ def become(order: dict[str, object]) -> None:
     Args:
         order: how to start the program, as JSON. `parent` is the pid of the process that created this one. `command`
             and `environment` are those of the program. `groups` are the control-group files to which the pid is
-            written. `opened` maps the number of a descriptor to the path that the program gets opened under this
+            written. `opened` maps the number of a descriptor to a path, which is opened for the program under this
             number. `rlimits` are soft limits by name. `uid` and `gid` are the user and the group, or null.
 
     Raises:
@@ -82,8 +82,8 @@ def become(order: dict[str, object]) -> None:
 def main() -> None:
     """Replace this process by the program that its only command-line argument describes.
 
-    The argument is a JSON object with the fields that `become` documents (`order`), such as `command` and `uid`. If the
-    program cannot be started, print the reason to standard error and exit with 127.
+    The argument is a JSON object: the value of the parameter `order` of `become`, with fields such as `command` and
+    `uid`. If the program cannot be started, print the reason to standard error and exit with 127.
     """
     try:
         become(json.loads(sys.argv[1]))

@@ -95,10 +95,13 @@ def server_command(programs: PostgresPrograms, port: int) -> list[str]:
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return which folder to open for the server before it starts, as `{number of the descriptor: data folder}`.
+    """Return the folder to open for a PostgreSQL server before it starts, as `{number of the descriptor: folder}`.
 
-    The server inherits this descriptor, and the command that `server_command` returns names the data folder by its
-    number.
+    The server inherits this descriptor of its data folder. The command that `server_command` returns refers to the data
+    folder by the descriptor's number.
+
+    Args:
+        folder: the data folder of the server.
     """
     return {_DATA_FD: folder}
 

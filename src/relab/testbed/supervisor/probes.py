@@ -111,7 +111,7 @@ async def end_episode(port: int, path: str, secret: str) -> bool:
 async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _TIMEOUT_S) -> bytes:
     """Send a request to a port of this machine, and return its answer up to the bytes `until`.
 
-    B"" without an answer.
+    Return empty bytes if this answer is not complete within `within_s` seconds.
     """
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(within_s):

@@ -63,8 +63,8 @@ class ProcessSpec:
 def become_supervisor(parent: int) -> None:
     """Make this process a supervisor.
 
-    The kernel will end it when its guard process ends, and will make it the parent of processes that components leave
-    behind.
+    From now on, the kernel ends this process when its guard process ends, and makes it the parent of processes that
+    components leave behind.
 
     Args:
         parent: the pid of the guard, which has created this process.
@@ -81,8 +81,8 @@ def become_supervisor(parent: int) -> None:
 class Process:
     """One running process and its descendants. Create it only on the main thread.
 
-    The parent-death signal is bound to the thread that creates the process; the main thread lives as long as the
-    supervisor.
+    The kernel kills the process when the thread that created it ends (parent-death signal). The main thread lives as
+    long as the supervisor.
 
     Args:
         order: how to start the process.
@@ -130,7 +130,10 @@ class Process:
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait until the first process and the descendants that it leaves behind have ended; return its exit code."""
+        """Wait until the first process and the descendants that it leaves behind have ended.
+
+        Return the exit code of the first process.
+        """
         await self._ended.wait()
         code = self._popen.returncode
         assert code is not None
@@ -199,8 +202,8 @@ class Process:
 def end_orphans() -> None:
     """Kill and reap orphans: processes that components have started and left behind.
 
-    In a process that is no supervisor, this does nothing. Such a process does not become the parent of orphans, and its
-    own children must not be killed.
+    Only a supervisor becomes the parent of orphans. In any other process, this does nothing, so that the process's own
+    children survive.
     """
     if not _is_supervisor:
         return

@@ -264,7 +264,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return by name the ready components that a reset need not restart: they can forget the last episode."""
+        """Return by name the ready components that can forget an episode on request, so that a reset can keep them."""
         return {
             name: item
             for name, item in self._components.items()
@@ -272,7 +272,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Notify the components `kept` of a new episode (test); return those that confirmed it, and stop the others."""
+        """Announce a new episode (test) to the components `kept`; return those that confirm it, and stop the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
@@ -386,7 +386,7 @@ class Supervisor:
 
 
 def _usual(names: Iterable[str]) -> dict[str, int]:
-    """Return this process's soft limits with these names; a component without limits of its own has them, too."""
+    """Return this process's soft limits with these names; components without their own limits inherit them."""
     return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
 
 

@@ -171,10 +171,12 @@ def access_of(site: Site) -> dict[str, Any]:
 
 
 def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
-    """Return the values that replace words in braces, such as `{port}`, in the command of a row, by word.
+    """Return the values of the placeholders, such as `{port}`, in the command of a program, by placeholder.
 
-    `site` has the folders and the ports of the testbed. `number` is the number, from 1, of the process among those of
-    the row.
+    Args:
+        site: the folders and the ports of the testbed.
+        row: the program.
+        number: the number of the process, from 1, among the processes of the program.
     """
     layout = site.layout
     return {

@@ -50,7 +50,7 @@ class Template:
 
     @property
     def digest(self) -> str:
-        """The digest of everything that determines the template's content."""
+        """The digest of everything that determines the template's content, as `digest_of` returns it."""
         return self.folder.name
 
     def credentials(self) -> PostgresPasswords:

@@ -109,8 +109,8 @@ class ShopDatabase:
     def end_overdue(self, *, now_s: float) -> int:
         """Shut down the connections whose statements have exceeded the read time-out; return their number.
 
-        Without this, a server that silently becomes unreachable would block a thread and a connection of the pool for
-        ever.
+        This frees threads and connections of the pool that would otherwise wait for ever for a server that has silently
+        become unreachable.
 
         Args:
             now_s: the current time of `time.monotonic`, in seconds.

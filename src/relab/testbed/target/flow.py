@@ -59,7 +59,7 @@ def route_of(method: str, path: str) -> str | None:
 
 
 class AdmissionQueue:
-    """Admits requests to a worker: the limiter, and the queue of requests that wait for it.
+    """Decides when a request to a worker may start: a limit of active requests, and a queue for further requests.
 
     It is not thread-safe: use it in the event loop only.
 
@@ -206,7 +206,11 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Reject the request with status 503 if the admission queue is shut; otherwise let uvicorn handle it."""
+        """Reject a request to the shop with status 503 if the admission queue accepts no more requests.
+
+        Otherwise let uvicorn handle the request. uvicorn also handles a request that follows an unanswered request on
+        the same connection.
+        """
         self._refused = False
         # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.
         before: Any = self.cycle

@@ -19,12 +19,12 @@ _MIDDLE = math.sqrt(GROWTH)
 
 
 def bucket_of(ms: float) -> int:
-    """Return the index of the bucket for a duration in milliseconds."""
+    """Return the index of the histogram bucket to which a duration in milliseconds belongs."""
     return math.ceil(math.log(max(MIN_MS, ms)) / _LOG_GROWTH - 1e-9)
 
 
 def upper_ms(bucket: int) -> float:
-    """Return the upper bound of a bucket in milliseconds."""
+    """Return the upper bound, in milliseconds, of the histogram bucket with the index `bucket`."""
     return GROWTH**bucket
 
 
@@ -51,10 +51,14 @@ def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
 
 
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
-    """Return `(bound, number of values up to this bound)` for each of the bounds, which must be in ascending order.
+    """Return, for each bound, the number of values that are at most this bound, as `(bound, number)`.
 
-    All values of a bucket count if the bucket's geometric mean is at most the bound. `counts` is the number of values
-    by bucket.
+    The position of a value in its bucket is not known. So all values of a bucket are counted if the bucket's geometric
+    mean is at most the bound.
+
+    Args:
+        counts: the number of values by bucket.
+        bounds_ms: the bounds, in milliseconds and in ascending order.
     """
     ordered = sorted(counts.items())
     found: list[tuple[float, int]] = []

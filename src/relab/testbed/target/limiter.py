@@ -62,7 +62,7 @@ class Bounds:
 
 
 class Limiter:
-    """Limits the number of active requests of a worker, and adapts the limit to the measured times of requests.
+    """Limits the number of active requests of a worker, and adapts the limit to the measured processing times.
 
     Args:
         bounds: the limits that follow from the flags.
@@ -80,7 +80,7 @@ class Limiter:
 
     @property
     def bounds(self) -> Bounds:
-        """The limits that follow from the flags."""
+        """The bounds of the limit and of the wait, which follow from the flags."""
         return self._bounds
 
     @property
@@ -94,10 +94,10 @@ class Limiter:
         return self._active
 
     def is_too_late(self, waiting: int) -> bool:
-        """Return whether a new request behind `waiting` others is expected to wait longer than allowed.
+        """Return whether a new request behind `waiting` queued requests is expected to wait longer than allowed.
 
-        The expected wait follows from Little's law: within the mean time of a request, as many requests end as are
-        active.
+        The expected wait follows from Little's law: requests end at a rate of (number of active requests) / (mean time
+        of a request).
         """
         limit = self.limit
         if limit is None or self._active < limit or self._mean_ms is None:
@@ -105,9 +105,10 @@ class Limiter:
         return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
-        """Replace the bounds, because flags have changed, and set the limit to its upper bound.
+        """Replace the bounds, because flags have changed.
 
-        A limit keeps its value if it was adaptive, stays adaptive, and has the same upper bound as before.
+        The limit of active requests becomes the new upper bound. It keeps its current value only if the old and the new
+        bounds are adaptive and have the same upper bound.
 
         Args:
             bounds: the new bounds.
@@ -133,7 +134,7 @@ class Limiter:
         return True
 
     def finish(self, elapsed_ms: float, *, now_s: float) -> None:
-        """Count a request that has ended, failed or not, and adapt the limit if a period has ended.
+        """Record the end of a request, failed or not, and adapt the limit at the end of each measuring period.
 
         Args:
             elapsed_ms: the time that the request took after it was started.

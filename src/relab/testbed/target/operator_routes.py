@@ -34,7 +34,7 @@ def operator_routes(parts: Parts) -> APIRouter:
     async def metrics(
         window_s: Annotated[int | None, Query(ge=2, le=300, description="At most what is kept.")] = None,
     ) -> dict[str, Any]:
-        """Return the metrics of the last `window_s` seconds over all workers.
+        """Return the metrics of the last `window_s` seconds over all workers; without it, of the longest window kept.
 
         Response times include failed requests.
         """
@@ -56,10 +56,10 @@ def operator_routes(parts: Parts) -> APIRouter:
         since: Annotated[str | None, Query(max_length=2_000)] = None,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
     ) -> dict[str, Any]:
-        """Return a page of log lines and the cursor of the next page.
+        """Return a page of log lines, oldest first, and the cursor of the next page.
 
-        `since` is where the page begins: a cursor or an RFC 3339 time. With `latest`, no lines are returned, only a
-        cursor.
+        `since` is where the page begins: the cursor of an earlier page, or an RFC 3339 time. Without it, the page
+        begins with the oldest line. With `since=latest`, no lines are returned, only a cursor behind the newest line.
         """
         page = await in_operator_thread(parts, lambda: read_page(parts.settings.log_path, since, limit=limit))
         return {"logs": page.lines, "cursor": page.cursor, "more": page.more, "gap": page.gap}

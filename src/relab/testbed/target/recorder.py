@@ -98,7 +98,8 @@ class WorkerRecorder:
     """The counters of one worker. Thread-safe.
 
     Args:
-        window_s: number of last seconds for which readers need the counters of each second; 5 more seconds are kept.
+        window_s: length of the metrics window in seconds. The counters of each second are kept for this time and 5 s
+            more.
         clock: returns monotonic seconds.
 
     Attributes:

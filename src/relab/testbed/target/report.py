@@ -47,7 +47,10 @@ class LabReport(MiniReport):
 
 
 class ReportFile:
-    """The file in the target's data folder with the last report; all workers share it."""
+    """The file in the target's data folder that holds the last report of a rollout or experiment.
+
+    All workers share the file.
+    """
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "lab_report.json"

@@ -137,7 +137,7 @@ class Search:
         return await answer
 
     async def figures(self) -> dict[str, Any]:
-        """Return the state of both indexes, as `Indexes.figures` does.
+        """Return the kind, the number of vectors and the state of each index, as `Indexes.figures` does.
 
         The state is read in the search thread, because no other thread may access the indexes.
         """

@@ -45,10 +45,14 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Wo
 
 
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
-    """Return how many of the last `window_s` seconds the target has been running, at least 1; rates are divided by it.
+    """Return how many of the last `window_s` seconds the target has been running, at least 1.
 
-    `workers` are the statistics of each worker, which say when it started. `now_s` is the current time of the machine's
-    monotonic clock.
+    Rates are computed as counts divided by this time.
+
+    Args:
+        workers: the statistics of each worker, which say when it started.
+        now_s: the current time of the machine's monotonic clock.
+        window_s: length of the window that ends now.
     """
     began = min((worker.started_s for worker in workers), default=now_s)
     first = int(now_s) - window_s + 1

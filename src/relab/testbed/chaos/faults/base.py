@@ -72,10 +72,13 @@ class Injectable(ABC, Generic[Given]):
 
     @abstractmethod
     def injector(self, ground: Ground, given: Given) -> Injector:
-        """Return a new injector with the parameters `given`.
+        """Return a new injector (an object that begins, varies and ends one injection) with the parameters `given`.
 
-        It breaks nothing before the first call of its `set_level`. `ground` is the access to the testbed that fault
-        injection has.
+        The injector breaks nothing before the first call of its `set_level`.
+
+        Args:
+            ground: fault injection's access to the testbed.
+            given: the parameters of the fault or noise event.
 
         Raises:
             UnavailableError: a component that the injector works on does not answer.
@@ -92,7 +95,7 @@ class Injectable(ABC, Generic[Given]):
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
         """Return random parameters for an episode by name, including a `seed`.
 
-        The chaos server accepts them in this form.
+        The names and values are those that the chaos server accepts.
         """
         return {**self.draw(rng), "seed": rng.randrange(1 << 31)}
 
@@ -155,8 +158,11 @@ class Fault(Injectable[Given]):
     def presence(self, ground: Ground, given: Given) -> Presence:
         """Return a test of whether the fault is present. Call this before the fault is injected.
 
-        A responder can neither see nor influence the means of the test. `ground` is the access to the testbed that
-        fault injection has. `given` are the parameters with which the fault will be injected.
+        The test uses only data that a responder can neither see nor change.
+
+        Args:
+            ground: fault injection's access to the testbed.
+            given: the parameters with which the fault will be injected.
 
         Raises:
             UnavailableError: the state before the injection cannot be read.
@@ -165,7 +171,8 @@ class Fault(Injectable[Given]):
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
         """Return random parameters for an episode, by name.
 
-        A fault whose symptoms can grow gets a ramp in a quarter of the cases.
+        If the symptoms of the fault can grow (`grows`), a quarter of the results have a ramp: a time, `ramp_s`, in
+        which the fault reaches its full intensity.
         """
         found = super().draw_parameters(rng)
         if self.grows and rng.random() < _GROWING_SHARE:

@@ -21,7 +21,7 @@ class Setting:
     """Injector that changes the cache's configuration at run time; a restart of the cache resets it.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         values: new values by the name of the configuration parameter.
         drops_clients: whether to end the connections of all clients after the change.
     """

@@ -43,9 +43,9 @@ class PoolLeak:
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Leak the share `level` of the connections of each worker's pool; above 0 at least one.
+        """Leak the share `level` (0 to 1) of the connections of each worker's pool, at least one.
 
-        At 0 release all of them.
+        At level 0, release all leaked connections.
         """
         known = self._ground.plant.settings()["database"]
         wanted = max(round((known["pool_size"] + known["max_overflow"]) * level), 1) if level > 0 else 0
@@ -101,9 +101,10 @@ class Hoard:
         self._room = int(row["max_connections"])
 
     def set_level(self, level: float) -> None:
-        """Open or close idle sessions, so that they hold the share `level` (0 to 1) of the server's `max_connections`.
+        """Open or close idle sessions, until the client holds the share `level` (0 to 1) of the server's connections.
 
-        If the server has no free connection, fewer are held; a thread then takes each connection that becomes free.
+        The number of the server's connections is its `max_connections`. If the server has no free connection, the
+        client holds fewer sessions; a thread then takes each connection that becomes free.
         """
         self._wanted = round(self._room * level)
         with self._lock:
@@ -194,7 +195,7 @@ class LockHolder:
             raise PlantError(f"The database: {error}") from error
 
     def end(self) -> None:
-        """Close the session; ignore it if it was already ended."""
+        """Close the session, which also releases the lock. It is not an error if the session was already ended."""
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
 
@@ -246,14 +247,11 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the client that has opened idle sessions still has at least one of them."""
+        """Return a test of whether the client that has opened idle sessions still has an open session."""
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`: the share of the server's connections that the client holds.
-
-        It is nearly all of them.
-        """
+        """Return a random `intensity`, close to 1: the share of the server's connections that the client holds."""
         return {"intensity": draw_between(rng, 0.96, 1.0)}
 
 

@@ -22,7 +22,7 @@ class DroppedIndexes:
         self._dropped: list[str] = []
 
     def set_level(self, level: float) -> None:
-        """Drop the share `level` of the indexes, at least one; do nothing at level 0."""
+        """Drop the share `level` (0 to 1) of the indexes of the shop's tables, at least one; do nothing at level 0."""
         if level <= 0:
             return
         self._dropped = list(INDEXES)[: max(round(len(INDEXES) * level), 1)]
@@ -78,7 +78,7 @@ class MissingIndexFault(Fault[FaultParameters]):
         return Presence(lambda: bool(_missing_indexes(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`, here the share of the indexes that are dropped."""
+        """Return a random `intensity`: the share of the shop's database indexes that are dropped."""
         return {"intensity": draw_between(rng, 0.5, 1.0)}
 
 

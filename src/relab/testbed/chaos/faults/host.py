@@ -26,7 +26,7 @@ class RunningReportJob:
     """Injector that runs the report job, a batch job that uses processor time, beside the target.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         processes: number of processes of the job.
         nice: nice value of these processes: 0 is the target's nice value, 19 the lowest priority.
         seconds: time after which the job stops working; None to work without an end.
@@ -108,7 +108,7 @@ class FullDisk:
         self._written = self._path.stat().st_size
 
     def end(self) -> None:
-        """Delete the file, if it still exists."""
+        """Delete the large file with which this injector has filled the volume, if the file still exists."""
         self._path.unlink(missing_ok=True)
 
 
@@ -136,8 +136,11 @@ class SaturationFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, given: FaultParameters) -> RunningReportJob:
         """Return an injector that starts the report job, a batch job that uses processor time.
 
-        The higher the intensity, the more processes the job has, at most four per processor of the machine. `ground` is
-        the access to the testbed that starts it.
+        The higher the intensity, the more processes the job has, at most four per processor of the machine.
+
+        Args:
+            ground: fault injection's access to the testbed, through which the injector starts the job.
+            given: the parameters of the fault, such as the intensity.
         """
         most = (os.cpu_count() or 1) * _BUSY_PER_CPU
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)

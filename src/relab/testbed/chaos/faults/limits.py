@@ -40,7 +40,7 @@ class Quota(FaultParameters):
     def highest(self) -> float:
         """The highest CPU quota that the fault sets, in percent of one processor.
 
-        With a ramp, it is the quota of the first step.
+        The quota falls while a fault grows. So, with a ramp, the highest quota is that of the first step.
         """
         return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)
 
@@ -59,7 +59,7 @@ class LimitChanged(ABC):
     limits to set.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -73,9 +73,9 @@ class LimitChanged(ABC):
         """Return the limits to set for one worker at a level above 0, as `{field of ResourceLimits: value}`."""
 
     def set_level(self, level: float) -> None:
-        """Set the limits of the share `level` of the workers; at level 0, restore the earlier limits.
+        """Set the limits of the share `level` of the workers; at level 0, restore the limits from before the injection.
 
-        Workers whose limits something else has changed since the injection are left alone.
+        A worker is left alone if something else, such as a repair, has changed its limits since the injection.
         """
         if level <= 0:
             self.end()
@@ -107,9 +107,9 @@ class LimitChanged(ABC):
 
 
 class Descriptors(LimitChanged):
-    """Injector that makes workers open sockets and never close them.
+    """Injector that lowers the limit of file descriptors of workers, and makes them open sockets and never close them.
 
-    They soon reach a lowered limit of file descriptors.
+    The workers soon reach the limit.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -128,7 +128,7 @@ class Descriptors(LimitChanged):
             )
 
     def end(self) -> None:
-        """Close the leaked sockets, and restore the earlier limits."""
+        """Close the leaked sockets, and restore the limits of file descriptors from before the injection."""
         with contextlib.suppress(PlantError):
             # A worker that does not answer must not prevent the restoration of the limit.
             release(self._ground, self._standing.workers(), "descriptors")
@@ -229,11 +229,11 @@ class ThrottleFault(Fault[Quota]):
         return Throttle(ground, given)
 
     def presence(self, ground: Ground, given: Quota) -> Presence:
-        """Return a test of whether any worker has a CPU quota that is as low as the fault sets it, or lower."""
+        """Return a test of whether any worker's CPU quota is at most the highest quota that the fault sets."""
         return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random low quota, `cpu_pct`."""
+        """Return a random low CPU quota as `cpu_pct`, in percent of one processor."""
         return {"cpu_pct": draw_between(rng, 3, 9)}
 
 
@@ -261,7 +261,7 @@ class OutOfMemoryFault(Fault[Memory]):
         return TooLittleMemory(ground, given)
 
     def presence(self, ground: Ground, given: Memory) -> Presence:
-        """Return a test of whether any worker has a memory limit that is as low as the fault sets it, or lower."""
+        """Return a test of whether any worker's memory limit is at most the limit that the fault sets."""
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 
     def draw(self, rng: Random) -> dict[str, Any]:

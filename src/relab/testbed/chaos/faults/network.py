@@ -46,7 +46,7 @@ class ToxicInjector:
     A link is a proxy on a network path from the target to a dependency; the primary link is on the path used normally.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         dependency: the server to which the link leads.
         make: returns the toxic for a level above 0.
     """
@@ -132,7 +132,7 @@ class PathFault(Fault[Given]):
 
 
 class PathLatency(PathFault[Late]):
-    """The faults `database_latency` and `cache_latency`: all bytes on the path arrive later."""
+    """The faults `database_latency` and `cache_latency`: all bytes on the network path to this server are delayed."""
 
     path_kind = "latency"
     predicate = "is slow"
@@ -156,7 +156,7 @@ class PathLatency(PathFault[Late]):
 
 
 class PathBlackhole(PathFault[FaultParameters]):
-    """The faults `database_blackhole` and `cache_blackhole`: nothing that is sent on the path arrives."""
+    """The faults `database_blackhole` and `cache_blackhole`: nothing that is sent on the network path arrives."""
 
     path_kind = "blackhole"
     predicate = "drops everything"
@@ -170,12 +170,12 @@ class PathBlackhole(PathFault[FaultParameters]):
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`: the share of the connections that are affected, which is large."""
+        """Return a random large `intensity`: the share of the connections on which nothing arrives."""
         return {"intensity": draw_between(rng, 0.7, 1.0)}
 
 
 class PathRefuse(PathFault[FaultParameters]):
-    """The faults `database_refuse` and `cache_refuse`: the path refuses all new connections."""
+    """The faults `database_refuse` and `cache_refuse`: the network path to this server refuses all new connections."""
 
     path_kind = "refuse"
     predicate = "refuses connections"
@@ -213,7 +213,7 @@ class PathReset(PathFault[Cut]):
 
 
 class PathBandwidth(PathFault[FaultParameters]):
-    """The faults `database_bandwidth` and `cache_bandwidth`: only few bytes per second arrive."""
+    """The faults `database_bandwidth` and `cache_bandwidth`: the network path transfers only few bytes per second."""
 
     path_kind = "bandwidth"
     predicate = "has little bandwidth"

@@ -41,9 +41,9 @@ class Slow(FaultParameters):
 
 
 class Deployment:
-    """Injector of the noise `deploy_restart`: it acts like a deployment, and restarts the target's workers one by one.
+    """Injector of the noise `deploy_restart`: like a deployment, it restarts the target's workers one by one.
 
-    It also adds a version to the settings history whose values are the same as before.
+    It also adds a version to the settings history, in which no value differs from the previous version.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -91,7 +91,7 @@ class SlowClient:
         self._thread = threading.Thread(target=self._send, name="client", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Start the slow client; do nothing at level 0."""
+        """Start the thread that sends slow requests; do nothing at level 0."""
         if level > 0:
             self._thread.start()
 

@@ -64,7 +64,7 @@ class DefectInjector:
     """Injector that switches on a defect in the workers of the target; the defect ends when the worker's process ends.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         op: the name of the command to a worker that switches the defect on (`op` of `Ground.order_worker`).
         what: the name of the defect in the command `release`, which switches it off.
     """
@@ -78,7 +78,7 @@ class DefectInjector:
     def set_level(self, level: float) -> None:
         """Switch the defect on in the share `level` of the workers.
 
-        Workers that were restarted since are left alone.
+        Workers that were restarted since this injector was created are left alone.
         """
         for name in self._standing.share(level):
             self._ground.order_worker(worker_number(name), self._op)
@@ -96,7 +96,7 @@ class MemoryLeak(DefectInjector):
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Let each worker's memory grow by `level` times `mb_per_s` (MB per second); at level 0 it keeps its size."""
+        """Let each worker leak `level` times `mb_per_s` (MB per second) of memory; at level 0 stop the growth."""
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
@@ -130,7 +130,7 @@ class HangFault(Fault[FaultParameters]):
         return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`, here the share of the workers that are stopped."""
+        """Return a random `intensity`: the share of the workers that are stopped."""
         return {"intensity": rng.choice(_SHARES)}
 
 
@@ -188,7 +188,7 @@ class SearchIndexFault(Fault[FaultParameters]):
         return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`, here the share of the workers whose index is emptied."""
+        """Return a random `intensity`: the share of the workers whose search index is emptied."""
         return {"intensity": rng.choice(_SHARES)}
 
 
@@ -208,7 +208,7 @@ def release(ground: Ground, workers: list[int], what: str) -> None:
     """Command workers to release a resource that an earlier command made them hold.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         workers: numbers of the workers.
         what: what to release, such as `memory` or `descriptors`.
 

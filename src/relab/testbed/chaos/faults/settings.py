@@ -40,9 +40,9 @@ class SettingsChanged:
     """Injector that creates a wrong version of the target's settings and restarts the target with it.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         changes: new values, by section and name.
-        note: the reason for the version in the settings history, as a person who made this mistake would write it.
+        note: the reason that the settings history gives for the version, worded as by a person who made this mistake.
     """
 
     def __init__(self, ground: Ground, changes: Changes, note: str) -> None:
@@ -75,7 +75,7 @@ class FlagsChanged:
     """Injector that sets wrong values of the target's flags.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
         changes: new values, by section and name.
     """
 
@@ -86,7 +86,7 @@ class FlagsChanged:
         self._made: dict[str, Any] = {}
 
     def set_level(self, level: float) -> None:
-        """Set the flags to the wrong values; do nothing at level 0."""
+        """Set the target's flags to this injector's values, which are wrong; do nothing at level 0."""
         if level > 0:
             now = self._ground.plant.flags()
             self._before = {
@@ -156,11 +156,11 @@ class BadSettingFault(SettingsFault[WrongSetting]):
     }
 
     def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
-        """Return an injector that sets the wrong values which `given.setting` names."""
+        """Return an injector that sets wrong values of the setting which `given.setting` names, such as `pool`."""
         return SettingsChanged(ground, *self._WRONG[given.setting])
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `setting`: a pool that is too small, or a wrong port."""
+        """Return a random `setting`: `pool` (a connection pool that is too small) or `port` (a wrong port)."""
         return {"setting": rng.choice(("pool", "port"))}
 
 
@@ -204,7 +204,7 @@ class BadFlagsFault(Fault[WrongFlag]):
     }
 
     def injector(self, ground: Ground, given: WrongFlag) -> FlagsChanged:
-        """Return an injector that sets the wrong flags which `given.flag` names."""
+        """Return an injector that sets wrong values of the flags which `given.flag` names, such as `concurrency`."""
         return FlagsChanged(ground, self._WRONG[given.flag])
 
     def presence(self, ground: Ground, _given: WrongFlag) -> Presence:
@@ -214,6 +214,6 @@ class BadFlagsFault(Fault[WrongFlag]):
     def draw(self, _rng: Random) -> dict[str, Any]:
         """Return the parameters of this fault for an episode, which are always `{"flag": "concurrency"}`.
 
-        Users notice this wrong flag. The other wrong flag, `route`, costs them only a few milliseconds.
+        The fault can also set the flag `route`, but that costs users only a few milliseconds, which they do not notice.
         """
         return {"flag": "concurrency"}

@@ -95,10 +95,10 @@ class LoadClients(Protocol):
 
 
 class ClientProcess:
-    """Clients that send a load of HTTP requests, in a process of their own.
+    """Clients that send a load of HTTP requests, in a child process.
 
-    The clients' process reads from a pipe of this process, so it ends in any case when this process ends. A
-    parent-death signal would come too early: the kernel sends it as soon as the thread that created the process ends.
+    The child process reads from a pipe of this process, so it ends in any case when this process ends. A parent-death
+    signal would be too early: the kernel sends it as soon as the thread that started the child process ends.
     """
 
     def __init__(self) -> None:
@@ -162,12 +162,12 @@ class TrafficSpike:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Send requests at the share `level` of the peak rate, in place of the current load."""
+        """Send requests at `level` times the peak rate from now on; at level 0 send no requests."""
         stages = (Stage(duration_s=_MAX_DURATION_S, rate_per_s=self._peak_per_s * level),)
         self._sender.send(_plan(self._url, self._given, stages, timeout_s=_PATIENT_S) if level > 0 else None)
 
     def end(self) -> None:
-        """Stop all requests."""
+        """Stop sending requests."""
         self._sender.close()
 
 
@@ -194,8 +194,9 @@ class RetryStorm:
     def set_level(self, level: float) -> None:
         """Start the load with `level` (0 to 1) times the request rates of the fault; at level 0 stop the load.
 
-        For the first `trigger_s` seconds, the load at level 1 exceeds the target's capacity, so that clients begin to
-        retry. After that, only the rate of few visitors and their retries remain.
+        For the first `trigger_s` seconds, new requests arrive so fast that, at level 1, they exceed the target's
+        capacity and clients begin to retry. After that, new requests arrive only at the low rate of the visitors, and
+        the retries keep the load high.
         """
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
@@ -212,7 +213,7 @@ class RetryStorm:
         self._sender.send(plan.model_copy(update=again) if level > 0 else None)
 
     def end(self) -> None:
-        """Stop all requests."""
+        """Stop sending requests."""
         self._sender.close()
 
 
@@ -261,12 +262,12 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 class Overload(Presence):
     """Tests whether the target is overloaded while its flow control is unchanged.
 
-    The service cannot measure how many requests clients send, so this test uses two signs that the fault is absent. The
-    target's flow control has been changed, so that the overload is contained; or the target serves all requests without
-    such a change, so that the overload is over.
+    The target cannot measure how many requests clients send. So the fault counts as absent in two cases:
+    - the target's flow control has been changed since this test was created, so that the overload is contained;
+    - the target was overloaded and now serves all requests without such a change, so that the overload is over.
 
     Args:
-        ground: the access to the testbed that fault injection has.
+        ground: fault injection's access to the testbed.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -289,10 +290,10 @@ class Overload(Presence):
 
 
 def _figures(ground: Ground) -> Mapping[str, float]:
-    """Return the target's metrics of the last seconds.
+    """Return the target's metrics of the last seconds, by name.
 
-    They are the numbers of requests, of requests that flow control rejected (`shed`) and that clients abandoned, and
-    the P95 in ms.
+    The names are `requests`, `shed` (requests that flow control rejected), `abandoned` (requests whose client
+    disconnected before the answer) and `p95_ms` (the P95 of the response times).
 
     Raises:
         NotAnsweringError: the target does not return its metrics.
@@ -307,9 +308,14 @@ def _figures(ground: Ground) -> Mapping[str, float]:
 
 
 def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
-    """Return whether the target is overloaded, by its metrics.
+    """Return whether the target's metrics show that it is overloaded.
 
-    It is if it rejects many requests, if clients abandon many, or if requests take much longer than usual.
+    This is so if flow control rejects, or clients abandon, many of the requests. It is also so if requests take much
+    longer than usual.
+
+    Args:
+        figures: the metrics, as `_figures` returns them.
+        usual_p95_ms: the P95 of the response times before the fault.
     """
     turned_away = figures["shed"] + figures["abandoned"]
     is_slow = figures["p95_ms"] > _SLOWER * usual_p95_ms + _SLOW_MS
@@ -354,7 +360,7 @@ class TrafficSpikeFault(TrafficFault[Spike]):
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `multiple` of the target's capacity."""
+        """Return a random `multiple`: the request rate as a multiple of the target's capacity."""
         return {"multiple": draw_between(rng, 2.0, 4.0)}
 
 
@@ -373,7 +379,10 @@ class RetryStormFault(TrafficFault[Storm]):
     )
 
     def injector(self, ground: Ground, given: Storm) -> RetryStorm:
-        """Return an injector whose clients retry; measure the target's capacity first, to choose the request rates."""
+        """Return an injector of a retry storm.
+
+        Before it returns, this function measures the target's capacity, from which the request rates follow.
+        """
         capacity_per_s = measure_capacity(ground.target_url, given)
         return RetryStorm(
             ground.target_url,

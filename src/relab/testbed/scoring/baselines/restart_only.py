@@ -41,9 +41,10 @@ class RestartLoop:
         self._quiet_until_s = 0.0
 
     def poll(self, now_s: float) -> None:
-        """Poll the target once; after `UNHEALTHY_POLLS` unhealthy polls in a row, restart the next component.
+        """Poll the target once; restart a component if the target was unhealthy in `UNHEALTHY_POLLS` polls in a row.
 
-        At least 35 s pass between two restarts.
+        Each further restart takes the next component of `RESTARTS`, at least 35 s after the previous restart. After a
+        healthy poll, the first component is next again.
 
         Args:
             now_s: the time of `time.monotonic`, in seconds.

@@ -145,7 +145,10 @@ def _statements(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) 
 
 
 def _plan(connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the query plan of one of the shop's statements, and its duration on the server and as seen from here."""
+    """Return the query plan of one of the shop's statements, with two durations: on the server, and for the client.
+
+    The durations, `server_ms` and `client_ms`, are in milliseconds.
+    """
     began_s = time.perf_counter()
     try:
         with connection.transaction(force_rollback=True):
