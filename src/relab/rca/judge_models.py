@@ -15,7 +15,7 @@ __all__ = ["JudgeCost", "JudgeDrop", "JudgeMethod", "JudgeVerdict", "JudgedStep"
 
 
 class JudgeDrop(StrEnum):
-    """Why an answer of the judge, or a part of it, was dropped."""
+    """Why an answer of the judge (a language model), or the reason in an answer, was not used."""
 
     INVALID_ANSWER = "invalid_answer"
     WRONG_CODE = "wrong_code"
@@ -43,7 +43,7 @@ class JudgedStep(CitedModel):
 
 
 class JudgeCost(RcaModel):
-    """The cost of a judgement by a language model, and the numbers of what was dropped.
+    """The cost of a judgement by a language model, and how many answers, steps and texts were dropped.
 
     The cost covers the calls of this analysis. Answers that were stored before (`cached_answers`) cost nothing.
     """
@@ -79,8 +79,8 @@ class JudgeCost(RcaModel):
 def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
     """Return the sum of costs.
 
-    The numbers of left out steps and of cut and withheld texts are not sums, but the largest ones. The cost in USD is
-    null if one of the costs with calls has none.
+    `steps_left_out`, `texts_cut` and `texts_withheld` are not sums, but the largest values. `usd` is null if calls of
+    one of the costs have no known price.
     """
     costs = list(costs)
     prices = [each.usd for each in costs if each.calls]

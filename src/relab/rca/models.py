@@ -110,9 +110,10 @@ class Hypothesis(CitedModel):
 
 
 class GuessOdds(RcaModel):
-    """How likely a ranked guess is right, for a run of a source on which a ranking model was trained.
+    """How likely a ranked guess is right, for a run of a source (program) on which a ranking model was trained.
 
-    `right` of `all` first guesses on held-out runs, with a probability in the same range, were right.
+    The model was tested on runs that were not used for its training. Of its `all` first guesses with a probability in
+    the same range, `right` were right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -124,7 +125,7 @@ class GuessOdds(RcaModel):
 
 
 class Attribution(CitedModel):
-    """The place at which the run failed: its step, agent, call and tool. Each is null if not known, or if there is none.
+    """The place at which the run failed: its step, agent, call and tool. A field is null if not known or not applicable.
 
     `basis` says whether evidence shows the place, or whether it is a ranked guess. A ranked guess names the first of
     the report's `candidates` and always has low confidence. The agent of a ranked guess is the agent that most likely
@@ -146,8 +147,8 @@ class Attribution(CitedModel):
 class CandidateStep(CitedModel):
     """A step that may have gone wrong first, according to a ranking of the run's steps.
 
-    `reasons` are the facts that decided. The evidence is the beginning of the step's text, and the text of other steps
-    that a reason is about.
+    `reasons` are the facts because of which the step was ranked. The evidence is the beginning of the step's text, and
+    the text of other steps that a reason is about.
     """
 
     step_id: str
@@ -158,10 +159,10 @@ class CandidateStep(CitedModel):
 
 
 class HitRate(RcaModel):
-    """How often a search for a behaviour is right, measured on labelled runs.
+    """How often a search for a behaviour is right, measured on runs that people labelled.
 
-    Of `seen` labelled runs in which the behaviour was found, people say of `right` runs that they show it. `low` and
-    `high` are the ends of the share's 95 % interval (Wilson).
+    The behaviour was found in `seen` labelled runs; by their labels, `right` of these runs show it. `low` and `high`
+    are the ends of the 95 % interval (Wilson) of the share right / seen.
     """
 
     right: int
@@ -173,8 +174,8 @@ class HitRate(RcaModel):
 class BehaviourFinding(CitedModel):
     """A behaviour that a rule of this installation found in the run: the rule's name and description, and the place.
 
-    With `by_model`, it is the opinion of a language model on the rule's sentence. The fields that name a step, a call
-    or an agent are null if the place has none.
+    If `by_model` is true, a language model found the behaviour by the rule's sentence; the finding is then its opinion.
+    The fields that name a step, a call or an agent are null if the place has none.
     """
 
     behaviour: str

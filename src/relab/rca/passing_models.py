@@ -21,10 +21,10 @@ class PassingDifferenceKind(StrEnum):
 
 
 class PassingDifference(CitedModel):
-    """A difference from runs that succeeded, in a sentence; it is an observation, not a cause.
+    """A difference of a failed run from runs that succeeded, in a sentence; it is an observation, not a cause.
 
-    `runs` is the number of compared runs that show it. `step_id` and `call_id` are its place in the failed run; null if
-    there is none.
+    `runs` is the number of compared runs that show the difference. `step_id` and `call_id` say where it is in the
+    failed run; they are null if it has no place there, such as a missing call.
     """
 
     kind: PassingDifferenceKind

@@ -18,10 +18,10 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
-    """Return the value of the column `current_key` for the current analysis of a run's content.
+    """Return the value that the column `current_key` has for the current analysis of a run's content.
 
-    The current analysis is the one that is returned if the same content is requested again. The column is unique, so
-    there is only one.
+    The current analysis is the one that is returned if the same content is requested again. The column is unique, so a
+    content of a run has at most one current analysis.
     """
     return f"{content_hash}:{agent_run_id}"
 
@@ -40,7 +40,7 @@ class CurrentAnalysis(NamedTuple):
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
-    """Return the current analysis of a run's content; None if there is none."""
+    """Return the analysis that answers further requests for the same content of a run; None if no analysis is current."""
     columns = (table_of(RcaRunRow).c[name] for name in CurrentAnalysis._fields)
     statement = select(*columns).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
     row = session.execute(statement).one_or_none()
@@ -48,7 +48,7 @@ def find_current(session: Session, agent_run_id: str, content_hash: str) -> Curr
 
 
 def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:
-    """Clear the key of the current analysis of a run's content, so that another one can become current."""
+    """Make the current analysis of a run's content no longer current, so that another analysis can become current."""
     session.execute(
         update(table_of(RcaRunRow))
         .where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
@@ -60,8 +60,8 @@ def add(session: Session, values: dict[str, Any]) -> None:
     """Insert an analysis; `values` holds the columns of `rca_runs` by name.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. It ends the block of the
-            unit of work, which raises `ConstraintError` instead. Callers catch `ConstraintError` around that block.
+        sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. The caller's `with` block of
+            the transaction then raises `ConstraintError` in its place; catch that around the block.
     """
     session.execute(insert(table_of(RcaRunRow)).values(values))
 

@@ -71,7 +71,7 @@ Wording = Callable[[Report], Report]
 
 
 def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]:
-    """Return a sentence of a language model in the form to show, and why it may not be shown (None if it may).
+    """Return a sentence of a language model, normalised for display, and why it must not be shown (None if it may).
 
     Its numbers, names and quotations must occur in the texts `pieces`; see `rca/report/grounding.py`. The reason is a
     value of `DropReason`, such as `ungrounded_token`.
@@ -96,9 +96,9 @@ class RcaService:
     Args:
         word: rewrites the summary of a finished report with a language model; None: the deterministic summary stays.
         judge: asks a language model which step went wrong first; None without a model.
-        sentences: asks it about behaviours that are described by a sentence, in analyses that use the judge.
+        sentences: asks a language model whether a run shows the sentences of rules, in analyses with a judge.
         judge_by_default: the method of the judge if a request names none.
-        rules: the rules of behaviours of this installation.
+        rules: the rules that describe behaviours (patterns in runs) of this installation.
 
     Attributes:
         notes: makes notes for people from reports.
@@ -293,9 +293,9 @@ class RcaService:
                 )
 
     def delete_for_runs(self, agent_run_ids: Collection[str], created_before: int) -> None:
-        """Delete, in one transaction, the analyses of deleted runs with their reports and progress events.
+        """Delete, in one transaction, analyses of deleted runs with their events, labels and stored answers of the judge.
 
-        Those requested after `created_before` (microseconds since 1970) stay: they are of a new run with the same id.
+        Data from after `created_before` (microseconds since 1970) stay: they belong to new runs with the same ids.
         """
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
@@ -348,10 +348,10 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
-        """Return whether the current analysis of a run is sufficient for a person who requests one with this judge method.
+        """Return whether a person's request with the method `judge` gets the current analysis; promote a queued one.
 
-        If it was requested because the run arrived, it has no summary by a language model. It is sufficient while
-        queued, as it becomes one for a person; without a judge, also while it runs or if no model is configured.
+        An analysis that a person requested serves if `judge` is its method or OFF. One requested on arrival has no
+        summary by a model; it serves if queued, and without a judge also if it runs or no model exists.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}
@@ -362,7 +362,7 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """Store report and failure, end the progress stream and enqueue the job that labels the run, in one transaction."""
+        """In one transaction, store report and failure, end the progress stream, and enqueue jobs that label the run."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

@@ -49,7 +49,7 @@ class WordedSummary(BaseModel):
 
 
 class WordingResult(StrEnum):
-    """The result of an attempt to rewrite the summary. Only with `WORDED`, the report has changed."""
+    """Whether a language model's summary replaced that of a report, and if not, why. Only `WORDED` changes the report."""
 
     WORDED = "worded"
     ALREADY_WORDED = "already_worded"
@@ -65,7 +65,7 @@ _DISBELIEVED = frozenset({WordingResult.NO_CLAIM_STANDS, WordingResult.CAUSE_NOT
 
 @dataclass(frozen=True, slots=True)
 class DroppedClaim:
-    """A claim that the policy dropped, with the reason and the faulty part of the claim."""
+    """A claim of a language model that was dropped, with the broken rule and the faulty part of the claim."""
 
     claim: WordedClaim
     reason: DropReason
@@ -80,7 +80,7 @@ class WordingOutcome:
         report: the report with the new summary, or the unchanged report.
         result: whether the summary was replaced, and if not, why.
         kept: the claims of the new summary, in order; empty unless `result` is `WORDED`.
-        dropped: the claims that the policy dropped.
+        dropped: the model's claims that were not accepted.
         error: the error of the model; None if it did not fail.
     """
 
@@ -92,9 +92,10 @@ class WordingOutcome:
 
 
 def word_summary(report: Report, gateway: LlmGateway) -> Report:
-    """Return the report with a summary worded by the model, or the unchanged report; log the outcome.
+    """Return the report with a summary worded by a language model, or the unchanged report.
 
-    An error of the model raises nothing. `try_wording` says which reports are not sent to the model.
+    The outcome is only logged: an error of the model raises nothing. `try_wording` says which reports are not sent to
+    the model.
     """
     outcome = try_wording(report, gateway)
     said: dict[str, object] = {
@@ -115,11 +116,11 @@ def word_summary(report: Report, gateway: LlmGateway) -> Report:
 
 
 def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
-    """Request a summary from the model, and apply the policy to its answer.
+    """Request a summary from a language model, and keep the claims that the report supports (`apply_policy`).
 
     Reports with insufficient evidence or without hypotheses are not sent to the model: they have no cause to describe,
     and a model would invent one. A report whose summary already comes from a model is not sent either, because the
-    policy takes the present summary as true.
+    claims are checked against the present summary.
     """
     if report.summary_source != "rules":
         return WordingOutcome(report, WordingResult.ALREADY_WORDED)
@@ -135,9 +136,9 @@ def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
 
 
 def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
-    """Replace the summary of `report` by those claims of the model's answer that pass the policy.
+    """Replace the summary of `report` by those claims of the model's answer that `check_claim` accepts.
 
-    The summary stays if none of these claims cites evidence of the first hypothesis.
+    The summary stays if none of the accepted claims cites evidence of the first hypothesis.
     """
     evidence = {item.evidence_id: item for item in report.evidence_index}
     kept: list[WordedClaim] = []

@@ -39,13 +39,13 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
 
     The parts of the key depend on what the report names:
 
-    - a cause at a tool: category, detail and tool. Only such failures can share a key across agents.
+    - a cause at a tool: category, detail and tool.
     - a cause without a tool: category, detail, agent and step.
     - a ranked guess and no error: the agent, and the reason of the first guess.
-    - neither: category, tool or agent and step, and the text of the first error in the evidence.
+    - neither: category, tool (or agent and step), and the text of the first error in the evidence.
 
-    For some categories, the text of the error is a part of the key of a cause, to tell causes apart. Variable parts of
-    a text, such as ids and numbers, are left out.
+    So runs of different agents share a key only for failures of a tool. For some categories, the text of the error is a
+    part of the key of a cause, to tell causes apart. Variable parts of a text, such as ids and numbers, are left out.
     """
     place = report.attribution
     tool = place.tool_name if place is not None else None

@@ -32,9 +32,9 @@ class DroppedAnswerError(RelabError):
 
 
 class JudgeAnswer(BaseModel):
-    """The fields that all answers have: the code of the request and the model's confidence.
+    """The fields that all answers of the judge (a language model) have: the code of the request and a confidence.
 
-    No text of the run can contain the code, so the code shows that the answer does not come from such a text.
+    No text of the run can contain the code. So an answer with the code was not copied from such a text.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,7 +97,10 @@ class OrderAnswer(JudgeAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A step that the judge names, the quotation that shows it, and the reason; the reason is None if it was dropped."""
+    """A step that the judge names, a verbatim quotation of the step, and the judge's reason.
+
+    The reason is None if the judge gave none, or if the run does not support it.
+    """
 
     step: ShownStep
     quotation: Quotation

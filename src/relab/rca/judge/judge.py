@@ -86,7 +86,11 @@ class Judge:
 
 
 def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:
-    """Return the numbers of the steps that the report names: first the step of its attribution, then its candidates."""
+    """Return the numbers (in `transcript`) of the steps that the report names, without duplicates.
+
+    The step of the report's attribution comes first, then its candidate steps. Steps that are not in `transcript` are
+    left out.
+    """
     named = [report.attribution.step_id] if report.attribution is not None else []
     named += [candidate.step_id for candidate in report.candidates]
     numbers = (transcript.number_of(step_id) for step_id in dict.fromkeys(named))

@@ -30,12 +30,13 @@ MIN_CANDIDATES: Final = 2
 
 
 class JudgeRun:
-    """Asks the model about one run, by one of the methods.
+    """Asks the model which step of one run went wrong first, by one of the methods of `JudgeMethod`.
 
     Args:
         transcript: the steps of the run; at least one.
         session: sends the requests to the model.
-        candidates: the numbers of the steps that the local ranking names, the most likely first.
+        candidates: the numbers of the candidate steps in the report, which relab found without a language model; the
+            most likely first.
 
     Attributes:
         left_out, cut, withheld: the greatest numbers of steps left out, of texts cut, and of passages withheld in one
@@ -49,7 +50,7 @@ class JudgeRun:
         self.left_out = self.cut = self.withheld = 0
 
     def all_at_once(self) -> Opinion:
-        """Ask once about the whole run.
+        """Ask in one request, with the whole run, which step went wrong first.
 
         Raises:
             DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
@@ -64,7 +65,7 @@ class JudgeRun:
         return self._ask("all_at_once", StepAnswer, check, range(len(steps)), self._candidates)
 
     def step_by_step(self) -> Opinion:
-        """Ask about one step after the other, each together with the steps before it, until the model calls one a mistake.
+        """Ask about each step, shown with the steps before it, whether it is the first mistake; stop at the first yes.
 
         Raises:
             DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
@@ -119,7 +120,9 @@ class JudgeRun:
         return opinion
 
     def rerank(self) -> Opinion:
-        """Ask for the order of the candidates of the local ranking; there must be at least two.
+        """Ask the model to put the candidate steps in order, the most likely first mistake first.
+
+        There must be at least two candidates. The model may leave candidates out.
 
         Raises:
             DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.

@@ -34,7 +34,11 @@ class ShownSentence:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSentences:
-    """The behaviours that a run shows in the opinion of a model, as `{name: place and reason}`, and how all were judged."""
+    """The result of asking a model about sentences.
+
+    `shown` maps the name of each behaviour that the run shows in the model's opinion to the place and the reason.
+    `judgement` has the cost, and the names of the behaviours that were and were not judged.
+    """
 
     shown: Mapping[str, ShownSentence]
     judgement: SentenceJudgement
@@ -119,9 +123,10 @@ def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, senten
 
 
 def sentence_prompt(sentence: str, data: str) -> tuple[Prompt, str]:
-    """Return the prompt about a sentence and an excerpt of a run, and the code that the answer must repeat.
+    """Return the prompt that asks whether a run shows what a sentence describes, and the code that the answer must repeat.
 
-    The code is a digest of both, so that no text of the run can contain it, and equal requests have equal prompts.
+    `data` is an excerpt of the run. The code is a digest of sentence and excerpt. So no text of the run can contain the
+    code, and equal requests have equal prompts.
     """
     code = hashlib.sha256(f"sentence\0{sentence}\0{data}".encode()).hexdigest()[:32]
     # On one line without angle brackets, like the run.

@@ -56,12 +56,15 @@ class JudgeLimits:
 
     @property
     def context_chars(self) -> int:
-        """The greatest number of characters of one prompt: a text has at most half as many tokens as characters."""
+        """The greatest number of characters of one prompt, derived from `context_tokens`.
+
+        The conversion assumes that a text has at most half as many tokens as characters.
+        """
         return CHARS_PER_TOKEN * self.context_tokens
 
 
 class JudgeLimitError(RelabError):
-    """The time limit of a judgement is reached; the message names the limit."""
+    """A judgement (all requests about one run) has used up its time; the message names the limit."""
 
     code = "judge_limit"
 
@@ -104,7 +107,7 @@ class JudgeSession:
         }
 
     def explain(self, error: DroppedAnswerError | JudgeLimitError | LlmError) -> str:
-        """Return in words why a request got no usable answer; if the answer was dropped, count it."""
+        """Return in words why a request got no usable answer; a dropped answer is also counted in `dropped`."""
         if isinstance(error, LlmInvalidOutputError):
             error = DroppedAnswerError(JudgeDrop.INVALID_ANSWER)
         if isinstance(error, DroppedAnswerError):

@@ -33,7 +33,7 @@ SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswer
 
 
 class StoredAnswers:
-    """The stored answers to requests about one run; implements `JudgeAnswerCache`."""
+    """The judge's stored answers to requests about one run, in the database; implements `JudgeAnswerCache`."""
 
     def __init__(self, database: Database, clock: Clock, run_id: str) -> None:
         self._database = database
@@ -75,7 +75,9 @@ class JudgeStage:
         self._by_default = by_default
 
     def choose(self, wanted: JudgeMethod | None) -> JudgeMethod:
-        """Return the method for a request that names the method `wanted`, or None to leave it to the settings.
+        """Return the judge method for a request that names the method `wanted`.
+
+        If `wanted` is None, return the default of the settings, or `OFF` if no language model is configured.
 
         Raises:
             NoJudgeError: a method is wanted, and no language model is configured.
@@ -93,7 +95,10 @@ class JudgeStage:
         return self._judge(report, run, method, StoredAnswers(self._database, self._clock, run.run_id))
 
     def delete_for_runs(self, unit: UnitOfWork, run_ids: Collection[str], before_us: int) -> None:
-        """Delete, in the transaction `unit`, answers about runs that were stored up to a time in microseconds since 1970."""
+        """Delete, in the transaction `unit`, the judge's stored answers about the given runs.
+
+        Answers that were stored after `before_us` (microseconds since 1970) stay.
+        """
         row = RcaJudgeAnswerRow
         for ids in chunks(run_ids):
             unit.session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.answered_at <= before_us))

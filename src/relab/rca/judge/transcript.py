@@ -134,11 +134,13 @@ class Excerpt:
 
 
 class Transcript:
-    """The innermost steps of a run in order of time, for the judge.
+    """The innermost steps of a run (steps that contain no other steps), in order of time, numbered from 0.
+
+    The judge (a language model) reads a run in this form.
 
     Args:
         view: the run.
-        max_chars: the greatest number of characters of an excerpt.
+        max_chars: the greatest number of characters of an excerpt, which is a part of a prompt.
     """
 
     def __init__(self, view: RunView, max_chars: int) -> None:
@@ -164,11 +166,14 @@ class Transcript:
         return next((step.number for step in self.steps if step.step_id == step_id), None)
 
     def excerpt(self, numbers: Sequence[int], anchors: Collection[int] = (), **facts: Any) -> Excerpt:
-        """Return the steps with these numbers as JSON, cut to the model's context by the rule of this module.
+        """Return the steps with these numbers as JSON of at most `max_chars` characters.
+
+        If the JSON is too long, texts are cut: to 4,000 characters each, or fewer until it fits. If it still does not
+        fit, steps are left out.
 
         Args:
             numbers: the numbers of the steps, in order.
-            anchors: the numbers of the steps around which steps are kept longest.
+            anchors: the numbers of steps around which other steps are kept longest.
             facts: further values of the JSON object, which are not cut.
         """
         for limit in TEXT_CHARS:

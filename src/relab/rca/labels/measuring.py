@@ -16,8 +16,8 @@ QUESTIONS = (STEP, TOP_THREE, AGENT, CATEGORY)
 def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
     """Return how often reports agree with labels; `pairs` are labelled runs with their reports.
 
-    The steps that reports name are counted together. Steps that evidence shows, and steps that are ranked guesses, are
-    also counted separately.
+    The question which step went wrong first is scored over all reports. It is also scored apart for reports in which
+    evidence shows the place, and for reports with a ranked guess.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     labelled = changed = abstained = 0
@@ -52,7 +52,10 @@ def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
 
 
 def _step(item: LabelledRun, report: Report) -> str | None:
-    """Return the step that the report names, or else the step of the call that it names; None if it names neither."""
+    """Return the id of the step to which the report attributes the failure; None if it names no step of the run.
+
+    If the report names only a call, this is the step of that call.
+    """
     place = report.attribution
     if place is None or place.step_id is not None:
         return place.step_id if place is not None else None

@@ -17,7 +17,10 @@ CATEGORY_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 
 
 class NewLabel(BaseModel):
-    """A person's statement about a failed run: at least the step, the agent or the category of its first mistake."""
+    """A person's statement about the first mistake of a failed run: its step, its agent, its category, or several of them.
+
+    At least one of the three is given.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -92,7 +95,7 @@ class LabelScores(BaseModel):
         labelled: the number of labelled runs.
         changed: the number of runs that no longer have the labelled step; they are left out of the scores.
         abstained: the number of reports that name no place; they count as misses.
-        scores: the score for each question.
+        scores: one score for each question, such as which step or which agent went wrong first.
     """
 
     labelled: int

@@ -27,7 +27,8 @@ class TrainedModel(BaseModel):
         trained: whether a model was trained. If there are too few labels, it is false, and an older model of the agent
             stays.
         right: the number of held-out runs for which the labelled step was ranked first.
-        held_out: the number of labelled runs on which a model was tested that had not been trained on them.
+        held_out: the number of labelled runs that were tested by cross-validation: each by a model that was trained on
+            other runs.
     """
 
     agent_name: str

@@ -24,7 +24,10 @@ _NARROWEST: Final = 0.004
 
 @unchecked
 def waterfall(rows: Sequence[WaterfallRow], *, is_timed: bool) -> dict[str, Any]:
-    """Return the chart of the rows as bars, in the order of the rows; `is_timed` says whether the rows have times."""
+    """Return a Vega-Lite chart with one horizontal bar for each row, in the order of the rows.
+
+    `is_timed` says whether the rows have times; otherwise the axis shows the position in the run.
+    """
     whole = max((row.end_ms for row in rows), default=0.0) - min((row.begin_ms for row in rows), default=0.0)
     scale = 1_000.0 if is_timed and whole >= 2_000 else 1.0
     values = [

@@ -146,7 +146,12 @@ def _candidate(found: CandidateStep) -> str:
 
 
 def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
-    """Return in words how far a ranked guess can be trusted, without a probability if `odds` is None (unknown source)."""
+    """Return in words how far a ranked guess can be trusted.
+
+    Args:
+        odds: the probability and hit rate of the guess; None if no model was trained on the run's source.
+        gaps: signs that steps of the run were not recorded; the first one is named.
+    """
     missing = f"; steps may be missing: {gaps[0]}" if gaps else ""
     if odds is None:
         return f"ranked guess{missing}"
@@ -194,7 +199,7 @@ class _Moment(NamedTuple):
 
 
 def _moments(view: RunView) -> dict[tuple[EvidenceKind, str], _Moment]:
-    """Return `{(kind, id): moment}` for each object that evidence can quote and that has a time."""
+    """Return `{(kind, id): times}` for each object of the run that evidence can quote and that has a time."""
     found: dict[tuple[EvidenceKind, str], _Moment] = {}
     for step in view.steps:
         moment = _Moment(step.step.started_at, step.ended_us, step.position)

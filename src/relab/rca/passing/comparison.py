@@ -97,7 +97,10 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return this run's first call to a tool that every passing run with `tool` called after `tool`; None without one."""
+        """Return the failed run's first call to a tool before which the passing runs call `tool`; None without such a call.
+
+        Every passing run that calls `tool` must call the other tool later.
+        """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():
             if all(other in firsts and firsts[tool][0] < firsts[other][0] for firsts in with_tool):
@@ -193,7 +196,10 @@ class _Comparison:
         )
 
     def _divergence(self) -> FoundDifference | None:
-        """Return the first difference from the passing run whose calls begin most similarly; None if no call differs."""
+        """Return the first call that differs from the passing run with the longest common prefix of calls.
+
+        Return None if no call differs, or if the passing runs are not of the same task.
+        """
         own = [placed.call.tool_name for placed in self._view.calls]
         if not self._same_task or not own:
             return None
@@ -259,7 +265,7 @@ def _values(arguments: Iterable[object]) -> dict[str, dict[str, None]]:
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return the number of items with which both sequences begin equally."""
+    """Return the length of the common prefix of two sequences."""
     return next(
         (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
     )

@@ -39,7 +39,10 @@ KEEP_WATCHING = (
 
 
 def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
-    """Return the action to read the steps that a ranking chose, at least one, most likely first; it cites their evidence."""
+    """Return the recommendation that a person reads the candidate steps of a ranking, in the given order.
+
+    The action cites the evidence of the candidates. There must be at least one; the most likely comes first.
+    """
     steps = ", then ".join(f'"{found.step_name}" [{found.step_id}]' for found in candidates)
     return action(
         "process",

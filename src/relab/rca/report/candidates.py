@@ -11,11 +11,14 @@ from relab.rca.ranking import Guess, Odds, Ranking
 
 
 def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
-    """Return whether the first ranked guess says more about the place of the failure than the located problem `placed`.
+    """Return whether the report should name the first ranked guess as the place of the failure, and not `placed`.
 
-    `placed` is the problem of the first cause; None if it has no place. The guess says more if `placed` is None. It
-    also does if the confidence of `placed` is not high, and either a model of the run's source made the guess, or the
-    guess is an earlier step which wrote code that failed.
+    `placed` is the located problem of the first cause; None if the problem names no step or call. The guess is better
+    in these cases:
+
+    - `placed` is None.
+    - The confidence of `placed` is not high, and a model of the run's source made the guess.
+    - The confidence of `placed` is not high, and the guess is an earlier step which wrote code that failed.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)

@@ -43,9 +43,10 @@ def compose(
 ) -> Report:
     """Build the report of the run in `view` from its problems (in order of time), ranked causes and ranked guesses.
 
-    `insufficient` says why the evidence is not sufficient for a conclusion; None if it is sufficient. The guesses of
-    `ranking` are used if `causes` show no place with at least medium confidence, or if executed code failed before a
-    place of medium confidence. `analyzer_version` is only stored.
+    `insufficient` says why the evidence is not sufficient for a conclusion; None if it is sufficient. The report lists
+    the guesses of `ranking` as candidates if the evidence is insufficient, if the first cause has no place with at
+    least medium confidence, or if the first guess is better than that place (`is_guess_better`). `analyzer_version` is
+    only stored.
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
@@ -97,7 +98,7 @@ def compose(
 def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) -> Sequence[DetectedProblem]:
     """Return at most `MAX_FINDINGS` problems in order of time.
 
-    If there are more, they are chosen in this order: the lead problems of all causes, the first located problem of each
+    If there are more, they are chosen in this order: the first problem of each cause, the first located problem of each
     cause, the other problems of causes by rank, and the rest.
     """
     if len(problems) <= MAX_FINDINGS:
@@ -177,7 +178,7 @@ def _attribution(
     *,
     insufficient: bool,
 ) -> Attribution | None:
-    """Return the place of a located problem as an attribution; None if `problem` is None."""
+    """Return the attribution (the place of the failure) that a located problem gives; None if `problem` is None."""
     if problem is None:
         return None
     return Attribution.citing(
@@ -200,13 +201,13 @@ def _actions(
     *,
     insufficient: bool,
 ) -> tuple[ActionItem, ...]:
-    """Return the action items of the report.
+    """Return the recommended actions of the report, which depend on the causes.
 
-    With insufficient evidence, and for a failed run without a cause, they say which data to collect. For another run
-    without a cause, they say to keep monitoring it. Otherwise they are mitigations: all mitigations of the first
-    cause, and one of the next cause with another category.
+    - If the evidence is insufficient, or for a failed run without a cause: collect certain data.
+    - For a run that did not fail and has no cause: keep monitoring.
+    - Otherwise: all mitigations of the first cause, and one mitigation of the next cause that has another category.
 
-    If the facts of the first cause are known (`explanation`), one action with these facts replaces the general advice.
+    If the facts of the first cause are known (`explanation`), one action with these facts replaces its mitigations.
     """
     if insufficient:
         return COLLECT_DATA

@@ -32,7 +32,7 @@ MIN_SUPPORT = 0.5
 
 
 class DropReason(StrEnum):
-    """The rule of the policy because of which a claim was dropped."""
+    """Why a sentence of a language model was dropped: the rule that it breaks."""
 
     NO_CITATION = "no_citation"
     UNKNOWN_EVIDENCE = "unknown_evidence"
@@ -99,7 +99,7 @@ class Grounds:
 
     @classmethod
     def of(cls, report: Report, cited: Iterable[Evidence]) -> Grounds:
-        """Build the grounds from the evidence that a claim cites (`cited`) and the report's summary and hypotheses."""
+        """Build the grounds of a claim: the evidence that it cites (`cited`), and the report's summary and hypotheses."""
         pieces = [piece for evidence in cited for piece in _pieces(evidence)]
         urls = frozenset(_trim_url(found.group()) for piece in pieces for found in _URL.finditer(_normal(piece)))
         pieces.append(report.summary)
@@ -108,30 +108,30 @@ class Grounds:
 
     @classmethod
     def of_pieces(cls, pieces: Iterable[str], urls: frozenset[str] = frozenset()) -> Grounds:
-        """Build the grounds from `pieces`, the texts that may support a claim; it may contain no URLs but `urls`."""
+        """Build the grounds from `pieces`, the texts that may support a claim; the claim may contain only the URLs `urls`."""
         # One line per piece, so that no quotation can match across two pieces.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
         words = frozenset(_words(text))
         return cls(text, words, frozenset(map(_stem, words)), urls)
 
     def has_whole(self, token: str) -> bool:
-        """Return whether `token` occurs as a whole, and not only as part of a longer name or number."""
+        """Return whether `token` occurs in `text` as a whole, and not only as part of a longer name or number."""
         left = r"(?<!\w)(?<!\w-)(?<!\d[.,:])" if token[:1].isalnum() else ""
         right = r"(?!\w)(?!-\w)(?![.,:]\d)" if token[-1:].isalnum() else ""
         return re.search(left + re.escape(token) + right, self.text) is not None
 
     def has_number(self, number: str) -> bool:
-        """Whether `number` occurs, alone or followed by a short unit."""
+        """Whether `number` occurs in `text`, alone or followed by a short unit."""
         left, right = r"(?<![\w.])(?<!\w-)(?<!\d[,:])", r"(?![.,:]?\d)(?![-_]\w)(?![A-Za-z]*\d)(?![A-Za-z]{4})"
         return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
 
     def has_phrase(self, phrase: str) -> bool:
-        """Whether the words of the hyphenated `phrase` occur in sequence, joined or separated by `-`, `_` or space."""
+        """Whether the words of the hyphenated `phrase` occur in sequence in `text`, joined or separated by `-`, `_`, space."""
         joined = r"[-_ ]?".join(map(re.escape, phrase.casefold().split("-")))
         return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
 
     def has_word(self, word: str) -> bool:
-        """Whether `word`, or a word with the same stem, occurs."""
+        """Whether `word`, or a word with the same stem, occurs in `text`."""
         return _stem(word) in self.stems
 
 
@@ -143,9 +143,11 @@ def normal_text(text: str) -> str:
 def check_claim(
     text: str, evidence_ids: Sequence[str], report: Report, evidence: Mapping[str, Evidence]
 ) -> tuple[DropReason, str] | None:
-    """Return why the policy drops the claim, and the part of it that breaks a rule; None if the policy accepts the claim.
+    """Return why a language model's claim must be dropped, and the faulty part of it; None if the report may contain it.
 
-    `text` must be the result of `normal_text`; `evidence` is the report's evidence by id.
+    The claim must cite evidence, be plain text, and name no failure category except those of the hypotheses. Its names,
+    numbers and quotations must occur in the cited evidence, the summary or the hypotheses. `text` must be the result of
+    `normal_text`; `evidence` is the report's evidence by id.
     """
     problem = _check_citations(evidence_ids, evidence) or _check_form(text)
     if problem is not None:
@@ -157,10 +159,11 @@ def check_claim(
 
 
 def check_text(text: str, pieces: Iterable[str]) -> tuple[DropReason, str] | None:
-    """Return why a sentence is not grounded in the texts `pieces`, and the part of it that is not; None if it is grounded.
+    """Return why a sentence says more than the texts `pieces`, and the faulty part of it; None if the sentence may be shown.
 
-    The rules are those for claims, without the rules for citations and categories; no URL is allowed. `text` must be
-    the result of `normal_text`.
+    Its names, numbers and quotations must occur in `pieces`, it must be plain text, and it may contain no URL. Unlike
+    for a claim (`check_claim`), no citation is needed, and failure categories may be named. `text` must be the result
+    of `normal_text`.
     """
     return _check_form(text) or _check_grounds(text, Grounds.of_pieces(pieces))
 

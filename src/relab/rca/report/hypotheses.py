@@ -25,10 +25,10 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return the text around a quotation, on one line and in quotation marks, at most `MAX_QUOTE_CHARS` characters of it.
+    """Return a quoted error text, result or output on one line and in quotation marks, for a sentence.
 
-    Return None if the quoted field is not an error text, a result or an output: numbers and arguments do not help the
-    reader of a sentence.
+    A text of more than `MAX_QUOTE_CHARS` characters is cut to a part around the quotation. Return None for a quotation
+    of another field, such as a number or the arguments, because it does not help the reader of the sentence.
     """
     if quotation.field not in (
         "error_message",
@@ -150,8 +150,8 @@ def build_hypotheses(
 ) -> tuple[Hypothesis, ...]:
     """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations for its cause.
 
-    A hypothesis cites the quotations of the cause's lead problem; repetitions of the problem are only in the findings.
-    A regression cites up to `MAX_CITED` quotations of all its problems.
+    A hypothesis cites the quotations of the cause's first problem; repetitions of the problem are only in the findings.
+    A hypothesis of the category prompt_regression cites up to `MAX_CITED` quotations of all problems of the cause.
 
     Args:
         causes: the ranked causes, the most likely first.

@@ -45,7 +45,8 @@ def summarise(
         causes: the causes that `reportable_causes` keeps, most likely first.
         reason: why the evidence is insufficient; None if it is sufficient.
         explanation: the facts of the first cause; None if there are none.
-        guess: the ranked guess to which the report attributes the failure; None if it does not.
+        guess: the ranked guess that the report names as the place of the failure; None if it names another place or
+            none.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."
@@ -78,7 +79,10 @@ def summarise(
 
 
 def _guessed(guess: CandidateStep, view: RunView) -> str:
-    """Return sentences that say why no error is named, and which step was guessed instead."""
+    """Return sentences that say that no error shows the mistake, and which step is the ranked guess of it.
+
+    If some object of the run reports an error, only the guess is named.
+    """
     quiet = (
         ""
         if view.failures

@@ -19,15 +19,19 @@ _WRITTEN_BADLY = "format_broken"
 
 
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
-    """Return the problems of a run and the guessed problems of `ranking`, so that no error is in both.
+    """Merge the detected problems of a run with the problems that `ranking` guessed, so that no error is reported twice.
 
-    The writer of a tool call is the model's step that requested it. A problem at a call or a failed step moves to its
-    writer, if the writer has a guessed problem, or if a model of the run's source considers the writer at least as
-    likely. The moved problem quotes both places. The guess that the writer wrote something that fails is then left out.
+    The writer of a tool call is the step of the model that requested it. A problem at a call or a failed step is
+    reported at its writer instead, with quotations of both places, in two cases: the writer has a guessed problem, or a
+    model of the run's source considers the writer at least as likely. The guess that the writer wrote something that
+    fails is then left out.
 
-    If the error itself is unclassified, the problem takes the first guessed kind, or else the most probable kind. A
-    loop of failed calls joins the finding of the call's failure, if that moves. A failure for which the writer cannot
-    be blamed, such as a rate limit, stays at its call.
+    An unclassified error gets the first guessed kind, or else the most probable one. A loop of failed calls is added to
+    the problem of the failed call, if that is reported at its writer. A failure that a service or a missing right
+    causes, such as a rate limit, stays at its call.
+
+    Returns:
+        The problems in order of time, and the guessed problems that are left.
     """
     kinds = {unit.key: list(found) for unit, found in ranking.problems}
     merged: list[DetectedProblem] = []
@@ -64,7 +68,11 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
 
 
 def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ranking: Ranking) -> str:
-    """Return the kind of a problem that moves to its writer, chosen among the kinds that are guessed at the writer."""
+    """Return the kind of a problem that is now reported at its writer (the step that wrote the failed call).
+
+    If the problem is unclassified, this is the first of the kinds `guessed` at the writer, or else the kind that the
+    model considers the most probable one there. Otherwise it is `format_broken`.
+    """
     if problem.category is not Category.UNKNOWN:
         return _WRITTEN_BADLY
     if guessed:
@@ -95,7 +103,10 @@ def _place_of(problem: DetectedProblem) -> UnitKey:
 
 
 def _moved(problem: DetectedProblem, writer: Unit, kind: str | None) -> DetectedProblem:
-    """Return the problem moved to the step that wrote its call; `kind`, unless None, replaces its category and detail."""
+    """Return the problem of a call, now located at `writer` (the step that wrote the call), with a quotation of that step.
+
+    `kind` replaces the category and the detail of the problem; None keeps both.
+    """
     detail = DETAILS.get(kind or "")
     return replace(
         problem,
