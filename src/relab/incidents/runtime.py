@@ -123,14 +123,15 @@ async def running_responder(watched: WatchedTarget, means: ResponderServices) ->
 async def _checking_actions(
     actions: ActionsClient, name: str, classes: Collection[str], again_after_s: float
 ) -> AsyncIterator[None]:
-    """While the block runs, request the action server's catalogue until the server answers.
+    """While the block runs, request the action server's catalogue of actions until the server has answered once.
 
     Each kind of failure is logged once.
 
     Args:
         actions: the client of the server.
         name: the name of the server, for the log.
-        classes: the action classes in the settings; those that no action of the server has are logged.
+        classes: the action classes that the settings name. If a class has no action in the catalogue, it is logged,
+            because it may be misspelt.
         again_after_s: the time between two requests, in seconds.
     """
 

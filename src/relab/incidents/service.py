@@ -150,7 +150,8 @@ class IncidentService:
     def status(self) -> ResponderStatus:
         """Return what the responder of this process is doing.
 
-        The open incident and its approval requests are read from the database, so another process may work on them.
+        The target's open incident and its pending approval requests are read from the database. So they are reported
+        even if the responder of another process handles them.
         """
         watched, responder = self._watched, self._responder
         policy = watched.settings.policy if watched is not None else Policy()
@@ -244,7 +245,8 @@ class IncidentService:
     def dismiss(self, incident_id: str, *, by: str, why: str = "") -> IncidentDetails:
         """Dismiss an incident as a false positive, and return it; an incident that is over does not change.
 
-        Its anomalies open no other incident until they have gone, or are a fifth worse.
+        The anomalies of a dismissed incident open no other incident until they have disappeared, become more severe, or
+        grown by a fifth.
 
         Args:
             incident_id: the id of the incident.

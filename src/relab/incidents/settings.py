@@ -20,8 +20,8 @@ class ResponderSettings:
         detection, investigation, planning, policy, verification: the settings of these parts of the response.
         approval_valid_s: how long an approval request is valid.
         stand_down_s, max_stand_downs: how long the responder waits if it must not act, and how often at most. It must
-            not act while a kill switch is on, while others act, while the figures are stale, or while the outage is
-            wider than the service.
+            not act while a kill switch is on, while people or other clients act, while the measured values are stale,
+            or while the host and several dependencies fail at once.
         server_retry_s, max_server_retries: how long to wait before a retry if the action server is busy or does not
             answer, and the maximum number of retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
@@ -51,10 +51,10 @@ def settings_for(
     use_incident_history: bool = True,
     model: ModelSettings | None = None,
 ) -> ResponderSettings:
-    """Return settings whose times are derived from the poll interval.
+    """Return the settings of a response, with times that suit the poll interval.
 
-    With an interval of 30 s or more, the times are the defaults of the classes of settings. With a shorter interval,
-    they are shorter.
+    With an interval of 30 s or more, the times are the defaults. With a shorter interval, the times are shorter as
+    well.
 
     Args:
         poll_interval_s: the time between two polls, in seconds.

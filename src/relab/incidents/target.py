@@ -34,7 +34,9 @@ class WatchedTarget:
 
 
 def target_name(url: str) -> str:
-    """Return the name of the target at an address: host and port, then the path if the address has one; no secrets.
+    """Return the name of the target at an address: the host and port, then the path if the address has one.
+
+    User name, password and query are left out, because they may be secret.
 
     Raises:
         ConfigurationError: `url` is not the address of an HTTP server.

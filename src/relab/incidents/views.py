@@ -86,7 +86,7 @@ class IncidentDetails(Incident):
 
 
 class Triggered(_View):
-    """The result of a person's report of a problem."""
+    """The result of triggering an incident: the incident that now covers the problem that a person reported."""
 
     incident_id: str
     created: bool = Field(description="False if an incident was open already; the report was added to it.")

@@ -40,7 +40,7 @@ class JobBackend(Protocol):
         ...
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Announce again the runnable jobs whose announcement may be lost.
+        """Announce again to the workers those runnable jobs whose earlier announcement may be lost.
 
         Args:
             database: the database of the queue.
@@ -48,7 +48,7 @@ class JobBackend(Protocol):
             older_than_s: jobs that were announced within this number of seconds are left out.
 
         Raises:
-            DatabaseUnavailableError: the database is unavailable; the next sweep does the work.
+            DatabaseUnavailableError: the database is unavailable; the next call announces the jobs.
         """
         ...
 
@@ -98,7 +98,7 @@ def backend_names() -> list[str]:
 
 
 def open_backend(name: str, options: BackendOptions) -> JobBackend:
-    """Return the back end with this name, which connects later.
+    """Return the job back end with this name; it connects to its broker when it is first used.
 
     Raises:
         ConfigurationError: there is no such back end, an option that it needs is not set, or its library is missing.

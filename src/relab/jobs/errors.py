@@ -39,9 +39,9 @@ class UnknownHandlerError(RelabError):
 
 
 class JobListenerError(RelabError):
-    """The job was dropped, but a listener (`on_parked`) failed.
+    """The job was deleted, but a service that waits for the job (by `on_parked`) could not be notified.
 
-    For example, an analysis may still be shown as queued.
+    For example, an analysis may be shown as queued, although its job does not exist any more.
     """
 
     code = "job_listener_failed"

@@ -123,7 +123,10 @@ class JobQueue:
             return repository.count(session, self._clock.now_us())
 
     def worker_lives(self) -> bool:
-        """Return whether any worker is alive: whether a worker holds the lease for the housekeeping of the queue."""
+        """Return whether at least one worker is alive.
+
+        This is so if the lease for the housekeeping of the queue is held, because only living workers renew it.
+        """
         from relab.jobs import repository
 
         now = self._clock.now_us()

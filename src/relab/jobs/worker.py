@@ -158,9 +158,10 @@ class LeasedLoop:
             self._work()
 
     def _may_work(self) -> bool:
-        """Return whether this process holds the lease, which it acquires or renews from time to time.
+        """Return whether this process holds the lease of the loop.
 
-        Between these times, the answer is the last one, so that the database is not written for each part of the work.
+        The lease is acquired or renewed only after a third of its length. Until then, the previous answer is returned,
+        so that not every part of the work writes to the database.
         """
         if time.monotonic() >= self._asks_at_s:
             self._asks_at_s = time.monotonic() + LOOP_LEASE_S / 3

@@ -30,15 +30,15 @@ The next incident may be milder.
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A fact of an incident that deviates from its usual values.
+    """A fact of an incident whose value deviates from its usual values.
 
     Attributes:
         fact: the name of the fact.
-        seen: the value of the fact in the incident, as a condition.
+        seen: the condition that describes the value in the incident, such as "equals" this value.
         required: a condition that recognizes the same deviation in another incident.
         expected: conditions that indicate the deviation, including conditions of runbooks in use.
         usual: a condition that holds when the value is usual again; None if the fact exists only during incidents.
-        strength: how far from its usual values the fact was, 0 to 1.
+        strength: how far the value was from the usual values, 0 to 1.
         is_symptom: whether such a deviation appears in many kinds of incidents, so that it does not identify a cause.
     """
 
@@ -57,14 +57,14 @@ def deviations(
     usual: Mapping[str, Sequence[FactValue]],
     runbooks: Sequence[Runbook] = (),
 ) -> list[Deviation]:
-    """Return the deviations among the facts of an incident, the strongest first.
+    """Return the facts of an incident whose values deviate from their usual values, the strongest deviation first.
 
     Args:
         facts: the facts known at a moment of the incident, by name.
         well: the values of the same facts when the incident was over.
         usual: all values that each fact had when incidents were over, by the name of the fact.
-        runbooks: the runbooks in use. Their conditions become part of a deviation's `expected` if they indicate the
-            deviation.
+        runbooks: the runbooks in use. If a condition of a runbook holds for the deviating value but for no usual value,
+            it becomes part of the deviation's `expected`.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:

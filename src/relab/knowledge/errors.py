@@ -18,7 +18,7 @@ class RunbookNotFoundError(NotFoundError):
 
 
 class RunbookExistsError(ConflictError):
-    """The folder of runbooks has another file for this cause, or another runbook in a file of this name."""
+    """Another file of the runbook folder has a runbook for this cause, or the file to be written exists already."""
 
     code = "runbook_exists"
 

@@ -57,9 +57,9 @@ class _Lesson:
 
     @property
     def required(self) -> tuple[Deviation, ...]:
-        """The strongest deviations in `marks` that have a usual value.
+        """The strongest deviations in `marks` that have a usual value, at most `_MAX_REQUIRED`.
 
-        Others are not required, because no later probe could show that they are gone.
+        Deviations without a usual value are left out: no later probe could show that they are gone.
         """
         return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
 
@@ -75,18 +75,17 @@ def learnt_runbooks(
     runbooks: Sequence[Runbook] = (),
     looks: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Runbook, ...]:
-    """Return a runbook for each unknown cause that a person repaired by an action, sorted by cause.
+    """Return a new runbook for each unknown cause that a person repaired by an action, sorted by cause.
 
-    A cause is unknown if the final diagnosis of its incident is "unknown". Such incidents have the same cause if the
-    same facts differed most from their usual values; the name of the cause is a digest of these deviations.
+    A cause is unknown if the final diagnosis of its incident is "unknown". Two such incidents have the same cause if
+    the same facts differed most from their usual values. The name of the cause is a digest of these deviations.
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the runbooks in use. If one of their conditions holds in an incident, but for no usual value of its
-            fact, the learnt runbook expects that condition too. Then the learnt runbook and the runbooks in use are
-            judged by the same condition. No runbook is created for a cause that a runbook in use has, such as an
-            accepted draft.
-        looks: the names of the facts that each probe can give, by the name of the probe.
+        runbooks: the runbooks in use. No runbook is created for a cause that one of them has, such as an accepted
+            draft. If a condition of one of them holds in an incident, but for no usual value of the condition's fact,
+            the new runbook expects that condition too. So all runbooks are judged by the same conditions.
+        looks: the names of the facts that each probe can give, by the name of the probe; None: no probe is known.
     """
     past = list(incidents)
     usual = usual_facts(past)
@@ -197,11 +196,13 @@ def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]
 def _place(
     act: TriedAction, name: str, value: FactValue, incident: PastIncident, runbooks: Sequence[Runbook]
 ) -> FactValue:
-    """Return a parameter for reuse: a placeholder `{fact}` if its value came from a fact, otherwise the value.
+    """Return the value of a parameter in the form in which a runbook can reuse it.
 
-    A placeholder is needed because, for example, the worker to be restarted may have another name in the next incident.
-    A runbook with the same action shows which fact gives the name. Without such a runbook, if the value is a name with
-    a digit, a fact with the same value is assumed to be the source.
+    If the value came from a fact of the incident, the form is a placeholder `{fact}`; otherwise it is the value itself.
+    For example, the worker to be restarted may have another name in the next incident. Which fact the value came from
+    is decided in this order:
+    - A runbook has the same action, and its placeholder names a fact with this value.
+    - The value is a name with a digit, and a fact has the same value.
     """
     facts = incident.facts
     for runbook in runbooks:

@@ -74,7 +74,7 @@ class Surroundings:
 def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) -> list[Remark]:
     """Return what should be corrected in the runbooks of one folder, sorted by file and line.
 
-    `surroundings` says which actions and facts the runbooks may use; None: this is not known.
+    `surroundings` says which actions and facts the runbooks may use; None: this is not known, and not checked.
     """
     around = surroundings or Surroundings()
     remarks = [*_twice(runbooks)]
@@ -105,10 +105,15 @@ def alike(one: Runbook, other: Runbook) -> bool:
 def _likely(
     own: Mapping[FactCondition, Expectation], other: Mapping[FactCondition, Expectation], condition: FactCondition
 ) -> float:
-    """Return how likely a condition is with the cause of a runbook.
+    """Return the probability of a condition if the cause of a certain runbook is present.
 
-    `own` holds the expectations of that runbook, and `other` those of another one. If `own` lacks the condition, return
-    the probability `otherwise` from `other`.
+    It is `likely` from that runbook's own expectations. If they lack the condition, it is `otherwise` from the other
+    runbook.
+
+    Args:
+        own: the expectations of the runbook, by condition.
+        other: the expectations of another runbook, by condition.
+        condition: the condition, which at least one of the two runbooks has.
     """
     return own[condition].likely if condition in own else other[condition].otherwise
 
@@ -223,10 +228,10 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each fact that a parameter of an action refers to, but that nothing gives.
+    """Yield an error for each fact that an action's parameter refers to, but that the runbook cannot know.
 
-    A fact is given by an expectation, a requirement or a probe of the runbook, or by `around.facts`. Nothing is yielded
-    if the runbook names probes and the facts of probes are unknown (`around.looks` is None).
+    A runbook knows the facts of its expectations, its requirements and its probes, and the facts in `around.facts`. If
+    the runbook names probes, but the facts of probes are unknown (`around.looks` is None), nothing is yielded.
     """
     if runbook.looks and around.looks is None:
         return

@@ -27,9 +27,11 @@ _MAX_SHARE_OF_ONE: Final = 0.6
 def memory_factors(
     facts: Mapping[str, FactValue], templates: Mapping[str, int], incidents: Iterable[PastIncident]
 ) -> dict[str, float]:
-    """Return the factors by which similar past incidents with a cause raise the prior of the cause, by cause.
+    """Return, by cause, the factor by which the prior probability of the cause should be multiplied.
 
-    A factor is above 1 and at most `MAX_ODDS_FROM_MEMORY`. Causes that no similar incident had are absent.
+    A cause has a factor if similar past incidents had this cause. A factor is above 1 and at most
+    `MAX_ODDS_FROM_MEMORY`; it is higher for more, and more similar, incidents. Causes that no similar incident had are
+    absent.
 
     Args:
         facts: the facts of the current incident, by name.

@@ -148,9 +148,10 @@ class Runbook:
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def line_of(self, name: str) -> int | None:
-        """Return the line number of a field in the runbook's file, or of its nearest enclosing part.
+        """Return the line number of a field in the runbook's file.
 
-        `name` is the dotted name of the field. Return None if there is no entry for either.
+        If the field has no line number, return that of the nearest enclosing field; None if there is no such field.
+        `name` is the dotted name of the field, such as `actions.0.why`.
         """
         while name and name not in self.lines:
             name = name.rpartition(".")[0]
@@ -208,16 +209,17 @@ class TriedAction(_Remembered):
 
 
 class PastIncident(_Remembered):
-    """An incident that is over, as it is stored to learn from it.
+    """An incident that is over, as it is stored so that relab learns from it.
 
     Attributes:
         target: the service, by the name that its responder uses.
         opened_at, resolved_at: when the incident was opened, and when it ended.
         cause: the final diagnosis of the incident. There may be no runbook for this cause.
-        facts, templates: the facts, by name, and the log templates, with their counts, that were known at the
-            diagnosis. If a person ended the incident, those that were known before that person acted.
-        well: the facts, by name, of the healthy service: the same probes gave them when the incident was over. They are
-            the usual values, from which the facts of the incident differ.
+        facts: the facts that were known at the diagnosis, by name; if a person ended the incident, the facts that were
+            known before this person acted.
+        templates: the log templates that were known at the same moment, with the number of lines of each.
+        well: the usual values of the facts, by name: the values that the same probes gave when the incident was over
+            and the service was healthy.
         tried: the actions tried, in order.
         resolved_by, resolver: the kind of actor that ended the incident, and the name of the actor.
         note: a comment by a person.

@@ -194,7 +194,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, with the causes of the learnt runbooks that this takes out of use.
+        """Delete a past incident; return it, with the causes of learnt runbooks that are no longer in use without it.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -256,7 +256,7 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return the factors by which similar past incidents raise the priors of causes, by cause; see `memory`.
+        """Return the factors by which similar past incidents raise the prior probabilities of causes, by cause.
 
         Args:
             facts: the facts of the current incident, by name.
@@ -279,7 +279,7 @@ class KnowledgeService:
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return a runbook as `knowledge.revising` changes it by past incidents; an empty tuple without a change.
+        """Return the runbook of a cause with the changes that past incidents suggest; empty if they suggest none.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -336,7 +336,7 @@ class KnowledgeService:
         return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
 
     def _causes(self) -> set[str]:
-        """Return the causes of all runbooks, including those excluded by `without`."""
+        """Return the causes of all runbooks, also of those that the setting `without` excludes."""
         return {runbook.cause for shelf in self._shelves() for runbook in shelf.runbooks}
 
     def _shelves(self) -> list[Shelf]:
@@ -347,7 +347,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder from the settings (which must exist) or else the home folder; None if there is none yet."""
+        """Return the folder that the settings name. Without one, return the home folder, or None if that does not exist."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None

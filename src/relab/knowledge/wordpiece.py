@@ -22,7 +22,7 @@ _CHINESE: Final = (
 
 
 class WordPieces:
-    """The vocabulary of a model, which splits texts into its pieces.
+    """Splits texts into the word pieces of a model's vocabulary, and gives the number of each piece.
 
     Args:
         vocabulary: all pieces, indexed by their numbers; a piece that continues a word begins with `##`.

@@ -46,9 +46,10 @@ class BudgetLimits(BaseModel):
         return self
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """Return the price of the tokens in USD.
+        """Return the price of the tokens of a prompt and its answer in USD.
 
-        Return None if there are prompt or completion tokens, and their price is not set.
+        Return None if the price of the prompt's tokens, or of the answer's tokens, is needed but not set. A price for 0
+        tokens is not needed.
         """
         total = 0.0
         for tokens, price in (
@@ -141,7 +142,7 @@ class Budget:
             charge.completion_tokens = usage.completion_tokens
 
     def billed(self, charge: Charge) -> Spent:
-        """Return the charge of one call: its real cost if it is settled, else its reservation."""
+        """Return tokens and cost of one call: the real ones if the call is settled, else the reserved maximum."""
         with self._lock:
             usd = self._limits.usd(charge.prompt_tokens, charge.completion_tokens)
             return Spent(1, charge.prompt_tokens, charge.completion_tokens, usd)

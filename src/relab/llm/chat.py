@@ -48,7 +48,7 @@ Pydantic emits `UserWarning` for a value of another type; it is an exception whe
 
 @dataclass(frozen=True, slots=True)
 class ChatBackend:
-    """The parts that differ between providers.
+    """The part of a call to a language model that differs between providers: their SDK and their chat model.
 
     Attributes:
         sdk: the module of the provider's SDK; every SDK has `APIStatusError`, `APIConnectionError` and
@@ -62,16 +62,17 @@ class ChatBackend:
     make_model: Callable[[LlmConfig, Any], BaseChatModel]
 
     async def ask(self, config: LlmConfig, prompt: Prompt, schema: type[BaseModel], *, ends_at: float) -> AIMessage:
-        """Return the model's message; after a temporary failure, retry while time is left.
+        """Send a prompt to the model and return the model's message; retry temporary failures while time is left.
 
         Args:
             config: the model and the limits of the call.
             prompt: the prompt.
-            schema: the schema that the answer should have.
+            schema: the schema that the model is asked to follow in its answer.
             ends_at: the deadline, as a time of `time.monotonic`; the caller cancels this coroutine at that time.
 
         Raises:
-            LlmError: one of the errors of `LlmGateway.complete`, except those that are found when the message is read.
+            LlmError: one of the errors of `LlmGateway.complete`, but none about the content of the message: this method
+                does not read it.
         """
         messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
         # This overrides LANGSMITH_TRACING and similar variables, which may be set for other programs.

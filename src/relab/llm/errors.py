@@ -72,6 +72,6 @@ class LlmBudgetExceededError(LlmError):
 
 
 class LlmNotConfiguredError(ConfigurationError, LlmError):
-    """The extra, the key or the model name is missing or wrong: an operator must act."""
+    """The package, the key or the model name for the model's provider is missing or wrong: an operator must act."""
 
     code = "llm_not_configured"

@@ -151,7 +151,11 @@ class Engine:
         self._raise_broken(ticking)
 
     def _raise_broken(self, ticking: asyncio.Task[None]) -> None:
-        """Raise an error of the engine or of a callback, so that it ends the load instead of being lost in the loop."""
+        """If the engine or a callback has failed, raise its error, which ends the load.
+
+        Without this method, the error would only appear in the event loop's log. `ticking` is the task that runs
+        `_tick`.
+        """
         if self._broken is not None:
             raise self._broken
         if ticking.done():
@@ -183,7 +187,7 @@ class Engine:
             self._all_handed_over.set()
 
     def _hand_over(self) -> None:
-        """Start up to `BATCH` requests that are due, and set the alarm for the next one."""
+        """Start the requests that are due, but no more than `BATCH`, and set the alarm for the next request."""
         for _ in range(BATCH):
             if self._next is None or self.stopped:
                 self._all_handed_over.set()

@@ -131,7 +131,7 @@ class LatencyHistogram:
 
     @property
     def _hdr(self) -> Any:
-        """The library's histogram object; before it is returned, all recorded latencies are counted in it."""
+        """The HdrHistogram library's object, after adding the latencies that wait to be counted."""
         if self._waiting:
             self._count()
         return self._counted

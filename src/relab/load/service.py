@@ -99,14 +99,14 @@ def run_load(
 
     Args:
         plan: what to send.
-        on_window: is called with the results of each time window, in order, once all of its requests have ended.
+        on_window: is called with the results of each time window, in order, once all requests of the window have ended.
         stop: an event that ends the load early when any thread sets it; the result covers the time until then.
-        on_progress: is called with the progress of the load, once per length of a window.
+        on_progress: is called with the current progress every `window_s` seconds (a field of the plan).
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
-        UnreachableTargetError: the target's name has no address. A target that refuses connections raises no error:
-            its requests count as failed sends.
+        UnreachableTargetError: the target's name has no address. A target that refuses connections raises no error: its
+            requests count as failed sends.
         MixError: a template of the mix cannot be filled.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -36,10 +36,14 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The result of the second stage of an analysis: the first stage's, and the possible causes, most likely first.
+    """The result of the second stage of an analysis: the possible causes, and the steps that may have gone wrong.
 
-    `insufficient_reason` says why the run's telemetry is not sufficient for a conclusion; None if it is sufficient.
-    `ranking` has the steps that may have gone wrong first, most likely first.
+    Attributes:
+        view: the indexed run, from the first stage.
+        problems: all problems of the run in order of time, from the first stage.
+        causes: the possible causes of the failure, most likely first.
+        insufficient_reason: why the run's telemetry is not sufficient for a conclusion; None if it is sufficient.
+        ranking: the steps of the run, ordered by how likely each step has gone wrong, most likely first.
     """
 
     view: RunView
@@ -63,8 +67,12 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
 def classify(collected: Collected, models: RankingModels | None = None) -> Classified:
     """Group the problems in `collected` into possible causes, rank these, and check that the evidence is sufficient.
 
-    This is the stage "Classifying failure". `models` rank the steps of a run whose source (the program that made it)
-    they were trained on; None for the shipped models.
+    Also rank the steps of the run by how likely each step has gone wrong. This is the stage "Classifying failure".
+
+    Args:
+        collected: the result of the first stage.
+        models: the models that rank the steps. Each is used only for runs from the source (the program that made the
+            run) that it was trained on. None for the models that relab ships.
     """
     view, problems = collected.view, collected.problems
     return Classified(

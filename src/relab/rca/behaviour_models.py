@@ -20,7 +20,7 @@ class NewBehaviourLabel(BaseModel):
 
 
 class RunBehaviourLabel(BaseModel):
-    """A stored label. A run has at most one for each behaviour.
+    """A stored label: a person's statement whether a run shows a behaviour. A run has at most one label per behaviour.
 
     `content_hash` identifies the content that the run had when it was labelled.
     """

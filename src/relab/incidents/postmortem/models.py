@@ -173,12 +173,15 @@ class SampleGap:
 
 @dataclass(frozen=True, slots=True)
 class SignalChange:
-    """The change of a signal around an action.
+    """The change of a signal (a measured value of the target) around an action.
 
     Attributes:
-        before, after: the median of some samples just before and some time after the action; None without samples.
-        within_s: seconds from the beginning of the action until all later samples were nearer to `after` than to
-            `before`; None if the signal has not changed, or the last sample was nearer to `before`.
+        before: the median of the last samples before the action; None if there are none, or if the action began in a
+            gap.
+        after: the median of the last samples of the period after the action; None if there are too few.
+        within_s: how long the change took: seconds from the beginning of the action to the first sample from which on
+            every sample was nearer to `after` than to `before`. None if the signal has not changed, or if even the last
+            sample was nearer to `before`.
         has_moved: whether `before` and `after` differ by more than noise.
     """
 

@@ -110,7 +110,10 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 
 
 def _usual_interval(times: Sequence[int], place: int) -> float:
-    """Return the median interval of the polls around the index `place`, without the interval right after it."""
+    """Return the median interval between polls near the index `place`, except the interval that begins at `place`.
+
+    Without any other interval, the result is infinity. The unit is that of `times`.
+    """
     around = list(_intervals(times, place))
     return statistics.median(around) if around else float("inf")
 

@@ -74,7 +74,7 @@ def dump_signals(signals: Signals) -> dict[str, Any]:
 
 
 def load_signals(document: Mapping[str, Any]) -> Signals:
-    """Return the signals in the output of `dump_signals`; invalid parts are left out."""
+    """Convert the JSON that `dump_signals` returned back to signals; invalid parts are left out."""
     began_us, after = document.get("began_us"), document.get("after_ms")
     numbers = document.get("numbers")
     if not _is_whole(began_us) or not isinstance(after, list) or not isinstance(numbers, Mapping):

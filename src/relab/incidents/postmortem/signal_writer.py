@@ -32,13 +32,13 @@ class SignalWriter:
         self._count = 0
 
     def keep(self, incident_id: str, polls: Sequence[Snapshot]) -> bool:
-        """Append the polls since the last stored part to an incident's timeline, if they are enough for a part.
+        """Store the signals of new polls in an incident's timeline, as one event, once there are enough new polls.
 
-        Return whether a part was stored.
+        A poll is new if it is later than the last poll whose signals are stored. Return whether an event was stored.
 
         Args:
             incident_id: the id of the open incident.
-            polls: the polls in memory, in order.
+            polls: the polls in memory, in order of time; those that are not new are ignored.
 
         Raises:
             NotFoundError: no incident has this id.
@@ -61,7 +61,10 @@ class SignalWriter:
         return True
 
     def _begin(self, incident_id: str) -> None:
-        """Continue with an incident: read from its timeline up to which time an earlier process has stored signals."""
+        """Switch to an incident: find out up to which time its timeline already contains signals.
+
+        An earlier process may have stored them.
+        """
         opened_us = self._log.get(incident_id).opened_at
         kept = recorded(events_of(self._log, incident_id))
         self._incident_id = incident_id

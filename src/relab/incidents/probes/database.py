@@ -100,7 +100,7 @@ def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def read_indexes(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read which indexes are missing or invalid, and the plans and times of the target's statements."""
+    """Read which database indexes are missing or invalid, and the query plans and times of the target's statements."""
     found, whole = FactCollector(), root_of(answers, 0)
     missing, invalid = whole.at("indexes", "missing"), whole.at("indexes", "invalid")
     if missing.is_list:

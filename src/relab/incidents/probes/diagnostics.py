@@ -77,9 +77,9 @@ def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observat
 
 
 def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the values of the target's flags for load and routing.
+    """Read the target's feature flags for the load limit and the routing, as facts.
 
-    If one of them has a harmful value, also read which one, and the name of its usual value.
+    If the value of one of these flags is harmful, further facts name that flag and the value that it usually has.
     """
     found, whole = FactCollector(), root_of(answers, 0)
     control, routing = whole.at("control"), whole.at("routing")
@@ -103,9 +103,10 @@ def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | None:
-    """Return which kind of flag has a harmful value, and the value; None if values are missing.
+    """Return which of two flags has a harmful value, and that value; None if values are missing.
 
-    The kind is `limit` (of concurrent requests), `route`, or `none` if no value is harmful.
+    The flag is given as a word: `limit` for the limit of concurrent requests, `route` for the routing, or `none` if
+    neither value is harmful.
 
     Args:
         control: the flag that limits the load.

@@ -31,7 +31,7 @@ JOB_FACTS: Final = ("jobs.running", "jobs.competing_per_cpu", "jobs.processes", 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """A worker of the target, as two answers of the supervisor show it."""
+    """A worker of the target in two successive answers of the supervisor: `then` in the first, `now` in the last."""
 
     name: str
     then: JsonValue
@@ -236,7 +236,7 @@ def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def _last_start(lines: JsonValue) -> JsonValue | None:
-    """Return the log line of the last start of a job that has not ended since; None if there is none."""
+    """Return the log line of the start of the job that still runs; None if the last started job has ended."""
     begun: JsonValue | None = None
     for line in lines.rows():
         event = line.at("event").word

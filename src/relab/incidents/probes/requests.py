@@ -67,16 +67,16 @@ class ProbeTransport:
         self._turns = {base: asyncio.Semaphore(_MAX_CONNECTIONS) for base in ProbeServer}
 
     async def together(self, asks: Sequence[ProbeRequest], within_s: float) -> dict[ProbeRequest, list[ProbeResponse]]:
-        """Send requests at the same time, and return the responses to each request in the order of its repetitions.
+        """Send requests at the same time, each as often as its `times` says, and return the responses by request.
 
         Args:
-            asks: the requests, without duplicates. Each is sent as often as its `times` says.
+            asks: the requests, without duplicates.
             within_s: the time limit of all requests together, in seconds. A request without an answer by then has timed
                 out.
 
         Returns:
-            For each request, one response for each time that it was sent. If the time limit ended its repetitions
-            early, its last response has no document.
+            For each request, one response for each time that it was sent, in order. If the time limit ended a request
+            before it was sent `times` times, the last response is a time-out without a document.
         """
         answered: dict[ProbeRequest, list[ProbeResponse]] = {ask: [] for ask in asks}
         tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]
@@ -155,9 +155,9 @@ class ProbeTransport:
         )
 
     async def _read(self, ask: ProbeRequest) -> tuple[int, bytes | str, str | None]:
-        """Return status, body and `Date` header of the answer.
+        """Send a request once; return the status, the body and the `Date` header of the response.
 
-        If the body cannot be read to its end, the second item is the reason as a `str`.
+        If the body cannot be read completely, the second item is not the body (`bytes`) but the reason, as a `str`.
         """
         async with (
             self._turns[ask.base],

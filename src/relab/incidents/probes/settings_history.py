@@ -23,7 +23,7 @@ _ADDRESS: Final = ("port", "host", "url")
 
 
 def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Read the newest change of settings that is still in force and is not a repair."""
+    """Read, as facts, the newest recent change of the target's settings that is still effective and is no repair."""
     found, versions = FactCollector(), root_of(answers, 0).at("versions")
     rows = versions.rows()
     if not rows:
@@ -47,10 +47,13 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 
 
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
-    """Return the newest recent version of the settings that is still in force at least in part.
+    """Return the newest recent change of the settings that repairs have not undone completely.
 
-    Return its index in `rows`, and the names of those settings that no repair has changed since. None if there is no
-    such version. A version that is itself a repair does not count.
+    `rows` holds the versions of the settings, the oldest first.
+
+    Returns:
+        The index of that version in `rows`, and the names of those settings that no later repair has changed again.
+        None if there is no such version. A version that is itself a repair does not count.
     """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):
@@ -69,9 +72,10 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
 
 
 def _touches(names: Sequence[str]) -> str:
-    """Return the category of a change: `password`, `pool`, `address` or `other`.
+    """Return the category of a change of settings with these names: `password`, `pool`, `address` or `other`.
 
-    A change of a password has precedence, because no other fact shows it.
+    If several categories fit, the first one in this order is returned. `password` comes first, because no fact of
+    another probe shows a changed password.
     """
     lowered = " ".join(names).lower()
     for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):

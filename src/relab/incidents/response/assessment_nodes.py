@@ -34,19 +34,19 @@ _BELIEVED = frozenset(("trigger", "alert"))
 
 
 class AssessmentNodes:
-    """The graph's nodes that probe and diagnose, and do not change the service.
+    """The nodes of the incident workflow that run probes and diagnose the cause; they do not change the service.
 
-    Each takes the state of the graph and returns the changed keys.
+    Each node takes the state of the workflow, and returns the keys of this state that it changes, with their values.
     """
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
 
     async def monitor(self, state: IncidentState) -> IncidentState:
-        """Store the latest poll as the symptoms of the incident.
+        """Store the latest poll in the state, as the symptoms of the incident.
 
-        Also store the ids of the records that the action server lists now, so that later actions of others can be
-        recognized.
+        Also store the ids of the records that the action server has now. Records with other ids that appear later show
+        actions of people and other clients.
         """
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
@@ -113,10 +113,10 @@ class AssessmentNodes:
         }
 
     async def investigate(self, state: IncidentState) -> IncidentState:
-        """Run more probes until a cause is confirmed, or until no probe would add information.
+        """Run more probes until they confirm a cause, or until no probe would add information.
 
-        If a later node has sent the incident back to this node (`way` is `investigate`), the first probes are run again
-        before.
+        If a later node has sent the incident back to this node (the state's `way` is `investigate`), the first probes
+        of the incident are run again before the further ones.
         """
         if state.get("way") == "investigate":
             return {**await self.diagnose_again(state), "way": "plan"}
@@ -172,10 +172,7 @@ class AssessmentNodes:
 
 
 def was_sure(state: IncidentState) -> bool:
-    """Return whether a cause is confirmed (`state` holds a confirmed diagnosis) and was not acted on yet.
-
-    It was acted on if the last plan has been executed.
-    """
+    """Return whether `state` holds a confirmed diagnosis for which no plan has been executed yet."""
     if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
         return False
     if "attempt" not in state:
@@ -199,7 +196,10 @@ def _said(thought: InvestigationResult) -> str:
 
 
 def _together(thought: InvestigationResult) -> list[dict[str, Any]]:
-    """Return the up to three likeliest pairs of the best cause and another one, as JSON with their probabilities."""
+    """Return pairs of causes that may both be present, as JSON with the probability of each pair, the likeliest first.
+
+    Each pair consists of the most probable cause and another one; at most three pairs are returned.
+    """
     found = list(thought.best.together.items())[:_MAX_PAIRS]
     return [{"causes": [thought.best.cause, other], "probability": round(each, 4)} for other, each in found]
 

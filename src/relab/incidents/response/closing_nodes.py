@@ -43,9 +43,9 @@ _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED
 
 
 class ClosingNodes:
-    """The graph's nodes that close an incident, or hand it over to people and wait for its end.
+    """The nodes of the incident workflow that close an incident, or hand it over to people and wait for its end.
 
-    Each takes the state of the graph and returns the changed keys.
+    Each node takes the state of the workflow, and returns the keys of this state that it changes, with their values.
     """
 
     def __init__(self, world: ResponseContext) -> None:
@@ -125,10 +125,12 @@ class ClosingNodes:
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:
-        """Wait until users are served well again, or a person closes the incident.
+        """Wait until users are served well again, or until a person closes the incident.
 
-        The graph starts again from `monitor` in three cases, because a runbook may cover the problem: a person triggers
-        the incident again, another outage begins, or the probes at the handover showed a cause.
+        The workflow goes back to the node `monitor`, which begins a new diagnosis, in three cases:
+        - A person reports the problem again.
+        - Another outage begins.
+        - The probes at the handover to people have shown a cause, for which a runbook may exist.
         """
         world = self._world
         suspected = state.get("suspected", "")
@@ -151,10 +153,12 @@ class ClosingNodes:
                 return await self._diagnose_again(state, news, f"{_AGAIN}: {news[-1].message}")
 
     async def _has_mended(self, state: IncidentState) -> bool:
-        """Return whether the last action has ended the incident after all, and record the action as verified if so.
+        """Return whether the last action has ended the incident after all; if so, set its effect to `VERIFIED`.
 
-        It has ended the incident if all of these hold: its effect on the present diagnosis was `MITIGATED`, its cause
-        is still gone, and no person or other client has acted.
+        The last action has ended the incident if three conditions hold:
+        - The action was for the cause that is diagnosed now, and its effect so far is `MITIGATED`.
+        - Probes show that this cause is still gone.
+        - No person or other client has acted.
         """
         world, incident_id = self._world, state["incident_id"]
         acts = [act for act in await world.blocking(world.log.actions.of_incident, incident_id) if act.undoes is None]
@@ -231,16 +235,21 @@ class ClosingNodes:
             await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _keep_signals(self, incident_id: str, when: str) -> None:
-        """Store the polls around the incident in its timeline: postmortems show them, and nothing else stores them."""
+        """Store the signals of the polls in memory in the incident's timeline, where postmortems find them.
+
+        No other place stores these signals. `when` is the name of the calling node: for each name, they are stored only
+        once.
+        """
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]
         new_event = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
         await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
-        """Return the facts after the end of the incident, for comparison with the facts during the incident.
+        """Return the facts of the healthy service after an incident, for comparison with the facts during the incident.
 
-        These are the facts of the latest poll, and the facts of the incident's probes, which are repeated.
+        These are the facts of the latest poll, and the facts that the probes of the incident give when they are run
+        again.
         """
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
@@ -327,7 +336,10 @@ class ClosingNodes:
 
 
 def _mended(cause: str, acts: Sequence[ActionRecord]) -> str:
-    """Return a sentence with the causes that the responder repaired: `cause`, and those that earlier actions ended."""
+    """Return a sentence that names all causes that the responder repaired in an incident.
+
+    These are `cause`, the last one, and the causes that earlier actions in `acts` ended.
+    """
     before = [act.cause for act in acts if act.effect is RepairResult.MITIGATED and act.cause != cause]
     causes = [*dict.fromkeys(before), cause]
     if len(causes) == 1:
@@ -343,12 +355,12 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
     """Return the facts and the counts of log templates that were known before a person's action helped.
 
-    After such an action, the incident may be diagnosed again, because requests that had waited for long still end. The
-    facts of that diagnosis show the effect of the action and not the cause, so they are not used.
+    If no person acted, return those of the last diagnosis. After a person's action, the last diagnosis is not used: it
+    may be later than the action, and then its facts show the effect of the action and not the cause.
 
     Args:
-        state: the state of the graph.
-        helped: the record of the action that helped; None if no person acted.
+        state: the state of the incident workflow.
+        helped: the action server's record of the action that helped; None if no person acted.
     """
     handovers = state.get("handovers", [])
     if helped is not None and handovers:

@@ -176,9 +176,9 @@ class ResponseContext:
         return await self.blocking(self.knowledge.learnt, self.target, found, gives)
 
     async def mended(self, incident_id: str) -> set[str]:
-        """Return the causes that actions of an incident have ended and that were not rolled back.
+        """Return the causes that actions of an incident have ended, without the actions that were rolled back later.
 
-        Users may still be affected by another cause.
+        Even so, another cause may still affect users.
         """
         acts = await self.blocking(self.log.actions.of_incident, incident_id)
         return {
@@ -193,12 +193,14 @@ class ResponseContext:
         mended: Collection[str] = (),
         asks_model: bool = True,
     ) -> Investigator:
-        """Return an investigator with the runbooks in use and the experience from similar past incidents.
+        """Return an object that investigates an incident: it runs probes, and ranks the causes by the runbooks in use.
+
+        Similar past incidents raise the prior probabilities of their causes, if the settings allow this.
 
         Args:
             incident_id: the id of the incident. It is left out of the past incidents, because after a restart it may be
                 among them.
-            facts: the facts by which similar incidents are found.
+            facts: the facts of the incident by which similar past incidents are found; empty: no past incident is used.
             mended: causes that are known to be gone, besides those that actions of the incident have ended.
             asks_model: whether a language model may be used, if the settings allow it.
         """

@@ -37,9 +37,9 @@ _WAYS: Final = {
 
 
 class ExecutionNodes:
-    """The graph's nodes that change the service, and verify that the change helped.
+    """The nodes of the incident workflow that execute an action, and verify that the action helped.
 
-    Each takes the state of the graph and returns the changed keys.
+    Each node takes the state of the workflow, and returns the keys of this state that it changes, with their values.
     """
 
     def __init__(self, world: ResponseContext) -> None:
@@ -111,9 +111,10 @@ class ExecutionNodes:
         }
 
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
-        """Return the keys of the actions that may be planned again, including `act` if it was refused.
+        """Return the keys of all actions of the incident that may be planned again.
 
-        `act` is not included if there are already `_MAX_REPEATS` such actions.
+        These are the keys in the state's `again` and, if the action server refused `act`, the key of `act`. That key is
+        not added if `again` already has `_MAX_REPEATS` keys.
         """
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again
@@ -297,9 +298,9 @@ class ExecutionNodes:
         )
 
     def _over(self, state: IncidentState, act: ActionRecord) -> IncidentState:
-        """Return the changed keys of the state after an action.
+        """Return the changed keys of the state after the action `act` has ended.
 
-        The next node is `verify` if the action succeeded, and otherwise one that investigates the incident again.
+        The next node is `verify` if the action succeeded, otherwise `investigate`.
         """
         results = _with_key(state, act)
         if act.status is ActionStatus.SUCCEEDED:

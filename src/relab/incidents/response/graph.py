@@ -19,10 +19,11 @@ Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 def build_graph(world: ResponseContext, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """Return the compiled graph; each incident is one thread of the graph, with the incident's id as thread id.
+    """Build the workflow of incidents, a LangGraph graph whose nodes detect, diagnose, repair and verify.
 
-    The state is stored after every node. A node that was killed runs again, so every node must tolerate that: actions
-    use idempotency keys that are derived from the state.
+    Each incident is one thread of the graph; the thread's id is the id of the incident. The state is stored after every
+    node. If the process is killed while a node runs, the node runs again, so every node must tolerate that. Actions are
+    not executed twice, because their idempotency keys are derived from the state.
 
     Args:
         world: the services that the nodes use.

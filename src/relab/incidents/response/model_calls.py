@@ -136,10 +136,13 @@ class ModelCalls:
         return spending_of(await asyncio.to_thread(self._timeline))
 
     async def _begin(self, prompt: Prompt) -> tuple[str, float]:
-        """Store a call with its maximum cost; return its id and its time limit in seconds.
+        """Write the beginning of a call to the timeline, with the maximum cost that the call may have.
+
+        Return the id of the call, and its time limit in seconds.
 
         Raises:
-            LlmBudgetExceededError: the budget does not cover the call, or another process makes calls for this incident.
+            LlmBudgetExceededError: the incident's budget does not cover the call, or another process calls the model
+                for the same incident at this moment.
         """
         call_id, settings = new_id(), self._settings
         for _ in range(_MAX_ATTEMPTS):

@@ -53,7 +53,7 @@ def event_of_news(news: Sequence[OutageNews]) -> NewEvent:
 async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
     """Return when people were last notified of an incident, in microseconds since 1970.
 
-    If the recent events contain no notification, it is the opening of the incident.
+    If the latest events of the timeline contain no notification, return the time at which the incident was opened.
     """
     after = max(incident.last_seq - _RECENT_EVENTS, 0)
     events = await world.blocking(world.log.read_after, incident.incident_id, after)
@@ -85,16 +85,15 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the changed keys of the state, with their values, for an incident that is diagnosed again.
+    """Return the changed keys of the state, with their values, with which an incident is diagnosed again.
 
-    The reason is usually news: an outage of which people did not know.
-
+    Usually the reason for the new diagnosis is news, that is, an outage of which people have not been notified before.
     If the news is that the problem has come back after a recovery, earlier actions may be tried again. Plans that
     people rejected stay rejected. All actions of the incident, also the earlier ones, count in its budgets.
 
     Args:
-        state: the state of the graph.
-        news: the events with the news; empty if there is another reason to diagnose again.
+        state: the state of the incident workflow.
+        news: the timeline events with the news; empty if there is another reason to diagnose again.
         incident: the present state of the incident.
         now_us: the current time, in microseconds since 1970.
     """

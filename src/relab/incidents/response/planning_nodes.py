@@ -30,7 +30,12 @@ _DONE_WITH: Final = frozenset((RepairResult.MITIGATED, RepairResult.FAILED, Repa
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A plan that passed its dry run, with the state's digest from the dry run and the policy's ruling on the plan."""
+    """A plan that passed the dry run of the action server.
+
+    Attributes:
+        digest: the digest of the service's state, from the dry run; None if the server gave none.
+        ruling: the policy's ruling on the plan.
+    """
 
     plan: ActionPlan
     digest: str | None
@@ -38,9 +43,10 @@ class _Ready:
 
 
 class PlanningNodes:
-    """The graph's nodes that choose the next action, and ask people for approval if the policy requires it.
+    """The nodes of the incident workflow that choose the next action, and request a person's approval if required.
 
-    Each takes the state of the graph and returns the changed keys.
+    The policy decides whether approval is required. Each node takes the state of the workflow, and returns the keys of
+    this state that it changes, with their values.
     """
 
     def __init__(self, world: ResponseContext, assessing: AssessmentNodes) -> None:
@@ -102,9 +108,9 @@ class PlanningNodes:
         return {"way": "escalate", "reason": "No plan is possible.", "tried": _plain(refused), "waits": waits}
 
     async def approve(self, state: IncidentState) -> IncidentState:
-        """Ask people for approval, and wait for the decision.
+        """Request a person's approval of the last plan and wait for the decision; return the changed keys of the state.
 
-        This is a node of its own, because LangGraph runs it again from the start after the answer.
+        Approval has a separate node because LangGraph runs the whole node again when the decision arrives.
         """
         world, incident_id = self._world, state["incident_id"]
         plan = ActionPlan.model_validate(state["action_plan"][-1])
@@ -152,9 +158,9 @@ class PlanningNodes:
         return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
 
     async def _withdraw_question(self, approval_id: str) -> IncidentState:
-        """Withdraw an approval request because the problem has passed.
+        """Withdraw an approval request because the problem has passed, and return the changed keys of the state.
 
-        If a person approved the plan just before, the approval is not used any more.
+        If a person has approved the plan at the last moment, the plan is not executed any more.
         """
         world = self._world
         now_us = world.clock.now_us()
@@ -162,9 +168,10 @@ class PlanningNodes:
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
     async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Diagnose the incident again because of news (new outages), while a person is asked to approve `plan`.
+        """Diagnose the incident again because of news (new outages), while an approval request for `plan` is open.
 
-        Withdraw the approval request if the new diagnosis is another cause. Return the changed keys of the state.
+        If the new diagnosis differs from the cause that `plan` repairs, withdraw the request and investigate further;
+        otherwise continue to wait for the decision. Return the changed keys of the state.
         """
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
@@ -180,9 +187,9 @@ class PlanningNodes:
         return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
     async def _still_asked(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Withdraw an approval request that is not needed any more, and plan again.
+        """Withdraw the approval request for `plan` if the policy now allows the plan without approval; then plan again.
 
-        If it is still needed, continue to wait for the answer. Return the changed keys of the state.
+        If the plan still needs approval, continue to wait for the decision. Return the changed keys of the state.
         """
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
@@ -208,7 +215,7 @@ class PlanningNodes:
         return [ExcludedAction(plan.action, plan.target, plan.fingerprint) for plan in plans]
 
     async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
-        """Ask the server for a dry run of a plan, and get the ruling of the policy.
+        """Have the action server do a dry run of a plan, then get the policy's ruling; return both with the plan.
 
         Raises:
             ActionServerError: the server would refuse the plan, or a request failed.
@@ -218,10 +225,10 @@ class PlanningNodes:
         return _Ready(plan, found.state_digest, ruling)
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
-        """Return the changed keys of the state after a ruling.
+        """Carry out the policy's ruling on a plan, and return the changed keys of the state, including the next node.
 
-        Return None if the policy refused the plan only for a while and that time has passed, so that the caller asks
-        for a new ruling. `waits` is how often the caller has waited so far.
+        If the ruling refuses the plan only for a limited time, wait until this time has passed and return None: the
+        caller must then get a new ruling. `waits` is the number of such waits so far.
         """
         world, ruling = self._world, ready.ruling
         if ruling.verdict is Permission.STAND_DOWN:
@@ -257,7 +264,11 @@ class PlanningNodes:
         }
 
     async def _refused(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState:
-        """Escalate a plan that the policy refuses; if its autonomy is `suggest`, suggest its action to people."""
+        """Record in the timeline that the policy refuses a plan, and hand the incident over to people.
+
+        If the reason is that the autonomy for the action's class is only `suggest`, the event suggests the action to
+        people. Return the changed keys of the state.
+        """
         world, plan, ruling = self._world, ready.plan, ready.ruling
         reason = f"{ruling.reason} {ruling.remedy}"
         if (
@@ -294,12 +305,13 @@ class PlanningNodes:
 def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[ExcludedAction]:
     """Return the actions of an incident that must not be tried again.
 
-    These actions failed, were refused, were rolled back, or did not help.
+    These are the actions that failed, were refused, were rolled back, or did not help. There are two kinds of
+    exceptions, `again` and earlier outages.
 
     Args:
         actions: the actions of the incident.
-        again: the keys of actions that may be tried once more. They were not begun, or they helped while they were in
-            force.
+        again: the keys of actions that may be tried once more, because they never began, or because they helped until
+            they were rolled back.
         since_us: when the present outage began, in microseconds since 1970. An action of an earlier outage may be tried
             once more, unless it made things worse or was already repeated.
     """

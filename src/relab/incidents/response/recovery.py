@@ -24,11 +24,11 @@ Alertmanager repeats firing alerts every four hours by default.
 
 
 class Recovery:
-    """Collects the polls from its creation on, to decide whether an incident has passed.
+    """Decides whether an incident has passed, from the polls since the creation of this object.
 
     Args:
-        world: the surroundings of the incident, with its polls.
-        incident_id: the incident that may have passed.
+        world: gives the polls, the alerts and the settings.
+        incident_id: the id of the incident that may have passed.
         before: the poll on which the incident was opened, as JSON.
     """
 
@@ -52,8 +52,8 @@ class Recovery:
     async def has_passed(self) -> bool:
         """Return whether users have been served well for `min_quiet_s`, with no other anomaly and no firing alert.
 
-        Only the alerts of this incident count. `min_quiet_s` is longer than the time for which a repair is verified.
-        Otherwise a problem that comes and goes would become several incidents.
+        Only alerts of this incident count. `min_quiet_s` is longer than the time after which a repair is verified, so
+        that a problem that comes and goes stays one incident.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:

@@ -18,11 +18,13 @@ _US: Final = 1_000_000
 
 
 class RemainingCause:
-    """Diagnoses another cause after an action, at most once in a quarter of `effect_timeout_s`.
+    """After an action, diagnoses whether the service has another cause of failure besides the one that has ended.
+
+    Such a diagnosis is due at most once in a quarter of `effect_timeout_s`.
 
     Args:
-        world: the surroundings of the incident.
-        act: the finished action, whose cause is known to be gone.
+        world: the services and settings of the incident workflow.
+        act: the finished action; the cause that it repairs is known to be gone.
     """
 
     def __init__(self, world: ResponseContext, act: ActionRecord) -> None:
@@ -31,7 +33,7 @@ class RemainingCause:
         self._diagnosed_at_us: int | None = None
 
     def is_due(self) -> bool:
-        """Return whether the last diagnosis is long enough ago for another one."""
+        """Return whether `cause` was never called, or was called at least a quarter of `effect_timeout_s` ago."""
         between_us = int(self._world.settings.verification.effect_timeout_s / 4 * _US)
         at_us = self._diagnosed_at_us
         return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us
@@ -41,8 +43,8 @@ class RemainingCause:
 
         Args:
             course: the observations since the action.
-            is_worse: whether the service is worse than before the action. If so, all symptoms count for another cause,
-                also those that the action's own cause may have left behind.
+            is_worse: whether the service is worse than before the action. If so, every symptom may indicate another
+                cause. If not, symptoms that the action's own cause may have left behind are ignored.
         """
         self._diagnosed_at_us = self._world.clock.now_us()
         known = course.facts_before or {}

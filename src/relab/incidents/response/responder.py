@@ -46,14 +46,14 @@ _log = get_logger(__name__)
 
 
 class Responder:
-    """Watches a target: polls it, opens an incident when something is wrong, and runs the graph of the incident.
+    """Watches a target: polls it, opens an incident if something is wrong, and runs the incident's workflow.
 
     Args:
-        world: everything that the nodes of the graph use.
-        graph: the graph, compiled with a checkpointer.
+        world: everything that the nodes of the workflow use.
+        graph: the workflow, as a LangGraph graph that was compiled with a checkpointer.
         poller: polls the target.
         detector: finds anomalies; it shares its baseline with `world`.
-        owner: the name of this process in the lease, which only one of several processes can hold.
+        owner: the name of this process in the lease, which only one process at a time can hold.
     """
 
     def __init__(self, world: ResponseContext, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
@@ -188,7 +188,7 @@ class Responder:
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
-        """Return the outages of which people must be notified now, without those that earlier notices cover."""
+        """Return the outages of which people must be notified now, without those of which they were notified before."""
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
@@ -198,7 +198,7 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return whether this process never gave an incident up after failures, or did so `_GIVEN_UP_S` or more ago."""
+        """Return False if this process gave the incident up after failures, less than `_GIVEN_UP_S` seconds ago."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -234,7 +234,7 @@ class Responder:
         self._task.add_done_callback(self._notice_end)
 
     def _notice_end(self, task: asyncio.Task[None]) -> None:
-        """Release the incident if the task of its graph failed; otherwise this process would never open another one."""
+        """Stop work on the incident if the task of its workflow failed; otherwise no new incident could be opened."""
         if task is not self._task or task.cancelled() or (error := task.exception()) is None:
             return
         _log.error("incident_dropped", incident_id=self._incident_id, exc_info=error)
@@ -277,7 +277,7 @@ class Responder:
         await self._end(incident_id)
 
     async def _end(self, incident_id: str) -> None:
-        """Release an incident that is over, mute the anomalies that may stay, and save the detector's state."""
+        """Stop work on an incident that is over: mute its remaining anomalies, and save the detector's state."""
         self._detector.settle()
         with contextlib.suppress(UnavailableError):
             incident = await self._world.blocking(self._world.log.get, incident_id)
@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return raised P95 latencies that remain within the bounds of verification: they must open no new incident."""
+        """Return the anomalies of P95 latency that verification accepts: they must not open a new incident."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -319,11 +319,11 @@ class Responder:
             given = Command(resume=await self._until_decided(cast("IncidentState", found)))
 
     async def _until_decided(self, state: IncidentState) -> bool | str:
-        """Wait until an approval request needs no more waiting, and return the value with which its node resumes.
+        """Wait until the node that requested an approval can continue; return the value with which it continues.
 
         Returns:
             True if a person has decided, the request has expired or does not exist, or no approval is needed any more.
-            `PASSED` if the problem has passed by itself. `NEWS` if there is news that the graph has not used yet.
+            `PASSED` if the problem has passed by itself. `NEWS` if there is news that the workflow has not used yet.
 
         Raises:
             IncidentOverError: the incident was closed.
@@ -349,7 +349,7 @@ class Responder:
     async def _append_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
         """Write a failure to the timeline; return whether the incident is still open.
 
-        After too many `failures`, escalate it.
+        After too many `failures`, escalate the incident to people.
         """
         world = self._world
         new_event = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])

@@ -26,12 +26,12 @@ class Rollback:
     async def take_back(
         self, state: IncidentState, plan: ActionPlan, act: ActionRecord, why: str
     ) -> ActionRecord | None:
-        """Roll back an action, and return the record of the rollback; None if the action was not rolled back.
+        """Roll back an action and return the record of the rollback.
 
-        In that case, write the reason to the timeline.
+        If the action cannot be rolled back, write the reason to the timeline and return None.
 
         Args:
-            state: the state of the incident's graph.
+            state: the state of the incident workflow.
             plan: the plan that the action executed.
             act: the action.
             why: the reason for the rollback, in one sentence.
@@ -95,9 +95,9 @@ class Rollback:
         )
 
     async def _written_down(self, act: ActionRecord, why: str) -> ActionRecord:
-        """Store the rollback of an action before it is requested, and return it.
+        """Store the rollback of an action before it is requested from the server, and return the rollback's record.
 
-        If it is stored already, return the stored one.
+        If the rollback was stored earlier, return the earlier record.
         """
         undo = act.model_copy(
             update={

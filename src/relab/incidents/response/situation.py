@@ -86,14 +86,14 @@ class SituationReader:
             return False
 
     async def settled(self, act: ActionRecord) -> ActionRecord:
-        """Update `act`, an action whose outcome is not known yet, from the server's record, and return it.
+        """Update `act`, an action whose outcome is not known yet, from the server's record; return the changed action.
 
-        The action is never requested again. If the server has no record of it, the action counts as refused after
-        `SETTLE_TIMEOUT_S` (in seconds since the request), and is returned unchanged until then.
+        The action is never requested again. If the server has no record of the action, return `act` unchanged until
+        `SETTLE_TIMEOUT_S` seconds after the request. Later, the action counts as refused.
 
         Raises:
-            ActionServerError: it is unknown whether there is a record: a request failed, or the server's list is
-                incomplete.
+            ActionServerError: whether the server has a record is unknown, because a request failed or the server's list
+                is incomplete.
         """
         world = self._world
         if act.undoes is not None:
@@ -121,9 +121,10 @@ class SituationReader:
         )
 
     async def settle_all(self) -> None:
-        """Update up to `_MAX_SETTLED` actions whose outcome is not known yet, also those of incidents that are over.
+        """Update up to `_MAX_SETTLED` actions whose outcome is not known yet from the action server's records.
 
-        Do this early, because later the server may no longer list their records.
+        The actions of incidents that are over are included. Call this method early: the server lists only its newest
+        records, and later the records of these actions may be missing.
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:
@@ -192,9 +193,9 @@ class SituationReader:
 
 
 def _of_now(state: IncidentState, incident: Incident) -> list[Anomaly]:
-    """Return the anomalies of the present outage.
+    """Return the anomalies of the present outage, without those that were last found in an earlier outage.
 
-    Anomalies of an earlier outage do not justify an action that more users notice.
+    Only present anomalies can justify an action that affects more users than the incident does.
     """
     since_us = state.get("episode_us", 0)
     return [finding.anomaly for finding in incident.findings if finding.last_at >= since_us]

@@ -22,13 +22,13 @@ _CANDIDATES = TypeAdapter(tuple[Candidate, ...])
 
 
 class Handover(TypedDict):
-    """The facts that were known when an incident was handed over to people.
+    """The facts and log lines that were known when an incident was handed over to people.
 
     Attributes:
         at_us: when it was handed over, in microseconds since 1970.
         facts: the values of the known facts, by name.
         templates: how often each log template (a log message with its variable parts masked) occurred in the poll that
-            is stored as `symptoms`.
+            showed the symptoms of the incident (`symptoms` in `IncidentState`).
     """
 
     at_us: int
@@ -117,7 +117,7 @@ class IncidentState(TypedDict, total=False):
 
 
 def asked_as(state: IncidentState) -> str:
-    """Return the id of the approval request for the last plan in `state`."""
+    """Return the id that the approval request for the last plan in `state` has, or will have."""
     return state.get("approval_id") or f"{state['incident_id']}.{state['attempt']}"
 
 
@@ -128,7 +128,7 @@ def dump_poll(poll: Snapshot) -> dict[str, Any]:
 
 
 def load_poll(document: Mapping[str, Any]) -> Snapshot:
-    """Return the poll in the output of `dump_poll`."""
+    """Convert the JSON that `dump_poll` returned back to a poll."""
     return _SNAPSHOT.validate_python(document)
 
 
@@ -142,7 +142,7 @@ def dump_known(known: KnownFacts) -> dict[str, Any]:
 
 
 def load_known(document: Mapping[str, Any]) -> KnownFacts:
-    """Return the facts, evidence and probes in the output of `dump_known`."""
+    """Convert the JSON that `dump_known` returned back to the known facts, with their evidence and probes."""
     return _KNOWN.validate_python(document)
 
 
@@ -153,7 +153,7 @@ def dump_candidates(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
 
 
 def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
-    """Return the candidates in the output of `dump_candidates`."""
+    """Convert the JSON that `dump_candidates` returned back to candidates (causes with their probabilities)."""
     return _CANDIDATES.validate_python(documents)
 
 

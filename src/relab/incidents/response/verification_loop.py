@@ -62,7 +62,9 @@ class VerificationLoop:
     async def without_limits(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Wait until the result of an action is clear, and return it; rejected requests count as badly served.
+        """Wait until the result of an action is certain, and return it.
+
+        Requests that the service rejects count as failed, unlike in `watched`.
 
         Args:
             act: the finished action.
@@ -123,11 +125,11 @@ class VerificationLoop:
                 course = await self._with_probes(course, probes)
 
     def _bounds_of_those_let_in(self) -> HealthBounds:
-        """Return the bounds for the requests that the service admits while it rejects others.
+        """Return the health bounds for the requests that the service accepts while it sheds load (rejects others).
 
-        P95 may rise to the operators' threshold, because the load is high. An incident is resolved by these bounds
-        alone only if the limit on the load cannot be rolled back. Otherwise, after the rollback, the usual bounds are
-        used once more.
+        Because the load is high, the P95 latency of these requests may rise to the operators' threshold. After the load
+        limit has been rolled back, the service is verified once more with the usual bounds. Only if the limit cannot be
+        rolled back do these bounds alone resolve an incident.
         """
         usual = self._world.bounds()
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.slow_response_ms))
@@ -173,10 +175,11 @@ class VerificationLoop:
         await self._world.append_events(act.incident_id, Phase.VERIFY, new_event)
 
     def _is_time_to_probe(self, course: ActionObservations, found: VerificationResult, between_s: float) -> bool:
-        """Return whether it is time to probe whether the cause is gone.
+        """Return whether probes should check now whether the cause is gone.
 
-        The last probe must be at least `between_s` seconds ago. In addition, users have been served well for almost
-        long enough, or so much time has passed since the action that the cause should be gone.
+        The last such check must be at least `between_s` seconds ago. In addition, one of two conditions must hold:
+        users have been served well for almost the required time, or the cause should be gone by now, given the time
+        since the action.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:

@@ -53,11 +53,11 @@ class ActionLog:
         self._timeline = timeline
 
     def put(self, act: ActionRecord, *, lease: Lease | None = None) -> StoredAction:
-        """Store an action before it is requested; if the key is known, return the stored action.
+        """Store an action that is about to be requested; if an action with its key is stored already, return that one.
 
-        A pause, a person's rejection, or the loss of the lease to another process can stop the action only up to this
-        moment. This transaction checks all three. It also checks them for a stored action without a result, because the
-        caller would retry it.
+        This transaction is the last moment at which an action can be stopped: by a pause, by a person's rejection, or
+        because another process has acquired the lease. It raises an error in these cases. A stored action without a
+        result is checked in the same way, because the caller would request it again.
 
         Args:
             act: the action to store, with the status `asked`.
@@ -72,7 +72,8 @@ class ActionLog:
                 incident.
             LeaseLostError: another process has acquired the lease.
             ActionConflictError: the key belongs to another action.
-            InvalidInputError: the action cannot be stored unchanged, so a retry after a kill would request another one.
+            InvalidInputError: the action cannot be stored unchanged. If it were changed, a process that restarts would
+                request a different action.
             ValueError: the status of the action is not `asked`.
         """
         if act.status is not ActionStatus.ASKED:
@@ -113,14 +114,14 @@ class ActionLog:
     ) -> ActionRecord:
         """Store the result of an action, and return the changed action.
 
-        A repeated call with the same status changes at most `record_id`. An action that succeeded or failed can still
-        become `undone`. A call with the status `asked` stores only `record_id`.
+        A result is final, with one exception: an action that succeeded or failed can still become `undone`. If the
+        action already has the result `status`, or if `status` is `asked`, only `record_id` is stored.
 
         Args:
             key: the idempotency key of the action.
             status: the result.
             at_us: the current time, in microseconds since 1970.
-            record_id: the id of the action server's record; None if it is unknown.
+            record_id: the id of the action server's record; None keeps the stored id.
             error: why the action did not succeed; None keeps the stored text.
 
         Raises:
@@ -179,10 +180,10 @@ class ActionLog:
             return _acts(action_repository.acts_of_incident(session, incident_id, MAX_ACTIONS_PER_READ))
 
     def of_target(self, target: str, *, since_us: int) -> list[ActionRecord]:
-        """Return the actions on a target, the oldest first, at most the latest 1,000.
+        """Return the latest actions on a target, at most 1,000, the oldest first.
 
-        The result contains the actions that were requested at `since_us` (microseconds since 1970) or later, and all
-        actions without a result.
+        The result contains the actions that were requested at `since_us` (microseconds since 1970) or later. It also
+        contains earlier actions that have no result yet.
         """
         with self._database.read() as session:
             found = action_repository.acts_of_target(session, name_of(target), since_us, MAX_ACTIONS_PER_READ)

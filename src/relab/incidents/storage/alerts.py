@@ -43,7 +43,7 @@ class AlertLog:
     ) -> AlertIntake:
         """Store the alerts of a notification about a target, in one transaction.
 
-        The group, the fingerprint and the time of its beginning identify an alert. A new firing alert opens an
+        An alert is identified by the group, its fingerprint and the time at which it began. A new firing alert opens an
         incident, or joins the open one. An alert that still fires ten minutes after its incident ended is treated like
         a new one, because the incident did not cover all of the problem. When an alert ends, an event is appended to
         its incident. If the transaction fails, nothing is stored. The sender can then send the notification again.
@@ -54,7 +54,7 @@ class AlertLog:
             alerts: the alerts.
             at_us: the current time, in microseconds since 1970.
             title: the title of an incident that the alerts open.
-            severity: the least severity of that incident; the alerts may raise it.
+            severity: the minimum severity of that incident; the alerts may raise it.
         """
         group = name_of(group_key)
         received = _by_key(alerts)
@@ -114,11 +114,11 @@ def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
 def _note(
     unit: UnitOfWork, group: str, received: Mapping[AlertKey, ReceivedAlert], at_us: int
 ) -> dict[AlertKey, str | None]:
-    """Store alerts, and return the keys of those that are new or have changed, each with its incident's id or None.
+    """Store alerts, and return the keys of new and changed alerts, each with the id of its incident (None without one).
 
-    An alert that has ended does not fire again: if the problem recurs, Alertmanager sends an alert with a later
-    beginning. An alert with an earlier beginning than the stored one is the same alert: if two Prometheus servers send
-    it, Alertmanager moves its beginning to the earlier of the two.
+    An alert that has ended is never changed back to firing. If the problem recurs, Alertmanager sends an alert with a
+    later starting time, which is a new alert. A firing alert with an earlier starting time than a stored one counts as
+    the stored alert: if two Prometheus servers send it, Alertmanager uses the earlier of the two times.
     """
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])

@@ -61,13 +61,14 @@ class ApprovalLog:
         return request
 
     def decide(self, approval_id: str, *, approved: bool, by: str, now_us: int, note: str = "") -> Decision:
-        """Store a person's decision on an approval request, and return the valid decision, which may be an earlier one.
+        """Store a person's decision on an approval request, and return the decision that is now in force.
 
+        If the person repeats an earlier decision, the earlier one is returned. An approved plan may still be rejected.
         Concurrent decisions on the same request are processed one after the other.
 
         Args:
             approval_id: the id of the approval request.
-            approved: whether the person approves the plan.
+            approved: True to approve the plan, False to reject it.
             by: the name of the person.
             now_us: the current time, in microseconds since 1970.
             note: the person's remark.
@@ -97,15 +98,17 @@ class ApprovalLog:
         return decision
 
     def withdraw(self, approval_id: str, *, now_us: int, why: str) -> Decision | None:
-        """Withdraw an approval request, so that it can no longer be approved, unless it is decided or expired already.
+        """Withdraw an approval request, so that it can no longer be approved.
+
+        A request that is already decided, or that has expired, does not change.
 
         Args:
             approval_id: the id of the approval request.
             now_us: the current time, in microseconds since 1970.
-            why: the reason, as the end of a sentence in the timeline.
+            why: the reason for the timeline: a clause that begins with a small letter and ends with a full stop.
 
         Returns:
-            The earlier decision if there is one; then the request is not withdrawn. Otherwise None.
+            The decision, if the request was decided before. None if the request is withdrawn, or had expired.
 
         Raises:
             ApprovalNotFoundError: no approval request has this id.
@@ -157,7 +160,10 @@ class ApprovalLog:
         return _read(action_repository.get_approval(session, approval_id), approval_id)
 
     def _go_on(self, unit: UnitOfWork, incident_id: str) -> None:
-        """Set an incident that waits for approval back to open, because the request is decided or withdrawn."""
+        """Set the status of an incident from "waiting for approval" to "open"; any other status stays.
+
+        The caller has just stored a decision on the approval request, or has withdrawn the request.
+        """
         if self._timeline.lock(unit, incident_id).status == IncidentStatus.WAITING_APPROVAL:
             repository.change(unit.session, incident_id, {"status": IncidentStatus.OPEN})
 

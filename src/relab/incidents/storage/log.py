@@ -288,7 +288,7 @@ def _columns(change: IncidentChange) -> dict[str, Any]:
 
 
 def _course(row: Any, change: IncidentChange) -> list[NewEvent]:
-    """Return the events that describe a change of phase or status if the caller passes no events."""
+    """Return one timeline event for each change of phase or status that `change` makes to the incident in `row`."""
     events = []
     for field, kind in (("phase", EventKind.PHASE), ("status", EventKind.STATUS)):
         before, after = getattr(row, field), change.get(field)

@@ -38,7 +38,7 @@ class IncidentStatus(StrEnum):
 class Phase(StrEnum):
     """The phase of the response to an incident.
 
-    It has the name of the node that runs in `incidents/response/graph.py`.
+    Each phase has the name of the workflow node in `incidents/response/graph.py` that runs during this phase.
     """
 
     MONITOR = "monitor"
@@ -73,7 +73,10 @@ class IncidentOutcome(StrEnum):
 
 
 class EventKind(StrEnum):
-    """The kinds of timeline events that the storage appends itself; the nodes of the graph append further kinds."""
+    """The kinds of timeline events that the storage appends itself.
+
+    The responder appends events of further kinds, which are plain strings.
+    """
 
     OPENED = "opened"
     FINDING = "finding"
@@ -226,8 +229,8 @@ class NewEvent:
         message: one sentence for people.
         content: the data of the event, as JSON values.
         evidence: ids of the evidence that the event is based on.
-        once: a key that is unique in the incident; a second event with the same key is not appended. It is needed
-            because nodes of the graph may run twice.
+        once: a key that is unique in the incident; a second event with the same key is not appended. It prevents
+            duplicates, because a restarted responder may repeat a step. None: the event is always appended.
     """
 
     kind: str

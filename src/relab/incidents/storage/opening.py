@@ -36,14 +36,14 @@ class Opening:
     def open(
         self, unit: UnitOfWork, target: str, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly]
     ) -> Opened:
-        """Open an incident, or add the anomalies to the open one of the target.
+        """Open an incident for a target, or add the anomalies to the target's open incident.
 
         Args:
             unit: the transaction of the caller.
             target: the name of the target.
             at_us: the current time, in microseconds since 1970.
             title: the title of a new incident.
-            severity: the least severity; the anomalies may raise it.
+            severity: the minimum severity; the anomalies may raise it.
             anomalies: the anomalies that were found.
         """
         findings = [finding_of(anomaly, at_us) for anomaly in anomalies]

@@ -54,7 +54,10 @@ def get_open(session: Session, target: str, *, is_locked: bool = False) -> Any |
 
 
 def open_ids(session: Session, target: str | None) -> Sequence[str]:
-    """Return the ids of the open incidents of one target, or of all (None), in the order for locking them."""
+    """Return the ids of the open incidents of one target, or of all targets (None), in ascending order.
+
+    A caller that locks several incidents must lock them in this order, so that transactions do not block each other.
+    """
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at.is_(None))
     if target is not None:
         statement = statement.where(IncidentRow.target == target)
@@ -132,7 +135,7 @@ def add_event(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def find_event_seq(session: Session, incident_id: str, once: str) -> Any | None:
-    """Return the row of an incident's event with this `once` key; None if there is none."""
+    """Return the row of the event of an incident whose `once` key is `once`; None without such an event."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()
 

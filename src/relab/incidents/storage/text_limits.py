@@ -32,9 +32,9 @@ def clean_text(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a storable text of at most `most` characters; a longer text is cut, and then ends with its old length.
+    """Return a storable text of at most `most` characters; `most` must be 40 or more.
 
-    `most` must be 40 or more.
+    If the text is longer, its end is replaced by a mark that states the length before the cut.
     """
     if len(text) <= most:
         return clean_text(text)
@@ -54,21 +54,21 @@ def name_of(text: str, most: int = _MAX_ID) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Return whether the column of an id can store a text unchanged."""
+    """Return whether a text is short enough, and has only valid characters, for a column that holds ids."""
     return len(text) <= _MAX_ID and not _NO_TEXT.search(text)
 
 
 def require_exact(value: object, field: str, most_bytes: int) -> None:
-    """Check that a document can be stored unchanged.
+    """Check that a JSON document can be stored unchanged.
 
     Args:
         value: the document, as JSON values.
-        field: its name, for the error.
-        most_bytes: the maximum size of its JSON.
+        field: the name of the document's field, for the error message.
+        most_bytes: the maximum size of the document as JSON, in bytes.
 
     Raises:
-        InvalidInputError: the document would have to be cut or changed. This is an error because the executed action
-            must be exactly the one that was decided on.
+        InvalidInputError: the document is too large or contains invalid characters. It is not cut, because the action
+            that is executed must be exactly the one that was decided on.
     """
     if bounded(value, most_bytes) != value:
         raise InvalidInputError(
@@ -104,7 +104,10 @@ class _Cutter:
         """The limit of a single text, so that it leaves room for the rest of the document."""
 
     def taken(self, value: object, depth: int) -> JsonValue:
-        """Return a copy of a value that is nested `depth` levels deep, cut to what fits into the remaining size."""
+        """Return a copy of a value, cut so that it fits into the remaining size.
+
+        `depth` is the number of lists and objects around the value; containers at `MAX_DEPTH` or deeper become a mark.
+        """
         if isinstance(value, str):
             return self._text(value)
         if value is None or isinstance(value, bool):

@@ -19,10 +19,11 @@ MAX_EVIDENCE_ID: Final = 200
 
 
 class Timeline:
-    """Appends events to timelines, and wakes the followers after the commit.
+    """Appends events to the timelines of incidents, and wakes the followers of a timeline after the commit.
 
-    Every change of an incident begins with `lock`, so changes of one incident happen one after the other. Its events
-    are numbered without a gap, and the second of two decisions on one approval request sees the first one.
+    Every transaction that changes an incident calls `lock` first, so changes of one incident happen one after the
+    other. Therefore the events of an incident are numbered without a gap. Of two decisions on one approval request, the
+    second sees the first.
     """
 
     def __init__(self, signal: ProgressSignal) -> None:

@@ -96,10 +96,9 @@ def _status(case: IncidentRecord) -> str:
 
 
 def _cost(case: IncidentRecord) -> dict[str, Any]:
-    """Return tokens and cost of the calls of language models; empty if no model was called.
+    """Return the tokens and the cost of an incident's calls of language models; empty if no model was called.
 
-    The cost is left out if tokens were used but the cost is 0, because then the settings name no prices, and the cost
-    is not known.
+    If tokens were used but the cost is 0, the settings contain no prices. Then the cost is unknown and is left out.
     """
     ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
     if not ended:

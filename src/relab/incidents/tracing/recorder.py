@@ -23,10 +23,10 @@ _log = get_logger(__name__)
 
 
 class RunRecorder:
-    """Keeps the agent runs of a target's incidents up to date with their timelines.
+    """Stores each incident of a target as an agent run in telemetry, and updates the run when the timeline grows.
 
-    An agent run contains the number of the last event that it covers, so no other state is needed. After a kill the
-    next start continues there. Two processes that write at once write the same.
+    A stored run contains the number of the last event that it covers. So a restarted process needs no other state to
+    continue. Two processes may write at the same time, because both write the same content.
     """
 
     def __init__(self, log: IncidentLog, telemetry: TelemetryService, clock: Clock, target: str) -> None:

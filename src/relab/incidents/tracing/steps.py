@@ -272,7 +272,7 @@ def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
 
 
 def _model_call(event: TimelineEvent) -> Item:
-    """Return a call of a language model as a tool call, made from the event of its result."""
+    """Return a call of a language model in the form of a tool call, from the timeline event that ends the call."""
     took_s = event.content.get("took_s")
     took_us = int(took_s * _US) if isinstance(took_s, int | float) and 0 <= took_s * _US <= _MAX_US else 0
     call: Item = {

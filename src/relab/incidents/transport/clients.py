@@ -22,7 +22,7 @@ class NoCookies(CookieJar):
 
 
 class SingleUseClients:
-    """Creates an HTTP client for each request; loads the certificates, which is slow, only once.
+    """Creates a new HTTP client for each request, but loads the TLS certificates, which is slow, only once.
 
     A reused client limits the number of its open connections. If a request is cancelled at the very moment when it ends
     by itself, its connection may be counted as open for ever. After a service has hung for a minute, the limit may be

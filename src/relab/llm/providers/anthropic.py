@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load() -> ChatBackend:
-    """Load Anthropic's libraries and return the chat backend of its protocol."""
+    """Load Anthropic's libraries, and return the chat backend for servers with Anthropic's protocol."""
     import anthropic
     from langchain_anthropic import ChatAnthropic
 

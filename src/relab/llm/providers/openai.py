@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load() -> ChatBackend:
-    """Load OpenAI's libraries and return the chat backend of its protocol."""
+    """Load OpenAI's libraries, and return the chat backend for servers with OpenAI's protocol."""
     import openai
     from langchain_openai import ChatOpenAI
     from langchain_openai.chat_models.base import BaseChatOpenAI

@@ -90,9 +90,10 @@ def _rank(problem: DetectedProblem, stated: set[Category]) -> tuple[object, ...]
 
 
 def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
-    """Insert the regression before the first cause that the change of version explains better.
+    """Insert the regression (the cause "the new version is worse") at its place in the ranked causes.
 
-    So it comes after the causes that lie outside of the agent.
+    Its place is before the first cause that the change of version explains better. A cause outside of the agent keeps
+    its place before the regression.
     """
     regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
     if regression is None:
@@ -116,9 +117,10 @@ def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> boo
 
 
 def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Return whether the new version changed what the problem is about.
+    """Return whether the change of the agent's version changed what the problem `lead` is about.
 
-    For a loop, that is the number of steps, which must have grown; for other problems, the use of the problem's tool.
+    If the problem is a loop: whether the run has more steps than before. For any other problem: whether the use of the
+    problem's tool has changed.
     """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

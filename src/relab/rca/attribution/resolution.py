@@ -73,7 +73,10 @@ _BEHAVIOUR = frozenset({"retries", "identical_calls", "alternating_cycle", "iden
 
 
 def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Return `(repetitions, errors)`; of several errors at the same call, step or event, keep the best one by `_rank`."""
+    """Split `problems` into repetitions (loops and regressions) and single errors; return both lists in this order.
+
+    Of several errors at the same call, step or event, only the first by `_rank` is kept.
+    """
     loops: list[DetectedProblem] = []
     best: dict[Place, DetectedProblem] = {}
     for problem in problems:
@@ -97,11 +100,11 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 
 
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each error line of the log into the problem of the call or step in which it was written.
+    """Merge each error line of the log into the problem of the call or step in which the line was written.
 
     The merged problem also cites the line. If the problem is vague, it gets the category that the line states, and
-    quotes the line first. If there is no such problem, the line is dropped; but if the run shows no other error at all,
-    it stays a problem.
+    quotes the line first. A line without such a problem is dropped. If the run shows no other errors at all, all lines
+    stay as separate problems.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -176,10 +179,10 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 
 
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
-    """Drop the errors of steps that only repeat an error of a call or step inside them.
+    """Drop each error of a step that only repeats the error of a call, or of another step, inside this step.
 
-    The errors inside a step are recorded at the step as marks (category, recovered). Each step gets the same mark at
-    most once, and the walk to the outer steps stops at a step that already has the mark, so deep nesting stays linear.
+    To find such echoes, the category and the recovery of each error are recorded at all steps around the error. The
+    walk to the outer steps stops at the first step that already has the same record, so deep nesting takes linear time.
     """
     inside: dict[str, set[_Mark]] = defaultdict(set)
     inner = [error for error in errors if error.kind is not EvidenceKind.STEP]
@@ -215,11 +218,13 @@ def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
 def _with_run_error(
     errors: list[DetectedProblem], loops: list[DetectedProblem]
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Merge the error that the run itself reports into the first unrecovered problem of the same category.
+    """Merge the error of the run itself into another problem that explains it; return `(errors, loops)`.
 
-    Return `(errors, loops)`. The problem cites the run's error only if this raises its confidence. If the run's error
-    is unclassified, it is dropped as soon as another unrecovered problem has an error text. Without such a problem, the
-    run's error stays.
+    The first rule that applies decides what happens to the run's error:
+    - The error is unclassified, and another unrecovered problem has an error text: the error is dropped.
+    - Unrecovered problems have the same category: the error is dropped. The earliest of these problems cites the error,
+      and its confidence rises, if the error is strong and the confidence is not at its maximum.
+    - Otherwise the error stays.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
@@ -252,9 +257,10 @@ def _explains_loop(error: DetectedProblem) -> bool:
 
 
 def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
-    """Return whether a loop is only the effect of other problems.
+    """Return whether a loop is only an effect of other problems.
 
-    It is if at least two thirds of its calls have another problem or, for a loop without calls, if its step has one.
+    A loop is an effect if at least two thirds of its calls have another problem. A loop without calls is an effect if
+    its step has another problem.
     """
     if loop.category is not Category.PLANNER_LOOP:
         return False

@@ -22,7 +22,7 @@ SEARCHED_RUNS: Final = 200
 
 
 class BehaviourArrivals:
-    """Searches new runs for behaviours if they need no analysis. Other runs are searched during their analysis.
+    """Searches those new runs for behaviours that are not analysed; other runs are searched during their analysis.
 
     Args:
         scanner: searches stored runs, and has the rules.
@@ -43,9 +43,10 @@ class BehaviourArrivals:
         self._scanner = scanner
 
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
-        """Enqueue a job that searches new runs for behaviours, in the lane `background`, unless one is unfinished.
+        """Enqueue a job that searches new runs for behaviours, unless such a job is unfinished or no run waits.
 
-        If no rule has a condition, or without `is_on`, new runs are no longer collected for the search.
+        The job has the lane `background`. If `is_on` is False, or no rule has a condition, no job is needed: from then
+        on, new runs are not listed for the search, and the present list is deleted.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched, so that their traces are

@@ -29,7 +29,11 @@ _COLUMNS: Final[tuple[Any, ...]] = tuple(
 
 
 class LabelledShare(BaseModel):
-    """`hits` of `n` labelled runs: the share (`rate`) with the ends of its 95 % interval (Wilson); null if `n` is 0."""
+    """A share of labelled runs, `hits` of `n`, with its 95 % confidence interval.
+
+    `rate` is the share, `low` and `high` are the bounds of the interval (Wilson), each from 0 to 1. All three are null
+    if `n` is 0.
+    """
 
     hits: int
     n: int
@@ -50,7 +54,7 @@ class LabelledShare(BaseModel):
         )
 
     def words(self) -> str:
-        """Return the share in words, such as `75 % (15 of 20, 53 to 89)`; a hyphen if there are no runs."""
+        """Return the share as text with counts and interval, such as `75% (15 of 20, 53% to 89%)`; `-` if `n` is 0."""
         if self.rate is None or self.low is None or self.high is None:
             return "-"
         return f"{self.rate:.0%} ({self.hits} of {self.n}, {self.low:.0%} to {self.high:.0%})"
@@ -123,7 +127,13 @@ class BehaviourLabels:
         self._telemetry = telemetry
 
     def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> RunBehaviourLabel:
-        """Store whether a run shows a behaviour (`is_shown`), in place of an older label; the person `by` states it.
+        """Store a person's label that says whether a run shows a behaviour; it replaces an earlier label of the two.
+
+        Args:
+            agent_run_id: the id of the run.
+            behaviour: the name of the behaviour.
+            is_shown: whether the run shows the behaviour, according to the person.
+            by: the name of the person.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.

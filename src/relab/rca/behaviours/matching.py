@@ -89,7 +89,11 @@ class _Matcher:
         self._view = view
 
     def holds(self, condition: RuleCondition) -> Quotes | None:
-        """Return the places that show that a condition holds, which may be none; None if the condition does not hold."""
+        """Return the places in the run that show that a condition holds; None if the condition does not hold.
+
+        The result is an empty tuple if the condition holds but no place shows it, for example because the condition is
+        a `not`.
+        """
         if condition.all is not None:
             return self._all(condition.all)
         if condition.any is not None:
@@ -178,7 +182,10 @@ class _Matcher:
         return None if span is None else (Quotation(EvidenceKind.RUN, self._view.run, field, *span),)
 
     def _answer(self, pattern: str) -> Quotes | None:
-        """Search the answer of the run, or without one the output of its last step that has one; return the place, or None."""
+        """Find a pattern in the run's answer; return the place as a tuple of one quotation, or None if it does not match.
+
+        If the run has no answer, search the output of the last step that has an output.
+        """
         if self._view.run.answer is not None:
             return self._text_of_run("answer", pattern)
         last = next((placed.step for placed in reversed(self._view.steps) if placed.step.output_summary), None)
@@ -224,7 +231,7 @@ class _Matcher:
 def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Quotation | None:
     """Return the place that shows that a step or a call matches a test.
 
-    Return None if it does not match, or if the test is for the other kind.
+    Return None if the item does not match. A test for steps never matches a call, and a test for calls never a step.
     """
     if isinstance(item, PlacedStep) and isinstance(test, StepTest):
         step = item.step
@@ -256,9 +263,11 @@ def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Q
 
 
 def _matched(default: Quotation, tests: dict[str, str | None]) -> Quotation | None:
-    """Return the place where the first test matches, if all tests match; None if one does not.
+    """Return the place where the first test matches if all tests match; None if any test does not match.
 
-    `tests` is `{field: pattern, or None}`. Without a pattern, return the place `default` if its field has a text.
+    Args:
+        default: the place to return if no test has a pattern; then the result is None if its field has no text.
+        tests: the pattern of each field, by the name of the field; a field with the pattern None is not tested.
     """
     found = None
     for field, pattern in tests.items():

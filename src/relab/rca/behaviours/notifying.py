@@ -23,8 +23,9 @@ def notice_of(
 ) -> dict[str, Any] | None:
     """Return the notification about a run that shows a behaviour, as JSON; None if no notification is due.
 
-    The first run in each time window of the rule gets a notification. It also says how many runs were only counted
-    since the last notification. A rule without `notify`, or a run that ended long ago, gets none.
+    The first run in each time window of the rule gets a notification. Later runs in the window are only counted, and
+    the next notification contains their number. No notification is due if the rule has no `notify`, or if the run ended
+    long ago.
 
     Args:
         session: the session of the transaction, which stores the time window.
@@ -57,9 +58,15 @@ def notice_of(
 
 
 def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> int | None:
-    """Begin a time window for a behaviour, if the last one is over; return the number of runs counted in the last one.
+    """Begin a new time window of a behaviour if its previous window is over, and return the runs counted in the latter.
 
-    Return None, and count the run, if the last window is not over.
+    If the window is not over, count the run in this window and return None. The first window of a behaviour returns 0.
+
+    Args:
+        session: the session of the transaction.
+        behaviour: the name of the behaviour.
+        now_us: the current time, in microseconds since 1970.
+        every_us: the length of a window, in microseconds.
     """
     row = RcaBehaviourNoticeRow
     table = table_of(row)

@@ -38,9 +38,10 @@ Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS), Afte
 
 
 def find(pattern: str, text: str | None) -> tuple[int, int] | None:
-    """Return `(start, end)` of the first line of the text that matches; None if the pattern does not match.
+    """Return the `(start, end)` of the first line in a text that matches a pattern; None if the pattern does not match.
 
-    An empty text never matches. If only several lines together match, return the first line of the text.
+    A text that is None or empty never matches. If the pattern matches the whole text but no single line (for example,
+    because it spans two lines), return the position of the first line.
     """
     if not text:
         # Nothing can be quoted of it.
@@ -57,7 +58,7 @@ def find(pattern: str, text: str | None) -> tuple[int, int] | None:
 
 
 def _encodable(text: str) -> str:
-    """Return the text with a replacement for lone surrogates, which the engine rejects."""
+    """Return the text with `?` in place of lone surrogates, which the engine for regular expressions rejects."""
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 

@@ -107,10 +107,11 @@ class Repeated(Item):
 
 
 class RuleCondition(_RuleModel):
-    """One condition: exactly one of the fields is given, except for `count` and `within`.
+    """One condition of a rule. Exactly one field is given; only `count` and `within` may be given beside another field.
 
-    `count`, beside `step`, `call` or `guardrail`, is how many of these must match, by default at least one. `within`,
-    beside `sequence`, is the largest number of steps and calls from the first item of the sequence to its last.
+    `count` may be beside `step`, `call` or `guardrail`: how many steps, calls or events must match; by default at least
+    one. `within` may be beside `sequence`: the largest number of steps and calls from the first item of the sequence to
+    its last.
     """
 
     step: StepTest | None = None
@@ -152,10 +153,11 @@ class Notify(_RuleModel):
 
 
 class BehaviourRule(_RuleModel):
-    """The rule of one behaviour: its name, a description, and how to find it in a run.
+    """The rule of one behaviour: its name, a description, and how to find the behaviour in a run.
 
-    It is found by the condition `when`, or by a language model that judges whether the run shows what `sentence` says.
-    `notify` is null if nobody is notified; `true` in a file stands for its default values.
+    Exactly one of `when` and `sentence` is given. `when` is a condition on the run. `sentence` describes the behaviour,
+    and a language model judges whether the run shows it. `notify` is null if nobody is notified; `true` in a file
+    stands for its default values.
     """
 
     name: Annotated[str, Field(pattern=BEHAVIOUR_PATTERN)]
