@@ -98,9 +98,10 @@ def facts_of(summary: str) -> dict[str, str]:
 
 
 def comment_prompt(facts: dict[str, str], *, code: str) -> Prompt:
-    """Return the prompt for a commentary on these facts.
+    """Return the prompt that asks a language model for a commentary on `facts`, `{id: fact}`.
 
-    The marks before and after the facts contain `code`. It must be random, so that no fact can forge the closing mark.
+    In the prompt, the facts stand between an opening and a closing mark. `code` is a part of both marks. It must be
+    random, so that no fact can forge the closing mark.
     """
     # ASCII on one line without angle brackets, so that no part of it can look like the marks around it.
     data = json.dumps(facts).replace("<", "\\u003c").replace(">", "\\u003e")

@@ -37,7 +37,7 @@ class TargetBusyError(InUseError):
 class TargetLeaseLostError(ConflictError):
     """This process lost the lease of the target, and another process has taken over.
 
-    It may change and store nothing more.
+    This process must not change the flags or store anything any more.
     """
 
     code = "lease_lost"

@@ -42,9 +42,9 @@ _USED_BY_CANARY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class GatedRollout:
-    """The rollout of a variant of an experiment.
+    """A rollout that was decided by a run of an experiment, instead of by windows.
 
-    `is_repeat` says that an earlier call decided it, and nothing was done now.
+    `is_repeat` says that an earlier call decided this rollout and that the present call has done nothing.
     """
 
     record: RolloutRecord
@@ -94,7 +94,7 @@ def evidence_of(found: VariantComparison, variant: str, run_dir: str) -> Experim
 
 
 def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
-    """Return the verdict of the comparison: the worst verdict of its gates, with the reason of that gate."""
+    """Return the verdict about a variant: the worst verdict of its gates, with the reason of that gate."""
     verdict = worst([gate.verdict for gate in evidence.gates])
     decisive = next(gate for gate in evidence.gates if gate.verdict is verdict)
     invalid = tuple(f"{gate.gate}: {gate.reason}" for gate in evidence.gates if gate.verdict is Verdict.INVALID)

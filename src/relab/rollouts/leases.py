@@ -58,7 +58,10 @@ class TargetLease:
         self._thread.start()
 
     def release(self) -> None:
-        """Stop extending the lease, and release it; if the database is unavailable, the lease expires by itself."""
+        """Stop the thread that extends the lease, and delete the lease.
+
+        If the database is unavailable, the lease is not deleted and expires by itself.
+        """
         self._ending.set()
         self._thread.join()
         try:

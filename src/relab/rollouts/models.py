@@ -169,8 +169,9 @@ class FactorEffects(_Value):
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
-        interaction: by how many percent the ratio of the figure with the new to that with the old flow control is
-            larger with the new routing than with the old routing. 0 if the two factors do not influence each other.
+        interaction: (r1 / r0 - 1) in percent. r1 is the ratio of the figure with the new flow control to that with the
+            old flow control under the new routing, r0 the same ratio under the old routing. 0 if the two factors do not
+            influence each other.
         attribution: one sentence that names the factor that caused the improvement, or says that it is unknown.
     """
 
@@ -260,7 +261,7 @@ class GateFigures(_Value):
 
 
 class ExperimentEvidence(_Value):
-    """The result of a comparison in a run of an experiment, by which a rollout is judged instead of by windows.
+    """The result of comparing two variants in a run of an experiment; a rollout can be judged by it, without windows.
 
     Attributes:
         run_id: the id of the run.

@@ -17,9 +17,10 @@ class _Value(BaseModel):
 
 
 class RolloutStatus(StrEnum):
-    """The status of a rollout: a `failed` rollout ended with an error.
+    """The status of a rollout.
 
-    An `interrupted` rollout was stopped or killed.
+    A `done` rollout reached its end, with any verdict. A `failed` rollout ended with an error. An `interrupted` rollout
+    was stopped or killed.
     """
 
     QUEUED = "queued"

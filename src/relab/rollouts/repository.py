@@ -52,9 +52,10 @@ def list_of_target(session: Session, target: str) -> Sequence[Any]:
 
 
 def list_open(session: Session) -> Sequence[Any]:
-    """Return the rows of all rollouts that a process may have to end, oldest first.
+    """Return the rows of the rollouts that another process must end if their own process has died, oldest first.
 
-    These are the rollouts whose flags must be restored, and the rollouts of commands that are not over.
+    These are the rollouts whose flags must be restored, and the rollouts that a command (not a worker) started and that
+    are not over.
     """
     is_open_command = and_(RolloutRow.is_job.is_(False), RolloutRow.status.in_(["queued", "running"]))
     statement = (

@@ -25,9 +25,9 @@ _MAX_STEP: Final = 200
 
 
 class RolloutRunner:
-    """Runs rollouts while the caller holds the lease of the target.
+    """Executes rollouts while the caller holds the lease of the target.
 
-    Publishes and reports their end after the lease is released.
+    After the caller has released the lease, `conclude` publishes and reports the end of the rollout.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class RolloutRunner:
         stop: Event,
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
-        """Store a new rollout and execute it in this process; arguments, result and errors are those of `execute`.
+        """Store a new rollout and execute it in this process; see `execute` for the arguments, the result and the errors.
 
-        A dry run that fails is not stored.
+        A dry run is stored only at its end; if it fails, its error is raised and it is not stored.
         """
         from relab.rollouts.execution.executor import RolloutExecution
 
@@ -146,9 +146,9 @@ class RolloutRunner:
         return ended
 
     def store_end(self, record: RolloutRecord) -> None:
-        """Store the end of a rollout, also as an agent run in telemetry.
+        """Store the record of a rollout that has ended, and its agent run in telemetry.
 
-        The stored change of its flags stays open, because only a restoration closes it.
+        The stored `OpenChange` (how to restore the flags) stays, because only a restoration deletes it.
         """
         self._store.save(record)
         send_to_telemetry(self._telemetry, record)
@@ -177,7 +177,7 @@ class RolloutRunner:
             )
 
     def publisher(self, rollout_id: str) -> OnRolloutProgress:
-        """Return a function that publishes the progress of a rollout."""
+        """Return a function that publishes the progress of a rollout, for clients that follow it."""
 
         def publish(progress: RolloutProgress) -> None:
             self._progress.publish(

@@ -252,7 +252,7 @@ class RolloutService:
     def fail(self, rollout_id: str, error: str) -> None:
         """Mark a rollout as failed, with the message `error`, because its job failed and is not retried.
 
-        The flags are restored before, if possible. Otherwise a later command or rollout restores them.
+        Its flags are restored first, if possible. Otherwise a later command or rollout restores them.
         """
         self.recover()
         record = self._store.get(rollout_id).record
@@ -298,7 +298,7 @@ class RolloutService:
             return self._store.get(rollout_id).record
 
     def wait(self, rollout_id: str, reason: str) -> None:
-        """Publish, as progress of a rollout that is not over, the reason why it cannot go on yet."""
+        """Publish why a rollout cannot go on yet, as progress; do nothing if the rollout is over. This call does not block."""
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:

@@ -76,8 +76,8 @@ class RolloutStore:
     def list_open(self) -> list[StoredRollout]:
         """Return the rollouts that another process must end if their own process has died.
 
-        These are the rollouts whose flags must be restored, and the rollouts of commands that are not over. They come
-        without windows, the oldest first.
+        These are the rollouts whose flags must be restored, and the rollouts that a command (not a worker) started and
+        that are not over. They come without windows, the oldest first.
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]

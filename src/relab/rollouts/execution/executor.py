@@ -90,8 +90,8 @@ class RolloutExecution:
             FlagsChangedError: another client has changed the flags since the rollout read them; nothing was changed.
             TargetLeaseLostError: another process has taken over the target; nothing more may be stored.
             EndNotStoredError: the new flags are in force, but that could not be stored.
-            RelabError: the target cannot be measured or changed. The flags were restored. If the restoration itself
-                raised the error, the journal keeps what must be restored later.
+            RelabError: the target cannot be measured or changed. The flags were restored. If the restoration raised the
+                error, the journal keeps the change that a later process must undo.
         """
         self._prepare()
         measurement = self._measurement()
@@ -338,7 +338,7 @@ class RolloutExecution:
         return f"The canary was rolled back at {violation.share_pct:g} %: {violation.reason}"
 
     def _restore(self, change: OpenChange) -> None:
-        """Restore the flags first, then store and report that, so that no error of a report can prevent it."""
+        """Restore the flags; only then store and report it, so that no error of a report can prevent the restoration."""
         self._require_own_change()
         self._begin(RolloutPhase.RESTORE)
         try:
@@ -363,7 +363,7 @@ class RolloutExecution:
             ) from error
 
     def _require_own_change(self) -> None:
-        """Check that no other process has taken over the target, in case this process has lost the lease of the target.
+        """Check that no other process has taken over the target; that can happen after this process has lost the lease.
 
         Raises:
             TargetLeaseLostError: another process has restored the flags, and may have changed them again.

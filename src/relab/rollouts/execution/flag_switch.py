@@ -25,7 +25,7 @@ class FlagSwitch:
         """Make the change of flags `wanted`, and read the flags back; do nothing if the change is in force already.
 
         Raises:
-            FlagsChangedError: another client has changed the flags since the last call.
+            FlagsChangedError: another client has changed the flags since this rollout last read or set them.
             FlagsNotAppliedError, FlagsRejectedError, TargetUnavailableError: in the same cases as for `change_flags`.
         """
         state = self.check()
@@ -34,7 +34,7 @@ class FlagSwitch:
         self._state = state
 
     def check(self) -> FlagState:
-        """Read the flags and return them, if they are those that this rollout has set last.
+        """Check that the flags are still as this rollout last read or set them, and return them.
 
         Raises:
             FlagsChangedError: another client has changed the flags.

@@ -133,8 +133,12 @@ class LoadMeasurement:
 class LiveMeasurement:
     """Measures the service's own traffic: both arms are served at the same time, each to a share of the traffic.
 
-    So both windows of a round are measured in the same period of time. The plan has the length of the period, and the
-    target has the source of the metric.
+    So the two windows of a round (one for each arm) cover the same period of time.
+
+    Attributes:
+        plan: the plan, with the length of the windows and of the warm-ups.
+        target: the target, with the source of the judged metric.
+        clock: the wall clock, for the times of windows.
     """
 
     plan: Plan
@@ -142,7 +146,7 @@ class LiveMeasurement:
     clock: Clock
 
     def measure_round(self, windows: Sequence[PlannedWindow], halt: Halt) -> tuple[ArmWindow, ...] | None:
-        """Wait for the length of a window, and return the figures of both arms in this time; None if `halt` stopped it.
+        """Wait for a warm-up and a window, and return the figures of both arms in the window; None if `halt` ended the wait.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.

@@ -44,9 +44,10 @@ class EarlyLook:
 def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
     """Check after a complete round whether the data already decide, and return the result.
 
-    Return None if the plan does not stop early. From 3 rounds on, a look ends the measurement if the change makes the
-    service slower than the threshold of an EDGE, or if its error rate is too high. From `MIN_PASS_ROUNDS` rounds on, it
-    also ends the measurement if the change passes.
+    Return None if the plan has no early stop. A look ends the measurement in these cases:
+
+    - From 3 rounds on: the change is harmful beyond chance, by the latency (worse than an EDGE) or by the error rate.
+    - From `MIN_PASS_ROUNDS` rounds on: the change passes.
 
     Args:
         windows: all windows of the rollout so far; windows of an incomplete round are not used.
@@ -101,11 +102,11 @@ def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) ->
 
 
 def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
-    """Return how many rounds a plan with `rounds: auto` measures in all.
+    """Return how many rounds a plan with `rounds: auto` (the number is chosen after the first rounds) measures in all.
 
     The number is estimated from the standard deviation of the measured rounds, and lies between the plan's `min_rounds`
-    and `max_rounds`; the time budget is not considered. If a figure is missing, the number is `min_rounds`, because the
-    verdict will be INVALID, however many rounds follow.
+    and `max_rounds`; the time budget is not considered. If a window has no judged figure, the number is `min_rounds`,
+    because the verdict will be INVALID, however many rounds follow.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     if pairs is None or pairs.rounds < 2:
@@ -115,10 +116,11 @@ def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
 
 
 def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
-    """Return how many rounds a rollout measures in all, as far as its windows say, within its time budget.
+    """Return how many rounds a rollout measures in all, as far as `windows` determine the number yet.
 
-    With `rounds: auto`, the number is planned once, from the first `min_rounds` rounds. A new plan after each later
-    round would tend to stop where the deviation happens to look small.
+    The number is never greater than the time budget allows. With `rounds: auto`, the number is planned once, from the
+    first `min_rounds` rounds. A new plan after each later round would tend to stop where the deviation happens to look
+    small.
     """
     first, most = plan.experiment.first_rounds, rounds_that_fit(plan)
     planned_from = [window for window in windows if window.round < first]

@@ -31,8 +31,8 @@ class Pairs:
         log_a, log_b: natural logarithm of the judged figure of each window of the first and of the second arm. The
             shape is (rounds,), or (rollouts, rounds) for simulated rollouts. For a group of arms, it is the mean of
             their logarithms.
-        index_a, index_b: position of each window in the order of measurement, from 0. The shape is that of the
-            logarithms, or (rounds,) if all rollouts have the same order.
+        index_a, index_b: position of each window in the order of measurement, from 0. The shape is the same as that of
+            `log_a`; it is (rounds,) if all simulated rollouts have the same order.
     """
 
     log_a: Floats
@@ -75,11 +75,11 @@ class RunningEffect:
 
 
 def running_effect(pairs: Pairs) -> RunningEffect:
-    """Return the effect after each round of `pairs`, with a linear trend subtracted from 3 rounds on.
+    """Return the effect after each round of `pairs`; from 3 rounds on, a linear trend over time is removed.
 
-    The trend is the least-squares slope of the rounds' mean levels over their positions. From each difference between
-    the arms, the function subtracts the slope times the distance of the two windows of the round. If windows vary
-    independently, the slope is independent of the differences, so the subtraction costs no degrees of freedom. The
+    The slope of the trend is fitted by least squares to the rounds' mean levels over their positions. Each difference
+    between the arms is reduced by the slope times the distance in position of the round's two windows. If windows vary
+    independently, the slope is independent of the differences, so the correction costs no degrees of freedom. The
     variance of the slope is added to the variance of the mean.
     """
     difference, distance = pairs.log_b - pairs.log_a, pairs.index_b - pairs.index_a

@@ -36,11 +36,11 @@ class Outcomes:
 
 
 def look_alpha(plan: Plan, rounds: int) -> float:
-    """Return the one-sided significance level of the early look at the data after `rounds` rounds.
+    """Return the one-sided significance level of the early look (the test before the last round) after `rounds` rounds.
 
-    `rounds` must be at least `MIN_PASS_ROUNDS`. The k-th look gets the share 1 / (k (k + 1)) of the plan's alpha. The
-    shares add up to 1. So all looks together pass a change without effect with a probability of at most this alpha,
-    however many looks there are (Bonferroni).
+    `rounds` must be at least `MIN_PASS_ROUNDS`, after which the first look takes place. The k-th look gets the share 1
+    / (k (k + 1)) of the plan's alpha. These shares add up to 1 over all k. So all looks together pass a change without
+    effect with a probability of at most this alpha, however many looks there are (Bonferroni).
     """
     assert plan.early_stop is not None
     look = rounds - MIN_PASS_ROUNDS + 1
@@ -116,7 +116,7 @@ def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> ND
 def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Booleans:
     """Return for each rollout whether it passes by the policy `seed`, which only compares the arms' means.
 
-    The means are those of the judged figures in the rollout's first `rounds` rounds.
+    Each mean is over the judged figures in the rollout's first rounds; `rounds` has their number for each rollout.
     """
     last = rounds[:, np.newaxis] - 1
     sums = [np.take_along_axis(np.cumsum(np.exp(logs), axis=-1), last, axis=-1) for logs in (pairs.log_a, pairs.log_b)]

@@ -42,9 +42,10 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
 
 
 def biased_data(data: RolloutData) -> tuple[str, ...]:
-    """Return why the figures of complete data may be wrong in one direction: lost requests, unequal arms.
+    """Return the reasons for which the figures may favour one arm, although no data are missing.
 
-    Each reason is one sentence; the result is empty if there is no reason.
+    The reasons are lost requests, and arms with unequal numbers of requests. Each is one sentence; the result is empty
+    without a reason.
     """
     if not data.rounds:
         return ()
@@ -82,7 +83,7 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
 
 
 def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
-    """Return one sentence if some arm completed more requests per second than the others beyond chance; else [].
+    """Return one sentence if an arm completed significantly more requests per second than the others; else [].
 
     The test is a chi-square test for a sample ratio mismatch.
 
@@ -129,9 +130,11 @@ def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, .
 
 
 def _trend(places: Floats, logs: Floats) -> tuple[float, float, float]:
-    """Return (change from the first to the last place, standard error of the change, deviation from the line).
+    """Fit a straight line to the logarithms `logs` at the positions `places`, and describe it.
 
-    They belong to a straight line that is fitted to the logarithms `logs` at these places.
+    Returns:
+        The change of the line from the first to the last place, the standard error of this change, and the standard
+            deviation of `logs` from the line.
     """
     centred = places - places.mean()
     squares, span = float(centred @ centred), float(places[-1] - places[0])

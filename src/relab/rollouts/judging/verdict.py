@@ -42,8 +42,8 @@ def judge(
         windows: all measured windows. Windows of a last round that was not completed are not used. A window that the
             time budget cut off must not be included.
         plan: the plan with its thresholds and its policy.
-        stopped_early: whether an early look at the data ended the measurement. If so, from `MIN_PASS_ROUNDS` rounds on
-            the interval is the wider one of that look.
+        stopped_early: whether an early look (a test before the planned last round) ended the measurement. If so, from
+            `MIN_PASS_ROUNDS` rounds on, the judgement uses the wider interval of that look.
     """
     data = RolloutData.of(windows, plan)
     pairs = data.pairs()
@@ -107,7 +107,12 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
 
 
 def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return (problems that make `data` invalid, doubts that are only warnings), one sentence each."""
+    """Return (problems that make the verdict INVALID, doubts that are only warnings), one sentence each.
+
+    `running` is the effect after each round; None if it cannot be computed. By the policy `seed`, only missing data are
+    problems. By `statistical`, biased data are problems too, and so is an unstable arm A unless the change is clearly
+    harmful.
+    """
     missing, biased, unstable = missing_data(data), biased_data(data), unstable_baseline(data, plan.thresholds)
     if plan.policy is DecisionPolicy.SEED:
         # The seed's rule compares the figures alone.

@@ -25,7 +25,7 @@ class CanaryGuard(PlanSection):
 
 
 class Canary(PlanSection):
-    """How a change that passed is applied: to a growing share of the traffic, in steps.
+    """How new flags are applied after a PASS: to a growing share of the traffic, in steps.
 
     Attributes:
         steps: shares of the traffic in percent, ascending; the last one is 100.

@@ -63,11 +63,13 @@ def _check_rounds(value: Any) -> Any:
 
 
 class EarlyStop(PlanSection):
-    """Ours: look at the data after each round, and end the measurement as soon as the data decide.
+    """The section `early_stop`, whose contents the LabOps plan does not have: test the data after each round.
+
+    The measurement ends as soon as a test decides.
 
     Attributes:
         alpha: probability, 0..1, that one of the tests before the last round passes a change without effect. The test
-            after the last round has such a probability of its own, which adds to this one.
+            after the last round can also pass such a change; its probability is added.
     """
 
     alpha: Annotated[float, Field(gt=0, le=0.05)] = DEFAULT_EARLY_ALPHA
@@ -82,11 +84,10 @@ def _read_early_stop(value: Any) -> Any:
 
 
 class Measurement(PlanSection):
-    """The section `experiment`: the changed flags, the load, and the windows of time in which it is measured.
+    """The section `experiment`: the changed flags, the load, and the windows of time in which the arms are measured.
 
-    Fields and values that the LabOps plan (`plan_combo.yaml`) does not have are marked "ours". Arm A has the flags
-    from before the rollout, and arm B has the changed ones. The judged figure is the P95, or the metric that the plan
-    names.
+    Fields and values that the LabOps plan (`plan_combo.yaml`) does not have are marked "ours". Arm A has the flags from
+    before the rollout, and arm B has the changed ones. The judged figure is the P95, or the metric that the plan names.
 
     Attributes:
         qps: requests per second of the load.
@@ -96,8 +97,8 @@ class Measurement(PlanSection):
         min_rounds, max_rounds: ours; the bounds of `auto`.
         detect_delta_p95: ours; the true change of the judged figure, in percent, that `auto` must find with a power of
             80 %. It is negative, such as -20 for a decrease by 20 %, and lies below the threshold of a PASS
-            (`pass_delta_p95_max`). None for twice that threshold, but at least 10 points below it and at most half-way
-            from it to -100.
+            (`pass_delta_p95_max`). With None, it is twice the threshold, but at least 10 points below the threshold. It
+            is never more than half-way from the threshold to -100.
         seed: the seed of the load. Together with the rollout's id, it is also the seed of a random order of windows.
         order: ours; the order of the arms in a round.
         warmup_sec: ours; seconds of load before each window that are not measured. They begin when the flags are in
@@ -148,7 +149,7 @@ class Measurement(PlanSection):
 
     @property
     def first_rounds(self) -> int:
-        """The number of rounds that are measured in any case."""
+        """The number of rounds that are planned before anything is measured: `min_rounds` if `rounds` is `auto`."""
         return self.min_rounds if self.rounds == "auto" else self.rounds
 
 
@@ -167,7 +168,7 @@ class ReportFiles(PlanSection):
 
 
 class Plan(PlanSection):
-    """A rollout as its YAML file describes it.
+    """A rollout as its YAML file describes it; "ours" marks fields that the LabOps plan (`plan_combo.yaml`) does not have.
 
     Attributes:
         base_url: address of the target.

@@ -176,7 +176,7 @@ class Subject(PlanSection):
     @model_validator(mode="before")
     @classmethod
     def _default_kind(cls, value: Any) -> Any:
-        """Add the `kind` for the flags of a service to `flags` without a `kind`."""
+        """Set `kind` to `service` in `flags` that name no `kind`."""
         if isinstance(value, dict) and isinstance(value.get("flags"), dict) and "kind" not in value["flags"]:
             return {**value, "flags": {"kind": "service", **value["flags"]}}
         return value

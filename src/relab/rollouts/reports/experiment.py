@@ -20,7 +20,7 @@ def evidence_results(evidence: ExperimentEvidence) -> list[str]:
 
 
 def evidence_rows(evidence: ExperimentEvidence) -> list[tuple[str, str, str]]:
-    """Return the rows (name, value, meaning) of the page's table behind the verdict, one row for each gate."""
+    """Return one row (gate, verdict, figures and reason) for each gate, for the table on the rollout's page."""
     return [
         (_flat(gate.gate), gate.verdict.value, f"{gate_text(gate, evidence)}; {_flat(gate.reason)}")
         for gate in evidence.gates

@@ -118,7 +118,7 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
 
 
 def _limit_lines(thresholds: Thresholds, scale: Spec) -> Spec:
-    """Return the lines at 0 and at the thresholds."""
+    """Return the layer of the chart with horizontal lines at 0 and at the thresholds; `scale` is that of the vertical axis."""
     limits: list[dict[str, Any]] = [
         {"at": 0.0, "what": "no change"},
         {"at": thresholds.pass_delta_p95_max, "what": "PASS at or below"},

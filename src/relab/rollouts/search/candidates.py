@@ -151,12 +151,13 @@ def screened(number: int, values: Values, record: RolloutRecord) -> ScreenedCand
 
 
 def to_confirm(estimates_pct: Sequence[float | None], *, greatest_pct: float, most: int) -> list[int]:
-    """Return the positions of the candidates that are confirmed, the best one first.
+    """Return the positions of the candidates to confirm, the best one first.
 
     Args:
         estimates_pct: the change that the screening of each candidate showed, in percent; smaller is better. None for a
             candidate that cannot be chosen.
-        greatest_pct: the greatest change that is worth a confirmation. With a greater change, a rollout would fail.
+        greatest_pct: the greatest change with which a candidate is confirmed. With a greater change, the confirming
+            rollout would fail.
         most: the greatest number of confirmations.
     """
     ranked = sorted((estimate, place) for place, estimate in enumerate(estimates_pct) if estimate is not None)

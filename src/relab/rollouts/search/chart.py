@@ -12,9 +12,9 @@ from relab.rollouts.search.candidates import SearchResult
 
 
 def candidates_chart(search: SearchResult) -> dict[str, Any]:
-    """Return the chart of the change that each candidate's screening showed, in order, with its interval.
+    """Return a Vega-Lite chart of the candidates in order: the change that each screening showed, with its interval.
 
-    The chosen candidate stands out.
+    The chosen candidate has its own colour and shape.
     """
     rows = _rows(search)
     states = ["screened", "confirmed", "chosen", "unusable"]

@@ -95,7 +95,7 @@ class Screening(PlanSection):
 
 
 class SearchSpec(PlanSection):
-    """A search.
+    """A search file: candidates are values of the plan's fields, which are measured briefly; the best are confirmed.
 
     Attributes:
         plan: the plan of the confirming rollout; each candidate replaces fields of it.
@@ -105,7 +105,7 @@ class SearchSpec(PlanSection):
         candidates: the greatest number of candidates.
         screening: how each candidate is measured.
         confirmations: maximum number of confirming rollouts. The best candidates get one each, until one of them
-            passes. Each may have an equal share of the risk of a false PASS.
+            passes. The plan's risk of a false PASS is divided equally among them.
         seed: the seed of the choice of candidates.
     """
 

@@ -53,7 +53,7 @@ class HttpFlagTarget:
     def send(self, wanted: JsonValue, expected: str | None) -> None:
         """Replace the flag's value by `wanted`, if the flag still has the version `expected`.
 
-        It is None accepts any version.
+        If `expected` is None, the value is replaced whatever the version is.
         """
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         url, body = self._request_for(wanted)
@@ -65,7 +65,7 @@ class HttpFlagTarget:
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the value in `before`, which undoes every change, whatever `wanted` is."""
+        """Return the change that restores the flag: the value in `before`, whatever value `wanted` set."""
         return before.value
 
     def command(self, wanted: JsonValue) -> str:

@@ -102,11 +102,12 @@ class JsonClient:
     async def _exchange(
         self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        """Return the status and the whole body of an answer.
+        """Send a request, and return the status and the whole body of the answer.
 
         Raises:
-            TimeoutError: the answer is not complete in time. This function needs a limit of its own: the HTTP library's
-                time limit begins anew with each part of an answer, so that a slow answer could last for ever.
+            TimeoutError: the answer is not complete within the client's time limit. The time limit of the HTTP library
+                is not enough: it begins anew with each part of an answer, so that a slow answer could last for ever.
+            TargetUnavailableError: the answer is larger than `MAX_BYTES`.
         """
         import httpx
 
@@ -171,9 +172,10 @@ def with_environment(headers: Mapping[str, str], environment: Mapping[str, str])
     """Return headers with `${ROLLOUT_NAME}` replaced by the environment variable of that name.
 
     Raises:
-        SubjectError: a variable is not set, or holds a line end or another character that no header may have. Or its
-            name does not begin with `ROLLOUT_`: other variables could be secrets of this process, which a plan must not
-            send. Or the plan itself contains a credential, which would be stored and shown with the plan.
+        SubjectError: in one of four cases. A variable is not set. A variable holds a line end or another character that
+            no header may have. The name of a variable does not begin with `ROLLOUT_`: other variables could be secrets
+            of this process, which a plan must not send. A header of the plan itself holds a credential, which would be
+            stored and shown with the plan.
     """
     for name, text in headers.items():
         is_credential = _CREDENTIAL_NAME.search(name) or _CREDENTIAL_VALUE.match(text)
@@ -218,9 +220,10 @@ def at_pointer(document: JsonValue, pointer: str) -> JsonValue:
 
 
 def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | None = None) -> str:
-    """Return a curl command that sends `body` as JSON.
+    """Return a shell command that sends `body` as JSON with curl.
 
-    `headers` are the headers in the plan, which contain no secrets: the shell replaces `${ROLLOUT_NAME}` in them.
+    `headers` are the headers as the plan writes them. `${ROLLOUT_NAME}` in a header stays, so that the command contains
+    no secret; the shell replaces it by the environment variable.
     """
     lines = [f"curl -X {method} {shlex.quote(url)}", "-H 'Content-Type: application/json'"]
     lines += [f"-H {_quoted(f'{name}: {value}')}" for name, value in (headers or {}).items()]

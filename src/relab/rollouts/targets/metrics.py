@@ -67,7 +67,10 @@ class JsonMetricSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Request the URL for this arm and time, and return the numbers at the plan's pointers; None for a missing one."""
+        """Request the URL for an arm and a window, and return the metric and the counts at the plan's JSON pointers.
+
+        A figure is None if the answer has no number at its pointer.
+        """
         document = self._client.get(_filled(self._subject.url, arm, started_at, ended_at, quoted=True))
         return MetricReading(
             _number_at(document, self._subject.pointer),
@@ -95,9 +98,10 @@ class PrometheusSource:
         return self._subject.delay_s
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the values of the queries for this arm at `ended_at`; a query may name both times.
+        """Return the values of the plan's queries for an arm, evaluated at `ended_at`.
 
-        A value is None if there is no series or it is NaN.
+        A value is None if the query returns no series or NaN. The times are in microseconds since 1970; `$start` and
+        `$end` in a query are replaced by them, in seconds.
         """
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)
@@ -145,7 +149,8 @@ def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: 
 def _duration(started_at: int, ended_at: int) -> str:
     """Return the length of a window of time in Prometheus's format for durations.
 
-    It is not rounded up, because another arm's flags were in force before the window.
+    The length is not rounded up to seconds: the longer range would include time before the window, in which another
+    arm's flags were in force.
     """
     milliseconds = max(round((ended_at - started_at) / 1_000), 1)
     return f"{milliseconds}ms" if milliseconds % 1_000 else f"{milliseconds // 1_000}s"

@@ -41,8 +41,8 @@ class RolloutTarget:
         flags: the flags of the target.
         health: the health check of the target.
         metric: the source of the judged metric; None for the P95 that the load measures.
-        report: sends the last report to the service, if the service stores one, as the testbed's shop does; None if the
-            service has no such endpoint.
+        report: the client for sending the rollout's report to a service that stores the last report, as the testbed's
+            shop does; None if the service has no such endpoint.
     """
 
     base_url: str
@@ -81,7 +81,7 @@ class RolloutTarget:
         return dict(planned)
 
     def put_report(self, report: Mapping[str, JsonValue]) -> bool:
-        """Send the last report to the service, if the service has an endpoint for it.
+        """Send the report of the rollout to the service, if the service has an endpoint that stores the last report.
 
         Return whether the service stored it. A failure is only logged: the report is for readers of the service, and
         the rollout has its own files.

@@ -35,7 +35,7 @@ class ProductFlagTarget:
 
     @property
     def name(self) -> str:
-        """The identity of the flag: the word `flag` and its key."""
+        """The name of the flag for leases and messages: the word `flag` and its key."""
         return f"flag {self._subject.key}"
 
     def read(self) -> FlagState:
@@ -66,15 +66,15 @@ class ProductFlagTarget:
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the content in `before`, which undoes every change, whatever `wanted` is."""
+        """Return the change that restores the flag: the content in `before`, whatever content `wanted` set."""
         return before.value
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the earlier content with a rule that serves arm B to a share of all targeting keys.
+        """Return the flag's content from before the rollout, plus a rule that serves arm B to a share of all targeting keys.
 
         The rule is placed before the first rule without conditions, so that earlier rules for certain clients still
-        decide. A targeting key that gets arm B keeps it while the share grows. For a request without a targeting key,
-        the rule has a value only if the share is 0 % or 100 %.
+        decide. A targeting key (which identifies a client) that gets arm B keeps it while the share grows. A request
+        without a targeting key is served by the rule only if the share is 0 % or 100 %.
 
         Raises:
             SubjectError: the flag is disabled, or lacks a variant that the plan names.
