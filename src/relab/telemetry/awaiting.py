@@ -13,9 +13,9 @@ from relab.telemetry.searches import RunSearches
 
 
 class AwaitingRuns:
-    """The runs that wait for their analysis.
+    """The runs that wait for their analysis: failed and suspect runs, until an analysis is requested.
 
-    A run's row says that it waits, and is written by the same transaction as the run.
+    The transaction that writes a run also marks it as waiting.
 
     Attributes:
         searches: the runs that need no analysis, but are to be searched for behaviours.
@@ -28,19 +28,19 @@ class AwaitingRuns:
         self.searches = RunSearches(database, clock, projector)
 
     def list(self, quiet_s: float, limit: int) -> dict[str, RunContent]:
-        """Return `{run id: content}` of up to `limit` runs that did not change for `quiet_s` seconds, newest first."""
+        """Return up to `limit` runs that wait for analysis and did not change for `quiet_s` seconds, newest first."""
         with self._projector.reading() as session:
             return repository.list_awaiting(session, self._clock.now_us() - int(quiet_s * 1_000_000), limit)
 
     def count(self) -> int:
-        """Return the number of runs that wait for their analysis, without those not yet computed from spans."""
+        """Return the number of runs that wait for analysis, without runs not yet computed from their spans."""
         with self._database.read() as session:
             return repository.count_awaiting(session)
 
     def clear(self, unit: UnitOfWork, contents: Mapping[str, RunContent]) -> None:
         """Mark runs as no longer waiting for their analysis, in the transaction `unit`.
 
-        `contents` is `{run id: content that was taken for analysis}`. A run whose content has changed since then still
+        `contents` is `{run id: content whose analysis was requested}`. A run whose content has changed since then still
         waits.
         """
         repository.clear_awaiting(unit.session, contents)

@@ -26,9 +26,9 @@ class BatchWriter:
     """Stores batches of runs, spans and log records. It is not thread-safe, because it counts the unprojected spans.
 
     Args:
-        shard: a number from 0 to 15 that each process draws once (0 with SQLite). Each sum over the runs of an hour or
-            a minute has one row per shard. A process changes only the rows of its own shard, so that processes seldom
-            wait for each other.
+        shard: the shard of the roll-up sums that this process updates: a random number from 0 to 15 (0 with SQLite).
+            Each sum over the runs of an hour or a minute has one row per shard, so that processes rarely wait for each
+            other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -38,10 +38,11 @@ class BatchWriter:
         self._backlog = Backlog()
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
-        """Store runs, spans and log records; return a receipt for each item of the batch, or an error if its run conflicts.
+        """Store runs, spans and log records; return a receipt or an error for each item of the batch, in order.
 
-        Every item with a receipt is durable when this returns. If a batch posts the same run twice, the later post
-        replaces the earlier one, as if they had arrived one after the other.
+        The error `SourceConflictError` is returned, not raised, for a run that was already ingested as spans. Every
+        item with a receipt is durable when this returns. If a batch posts the same run twice, the later post replaces
+        the earlier one, as if they had arrived one after the other.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used at the moment.
@@ -65,7 +66,10 @@ class BatchWriter:
         return [_receipt(posted, outcome) for posted in batch]
 
     def _write_trace_by_trace(self, posted: Posted) -> Receipt | SourceConflictError:
-        """Store an OTLP request one trace at a time, after the database rejected a part of it; reject only failing traces."""
+        """Store the traces of an OTLP request in separate transactions, and reject only those that cannot be stored.
+
+        Called after the database has rejected the request as a whole.
+        """
         assert not isinstance(posted, PostedRun)
         batch = posted.batch
         stored: Any = TraceBatch(rejections=batch.rejections, ignored=batch.ignored)
@@ -108,9 +112,9 @@ class _Part:
 
 
 def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
-    """Split a batch into parts so that no posted run has the same id as another run or trace of its part.
+    """Split a batch into parts that one transaction each can write; a transaction can write a run only once.
 
-    A transaction can write a run only once.
+    In a part, no posted run has the same id as another posted run or as a trace. The order of the batch is kept.
     """
     parts = [_Part()]
     for posted in batch:

@@ -55,11 +55,11 @@ limited."""
 class RunExport:
     """An export of the runs that match a filter at the start; it can be read once.
 
-    Use it as a context manager: the exit deletes the file with the ids.
+    Use it as a context manager: the exit deletes the temporary file with the ids of the runs.
 
     Attributes:
         total: the number of runs that match.
-        on_progress: called after each group with the number of runs read so far.
+        on_progress: called after each group of runs that was read, with the number of runs read so far.
 
     Args:
         database: the database to read.
@@ -190,7 +190,7 @@ class RunExport:
                 yield log_row(log, *origins[log.origin])
 
     def _groups(self) -> Iterator[tuple[Session, list[str]]]:
-        """Yield groups of run ids, each with the session of the transaction that reads the group."""
+        """Yield `(session, run ids)` for each group of runs; one read transaction reads one group."""
         done = 0
         for ids in self._id_groups():
             with self._database.read() as session:
@@ -216,7 +216,13 @@ class RunExport:
 
 
 def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
-    """Return the JSON of a run, with its lists in the order in which they were sent."""
+    """Return the JSON of a run with its steps, calls and events.
+
+    Args:
+        run: the JSON of the run without these lists.
+        lists: for each kind of item, `(position, JSON of the item)`. Each list is sorted by the position, which is the
+            order in which the items were sent.
+    """
     parts = [run[:-1]]
     for kind, items in zip(ITEM_KINDS, lists, strict=True):
         if items:
@@ -229,7 +235,10 @@ def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
 def _origin_texts(
     session: Session, table: span_repository.OriginTable, trace_ids: list[str]
 ) -> dict[int, tuple[str, str, str]]:
-    """Return `{origin: (resource, scope, URL of the schema)}` of the origins of the traces, resource and scope as JSON."""
+    """Return `{origin key: (resource as JSON, scope as JSON, schema URL)}` of the stored origins of the traces.
+
+    `table` says which origins: those of spans or those of log records.
+    """
     origins = span_repository.load_origins(session, table, trace_ids)
     return {
         key: (_json(content["resource"]), _json(content["scope"]), content["schema_url"])

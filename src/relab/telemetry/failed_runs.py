@@ -16,7 +16,7 @@ _FAILURES = tuple(outcome.value for outcome in RunOutcome if outcome.is_failure)
 
 
 class FailedRun(NamedTuple):
-    """A failed run: its id, its start in microseconds since 1970, and its content."""
+    """A failed run: its id, its start in microseconds since 1970, and the hash and the receipt time of its content."""
 
     run_id: str
     started_at: int
@@ -27,7 +27,7 @@ class FailedRuns:
     """Lists runs that failed or completed with unrecovered errors.
 
     Args:
-        projector: projects runs before they are read.
+        projector: computes runs from their newest spans (projects them) before they are read.
     """
 
     def __init__(self, projector: Projector) -> None:

@@ -35,7 +35,10 @@ def header_of(run: StoredRun, prices: Callable[[], PriceTable]) -> RunHeader:
 
 
 def _with_outcomes(reported: Iterable[dict[str, Any]], decided: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the fields of each agent: the reported fields, and over them the decided ones that are not null."""
+    """Return the fields of each agent: the reported fields, then the decided fields of the agent with the same name.
+
+    A decided field replaces the reported field, unless it is null.
+    """
     agents = {agent["name"]: agent for agent in reported}
     for agent in decided:
         known = {name: value for name, value in agent.items() if value is not None}

@@ -37,7 +37,8 @@ class TelemetryIntake:
     """Ingests runs and spans: `write` stores them at once; `submit` adds them to a group commit.
 
     Args:
-        shard: the row of each sum over runs that this process changes, so that processes do not wait for each other.
+        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
+            processes rarely wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -76,7 +77,7 @@ class TelemetryIntake:
             threads.writer.stop()
 
     def submit(self, read: Callable[[], Posted]) -> Future[Any]:
-        """Queue a call of `read` on the reader thread; the runs or spans that it returns join the next group commit.
+        """Call `read` on the reader thread, and store the runs or spans that it returns with the next group commit.
 
         The future returns the receipt, or fails with the error of `read` or of the commit.
 
@@ -89,7 +90,9 @@ class TelemetryIntake:
         return answer
 
     def read(self, read: Callable[[], Any]) -> Future[Any]:
-        """Queue a call of `read` on the reader thread; the future returns its result, and nothing is stored.
+        """Call `read` on the reader thread; the future returns what `read` returns.
+
+        Unlike `submit`, this stores nothing: it serves requests that are only decoded and counted.
 
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.

@@ -14,7 +14,7 @@ from relab.telemetry.tables import RunBehaviourRow
 
 
 class RunMarks:
-    """Stores and counts the results of analyses beside runs: a run's failure category, and the behaviours found in it.
+    """Stores and counts the results of analyses of runs: a run's failure category, and the behaviours found in a run.
 
     Each result belongs to the content that was analysed. It is not stored if the run's content has changed meanwhile.
 
@@ -37,10 +37,16 @@ class RunMarks:
     def set_behaviours(
         self, agent_run_id: str, content_hash: str, names: Collection[str], *, kept: Collection[str] = ()
     ) -> None:
-        """Store `names` as the behaviours that a run shows, in place of those stored earlier.
+        """Store `names` as the behaviours that a search found in a run; they replace the behaviours stored earlier.
 
-        Store nothing if the run was deleted or if its content hash is no longer `content_hash`. The behaviours `kept`
-        were not searched: what is stored about them for the same content stays.
+        Store nothing if the run was deleted or if its content hash is no longer `content_hash`.
+
+        Args:
+            agent_run_id: the id of the run.
+            content_hash: the hash of the content that was searched.
+            names: the behaviours that were found.
+            kept: behaviours that were not searched for this time. An earlier result for them stays stored if it belongs
+                to the same content.
         """
         table = table_of(RunBehaviourRow)
         with self._database.write(durable=False) as unit:
@@ -57,7 +63,10 @@ class RunMarks:
                 unit.session.execute(insert(table), rows)
 
     def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
-        """Return, of the given runs, `{run id: content hash}` of those in whose content the behaviour was found."""
+        """Return `{run id: content hash}` of those of the given runs in which an analysis found the behaviour.
+
+        The hash is that of the content in which it was found.
+        """
         row = RunBehaviourRow
         found: dict[str, str] = {}
         with self._database.read() as session:

@@ -40,7 +40,7 @@ Items = Annotated[list[Item], FailFast(), Field(max_length=MAX_ITEMS)]
 
 
 class RunStatus(StrEnum):
-    """How a run, a step or a tool call ended, as it was reported."""
+    """How a run ended, or that it has not ended, as it was reported."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -51,7 +51,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """How a step or a tool call ended, as it was reported."""
+    """How a step or a tool call ended, or that it has not ended, as it was reported."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -143,7 +143,10 @@ class ToolCall(TelemetryModel):
 
     @property
     def args_fingerprint(self) -> str | None:
-        """The digest of the arguments, else `args_hash` (None if it is absent, too); equal for equal arguments."""
+        """The digest of the arguments, or else the reported `args_hash`; None without both.
+
+        Calls with equal arguments have equal digests.
+        """
         return digest(self.args_json) if self.args_json is not None else self.args_hash
 
 
@@ -229,7 +232,7 @@ class RunCounts(BaseModel):
 
 
 class RunContent(BaseModel):
-    """The content hash of a stored run, and the time when a run with its id was first received."""
+    """The hash of a stored run's current content, and the time when a run with this id was first received."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -240,7 +243,7 @@ class RunContent(BaseModel):
 class RunHeader(RunFields):
     """A stored run without its steps, calls and events, as the API returns it.
 
-    `source` is `otlp` if the run was made of spans, and `json` if it was posted whole.
+    `source` is `otlp` if the run was computed from spans, and `json` if the complete run was posted.
     """
 
     model_config = ConfigDict(strict=False, json_schema_serialization_defaults_required=True)

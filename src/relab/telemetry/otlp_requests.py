@@ -56,7 +56,10 @@ def with_batch(posted: PostedRequest, batch: Any) -> PostedRequest:
 
 
 def group_by_trace(requests: Sequence[PostedRequest]) -> dict[str, TraceSpans]:
-    """Return `{trace id: spans and log records}` of several requests; duplicates of a span are joined."""
+    """Group the spans and log records of several requests by trace; return `{trace id: spans and log records}`.
+
+    Several reports of the same span are joined into one.
+    """
     origins: dict[int, Origin] = {}
     for posted in requests:
         origins |= posted.batch.origins
@@ -77,7 +80,7 @@ def group_by_trace(requests: Sequence[PostedRequest]) -> dict[str, TraceSpans]:
 
 
 def receipt_of(posted: PostedRequest, outcome: BatchOutcome) -> OtlpReceipt:
-    """Return the receipt of the request `posted`; `outcome` is the result of writing the batch with this request."""
+    """Return the receipt of the request `posted`; `outcome` is the result of storing this request's batch."""
     rejections = Rejections(posted.batch.rejections.count, list(posted.batch.rejections.reasons))
     accepted = posted.batch.count
     if isinstance(posted, PostedSpans):

@@ -24,7 +24,7 @@ ROLLUP_SHARDS = 16
 
 
 class TelemetryParts(RunRemapper):
-    """The parts of the service of telemetry.
+    """The components of `TelemetryService`; each is imported and built when it is first used.
 
     Args:
         remap_job: the name of the job that continues a remapping in the background.
@@ -55,28 +55,28 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def failed(self) -> FailedRuns:
-        """The runs that failed."""
+        """Lists the runs that failed or completed with unrecovered errors."""
         from relab.telemetry.failed_runs import FailedRuns
 
         return FailedRuns(self.projector)
 
     @composed
     def marks(self) -> RunMarks:
-        """The results of analyses that are stored beside runs, for lists of runs."""
+        """Stores and counts the results of analyses of runs: failure categories and behaviours."""
         from relab.telemetry.marks import RunMarks
 
         return RunMarks(self._database)
 
     @composed
     def passing(self) -> PassingReader:
-        """Runs that succeeded, to compare failed ones with them."""
+        """Finds runs that succeeded, to compare failed runs with them."""
         from relab.telemetry.passing import PassingReader
 
         return PassingReader(self.projector.reading)
 
     @composed
     def _intake(self) -> TelemetryIntake:
-        """Stores runs and spans."""
+        """Ingests runs, spans and log records, at once or in group commits."""
         from relab.telemetry.intake import TelemetryIntake
 
         return TelemetryIntake(self._database, self._clock, shard=self._shard)

@@ -27,7 +27,7 @@ MAX_TEXT_CHARS: Final = 4_000
 
 
 class PassingReader:
-    """Finds runs that succeeded.
+    """Finds runs that succeeded, as examples for the analysis of a failed run.
 
     Args:
         reading: opens a read transaction.

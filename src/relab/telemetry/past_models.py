@@ -52,8 +52,8 @@ class PassingRun(BaseModel):
 class PassingRuns(BaseModel):
     """The succeeded runs that a failed run is compared with, newest first.
 
-    With `same_task`, they had the task of the failed run. Without it, no such run exists, and they had its agent and
-    version.
+    If `same_task` is True, they had the same agent and task as the failed run. If it is False, no such run exists, and
+    they had the same agent and version.
     """
 
     model_config = ConfigDict(frozen=True)

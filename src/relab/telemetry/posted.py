@@ -24,7 +24,7 @@ class PostedRun:
 
     @classmethod
     def of(cls, run: AgentRun) -> PostedRun:
-        """Return the posted run together with its record (the rows to store)."""
+        """Compute the rows to store for a run; return the run in the form that the writer accepts."""
         from relab.telemetry.records import record_of
 
         return cls(record_of(run))

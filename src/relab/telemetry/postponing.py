@@ -32,15 +32,18 @@ _LOOK_EVERY: Final = 5_000
 
 
 def size_of(raw: bytes) -> int:
-    """Return the size of a span, given as protobuf bytes: 1, and 1 more for each 4 KB.
+    """Return the size of a span, a measure of the time to project it: 1, plus 1 for each full 4,096 bytes.
 
-    The time that the projection of a trace takes is proportional to the sizes of its spans.
+    `raw` is the span as protobuf bytes. The time to project a trace (compute its run) is proportional to the sum of the
+    sizes of its spans.
     """
     return 1 + len(raw) // _BYTES_PER_UNIT
 
 
 def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) -> int:
-    """Return when a worker should project a trace that has just received spans, in microseconds since 1970.
+    """Return when a worker should project a trace (compute its run) that has just received spans.
+
+    The time is in microseconds since 1970.
 
     Args:
         former: the stored run of the trace; None if the trace is new.
@@ -60,9 +63,9 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 
 
 class Backlog:
-    """Decides whether runs may stay unprojected: the unprojected runs of all processes together have a size limit.
+    """Decides whether the runs of newly stored spans may be computed later (stay unprojected).
 
-    It is not thread-safe.
+    They may as long as the unprojected runs of all processes together stay within `MAX_WAITING`. It is not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -70,10 +73,11 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Count `size`, the size (`size_of`) of runs that were just marked as unprojected; return whether the limit holds.
+        """Count runs just marked as unprojected; return whether all unprojected runs together are within the limit.
 
-        The size of the unprojected runs of all processes is read from the database only now and then, and when the
-        limit seems to be exceeded.
+        `size` is the size (`size_of`) of the spans that were just stored for these runs. The total size for all
+        processes is read from the database only after a size of 5,000 was added, or when the limit seems to be
+        exceeded.
         """
         self._added += size
         if self._added >= _LOOK_EVERY or self._known + self._added > MAX_WAITING:

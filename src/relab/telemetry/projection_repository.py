@@ -17,7 +17,7 @@ from relab.telemetry.tables import UNPROJECTED, UNPROJECTED_RUN, AgentRunRow
 
 
 def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, size of its trace)` of at most `limit` unprojected runs that are due, the longest overdue first.
+    """Return at most `limit` unprojected runs that are due, the longest overdue first, as `(run id, trace size)`.
 
     `now_us` is the current time in microseconds since 1970.
     """
@@ -29,10 +29,11 @@ def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, in
 
 
 def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
-    """Return `(run id, size of its trace, start)` of the unprojected runs with a start of at least `from_us`, newest first.
+    """Return the unprojected runs that started at or after `from_us`, newest first, as `(run id, trace size, start)`.
 
-    Times are in microseconds since 1970. The start is an upper limit: a projection can only make it earlier. With
-    `run_id`, only this run is returned, if it is unprojected and started late enough.
+    Times are in microseconds since 1970. A run's true start may be earlier than the returned one, but never later: a
+    projection (the computation of the run from its spans) can only make it earlier. With `run_id`, at most this run is
+    returned.
     """
     row = AgentRunRow
     statement = select(row.run_id, row.waiting_size, row.started_at).where(UNPROJECTED_RUN, row.started_at >= from_us)
@@ -43,7 +44,7 @@ def list_unprojected_starts(session: Session, from_us: int, run_id: str | None =
 
 
 def waiting_size(session: Session) -> int:
-    """Return the size (`postponing.size_of`) of the traces of all unprojected runs."""
+    """Return the total size (`postponing.size_of`) of the traces of all unprojected runs."""
     statement = select(func.coalesce(func.sum(AgentRunRow.waiting_size), 0)).where(UNPROJECTED_RUN)
     return int(session.execute(statement).scalar_one())
 
@@ -77,7 +78,7 @@ class Waiting(NamedTuple):
 
 
 def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
-    """Mark stored runs as unprojected."""
+    """Mark stored runs as unprojected: their newest spans are stored, but the run is not computed from them yet."""
     if not runs:
         return
     driver = session.connection()
@@ -90,7 +91,10 @@ def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
 
 
 def mark_projected(session: Session, run_ids: Iterable[str], version: int | None) -> None:
-    """Mark runs as projected by a version of the mapper (`MAPPER_VERSION`); `version` is None if the projection failed."""
+    """Mark runs as computed from their newest spans (projected).
+
+    `version` is the version of the mapper that computed them (`MAPPER_VERSION`); None if the computation failed.
+    """
     values = {"mapper_version": version, "project_at": None, "waiting_size": 0}
     for ids in chunks(run_ids):
         session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)).values(values))

@@ -36,7 +36,10 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProjectionBacklog:
-    """The number of unprojected runs, and the size of their traces (`postponing.size_of`), about their number of spans."""
+    """The number of unprojected runs, and the total size of their traces, which is about their number of spans.
+
+    See `postponing.size_of` for the size.
+    """
 
     runs: int
     size: int
@@ -46,7 +49,8 @@ class Projector:
     """Projects runs: computes them from their stored spans, before they are read or when they are due.
 
     Args:
-        shard: the row of each sum over runs that this process changes, so that processes do not wait for each other.
+        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
+            processes rarely wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -56,7 +60,7 @@ class Projector:
         self._lock = threading.Lock()
 
     def backlog(self) -> ProjectionBacklog:
-        """Return the number and the size of the runs that are not computed from their newest spans yet (unprojected).
+        """Return how many runs are not computed from their newest spans yet (unprojected), and their traces' size.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -68,10 +72,10 @@ class Projector:
 
     @contextmanager
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[Session]:
-        """Open a read transaction in which runs include all acknowledged spans.
+        """Project runs that are not up to date, then open a read transaction that sees the result.
 
-        This holds for the run `run_id`; without it, for all runs that start at or after `from_us`, in microseconds
-        since 1970.
+        The transaction sees all spans that were acknowledged before the call. Only the run `run_id` is projected;
+        without it, all runs that start at or after `from_us`, in microseconds since 1970.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -101,13 +105,14 @@ class Projector:
     def project(self, run_id: str | None = None, *, from_us: int = 0, max_size: int | None = None) -> None:
         """Project the run `run_id` if it is unprojected; without `run_id`, project unprojected runs, newest first.
 
-        A run that cannot be projected stays as it was after its last projection; the error is logged.
+        To project a run is to compute it from its stored spans. A run that cannot be projected stays as it was after
+        its last projection; the error is logged.
 
         Args:
             run_id: the only run to project; None for all.
-            from_us: runs that start before this time, in microseconds since 1970, are left.
-            max_size: the total size (`postponing.size_of`) of the traces to project. A trace that does not fit any more
-                is left. None: no limit.
+            from_us: runs that start before this time, in microseconds since 1970, are skipped.
+            max_size: the maximum total size (`postponing.size_of`) of the traces to project; traces that do not fit are
+                skipped. None: no limit.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -122,9 +127,10 @@ class Projector:
             self._project(run_ids, again=True)
 
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
-        """Return a page of runs, newest first, in which each run includes all acknowledged spans, and the next cursor.
+        """Return a page of up-to-date runs, newest first, and the cursor of the next page (None at the end).
 
-        Only runs that can be on this page are projected.
+        Each run includes all acknowledged spans: runs whose newest spans are missing are computed from their spans
+        (projected) first, but only runs that can be on this page.
 
         Args:
             read: reads the page as it is stored, and the cursor of the next page (None at the end).
@@ -159,9 +165,9 @@ class Projector:
             return bool(projection_repository.list_due(session, self._clock.now_us(), limit=1))
 
     def project_due(self) -> int:
-        """Compute at most 200 runs from their stored spans that are due now; return their number.
+        """Project at most 200 runs that are due now, the longest overdue first; return the number of these runs.
 
-        Runs that have been due for the longest time come first.
+        To project a run is to compute it from its stored spans.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.
@@ -176,7 +182,8 @@ class Projector:
     def _project(self, run_ids: Sequence[str], *, again: bool) -> None:
         """Project runs: compute them from their stored spans, and store the result.
 
-        With `again`, runs that changed meanwhile are projected once more, under the database's lock.
+        If a run receives more spans during the computation, its result is not stored. With `again`, such a run is
+        projected a second time, while its row is locked; otherwise it stays unprojected.
         """
         # Several requests share the work: each leaves out what another one has projected while it waited for the lock.
         with self._lock if len(run_ids) > 1 else nullcontext():
@@ -219,7 +226,10 @@ def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, 
 
 
 def _parts(waiting: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Split runs, each `(run id, size)`, into lists of ids so small that writing one list hardly delays other writers."""
+    """Split runs, each `(run id, size)`, into lists of run ids; one transaction writes the runs of one list.
+
+    The lists are so small that a transaction hardly delays other writers.
+    """
     if not waiting:
         return
     from relab.telemetry import remapping

@@ -59,7 +59,10 @@ class RunRecord:
         return row.outcome in _FAILED or (row.outcome_rule == OutcomeRule.INCOMPLETE and row.outcome_evidence != "[]")
 
     def columns(self, now_us: int) -> dict[str, Any]:
-        """Return `{column: value}` of the run's row, written at `now_us`; JSON columns are text."""
+        """Return the row of the run as `{column: value}`; JSON columns are text.
+
+        `now_us` is stored as the time at which the run was received and last written, in microseconds since 1970.
+        """
         return {
             **self.row._asdict(),
             "search_text": self.search_text,
@@ -86,12 +89,13 @@ def run_record(
     """Build the record of a run.
 
     Args:
-        fields: the checked fields of the run.
-        items: the rows of its timeline.
-        activities: the steps and calls among the items; they are read only if `decide` needs them.
+        fields: the validated fields of the run.
+        items: the rows of the run's timeline.
+        activities: the steps and tool calls among the items. They are read only if the run's status alone does not
+            decide its outcome, or if the run names agents.
         source: how the run was received: as JSON, or as spans over OTLP.
         data: the JSON of the run without its lists of steps, calls and events.
-        content_hash: the digest of the whole content.
+        content_hash: the digest of the run and its items.
         calls: `(tool, status)` of each tool call.
         search_parts: texts of the items that people search for, the most important first.
         mapper_version: the version of the mapper that made the run from spans; None for a run sent as JSON.
@@ -146,14 +150,14 @@ def token_usage(fields: RunFields) -> str:
 def decide(
     fields: RunFields, items: Iterable[StoredItem], activities: Iterable[RunActivity], *, source: str
 ) -> OutcomeReport:
-    """Return the outcome of a run and, if the run lists agents or its items name several, of each agent.
+    """Return the outcome of a run and, if it has several agents, the outcome of each agent.
 
     If an agent that answers the user failed, the run does not count as succeeded.
 
     Args:
         fields: the fields of the run.
-        items: the rows of its timeline. In a run that was sent as JSON, perhaps only these rows name the agents. A run
-            that was made of spans lists its agents in `fields`.
+        items: the rows of the run's timeline. They are searched for agents if the run was sent as JSON and `fields`
+            lists no agents. A run made of spans lists its agents in `fields`.
         activities: the steps and tool calls among the items. They are read only if the status alone does not decide the
             outcome, or if the fields or items name agents.
         source: how the run was received: `json` or `otlp` (made of spans).
@@ -174,12 +178,12 @@ def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
 
 
 def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the stored items of a run as the rules of the outcome read them."""
+    """Yield the steps and tool calls among the stored items of a run as activities, which decide its outcome."""
     return activities_with((item, from_json(item.data)) for item in items)
 
 
 def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the items of a run; each item is given with the parsed content of its JSON."""
+    """Yield the steps and tool calls among `(item, parsed JSON of the item)` as activities."""
     for item, content in items:
         kind = item.kind
         if kind == STEP:
@@ -224,7 +228,7 @@ def step_latencies_ms(items: Iterable[StoredItem]) -> list[float]:
 
 @functools.lru_cache(maxsize=4_096)
 def version_key(agent_name: str, environment: str | None, agent_version: str | None, prompt_hash: str | None) -> str:
-    """Return a digest of agent, environment, version and prompt; it is short enough for an index."""
+    """Return a digest of agent, environment, version and prompt, by which runs of the same version are found."""
     return digest([agent_name, environment, agent_version, prompt_hash])
 
 
@@ -245,7 +249,7 @@ def join_search_text(parts: Iterable[str | None]) -> str:
 
 
 def _tool_stats(calls: Iterable[tuple[str, StepStatus]]) -> dict[str, list[int]]:
-    """Return `{tool: [number of calls, number of failed calls]}`."""
+    """Return `{tool: [number of calls, number of failed calls]}` for the `(tool, status)` pairs in `calls`."""
     stats: dict[str, list[int]] = {}
     for tool, status in calls:
         entry = stats.setdefault(tool, [0, 0])

@@ -76,18 +76,28 @@ class RemappedBatch:
 
 
 def count_outdated(session: Session, since_us: int) -> int:
-    """Return the number of outdated runs, which a remapping would compute again, that started at or after `since_us`."""
+    """Return the number of outdated runs (computed by an older version of relab) that started at or after `since_us`.
+
+    `since_us` is in microseconds since 1970.
+    """
     return session.execute(select(func.count()).select_from(AgentRunRow).where(*_outdated(since_us))).scalar_one()
 
 
 def remap_oldest(
     session: Session, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
 ) -> RemappedBatch:
-    """Remap up to `limit` outdated runs that started at or after `since_us`, oldest first.
+    """Compute up to `limit` outdated runs again (remap them) that started at or after `since_us`, oldest first.
 
-    `after` is the position of the last run of the previous batch; None to begin with the oldest run. `now_us` is the
-    current time; all times are in microseconds since 1970. `shard` is the row of each sum that this process changes, so
-    that processes do not wait for each other.
+    A run is outdated if an older version of relab computed it. All times are in microseconds since 1970.
+
+    Args:
+        session: the session of the transaction.
+        since_us: runs that started before this time are left unchanged.
+        after: the position of the last run of the previous batch; None to begin with the oldest run.
+        limit: the maximum number of runs.
+        now_us: the current time.
+        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
+            processes rarely wait for each other.
     """
     prefer_indexes(session)
     candidates = _candidates(session, since_us, after, limit)
@@ -99,26 +109,27 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Remap the outdated ones of the runs `run_ids`, and count the changes.
+    """Compute the runs `run_ids` again, from their spans or by the present rules (remap them); return what has changed.
 
-    `now_us` is the current time in microseconds since 1970. `shard` is the row of each sum that this process changes.
+    `now_us` is the current time in microseconds since 1970. `shard` is the shard of the roll-up sums that this process
+    updates.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
 
 
 def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
-    """End the traces of the runs `run_ids` as incomplete; return their number.
+    """Mark those runs of `run_ids` as incomplete whose traces have no end; return the number of ended traces.
 
-    A trace that has an end, or that received something at or after `before_us`, is left out. Times are in microseconds
-    since 1970. `shard` is the row of each sum that this process changes.
+    A trace that received a span or a log record at or after `before_us` is left out. Times are in microseconds since
+    1970. `shard` is the shard of the roll-up sums that this process updates.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, before_us, shard)
 
 
 def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> list[str]:
-    """Return the ids of the first runs that fit into one transaction of `most` items; at least one run.
+    """Return the ids of the first runs that together have at most `most` items, but at least one run.
 
     `sizes` has `(run id, number of items)`.
     """
@@ -134,12 +145,12 @@ def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> li
 
 @dataclass(frozen=True, slots=True)
 class UnprojectedTraces:
-    """The data that a projection of unprojected runs needs.
+    """The data from which unprojected runs are computed.
 
     Attributes:
         former: `{run id: run as it is stored}`.
-        items: `{run id: {key: timeline item}}` of the runs that were projected before.
-        spans: `{run id: facts of its spans}`, with the events of spans from the log.
+        items: `{run id: {key: timeline item}}` of the runs that were computed from their spans (projected) before.
+        spans: `{run id: facts of its spans}`; events of a span that arrived as log records are included.
     """
 
     former: dict[str, FormerRun]
@@ -148,7 +159,7 @@ class UnprojectedTraces:
 
 
 def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
-    """Read the unprojected ones of the runs `run_ids`, with all data that their projection needs."""
+    """Read the data that a projection needs, of each run in `run_ids` that is unprojected; other runs are left out."""
     prefer_indexes(session)
     stored = repository.load_former_runs(session, run_ids)
     former = {run_id: run for run_id, run in stored.items() if run.is_unprojected}
@@ -164,19 +175,22 @@ def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
 def write_projected(
     session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
 ) -> list[str]:
-    """Write runs that were computed from their traces; return the ids of those that changed since they were read.
+    """Write runs that were computed from their traces, unless they changed since `traces` was read.
 
-    These runs are not written, nor are runs that were projected or deleted meanwhile. `shard` is the row of each sum
-    that this process changes.
+    A run that was deleted, or that another process has projected meanwhile, is not written either. `shard` is the shard
+    of the roll-up sums that this process updates.
+
+    Returns:
+        The ids of the runs that were not written, because their traces have received more data.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
 
 def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
-    """Mark a run that cannot be computed from its spans (projected), so that it stays as it was computed last.
+    """Stop further attempts to compute a run from its spans (project it) after this has failed; keep the run as it is.
 
-    A run that was never projected is shown as a run of an unknown agent. `lab agent-runs remap`, or the next span of
-    the trace, tries the projection again. `shard` is the row of each sum that this process changes.
+    A run that was never projected becomes a run of an unknown agent. `lab agent-runs remap`, or the next span of the
+    trace, tries the projection again. `shard` is the shard of the roll-up sums that this process updates.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:
@@ -204,7 +218,7 @@ def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
 
 
 class _Remap:
-    """Collect and write the changes of one transaction."""
+    """Collects the changes to runs, timelines and roll-up sums in one transaction, and writes them."""
 
     def __init__(self, session: Session, now_us: int) -> None:
         self._session = session
@@ -290,7 +304,10 @@ class _Remap:
         rollup_repository.apply(session, self._changes, shard)
 
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
-        """Decide the outcome of a run again, and count its tokens. All other columns stay, including the failure category."""
+        """Decide the outcome of a run again by the present rules, and count its tokens again.
+
+        All other columns of the run stay unchanged, including the failure category.
+        """
         fields = RunFields.model_validate(from_json(run.data))
         outcome = decide(fields, items.values(), activities_in(items.values()), source=run.source)
         mapper_version = MAPPER_VERSION if run.source == "otlp" else None
@@ -317,9 +334,10 @@ class _Remap:
         self._changed_outcomes += former.outcome != record.row.outcome
 
     def _project(self, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
-        """Return `{trace id: record of its run}`, projected from the stored spans and log records.
+        """Compute the run of each trace from the stored spans and log records; return `{trace id: record of its run}`.
 
-        `over` are the traces that get no more spans, so that a missing end makes their runs incomplete.
+        `over` are the traces that get no more spans. If the end of such a trace is missing, its run is incomplete, not
+        running.
         """
         if not trace_ids:
             return {}
@@ -330,7 +348,7 @@ class _Remap:
 
 
 def _read_traces(session: Session, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
-    """Return `{trace id: facts of its spans}`, read from the stored spans and from their events in the log."""
+    """Return `{trace id: facts of its spans}`; events of a span that arrived as log records are included."""
     resources = span_repository.load_resources(session, trace_ids)
     events = load_events(session, trace_ids)
     rows = span_repository.load_spans(session, trace_ids)
@@ -352,7 +370,10 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def _candidates(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[tuple[str, int, int]]:
-    """Return `(run id, start, number of items)` of the oldest outdated runs."""
+    """Return up to `limit` outdated runs that started at or after `since_us`, oldest first.
+
+    Each run is `(run id, start, number of items)`. Only runs after the position `after` are returned; None for all.
+    """
     items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
     statement = select(AgentRunRow.run_id, AgentRunRow.started_at, items).where(*_outdated(since_us))
     if after is not None:

@@ -45,7 +45,7 @@ _ITEM_KEY: TypeAdapter[tuple[int, int, int, str]] = TypeAdapter(tuple[_Micros, _
 
 
 def _as_stored(entity: type[Base], names: Iterable[str]) -> tuple[ColumnElement[Any], ...]:
-    """Return columns to select, with JSON columns as their text."""
+    """Return the columns `names` of an ORM class for a SELECT; JSON columns are selected as text."""
     columns = (table_of(entity).c[name] for name in names)
     return tuple(cast(column, Text) if isinstance(column.type, JSON) else column for column in columns)
 
@@ -60,7 +60,7 @@ _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in
 
 
 def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the runs in `rows`, each `{column: value}`, that do not exist yet; lock the others, and return their ids."""
+    """Insert the runs that do not exist yet; lock the others and return the ids of the locked runs."""
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
@@ -74,7 +74,7 @@ def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
 
 
 def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
-    """Return `{run id: run}` of the runs that exist, with only the columns that a change of a run needs."""
+    """Return `{run id: run}` of the runs that exist, with only the columns that are needed to change a run."""
     found: dict[str, FormerRun] = {}
     for ids in bulk.chunks(run_ids):
         rows = session.execute(select(*_FORMER_COLUMNS).where(AgentRunRow.run_id.in_(ids)))
@@ -83,7 +83,7 @@ def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, Form
 
 
 def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
-    """Lock the runs that exist, in the order of their ids; return `{run id: run}`, without their content."""
+    """Lock the runs that exist, in the order of their ids; return `{run id: run}` with the columns of a `FormerRun`."""
     ids = sorted(run_ids)
     if session.get_bind().dialect.name == "postgresql":
         for chunk in bulk.chunks(ids):
@@ -129,7 +129,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
 
 
 def list_quiet_traces(session: Session, before_us: int, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, number of items)` of traces without an end that were last written before `before_us`, oldest first."""
+    """Return `(run id, number of items)` of running traces last written before `before_us`, the longest quiet first."""
     row = AgentRunRow
     items = row.step_count + row.tool_call_count + row.guardrail_event_count
     statement = select(row.run_id, items).where(OPEN_TRACE, row.updated_at < before_us)
@@ -137,7 +137,7 @@ def list_quiet_traces(session: Session, before_us: int, limit: int) -> list[tupl
 
 
 def set_updated_at(session: Session, times: Mapping[str, int]) -> None:
-    """Set when runs were last written, `{run id: time in microseconds}`."""
+    """Set the time at which runs were last written, from `{run id: time in microseconds since 1970}`."""
     for run_id, at_us in times.items():
         session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id == run_id).values(updated_at=at_us))
 
@@ -227,7 +227,7 @@ def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
 
 
 def require_run(session: Session, agent_run_id: str) -> None:
-    """Check that there is a run with this id, even if it was never computed from its spans.
+    """Check that a run with this id is stored; a run that was never computed from its spans counts too.
 
     Raises:
         AgentRunNotFoundError: there is no run with this id.
@@ -318,9 +318,9 @@ def count_awaiting(session: Session) -> int:
 
 
 def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
-    """Mark runs as no longer waiting for their analysis; `contents` is `{run id: content that was taken for analysis}`.
+    """Mark runs as no longer waiting for their analysis, if their content is still the one given in `contents`.
 
-    A run whose content has changed since then still waits.
+    `contents` is `{run id: content}`. A run whose content has changed since then still waits.
     """
     table = table_of(AgentRunRow)
     # In the order in which all writers lock runs.
@@ -330,7 +330,7 @@ def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None
 
 
 def first_start(session: Session, version_key: str, until_us: int) -> int | None:
-    """Return the earliest start of a run of a version, up to `until_us`; None if no run started by then.
+    """Return the start of the oldest run of a version; None if no run of the version started at or before `until_us`.
 
     Both times are in microseconds since 1970.
     """
@@ -392,6 +392,6 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
 
 
 def delete_marks(session: Session, run_ids: Iterable[str]) -> None:
-    """Delete the stored results of analyses of deleted runs."""
+    """Delete the behaviours that analyses have found in deleted runs."""
     for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(RunBehaviourRow)).where(RunBehaviourRow.run_id.in_(ids)))

@@ -36,7 +36,7 @@ StartKey = tuple[int, str]
 
 
 class _OldRun(NamedTuple):
-    """A run that may be deleted, and the number of its timeline items."""
+    """A candidate for deletion: a run's id, its start in microseconds since 1970, and its number of timeline items."""
 
     run_id: str
     started_at: int
@@ -45,7 +45,10 @@ class _OldRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PruneCounts:
-    """The numbers of runs, of raw spans, and of log records (including those of traces without a run)."""
+    """The numbers of runs, raw spans and log records that were deleted or would be deleted.
+
+    Log records of traces without a run are included.
+    """
 
     runs: int = 0
     spans: int = 0
@@ -76,9 +79,9 @@ class PrunedBatch:
 
 
 def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with their timelines, spans and log records, and subtract them from the sums; return their ids.
+    """Delete runs with their timelines, spans and log records; subtract them from the roll-up sums; return their ids.
 
-    `shard` is the row of each sum that this process changes, so that processes do not wait for each other.
+    `shard` is the shard of the roll-up sums that this process updates.
     """
     stored = repository.lock_runs(session, run_ids)
     if not stored:
@@ -98,9 +101,13 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
 def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, limit: int, shard: int) -> PrunedBatch:
     """Delete up to `limit` runs that started before `before_us`, oldest first, with all their telemetry data.
 
-    `after` is the position where the previous batch ended; None for the first batch. Without it, a scan on PostgreSQL
-    would read every index entry that was deleted and not yet vacuumed. `shard` is the row of each sum that this process
-    changes.
+    Args:
+        session: the session of the transaction.
+        before_us: a time in microseconds since 1970.
+        after: the position where the previous batch ended; None for the first batch. Without it, a scan on PostgreSQL
+            would read every index entry that was deleted and not yet vacuumed.
+        limit: the maximum number of runs.
+        shard: the shard of the roll-up sums that this process updates.
     """
     prefer_indexes(session)
     candidates = _oldest(session, before_us, after, limit)
@@ -151,7 +158,7 @@ def count_runs(session: Session, before_us: int) -> int:
 
 
 def count_logs(session: Session, before_us: int) -> int:
-    """Return the number of log records that `prune` would delete; visits each log record.
+    """Return the number of log records that `prune` would delete. The query reads every log record.
 
     These are the records of the runs that started before `before_us`, and the records without a run that were received
     before `before_us`.
@@ -162,17 +169,17 @@ def count_logs(session: Session, before_us: int) -> int:
 
 
 def count_spans(session: Session, before_us: int) -> int:
-    """Return the number of raw spans of the runs that started before `before_us`; visits each of these spans."""
+    """Return the number of raw spans of the runs that started before `before_us`; the query reads each span."""
     old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
     return session.execute(select(func.count()).where(SpanRow.trace_id.in_(old))).scalar_one()
 
 
 def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_us: int) -> int | None:
-    """Delete roll-up rows of buckets (hours or minutes) that end by `before_us` and whose shards add up to zero.
+    """Delete the roll-up sums that add up to zero, in time buckets (hours or minutes) that end by `before_us`.
 
-    If one process adds a run and another process subtracts it, rows of two shards remain. No other code deletes them,
-    so in a long-lived installation their number would grow. The rows are locked in the same order in which writers lock
-    them.
+    If one process adds a run and another process subtracts it, the rows of two shards remain and add up to zero. No
+    other code deletes such rows, so in a long-lived installation their number would grow. Rows are locked in the same
+    order in which writers lock them.
 
     Args:
         session: the session of the transaction.
@@ -220,7 +227,7 @@ def _oldest(session: Session, before_us: int, after: StartKey | None, limit: int
 
 
 def _fitting(rows: dict[str, int]) -> list[str]:
-    """Return the ids of the first runs whose rows fit into one transaction, at least one run."""
+    """Return the first runs of `{run id: number of rows}` that fit into one transaction, but at least one run."""
     taken: list[str] = []
     total = 0
     for run_id, count in rows.items():

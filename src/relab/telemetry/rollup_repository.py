@@ -18,10 +18,11 @@ _BUCKETS_PER_STATEMENT = 200
 
 
 def apply(session: Session, changes: Changes, shard: int) -> None:
-    """Add changes to the stored sums, in the rows of the given shard; a reader adds up the rows of all shards.
+    """Add changes to the stored roll-up sums of their minutes and hours, in the rows of the given shard.
 
-    Call it after the transaction has locked its runs. Buckets are locked in the order of their keys, so that two
-    transactions cannot deadlock.
+    Each sum has one row per shard; a reader adds up the rows of all shards. Call this function after the transaction
+    has locked the rows of its runs. Buckets are locked in the order of their keys, so that two transactions cannot
+    deadlock.
     """
     buckets = changes.by_bucket()
     keys = sorted(buckets)
@@ -30,7 +31,10 @@ def apply(session: Session, changes: Changes, shard: int) -> None:
 
 
 def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
-    """Return the sums over ranges of time buckets. Each range is `(bucket length, start of the first bucket, end)`."""
+    """Return the total of the stored sums in several ranges of time buckets.
+
+    Each range is `(bucket length, start of the first bucket, end of the last bucket)`, in microseconds.
+    """
     wanted = or_(
         *(
             (RunRollupRow.length_us == length_us) & (RunRollupRow.started_at >= first) & (RunRollupRow.started_at < end)

@@ -11,7 +11,10 @@ from relab.storage.base import Base, Micros
 
 
 class RunRollupRow(Base):
-    """The sums (`data`, of `Sums.dump`) of one shard over the runs that started within one hour or one minute."""
+    """One shard's share of the roll-up sums over the runs that started within one hour or one minute.
+
+    `data` is the JSON of the sums, as `Sums.dump` returns it.
+    """
 
     __tablename__ = "run_rollups"
 

@@ -42,11 +42,12 @@ class Contribution:
 
     Attributes:
         started_at: the start of the run, in microseconds since 1970.
-        cost_usd: its reported cost; None if none was reported.
+        cost_usd: the reported cost of the run; None if none was reported.
         tool_stats: `{tool: [calls, failures]}`.
-        latencies_ms: the latencies of its steps.
+        latencies_ms: the latencies of the run's steps.
         tokens: the tokens of each of `TOKEN_KINDS`, None if not reported.
-        models: `[provider, model, prompt, cached, cache_write, completion]` of each model; empty if they cannot be priced.
+        models: `[provider, model, prompt, cached, cache_write, completion]` of each model; empty if the tokens cannot
+            be priced.
     """
 
     started_at: int
@@ -149,11 +150,12 @@ class Sums:
     def overview(
         self, prices: PriceTable, latencies_ms: list[float] | None = None, *, unprojected_runs: int = 0
     ) -> MetricsOverview:
-        """Return the figures of the overview.
+        """Return the figures of `GET /metrics/overview`, computed from these sums.
 
         Args:
             prices: the prices of models, for estimated costs.
-            latencies_ms: the latencies of all steps, ascending, for an exact percentile; without them it is within 1 %.
+            latencies_ms: the latencies of all steps, ascending. They give an exact 95th percentile; None gives one
+                within 1 %.
             unprojected_runs: the number of runs whose newest spans are not in these sums yet.
         """
         outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}
@@ -187,7 +189,7 @@ class Sums:
         )
 
     def _estimate(self, prices: PriceTable) -> _Estimated:
-        """Return the estimated cost of the runs without a reported cost."""
+        """Return the estimated cost of the runs without a reported cost, by the prices in `prices`."""
         runs, costs, dates = 0, [], []
         for names, (count, *tokens) in self.unpriced.items():
             models = [
@@ -257,17 +259,20 @@ BucketKey = tuple[int, int]
 
 @dataclass(slots=True)
 class Changes:
-    """The changes of one transaction to the sums, by minute."""
+    """The changes that one transaction makes to the roll-up sums, as `{start of the minute: sums to add}`."""
 
     minutes: dict[int, Sums] = field(default_factory=dict)
 
     def subtract(self, run: FormerRun, latencies_ms: list[float]) -> None:
-        """Subtract a stored run whose steps have these latencies, unless the run was never counted."""
+        """Subtract a stored run from the sums; do nothing for a run that was never computed from its spans.
+
+        `latencies_ms` are the latencies of the run's steps.
+        """
         if run.is_counted:
             self.count(Contribution.of(run, latencies_ms), -1)
 
     def count(self, run: Contribution, sign: int) -> None:
-        """Add a run (`sign` 1), or subtract it (`sign` -1)."""
+        """Add a run to the sums of its minute (`sign` 1), or subtract it (`sign` -1)."""
         minute = run.started_at - run.started_at % MINUTE_US
         sums = self.minutes.get(minute)
         if sums is None:
@@ -275,7 +280,7 @@ class Changes:
         sums.count(run, sign)
 
     def by_bucket(self) -> dict[BucketKey, Sums]:
-        """Return the changes of the sums for each minute and each hour."""
+        """Return the changes of each minute and each hour, as `{(length, start) of the bucket: sums to add}`."""
         buckets: dict[BucketKey, Sums] = {}
         for minute, sums in self.minutes.items():
             buckets[(MINUTE_US, minute)] = sums

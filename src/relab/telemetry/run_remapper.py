@@ -36,11 +36,12 @@ class RunRemapper:
     To remap a run is to compute it again with the present rules.
 
     Args:
-        shard: the row of each sum that this process changes, so that processes do not wait for each other.
+        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
+            processes rarely wait for each other.
         job: the name of the job that continues a remapping in the background.
 
     Attributes:
-        projector: computes runs from their newest spans if this was not done yet (projects them).
+        projector: computes runs from their newest spans (projects them) if this was not done yet.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, shard: int, job: str) -> None:
@@ -54,10 +55,10 @@ class RunRemapper:
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
     ) -> Iterator[RemappedBatch]:
-        """Compute those stored runs again that an older version of this program computed, oldest first.
+        """Compute those stored runs again that an older version of relab computed, oldest first.
 
-        An older version computed a run if an older mapper made it from its spans, if older rules decided its outcome,
-        or if its tokens were not counted. Each step of the iterator is one transaction. It is safe to stop between two
+        A run is outdated in three cases: an older mapper made it from its spans, older rules decided its outcome, or
+        its tokens were not counted. Each step of the iterator is one transaction. It is safe to stop between two
         transactions or within one: the next call continues.
 
         Args:
@@ -88,7 +89,10 @@ class RunRemapper:
                 time.sleep(time.monotonic() - began)
 
     def remap_in_background(self, after: StartKey | None = None) -> None:
-        """Remap at most 2,000 runs that follow the run `after` (start and id), and enqueue a job for the rest, if any."""
+        """Remap at most 2,000 runs that follow the position `after` (start and id); enqueue a job for the rest, if any.
+
+        To remap a run is to compute it again with the present rules. None begins with the oldest run.
+        """
         for number, done in enumerate(self.remap(after=after), start=1):
             if number == REMAP_BATCHES_PER_JOB:
                 with self._database.write() as unit:
@@ -96,10 +100,10 @@ class RunRemapper:
                 return
 
     def end_incomplete(self, quiet_s: float) -> int:
-        """End the traces without an end that received nothing for `quiet_s` seconds, as incomplete; return their number.
+        """Mark running traces as incomplete if they received nothing for `quiet_s` seconds; return their number.
 
-        A call ends a limited number of traces, those that were quiet for the longest time first. If a span arrives
-        later, the run is no longer incomplete.
+        A call ends at most 500 traces, those that were quiet for the longest time first. If a span arrives later, the
+        run is no longer incomplete.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.
@@ -142,7 +146,10 @@ class RunRemapper:
             return 0
 
     def count_outdated(self, since_us: int = 0) -> int:
-        """Return how many runs that started at or after `since_us` (microseconds since 1970) `remap` would compute again."""
+        """Return the number of runs started at or after `since_us` that `remap` would compute again.
+
+        `since_us` is in microseconds since 1970.
+        """
         from relab.telemetry import remapping
 
         with self.projector.reading() as session:

@@ -9,7 +9,7 @@ from relab.storage.base import Base, IdText, Micros
 
 
 class RunSearchRow(Base):
-    """A run that is to be searched for behaviours, and when it was written (`written_at`); only while searches are on."""
+    """A run to search for behaviours, and when it was written (`written_at`); only while searches are switched on."""
 
     __tablename__ = "run_searches"
     __table_args__ = (Index("ix_run_searches_written_at", "written_at"),)
@@ -19,7 +19,7 @@ class RunSearchRow(Base):
 
 
 class RunSearchSwitchRow(Base):
-    """The switch of searches: they are on if the row with the name `on` exists."""
+    """The switch of the search for behaviours in runs: it is on if a row with the name `on` exists."""
 
     __tablename__ = "run_search_switch"
 

@@ -30,9 +30,10 @@ _ON: Final = "on"
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add the finished runs in `records` that need no analysis to the runs to search for behaviours, if this is on.
+    """Add those of the given runs that are to be searched for behaviours to the list of `RunSearches`.
 
-    The transaction writes these records at `now_us`, in microseconds since 1970.
+    These are the finished runs that need no analysis. If searches are switched off, nothing is added. `now_us` is the
+    time at which the runs are written, in microseconds since 1970.
     """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})
     if not ids or not _is_on(session):
@@ -49,7 +50,7 @@ def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None
 
 
 class RunSearches:
-    """The runs that are to be searched for behaviours."""
+    """The list of runs that are still to be searched for behaviours (patterns that rules in a file describe)."""
 
     def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:
         self._database = database
@@ -57,7 +58,7 @@ class RunSearches:
         self._projector = projector
 
     def switch(self, *, is_on: bool) -> None:
-        """Switch searches on or off for new runs; switching them off deletes the list of runs that are not searched yet."""
+        """Switch the search for behaviours on or off for new runs; off also empties the list of runs to search."""
         with self._database.read() as session:
             if _is_on(session) is is_on:
                 return
@@ -70,9 +71,9 @@ class RunSearches:
                 unit.session.execute(delete(table_of(RunSearchRow)))
 
     def due(self, quiet_s: float, limit: int) -> dict[str, int]:
-        """Return `{run id: when it was written}` of up to `limit` runs to search, newest first; times are in microseconds.
+        """Return up to `limit` runs to search for behaviours, newest first, as `{run id: when it was written}`.
 
-        Runs that were written within the last `quiet_s` seconds are left out.
+        Times are in microseconds since 1970. Runs that were written within the last `quiet_s` seconds are left out.
         """
         row = RunSearchRow
         before_us = self._clock.now_us() - int(quiet_s * 1_000_000)

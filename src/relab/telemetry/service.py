@@ -101,10 +101,10 @@ class TelemetryService(TelemetryParts):
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
-        """Queue a run for the next group commit; `body` returns its JSON and is called on the reader thread.
+        """Queue a run for the next group commit; `body` returns the run's JSON and is called on the reader thread.
 
-        The future returns the receipt when the run is durable. It fails with the errors of
-        `reading.read_agent_run` and of `ingest`.
+        The future returns the receipt when the run is durable. It fails with the errors that `reading.read_agent_run`
+        and `ingest` raise.
 
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
@@ -117,10 +117,10 @@ class TelemetryService(TelemetryParts):
     def submit_otlp(
         self, signal: Literal["traces", "logs", "metrics"], body: Callable[[], bytes], encoding: Encoding
     ) -> Future[OtlpReceipt]:
-        """Queue an OTLP request for the next group commit; `body` returns its bytes and is called on the reader thread.
+        """Queue an OTLP request for the next group commit; `body` returns the request's bytes, on the reader thread.
 
         The future returns the receipt when every accepted span or log record is durable and visible. It fails with
-        `MalformedBodyError`, `TooLargeError`, or `DatabaseUnavailableError`. Metrics are only counted.
+        `MalformedBodyError`, `TooLargeError`, or `DatabaseUnavailableError`. Metrics are counted, but not stored.
 
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
@@ -156,7 +156,7 @@ class TelemetryService(TelemetryParts):
         return content
 
     def load(self, agent_run_id: str) -> tuple[AgentRun, str]:
-        """Return one complete run, as it was sent, and its content hash; both are read in one transaction.
+        """Return one complete run, as it was sent, and the hash of its content; both are read in one transaction.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
@@ -268,7 +268,7 @@ class TelemetryService(TelemetryParts):
             return read_lines(log_repository.list_lines(session, agent_run_id))
 
     def delete(self, agent_run_id: str) -> None:
-        """Delete a run and its timeline; a job then deletes the data that other contexts hold about the run.
+        """Delete a run and its timeline; a job then deletes what other packages store about the run, such as analyses.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
@@ -281,12 +281,12 @@ class TelemetryService(TelemetryParts):
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
 
     def prune(self, before_us: int, *, batch: int = PRUNE_BATCH) -> Iterator[PruneCounts]:
-        """Delete the runs that started before `before_us`, oldest first; yield the numbers that each transaction deleted.
+        """Delete the runs that started before `before_us`, oldest first; yield what each transaction has deleted.
 
         A transaction deletes at most `batch` runs. It is safe to stop between two transactions or within one: the next
         call of `prune` continues. A run that is ingested with an old start time during the pruning may remain until the
-        next call. One job per transaction deletes the data that other contexts hold about the runs. At the end, log
-        records that were received before `before_us` and never got a run are deleted.
+        next call. One job per transaction deletes what other packages store about the runs. At the end, log records
+        that were received before `before_us` and never got a run are deleted.
         """
         from relab.telemetry import retention
         from relab.telemetry.rollups import BUCKET_LENGTHS_US
@@ -330,7 +330,7 @@ class TelemetryService(TelemetryParts):
             yield retention.PruneCounts(logs=logs)
 
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
-        """Return how many runs, spans and log records `prune` would delete with this `before_us`; counting visits each of them.
+        """Return how many runs, spans and log records `prune` would delete; the query reads each span and log record.
 
         Without `with_spans`, only the runs are counted.
         """
@@ -357,9 +357,9 @@ class TelemetryService(TelemetryParts):
     def history(self, run: AgentRun) -> list[PastRun]:
         """Return runs of the version of `run` and of the agent's previous version, for a comparison, oldest first.
 
-        The list has the newest runs of each version that started no later than `run`, which may be among them. The
-        previous version is the version of the newest run of the same agent and environment before the first run of this
-        version. The list is empty if `run` names no version, or if there is no previous version.
+        For each version, these are the newest runs that started no later than `run`; `run` itself may be one of them.
+        The previous version is the version of the newest run of the same agent and environment before the first run of
+        this version. The list is empty if `run` names no version, or if there is no previous version.
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []
@@ -382,8 +382,8 @@ class TelemetryService(TelemetryParts):
     def overview(self, hours: float) -> MetricsOverview:
         """Return the metrics of the runs that started within the last `hours`; the window covers whole minutes.
 
-        After a burst of spans, runs that were not computed from their spans yet are left out; `unprojected_runs` is
-        their number.
+        After a burst of spans, runs that were not computed from their spans yet are left out; `unprojected_runs` is the
+        number of these runs.
         """
         from relab.telemetry import rollup_repository
         from relab.telemetry.rollups import HOUR_US, window

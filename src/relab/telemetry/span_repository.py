@@ -61,7 +61,10 @@ def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[
 
 
 def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
-    """Return `(trace id, origin)` of the traces' stored origins; `table` holds those of spans or of log records."""
+    """Return `(trace id, origin key)` of the stored origins (resources and scopes) of the traces.
+
+    `table` says which origins: those of spans (`SpanOriginRow`) or those of log records (`LogOriginRow`).
+    """
     found: set[tuple[str, int]] = set()
     for ids in chunks(trace_ids):
         rows = session.execute(select(table.trace_id, table.origin).where(table.trace_id.in_(ids)))
@@ -70,7 +73,10 @@ def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[s
 
 
 def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
-    """Return `{origin: content as JSON}` of the traces' origins; `table` holds those of spans or of log records."""
+    """Return `{origin key: content as JSON}` of the stored origins (resources and scopes) of the traces.
+
+    `table` says which origins: those of spans (`SpanOriginRow`) or those of log records (`LogOriginRow`).
+    """
     found: dict[int, dict[str, Any]] = {}
     for ids in chunks(trace_ids):
         rows = session.execute(select(table.origin, table.data).where(table.trace_id.in_(ids)))
@@ -79,9 +85,10 @@ def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str])
 
 
 def load_resources(session: Session, trace_ids: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return `{(trace id, origin): attributes of the process}` of the stored origins of the traces.
+    """Return `{(trace id, origin key): attributes of the process}` for the spans of the traces.
 
-    Traces of one process share an origin, which is parsed once; do not change the attributes.
+    An origin is the resource (the process) and scope of spans. Do not change the attributes: traces with the same
+    origin share one dictionary, because each origin is parsed once.
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     parsed: dict[int, dict[str, Any]] = {}

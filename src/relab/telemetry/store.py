@@ -39,11 +39,11 @@ MAX_SPANS_PER_TRACE = MAX_ITEMS
 
 @dataclass
 class TraceSpans:
-    """The spans and log records of one trace, without duplicate spans, and the origins that they refer to.
+    """The spans and log records of one trace that arrived together; each span occurs once.
 
     Attributes:
         spans: `{span id: span}`; empty if only log records arrived.
-        origins: `{key: origin}`; may also contain origins of other traces.
+        origins: `{key: origin}` of the spans and log records (resource and scope); it may have further origins.
         logs: the log records.
     """
 
@@ -93,21 +93,22 @@ def write_batch(
     shard: int,
     backlog: Backlog,
 ) -> BatchOutcome:
-    """Store complete runs, and spans and log records of traces.
+    """Store complete runs, and spans and log records of traces, in one transaction.
 
     Args:
         session: the session of the transaction.
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
-        shard: the row of each sum that this process changes, so that processes do not wait for each other.
-        backlog: decides whether the runs may be computed from the traces later.
+        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
+            processes rarely wait for each other.
+        backlog: decides whether the runs of the traces may be computed later, or must be computed in this transaction.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)
 
 
 class _Batch:
-    """Collect and write the rows of one transaction."""
+    """Collects the rows of one transaction, and writes them."""
 
     def __init__(self, session: Session, now_us: int, shard: int) -> None:
         self._session = session
@@ -156,7 +157,7 @@ class _Batch:
         return self._outcome
 
     def _unprojected_row(self, trace_id: str, trace: TraceSpans) -> dict[str, Any]:
-        """Return the row of a new trace, from whose spans the run is computed later."""
+        """Return the `agent_runs` row (`{column: value}`) of a new trace, whose run is computed later."""
         spans = trace.spans.values()
         size = sum([size_of(received.raw) for received in spans])
         self._new_traces[trace_id] = size
@@ -173,7 +174,7 @@ class _Batch:
         }
 
     def _write_logs(self, traces: Mapping[str, TraceSpans]) -> set[str]:
-        """Store the log records; return the ids of the traces that got new events of spans."""
+        """Store the log records of the traces; return the ids of the traces that got new events of spans from them."""
         logs = {trace_id: trace.logs for trace_id, trace in traces.items() if trace.logs}
         origins: dict[int, Origin] = {}
         for trace_id in logs:
@@ -223,9 +224,15 @@ class _Batch:
             self._replace_items(items, record.items)
 
     def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
-        """Collect new and changed spans of stored traces.
+        """Collect the new and changed spans of stored traces.
 
-        Traces with such spans, or with new events, are marked, so that their runs are computed again.
+        A trace with such spans, or with new events from log records, is marked as unprojected: its run is computed
+        again later.
+
+        Args:
+            stored: `{trace id: stored run}`.
+            traces: `{trace id: received spans and log records}`.
+            with_events: the ids of the traces in which a new log record is an event of its span.
         """
         with_spans = [trace_id for trace_id, trace in traces.items() if trace.spans]
         if with_spans:
@@ -252,7 +259,10 @@ class _Batch:
             self._growing.append(Waiting(trace_id, due, size, self._now_us, started_at))
 
     def _merge(self, trace_id: str, trace: TraceSpans, stored: int) -> tuple[set[str], list[str]]:
-        """Collect the new spans of a stored trace, and its stored spans that a new report changes; return the ids of both."""
+        """Collect the new spans of a stored trace, and its spans that a new report changes; return the ids of both.
+
+        `stored` is the number of spans that are stored for the trace.
+        """
         repeated = span_repository.load_some(self._session, trace_id, trace.spans)
         fresh = trace.spans.keys() - repeated
         self._make_room(trace_id, trace, stored, among=fresh)
@@ -267,9 +277,15 @@ class _Batch:
         return fresh, rewritten
 
     def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
-        """Reject the spans with which a trace would exceed its limit of spans.
+        """Remove and reject the spans of `trace` with which the trace would exceed its limit of spans.
 
         The spans with the greatest ids are rejected, so that a repeated export rejects the same spans.
+
+        Args:
+            trace_id: the id of the trace.
+            trace: the received spans of the trace.
+            stored: the number of spans that are stored for the trace.
+            among: the ids of the spans that are new; rejected ids are removed from it. None if all spans are new.
         """
         candidates = trace.spans.keys() if among is None else among
         room = max(MAX_SPANS_PER_TRACE - stored, 0)
@@ -307,7 +323,7 @@ class _Batch:
         rollup_repository.apply(session, self._changes, self._shard)
 
     def _project_if_full(self, backlog: Backlog) -> None:
-        """Compute the runs of the batch from their spans at once if too many runs wait for this."""
+        """If too many runs are unprojected (not computed from their spans yet), compute the runs of this batch now."""
         unprojected = [*self._new_traces, *(run.run_id for run in self._growing)]
         if unprojected and not backlog.has_room(self._session, sum(self._new_traces.values()) + self._grown):
             remapping.remap_runs(self._session, unprojected, now_us=self._now_us, shard=self._shard)

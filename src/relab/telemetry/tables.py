@@ -173,7 +173,7 @@ class StoredRun(NamedTuple):
 
 
 class FormerRun(NamedTuple):
-    """The columns of a stored run (see `StoredRun`) that are needed to change it; the other columns may be megabytes long."""
+    """A stored run with only the columns that are needed to change it; other columns may be megabytes long."""
 
     run_id: str
     source: str
@@ -194,22 +194,22 @@ class FormerRun(NamedTuple):
 
     @property
     def items(self) -> int:
-        """The number of timeline items at the last projection."""
+        """The number of the run's timeline items; for a run made of spans, at its last projection."""
         return self.step_count + self.tool_call_count + self.guardrail_event_count
 
     @property
     def is_counted(self) -> bool:
-        """Whether the roll-ups count the run: it was computed from its spans (projected) at least once."""
+        """Whether the roll-up sums include the run: all runs but those never computed from their spans (projected)."""
         return self.content_hash != NEVER_PROJECTED
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """A value that changes with each batch of spans, and with each projection of them."""
+        """A value that detects concurrent changes: it differs after each batch of spans and each projection."""
         return self.content_hash, self.waiting_size, self.updated_at
 
     @property
     def is_unprojected(self) -> bool:
-        """Whether the run has stored spans from which it was not computed (projected) yet."""
+        """Whether spans are stored from which the run was not computed (projected) yet."""
         return self.mapper_version == UNPROJECTED
 
 

@@ -42,7 +42,7 @@ def place(run: AgentRun) -> Iterator[Place]:
 
 
 def present(item: StoredItem) -> TimelineItem:
-    """Convert the stored row of an item to the timeline item that the API returns."""
+    """Convert a row of `timeline_items` to the timeline item that the API returns."""
     data = from_json(item.data)
     return TimelineItem.model_validate({**_head(item, data), "at": item.at, "data": data})
 

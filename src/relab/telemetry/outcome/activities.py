@@ -59,7 +59,7 @@ class RunActivity(NamedTuple):
 
     @property
     def order(self) -> tuple[int, int, int, str]:
-        """A sort key: by time, steps before calls, then as they were sent."""
+        """A sort key: by start, then steps before tool calls, then the position in the list that was sent."""
         return (self.at_us, self.kind, self.position, self.ref_id)
 
     @property
@@ -72,8 +72,8 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
     """Return the activity of a step.
 
     Args:
-        read: returns the value of the step's field of a given name, or None.
-        at_us: the start of the step, in microseconds.
+        read: returns the step's field of the given name; None if the step does not have it.
+        at_us: the start of the step, in microseconds since 1970.
         position: orders steps with the same start.
         latency_ms: the duration of the step; None if it is not known.
     """
@@ -108,8 +108,8 @@ def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency
     """Return the activity of a tool call.
 
     Args:
-        read: returns the value of the call's field of a given name, or None.
-        at_us: the start of the call, in microseconds.
+        read: returns the call's field of the given name; None if the call does not have it.
+        at_us: the start of the call, in microseconds since 1970.
         position: orders calls with the same start.
         latency_ms: the duration of the call; None if it is not known.
     """
@@ -163,7 +163,7 @@ _ORDER: Final = itemgetter(*map(RunActivity._fields.index, ("at_us", "kind", "po
 
 
 def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
-    """Return the activities in order of time. An activity without an agent gets the agent of the steps that enclose it."""
+    """Return the activities sorted by time; each one without an agent gets the agent of the nearest step around it."""
     ordered = sorted(activities, key=_ORDER)
     steps: dict[str, RunActivity] = {}
     for activity in ordered:
@@ -179,9 +179,14 @@ def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
 
 
 def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents: dict[str, str | None]) -> str | None:
-    """Return the agent of the step `step_id`, or of the nearest step around it that names one; None if none does.
+    """Return the agent of the step `step_id`, or else that of the nearest enclosing step with a known agent.
 
-    `agents` is a cache of the agent of each step.
+    Return None if `step_id` is None, or if neither the step nor an enclosing step has a known agent.
+
+    Args:
+        step_id: the id of the step.
+        steps: `{step id: step}` of the run.
+        agents: a cache, `{step id: result}`.
     """
     path: list[str] = []
     agent: str | None = None
@@ -200,7 +205,10 @@ def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents:
 
 
 def _reader(item: Any) -> Callable[[str], Any]:
-    """Return a function that reads a field of a model, unknown fields included."""
+    """Return a function that takes a field's name and returns this field of `item`, or None if `item` does not have it.
+
+    Fields that the model does not define are found too.
+    """
     return lambda name: getattr(item, name, None)
 
 

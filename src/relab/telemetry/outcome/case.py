@@ -22,7 +22,7 @@ _MAX_STOP_NOTICE_CHARS = 300
 class Answer(NamedTuple):
     """The text of a run's final answer, and where it was found.
 
-    It was found in `field` of the step with the id `ref_id`, or of the run; `kind` says which of both.
+    `kind` is `run` or `step`, `ref_id` the id of this run or step, and `field` the name of its field with the answer.
     """
 
     text: str
@@ -59,9 +59,9 @@ class Case:
 
     @cached_property
     def agents(self) -> dict[str, Case]:
-        """`{agent: the part of the run in which it acted}`, in order of time; empty unless the run has several agents.
+        """`{agent: its part of the run}`, in order of time; empty unless the run has several agents.
 
-        If the reporter lists no agents, steps and calls without an agent belong to the agent of the run.
+        If the reporter of the run lists no agents, steps and calls without an agent belong to the agent of the run.
         """
         reported = self.reported_agents
         if not reported and {activity.agent for activity in self.activities} <= {None}:
@@ -77,10 +77,15 @@ class Case:
         return {name: Case(self._fields_of(name, part), part) for name, part in parts.items()}
 
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
-        """Return the fields of the run as they apply to one agent.
+        """Return a copy of the run's fields for one agent, as if the agent's part were a run of its own.
 
-        The answer is the agent's own. A failure of the run applies only to the agent of the run, and only if no span
-        reports how this agent ended.
+        The answer becomes the answer of this agent. A status of failure is kept only for the run's main agent, and only
+        if no span reports how this agent ended. A status of incomplete is kept unless spans report that the agent
+        ended. A status that is not kept becomes success.
+
+        Args:
+            name: the name of the agent.
+            part: the steps and calls of the agent.
         """
         run = self.fields
         reported = self.reported_agents.get(name)
@@ -98,7 +103,10 @@ class Case:
         return {step.ref_id: step.agent or self.fields.agent_name for step in self.steps}
 
     def caller_of(self, name: str) -> str | None:
-        """Return another agent, one of whose steps is the parent of a step of the agent `name`; None if there is none."""
+        """Return the agent that called the agent `name`: another agent with a step that encloses a step of `name`.
+
+        Return None if there is no such agent.
+        """
         around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
         return next((agent for agent in around if agent is not None and agent != name), None)
 
@@ -109,7 +117,7 @@ class Case:
 
     @cached_property
     def recovery(self) -> RunRecovery:
-        """Which failed steps and tool calls the run recovered from."""
+        """Decides for each failed step and tool call whether the run recovered from the failure."""
         return RunRecovery(self.activities)
 
     @cached_property
@@ -128,12 +136,12 @@ class Case:
 
     @property
     def has_answer(self) -> bool:
-        """Whether the run gave an answer that is more than the notice of a step limit."""
+        """Whether the run has an answer that says more than that the agent was stopped at a limit of steps."""
         return self.answer is not None and not self.answer.is_stop_notice
 
     @cached_property
     def repeated_calls(self) -> list[RunActivity]:
-        """The last calls of the run that all have the same arguments and result; empty if fewer than `MIN_REPEATED`."""
+        """The last `MIN_REPEATED` tool calls if all have the same agent, tool, arguments and result; else empty."""
         calls = [
             call
             for call in self.activities
@@ -167,10 +175,10 @@ class Case:
         return last is not None and last.at_us >= step.end_us and last.order > step.order
 
     def needed_failures(self) -> Iterator[RunActivity]:
-        """Yield the unrecovered failed calls whose results the run needed, the last one first.
+        """Yield the unrecovered failed calls whose results the run needed, the last call first.
 
-        A result was not needed if another good call replaces the failed one and the answer of the calling agent reports
-        no failure.
+        A result was not needed if a good call replaces the failed call and the answer of the agent that made the failed
+        call reports no failure.
         """
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]

@@ -56,11 +56,7 @@ class Arguments(NamedTuple):
 
 
 def arguments_of(call: RunActivity) -> Arguments:
-    """Return the arguments of a tool call in a form in which calls can be compared.
-
-    This form is a digest of all arguments, the scalar values in lower case without spaces and punctuation, and the
-    words.
-    """
+    """Return the arguments of a tool call in a form in which calls can be compared (see `Arguments`)."""
     values: dict[str, str] = {}
     identifiers: set[str] = set()
     words: set[str] = set()
@@ -81,7 +77,7 @@ def arguments_of(call: RunActivity) -> Arguments:
 
 
 def rejects_arguments(call: RunActivity) -> bool:
-    """Return whether the error of a failed call says that its arguments were wrong, so that a correction changes them."""
+    """Return whether the error of a failed call says that the call's arguments were wrong."""
     code = call.status_code
     if code is not None and code >= 400:
         return code in _REJECTING_CODES
@@ -120,8 +116,10 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
 def is_related(failed: Arguments, other: Arguments) -> bool:
     """Return whether a call of another tool (`other`) probably asks for the same thing as a failed call.
 
-    It does if its arguments contain at least half of the failed call's values, or if at least half of the words of both
-    calls are common to both.
+    This is so if either condition holds:
+
+    - The arguments of `other` contain at least half of the values in the arguments of `failed`.
+    - At least half of all words in the arguments of both calls occur in both.
     """
     meaningful = [value for value in failed.values.values() if len(value) >= _MIN_MEANINGFUL_CHARS]
     if not meaningful or not other.values:
@@ -132,7 +130,11 @@ def is_related(failed: Arguments, other: Arguments) -> bool:
 
 
 def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
-    """Return whether a value occurs among others: identifiers exactly or as a part, other texts also misspelt."""
+    """Return whether `value` equals or resembles one of the `known` values.
+
+    An identifier resembles a value that contains it or that it contains. Any other text resembles a short value of
+    similar spelling. Values of less than three characters must be equal.
+    """
     if value in known:
         return True
     if len(value) < _MIN_MEANINGFUL_CHARS:
@@ -147,12 +149,12 @@ def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
 
 
 def _is_near(value: str, other: str) -> bool:
-    """Return whether two texts are short and of similar length; only then they are compared letter by letter."""
+    """Return whether two texts are short (60 characters) and similar in length, so that their spelling is compared."""
     return max(len(value), len(other)) <= 60 and abs(len(value) - len(other)) <= 0.5 * len(value)
 
 
 def _share_words(some: frozenset[str], others: frozenset[str]) -> float:
-    """Return the share of common words in all words (Jaccard index); 0 if a text is too short to compare."""
+    """Return the share of words that both sets contain (Jaccard index); 0 if a set is too small to compare."""
     if len(some) < _TEXT_WORDS or len(others) < _TEXT_WORDS:
         return 0.0
     return len(some & others) / len(some | others)

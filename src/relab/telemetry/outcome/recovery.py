@@ -118,9 +118,10 @@ class RunRecovery:
         )
 
     def _step_was_repeated(self, step_id: str | None) -> bool:
-        """Return whether the step `step_id` failed and a later step of the same agent and name succeeded without calls.
+        """Return whether a failed step was repeated by a later good step of the same agent and name without tool calls.
 
-        The later step repeats the calls of the failed step, although the trace does not report them.
+        The later step counts as a repetition of the tool calls in the failed step too, although the run does not list
+        them.
         """
         place = self._place_of_step.get(step_id or "")
         if place is None or not self.steps[place].has_error:
@@ -129,9 +130,10 @@ class RunRecovery:
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield the indexes of the later calls in `good` to compare with the failed call at index `place`.
+        """Yield the indexes of those calls in `good` to compare with the earlier failed call at index `place`.
 
-        Each of them is counted, and no more are yielded once the run has made `MAX_COMPARISONS` comparisons.
+        The method counts each yielded index as one comparison. It yields nothing more once the run has made
+        `MAX_COMPARISONS` comparisons.
         """
         for other in _later(good, place):
             if self.comparisons >= MAX_COMPARISONS:
@@ -147,7 +149,10 @@ class RunRecovery:
 
 
 def _later(places: Sequence[int], after: int) -> Sequence[int]:
-    """Return the first and the last of the ascending `places` that are greater than `after`, at most `MAX_CANDIDATES`."""
+    """Return the indexes in the ascending list `places` that are greater than `after`.
+
+    If there are more than `MAX_CANDIDATES`, return only the first half and the last half of this number.
+    """
     first = bisect_right(places, after)
     if len(places) - first <= MAX_CANDIDATES:
         return places[first:]

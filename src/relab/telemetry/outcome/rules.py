@@ -31,7 +31,8 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 
     Args:
         fields: the fields of the run.
-        activities: its steps and tool calls, in any order; they are not read if the status of a run of one agent decides.
+        activities: the steps and tool calls of the run, in any order. They are not read if `names_agents` is False and
+            the run's status alone decides the outcome.
         names_agents: whether the fields or the activities may name agents.
     """
     decided = None if names_agents else _by_status(fields)
@@ -41,8 +42,8 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 def judge(case: Case) -> OutcomeReport:
     """Return the outcome of a run and of each of its agents.
 
-    A run that succeeded by the rules counts as completed with errors if an agent that answers the user failed. An agent
-    that was called by another agent does not answer the user.
+    If the rules call the run succeeded but an agent that answers the user failed, the outcome of the run is "completed
+    with errors". An agent that another agent called does not answer the user.
     """
     report = _judge_alone(case)
     if not case.agents:
@@ -60,9 +61,9 @@ def judge(case: Case) -> OutcomeReport:
 
 
 def _judge_alone(case: Case) -> OutcomeReport:
-    """Return the outcome without regard to the agents.
+    """Return the outcome of a run, without a separate outcome for each agent.
 
-    A reported status other than success decides. Otherwise the first rule that matches decides.
+    A reported status of failure, cancelled or running decides. Otherwise the first rule that matches decides.
     """
     decided = _by_status(case.fields)
     if decided is not None:
@@ -74,7 +75,11 @@ def _judge_alone(case: Case) -> OutcomeReport:
 
 
 def _judge_incomplete(case: Case) -> OutcomeReport:
-    """Return the outcome of a run whose end is missing. Only an unrecovered error decides it, never a missing step."""
+    """Return the outcome of a run whose end was never reported.
+
+    Two things decide the outcome: an error from which the run did not recover, or a step limit that stopped the run.
+    Without both, the outcome is unknown: a missing step or answer proves nothing, because it may only not have arrived.
+    """
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
     if report is None:
@@ -108,7 +113,7 @@ def _answers_the_user(agent: AgentOutcome) -> bool:
 
 
 def _by_status(fields: RunFields) -> OutcomeReport | None:
-    """Return the outcome for the reported status; None if the status is success or incomplete, which decide nothing."""
+    """Return the outcome that the reported status decides; None for success or incomplete, which decide nothing."""
     status = fields.status
     if status is RunStatus.SUCCESS or status is RunStatus.INCOMPLETE:
         return None
@@ -128,8 +133,8 @@ _BY_STATUS: Final = {
 def _agent_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `AGENT_FAILED`; None if the rule does not match.
 
-    It matches if an agent ended with an error although the root reports success, and no later call of this agent
-    succeeded. If the error names a limit of steps, the rule is `STEP_LIMIT`.
+    It matches if an agent's step failed and no later step of this agent with the same name succeeded, although the
+    run's root span reports success. If the error names a limit of steps, the outcome has the rule `STEP_LIMIT`.
     """
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
@@ -183,8 +188,8 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 def _no_answer(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the last call of a model requested tools, these were called, and the agent was stopped before it
-    answered. A request whose tools were not called does not count: agents also pause, for example to ask a person.
+    It matches if the last answer of a model requested tools, the tools were called, and the run ended without an
+    answer. A request whose tools were not called does not count: agents also pause, for example to ask a person.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -205,9 +210,9 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 def _repeated_calls(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `REPEATED_CALLS`; None if the rule does not match.
 
-    It matches if the last calls of an agent, and their results, were all the same: it was in a loop until it was
-    stopped. A program that polls for something would have ended with another result. A run without model calls does not
-    count, because nothing shows that it was an agent.
+    It matches if the last calls of an agent, and their results, were all the same: the agent was in a loop until it was
+    stopped. Polling does not match, because it ends with a different result. A run without model calls does not match,
+    because nothing shows that it was an agent.
     """
     if case.last_model is None:
         return None
@@ -236,10 +241,10 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 
 
 def _unmet_request(case: Case) -> Quote | None:
-    """Return the finish reason of a model that requested tools, if its agent called none before its next model call.
+    """Return a quotation of a model's finish reason that shows a tool request without a tool call; None without one.
 
-    The reason is returned as a quotation; None if there is no such model. Frameworks reject arguments before a call
-    begins, and some do not report this in another way.
+    It shows this if the same agent called no tool before its next model call. Frameworks reject arguments before a tool
+    call begins, and some do not report the rejection in another way.
     """
     requests: dict[str | None, tuple[str, str]] = {}
     for activity in case.activities:
@@ -258,7 +263,7 @@ def _unmet_request(case: Case) -> Quote | None:
 def _tool_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `TOOL_FAILED`; None if the rule does not match.
 
-    It matches if the last attempt of a tool failed, and nothing shows that its result was not needed.
+    It matches if a tool call failed, no later attempt succeeded, and nothing shows that the result was not needed.
     """
     failed = list(islice(case.needed_failures(), MAX_EVIDENCE))
     if not failed:
@@ -269,7 +274,7 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 def _step_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `STEP_FAILED`; None if the rule does not match.
 
-    It matches if a step that was made of a span failed, and its agent did nothing with success afterwards.
+    It matches if a step that was made of a span failed, and no later step or call of its agent succeeded.
 
     Spans report success for a root by default, so a run made of spans can contain such a step. For a run that was
     posted as JSON, the reporter's success stands: the rule does not apply to its steps.
@@ -349,7 +354,7 @@ def _limit_field(step: RunActivity) -> str:
 
 
 def _error_quote(activity: RunActivity) -> Quote:
-    """Return a quotation of the field that shows the error best."""
+    """Return a quotation of an activity's error: its message, or else its class, result, status code or status."""
     kind, result = ("step", "output_summary") if activity.kind == STEP else ("tool_call", "result_summary")
     for field, text in (
         ("error_message", activity.error_message),

@@ -131,7 +131,9 @@ def _prices(source: YamlSource) -> tuple[Price, ...]:
 
 
 def _price(fields: Any, place: Any) -> Price:
-    """Return the price with these fields; `place` returns where a field is, for messages.
+    """Return the price with these fields.
+
+    `place` is a function that takes a field's name and returns the place of this field in the file, for error messages.
 
     Raises:
         PriceError: a field is not valid.

@@ -36,9 +36,9 @@ class PriceError(InvalidInputError):
 
 
 class Price(BaseModel):
-    """The prices of one model of one provider, in USD for a million tokens; `input` is for tokens of the prompt.
+    """The prices of one model of one provider, in USD for a million tokens; `input` is the price of prompt tokens.
 
-    A price that is None is not known. Then no cost can be estimated for usage with tokens of that kind.
+    A price that is None is not known. The cost of usage that includes tokens of this kind cannot be estimated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
