@@ -170,11 +170,11 @@ class PlanRunner:
                 self._last_of_chain[self._chain(slot)] = slot.trial_id
 
     def _fill(self, stop: StopSwitch) -> None:
-        """Start trials until the executor is busy or a trial has ended.
+        """Start trials until the executor is busy, a trial has ended, or a stop or a ceiling of the budget forbids it.
 
-        A slot is a position in the plan. If its chain (trials that continue from each other) has a running trial, the
-        slot waits, and counts as started. A pruned slot does not use the executor; because there may be many in a row,
-        results that have arrived are handled first.
+        A slot (one position of the plan) whose chain has a running trial waits for that trial, and counts as started. A
+        slot of a pruned variant (ended early after too many failures) is recorded at once, without the executor. If a
+        result of a running trial has arrived, the method returns, so that many pruned slots do not delay it.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()
@@ -255,9 +255,9 @@ class PlanRunner:
         self._on_result(result, self.progress)
 
     def _chain(self, slot: Slot) -> str:
-        """Return the key of the chain of a slot: trials with the same key continue from each other.
+        """Return the key of a slot's chain: trials with the same key continue from each other.
 
-        The key has indices instead of ids, because the ids of tasks would have to be read from the data set.
+        The key is made of indices, not of ids, because the ids of tasks would have to be read from the data set.
         """
         return self._state.chain_id(str(slot.variant), str(slot.task), slot.replication)
 

@@ -87,8 +87,8 @@ class SetComparison:
     """The verdict on a set: the worst of the verdicts on its runs.
 
     Attributes:
-        level: the confidence level of the intervals of each run together, chosen so that the intervals of all runs hold
-            with 95 %.
+        level: the confidence level of each run's intervals. It is so high that the intervals of all runs together have
+            a confidence of 95 %.
         runs: `(id of the experiment, verdict on its run)`.
     """
 
@@ -244,10 +244,11 @@ class ExperimentSets:
         metrics: Sequence[str] = (),
         gates: Sequence[str] = (),
     ) -> SetComparison:
-        """Judge each run of a set. The intervals of all runs hold together (Bonferroni's level).
+        """Judge each run of a set; the verdict on the set is the worst one.
 
-        Differences are not averaged over runs, because the runs have different tasks, and their metrics different
-        meanings.
+        The confidence level is corrected for the number of runs (Bonferroni), so that the intervals of all runs hold
+        together. Differences are not averaged over runs, because the runs have different tasks, and their metrics
+        different meanings.
 
         Args:
             found: the set.

@@ -185,8 +185,8 @@ class SplitPart(_Strict):
 class Serve(_Strict):
     """The result of a rule that matches: one variant, or a split of all targeting keys among several variants.
 
-    A split divides 10,000 buckets among its parts, in order: each part takes the buckets after the buckets
-    of the part before. If one part grows and no other part does, every targeting key of this part stays in it.
+    A split gives each part, in order, the next of 10,000 buckets. If one part grows and no other part does, every
+    targeting key of this part stays in it.
     """
 
     variant: VariantName | None = None

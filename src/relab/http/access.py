@@ -25,15 +25,17 @@ class ScopeCheck:
         """Return the caller of the request.
 
         Raises:
-            UnauthenticatedError, ForbiddenError: the caller may not do this; 401 or 403.
+            UnauthenticatedError: the request has no valid credentials (401).
+            ForbiddenError: the caller lacks the scope, or only requests from this machine are accepted (403).
         """
         return self.decide(request, services, bearer_of(request))
 
     def decide(self, request: Request, services: ServicesDep, token: str | None) -> Caller:
-        """Return the caller of a request with this token (None: no token).
+        """Return the caller of a request that has this bearer token; None for a request without a token.
 
         Raises:
-            UnauthenticatedError, ForbiddenError: the caller may not do this; 401 or 403.
+            UnauthenticatedError: the request has no valid credentials (401).
+            ForbiddenError: the caller lacks the scope, or only requests from this machine are accepted (403).
         """
         return services.access.authorize(_credentials(request, token), self.scope)
 

@@ -75,7 +75,7 @@ class IngestGate:
 
 
 class IngestReservation:
-    """The capacity of an `IngestGate` that one request has reserved."""
+    """The part of an `IngestGate`'s capacity (requests and bytes in progress) that one request has reserved."""
 
     def __init__(self, gate: IngestGate) -> None:
         self._gate = gate
@@ -253,8 +253,7 @@ class JsonBody(DocumentedBody):
         max_bytes: the maximum size of the body.
         is_optional: whether a request without a body is read as `{}`.
         is_strict: whether values must have the JSON types of the model, so that a number is not accepted for true or
-            false. Needed only for models that are not strict themselves because they also read queries, whose values
-            are texts.
+            false. Set it for models that are not strict because they also validate query parameters, which are texts.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class RequestContextMiddleware:
         self._source_of = source_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection."""
+        """Pass an ASGI connection on to the app; for HTTP, set the id and the source, and count and log the request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -88,7 +88,7 @@ class BodyLimitMiddleware:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection."""
+        """Pass an ASGI connection on to the app, or answer 413 if its declared body is too large."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

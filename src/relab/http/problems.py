@@ -117,7 +117,7 @@ def problem_response(
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of the problem documents with these HTTP statuses, for a route's `responses`.
 
-    A route with input (422) also has 414, because its input can make the request target too long.
+    For a route with input (422 in `statuses`), 414 is added, because its input can make the request target too long.
     """
     return {
         status: {
@@ -129,9 +129,9 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def scoped_problems(*statuses: int, has_body: bool = False) -> dict[int | str, dict[str, Any]]:
-    """Return `problem_responses` of a route that requires a scope and has input: 401, 403, 422, 503 and `statuses`.
+    """Return the OpenAPI descriptions of the errors of a route that requires a scope and has parameters or a body.
 
-    A route with a body also has 408, 413 and 415.
+    These are 401, 403, 422, 503 and `statuses`, described as by `problem_responses`; with a body also 408, 413 and 415.
     """
     return problem_responses(401, 403, 422, 503, *((408, 413, 415) if has_body else ()), *statuses)
 

@@ -78,12 +78,13 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
 
 
 async def delete_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:
-    """Delete the checkpoints of some incidents.
+    """Delete the checkpoints (stored states for a restart) of some incidents.
 
     Args:
         database: the database of the installation.
         home: the folder that holds the file of checkpoints if the database is SQLite.
-        thread_ids: the threads of the incidents' graphs; ids without checkpoints are ignored.
+        thread_ids: the ids under which the checkpoints of the incidents are stored; ids without checkpoints are
+            ignored.
 
     Raises:
         DatabaseUnavailableError: the database, or the file of checkpoints, cannot be used right now.
@@ -152,7 +153,7 @@ async def _in_postgres(database: Database, serializer: JsonPlusSerializer) -> As
 
 
 async def _make_tables(saver: Any, connection: AsyncConnection[DictRow]) -> None:
-    """Create the schema and the tables, while no other process does so."""
+    """Create the schema and the tables for checkpoints in PostgreSQL, one process at a time (advisory lock)."""
     # Poll for the lock: a statement that waits for it holds a snapshot, and CREATE INDEX CONCURRENTLY waits for that.
     while True:
         row = await (await connection.execute("SELECT pg_try_advisory_lock(%s) AS got", (_LOCK,))).fetchone()

@@ -16,7 +16,10 @@ processor before that.
 
 
 class AbsenceReason(StrEnum):
-    """The reason why a part of a poll is absent. Each reason needs a different reaction of the operators."""
+    """The reason why a part of a poll, such as `health` or `metrics`, has no usable answer.
+
+    Each reason needs a different reaction of the operators.
+    """
 
     REFUSED = "refused"
     TIMED_OUT = "timed_out"

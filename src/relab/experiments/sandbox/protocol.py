@@ -33,7 +33,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The paths of an attempt's folders inside its sandbox; the names are those of `Folders`."""
+    """The paths of an attempt's folders inside its sandbox, by the same names as their outside paths in `Folders`."""
 
     workspace: str
     state: str
@@ -133,7 +133,8 @@ class Posture:
     Attributes:
         network_effective: `none`, `allowlist_enforced` or `full`.
         enforcement: the mechanism, such as `network_namespace`; `none` if the network is not restricted.
-        egress_self_test: the method and the result of the test; `performed` is False if it was not performed.
+        egress_self_test: how it was tested that the sandbox blocks the network, and the result; `performed` is False if
+            this was not tested.
         mounts: `{path in the sandbox: "rw" or "ro"}`.
         limits: for each limit, the mechanism that enforces it, or "not enforced: <why>".
     """

@@ -198,23 +198,24 @@ class _Program:
         self._lines.append((_LOAD, offset, None, None))
 
     def jump(self, operation: int, operand: int, *, then: int | None = None, otherwise: int | None = None) -> None:
-        """Add a comparison of the loaded word.
+        """Add an instruction that compares the loaded word with `operand` (see `load`).
 
-        The program returns `then` if the condition is true, else `otherwise`; None continues with the next instruction.
+        If the condition is true, the filter ends and returns `then`, else `otherwise`; None goes on with the next
+        instruction.
         """
         self._lines.append((operation, operand, then, otherwise))
 
     def examine(
         self, number: int, argument: int, conditions: list[tuple[int, int]], *, matching: int, other: int
     ) -> None:
-        """Add instructions that decide about a call by the low 32 bits of one argument.
+        """Add instructions that decide about one system call by the low 32 bits of one of its arguments.
 
         Args:
-            number: the number of the call; for other calls the program continues after this block.
+            number: the number of the system call; other calls skip these instructions.
             argument: the index of the argument, from 0.
-            conditions: operations and operands, combined by "or".
-            matching: the value to return if a condition is true.
-            other: the value to return if all are false.
+            conditions: pairs of a comparison and its operand; one true condition is enough.
+            matching: the filter's return value if a condition is true.
+            other: the filter's return value if all conditions are false.
         """
         self._lines.append((_JUMP_EQUAL, number, None, -(len(conditions) + 1)))
         self.load(_ARGUMENTS_AT + 8 * argument)
@@ -223,7 +224,7 @@ class _Program:
             self.jump(operation, operand, then=matching, otherwise=other if is_last else None)
 
     def finish(self, otherwise: int) -> bytes:
-        """Return the bytes of the program; for calls about which no instruction decides, it returns `otherwise`."""
+        """Return the bytes of the filter; it returns `otherwise` for system calls that no instruction decides on."""
         values = sorted({value for line in self._lines for value in line[2:] if value is not None and value >= 0})
         # The default value comes first, because the program reaches it without a jump.
         values = [otherwise, *(value for value in values if value != otherwise)]
@@ -237,7 +238,13 @@ class _Program:
 
     @staticmethod
     def _distance(at: int, target: int | None, returns: dict[int, int]) -> int:
-        """Return the number of instructions that a jump skips; a negative target is this number negated."""
+        """Return how many instructions the jump at index `at` skips.
+
+        Args:
+            at: the index of the instruction.
+            target: the value to return, a negative number -n to skip n instructions, or None to skip none.
+            returns: the index of the return instruction for each value.
+        """
         if target is None:
             return 0
         return -target if target < 0 else returns[target] - at - 1

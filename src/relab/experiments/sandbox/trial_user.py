@@ -43,8 +43,8 @@ def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialU
     """Return the user that trials run as.
 
     Args:
-        wanted: `sandbox.run_as_user`, as `uid` or `uid:gid`; None for the runner's user, or for an unused id if that is
-            root.
+        wanted: `sandbox.run_as_user`, as `uid` or `uid:gid`. None: the user of this process or, if this is root, an
+            unused id.
         proc: the folder with this process's id maps; another folder in tests.
 
     Raises:

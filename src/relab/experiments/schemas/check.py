@@ -57,9 +57,10 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 
 
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Yield `(JSON pointer, message)` of an error.
+    """Yield `(JSON pointer, message)` for an error of validation.
 
-    For a `oneOf`, only the errors of the alternative with the document's `event_type` are yielded.
+    If none of several alternatives (`oneOf`) matches, the errors of the alternative for the document's `event_type` are
+    yielded instead.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}

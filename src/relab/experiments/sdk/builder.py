@@ -107,7 +107,10 @@ class ExperimentBuilder:
         return self
 
     def sanitization_profile(self, name: str) -> Self:
-        """Set the sanitization profile: the conditions that are made equal for all trials."""
+        """Set the sanitization profile: `none`, `hermetic_functional` or `hermetic_functional_v2`.
+
+        A profile makes conditions such as home folder, locale and network access equal for all trials.
+        """
         return self._set("design", sanitization_profile=name)
 
     def replications(self, count: int) -> Self:
@@ -141,7 +144,7 @@ class ExperimentBuilder:
         return self
 
     def primary_metrics(self, names: Sequence[str]) -> Self:
-        """Set the primary metrics, whose comparisons are corrected for their number."""
+        """Set the primary metrics; comparisons of several primary metrics are corrected for multiple testing."""
         return self._set("analysis", primary_metrics=list(names))
 
     def secondary_metrics(self, names: Sequence[str]) -> Self:

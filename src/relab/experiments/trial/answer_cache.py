@@ -25,7 +25,7 @@ _SECOND_US: Final = 1_000_000
 
 @dataclass(frozen=True)
 class CachedAnswer:
-    """An answer of a model: its content type, and the pieces of its body as they arrived (for streams)."""
+    """A model's answer: its content type, and the pieces in which its body arrived, to replay a stream."""
 
     content_type: str
     pieces: Sequence[bytes]
@@ -37,12 +37,12 @@ class CachedAnswer:
 
 
 class AnswerCache:
-    """The answers of one project; several threads and processes may use it at once.
+    """Caches the answers of language models in a project's folder; several threads and processes may use it at once.
 
     Neither requests nor headers are stored: only the key, which is a digest, the content type and the body.
 
     Args:
-        folder: where the files are; created with the first one.
+        folder: where the files are; created with the first file.
         ttl_s: the greatest age of an answer, in seconds.
         max_bytes: the greatest size of all files; above it, those that were not used for longest are deleted.
         clock: the source of the current time, from which ages are computed.
@@ -75,7 +75,7 @@ class AnswerCache:
         return answer
 
     def put(self, key: str, answer: CachedAnswer) -> bool:
-        """Store an answer; return whether it was stored. An answer that is too large, or a full disk, is no error."""
+        """Store an answer; return False if it is too large, or cannot be written, for example on a full disk."""
         head = {
             "format": FORMAT,
             "key": key,

@@ -57,15 +57,16 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class ForkSource:
-    """The parent of a forked trial, and the checkpoint that the fork begins from.
+    """The parent (the trial that is forked), and the checkpoint that the fork begins from.
 
     Attributes:
         parent_run_id, parent_trial_id: the ids of the parent.
         parent_dir: the folder of the parent.
         selector: the selector of the checkpoint, as given, such as `step:7`.
         strict: whether the fork was required to begin from a checkpoint.
-        checkpoint: the checkpoint as the parent's harness named it; None if the fork begins from the input only.
-        file: the file of the checkpoint; None without one.
+        checkpoint: the checkpoint as in the output of the parent's harness; None if the fork begins from the input
+            only.
+        file: the file of the checkpoint; None without a checkpoint.
     """
 
     parent_run_id: str
@@ -110,9 +111,10 @@ class ForkSource:
 
 
 def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Checkpoint]:
-    """Return the checkpoints that the harness of a finished trial has named, also before pauses, oldest first.
+    """Return the checkpoints that the harness of a finished trial names in its outputs, oldest first.
 
-    If a path is named twice, the later checkpoint counts, because the harness has overwritten the file.
+    The outputs from before pauses are read, too. If a path is named twice, only the later checkpoint is returned,
+    because the harness has overwritten the file.
 
     Raises:
         RunDamagedError: an output cannot be read.
@@ -211,7 +213,7 @@ def place_of(folder: TrialFolder, checkpoint: Checkpoint) -> str:
     """Return the path of a checkpoint below the folder of its trial, such as `state/step-4.json`.
 
     Raises:
-        CheckpointInvalidError: the checkpoint is not below the workspace, the state or the out of the trial.
+        CheckpointInvalidError: the checkpoint is not in the folder `workspace`, `state` or `out` of the trial.
         RunDamagedError: the input of the trial cannot be read.
     """
     inside, path = _paths_inside(folder), PurePosixPath(checkpoint.path)

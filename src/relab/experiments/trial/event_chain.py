@@ -19,7 +19,10 @@ _PIECE: Final = 65_536
 
 
 class _Links:
-    """Computes a hash chain over the lines of a file, from the pieces of the file."""
+    """Computes a hash chain over the lines of a file, piece by piece.
+
+    The digest of each line covers the line and the digest of the line before.
+    """
 
     def __init__(self) -> None:
         self._head = NO_EVENTS
@@ -37,7 +40,7 @@ class _Links:
 
     @property
     def head(self) -> str:
-        """The digest of the last line so far, even if its line end is missing."""
+        """The digest of the last line that was read, even if its line end is missing; it covers all earlier lines."""
         return self._head if self._open is None else f"sha256:{self._open.hexdigest()}"
 
     def _update(self, data: bytes) -> None:
@@ -86,7 +89,7 @@ class EventChain:
 
 
 def _chain_of(path: Path, below: Path, length: int | None) -> _Links:
-    """Return the hash chain over the first `length` bytes of a file; None: over all bytes."""
+    """Return the hash chain over the first `length` bytes of a file (None: all bytes); empty without a file."""
     links = _Links()
     file = open_plain(path, below=below)
     if file is None:

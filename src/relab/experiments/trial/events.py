@@ -107,7 +107,10 @@ class _Dialogue:
         return None
 
     def last_problem(self) -> str | None:
-        """Return a sentence if the acknowledgement after the last step of the file is missing; None otherwise."""
+        """Return a sentence if the file ends without a `control_ack` after its last `agent_step_end`; None otherwise.
+
+        Call this method after `problem` was called for each event. A harness that need not acknowledge has no problem.
+        """
         return self._unanswered(self._owed)
 
     def _unanswered(self, owed: int | None) -> str | None:

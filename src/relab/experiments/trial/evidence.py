@@ -29,13 +29,14 @@ _REMEMBERED = 1_000
 
 @dataclass(frozen=True)
 class TrialEvidence:
-    """The documents about the changes of a trial's workspace, which are in the run's store.
+    """The digests of the documents about a trial's workspace; the documents are in the run's store, named by digest.
 
     Attributes:
         folder: the folder of the trial.
-        events: the file of its events.
-        before, after: the SHA-256 digests, in hexadecimal, of the workspace's snapshots before and after the trial.
-        diff, patch: the SHA-256 digests of the documents with the difference between the snapshots, and with its patch.
+        events: the file of the trial's events.
+        before, after: the SHA-256 digests, in hexadecimal, of the lists of the workspace's files before and after the
+            trial.
+        diff, patch: the SHA-256 digests of the documents with the changed files and with the changes to be applied.
     """
 
     folder: TrialFolder
@@ -53,9 +54,9 @@ class TrialEvidence:
         Args:
             row: the row of the trial.
             chain_id: the id of the trial's chain (trials that continue from each other).
-            state_policy: the experiment's state policy.
-            own: `{file name in the trial's folder: reference}` for documents that AgentLab's schema has no field for;
-                None without any.
+            state_policy: which earlier trials a trial continues from.
+            own: further documents, for which AgentLab's schema has no field: `{file name in the trial's folder:
+                reference}`; None without any.
         """
         root = self.folder.root
         files = {
@@ -101,7 +102,7 @@ class TrialEvidence:
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
-        """Return the chain state of the trial (`task_chain_state_v1`) as JSON, with the index 0 in its chain.
+        """Return the chain state of the trial, the JSON object `task_chain_state_v1`; its `step_index` is always 0.
 
         Args:
             row: the result of the trial.
@@ -141,9 +142,9 @@ class TrialEvidence:
 
 
 class EvidenceStore:
-    """Stores the documents about the workspaces of a run. Thread-safe.
+    """Stores the documents about the workspaces of a run, each once, named by digest. Thread-safe.
 
-    Most trials start with the same workspace and many do not change it, so the references of snapshots are cached.
+    Most trials start with the same workspace and many do not change it. So the digests of stored file lists are cached.
 
     Args:
         run_dir: the run's folder.

@@ -38,8 +38,8 @@ class CacheKeys:
 
     Attributes:
         upstream: the address of the model's server.
-        scope: the requests that share an answer. `REPEAT`: the n-th equal request of the same task and repeat;
-            `REQUEST`: all equal requests of all trials.
+        scope: which requests share an answer. `REQUEST`: all equal requests of all trials. `REPEAT`: only requests of
+            trials with the same task and repeat, and only the n-th equal request of each trial.
         ids: the ids of the trial.
         start: how often the trial was started in this process, from 1. With `REPEAT`, a retried trial gets new answers.
     """
@@ -75,7 +75,7 @@ class CacheKeys:
         """Return the cache key of a request.
 
         Args:
-            request_digest: the result of `request_digest`.
+            request_digest: the digest of the request, from the method `request_digest`.
             number: the number of equal requests that this trial has made before.
         """
         parts: list[Any] = [request_digest, self.scope]

@@ -140,7 +140,11 @@ class ModelGateway:
     def _forward(
         self, request: BaseHTTPRequestHandler, path: str, headers: dict[str, str], body: bytes, key: str | None
     ) -> int:
-        """Send a request to the server, pass its answer on, and store it if it is whole; return the status, 0 if it broke off."""
+        """Send a harness's request to the model's server, and pass the answer on; return the status of the answer.
+
+        The status is 0 if the answer broke off. A complete answer is stored in the cache under `key`; with None, it is
+        not stored.
+        """
         import httpx  # noqa: PLC0415 loaded by `serve` before
 
         assert self._client is not None
@@ -187,12 +191,12 @@ class ModelGateway:
 
 
 def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[list[bytes], bool]:
-    """Send the server's answer to the client piece by piece, as it arrives.
+    """Send the answer of the model's server to the harness as it arrives, without waiting for its end.
 
-    `mark` is the value of the answer's header `MARK`: `hit`, `miss` or `off`.
+    `mark` is the value of the response header `MARK`: `hit`, `miss` or `off`.
 
     Returns:
-        The pieces, and whether the whole answer arrived and is small enough to be stored.
+        The pieces of the body, and whether the whole answer arrived and is small enough to be stored.
     """
     import httpx  # noqa: PLC0415 loaded by `ModelGateway.serve` before
 
@@ -261,7 +265,10 @@ def _kept_headers(response: httpx.Response) -> dict[str, str]:
 
 
 def _refuse(request: BaseHTTPRequestHandler, status: int, reason: str) -> int:
-    """Send an error of the gateway itself, and close the connection, whose request may be unread; return the status."""
+    """Send an error response of the gateway itself; return its status.
+
+    The connection is closed, because the rest of the request may not have been read.
+    """
     body = json.dumps({"error": {"type": "relab_gateway", "message": f"relab gateway: {reason}"}}).encode()
     request.close_connection = True
     _begin_answer(request, status, "off", str(len(body)), {"Content-Type": "application/json", "Connection": "close"})

@@ -42,12 +42,12 @@ class TrialServices:
 
 
 class ModelGateways:
-    """Opens the configured gateways for each attempt of a trial; thread-safe.
+    """Opens gateways (HTTP servers that pass requests on to a model's server) for each attempt; thread-safe.
 
     Args:
-        configs: the gateways.
+        configs: the configurations of the gateways.
         cache: the folder of the project's cache; None to store no answers.
-        redactor: finds secrets of the harness in answers, which are then not stored.
+        redactor: finds secrets of the harness in answers; answers with secrets are not stored.
     """
 
     def __init__(self, configs: Sequence[ModelGatewayConfig], cache: Path | None, redactor: Redactor) -> None:
@@ -96,9 +96,9 @@ class ModelGateways:
         return TrialServices(listeners, environment)
 
     def close(self, folder: TrialFolder) -> dict[str, int]:
-        """Forget the gateways of the trial's last attempt; return the numbers of its requests, as metrics by name.
+        """Return the numbers of requests to models in a trial's last attempt, as metrics by name; remove its gateways.
 
-        The result is empty without a gateway.
+        The result is empty without a gateway. The servers are not stopped: the sandbox does this.
         """
         with self._lock:
             gateways = self._open.pop(folder.root.name, [])

@@ -82,11 +82,14 @@ class TrialNetwork:
         return TrialServices([*found, *gateways.listeners], environment | dict(gateways.environment))
 
     def model_use(self, folder: TrialFolder) -> dict[str, int]:
-        """Return the numbers of a trial's requests to models by gateways, as metrics by name; forget its gateways."""
+        """Return metrics about the requests to models that a trial sent through gateways; call it once per trial.
+
+        The call removes the trial's gateways and their counts, so a second call returns an empty result.
+        """
         return self._gateways.close(folder)
 
     def _free_port(self, wanted: int) -> int:
-        """Return the first port from `wanted` on that is not a listed loopback port of this machine."""
+        """Return the first port, from `wanted` upwards, that no loopback address in the list of allowed hosts uses."""
         taken = {port for _, port in self._loopback}
         return next(port for port in itertools.count(wanted) if port not in taken)
 
@@ -107,14 +110,20 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces received from a trial, and forget its trace receiver."""
+        """Return the ids of the traces received from a trial; call it once per trial.
+
+        The call removes the trial's trace receiver, so a second call returns an empty result.
+        """
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
         return list(receiver.trace_ids) if receiver is not None else []
 
 
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Return the loopback addresses to serve inside a sandbox: `{(address, port): (listed host, port)}`."""
+    """Return the loopback addresses in `allowed_hosts`: inside the sandbox, a proxy must listen on each of them.
+
+    The result is `{(address, port) inside the sandbox: (host in the list, port) on this machine}`.
+    """
     found: dict[tuple[str, int], tuple[str, int]] = {}
     for rule in map(EgressRule.parse, allowed_hosts):
         for address, port in rule.loopback_places():

@@ -48,7 +48,7 @@ def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttemp
         context: the values that all trials share.
         folder: the folder of the trial.
         attempt: the last attempt of the trial.
-        row: the trial's row in the results.
+        row: the trial's row in the results; its outcome decides whether the workspace is kept.
 
     Raises:
         OSError: a file cannot be copied or deleted.

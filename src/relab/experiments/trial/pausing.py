@@ -96,7 +96,7 @@ class PausedTrial(BaseModel):
         return self.earlier_seqs if self.events_seq is None else [*self.earlier_seqs, self.events_seq]
 
     def ext(self) -> dict[str, Any]:
-        """Return the JSON that a resumed harness gets as `ext.resume` of its input."""
+        """Return the JSON object for the field `ext.resume` of the input that a resumed harness gets."""
         return {
             "label": self.label,
             "checkpoint": None if self.checkpoint is None else self.checkpoint.model_dump(exclude_none=True),
@@ -121,7 +121,10 @@ class _Phase(Enum):
 
 
 class PauseDialogue:
-    """The dialogue with the harness of one attempt, conducted by the thread that watches it.
+    """Asks the harness of one attempt for a checkpoint and then to stop, and waits for each acknowledgement.
+
+    The harness reads the requests from the control file, and acknowledges them in its events. Use an object in one
+    thread only: the thread that watches the attempt.
 
     Args:
         folder: the trial's folder.
@@ -147,9 +150,11 @@ class PauseDialogue:
         return self._request is not None
 
     def step(self) -> PauseEnd | None:
-        """Check for a request to pause, or for the next acknowledgement.
+        """Take the next step of a pause, if it is possible now; call this method repeatedly while the harness runs.
 
-        Return the end of the pause if the harness has not stopped in time, else None.
+        Returns:
+            None while no pause was requested or the harness still has time to stop; after its time limit, how the pause
+            ended.
 
         Raises:
             OSError: the control file cannot be written.
@@ -173,7 +178,7 @@ class PauseDialogue:
         return PauseEnd(self._request, False, f"the harness {missing} within {self._request.timeout_s:g} s")
 
     def at_exit(self) -> PauseEnd | None:
-        """Return the end of the pause after the harness has ended by itself; None if it did not end because of a pause."""
+        """Return how the pause ended, if the harness has ended by itself because of a pause; None otherwise."""
         if self._request is None:
             return None
         self._take(self._tail.finish())

@@ -178,7 +178,10 @@ class Redactor:
         return False
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return the redacted beginning of the data, and the rest, in which an incomplete secret value may begin."""
+        """Redact the beginning of the data; return it, and the rest, which must be redacted with the data that follows.
+
+        The rest may begin with a part of a secret's value, because the value can continue in the following data.
+        """
         assert self._pattern is not None
         final = len(data) - self._longest + 1
         done, begin = [], 0

@@ -131,7 +131,7 @@ class ResultCache:
         return StoredResult(key, head, format_time(stored_us), digest.hex(), file, file.tell(), size - _TAIL)
 
     def put(self, key: str, captured: Path) -> bool:
-        """Store the result in the file `captured` under a key; return whether it was stored. A full disk is no error.
+        """Store the result in the file `captured` under a key; return False if it cannot be written (full disk).
 
         After a crash, either the whole entry is there or nothing.
         """
@@ -240,7 +240,7 @@ def result_cache_of(config: ExperimentConfig, root: Path, clock: Clock) -> Resul
 
 
 def whole_cache(root: Path, clock: Clock) -> ResultCache:
-    """Return the result cache of the project at `root` to list or to delete its entries, whatever their age and size."""
+    """Return the result cache of the project at `root` without limits of age and size, to list or clear it."""
     return ResultCache(cache_folder(root), max_bytes=1 << 62, ttl_us=1 << 62, clock=clock)
 
 

@@ -28,7 +28,7 @@ _NOT_OF_THE_TRIAL: Final = ("run_id", "trial_id")
 
 
 class ResultKeys:
-    """Makes the keys of a run's trials; thread-safe.
+    """Makes the documents from which the keys of a run's trials in the result cache are computed; thread-safe.
 
     Args:
         context: the values that all trials share.
@@ -93,7 +93,11 @@ class ResultKeys:
 
 
 def _program(command: list[str]) -> Mapping[str, str | None]:
-    """Return the path and the digest of the program that a command starts on this machine; None for an unknown one."""
+    """Return the path and the digest of the program that a command starts on this machine.
+
+    If the program is not found, the path is None, and the digest is that of the command. If it cannot be read, the
+    digest is None.
+    """
     found = shutil.which(command[0])
     if found is None:
         return {"path": None, "digest": digest(command)}

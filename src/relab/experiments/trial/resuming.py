@@ -41,10 +41,10 @@ def resumable(folder: TrialFolder) -> PausedTrial | None:
 
 
 def begin_segment(folder: TrialFolder, paused: PausedTrial, output: Path) -> None:
-    """Prepare the folder of a paused trial for the time after the pause; its workspace, state and events stay.
+    """Prepare the folder of a paused trial for its continuation; its workspace, state and events stay.
 
-    The record of the pause is moved aside with the other documents, so that after a later crash the trial starts from
-    its beginning.
+    The input, the output and the logs from before the pause are moved to the trial's folder `segments/`, and so is the
+    record of the pause. So if the continued trial crashes, it starts again from its beginning.
 
     Args:
         folder: the folder of the trial.

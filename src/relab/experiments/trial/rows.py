@@ -74,7 +74,7 @@ class FinishedAttempt:
     def is_retried(self, retry_on: Sequence[str]) -> bool:
         """Return whether another attempt is to follow this one.
 
-        `retry_on` has the ends of attempts that are retried: `timeout`, `error` or `failure`.
+        `retry_on` has the kinds of attempts that are retried: `timeout`, `error` or `failure`.
         """
         if self.end.ended_for is ErrorType.TIMEOUT:
             return "timeout" in retry_on
@@ -84,7 +84,11 @@ class FinishedAttempt:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the attempt ended in success or failure, and the harness did not change events afterwards."""
+        """Whether the result cache may store the attempt.
+
+        True if the attempt ended in success or failure, and the harness did not change events that it had written
+        before.
+        """
         return self.outcome in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} and not self.end.rewrote_events
 
     @property
@@ -96,9 +100,10 @@ class FinishedAttempt:
 
 
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
-    """Return a sentence for each rule of the sanitization profile that an attempt violated.
+    """Return a sentence for each rule of the experiment's sanitization profile that an attempt violated.
 
-    `posture` is the isolation that was in effect; None if the attempt never started.
+    A sanitization profile makes conditions equal for all trials, and may forbid full network access and the state of
+    earlier trials. `posture` is the isolation that was in effect; None if the attempt never started.
     """
     return violations(
         config.design.sanitization_profile,

@@ -120,7 +120,9 @@ class TrialRunner:
             return self._broken(trial, folder, error, begun)
 
     def restore(self, trial: Trial, stored: StoredResult, max_bytes: int) -> TrialResult:
-        """Return the result of a trial from the result cache. Its folder gets the same files as if the trial was run.
+        """Return the result of a trial from the result cache, without running the trial.
+
+        The trial's folder gets the same files as if the trial had been run.
 
         Args:
             trial: the trial.
@@ -128,7 +130,7 @@ class TrialRunner:
             max_bytes: the largest total size of the entry's files.
 
         Raises:
-            StoredResultInvalidError: the entry does not give the result that was stored.
+            StoredResultInvalidError: the entry cannot be unpacked, or outcome or workspace differ from the stored ones.
             OSError: the disk is full, or a file cannot be read.
         """
         begun, context, head = time.perf_counter(), self._context, stored.head
@@ -295,7 +297,10 @@ class TrialRunner:
         number: int,
         before: PausedTrial | None,
     ) -> None:
-        """Write the documents of a paused trial; the arguments are those of `record_pause`."""
+        """Write the record and the state document of a paused trial; the parameters are as in `record_pause`.
+
+        The checkpoints and the number of the last event are read from the harness's documents.
+        """
         assert end.pause is not None
         _, output, stream = self._read_documents(trial, folder, end, before)
         paused = record_pause(
@@ -324,7 +329,12 @@ class TrialRunner:
         captures: bool = False,
         source: StoredResult | None = None,
     ) -> TrialResult:
-        """Make a trial's result from its last attempt, restored from the cache (`source`), or stored (`captures`)."""
+        """Write the documents of a finished trial and return its result, from its last attempt.
+
+        `number` is the number of attempts, `begun` the `time.perf_counter()` at the start of the trial, and `usd` the
+        cost of earlier attempts. `captures` says whether to write the result for the result cache. `source` is the
+        entry of the cache that the attempt was restored from; None if the trial was run.
+        """
         context = self._context
         config = context.config
         write_output(context.config, folder, trial, attempt)

@@ -73,9 +73,10 @@ def run_setup(
 
 
 def _end_of(path: Path) -> str:
-    """Return the end of a file as text.
+    """Return the last `_READ_BYTES` bytes of a file as text.
 
-    It is longer than the part that is shown, so that a secret can be cut only in the part that is not shown.
+    This is more than the error message shows, so that the beginning of the text, where a secret may be cut and thus not
+    be redacted, is not shown.
     """
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _READ_BYTES, 0))

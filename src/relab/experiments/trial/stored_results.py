@@ -38,11 +38,11 @@ _OF_EACH_TRIAL: Final = frozenset((INPUT, OUTPUT, STATE, INVENTORY, CAPTURE, REQ
 
 @dataclass(frozen=True, kw_only=True)
 class StoredHead:
-    """The facts about a stored result, besides its files.
+    """The facts about a trial's result in the result cache; the files of the result are stored after them.
 
     Attributes:
         ids: the ids of the trial that was run, by name.
-        agent_run_id: the id of that trial's agent run in telemetry; None if it has none.
+        agent_run_id: the id of the trial's agent run in telemetry; None if it has none.
         outcome: `success` or `failure`.
         attempts: the number of attempts at the trial.
         exit_code: the exit code of the harness.
@@ -110,7 +110,10 @@ class StoredResult:
     end: int
 
     def provenance(self) -> dict[str, Any]:
-        """Return the origin of the result, as JSON for the records of the trial that gets the result."""
+        """Return which earlier trial the result comes from, and when it was stored, as JSON.
+
+        Trials that get their result from the cache have this document in their records.
+        """
         head = self.head
         return {
             "run_id": head.ids["run_id"],
@@ -124,16 +127,16 @@ class StoredResult:
     def unpack(
         self, config: ExperimentConfig, folder: TrialFolder, before: FileManifest, ids: TrialIds, max_bytes: int
     ) -> None:
-        """Put the files of the result into the folder of a trial that has not run, with a fresh workspace.
+        """Unpack the files of this result into the folder of a trial that has not run and whose workspace is unchanged.
 
         The output and the events get the ids of this trial; nothing else in them changes.
 
         Args:
             config: the experiment.
             folder: the folder of the trial.
-            before: the files of the workspace.
+            before: the files that are in the workspace before the call.
             ids: the ids of the trial.
-            max_bytes: the largest total size of the files.
+            max_bytes: the largest total size of the unpacked files.
 
         Raises:
             StoredResultInvalidError: the files do not match the workspace or the folder.
@@ -177,10 +180,10 @@ def capture(
     earlier_usd: float,
     model_use: Mapping[str, int],
 ) -> None:
-    """Write the result of a trial into the file `CAPTURE` of its folder, for the result cache.
+    """Write the result of a trial into the file `CAPTURE` of its folder, from which the result cache takes it.
 
-    Nothing is written without a result cache, after an attempt that did not end in success or failure, or if the result
-    is too large. A full disk is no error.
+    Nothing is written, and no error is raised, in these cases: the run has no result cache, the attempt did not end in
+    success or failure, the result is too large, or the disk is full.
 
     Args:
         context: the values that all trials share, with the largest size of the file.
@@ -247,7 +250,10 @@ def read_head(file: IO[bytes]) -> StoredHead:
 
 
 def _workspace(config: ExperimentConfig, after: FileManifest) -> str:
-    """Return the digest of a workspace, leaving out the documents of harness and runner, which name run and trial."""
+    """Return the digest of the workspace after a trial; equal trials have equal digests.
+
+    The documents that harness and runner exchange are left out, because they contain the ids of run and trial.
+    """
     harness = config.runtime.harness
     documents = {harness.input_path, harness.output_path, harness.events.path, harness.control_plane.path}
     paths = {path.removeprefix("/workspace/") for path in documents if path.startswith("/workspace/")}

@@ -103,7 +103,9 @@ class TrialFolder:
             remove_tree(self.root / name)
 
     def set_segment_aside(self, number: int, *files: Path) -> None:
-        """Move the existing files of `files`, which are from before a pause, to `segments/<number>`.
+        """Move files that a paused trial wrote before its pause to `segments/<number>`; missing files are ignored.
+
+        `number` is the number of the pause, from 1.
 
         Raises:
             OSError: the disk is full, or permission is missing.

@@ -107,13 +107,15 @@ class BudgetCount:
 
 
 def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event, pause: PauseDialogue) -> AttemptEnd:
-    """Wait until an attempt ends, and return how it ended; end it if it exceeds a limit, or is to stop or to pause.
+    """Wait until an attempt (one execution of a trial's harness) ends, and return how it ended.
+
+    The attempt is ended if it exceeds a limit, if `stop_now` is set, or if it does not stop in time for a pause.
 
     Args:
         running: the attempt.
         bounds: the limits of the attempt.
         stop_now: is set to end the attempt at once.
-        pause: the dialogue with the harness if the trial is to be paused.
+        pause: checks for a request to pause the trial, and asks the harness to stop.
     """
     chain = EventChain(bounds.events, bounds.root)
     end = _watch(running, bounds, stop_now, pause, chain)

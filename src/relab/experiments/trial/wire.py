@@ -170,8 +170,9 @@ class OutputIds(_Open):
 class TrialOutput(_Open):
     """The document that a harness writes as the result of a trial (`trial_output_v1`).
 
-    `answer` is its answer to the task, of any type; `metrics` are values by the metric's name; `objective` and
-    `checkpoints` come from training runs; `error` says why a trial failed. Unknown fields are rejected, except in `ext`.
+    `answer` is the harness's answer to the task, of any type. `metrics` are values by the metric's name. A training run
+    also reports `objective` and `checkpoints`. `error` says why the trial failed. Unknown fields are rejected, except
+    in `ext`.
     """
 
     schema_version: Literal["trial_output_v1"]

@@ -161,7 +161,7 @@ def _tar_time(time_ns: int) -> tuple[int, int, int]:
 
 
 def _time_ns(member: tarfile.TarInfo) -> int:
-    """Return the time of an entry whose fields `_tar_time` has filled, in nanoseconds since 1970."""
+    """Return the modification time of an archive's entry in nanoseconds since 1970: the inverse of `_tar_time`."""
     return int(member.mtime) * 1_000_000_000 + member.uid * 1_000 + member.gid
 
 

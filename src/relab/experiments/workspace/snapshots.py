@@ -163,7 +163,7 @@ def snapshot_folder(cache: Path, digest: str) -> Path:
 
 
 def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ()) -> Clone:
-    """Copy a snapshot, or another trial's workspace, for a trial.
+    """Copy the snapshot of the project, or the workspace of another trial, into a new folder for a trial.
 
     Args:
         source: the copier of the folder to copy.
@@ -262,7 +262,10 @@ def _digest(file: Path) -> str:
 
 
 def _make_parents(path: Path, root: Path) -> list[str]:
-    """Create the parent folders of a task's file; return the paths of project files and links that they replaced."""
+    """Create the parent folders of `path`, a file that a task adds to a workspace.
+
+    Return the paths of the files and links of the project that stood in the way and were deleted.
+    """
     replaced = []
     for folder in reversed([parent for parent in path.parents if parent.is_relative_to(root) and parent != root]):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):

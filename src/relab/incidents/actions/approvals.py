@@ -30,13 +30,13 @@ class ApprovalExpiredError(ConflictError):
 
 
 class ApprovalRequest(BaseModel):
-    """A question to people: may this plan be executed? It goes to JSON and back unchanged.
+    """The question to people whether a plan may be executed; stored as JSON.
 
     Attributes:
         state_digest: the action server's digest of the state in which the plan was made; an approval holds only in that
             state. None if the server sent no digest.
         ground: why a person has to decide, in one sentence.
-        expires_at: the time after which an answer is too late.
+        expires_at: the time from which on the plan can no longer be approved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class ApprovalRequest(BaseModel):
 
 
 class Decision(BaseModel):
-    """A person's answer to an approval request. It goes to JSON and back unchanged.
+    """A person's answer to an approval request; stored as JSON.
 
     Attributes:
         by: the name of the person.
@@ -154,10 +154,10 @@ def decide(
 
 
 def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return the approval request that an answer is about, if the answer names only the incident.
+    """Return the approval request that a person answers if the answer names only the incident: the last request.
 
-    This is the incident's last request. If the requests are about different plans, an approval is an error, because the
-    person may mean an earlier plan. A rejection is no error, because it is always safe.
+    If the requests are about different plans, an approval is an error, because the person may mean an earlier plan. A
+    rejection is always accepted, because it is safe.
 
     Args:
         asked: the approval requests of one incident with their decisions (None without one), the last one last; at
@@ -212,8 +212,8 @@ def approval_state(
 
 
 def _is_in_time(request: ApprovalRequest, now_us: int) -> bool:
-    """Return whether the request is valid at `now_us`.
+    """Return whether a request can be approved at `now_us`: not before `asked_at`, and not at or after `expires_at`.
 
-    The request is not valid before `asked_at` either. Otherwise it would never expire if the clock was set back far.
+    The lower limit matters if the clock is set back far: without it, the request would stay valid for much too long.
     """
     return request.asked_at <= now_us < request.expires_at

@@ -40,7 +40,7 @@ class UserImpact(StrEnum):
     WHOLE_SERVICE = "whole_service"
 
     def exceeds(self, other: UserImpact) -> bool:
-        """Return whether this impact is larger than the `other` impact, so that users may notice more of the action."""
+        """Return whether this impact is larger than `other`: users may notice more of it."""
         order = list(UserImpact)
         return order.index(self) > order.index(other)
 

@@ -70,8 +70,7 @@ class RecentRecords:
 
     Attributes:
         records: the records, newest first.
-        is_whole: False if records of the requested time may be missing: the server's list is too short, or has invalid
-            rows.
+        is_whole: False if requested records may be missing: the server's list is too short, or has invalid rows.
     """
 
     records: tuple[ServerRecord, ...]
@@ -224,7 +223,7 @@ class ActionsClient:
     async def _by_key(
         self, action: str, key: str, doubt: ActionServerError | None, *, is_unknown: bool
     ) -> ServerRecord:
-        """Search for the finished record of an action, after the requests for it were not answered with one; return it.
+        """Search the server's records for the finished action with the key `key`, and return its record.
 
         `doubt` is the error of the last request, if any. `is_unknown` says whether a request may have begun the action.
 
@@ -244,11 +243,11 @@ class ActionsClient:
         raise _unknown_outcome(action, doubt, f"key {key!r}") from doubt
 
     async def find(self, key: str, *, since_us: int = 0) -> ServerRecord | None:
-        """Return the record with an idempotency key, without requesting an action; None if there is no such record.
+        """Search for the record with an idempotency key, without requesting an action; return None if there is none.
 
-        A request that was sent a moment ago may still be in transit. Then the server has no record of it yet. The
-        server's list of records must reach back to `since_us`, a time before the action was requested, but need not be
-        complete before that.
+        The server has no record yet of a request that is still in transit. `since_us` is a time before the request of
+        the action, in microseconds since 1970. If the server's list of records does not reach back to this time, a
+        missing record is an error.
 
         Raises:
             ActionServerError: the request failed, or the record was not found in an incomplete list.
@@ -308,7 +307,7 @@ class ActionsClient:
         raise _unknown_outcome("undo", doubt, f"record {record_id!r}") from doubt
 
     async def find_undo(self, record_id: str) -> ServerRecord | None:
-        """Return the record of the rollback of a record's action, without requesting one; None if there is none.
+        """Search for the record of the rollback of the action in record `record_id`; return None if there is none.
 
         Raises:
             ActionServerError: the request failed, or no record was found in an incomplete list.
@@ -330,7 +329,7 @@ class ActionsClient:
         return found if found is not None and found.status is not ActionStatus.ASKED else None
 
     async def _records(self) -> tuple[list[ServerRecord], int]:
-        """Return the newest records of all clients, with times by the local clock, and the number of rows that were not read.
+        """Return the newest records of all clients (times by the local clock), and the number of invalid rows left out.
 
         Raises:
             ActionServerError: the request failed.

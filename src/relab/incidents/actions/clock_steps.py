@@ -17,9 +17,10 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the observations without the polls from before the last time that the clock was set back, if it was.
+    """Return the observations without the polls that were made before the clock was last set back.
 
-    The age of the removed polls is not known. The end of the action is set to just before the first remaining poll.
+    If the clock was not set back, the observations are returned unchanged. The age of the removed polls is unknown. If
+    polls were removed, the end of the action (`ended_at_us`) becomes the time just before the first remaining poll.
     """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):

@@ -65,8 +65,7 @@ class ActionServerBusyError(ActionServerError, UnavailableError):
     """The server is busy: another action is in progress, or there were too many requests.
 
     Attributes:
-        retry_after_s: the pause before a retry, in seconds. It is the pause that the server asks for, limited to a
-            range.
+        retry_after_s: the pause before a retry, in seconds: the server's `Retry-After` up to a maximum, or a default.
     """
 
     code = "action_server_busy"

@@ -18,18 +18,18 @@ _PLACE: Final = re.compile(r"\{([A-Za-z0-9_.\-]+)\}")
 
 
 class ActionPlan(BaseModel):
-    """One action to be executed, and the reasons for it. It goes to JSON and back unchanged.
+    """One action to be executed, and the reasons for it; stored as JSON.
 
     Attributes:
         blast_radius: how many users notice the action.
-        parameters: the values of its parameters, by name.
+        parameters: the values of the action's parameters, by name.
         cause: the cause that the action repairs.
         probability: the probability of that cause, 0 to 1.
         confidence: the probability that the present cause is one that exactly this action repairs, 0 to 1.
         target: the part of the service that the action changes.
         why: why the action should help, from the runbook.
         effect: what should be different afterwards, from the server's catalogue.
-        undo: the action that rolls it back; None if there is no such action.
+        undo: the name of the action that rolls this action back; None if there is no such action.
         runbook: the file of the runbook that names the action, or the cause if the file is unknown.
         risk: how harmful the action is if the diagnosed cause is wrong.
     """
@@ -111,13 +111,14 @@ def next_plan(
 ) -> ActionPlan | Escalation:
     """Return the next plan, or an escalation if no action should be tried.
 
-    A cause counts as refuted if all of its possible actions were tried. Its probability is then shared out among the
-    other causes. If two causes may be present at once, refuting one of them does not refute the other one.
+    A cause counts as refuted if all of its possible actions were tried. The probability of a refuted cause is shared
+    out among the other causes. If two causes may be present at once, refuting one of them does not refute the other
+    one.
 
     Args:
         candidates: the causes with their probabilities, including `UNKNOWN`.
         runbooks: the runbooks of the causes.
-        facts: the known facts by name; placeholders in the runbooks' parameters are replaced with them.
+        facts: the known facts by name; a fact replaces the placeholder with its name in a runbook's parameters.
         catalogue: the actions that the server offers.
         tried: the actions of this incident that must not be tried again, and those that the server refused.
         settings: the confidence that a plan needs.
@@ -163,12 +164,11 @@ def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bo
 
 
 def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
-    """Return whether a step counts as tried.
+    """Return whether a step (a runbook's action with its parameters) must be skipped because it was tried.
 
-    A step counts as tried if the same action was tried with the same parameters. If the action has an inverse, it
-    counts as tried with any parameters, as soon as it was tried on the same part of the service. The reason: such an
-    action changes a setting. Afterwards the facts name the replaced value as the alternative, so a second action would
-    only switch back.
+    An action was tried if it was executed with the same parameters. An action with an inverse was also tried if it was
+    executed on the same part of the service with other parameters: it switches a setting, and afterwards the facts
+    offer the old value as the new parameter. So a second execution would only switch back.
     """
     if step.entry is None:
         return False

@@ -145,8 +145,8 @@ class Situation:
         is_stale: whether the target reports old figures.
         failing_dependencies: the names of the service's dependencies that fail.
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
-        others: for each change by another client of the action server that the responder has not examined yet, a
-            description. None if the server's list may lack some of them.
+        others: one description for each recent change that another client of the action server made, and that the
+            responder has not examined yet. None if the server's list of records is incomplete.
         actions: all actions of this responder on the target, for this incident and for others.
     """
 

@@ -34,9 +34,10 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
     """Return the highest value with which a signal counts as back to normal after a repair, in the unit of the signal.
 
-    If the signal was at most `narrow` before the repair, this value is `wide`. If it was higher, at least three
-    quarters of the excess over `narrow` must be gone, so the result may be lower than `wide`. The result is never below
-    `narrow`.
+    - If the signal was at most `narrow` before the repair, or is unknown: the result is `wide`.
+    - If the signal was higher: a quarter of the excess over `narrow` may remain, so the result is `narrow` plus this
+      quarter, but at most `wide`.
+    - The result is never below `narrow`.
 
     Args:
         narrow: the bound for a baseline without uncertainty.

@@ -51,17 +51,17 @@ class RepairResult(StrEnum):
 
     @property
     def is_pending(self) -> bool:
-        """Whether the result is open, so that more polls are needed."""
+        """Whether this result is not final (`NOT_YET` or `RECOVERING`), so that more polls are needed."""
         return self in {RepairResult.NOT_YET, RepairResult.RECOVERING}
 
     @property
     def as_effect(self) -> StoredRepairResult:
-        """The result in the form in which the records of actions store it.
+        """The final result as the records of actions store it.
 
-        `OTHER_CAUSE` becomes `MITIGATED`, because the cause that the action was to remove is gone.
+        `OTHER_CAUSE` is stored as `MITIGATED`, because the cause that the action repairs is gone.
 
         Raises:
-            ValueError: the result is pending.
+            ValueError: the result is pending, so there is nothing to store.
         """
         if self is RepairResult.OTHER_CAUSE:
             return RepairResult.MITIGATED
@@ -89,23 +89,23 @@ class ExcludedAction:
 
 
 class ActionRecord(BaseModel):
-    """An action, or the rollback of one, that this responder has requested. It goes to JSON and back unchanged.
+    """An action, or the rollback of an action, that this responder has requested; stored as JSON.
 
     Attributes:
         key: the `Idempotency-Key`. A request with the same key never executes the action a second time.
         attempt: the number of the attempt within the incident, from 1.
         action_class: the kind of change, from the server's catalogue.
         blast_radius: how many users notice the action.
-        parameters: the values of its parameters, by name.
+        parameters: the values of the action's parameters, by name.
         why: why the action should help.
-        asked_at, finished_at: when it was requested, and when it ended; None while it has not ended.
-        error: why it failed; None if it did not.
+        asked_at, finished_at: when the action was requested, and when it ended; None while it has not ended.
+        error: why the action failed; None if it did not fail.
         target: the part of the service that the action changes, such as a component's name.
         cause: the cause that the action was to repair.
         state_digest: the digest of the state in which the responder decided on the action.
-        record_id: the id of the action server's record, as soon as it is known.
-        undoes: the id of the server's record whose action this record rolls back; None if this is not a rollback.
-        approved_by: the person who approved it; None if no approval was needed.
+        record_id: the id of the action server's record of the action; None until it is known.
+        undoes: for a rollback, the id of the server's record whose action is rolled back; None otherwise.
+        approved_by: the person who approved the action; None if no approval was needed.
         effect: the effect of the action, as verification found it; None until verification has ended.
     """
 
@@ -245,9 +245,11 @@ def of_others(
 ) -> tuple[ServerRecord, ...]:
     """Return the server's records of changes that this responder did not make, from `since_us` on.
 
-    A record belongs to this responder if it has the key or the id of one of the responder's actions. It also does if it
-    rolls back such an action and was requested with the same token. A rollback has no key, and a responder that was
-    killed while it requested a rollback does not know the record's id.
+    A record belongs to this responder in two cases:
+
+    - It has the key or the id of one of the responder's actions.
+    - It is the rollback of such an action, requested with the same token. (A rollback has no key, and a responder that
+      was killed while it requested a rollback does not know the record's id.)
 
     Args:
         records: records of the action server.

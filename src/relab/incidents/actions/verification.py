@@ -78,11 +78,11 @@ def _undecided(
     streak: Sequence[Snapshot],
     waits_for: Sequence[str],
 ) -> VerificationResult:
-    """Return the verdict on an action that is neither verified nor refuted yet.
+    """Return the verdict on an action that is neither verified nor known to have failed.
 
-    The verdict depends on the remaining problem and the time since the action. `streak` holds the latest consecutive
-    polls in which users were served well. `waits_for` holds, as text, the conditions in `course.mended` that are not
-    known to hold.
+    The verdict depends on what is still wrong and on the time since the action. `streak` holds the latest consecutive
+    polls in which users were served well. `waits_for` holds a text for each condition in `course.mended` that is false
+    or unknown.
     """
     well_s = (streak[-1].at_us - streak[0].at_us) / _US if streak else 0.0
     is_sustained = well_s >= settings.min_healthy_s and len(streak) >= settings.min_healthy_polls
@@ -141,10 +141,10 @@ def _rest(
     """Return why the service is not back to normal although the cause is gone; None if there is no such reason.
 
     Returns:
-        `RECOVERING` if users are served better than before, but not yet normally. `OTHER_CAUSE` if users are not
-        served, or
-            are served no better than before, and the cause was seen before the action. (If the cause was not seen, the
-            action may have been for the wrong cause.) None if the cause is not known to be gone, or no problem is left.
+        - `RECOVERING`: users are served better than before the action, but not yet normally.
+        - `OTHER_CAUSE`: users are not served, or no better than before the action, and the cause was seen before the
+          action. (If it was not seen, the action may have been for the wrong cause.)
+        - None: the cause is not known to be gone, or no problem is left, or the cause was not seen before the action.
     """
     if not polls or not _is_gone(course, polls, settings):
         return None
@@ -179,10 +179,10 @@ def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: Ve
 
 
 def _memory_us(settings: VerificationSettings) -> int:
-    """Return for how long a poll counts as recent, in microseconds.
+    """Return the age up to which a poll counts as recent, in microseconds.
 
-    The time is long enough for a single event to disappear from the target's figures, so that one event can be
-    distinguished from a series of events.
+    This age is longer than the window of time that the target's figures cover. So a single short failure cannot spoil
+    all recent polls, but a lasting one does.
     """
     return int(max(settings.metrics_window_s + settings.min_worse_s, MAX_GAP * settings.poll_interval_s) * _US)
 
@@ -192,7 +192,7 @@ def _latest(polls: Sequence[Snapshot], settings: VerificationSettings) -> list[S
 
 
 def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> bool:
-    """Return whether users get answers without too many errors, and no dependency fails that did not fail before the action.
+    """Return whether users get answers in this poll: few errors, and no dependency fails that worked before the action.
 
     Latency and the target's own health status do not matter here.
     """
@@ -203,8 +203,11 @@ def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) ->
 def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: HealthBounds) -> bool:
     """Return whether recent polls (`late`, in which users are served) are better than the last poll before the action.
 
-    Recent polls are better if users were not served before the action. If P95 was above its bound before, at least half
-    of the excess must be gone. Otherwise a dependency that failed before must work again.
+    The condition depends on the last poll before the action:
+
+    - Users were not served: recent polls are better.
+    - P95 was above its bound: at least half of the excess must be gone.
+    - Otherwise: a dependency that failed before the action must work again.
     """
     before = course.before
     if not _serves(course, before, bounds):
@@ -225,9 +228,10 @@ def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], setting
 
 
 def _is_served(course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds) -> bool:
-    """Return whether the latest poll shows no problem but the target's own health status, and no newly failing dependency.
+    """Return whether the latest poll shows that users are served well, except for the target's own health status.
 
-    A newly failing dependency explains the status and is another cause, so waiting would not help.
+    Return False if a dependency fails that worked before the action. This failure explains the health status and is
+    another cause, so waiting would not help.
     """
     if not polls or _problem(course, without_health_status(polls[-1]), bounds):
         return False
@@ -265,7 +269,10 @@ def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -
 
 
 def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return which figure of a poll is above its bound or missing, as text; empty if both are within their bounds."""
+    """Return a text about the first figure (share of errors or P95) that is above its bound or missing in a poll.
+
+    Return an empty text if both figures are within their bounds.
+    """
     for signal, most in ((ERRORS, bounds.errors_pct), (P95, bounds.p95_ms)):
         value = poll.numbers.get(signal)
         if value is None:
@@ -276,9 +283,11 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 
 
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
-    """Return, as text, the conditions in `course.mended` that are not known to hold.
+    """Return a text for each condition in `course.mended` that is false or unknown.
 
-    Only the facts of a recent probe count, and only if the probe is not older than `streak`, the latest good polls.
+    If the cause of the incident is gone, all conditions in `course.mended` are true. They are checked against the facts
+    of the last probe. This probe must be recent, and not older than `streak` (the latest consecutive polls in which
+    users were served well). Otherwise all conditions count as unknown.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:
@@ -293,7 +302,10 @@ def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: Veri
 
 
 def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> str:
-    """Return the signs of the cause that are still seen after `cause_timeout_s`, as text; empty if there are none."""
+    """Return a text with the signs of the cause that a probe still found `cause_timeout_s` or more after the action.
+
+    Return an empty text if there are no such signs, or no such probe.
+    """
     if course.facts is None or course.facts_at_us is None:
         return ""
     if course.facts_at_us - course.ended_at_us < settings.cause_timeout_s * _US:
@@ -302,7 +314,10 @@ def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> s
 
 
 def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> str:
-    """Return which figure has been worse than before the action for at least `min_worse_s`, as text; empty if no figure has."""
+    """Return a text about the figure that has been worse than before the action for at least `min_worse_s`.
+
+    Return an empty text if no figure has been worse for so long.
+    """
     for is_ruin in (False, True):
         after_us = course.ended_at_us + (0 if is_ruin else int(settings.metrics_window_s * _US))
         late = [poll for poll in polls if poll.at_us >= after_us and poll.at_us not in course.stale]

@@ -20,21 +20,22 @@ class VerificationSettings:
     """Thresholds and waiting times with which `verify` decides that a service has recovered or has become worse.
 
     Attributes:
-        poll_interval_s: the time between two polls; a gap of more than three intervals ends a row of good polls.
+        poll_interval_s: the time between two polls; a gap of more than three intervals ends a series of good polls.
         min_healthy_s, min_healthy_polls: for how long, and over how many polls, users must be served well.
-        min_quiet_s: an incident without any action counts as passed if users were served well, with no other anomaly,
-            for this long.
-        effect_timeout_s: the time from the end of the action until it counts as failed.
-        cause_timeout_s: the time from the end of the action during which the cause may still be seen.
-        recovery_timeout_s: the time from the end of the action after which the incident counts as mitigated only if the
-            service is still recovering.
+        min_quiet_s: an incident in which no action was executed is over when users have been served well, without any
+            other anomaly, for this long.
+        effect_timeout_s: how long after its end an action that is not verified counts as failed.
+        cause_timeout_s: how long after the end of the action signs of the cause are still normal; later, they show that
+            the action has failed.
+        recovery_timeout_s: how long after the end of the action a service that is still recovering counts as mitigated,
+            which ends the verification.
         metrics_window_s: the window of time that the target's figures cover. For this long after an action the figures
             still include the time of the action.
         min_worse_s: for how long the figures must be worse than before the action to count as worse.
         worse_errors_pct: the least increase of errors that counts as worse, in percentage points.
         worse_latency_factor, worse_latency_ms: the least increase of P95 that counts as worse. P95 must exceed both the
             factor and the increase in milliseconds.
-        much_worse_errors_pct: an increase of errors, in percentage points, that counts as worse at once, even before
+        much_worse_errors_pct: an increase of errors, in percentage points, that counts as worse even before
             `metrics_window_s` is over.
     """
 
@@ -79,12 +80,11 @@ class ActionObservations:
         before: the last poll before the action, with which later polls are compared.
         polls: the polls since the action began, in the order in which they were made.
         stale: the times (`at_us`) of the polls in which the target reported old figures.
-        mended: the conditions on facts that must all hold for the cause that the action repairs to be gone; empty if
-            the
+        mended: the conditions on facts that are all true if the cause that the action repairs is gone; empty if the
             cause cannot be tested.
-        facts: the facts about the conditions in `mended` that a probe since the action gave; None or empty without a
-            probe.
-        facts_at_us: the time of that probe.
+        facts: the facts about the conditions in `mended` that the last probe since the action gave; None or empty
+            without a probe.
+        facts_at_us: the time of that probe, in microseconds since 1970; None without a probe.
         facts_before: the facts that were known before the action; they show whether the cause was seen then.
         other: the name of another cause that probes since the action have confirmed; empty if there is none.
         sheds: whether the action rejects excess load on purpose; if so, rejected requests are not a sign of failure.
@@ -105,14 +105,14 @@ class ActionObservations:
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """The result of an action, and the reason for it.
+    """The verdict on an action, and the reason for it.
 
     Attributes:
         reason: the reason, in one sentence.
-        well_s: for how long users have been served well, up to the last poll.
-        suspects_other: whether there may be another cause. It requires that the action's own cause is known to be gone.
-            In addition, users are still affected, or affected more than before, or the service is not back to normal
-            after half of `effect_timeout_s`.
+        well_s: for how long users have been served well without a break, up to the last poll, in seconds.
+        suspects_other: whether another cause may be present, too. This requires that the cause of the action is known
+            to be gone, and one of these: users are still affected; the figures are worse than before the action; the
+            service is not back to normal after half of `effect_timeout_s`.
     """
 
     result: RepairResult

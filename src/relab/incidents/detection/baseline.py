@@ -32,8 +32,8 @@ class SignalBaseline:
         median: the median of the values.
         deviation: the robust standard deviation, from the median absolute deviation.
         count: the number of polls.
-        upper_deviation: the standard deviation from the upper tail: (90th percentile - median) / 1.2816. A noisy host
-            raises this value, but not always `deviation`, which up to half of all polls may leave unchanged.
+        upper_deviation: the standard deviation from the upper tail: (90th percentile - median) / 1.2816. High values in
+            up to half of all polls, as on a noisy host, raise this value but may leave `deviation` unchanged.
     """
 
     median: float
@@ -44,8 +44,10 @@ class SignalBaseline:
     def upper_bound(self, deviations: float, min_increase: float, min_factor: float = 1.0) -> float:
         """Return the bound above which a value of the signal is unusual, in the unit of the signal.
 
+        The bound is the highest of three values, one for each argument.
+
         Args:
-            deviations: how many robust standard deviations above the median the bound is at least.
+            deviations: sets the bound this number of robust standard deviations above the median.
             min_increase: the least increase above the median that users notice, in the unit of the signal.
             min_factor: the least multiple of the median that users notice.
         """

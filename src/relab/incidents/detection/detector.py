@@ -137,9 +137,11 @@ class Detector:
             self._burnt_until_us = self.history[-1].at_us
 
     def mute(self, anomalies: Iterable[Anomaly]) -> None:
-        """Ignore these anomalies until they have been absent for ten minutes, are a fifth worse, or become more severe.
+        """Ignore these anomalies until they have been absent for ten minutes, or have become worse.
 
-        Meanwhile the baseline learns from polls with these anomalies, so a value that stays becomes usual.
+        An anomaly has become worse if its value is more than a fifth farther from the expected value, or if its
+        severity is higher. Meanwhile the baseline learns from polls with these anomalies, so a value that stays becomes
+        usual.
         """
         at_us = self.history[-1].at_us if self.history else 0
         self._muted |= {

@@ -52,12 +52,12 @@ class OutageNewsKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutageNews:
-    """A signal that is new or has changed since people were last notified of it.
+    """An outage (a signal with an anomaly) that is new or has changed since people were last notified of it.
 
     Attributes:
         anomaly: the latest anomaly of the signal.
-        kind: whether the signal is new or how it has changed.
-        began_us: when this change began, in microseconds since 1970.
+        kind: whether the outage is new, or how it has changed.
+        began_us: when the outage began or, if it became much worse, when that happened; in microseconds since 1970.
     """
 
     kind: OutageNewsKind
@@ -80,17 +80,17 @@ class OutageView:
 
 @dataclass(slots=True)
 class _Signal:
-    """A signal that is wrong now, or was wrong earlier in the incident.
+    """A signal that has an anomaly now, or had one earlier in the incident.
 
     Attributes:
-        began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show
-            it).
-        well_us: for how long the signal was well before that outage.
+        began_us, seen_us: the times of the first and the last poll of its latest outage (consecutive polls that all
+            show an anomaly of the signal).
+        well_us: for how long the signal had no anomaly before that outage.
         notified_us, notified: when people were last notified of the signal, and its anomaly then; None if they never
             were.
         worse_us, worse_polls: since when, and in how many consecutive polls, the signal has been much worse than in
             `notified`.
-        recurrences: how often people were notified that the signal was wrong again after a recovery.
+        recurrences: how often people were notified that the signal had an anomaly again after a recovery.
     """
 
     anomaly: Anomaly
@@ -132,11 +132,14 @@ class _Signal:
         return None
 
     def is_at_once(self, kind: OutageNewsKind, at_us: int) -> bool:
-        """Return whether this news must reach people at once if they are in charge of the incident.
+        """Return whether people who are in charge of the incident must be notified of this news at once.
 
-        Otherwise they are notified only if the outage lasts. If the news is that the signal is wrong again, two
-        conditions hold: the signal was well for long enough before, and the last notification is long enough ago. This
-        time grows with each recurrence.
+        `kind` is the kind of the news, and `at_us` is the current time. Other news waits until the outage is overdue.
+
+        - If the latest anomaly is not confirmed by enough polls: no.
+        - If the outage is new or much worse: yes.
+        - If the signal has an anomaly again: only if it had none for 30 s before, and the last notification was long
+          enough ago. The required time is 30 s, and doubles with each recurrence.
         """
         if not self.is_confirmed:
             return False
@@ -149,10 +152,11 @@ class _Signal:
 
 @dataclass(slots=True)
 class OutageTracker:
-    """Finds the outages of the open incident of which people must be notified.
+    """Tracks the outages (signals with an anomaly) of the open incident, and finds those of which to notify people.
 
     Args:
-        poll_interval_s: the time between two polls. `MAX_NOTIFICATION_DELAY_S` (60 s) holds for intervals of up to 30 s.
+        poll_interval_s: the time between two polls. If it is at most 30 s, people are notified of a lasting outage
+            within `MAX_NOTIFICATION_DELAY_S` (60 s).
     """
 
     poll_interval_s: float
@@ -160,17 +164,20 @@ class OutageTracker:
     _last_us: int | None = None
 
     def begin(self) -> None:
-        """Start with a new incident: from now on, an anomaly that users notice is news until people are notified."""
+        """Begin to track a new incident; the outages of the earlier incident are deleted.
+
+        Each anomaly that users notice is then news until people are notified of it.
+        """
         self._signals.clear()
         self._last_us = None
 
     def resume(self, seen: Iterable[tuple[Anomaly, int, int]], *, notified_us: int, now_us: int) -> None:
-        """Start with an incident that was opened earlier, for example after a restart of this process.
+        """Begin to track an incident that is already open, for example after a restart of this process.
 
         Args:
             seen: the anomalies of the incident, each with the times when it was first and last seen, in microseconds
                 since 1970.
-            notified_us: when people were last notified.
+            notified_us: when people were last notified of the incident, in microseconds since 1970.
             now_us: the current time; an anomaly that was seen within the last minute counts as still present.
         """
         self.begin()
@@ -207,10 +214,10 @@ class OutageTracker:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
     def seen(self, at_us: int) -> OutageView:
-        """Return the anomalies present at `at_us`, to be passed to `note_notified` when people have been notified.
+        """Return the present anomalies with the time `at_us` (microseconds since 1970), for `note_notified`.
 
-        Call this method before the notification is stored. Then a change during the notification is still news
-        afterwards.
+        Call this method before a notification is sent or stored, and `note_notified` with the result afterwards. Then a
+        change in between still counts as news.
         """
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
@@ -230,15 +237,15 @@ class OutageTracker:
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
-        """Return whether there is news of which people were not notified yet; the next poll should then come early."""
+        """Return whether there is an outage that people must be notified of; then the next poll should come early."""
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
-        """Return the news (outages that people do not know of) of which people must be notified now.
+        """Return the news (outages that are new or have changed) of which people must be notified now.
 
-        It is sorted by kind and then by age, and empty if people need not be notified now.
-
-        As soon as one item of news is due, the result contains all items that are confirmed or overdue.
+        The list is sorted by kind and then by age. It is empty if no news is due, and for 20 s after a notification. As
+        soon as one item is due, the list has all items that are confirmed by enough polls or overdue (at most 30 s
+        old).
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.
@@ -274,7 +281,7 @@ class OutageTracker:
 
 
 def _counts(anomaly: Anomaly) -> bool:
-    """Return whether users notice an anomaly, and its detector can also show that the signal has recovered."""
+    """Return whether an anomaly is tracked as an outage: users notice it, and its detector can also show a recovery."""
     return anomaly.opens and anomaly.severity is not Severity.WARNING and anomaly.detector != _LINGERS
 
 
@@ -283,8 +290,8 @@ def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
 
     A higher severity is always much worse. Otherwise the values decide:
 
-    - A share of errors must rise by at least ten percentage points. In addition, at least twice as many requests fail,
-      or at most half as many succeed.
+    - A share of errors must be at least ten percentage points higher. The share of failed requests must also be at
+      least twice as large, or the share of successful requests at most half as large.
     - A duration must be at least twice as long, and at least 200 ms longer.
     - Any other number must be at least twice as far from its bound as before, and at least 1 away from it.
     """

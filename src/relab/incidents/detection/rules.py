@@ -43,8 +43,8 @@ def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
 def burn_rate(history: Sequence[Snapshot], settings: DetectionSettings) -> list[Anomaly]:
     """Return an anomaly if the error budget (the share of requests that may fail) is used up too fast.
 
-    This is so if the share of errors is too high in a long and also in a short window of time. The windows are counted
-    in polls. With a poll interval below 30 s they are shorter in proportion, so that the polls of a short run suffice.
+    The share of errors must be too high in a long window and also in a short window of time. The windows are counted in
+    polls, as for a poll interval of 30 s. So they cover less time if polls are more frequent.
 
     Args:
         history: the polls, oldest first.

@@ -46,13 +46,13 @@ Numbers = NDArray[np.float64]
 
 
 class _Model:
-    """The expectations of runbooks as arrays. A feature is a condition that a runbook names.
+    """The expected signs of all causes, from the runbooks, as arrays. A feature is a condition that a runbook names.
 
     Attributes:
         causes: the causes of the runbooks, and `UNKNOWN` last.
         conditions: the conditions of all runbooks, one for each feature.
-        likely: the probability of each feature with each cause set; an array of the shape (features, cause sets). The
-            single causes come first, in the order of `causes`, then the pairs.
+        likely: the probability of each feature with each cause set (one cause or two at once); an array of the shape
+            (features, cause sets). The single causes come first, in the order of `causes`, then the pairs.
         otherwise: the base rate of each feature; an array of the shape (features,).
         first, second: for each pair, the indices of its two causes in `causes`.
     """
@@ -94,9 +94,9 @@ class Diagnosis:
         facts: the facts that are known so far, by name.
         memory: the factor by which past incidents raise the prior of a cause, by cause; each factor is limited to the
             range 1 to `MAX_HISTORY_FACTOR`.
-        mended: causes that were repaired in this incident. Such a cause is no candidate, and the remaining signs of it
-            do not count for another cause. But if a condition in `mended` of the cause's runbook is known not to hold,
-            the cause is a candidate again.
+        mended: causes that were repaired in this incident. Such a cause is no candidate, and signs that remain of it
+            are no evidence for another cause. But if a condition in `mended` of its runbook is known to be false, the
+            cause is a candidate again.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Diagnosis:
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
-        """Return the probabilities of features, after raising those that repaired causes may still show.
+        """Return the probabilities of all features, raised for features that a repaired cause may have left behind.
 
         Args:
             gone: the runbooks of the repaired causes.
@@ -219,9 +219,10 @@ class Diagnosis:
         return Candidate(cause, probability, for_it, (*broken, *against_it), unproven, together)
 
     def _telling(self) -> list[tuple[int, bool]]:
-        """Return the features that count, as pairs: the index of a known feature, and whether its condition holds.
+        """Return the features used to compute probabilities: pairs of the index and whether the condition holds.
 
-        For each fact only one feature counts: the one whose probability differs most between the causes.
+        A feature is a condition of a runbook; features whose condition is unknown are left out. Of several features of
+        the same fact only one is used: the one whose probability differs most between the causes.
         """
         best: dict[str, tuple[float, int, bool]] = {}
         for number, condition in enumerate(self._model.conditions):
@@ -252,11 +253,12 @@ class Diagnosis:
 
 
 def _either(one: Numbers, other: Numbers, otherwise: Numbers) -> Numbers:
-    """Return the probabilities of features with two causes at once.
+    """Return the probability of each feature if two causes are present at once.
 
-    If one of the causes leaves a feature at its base rate, the feature has its probability with the other cause. If one
-    cause makes it likelier and the other makes it rarer, the log odds add up, so that neither outcome counts against
-    both.
+    - One cause leaves the feature at its base rate: the probability is that with the other cause.
+    - Both causes make the feature likelier, or both make it rarer: their effects are independent and add to each other.
+    - One cause makes the feature likelier and the other makes it rarer: the log odds are added, so that neither outcome
+      is strong evidence against the pair.
 
     Args:
         one: the probabilities of the features with the first cause alone.

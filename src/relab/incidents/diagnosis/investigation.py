@@ -106,7 +106,7 @@ class Investigator:
         usual: the median of each signal in the baseline, by name.
         onset: the kind of signals that deviated first, as the value of the fact `ONSET`; None if it is unknown.
         memory: the factor by which past incidents raise the prior of a cause, by cause.
-        mended: causes that were repaired in this incident; their lingering signs do not count for another cause.
+        mended: causes that were repaired in this incident; signs that remain of them are no evidence for another cause.
         settings: when an investigation stops.
     """
 
@@ -130,9 +130,9 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Run the first probes, and return their facts together with those of a poll.
+        """Run the probes `FIRST_PROBES`, and return their facts together with the facts in `poll`.
 
-        The facts of the probes have precedence.
+        If both give the same fact, the value from the probe is used.
         """
         relative = relative_facts(poll.numbers, self._usual)
         return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)
@@ -189,9 +189,10 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the cause that may be present together with the best candidate, and needs more investigation.
+        """Return the cause that may be present together with the best candidate, and needs more probes to decide this.
 
-        Return None if the probability of the pair is so high that it is sure, or below `suspected_probability`.
+        Return None if no more probes are needed: the probability of the pair is at least `sure_probability`, or below
+        `suspected_probability`.
         """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:

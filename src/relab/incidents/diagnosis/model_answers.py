@@ -31,7 +31,7 @@ class ModelAnswer(BaseModel):
     Attributes:
         cause: the cause that the model names.
         probability: the probability that the model states for this cause.
-        evidence_ids: the ids of the evidence that the model cites for it.
+        evidence_ids: the ids of the evidence that the model cites for this cause.
         looks: the names of probes that the model wants to be run.
     """
 
@@ -100,8 +100,8 @@ def reject_cause(
 
     Args:
         cause: the cause that the model names.
-        cited: the names of the facts that it cites for the cause.
-        candidates: the causes with their probabilities by the rules.
+        cited: the names of the facts that the answer cites as evidence for the cause.
+        candidates: all causes with the probabilities that were computed without the model.
         runbooks: the runbooks of all causes.
         known: the facts that are known.
     """
@@ -121,12 +121,12 @@ def reject_cause(
 
 
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
-    """Return all causes with their new probabilities after a model has named one of them, the most probable first.
+    """Return all causes, the most probable first, after a model's answer has raised the probability of one of them.
 
-    The named cause becomes more probable, alone and together with any other cause.
+    The named cause becomes more probable, alone and in a pair with any other cause.
 
     Args:
-        candidates: all causes with their probabilities by the rules.
+        candidates: all causes with the probabilities that were computed without the model.
         cause: the cause that the model names.
         probability: the probability that the model states for this cause. A probability of 1 raises the odds of the
             cause by the factor `MAX_MODEL_FACTOR`.

@@ -61,7 +61,7 @@ class SecondOpinion(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InvestigationInput:
-    """The inputs of an investigation besides facts.
+    """The inputs of an investigation, apart from the facts that probes find.
 
     Attributes:
         usual: the median of each signal in the baseline, by name.

@@ -48,11 +48,12 @@ def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBasel
 
 
 def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
-    """Return the index of the poll in which the present deviation of a kind of signals began.
+    """Return the index of the poll in which the current deviation of a kind of signals began.
 
     Args:
-        kind: the kind of signals, which deviates in the last poll.
-        kinds: for each poll, the kinds that deviate in it. A few polls in between without a deviation are ignored.
+        kind: the kind of signals, such as `latency`; it deviates from the baseline in the last poll.
+        kinds: for each poll, oldest first, the kinds that deviate in it. A deviation continues over up to three polls
+            in a row without it.
     """
     begin = len(kinds) - 1
     for place in range(len(kinds) - 1, -1, -1):

@@ -85,9 +85,14 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     one subject, the intervals are over its episodes, and do not generalize to other subjects.
 
     Returns:
-        A mapping with these keys. `episodes`, `without_figures`, `with_something_wrong` and `subjects` are counts.
-        `rates`, `times` and `sums` are mappings by the name of the metric. `judged_failed` is the share of correct
-        repairs that the responder judged as failed. `false_alarms` holds rates per 960 polls.
+        A mapping with these keys:
+
+        - `episodes`: the number of episodes.
+        - `without_figures`: the number of episodes that ended in an error.
+        - `with_something_wrong`, `subjects`: the number of episodes with a fault, and of their subjects.
+        - `rates`, `times`, `sums`: mappings by the name of the metric.
+        - `judged_failed`: the share of correct repairs that the responder judged as failed.
+        - `false_alarms`: rates per 960 polls.
     """
     known = [episode for episode in episodes if episode.metrics]
     troubled = [episode.metrics for episode in known if not episode.is_healthy]
@@ -122,7 +127,7 @@ def _counted(known: Sequence[EpisodeMetrics]) -> list[str]:
 
 
 def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
-    """Count for each subject the episodes that were detected, diagnosed and mitigated.
+    """Count for each subject (such as an injected fault) how many episodes were detected, diagnosed and mitigated.
 
     The result is `{subject: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`.
 
@@ -132,9 +137,11 @@ def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[i
 
 
 def by_kind(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
-    """Count for each kind of episode those that were detected, diagnosed and mitigated, in the form of `by_subject`.
+    """Count for each kind of episode (test) how many episodes were detected, diagnosed and mitigated.
 
-    A kind is, for example, an episode with one fault, with two faults at once, or with a fault after an escalation.
+    The result is `{kind: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`. A kind is, for
+    example, an episode with one fault, with two faults at once, or with a fault after an escalation.
+
     Only episodes with a fault count.
     """
     return _counts(episodes, "kind")
@@ -165,9 +172,9 @@ def compared(
         seed: the seed of the resampling for confidence intervals.
 
     Returns:
-        A mapping. `episodes` is the number of pairs of episodes. For each of harm, mitigation and harmful actions, it
-        has the mean of either responder, and their difference (own minus other) with its interval, clustered by
-        subject. `harm_ratio` is the own harm divided by the other responder's harm.
+        A mapping. `episodes` is the number of pairs of episodes. The metrics harm, mitigation and harmful actions each
+        have an entry: the means of both responders, and their difference (own minus other) with its confidence
+        interval, clustered by subject. `harm_ratio` is the own harm divided by the other responder's harm.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
     pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]
@@ -254,8 +261,9 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 def _false_alarms(known: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     """Return the rates of false alarms per 960 polls, with confidence intervals.
 
-    Polls count until the onset of the fault. The keys of the result are `all`, `healthy_episodes` (episodes without a
-    fault), and `noisy_episodes` (episodes without a fault, but with signs like one). A key without polls is missing.
+    Only polls before the onset of a fault are counted. The keys of the result are `all`, `healthy_episodes` (episodes
+    without a fault), and `noisy_episodes` (episodes without a fault, but with signs like one). A key without polls is
+    missing.
     """
     found: dict[str, Any] = {}
     for name, chosen in (

@@ -33,10 +33,10 @@ _KEEP_POSTS_US: Final = 7 * NEWS_US
 
 @dataclass(frozen=True, slots=True)
 class PendingIncident:
-    """An incident with events that a receiver has not processed yet.
+    """An incident with events that a receiver of notices has not processed yet.
 
     Attributes:
-        seq: the number of the last event that was sent to the receiver or skipped; 0 if there is none.
+        seq: the number of the last event that was sent to the receiver or skipped; 0 if there is no such event.
     """
 
     incident_id: str
@@ -51,10 +51,10 @@ class PostedNotice(NamedTuple):
 
 
 class Outbox:
-    """Stores which events of each timeline a receiver of notices has processed, and whether notices reach it.
+    """Stores for each receiver which events of each timeline it has processed, and whether sending to it succeeds.
 
-    `receiver` is always the name of a receiver. The number of the last event of a timeline that a receiver has processed
-    is its position in the timeline.
+    The argument `receiver` is always the name of a receiver. The position of a receiver in a timeline is the number of
+    the last event that the receiver has processed.
     """
 
     def __init__(self, database: Database) -> None:

@@ -49,14 +49,14 @@ def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) 
 def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
     """Return `(incident_id, seq)` of incidents that have events after a receiver's position, the first opened first.
 
-    `seq` is the receiver's position: the number of the last event that it has processed, or 0. These incidents are
-    candidates: open ones, those whose end has not been sent to the receiver, and those opened recently. An index finds
-    each of the three groups, however many incidents there are.
+    `seq` is the receiver's position: the number of the last event that it has processed, or 0. Three groups of
+    incidents are searched, each by an index: open incidents, incidents whose end the receiver has not processed, and
+    incidents opened at `opened_from` or later.
 
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: the earliest opening of an incident that counts as opened recently, in microseconds since 1970.
+        opened_from: a time in microseconds since 1970.
         limit: how many incidents to return at most.
     """
     candidates = union(

@@ -42,7 +42,7 @@ class SenderResources:
 
     Attributes:
         public_url: the address at which people reach relab, for notices that link to it; None if it is unknown.
-        answers_slack: whether people may answer in Slack.
+        answers_slack: whether people may answer notices by commands in Slack.
     """
 
     outbox: Outbox
@@ -55,7 +55,7 @@ class SenderResources:
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    """How the result of sending one notice is stored.
+    """The identity of a notice, and the functions that store the result of sending it.
 
     Attributes:
         topic, seq: identify the notice.
@@ -207,7 +207,7 @@ class NoticeSender:
         )
 
     async def _note(self, delivery: _Delivery, reply: DeliveryReply) -> bool:
-        """Store the result of sending a notice; return False if sending is to be retried after a pause."""
+        """Store the result of sending a notice; return False if the notice must be sent again after a pause."""
         resources, name, now_us = self._resources, self._receiver.name, self._resources.clock.now_us()
         if reply.result is DeliveryResult.TAKEN:
             await _blocking(delivery.sent, now_us)
@@ -236,8 +236,8 @@ class NoticeSender:
     def _waited_s(self, delivery: _Delivery) -> float:
         """Return the total of the pauses that this process has made between its attempts to send a notice, in seconds.
 
-        The age of the event is not used instead. After a night in which relab was down, or a jump of the clock, an old
-        event may not have been tried once.
+        The age of the event cannot replace this total: after a night in which relab was down, or a jump of the clock,
+        an old event may not have been tried once.
         """
         key = delivery.topic, delivery.seq
         if self._put_off != key:
@@ -283,9 +283,9 @@ class NoticeSender:
         )
 
     def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
-        """Return the approval request that an event is about; None if it can no longer be decided.
+        """Return the approval request that an event is about; None if it was answered, has expired or does not exist.
 
-        Then no notice is sent, because people come to ignore notices that they do not need.
+        With None, no notice is sent, because people come to ignore notices that they do not need.
         """
         asked = event.content.get("request")
         approval_id = asked.get("approval_id") if isinstance(asked, dict) else None

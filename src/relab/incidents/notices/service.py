@@ -90,7 +90,10 @@ class NoticeService:
         return self._outbox.states()
 
     def post(self, notice: NewNotice) -> None:
-        """Store a message of another part of relab, to be sent to the receivers; a repeated call has no effect."""
+        """Store a message of another part of relab, to be sent to all receivers.
+
+        Do nothing if a message with the same topic and number was stored before.
+        """
         self._outbox.post(notice, now_us=self._clock.now_us())
 
     @asynccontextmanager

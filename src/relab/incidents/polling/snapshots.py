@@ -39,7 +39,10 @@ class _Draft:
             self.numbers[name] = float(value)
 
     def word(self, name: str, value: Any) -> None:
-        """Store a word, truncated to 100 characters; a boolean becomes `ok` or `failing`, other types go to `absurd`."""
+        """Store a word, truncated to 100 characters; True becomes `ok`, False becomes `failing`, and None is ignored.
+
+        If the value is of another type or empty, add its name to `absurd`.
+        """
         if isinstance(value, bool):
             value = "ok" if value else "failing"
         if isinstance(value, str) and value:
@@ -48,7 +51,10 @@ class _Draft:
             self.absurd.append(name)
 
     def time(self, value: Any) -> None:
-        """Store the time that the target states in a part of its answers; the latest of these times counts."""
+        """Store the time that the target states in one part of its answers; keep the latest one of all parts.
+
+        If the value is not a valid time, add `timestamp` to `absurd`. None is ignored.
+        """
         try:
             start_us = parse_time(value) if isinstance(value, str) else None
         except ValueError:

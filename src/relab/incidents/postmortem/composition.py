@@ -92,11 +92,11 @@ def compose(case: IncidentRecord) -> Postmortem:
 
 
 def onset(case: IncidentRecord, signals: Signals) -> int:
-    """Return the onset of an incident, in microseconds since 1970.
+    """Return when an incident began, in microseconds since 1970: the earliest of the times listed below.
 
-    The onset is the earliest time at which one of the incident's findings began. The signal of a finding may have been
-    above its bound even earlier, without a break until the incident was opened. Then the time of the first sample above
-    the bound counts.
+    - the opening of the incident
+    - the beginning of each of the incident's findings (its anomalies)
+    - for a finding whose signal was above its bound without a break until the opening: the first sample above the bound
     """
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]
@@ -164,7 +164,10 @@ def _bounded(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
 
 
 def _exhibits(case: IncidentRecord) -> Iterator[CitedEvidence]:
-    """Yield the distinct evidence that the timeline cites, the latest first, because that decided in the end."""
+    """Yield the evidence that the timeline cites, each piece once, at most `MAX_EXHIBITS` pieces.
+
+    The latest evidence comes first, because the final decisions are based on it.
+    """
     seen: set[str] = set()
     for event in reversed(case.events):
         rows = event.content.get("evidence")
@@ -196,9 +199,9 @@ def _attempts(case: IncidentRecord, signals: Signals) -> Iterator[ActionReview]:
 
 
 def _verdicts(case: IncidentRecord) -> dict[str, str]:
-    """Return the text of the last verdict on each action, by the action's key.
+    """Return the text of the last verification verdict on each action, by the action's key.
 
-    A verification belongs to the action that was requested last before it.
+    A verdict does not name its action. It belongs to the last action that was requested before it.
     """
     found: dict[str, str] = {}
     key = ""
@@ -253,7 +256,7 @@ def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
 
 
 def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:
-    """Return whether an action ended a cause, and that cause is not the last diagnosis of the incident."""
+    """Return whether an action repaired a cause that is not the incident's last diagnosis."""
     return act.effect is RepairResult.MITIGATED and act.cause != case.incident.diagnosis
 
 
@@ -296,7 +299,7 @@ def _parameters(parameters: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value from outside as a short text; other types than strings are shown as JSON."""
+    """Return a value from an untrusted document as a short text: JSON if it is not a string, empty if it is None."""
     if value is None:
         return ""
     return (value if isinstance(value, str) else canonical_json(bounded(value, _MAX_DOCUMENT)))[:_MAX_TEXT]

@@ -79,7 +79,7 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
 
 
 def _again(earlier: DiagnosisPeriod, fresh: DiagnosisPeriod) -> DiagnosisPeriod:
-    """Merge two equal diagnoses: return the values of the later one with the time of the earlier one."""
+    """Merge two diagnoses of the same causes: `fresh` with the time of `earlier`, confirmed if either is confirmed."""
     return DiagnosisPeriod(
         earlier.at, fresh.causes, fresh.probability, fresh.evidence, earlier.is_confirmed or fresh.is_confirmed
     )
