@@ -30,7 +30,11 @@ class MissingScopeError(ForbiddenError):
 
 
 class ForeignOriginError(ForbiddenError):
-    """The installation is open (has no tokens), and the request comes from another host, site or network."""
+    """The installation has no tokens, so only this machine may use it, and the request is not from this machine.
+
+    The request came through a proxy, from another address, or from a web page of another site, or its `Host` header
+    names another machine.
+    """
 
     code = "foreign_origin"
 

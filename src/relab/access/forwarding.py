@@ -37,7 +37,9 @@ _PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",
 
 
 def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Sequence[Network] = ()) -> Source:
-    """Return the source of a request: the client's address, and the sign that a proxy forwarded the request, if any.
+    """Return where a request comes from: the address of the client, and whether a proxy forwarded the request.
+
+    A proxy is recognised by the headers that it adds.
 
     Args:
         peer: the address of the other end of the connection; None for a Unix socket.
@@ -68,9 +70,14 @@ def is_loopback(address: str | None) -> bool:
 
 
 def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str | None:
-    """Return the client address in `X-Forwarded-For` and `Forwarded`; None if both are absent or contradict each other.
+    """Return the client address that the headers `X-Forwarded-For` and `Forwarded` name; None without either header.
 
-    A proxy that writes one of these headers forwards the other one unchanged from its client.
+    If both headers are present and name different addresses, return None too. A proxy that writes only one of them
+    forwards the other one unchanged from the client, which may have forged it.
+
+    Args:
+        seen: the forwarding headers, `{name in lower case: values}`.
+        trusted: the networks of trusted proxies, whose addresses are skipped.
     """
     named = []
     if "x-forwarded-for" in seen:

@@ -51,7 +51,8 @@ class Source:
 
     Attributes:
         client: the address of the client, as text; None for a Unix socket, and behind a proxy that does not name it.
-        via: a phrase for messages that states the sign of a proxy; None if the request came directly.
+        via: how the request shows that it came through a proxy, as a phrase for messages such as "it has the header
+            Via"; None if it came directly.
     """
 
     client: str | None
@@ -107,7 +108,7 @@ class AccessEvent(BaseModel):
 
     Attributes:
         token_id: the id of the token that was created or revoked; None if the installation was reopened.
-        actor: the person, as their operating system names them.
+        actor: the person who made the change, by the name in their operating system.
     """
 
     event_id: str

@@ -228,7 +228,10 @@ class AccessService:
 
     @property
     def has_ingest_secret(self) -> bool:
-        """Whether an ingest secret is set. If so, posting runs needs it or a token with the scope `ingest`."""
+        """Whether an ingest secret is set.
+
+        If so, a request that posts runs needs the secret or a token with the scope `ingest`.
+        """
         return self._ingest_secret is not None
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:

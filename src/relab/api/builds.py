@@ -60,7 +60,10 @@ _Simulation = Annotated[
     summary="Simulate a build",
 )
 def get_simulated_build(services: ServicesDep, simulation: Annotated[SimulationRequest, Query()]) -> SimulatedBuild:
-    """Return a simulated build, drawn as builds of the example project were measured. Nothing is stored."""
+    """Return a simulated build: status, duration and error are drawn from measured builds of the example project.
+
+    Nothing is stored.
+    """
     return services.builds.simulate(simulation)
 
 
@@ -82,7 +85,10 @@ def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> Simu
     summary="Choose the best action for a build",
 )
 def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Query()]) -> BestAction:
-    """Choose an action by the policy, and log the decision with its propensity. `action_id` 1 is "use cache"."""
+    """Choose an action for the next build, and log the decision with its propensity (probability of the choice).
+
+    The query may name the `policy`; by default it is the policy of the project. `action_id` 1 is "use cache".
+    """
     return services.builds.decisions.best_action(
         symptoms, default_policy=services.build_promotion.policy_of(symptoms.project)
     )

@@ -74,7 +74,8 @@ class BrowserScopeCheck(ScopeCheck):
         """Return the caller of the request.
 
         Raises:
-            UnauthenticatedError, ForbiddenError: the caller may not do this; 401 or 403.
+            UnauthenticatedError: the request has no valid credential (401).
+            ForbiddenError: the caller lacks the required scope (403).
         """
         request.state.challenge = BASIC_CHALLENGE
         return self.decide(request, services, bearer_of(request) or _password_of(request))

@@ -12,13 +12,17 @@ from relab.incidents.service import DURATION_BOUNDS_S, DurationHistogram, Incide
 
 
 class IncidentCollector(Collector):
-    """Collects at each scrape the stored figures, which all processes share, and the polls of this process."""
+    """Collects the metrics of incidents at each scrape.
+
+    The counts of incidents and actions are read from the database, which all processes share. The metrics of polls are
+    those of this process.
+    """
 
     def __init__(self, services: Services) -> None:
         self._incidents = services.incidents
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the counts of stored incidents and actions, and the state of this process's polls."""
+        """Yield the counts of stored incidents and actions, and how this process polls the target."""
         yield from _stored(self._incidents.log.figures.read())
         yield from _watching(self._incidents)
 

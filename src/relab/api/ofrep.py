@@ -164,7 +164,11 @@ def post_evaluations(
         str | None, Header(alias="If-None-Match", description="The `ETag` of an earlier response.")
     ] = None,
 ) -> Response:
-    """Return the value of each flag in use for the context, by key; for a flag without a value, the reason."""
+    """Evaluate all flags that are not archived for the context in the request.
+
+    The response has, for each key, the value, or the reason why the flag has no value. 304 without a body if
+    `If-None-Match` names the `ETag` of this response.
+    """
     try:
         results = services.flags.evaluate_all(_context_of(request, raw))
     except InvalidInputError as error:

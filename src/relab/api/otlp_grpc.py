@@ -107,7 +107,10 @@ class _Exporter:
         self._metrics = metrics
 
     def method(self, signal: Signal) -> Method:
-        """Return the gRPC method of a signal; it receives and returns serialized messages."""
+        """Return the function that handles gRPC calls of `Export` for a signal (traces, logs or metrics).
+
+        The function receives and returns serialized messages.
+        """
         return functools.partial(self._serve, signal)
 
     async def _serve(self, signal: Signal, requests: AsyncIterable[bytes], context: Any) -> bytes:

@@ -32,10 +32,10 @@ def list_clusters(
     cursor: Cursor = None,
     limit: PageSize = 50,
 ) -> ClusterPage:
-    """Return a page of clusters of failed runs, those with the most runs first.
+    """Return a page of clusters (groups of failed runs with a common cause), those with the most runs first.
 
-    Each cluster has its first and its last run. Each run counts with its newest analysis. `clusters` and `runs` count
-    all pages of the result.
+    Each cluster names its first and its last run. If a run was analysed repeatedly, only its newest analysis counts.
+    The fields `clusters` and `runs` are totals over all pages.
     """
     since_us = None if started_after is None else parse_time(started_after)
     return services.rca.clusters.list(

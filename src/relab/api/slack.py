@@ -27,9 +27,10 @@ _log = get_logger(__name__)
 
 
 class SignatureCheck:
-    """A dependency that accepts a request if Slack has signed it and it is not a replay.
+    """A FastAPI dependency that accepts a request only if Slack has signed it and the request is not a replay.
 
-    It protects the only route that requires no scope but is not public; the architecture tests check this.
+    The route for Slack commands has this check in place of a scope. The architecture tests check that every other route
+    requires a scope or is declared public.
     """
 
     async def __call__(self, request: Request, services: ServicesDep) -> SlackCommand:

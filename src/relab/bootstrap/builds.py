@@ -22,11 +22,11 @@ _GB: Final = 1_073_741_824
 
 
 def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
-    """Return the service of builds, which keeps workspaces and caches below the home of relab.
+    """Return the service of builds, which keeps workspaces and caches in the folder `builds` of the home of relab.
 
     Args:
         base: the database, clock and settings of the process.
-        telemetry: stores each pass of the build controller over a project as an agent run.
+        telemetry: stores each pass (a build and its retries) as an agent run.
     """
     from relab.builds.service import BuildService
 
@@ -50,7 +50,12 @@ def build_training(base: Foundation) -> TrainingService:
 
 
 def build_promotion(base: Foundation, flags: FlagService) -> PromotionService:
-    """Return the service that promotes policies; the policy of each project is one of the product's flags."""
+    """Return the service that decides which build policy each project uses; it stores the choice as a feature flag.
+
+    Args:
+        base: the database, clock and settings of the process.
+        flags: the service of the feature flags.
+    """
     from relab.builds.promotion.service import PromotionService
 
     return PromotionService(base.database, base.clock, flags, models=_models(base))

@@ -27,9 +27,9 @@ class Foundation:
         clock: the source of the current time.
         database: the database of this installation.
         job_backend: wakes workers when jobs are enqueued.
-        signal: wakes the processes that follow progress when there is a new event.
-        given_gateway: the model gateway to use instead of the one that the settings describe; None: no gateway was
-            given.
+        signal: wakes the processes that wait for new progress events.
+        given_gateway: the gateway to a language model to use instead of the one that the settings describe; None: use
+            the one in the settings.
     """
 
     settings: Settings

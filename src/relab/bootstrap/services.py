@@ -235,9 +235,13 @@ class Services(Foundation):
             work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
 
     def _projecting(self, owner: str, stop: threading.Event) -> AbstractContextManager[None]:
-        """Return a context manager that computes runs from their stored spans while its block runs.
+        """Return a context manager that computes agent runs from their stored spans while its block runs.
 
-        A separate thread computes each run as soon as it is due.
+        A separate thread computes each run as soon as it is due. Only one process at a time does this, by a lease.
+
+        Args:
+            owner: the name of this worker, which holds the lease.
+            stop: ends the thread when set.
         """
         from relab.jobs.worker import LeasedLoop, sweeping
 

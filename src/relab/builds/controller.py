@@ -60,10 +60,10 @@ class PassEvents:
 
 
 def had_two_outcomes(builds: Iterable[Build]) -> bool:
-    """Return whether an input that was built repeatedly with the same configuration both succeeded and failed.
+    """Return whether two of these builds had the same input and configuration, and one succeeded and one failed.
 
     Such builds are flaky: neither the project nor the configuration explains the difference. Builds that keep a cache
-    or a workspace are not compared, because those change between builds. Configurations that differ only in `retries`
+    or a workspace are ignored, because these files change between builds. Configurations that differ only in `retries`
     count as the same.
     """
     outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}

@@ -50,10 +50,10 @@ class FailureGroupPage(BaseModel):
 
 
 class FailureRecurrence(BaseModel):
-    """How often builds had failed for the same cause as one given build, up to the start of that build.
+    """How many builds had failed for the same cause as a given build by the time it started.
 
     Attributes:
-        count: the number of builds of the group that had started by then, including the given build.
+        count: the number of builds of the same group that had started by then, including the given build.
         since: when the first of these builds started.
     """
 
@@ -98,7 +98,7 @@ class FailureGroups:
         )
 
     def recurrence(self, build: Build) -> FailureRecurrence | None:
-        """Return how often builds had failed for the cause of this build when it started; None if it is in no group."""
+        """Return how many builds had failed for the same cause when `build` started; None if it is in no failure group."""
         if build.failure_group is None:
             return None
         with self._database.read() as session:
@@ -109,9 +109,13 @@ class FailureGroups:
 def _group(
     session: Session, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
 ) -> FailureGroup | None:
-    """Return a group with its first and last build; None if its builds have been deleted meanwhile.
+    """Build a `FailureGroup` from a row, with its first and last build; None if its builds have been deleted meanwhile.
 
-    `last_groups` caches, by project, the group of the project's last build.
+    Args:
+        session: the session of the transaction.
+        row: the key, the number of builds and the times of the group.
+        project: only builds of this project count; None for all projects.
+        last_groups: a cache, `{project: group of the project's last build}`; missing projects are read and added.
     """
     first = queries.end_of_group(session, row.group, project, is_last=False)
     last = queries.end_of_group(session, row.group, project, is_last=True)

@@ -57,17 +57,17 @@ class ObservedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class HistoryVerdict:
-    """The conclusion from the history of one test.
+    """The status of one test, judged by its outcomes in earlier builds.
 
     Attributes:
-        status: the conclusion.
-        evidence: the two builds that show the conclusion, the earlier one first. One build if it shows the conclusion
-            alone, none if the test is stable. `flaky`: two builds of one input. `broken`: the last pass, the first
-            failure after it. `failing`: the first and the last failure. `fixed`: the last failure, the first pass after
-            it. `changing`: the last pass and the last failure.
-        streak: the number of builds at the end of the lane (the same job, configuration and branch) with the same
-            outcome.
-        was_flaky: whether the test had both outcomes for any input.
+        status: the status, such as flaky or broken.
+        evidence: the builds that show the status, the earlier one first. `flaky`: two builds of one input, or one build
+            with both outcomes. `broken`: the last pass and the first failure after it. `failing`: the first and the
+            last failure. `fixed`: the last failure and the first pass after it. `changing`: the last pass and the last
+            failure. `stable`: no builds. If both are the same build, this build alone.
+        streak: the number of newest builds in a row with the same outcome, in one lane (the same job, configuration and
+            branch).
+        was_flaky: whether the test has both failed and passed for the same input.
     """
 
     status: HistoryStatus
@@ -82,14 +82,14 @@ _URGENCY: Final = tuple(HistoryStatus)
 
 
 def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
-    """Return what follows from the outcomes of one test in builds of one project.
+    """Judge a test by its outcomes in builds of one project: is it flaky, broken, failing, changing, fixed or stable?
 
-    A test is flaky if it both failed and passed for the same input. If it then fails many times in a row, it is broken,
-    and if it passes many times in a row, it is fixed. Many means: so often that it would be improbable (below 1 %) by
-    chance, given how often the test had this outcome before. Skipped tests are ignored.
+    A test is flaky if it both failed and passed for the same input. If it then fails many times in a row, it is broken.
+    If it then passes many times in a row, it is fixed. "Many times" means that a flaky test would have such a row with
+    a probability below 1 %, given how often it had this outcome before. Skipped tests are ignored.
 
     Args:
-        observations: the outcomes in any order.
+        observations: the outcomes of the test in any order.
     """
     ordered = sorted(
         (each for each in observations if each.outcome is not BuildTestOutcome.SKIPPED),
@@ -132,9 +132,13 @@ def _judge_lane(
 
 
 def _flaky_evidence(ordered: Sequence[ObservedOutcome]) -> _Evidence:
-    """Return the evidence that a test is flaky: the newest two builds of one input with different outcomes.
+    """Return the newest evidence that a test is flaky; an empty tuple if the outcomes show none.
 
-    One build that had both outcomes is evidence alone. Return nothing if there is no such evidence.
+    The evidence is either two builds of the same input with different outcomes, or one build in which the test both
+    failed and passed.
+
+    Args:
+        ordered: the outcomes of the test, oldest first.
     """
     newest: dict[tuple[str, BuildTestOutcome], ObservedOutcome] = {}
     found: list[_Evidence] = []
@@ -164,7 +168,13 @@ def _changes(lane: Sequence[ObservedOutcome]) -> int:
 
 
 def _is_chance(earlier: Sequence[ObservedOutcome], outcome: BuildTestOutcome, streak: int) -> bool:
-    """Return whether `streak` equal outcomes in a row are probable for a test with these earlier outcomes."""
+    """Return whether a row of equal outcomes may be chance: its probability for this test is at least 1 %.
+
+    Args:
+        earlier: the outcomes before the row, from which the probability is estimated.
+        outcome: the outcome in the row.
+        streak: the number of outcomes in the row.
+    """
     alike = sum(each.outcome is outcome for each in earlier)
     # Laplace's rule of succession: without any outcome, both are equally probable.
     return float((alike + 1) / (len(earlier) + 2)) ** streak >= _CHANCE

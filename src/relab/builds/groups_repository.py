@@ -68,10 +68,10 @@ def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[s
 
 
 def last_group_of(session: Session, project: str) -> str | None:
-    """Return the group of the project's last build that succeeded or failed, by the time of its start.
+    """Return the failure group of a project's last build; None if the build is in no group, such as a success.
 
-    Return None if this build is in no group. Only the newest records are searched, not just the newest one, because
-    logs of older builds may be recorded later.
+    The last build is the one that started last, among those that succeeded or failed. Logs of older builds may be
+    recorded later, so it need not be the newest record. Only the newest records are searched.
     """
     row = BuildRow
     ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])
@@ -82,9 +82,16 @@ def last_group_of(session: Session, project: str) -> str | None:
 
 
 def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
-    """Return the number of a group's builds up to a given build, including it, and the start of the first in microseconds.
+    """Return the number of a group's builds up to a given build, and when the first of them started.
 
-    `started_at` and `build_id` are those of the given build.
+    The given build is counted. The time is in microseconds since 1970. If the builds have been deleted meanwhile, the
+    result is `(1, started_at)`.
+
+    Args:
+        session: the session of the transaction.
+        group: the key of the group.
+        started_at: when the given build started, in microseconds since 1970.
+        build_id: the id of the given build.
     """
     row = BuildRow
     is_before = or_(row.started_at < started_at, and_(row.started_at == started_at, row.build_id <= build_id))

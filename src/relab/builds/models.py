@@ -83,7 +83,7 @@ KNOBS: Final = tuple(BuildConfiguration.model_fields)
 
 
 class BuildResult(BaseModel):
-    """The outcome of one attempt to build.
+    """The outcome of one build; each retry is a build of its own.
 
     Attributes:
         status: `success`, `failed`, `interrupted` or `unknown`.
@@ -199,8 +199,9 @@ class Build(BaseModel):
     Attributes:
         build_id: the id.
         project: the name of the project, from its build file, its CI or its log.
-        input_digest: identifies the input of the build: a digest of the project's files and the build file, or of the
-            CI's name of the input. Builds with the same digest have the same input. None if unknown.
+        input_digest: identifies the input of the build. For a build that relab ran, it is a digest of the project's
+            files and the build file; for others, a digest of the input's name (such as the commit), the job and the
+            settings. Builds with the same digest have the same input. None if unknown.
         configuration: the settings of the build; None if relab did not run it.
         retry_of: the id of the build that this one retries; None if it is not a retry.
         sandbox: the kind of sandbox that the build ran in, `bwrap` or `local`; None if relab did not run it.

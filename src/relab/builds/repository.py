@@ -38,14 +38,20 @@ def end_running(session: Session, build_id: str, values: Mapping[str, Any]) -> b
 
 
 def running_in(session: Session, folder: str) -> Sequence[dict[str, Any]]:
-    """Return the builds with the status `running` in a folder as JSON; `folder` is the digest in the column of this name."""
+    """Return the builds with the status `running` in a folder, as JSON objects.
+
+    `folder` is the digest of the folder (`BuildFolder.identity`).
+    """
     row = BuildRow
     is_wanted = (row.folder == folder, row.status == BuildStatus.RUNNING.value)
     return session.execute(select(row.document).where(*is_wanted)).scalars().all()
 
 
 def running_folders(session: Session) -> set[str]:
-    """Return the folders of the builds with the status `running`, as digests; a build that runs elsewhere has none."""
+    """Return the folders of all builds with the status `running`, as digests (`BuildFolder.identity`).
+
+    A build that runs elsewhere has no folder.
+    """
     row = BuildRow
     is_wanted = (row.folder.is_not(None), row.status == BuildStatus.RUNNING.value)
     return {folder for folder in session.execute(select(row.folder).where(*is_wanted)).scalars() if folder is not None}
@@ -62,7 +68,7 @@ def get(session: Session, build_id: str) -> dict[str, Any] | None:
 
 
 def log(session: Session, build_id: str) -> str | None:
-    """Return the log of a build; None without one."""
+    """Return the stored log of a build, which may be shortened; None if no log is stored."""
     return session.execute(select(BuildLogRow.text).where(BuildLogRow.build_id == build_id)).scalar_one_or_none()
 
 
@@ -235,7 +241,10 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the first builds that together have at most `_MAX_TESTS_OF_BATCH` test results; at least one build."""
+    """Return the longest beginning of `ids` whose builds have at most `_MAX_TESTS_OF_BATCH` test results together.
+
+    At least the first id is returned, even if its build has more.
+    """
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)
     counts = {found[0]: found[1] for found in session.execute(counted)}

@@ -19,7 +19,7 @@ _FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildT
 
 @dataclass(frozen=True, slots=True)
 class FoundTest:
-    """A test of a project, and the id of the newest build that matched the query."""
+    """A test, by its project and key, with the id of one build: the newest that meets the condition of the query."""
 
     project: str
     test_key: int

@@ -44,16 +44,16 @@ class BuildRetention:
             return PrunedBuilds(*repository.count_old(session, before_us))
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
-        """Delete builds that started, and decisions and suggestions that were made, before a time; in batches, oldest first.
+        """Delete the builds, decisions and suggestions from before a time, oldest first, in several transactions.
 
-        It is safe to stop at any point: the next call continues.
+        The age of a build is that of its start. A caller may stop at any time; the next call continues.
 
         Args:
             before_us: the time, in microseconds since 1970.
             batch: the maximum number of builds, of decisions, and of suggestions in one transaction.
 
         Yields:
-            The numbers that each batch deleted.
+            The numbers that each transaction deleted.
 
         Raises:
             UnavailableError: the database cannot be used right now.

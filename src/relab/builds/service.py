@@ -310,7 +310,7 @@ class BuildService:
         return self._store.get(build_id)
 
     def log(self, build_id: str) -> str | None:
-        """Return the log of a build, bounded to about 1 MiB; None if it is running or its process has died.
+        """Return the log of a build, shortened to about 1 MiB; None if the build is running or its process died.
 
         Raises:
             BuildNotFoundError: no build has this id.
@@ -344,7 +344,10 @@ class BuildService:
         return self._store.running()
 
     def totals(self) -> list[StoredSeries]:
-        """Return the metrics that are counted in the database: builds that have ended, decisions, rewards."""
+        """Return the metrics of builds that are counted in the database, such as ended builds, decisions and rewards.
+
+        They are exported by `/metrics`. They are shared by all processes, and stay when old builds are deleted.
+        """
         with self._database.read() as session:
             return counters.read(session, METRICS)
 

@@ -83,7 +83,12 @@ class BuildStore:
             self._add_tests(unit, build, tests)
 
     def interrupt_running(self, folder: str, result: BuildResult) -> None:
-        """Set this result for each `running` build in a folder; `folder` is the digest in the column of this name."""
+        """End every `running` build of a folder with the given result, and count these builds in the metrics.
+
+        Args:
+            folder: the digest of the folder (`BuildFolder.identity`).
+            result: the result to store, for example with the status `interrupted`.
+        """
         with self._database.write() as unit:
             for document in repository.running_in(unit.session, folder):
                 build = Build.model_validate(document, strict=False).model_copy(update={"result": result})
@@ -106,7 +111,10 @@ class BuildStore:
             repository.change(unit.session, build.build_id, _columns(build))
 
     def set_failure_key(self, build_id: str, key: str) -> None:
-        """Store how a build failed: `key` is the digest of the template of the line that shows the failure."""
+        """Store the key that identifies how a build failed, so that builds that failed in the same way can be found.
+
+        `key` is the digest of the template (text without numbers) of the line that shows the failure.
+        """
         with self._database.write() as unit:
             repository.change(unit.session, build_id, {"failure_key": key})
 
@@ -123,7 +131,7 @@ class BuildStore:
         return Build.model_validate(found, strict=False)
 
     def log(self, build_id: str) -> str | None:
-        """Return the bounded log of a build; None if it has none, because it is running or its process died."""
+        """Return the stored log of a build, shortened to about 1 MiB; None if the build is running or its process died."""
         with self._database.read() as session:
             return repository.log(session, build_id)
 
@@ -151,7 +159,10 @@ class BuildStore:
             return repository.count_running(session)
 
     def running_folders(self) -> set[str]:
-        """Return the folders in which builds are `running` by their records, as digests (`BuildFolder.identity`)."""
+        """Return the folders of all builds with the status `running`, as digests (`BuildFolder.identity`).
+
+        The process of such a build may have died. Builds that run elsewhere have no folder.
+        """
         with self._database.read() as session:
             return repository.running_folders(session)
 

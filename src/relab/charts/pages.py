@@ -40,10 +40,10 @@ def embeddable(value: Any) -> Markup:
 
 
 def environment(templates: Path) -> Environment:
-    """Return the Jinja environment of page templates: it escapes all values, and makes invisible characters visible.
+    """Return a Jinja environment for page templates: it escapes all values, and makes invisible characters visible.
 
-    `templates` is the folder of the templates. They can also use those of this package: `chart_page.html`, the frame of
-    every page, and the macros in `tables.html`.
+    `templates` is the folder of the templates. The templates may extend or import the templates of this package:
+    `chart_page.html`, the frame of every page, and the macros in `tables.html`.
     """
     # Autoescape makes the page safe; `finalize` also makes every value legible.
     return Environment(
@@ -85,7 +85,9 @@ class ChartPage:
 def render(
     page: Template, specs: Sequence[Mapping[str, Any]], *, libraries: str | None = None, **values: Any
 ) -> ChartPage:
-    """Return a page with charts; its scripts are the drawing libraries and `page.js`, and without charts it has none.
+    """Render a template and its charts to one HTML page.
+
+    The scripts of the page are the drawing libraries and `page.js`; a page without charts has no scripts.
 
     Args:
         page: a template that extends `chart_page.html`.
@@ -130,8 +132,8 @@ def vega() -> str:
 class _CompiledTemplates(BytecodeCache):
     """Caches compiled templates in the user's own cache directory: compiling takes as long as drawing the charts.
 
-    Jinja compares the digest of the template's source. A compiled template also depends on the options of the
-    environment and on the version of Jinja, so the versions are in the name of the file.
+    Jinja itself compiles a template again if its source has changed. A compiled template also depends on the versions
+    of relab and Jinja, so the names of the cache files contain these versions.
     """
 
     def load_bytecode(self, bucket: Bucket) -> None:

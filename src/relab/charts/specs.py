@@ -56,12 +56,22 @@ def finished(chart: Any) -> dict[str, Any]:
 
 
 def nominal(field: str, **more: Any) -> dict[str, Any]:
-    """Return the part of a specification that shows a field of names; `more` are its further properties."""
+    """Return a part of a Vega-Lite specification: the encoding of a field with names (type `nominal`).
+
+    Args:
+        field: the name of the field.
+        more: further properties of the encoding.
+    """
     return {"field": field, "type": "nominal", **more}
 
 
 def quantitative(field: str, **more: Any) -> dict[str, Any]:
-    """Return the part of a specification that shows a field of numbers; `more` are its further properties."""
+    """Return a part of a Vega-Lite specification: the encoding of a field with numbers (type `quantitative`).
+
+    Args:
+        field: the name of the field.
+        more: further properties of the encoding.
+    """
     return {"field": field, "type": "quantitative", **more}
 
 

@@ -81,7 +81,10 @@ def explain(
 
 
 def _failing_tests(project: str, log: BuildLog) -> list[JudgedTest]:
-    """Return those tests that failed in a log, with what the recorded builds of a project say about each."""
+    """Return the tests that failed in a log, each judged by its outcomes in the recorded builds of a project.
+
+    Tests that no recorded build names are left out.
+    """
     from relab.builds.logs.service import failed_tests
     from relab.cli.context import open_services
 

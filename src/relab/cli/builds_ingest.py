@@ -114,7 +114,10 @@ def _ingest_one(service: BuildIngest, file: Path | None, given: GivenFacts, fold
 
 
 def _files(source: str) -> Iterator[Path | None]:
-    """Yield the files of the source in order; None for standard input.
+    """Yield the paths of the files to record, sorted within each folder; None stands for standard input.
+
+    Args:
+        source: a file, a folder (with its subfolders), or `-` for standard input.
 
     Raises:
         InvalidInputError: the source does not exist, or is a folder without files.

@@ -11,10 +11,16 @@ ChoiceT = TypeVar("ChoiceT", bound="StrEnum")
 
 
 def choice_of(kind: type[ChoiceT], option: str, noun: str, text: str) -> ChoiceT:
-    """Return the choice that the value `text` of an option names; `noun` is what it is, such as "a status".
+    """Convert the value of a command-line option to a member of the enumeration `kind`.
+
+    Args:
+        kind: the enumeration.
+        option: the name of the option, for the error message.
+        noun: what a member is, such as "a status", for the error message.
+        text: the value that the user gave.
 
     Raises:
-        InvalidInputError: there is no such choice; the message names the option and all choices.
+        InvalidInputError: `text` names no member; the message names the option and all choices.
     """
     from relab.core.errors import InvalidInputError
 

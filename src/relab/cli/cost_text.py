@@ -38,9 +38,10 @@ def _with_parts(count: int | None, parts: tuple[tuple[str, int | None], ...]) ->
 
 
 def cost_text(run: RunHeader) -> str | None:
-    """Return the cost of a run as text: the reported cost, or else the estimate, marked as one.
+    """Return the cost of a run as text: the reported cost, or else the estimated cost, marked as "estimated".
 
-    Return None if there is neither.
+    If the estimate is not possible, the text is a hyphen and the reason. Return None if the run has neither a reported
+    cost nor an estimate.
     """
     cost, estimated = run.cost, run.cost_estimate
     if cost is not None and cost.total_cost_usd is not None:

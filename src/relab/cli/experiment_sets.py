@@ -66,7 +66,15 @@ def run_set(
 
 
 def continue_set(folder: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
-    """Run those experiments of a recorded set that have not finished; see `run_set` for arguments and result."""
+    """Run those experiments of a recorded set that have not finished; return the exit code of the command.
+
+    Args:
+        folder: the folder of the set.
+        options: how the trials of all experiments are run.
+        quiet: whether to show no progress.
+        no_telemetry: whether trials are not recorded as agent runs.
+        json: whether to print one JSON object instead of tables.
+    """
     return _run(lambda service: service.sets.find(folder, folder), options, quiet, no_telemetry, json)
 
 

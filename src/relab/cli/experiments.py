@@ -182,7 +182,7 @@ def run_dev(
 ) -> int:
     """Run trials with full network access, in containers or in bubblewrap, for development.
 
-    Their workspaces (each trial's copy of the project) are kept afterwards as `--keep-workspaces` says.
+    The option `--keep-workspaces` says which workspaces (each trial's copy of the project) are kept afterwards.
     """
     from relab.experiments.models import Command, RunOptions
 
@@ -326,7 +326,10 @@ def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry
 
 
 def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
-    """Print the summary of a run, with `extra` fields in the JSON output; return the exit code of the command."""
+    """Print the summary of a run, and return the exit code of the command that executed the run.
+
+    With `json`, print one JSON object; it has the name of the `command`, the summary and the `extra` fields.
+    """
     from relab.cli.experiment_output import run_json, show_run
 
     code = EXIT_FAILED if summary.variants_without_result else 0

@@ -76,10 +76,10 @@ def fork(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Begin trials of a run (parents) again from a checkpoint in their middle, with changed bindings, in a new run.
+    """Run trials again from a checkpoint, with changed bindings, as a new run.
 
-    The run of the parents is not changed. Each new trial is a fork of its parent. `lab compare` pairs the forks with
-    their parents.
+    The original trials (parents) and their run are not changed. Each new trial is a fork of its parent. `lab compare`
+    pairs the forks with their parents.
     """
     from relab.cli.experiment_output import live_progress, warn
     from relab.experiments.models import ForkOptions

@@ -90,6 +90,9 @@ class HttpServer(uvicorn.Server):
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Log an error that ended the checks of time limits, because from then on no slow connection is closed."""
+    """Log the error with which the task that enforces the time limits of connections ended.
+
+    Afterwards, slow connections are no longer closed.
+    """
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("http_checks_failed", exc_info=error)

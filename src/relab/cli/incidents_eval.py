@@ -117,9 +117,13 @@ def evaluate(
 
 
 def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
-    """Put the key of the language model into the environment for a continued evaluation whose responders use a model.
+    """Put the key of the language model into the environment of this process if a continued evaluation needs the key.
 
-    The files of the evaluation do not contain the key. If `is_run` is False, nothing is run, and no key is needed.
+    It is needed if a responder of the evaluation uses a model. The files of the evaluation do not contain the key.
+
+    Args:
+        plan: the plan of the evaluation.
+        is_run: whether episodes are run; if False, nothing is done.
 
     Raises:
         ConfigurationError: no model is configured.

@@ -68,7 +68,10 @@ def _keys(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that the evaluation stores: the model, when it is called, and its limits."""
+    """Return the environment variables with the model, its limits, and when responders call it; none of them is secret.
+
+    The evaluation stores these variables in its files.
+    """
     when = settings.incidents.ask_model
     incidents = {name: getattr(settings.incidents, name) for name in type(settings.incidents).model_fields}
     found = {

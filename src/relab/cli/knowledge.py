@@ -91,9 +91,9 @@ def add(
 ) -> None:
     """Check a runbook as `lab knowledge lint` does, and copy it into the folder of runbooks.
 
-    The runbook replaces the shipped runbook of the same cause. A file without front matter but with signs describes a
-    known failure of builds. It is one section in the format of `incidents.md`, and replaces the shipped known failure
-    with the same id.
+    The runbook replaces the shipped runbook of the same cause. A file without front matter but with signs is not a
+    runbook: it describes a known failure of builds, in one section in the format of `incidents.md`. It replaces the
+    shipped known failure with the same id.
     """
     if _is_known_failure(file):
         _teach(file, replace=replace, as_json=as_json)

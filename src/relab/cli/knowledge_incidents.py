@@ -83,9 +83,9 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files of those learnt runbooks that a change of a past incident took out of use.
+    """Return the draft files of learnt runbooks that are no longer in use because a past incident was changed.
 
-    The files are kept, because a person may be editing them.
+    The files are kept, because a person may be editing them. `change` is the result of the change.
     """
     return [each.path for each in services.knowledge.drafts()[0] if each.runbook.cause in change.gone]
 

@@ -53,7 +53,10 @@ def print_json(command: str, **fields: Any) -> None:
 
 
 def _indent() -> int | None:
-    """Return the indentation of JSON output: None (one line) for programs, as some read only the last line."""
+    """Return the indentation of JSON output: 2 in a terminal; None otherwise, so that a document is one line.
+
+    Some programs read only the last line of the output.
+    """
     return 2 if sys.stdout.isatty() else None
 
 
@@ -193,10 +196,13 @@ def report_error(error: Exception) -> int:
 
 
 def _undecodable_argument(text: str) -> str | None:
-    """Return the first argument of this command that is not valid UTF-8 and causes the error with the message `text`.
+    """Return the argument of this command whose invalid UTF-8 caused an error; None if no argument did.
 
-    Such an argument has an invalid byte in common with the message. Neither a database nor a request can carry it.
-    Return None if there is no such argument.
+    An argument that is not valid UTF-8 cannot be stored in a database or sent in a request. Its invalid bytes appear in
+    the message of the error, by which the argument is found. The first such argument is returned.
+
+    Args:
+        text: the message of the error.
     """
     invalid = {letter for letter in text if ord(letter) in _SURROGATES}
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)

@@ -94,7 +94,10 @@ def open_proof() -> ProofService:
 
 
 def exit_code_of(verdict: ProofVerdict) -> int:
-    """Return the exit code of `lab verify` for the verdict of a verification."""
+    """Return the exit code of `lab verify`: 0 if nothing was changed, 1 if the run is damaged or its key not trusted.
+
+    For any other verdict, such as a run that was not sealed, the exit code is 2.
+    """
     from relab.experiments.proof.service import ProofVerdict
 
     if verdict is ProofVerdict.VERIFIED:

@@ -94,9 +94,10 @@ def analyze(
 
 
 def _print_report(services: Services, rca_run: RcaRun, *, full: bool, markdown: bool, html: Path | None) -> None:
-    """Print the report of a finished analysis in the form that the options require.
+    """Print the report of a finished analysis: as Markdown, in full as text, or by default on one screen.
 
-    With `html`, it is written to that file, and only the file's name is printed.
+    If `html` is given, the caller has written the report to this file: print only the path of the file, in addition to
+    Markdown or full text if requested.
     """
     assert rca_run.report is not None
     if markdown:

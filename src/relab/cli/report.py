@@ -119,7 +119,7 @@ def _print_evidence(report: Report, console: Console) -> None:
 
 
 def _citations(report: Report, evidence_ids: tuple[str, ...]) -> str:
-    """Return citations as people read them: what is quoted, its field, and the id in brackets."""
+    """Return the cited evidence as text: for each item its title, its field and, in brackets, its id."""
     index = {item.evidence_id: item for item in report.evidence_index}
     cited = (index[evidence_id] for evidence_id in evidence_ids)
     return ", ".join(f"{plain(item.title)}, {plain(item.field)} [{plain(item.evidence_id)}]" for item in cited)

@@ -81,7 +81,15 @@ def parse_age_us(option: str, text: str) -> int:
 
 
 def _prune(services: Services, before_us: int, batch: int, expected: int, *, show: bool) -> tuple[int, int, int]:
-    """Delete the runs that started before `before_us`; return the numbers of deleted runs, spans and log records."""
+    """Delete the runs from before a time, in batches; return the numbers of deleted runs, spans and log records.
+
+    Args:
+        services: the services of the command.
+        before_us: the time, in microseconds since 1970.
+        batch: the largest number of runs in one transaction.
+        expected: the number of runs that will be deleted, for the progress bar.
+        show: whether to show a progress bar on stderr.
+    """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 

@@ -43,7 +43,8 @@ def run(
 
     The verdict is PASS (good enough by the plan's thresholds), FAIL (too little improvement or too many errors), EDGE
     (in between: a person decides) or INVALID (the measurement cannot be used). The policy `seed` only compares the
-    estimates with the thresholds. `statistical` also demands for a PASS that chance does not explain them.
+    estimates with the thresholds. The policy `statistical` demands more for a PASS: the confidence interval of the
+    effect shows an improvement, and the upper bound of the error rate is below its limit.
 
     Exit code 0: PASS, applied. 1: FAIL, or the change was rolled back. 2: EDGE or INVALID. 64: the plan is invalid. 69:
     the target cannot be used. 130: interrupted. In every case but PASS the flags are as they were.
@@ -257,7 +258,7 @@ def apply(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -
 
 @app.command()
 def rollback(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -> None:
-    """Restore the flags from before a rollout whose change is in force."""
+    """Undo a rollout whose change is in force: set the flags to their values from before the rollout."""
     _decide("rollback", rollout_id, note, as_json=as_json)
 
 

@@ -49,11 +49,14 @@ class BuildAdvisor:
         self._failures = failures
 
     def examine_build(self, build: Build, passed: Build | None) -> Examination:
-        """Examine a failed build, and store how it failed, so that it is found when a later build fails in the same way.
+        """Find out how a build failed, store the failure's key with the build, and return the findings.
+
+        By the key, the build is found when a later build fails in the same way.
 
         Args:
             build: the failed build, whose log is stored.
-            passed: the project's newest build that passed, whose log is compared; None if there is none.
+            passed: the project's newest build that passed, whose log is compared; None if no build of the project
+                passed.
         """
         result = build.result
         # For an exit code, the error only repeats a line of the log.
@@ -114,7 +117,14 @@ def _verdict(judged: StoredSuggestion, project: str) -> PastVerdict:
 
 
 def _recorded(judged: Sequence[StoredSuggestion], project: str) -> list[PastFix]:
-    """Return the newest fixes that people recorded for the project as notes of accepted suggestions, each note once."""
+    """Return fixes that people recorded in notes: at most `MAX_RECORDED`, from accepted suggestions for this project.
+
+    Suggestions whose last verdict has no note are skipped. If several have the same note, only the first is used.
+
+    Args:
+        judged: the suggestions for failures of the same kind, newest first.
+        project: the name of the project.
+    """
     found: dict[str, PastFix] = {}
     for suggestion in judged:
         last = suggestion.verdicts[-1]

@@ -27,7 +27,10 @@ class SuggestionStore:
         self._database = database
 
     def add(self, suggestion: StoredSuggestion) -> None:
-        """Insert a suggestion, count it, and delete the oldest open suggestions beyond the greatest number that is kept."""
+        """Insert a suggestion, and count it in the metrics.
+
+        If there are now more than 10,000 open suggestions, the oldest of them are deleted.
+        """
         with self._database.write() as unit:
             repository.add_suggestion(unit.session, {**_columns(suggestion), "suggestion_id": suggestion.suggestion_id})
             repository.delete_surplus_suggestions(unit.session, SuggestionState.OPEN.value, keep=MAX_OPEN)

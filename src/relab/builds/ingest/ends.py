@@ -45,11 +45,18 @@ class RememberingSource:
         return self._hash.hexdigest()
 
     def ends(self) -> tuple[bytes, bytes]:
-        """Return the first and the last bytes that were read, as two parts that do not overlap."""
+        """Return the first and the last bytes that were read and kept, as two parts that do not overlap.
+
+        If everything that was read is kept, the two parts together are all bytes.
+        """
         return bytes(self._head), bytes(self._tail[-TAIL_BYTES:])
 
     def text(self) -> str:
-        """Return the bytes that were read as text. If they are many, a line with their number replaces the middle."""
+        """Return the text of everything that was read so far.
+
+        If more was read than is kept, one line in place of the middle gives the number of bytes that are missing. Bytes
+        that are not UTF-8 are replaced.
+        """
         head, tail = self.ends()
         if len(head) + len(tail) == self.size:
             return (head + tail).decode(errors="replace")

@@ -61,5 +61,8 @@ class ReportedBuild(BaseModel):
     log: Annotated[str, Field(max_length=MAX_LOG_CHARS)] | None = None
 
     def ended_status(self) -> BuildStatus | None:
-        """Return the reported status; None if it is missing or `unknown`, so that the log decides."""
+        """Return the reported status of the build; None if it is missing or `unknown`.
+
+        In this case the status is read from the build's log.
+        """
         return None if self.status is None else _STATUSES.get(self.status)

@@ -180,7 +180,10 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
 
 
 def _times(source: RememberingSource) -> tuple[int | None, float | None]:
-    """Return the first time that a CI put before a line, and the seconds from it to the last one; None if unknown."""
+    """Return when a build started, in microseconds since 1970, and its duration in seconds; None for an unknown value.
+
+    Both are read from the first and the last timestamp that the CI wrote into the log.
+    """
     head, tail = source.ends()
     first = envelope_times_us(head[:_EDGE_BYTES])
     last = envelope_times_us((tail or head)[-_EDGE_BYTES:])

@@ -141,7 +141,16 @@ class BuildIngest:
         return (build if is_new else self._store.get(build_id)), is_new
 
     def _record(self, build: Build, facts: SourceFacts, source_key: str) -> tuple[str, bool]:
-        """Store a build unless one from the same source is stored; return the stored build's id, and whether it is new."""
+        """Store a build, unless a build that was read from the same log, file or report is already stored.
+
+        Args:
+            build: the build.
+            facts: what its log or file contains.
+            source_key: identifies the log, file or report.
+
+        Returns:
+            The id of the stored build of this source, and whether this call stored it.
+        """
         failure_key = key_of_recorded(build.relevant_lines, self._taught) if build.relevant_lines else None
         return self._store.record(build, facts.text, source_key=source_key, tests=facts.tests, failure_key=failure_key)
 

@@ -14,13 +14,15 @@ from relab.builds.logs.models import BuildLine
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive lines of one worker that report one error, or one consequence of an error.
+    """Consecutive lines of a log that report one error, or one consequence of an error.
+
+    All lines are from one worker: one of the parallel processes that may write the log.
 
     Attributes:
-        format_name: the name of the format that the lines are in.
+        format_name: the name of the tool whose format describes the lines.
         rule: the rule that the first line matches.
-        positions: the indexes of the lines in the log, ascending. If several workers write, lines of others may lie
-            between.
+        positions: the indexes of the block's lines in the log, ascending. If several workers write, lines of other
+            workers may lie between.
     """
 
     format_name: str
@@ -33,9 +35,10 @@ _SEARCHED_CHARS: Final = 400
 
 
 class _Starts:
-    """Finds the rule that a line matches.
+    """Finds the rule whose pattern matches the first line of a block.
 
-    Rules that apply to the start of a line are joined in one pattern; the others have one pattern each.
+    Patterns that must match at the start of a line are joined in one regular expression. Patterns that may match
+    anywhere in a line are searched one by one.
     """
 
     def __init__(self, formats: Iterable[LogFormat]) -> None:
@@ -72,7 +75,11 @@ def is_noise(text: str) -> bool:
 
 
 def find_blocks(lines: Sequence[BuildLine]) -> list[Block]:
-    """Return the blocks in the order of their first lines. The lines of each worker are read as a log of their own."""
+    """Return the blocks (lines that report one error or one consequence) of a log, in the order of their first lines.
+
+    If several workers write the log, the lines of each worker are searched separately, so a block never contains lines
+    of two workers.
+    """
     workers: dict[str, list[int]] = defaultdict(list)
     for position, line in enumerate(lines):
         workers[line.worker].append(position)
@@ -104,7 +111,14 @@ _NOISE_OVER: Final = 0.65
 
 
 def _end_of_block(lines: Sequence[BuildLine], positions: Sequence[int], start: int, rule: BlockRule) -> int:
-    """Return the index in `positions` after the last line of the block that starts at the index `start`."""
+    """Return the end of a block of lines, as an index in `positions`: one past the block's last line.
+
+    Args:
+        lines: all lines of the log.
+        positions: the indexes in `lines` of the lines of one worker, ascending.
+        start: the index in `positions` of the block's first line.
+        rule: the rule that the first line matches.
+    """
     end = start + 1
     if rule.continues is None:
         return end

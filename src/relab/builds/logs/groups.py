@@ -92,15 +92,16 @@ def failure_cause(
     kind: str | None = None,
     error: str | None = None,
 ) -> FailureCause | None:
-    """Return the cause by which a failed build is grouped; None if its log says no more than that it failed.
+    """Return the cause by which a failed build is grouped with others; None if its log shows no specific cause.
 
-    The order of the lines does not matter, because workers that run at once write in any order.
+    A line such as "make: *** [all] Error 1" shows only that something failed, and no cause. The result does not depend
+    on the order of the errors, because parallel workers write them in any order.
 
     Args:
         relevant: the lines that explain the failure.
         lines: all lines of the log, for a failure whose cause no tool reports.
-        kind: the kind of failure that relab measured, as in `BuildFailure`; None if it measured none.
-        error: the text of the failure that relab measured; None if it measured none.
+        kind: the kind of failure that relab measured, as in `BuildFailure`; None if relab measured no failure.
+        error: the text of the failure that relab measured; None if relab measured no failure.
     """
     if kind in _MEASURED:
         return FailureCause(("measured", kind or ""), _sample(error or kind or ""))
@@ -108,14 +109,18 @@ def failure_cause(
 
 
 def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
-    """Return the cause by which a build is grouped if only its failed tests, `(name, message)`, are known; or None."""
+    """Return the cause by which a failed build is grouped, from its failed tests alone; None without failed tests.
+
+    `failed` has `(name, failure message)` of each failed test.
+    """
     return _surest([_of_test(1.0, name, message) for name, message in islice(failed, _MAX_ERRORS)])
 
 
 def _surest(found: Sequence[_Candidate]) -> FailureCause | None:
-    """Return the cause with the highest score; of several, the most frequent one, and then the first by its text.
+    """Return the candidate cause with the highest score; None if there are no candidates.
 
-    So the result does not depend on the order of the candidates. Return None if there are no candidates.
+    Among equal scores, the most frequent cause wins, and among equally frequent ones, the alphabetically first. So the
+    result does not depend on the order of the candidates.
     """
     if not found:
         return None
@@ -155,7 +160,7 @@ def _candidates(relevant: Sequence[RelevantLine]) -> list[_Candidate]:
 
 
 def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]:
-    """Return the details of the error at an index, up to the next error."""
+    """Return the detail lines that directly follow the error line at `index` in `relevant`; at most 199 lines."""
     details = []
     for line in relevant[index + 1 : index + _MAX_MESSAGE_LINES]:
         if line.role is not LineRole.DETAIL:
@@ -165,9 +170,10 @@ def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]
 
 
 def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidate | None:
-    """Return the cause in a block whose first line does not say what went wrong: the message is in one of the `details`.
+    """Return the cause in a block whose first line (`line`) does not say what went wrong; None without a message.
 
-    If the first line names a test, its name is part of the cause. Return None if no later line says anything.
+    The message is in one of the `details`, the lines after the first line. If the first line names a test, the name of
+    the test is part of the cause.
     """
     spoken = [
         each.text
@@ -188,7 +194,11 @@ def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidat
 
 
 def _of_test(score: float, name: str, message: str) -> _Candidate:
-    """Return the cause of a failed test: its name and message, or only the message if the cause is outside of the tests."""
+    """Return the cause for a failed test: the test's name and its failure message.
+
+    If the message shows a problem outside of the project, such as a network that is down, the cause is only the
+    message.
+    """
     if message.endswith(("...", "…")):
         # It was cut at a width that depends on the numbers in it, so only the kind of the error is sure.
         message = message.partition(":")[0]
@@ -199,7 +209,15 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
 
 
 def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine]) -> FailureCause | None:
-    """Return the last output before the failure as the cause, for a tool that no format describes; None without output."""
+    """Return the last output before the failure as the cause; None without such output.
+
+    This is for a build whose log shows no specific error, for example because relab does not know the tool's format.
+
+    Args:
+        relevant: the lines that explain the failure. If they contain an error, the output is the lines before the first
+            error; otherwise it is the details among them.
+        lines: all lines of the log.
+    """
     reported = [line.number for line in relevant if line.role is LineRole.ERROR]
     if reported:
         before = [line.text for line in lines if line.number < reported[0]][-_SEARCHED_BEFORE:]

@@ -21,9 +21,10 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 
 
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
-    """Return one pattern that joins the rules of all formats for lines about tests, and the rule of each of its groups.
+    """Join the patterns of all formats for lines about tests; return `(rule of each alternative, joined pattern)`.
 
-    A rule is given as `(index of the format, index of the rule)`; the second index is None for the rule of the scope.
+    The alternative with the number n is the named group `rn` of the joined pattern. Its rule is `(index of the format
+    in FORMATS, index of the rule in its tests)`. The second index is None if the rule is the format's `test_scope`.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []

@@ -74,9 +74,11 @@ def read_log(source: ByteSource) -> BuildLog:
 
 
 def unwrap(raw: str) -> tuple[str, str]:
-    """Return `(worker, text)` of a line, without the envelope of a CI system and control characters; the worker may be "".
+    """Return `(worker, text)` of a raw log line: without the CI system's timestamps, prefixes and control characters.
 
-    The markers of GitHub Actions (`##[error]`, `##[group]`, `[command]`) stay, because the formats read them.
+    The worker (the container, step or task that wrote the line) is "" if no prefix names one. The markers of GitHub
+    Actions (`##[error]`, `##[group]`, `[command]`) stay in the text, because later parsing reads them. At most
+    `MAX_LINE_CHARS` characters are read.
     """
     text = raw[:MAX_LINE_CHARS]
     # Their ends are marked by an escape sequence, so they are removed before those.
@@ -106,7 +108,10 @@ def unwrap(raw: str) -> tuple[str, str]:
 
 
 def envelope_times_us(raw: bytes) -> list[int]:
-    """Return the times, in microseconds since 1970, that a CI put before these lines or into its markers of sections.
+    """Return the timestamps of a CI system in some log lines, in order, in microseconds since 1970.
+
+    A timestamp is before the text of a line, or in a GitLab marker of a section's start or end. Lines without a
+    timestamp are skipped.
 
     Args:
         raw: some lines of a log, as the CI wrote them.
@@ -136,7 +141,10 @@ def _line(number: int, raw: str) -> BuildLine:
 
 @dataclass(slots=True)
 class _Middle:
-    """Counts the line ends in bytes that are not kept; a CR LF that two chunks share is counted once."""
+    """Counts the lines in the middle of a large log, which is read in chunks and not kept.
+
+    A CR LF that is split between two chunks is counted once.
+    """
 
     lines: int = 0
     ended_with_return: bool = False
@@ -151,10 +159,10 @@ class _Middle:
 
 
 def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
-    """Return the beginning, the end, and the number of lines between them that are left out.
+    """Read a log; return `(beginning, end, number of lines left out between them)`.
 
-    For a log that fits, return all bytes, no bytes and None. The beginning ends with a whole line, and the end starts
-    with one, unless a single line is larger than either.
+    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. Otherwise the beginning is cut after its
+    last complete line, and the end starts at the start of a line. A line that is longer than such a part is cut.
     """
     head = _read_up_to(source, MAX_HEAD_BYTES + MAX_TAIL_BYTES)
     if len(head) < MAX_HEAD_BYTES + MAX_TAIL_BYTES:
@@ -178,7 +186,10 @@ def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
 
 
 def _after_last_line_end(data: bytes, before: int) -> int:
-    """Return the position after the last line end that starts before the position `before`; without one, `before`."""
+    """Return the position after the last line end that starts before the position `before`.
+
+    Return `before` if no line end starts there.
+    """
     end = max(data.rfind(b"\n", 0, before), data.rfind(b"\r", 0, before)) + 1
     return end + (data[end - 1 : end + 1] == b"\r\n") if end else before
 

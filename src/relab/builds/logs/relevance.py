@@ -36,14 +36,15 @@ _TAIL_SCORE: Final = 0.3
 
 
 def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return the lines that explain the failure, in the order of the log; empty if no line does.
+    """Return the lines of a log that explain why the build failed, in the order of the log; empty if no line does.
 
-    Each line has its role. A reader who only wants causes leaves out the lines with the role of a consequence.
+    Each line has a role: error, detail of an error, or consequence of an error. To get only causes, leave out the lines
+    with the role `LineRole.CONSEQUENCE`.
 
     Args:
         log: the log of the failed build.
-        passing: the log of a build of the same kind that passed, or None. Lines that it contains too do not explain the
-            failure.
+        passing: the log of a build of the same kind that passed; None if no such log is known. A line that also occurs
+            in `passing` does not explain the failure.
     """
     lines = log.lines
     blocks = find_blocks(lines)
@@ -61,10 +62,15 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return the last 100 lines of a log without lines of the passing log, whether or not a format describes them.
+    """Return those of the last 100 lines of a log that the passing log does not contain; blank lines are left out.
 
-    They get the role of a detail and a low score: a tool that no format describes reports its error near the end of the
-    log.
+    The caller uses these lines if no known failure matches the relevant lines: a tool whose output format relab does
+    not know reports its error near the end of the log. Each returned line has the role `LineRole.DETAIL` and a low
+    score.
+
+    Args:
+        log: the log of the failed build.
+        passing: the log of a build of the same kind that passed; None: no line is left out for this reason.
     """
     known = frozenset[str]() if passing is None else templates(passing.lines)
     found = [line for line in log.lines[-_CLOSING_LINES:] if line.text and template(line.text) not in known]
@@ -91,9 +97,14 @@ def _relevant(line: BuildLine, role: LineRole, score: float, why: str) -> Releva
 
 
 def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
-    """Return the blocks that are not in the log of the passing build, each with the consequences that follow it.
+    """Return the error blocks that are new, that is, not in the log of the passing build, with their consequences.
 
-    `is_new` says for each line whether it is not in that log.
+    A block whose first line also occurs in the passing log is new if at least 30 % of its lines are new. A block that
+    reports a consequence is kept if its first line is new, or if it begins at most 15 lines after a kept block.
+
+    Args:
+        blocks: the blocks of the failed build's log, in the order of the log.
+        is_new: for each line of the failed build's log, whether the passing log does not contain the line.
     """
     kept: list[Block] = []
     for block in blocks:
@@ -110,7 +121,10 @@ def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
 def _new_neighbours(
     lines: Sequence[BuildLine], blocks: Sequence[Block], is_new: Sequence[bool], chosen: Chosen
 ) -> Chosen:
-    """Return further new lines around errors, which no format describes, such as the message of an unknown tool."""
+    """Return further lines near an error that belong to no chosen block and do not occur in the passing log.
+
+    Such a line is, for example, the message of a tool whose output format relab does not know.
+    """
     errors = sorted(each for block in blocks if block.rule.role is LineRole.ERROR for each in block.positions)
     of_no_interest = {each for block in blocks if block.rule.weight < _LEAST_WEIGHT for each in block.positions}
     found: Chosen = {}
@@ -130,7 +144,10 @@ def _new_neighbours(
 
 
 def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """Yield the first and the last position of each sequence of new lines; blank lines do not end a sequence."""
+    """Yield `(first position, last position)` of each run of consecutive lines that the passing log does not contain.
+
+    Blank lines do not end a run. `is_new` says for each line whether the passing log does not contain the line.
+    """
     first: int | None = None
     last = 0
     for position, line in enumerate(lines):
@@ -145,7 +162,12 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 
 
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
-    """Return the blocks of the last step that has a sure error, up to the line that reports the failure of the step."""
+    """Return the blocks of the last build step that contains an error with a high weight.
+
+    Blocks after the line that reports the failure of the step are left out, except consequences that follow it closely.
+    If no error has a weight of at least 0.65, errors from 0.5 count, and otherwise all errors. The result is empty if
+    no error precedes this line.
+    """
     end = steps.failure if steps.failure is not None else line_count
     before = [block for block in blocks if block.positions[0] <= end]
     errors = [block for block in before if block.rule.role is LineRole.ERROR]
@@ -177,7 +199,10 @@ def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> boo
 
 
 def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
-    """Return the last lines of the failed step, for a log in which no format finds an error."""
+    """Return the last ten lines of the failed step that are neither blank nor noise.
+
+    The caller uses these lines for a log in which no rule of a tool's format finds an error.
+    """
     end = steps.failure if steps.failure is not None else len(lines)
     start = steps.starts[bisect_right(steps.starts, end) - 1]
     spoken = [each for each in range(start, end) if lines[each].text and not is_noise(lines[each].text)]

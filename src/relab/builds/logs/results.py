@@ -28,8 +28,8 @@ class LogResult:
 
     Attributes:
         status: `success`, `failed`, `interrupted`, or `unknown` if no line reports a result.
-        duration_s: the duration in seconds that the last tool with a duration reports; None without one.
-        format_name: the format of the line that reports the status; None without one.
+        duration_s: the last duration that a tool reports in the log, in seconds; None if the log reports no duration.
+        format_name: the name of the tool whose line reports the status; None if no line reports it.
     """
 
     status: BuildStatus
@@ -40,8 +40,8 @@ class LogResult:
 def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResult:
     """Return how the build that wrote these lines ended.
 
-    The last line that reports the end of the whole job decides. Without one, the last line of a tool about its own part
-    decides.
+    The status is that of the last line that reports the end of the whole job. If there is no such line, it is that of
+    the last line in which a single tool reports its result.
 
     Args:
         lines: the lines of the log.

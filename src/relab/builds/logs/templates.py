@@ -25,5 +25,5 @@ def mask_numbers(text: str) -> str:
 
 
 def templates(lines: Iterable[BuildLine]) -> frozenset[str]:
-    """Return the distinct templates of the lines; `template` describes what a template is."""
+    """Return the distinct templates of the lines: their texts with `#` in place of numbers, digests and addresses."""
     return frozenset(template(line.text) for line in lines)

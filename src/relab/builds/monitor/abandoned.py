@@ -20,24 +20,27 @@ _log = get_logger(__name__)
 
 
 def end_abandoned(folder: BuildFolder, store: BuildStore) -> None:
-    """End the leftovers of an earlier build in a folder: its processes, and its record if that is still `running`.
+    """End the processes of a dead build in a folder, and set its `running` record to `interrupted`.
 
-    The caller holds the lock of the folder, so no other process builds there.
+    A dead build is one whose relab process has ended before the build did. The caller holds the lock of the folder, so
+    no other process builds there.
     """
     end_stale_processes(folder.root)
     store.interrupt_running(folder.identity, _ABANDONED)
 
 
 def end_all_abandoned(home: Path, store: BuildStore, running: Collection[str]) -> None:
-    """Call `end_abandoned` for each project folder below `home` that has a `running` record and in which no process builds.
+    """For each build whose relab process died, end the processes that it left, and set its record to `interrupted`.
 
-    No other folder is locked, because a build that begins there at the same time would find it busy. What cannot be
-    read, locked or written is logged, and its record stays `running` until a later call.
+    This is done for each project folder that has a `running` record and whose lock is free. Other folders are not
+    locked, because a build that begins in such a folder at that moment would fail as busy. If a folder cannot be read,
+    locked or written, the error is logged, and the record stays `running` until a later call.
 
     Args:
-        home: the parent of the folders.
+        home: the parent of the project folders.
         store: the records of builds.
-        running: the identities of the folders that have a `running` record; folders of other machines may be among them.
+        running: the identities of the folders that have a `running` record; folders of other machines may be among
+            them.
     """
     for folder in _folders(home):
         if folder.identity not in running:

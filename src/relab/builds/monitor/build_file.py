@@ -67,7 +67,10 @@ class KnobChange(_Section):
 
 
 def _knob_text(value: Any) -> Any:
-    """Return the knobs of a file with booleans in place of the texts `on` and `off`."""
+    """Replace the texts `on` and `off` by booleans in the values of those knobs (settings) that are switches.
+
+    `value` is the parsed content of a build file. If it is not a mapping, it is returned unchanged.
+    """
     if not isinstance(value, dict):
         return value
     switches = {name for name, field in BuildConfiguration.model_fields.items() if field.annotation is bool}
@@ -88,14 +91,15 @@ class BuildFile(_Section):
         sandbox: the kind of sandbox in which builds run.
         network: the network access in bubblewrap.
         ignore: patterns, as in .gitignore, of files that are not copied.
-        max_log_mb: a build with a larger log is ended.
-        max_written_mb: a build is ended if it writes more than this, in MB, in addition to the files that it found (the
-            copy of the project, a kept cache).
+        max_log_mb: the largest log of a build, in MB; a build with a larger log is ended.
+        max_written_mb: a build is ended if it writes more than this, in MB. The copy of the project and a kept cache,
+            which exist before the build, do not count.
         defaults: the configuration of a build if no other one is chosen.
-        limits: the largest values of `parallelism`, `memory_mb`, `time_limit_s` and `retries` that may be chosen; the
-            limit of a missing one is its value in `defaults`.
-        knobs: `{knob: {value, or any: change of the command}}`. The runner itself applies `memory_mb`, `time_limit_s`,
-            `retries`, `incremental` and the emptiness of the cache folder.
+        limits: the largest values of `parallelism`, `memory_mb`, `time_limit_s` and `retries` that may be chosen. For a
+            knob that is missing here, the largest value is the one in `defaults`.
+        knobs: how knobs (settings) change the build command: `{knob: {value: change}}`; the value `any` stands for all
+            values without an entry. The runner itself applies `memory_mb`, `time_limit_s` and `retries`, keeps the
+            workspace for `incremental`, and empties the cache folder.
     """
 
     name: ExternalId

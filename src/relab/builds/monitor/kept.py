@@ -29,11 +29,11 @@ class _Kept:
 
 
 class KeptFolders:
-    """The folders of the projects, in which builds keep files for later builds.
+    """The folders in which builds keep files (caches, workspaces) for later builds, one folder per project.
 
     Args:
-        home: the folder that contains them.
-        limit_bytes: the disk space that all of them together may use.
+        home: the folder that contains the folders of all projects.
+        limit_bytes: the disk space that all folders together may use.
     """
 
     def __init__(self, home: Path, limit_bytes: int) -> None:
@@ -41,18 +41,27 @@ class KeptFolders:
         self.limit_bytes = limit_bytes
 
     def note_use(self, root: Path, now_us: int) -> None:
-        """Measure the folder `root` of a project, and store its size and the time of its use; the caller holds its lock.
+        """Record a use of a project's folder: measure its size, and store the size and the time in the folder.
 
-        The size is stored, because it would take long to measure all folders after each build.
+        The caller holds the lock of the folder. The size is stored, because measuring all folders after each build
+        would take too long.
+
+        Args:
+            root: the path of the folder.
+            now_us: the time of the use, in microseconds since 1970.
         """
         size_bytes, _ = use_of_disk(root)
         with contextlib.suppress(OSError):
             (root / _USE).write_text(json.dumps({"bytes": size_bytes, "used_us": now_us}))
 
     def total(self, *, unused_since_us: int = 0) -> KeptFiles:
-        """Return the number and size of the kept files, and of those that `enforce` would remove now if no build ran.
+        """Count the kept folders, and those that `enforce` would remove now, with their sizes; remove nothing.
 
-        `unused_since_us` has the same meaning as in `enforce`.
+        Running builds are not considered, although `enforce` does not remove the folder of a running build.
+
+        Args:
+            unused_since_us: folders that were last used before this time, in microseconds since 1970, count as to be
+                removed.
         """
         found = self._folders()
         due = self._due(found, unused_since_us)
@@ -82,7 +91,7 @@ class KeptFolders:
         return due
 
     def _folders(self) -> list[_Kept]:
-        """Return the folders that contain more than their lock."""
+        """Return the folders of all projects that contain kept files, that is, any file besides the lock file."""
         if not self._home.is_dir():
             return []
         found = []
@@ -93,7 +102,11 @@ class KeptFolders:
         return found
 
     def _remove(self, root: Path) -> bool:
-        """Move the files of a folder away, so that they can be deleted without its lock; return False if a build uses them."""
+        """Move the kept files of a project's folder to a folder of removed files; return False if a build uses them.
+
+        The folder is locked only for the move. `_delete_removed` then deletes the files, which takes longer. If an
+        error prevents the move, it is logged, and the result is also False.
+        """
         try:
             with try_lock(root) as is_ours:
                 if not is_ours:
@@ -111,7 +124,10 @@ class KeptFolders:
         return True
 
     def _delete_removed(self) -> None:
-        """Delete the files that were moved away, including those of a process that was killed before it could delete them."""
+        """Delete all files that `_remove` has moved away, also leftovers of a process that was killed before this step.
+
+        An error is logged.
+        """
         if not self._home.is_dir():
             return
         for removed in self._home.glob(f"{_REMOVED}*"):

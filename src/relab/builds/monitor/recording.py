@@ -23,7 +23,7 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 
 class ProjectBuilds:
-    """Runs builds of a project whose folder is locked. Created by `locked_builds`, whose arguments it gets.
+    """Runs builds of a project whose folder is locked. Use `locked_builds` to create an object of this class.
 
     Attributes:
         project: the project.
@@ -110,8 +110,9 @@ def locked_builds(
 ) -> Iterator[ProjectBuilds]:
     """Lock the folder of a project below `home`, copy the project's files, and yield an object that runs its builds.
 
-    After the block, kept files are removed until they are within the limit of `kept`, those of other projects first.
-    Records of builds in this folder whose process has died become `interrupted`.
+    Before the builds, records of builds in this folder whose process has died become `interrupted`. After the block,
+    the least recently used kept files are removed until the rest is within the limit of `kept`; other projects' files
+    go first.
 
     Args:
         project: the project to build.

@@ -49,7 +49,10 @@ _EXCEEDED: Final[Mapping[str, BuildFailure]] = {
 
 @dataclass(frozen=True, slots=True)
 class OpenedSandbox:
-    """A prepared sandbox; `note` says why it is not the one that isolates, and is None if it is."""
+    """A prepared sandbox for one build.
+
+    `note` is None if the sandbox is bubblewrap, which isolates the build. Otherwise it says why bubblewrap is not used.
+    """
 
     sandbox: Sandbox
     note: str | None
@@ -66,13 +69,14 @@ class MeasuredBuild:
 
 
 def open_sandbox(project: BuildProject, configuration: BuildConfiguration, folder: BuildFolder) -> OpenedSandbox:
-    """Return a prepared sandbox for one build; the caller closes it.
+    """Return a prepared sandbox for one build, as `sandbox` in the build file requires; the caller closes it.
 
-    With `sandbox: auto` in the build file, it is bubblewrap if that works here. Otherwise it runs plain processes, and
-    the result has the reason.
+    - `bwrap`: bubblewrap.
+    - `local`: plain processes without isolation.
+    - `auto`: bubblewrap if it works on this machine, otherwise plain processes; the result's `note` has the reason.
 
     Raises:
-        BuildSandboxError: the build file requires bubblewrap, which does not work here.
+        BuildSandboxError: the build file requires bubblewrap, which does not work on this machine.
     """
     wanted = project.file.sandbox
     options = SandboxOptions(
@@ -106,7 +110,7 @@ def open_sandbox(project: BuildProject, configuration: BuildConfiguration, folde
 
 
 def take_project(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
-    """Return a read-only copy of the project's current files.
+    """Return a read-only copy of the project's current files, made in the folder of the project's builds.
 
     Raises:
         BuildFolderError: the project cannot be read, it changed meanwhile, or the copy cannot be written.
@@ -202,9 +206,15 @@ def _size_of(folders: Folders) -> int:
 
 
 def _explained(result: BuildResult, log: str, size: int) -> tuple[BuildResult, FailureCause | None]:
-    """Return a result with the size of its log added, and the cause by which the build is grouped.
+    """Add the size of the log and the cause of the failure to a build's result; return `(result, cause)`.
 
-    If the command itself failed, the error gets the line of the log that says most about the failure.
+    The cause is the one by which failed builds are grouped; None if unknown. If the build's command itself failed, the
+    line of the log that says most about the failure is appended to the error text.
+
+    Args:
+        result: the result of the build.
+        log: the bounded log of the build.
+        size: the size of the whole log, in bytes.
     """
     error, cause = result.error, None
     if result.failure in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}:
@@ -234,7 +244,10 @@ class _BuildWatch:
         self._peak_bytes = 0
 
     def until_end(self, running: RunningAttempt) -> BuildResult:
-        """Wait until the build ends, or end it; return its result without the size of its log."""
+        """Wait until the build ends, and return its result; the size of the log is not yet set.
+
+        The build is stopped if it exceeds a limit (such as time, memory or disk space), or if a stop is requested.
+        """
         started = time.monotonic()
         poll_s, next_disk_check = _MIN_POLL_S, started + _DISK_EVERY_S
         while True:

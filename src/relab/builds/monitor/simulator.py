@@ -33,7 +33,7 @@ class MeasuredBuildRow(BaseModel):
     """One measured build of the project in `examples/build`.
 
     Attributes:
-        fault: the setting of the example that made its builds fail.
+        fault: the fault of the example that was switched on to make the build fail.
         action_id: the action of the catalogue that was applied to the default configuration.
         status, failure, error, duration_s, peak_memory_mb: as in `BuildResult`.
     """
@@ -51,10 +51,10 @@ class MeasuredBuildRow(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """One kind of outcome of measured builds.
+    """The measured builds with the same fault, action, status and kind of failure, as the simulator draws from them.
 
-    `log_durations` are the logarithms of their durations in seconds. `bandwidth` is the standard deviation of the
-    logarithm of the factor by which a simulated duration differs from a measured one.
+    `log_durations` are the natural logarithms of their durations in seconds. A simulated duration is one of these
+    durations times a random factor; `bandwidth` is the standard deviation of the factor's logarithm.
     """
 
     result: BuildResult

@@ -56,9 +56,13 @@ class BuildFolder:
         return self.root / "cache-of-snapshots"
 
     def folders(self, snapshot: ProjectSnapshot, *, keeps_cache: bool) -> Folders:
-        """Return the folders of one build; without `keeps_cache`, its cache is a temporary folder.
+        """Return the paths of the folders that the sandbox of one build uses; no folder is created.
 
-        The sandbox's `harness` folder is the read-only snapshot of the project.
+        The sandbox's `harness` and `dataset` folders are the read-only snapshot of the project.
+
+        Args:
+            snapshot: the read-only copy of the project's files.
+            keeps_cache: True: the cache folder is the one that stays between builds. False: it is a temporary folder.
         """
         work = self.root / "attempt"
         cache = self.root / "cache" if keeps_cache else work / "cache"

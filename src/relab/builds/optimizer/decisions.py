@@ -135,7 +135,11 @@ class BuildSymptoms(BaseModel):
     )
 
     def situation(self) -> BuildSituation:
-        """Return the situation that the symptoms describe."""
+        """Return the symptoms in the form that a policy reads: kind of failure, attempts and configuration.
+
+        If `failure` is missing, the kind of failure is read from `error`. A build with the status `success` has no
+        failure.
+        """
         failure = self.failure or failure_in(self.error)
         if failure is None and self.status is BuildStatus.FAILED:
             failure = BuildFailure.EXIT_CODE

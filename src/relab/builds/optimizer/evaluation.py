@@ -51,12 +51,14 @@ class LoggedDecision:
 
 @dataclass(frozen=True, slots=True)
 class PolicyValue:
-    """The estimated mean reward of a policy.
+    """The estimated mean reward of a policy, by one estimator.
 
     Attributes:
         estimate: the mean reward, 0 to 1 (the doubly robust estimate can leave that range).
-        interval: its confidence interval, from the estimate's linearization.
-        effective_count: the number of decisions of equal weight that would carry as much information.
+        interval: the confidence interval of the mean reward. The variance is that of the linearized estimator, with the
+            decisions of one pass (a build and its retries) as a cluster.
+        effective_count: the effective sample size: the number of decisions of equal weight that would carry as much
+            information.
     """
 
     estimate: float
@@ -66,10 +68,10 @@ class PolicyValue:
 
 @dataclass(frozen=True, slots=True)
 class PolicyEvaluation:
-    """The estimated mean reward of a policy, by two estimators, from `count` decisions.
+    """The estimated mean reward of a policy, by two estimators, from `count` logged decisions.
 
-    `snips` is the self-normalized importance sampling estimate. `logged` is the mean reward of the logged decisions
-    themselves.
+    `snips` is the self-normalized importance sampling estimate, `doubly_robust` the doubly robust estimate. `logged` is
+    the mean reward that was really earned with the logged decisions, for comparison.
     """
 
     snips: PolicyValue
@@ -113,7 +115,7 @@ def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> Policy
 
 
 def doubly_robust_rewards(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
-    """Return, for each decision, the doubly robust estimate of the reward that the policy would have earned in its place.
+    """Return, for each logged decision, the doubly robust estimate of the reward that `policy` would have earned.
 
     The mean of these estimates is the doubly robust estimate of `evaluate`.
 
@@ -130,10 +132,11 @@ def doubly_robust_rewards(policy: BuildPolicy, decisions: Sequence[LoggedDecisio
 
 
 def effective_count(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> float:
-    """Return the effective number of decisions: how many decisions of equal weight would say as much about a policy.
+    """Return the effective sample size of logged decisions for the evaluation of a policy.
 
-    It is the number that is expected for this log. It is 0 if the policy may choose an action that the logging policies
-    never choose.
+    This is the number of decisions of equal weight that would carry as much information about the policy. It is
+    computed from the probabilities, not from the actions that happened to be chosen. It is 0 if the policy may choose
+    an action that the logging policies never choose.
     """
     return _effective(_chances(policy, decisions), decisions)
 
@@ -191,10 +194,15 @@ def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedD
 
 
 def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> float:
-    """Return the effective number of decisions: how many decisions of equal weight would say as much about a policy.
+    """Return the effective sample size: the number of decisions of equal weight that would carry as much information.
 
-    It is Kish's effective sample size with the expected weights and squared weights, given the logged propensities. The
-    weights that happened to be drawn are not used: if none of the rare large weights was drawn, all weights look equal.
+    It is Kish's effective sample size. Its importance weights and their squares are expected values over the actions,
+    given the logged propensities. The weights of the chosen actions are not used: if by chance no action with a large
+    weight was chosen, all weights look equal, and the result would be too large.
+
+    Args:
+        chances: for each decision, the policy's probability of each possible action.
+        decisions: the logged decisions.
     """
     squares = 0.0
     for chance, decision in zip(chances, decisions, strict=True):
@@ -232,9 +240,10 @@ def _value(
 
 
 def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
-    """Return, for each decision, the predicted reward of each possible action.
+    """Return, for each decision, the reward that a regression predicts for each possible action (cross-fitting).
 
-    The prediction comes from a model that was fitted to the other half of the log.
+    The decisions are divided by turns into two halves. A decision's prediction comes from the regression that was
+    fitted to the half without this decision.
     """
     halves = np.arange(len(decisions)) % 2
     models = [
@@ -249,9 +258,9 @@ def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float6
 
 
 def _fit(decisions: Sequence[LoggedDecision]) -> tuple[dict[int, NDArray[np.float64]], float]:
-    """Fit a ridge regression of the reward for each action; return `({action: coefficients}, mean reward)`.
+    """Fit, for each chosen action, a ridge regression of the reward; return `({action: coefficients}, mean reward)`.
 
-    The mean reward is the prediction for actions that were never chosen.
+    The mean reward of all decisions is the prediction for an action that no decision chose.
     """
     fitted = {}
     for action in {decision.action_id for decision in decisions}:

@@ -90,7 +90,7 @@ class BuildOptimizer:
         return decision
 
     def logged(self, project: str) -> list[LoggedDecision]:
-        """Return the newest decisions of a project with an outcome, oldest first, for training and evaluation."""
+        """Return a project's newest 2,000 decisions whose reward is known, oldest first, for training and evaluation."""
         return logged_decisions(self._store, project)
 
     def evaluate(self, policies: Iterable[str], project: str) -> dict[str, PolicyEvaluation]:
@@ -108,7 +108,10 @@ class BuildOptimizer:
 
 
 def logged_decisions(store: DecisionStore, project: str) -> list[LoggedDecision]:
-    """Return the newest decisions of a project with an outcome, oldest first."""
+    """Return a project's newest 2,000 decisions whose reward is known, oldest first.
+
+    Only decisions with the current version of the catalogue of actions are returned.
+    """
     found = store.list_decisions(
         project=project, version=CATALOGUE_VERSION, has_reward=True, before=None, limit=_LEARNT_FROM
     )

@@ -49,7 +49,15 @@ class BuildSituation(BaseModel):
         failed_attempts: int,
         was_flaky: bool = False,
     ) -> BuildSituation:
-        """Return the situation after a build with this configuration; other arguments are the fields of the result."""
+        """Return the situation after a build with this configuration.
+
+        Args:
+            failure: how the build failed; None if it succeeded.
+            configuration: the configuration of the build, which the next action will change.
+            failed_attempts: the number of failed attempts with this input so far.
+            was_flaky: whether an input of this project has both succeeded and failed with the same configuration
+                before.
+        """
         return cls(
             failure=failure,
             failed_attempts=failed_attempts,
@@ -89,7 +97,10 @@ def reward_of(result: BuildResult, reference_s: float) -> float:
 
 
 def failure_in(error: str | None) -> BuildFailure | None:
-    """Return the kind of failure that an error text names: `exit_code` if it names no other, and None without a text."""
+    """Return the kind of failure that an error text names: out of memory, time-out, or `exit_code` for any other text.
+
+    Return None if the text is None or empty.
+    """
     if not error:
         return None
     text = error[:2_000].lower()

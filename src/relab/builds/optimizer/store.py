@@ -45,7 +45,15 @@ class DecisionStore:
     def list_decisions(
         self, *, project: str | None, version: int | None, has_reward: bool, before: str | None, limit: int
     ) -> list[BuildDecision]:
-        """Return at most `limit` decisions, newest first; see `repository.list_decisions`."""
+        """Return at most `limit` decisions of the build optimizer, newest first.
+
+        Args:
+            project: only decisions for this project; None for all projects.
+            version: only decisions that chose from this version of the catalogue of actions; None for all versions.
+            has_reward: True: only decisions whose reward is known. False: all decisions.
+            before: only decisions with lower ids; None to begin with the newest decision.
+            limit: the largest number of decisions.
+        """
         with self._database.read() as session:
             found = repository.list_decisions(
                 session, project=project, version=version, has_reward=has_reward, before=before, limit=limit

@@ -28,13 +28,14 @@ class PromotionVerdict:
 
     Attributes:
         verdict: PASS: the interval lies above 0 and the estimate is at least `LEAST_GAIN`. FAIL: the whole interval
-            lies below `LEAST_GAIN`. EDGE: neither. INVALID: the log says too little about one of the policies, or both
-            choose alike in it.
-        reason: the reason in one sentence.
+            lies below `LEAST_GAIN`. EDGE: neither. INVALID: the log has too little information about one of the
+            policies, or both policies choose the same actions in it.
+        reason: the reason for the verdict in one sentence.
         gain: the estimated mean reward of the candidate minus the mean reward of the current policy.
         interval: the confidence interval of the gain.
         count: the number of decisions that were evaluated.
-        effective_count: the number of decisions of equal weight that would carry as much information.
+        effective_count: the effective sample size: the number of decisions of equal weight that would carry as much
+            information.
     """
 
     verdict: Verdict

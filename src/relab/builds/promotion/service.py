@@ -45,16 +45,18 @@ class PromotionRequest(BaseModel):
 
 
 class Promotion(BaseModel):
-    """The result of a promotion.
+    """The result of a request to promote a policy, that is, to put it into use for a project.
 
     Attributes:
         project, policy: the project, and the policy that was to be promoted.
-        replaced: the policy that the project had.
-        verdict, reason: the verdict and its reason; the policy is in use if the verdict is PASS.
-        gain, low, high: the estimated gain in mean reward, and the ends of its interval. The ends are None if both
-            policies choose alike in the log, so that nothing is known about the difference.
-        count, effective_count: the number of decisions that were evaluated, and the number of decisions of equal weight
-            that would say as much.
+        replaced: the policy that the project used before.
+        verdict, reason: the result of the comparison, and the reason for it in one sentence. The policy is in use if
+            the verdict is PASS.
+        gain, low, high: the estimated gain in mean reward, and the lower and upper limit of its confidence interval.
+            The limits are None if both policies choose the same actions in the log, so that nothing is known about the
+            gain.
+        count, effective_count: the number of decisions that were evaluated, and the effective sample size (the number
+            of decisions of equal weight that would carry as much information).
         flag: the key of the flag that holds the policy of this project; None without a PASS.
         version: the version of the flag that puts the policy into use; None without a PASS.
         restores: the version of the flag that has the replaced policy; None without a PASS.
@@ -136,8 +138,7 @@ class PromotionService:
     def policy_of(self, project: str) -> str:
         """Return the name of the policy that a project uses unless a request names another one.
 
-        It is the value of the project's own flag. Without one, it is the value of the flag `builds.policy`, and without
-        that `linucb`.
+        The first of these that exists counts: the project's own flag, the flag `builds.policy`, the policy `linucb`.
         """
         for key in (flag_of(project), FLAG):
             try:
@@ -147,7 +148,10 @@ class PromotionService:
         return DEFAULT_POLICY
 
     def policies(self, project: str) -> ProjectPolicies:
-        """Return the policy of a project, and the reward that each policy would earn on the project's log of decisions."""
+        """Return the policy that a project uses, and the estimated mean reward of each policy in the project's builds.
+
+        The rewards are estimated from the project's log of decisions. If the log is too short, there are no estimates.
+        """
         import numpy as np
 
         from relab.builds.optimizer.optimizer import BuildOptimizer

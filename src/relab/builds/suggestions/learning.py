@@ -24,10 +24,13 @@ WITHHELD_AT: Final = 0.5
 
 
 def chance_right(verdicts: Iterable[PastVerdict]) -> float:
-    """Return the chance that a suggestion is right, from 0 to 1: the mean of the posterior distribution.
+    """Return the probability, 0 to 1, that a suggestion of one known failure is right, given the verdicts about it.
+
+    It is the mean of the posterior of a beta-Bernoulli model. Without verdicts, it is the mean of the prior, 0.75.
 
     Args:
-        verdicts: the verdicts about one known failure, for lines with one template.
+        verdicts: the verdicts about one known failure, for lines with one template. Verdicts of other projects count
+            less.
     """
     own: list[bool] = []
     others: list[bool] = []
@@ -39,10 +42,11 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
 
 
 def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> list[FailureMatch]:
-    """Return the matches in the order in which to suggest them, without those that earlier verdicts show to be mostly wrong.
+    """Return the matches, best first, without the known failures that earlier verdicts show to be probably wrong.
 
-    The strength and the confidence of a match are multiplied by its chance of being right, divided by the chance
-    without verdicts. So a match without verdicts stays as it is. A confidence is at most 1.
+    For each match, the probability that the suggestion is right is estimated from the verdicts. A match with a
+    probability of at most 0.5 is left out. For the others, strength and confidence are multiplied by this probability
+    divided by the probability without verdicts. So a match without verdicts is not changed. A confidence is at most 1.
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.

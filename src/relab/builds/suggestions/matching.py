@@ -26,14 +26,16 @@ def match_failures(
 ) -> list[FailureMatch]:
     """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
-    A known failure has signs, which are sequences of words. A line matches a sign by the share of the sign's words that
-    the line has in the same order; a word counts more if fewer signs have it. The failures are sorted by the greatest
-    weight of matched words in one line; equal ones stay in their order.
+    A known failure has signs: typical log lines as sequences of words. A line matches a sign if it has at least 85 % of
+    the sign's words in the same order. The words are weighted: a word counts more if fewer signs have it. The failures
+    are sorted by their strength, the weight of the matched words in their best line. Failures of equal strength stay in
+    their order.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are read, those that report errors first.
         failures: the known failures.
-        by_hints: whether lines are compared with the hints of the failures instead of their signs.
+        by_hints: whether lines are compared with the hints of the failures instead of their signs. A hint shows less
+            than a sign, so the confidence is halved.
     """
     signs = [(failure, sign) for failure in failures for sign in (failure.hints if by_hints else failure.signs)]
     weights = _weights(failures)
@@ -53,7 +55,13 @@ def match_failures(
 
 
 def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, RelevantLine]]) -> FailureMatch:
-    """Return the match of a failure; `matched` has `(matched weight, share of the sign, line)` for each line that matches."""
+    """Return the match of a known failure, from the log lines that match one of its signs.
+
+    Args:
+        failure: the known failure.
+        matched: for each line, at least one: the weight of the sign's words that the line has, this weight as a share
+            of the whole sign (0 to 1), and the line.
+    """
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]
     quotes = sorted((line for _, _, line in ranked[:MAX_QUOTES]), key=lambda line: line.number)
@@ -67,9 +75,9 @@ def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, Relev
 
 
 def most_telling(lines: Sequence[RelevantLine]) -> list[RelevantLine]:
-    """Return at most `MAX_LINES` lines to compare, each text once: lines that report errors, then their details.
+    """Return at most `MAX_LINES` lines that are worth comparing with known failures: errors first, then their details.
 
-    Consequences are left out.
+    Each text occurs once. Blank lines and consequences of errors are left out.
     """
     chosen: dict[str, RelevantLine] = {}
     for role in (LineRole.ERROR, LineRole.DETAIL):
@@ -106,10 +114,10 @@ class _SignIndex:
                 self._by_word.setdefault(word, []).append((number, count * weights[word]))
 
     def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
-        """Yield `(number of the sign, share)` of each sign that a line matches.
+        """Yield `(index of the sign, share)` for each sign that a line matches; `line` is a sequence of words.
 
-        The share is the weight of the sign's words that the line has in the same order, relative to the weight of the
-        whole sign.
+        The share is the weight of the sign's words that the line has in the same order, divided by the weight of all
+        words of the sign. It is at least `MIN_COVERAGE`, at most 1.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}
@@ -125,7 +133,13 @@ class _SignIndex:
 
 
 def _common_weight(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> float:
-    """Return the weight of the heaviest common subsequence of the words of a sign and the words of a line."""
+    """Return the weight of the heaviest common subsequence of two sequences of words.
+
+    Args:
+        sign: the words of a sign.
+        found: the words of a log line.
+        weights: `{word: weight}`.
+    """
     best = [0.0] * (len(sign) + 1)
     for word in found:
         before = best[0]

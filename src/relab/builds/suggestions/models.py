@@ -39,14 +39,15 @@ class KnownFailure:
 
 @dataclass(frozen=True, slots=True)
 class FailureMatch:
-    """A known failure that lines of a log show.
+    """A known failure that lines of a log show. A sign is a typical line of the known failure, as a sequence of words.
 
     Attributes:
         failure: the known failure.
         confidence: how well the quoted lines match a sign of the failure, from 0 to 1.
         quotes: the lines that match best, in the order of the log.
         decisive: the line that matches best.
-        strength: the weight of the sign's words that the decisive line has. Failures are sorted by it.
+        strength: the total weight of the words that the decisive line shares with the sign; a rare word weighs more.
+            Matches are sorted by their strength.
     """
 
     failure: KnownFailure
@@ -58,14 +59,14 @@ class FailureMatch:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What the log of a failed build shows, without regard to verdicts and past builds.
+    """What the log of a failed build shows, before verdicts of people and past builds are taken into account.
 
     Attributes:
         matches: the known failures that the lines show, the best one first.
         reported: the first lines that report errors.
-        template: the template of the line that shows how the build failed: the decisive line of the best match, or else
-            the first reported line. None without such a line.
-        key: a digest of the template, by which failures are compared; None without a template.
+        template: the line that shows how the build failed, with `#` in place of numbers. It is the decisive line of the
+            best match, or else the first reported line. None without such a line.
+        key: a digest of the template; builds that failed in the same way have the same key. None without a template.
     """
 
     matches: tuple[FailureMatch, ...]
@@ -115,7 +116,9 @@ class PastFixKind(StrEnum):
 
 
 class PastFix(BaseModel):
-    """Something that was observed after an earlier build of the project failed in the same way; it proves no cause.
+    """What happened after an earlier build of the project failed in the same way: a possible fix for a failed build.
+
+    It is only an observation and does not prove the cause.
 
     Attributes:
         kind: `configuration`, `flaky` or `recorded`.

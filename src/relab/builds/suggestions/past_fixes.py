@@ -19,10 +19,10 @@ Settings: TypeAlias = Mapping[str, str]
 
 @dataclass(slots=True)
 class _Change:
-    """A change of settings after which builds succeeded that had failed in the same way.
+    """One change of settings, with a build that failed before it and the builds that succeeded after it.
 
-    `failed` is the first build that failed; `succeeded` is `{build id: build}` of the builds that succeeded with the
-    change.
+    `failed` is the newest failed build without the change. `succeeded` is `{build id: build}`: builds of the same input
+    as a failed one, with the change.
     """
 
     failed: Build
@@ -32,17 +32,20 @@ class _Change:
 def past_fixes(
     failures: Iterable[Build], successes: Iterable[Build], current: BuildConfiguration | None = None
 ) -> tuple[PastFix, ...]:
-    """Return changed configurations with which builds succeeded after they had failed; first, a success without any change.
+    """Return past fixes: the changes of settings after which failed builds of a project succeeded.
 
-    A failed build is compared with later builds of the same input: with the same digest or, for builds that relab did
-    not run, with the same commit and job. A success without a change is a sign of a flaky build, and such a failure
-    shows no fix.
+    Each failed build is compared with the later successful builds of the same input. Inputs are the same if their
+    digests are equal or, for builds that relab did not run, if commit and job are equal.
 
     Args:
         failures: builds of one project that failed in the same way, newest first.
         successes: builds of the project that succeeded.
         current: the configuration of the build that needs a fix; a change to settings that it already has is left out.
             None if unknown.
+
+    Returns:
+        First a fix of the kind `flaky` if the same input later succeeded without any change. No change is concluded
+        from such a failure. Then at most `MAX_CHANGES` changes, the most reliable one first.
     """
     failed = [build for build in failures if _input_of(build)[0] is not None]
     by_input: dict[tuple[str | None, ...], list[Build]] = {}
@@ -94,9 +97,10 @@ def _fix(change: Mapping[str, str | None], seen: _Change, failures: Sequence[Bui
 
 
 def _flaky(failed: Build, succeeded: Build) -> PastFix | None:
-    """Return a success with the same settings as a sign of a flaky build.
+    """Return a past fix of the kind `flaky`, from a failed and a successful build with the same input and settings.
 
-    Return None if a cache or a kept workspace may have changed between the two builds.
+    Return None if a cache or a kept workspace may have changed between the two builds, because this may explain the
+    different outcomes.
     """
     if failed.configuration is not None and (failed.configuration.cache or failed.configuration.incremental):
         return None
@@ -115,7 +119,7 @@ def _order(build: Build) -> tuple[int, str]:
 
 
 def _input_of(build: Build) -> tuple[str | None, ...]:
-    """Return values that identify the input of a build; the first one is None if the input is unknown."""
+    """Return a tuple that identifies the input of a build; its first value is None if the input is unknown."""
     if build.origin is None:
         return (build.input_digest,)
     return build.origin.commit, build.origin.job, "recorded"

@@ -67,15 +67,22 @@ def suggest(
     *,
     failures: Sequence[KnownFailure],
 ) -> FixSuggestion:
-    """Return a suggestion for the failure that a log shows, without regard to verdicts and past builds.
+    """Return a suggestion for the failure that a log shows, without using verdicts of people and past builds.
 
-    The arguments are those of `examine_lines`; `passing` is the log of a build of the same kind that passed.
+    Args:
+        lines: the relevant lines of the log.
+        log: the log of the failed build. Its last lines are compared if `lines` show no known failure.
+        passing: the log of a build of the same kind that passed; None if no such log is known.
+        failures: the known failures.
     """
     return answer(examine_lines(lines, log, passing, failures=failures))
 
 
 def examine(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> Examination:
-    """Return the known failures that the log and the error of a request show; these texts are data, and only compared."""
+    """Return the known failures that the log and the error of a request show, and the template of the failure.
+
+    The texts of the request are untrusted data: they are only compared with known failures, never executed.
+    """
     log = _log(request.log)
     passing = None if request.passing is None else _log(request.passing)
     lines = [*_lines_of_error(request.error), *relevant_lines(log, passing)]
@@ -89,13 +96,17 @@ def examine_lines(
     *,
     failures: Sequence[KnownFailure],
 ) -> Examination:
-    """Return the known failures that a log shows, and the template by which its failure is compared with others.
+    """Return the known failures that a log shows, and the template (masked line) by which failures are compared.
+
+    The lines are compared with the signs of the known failures, then the last lines of the log. If no sign matches, the
+    lines are compared with the hints, which show less than signs.
 
     Args:
-        lines: the relevant lines of the log; they are compared first.
+        lines: the relevant lines of the log.
         log: the log of the failed build, whose last lines are compared if the relevant lines show no known failure;
             None if only the lines are available.
-        passing: the log of a build of the same kind that passed, or None.
+        passing: the log of a build of the same kind that passed; its lines are ignored at the end of `log`. None if no
+            such log is known.
         failures: the known failures.
     """
     matches = match_failures(lines, failures)
@@ -115,10 +126,14 @@ def examine_lines(
 
 
 def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
-    """Return the key that identifies how a recorded build failed, from its relevant lines; None if no line shows it.
+    """Return the key that identifies how a recorded build failed; builds that failed in the same way have the same key.
 
-    `taught` is the folder of the installation's own known failures. If one of them is invalid, only the shipped ones
-    are compared, so that the build can be recorded even so.
+    Return None if no line shows the failure. If a file of known failures in `taught` is invalid, only the shipped known
+    failures are used, so that the build can still be recorded.
+
+    Args:
+        lines: the relevant lines of the build's log.
+        taught: the folder of the installation's own known failures.
     """
     try:
         failures = known_failures(taught)

@@ -23,7 +23,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def failure_template(text: str) -> str:
-    """Return the part of a line that the same message has in common in all builds, of at most 300 characters.
+    """Return the template of a log line: its text without the parts that differ between builds, at most 300 characters.
 
     Secrets are masked, and numbers, digests and paths of temporary files become `#`. Numbers that identify the failure
     stay: `exit code 137` and `exit code 1` have different templates, and so have `TS2307` and `TS2322`.

@@ -78,9 +78,11 @@ def network_of(model: DQN) -> ValueNetwork:
 
 
 def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
-    """Return the mean reward of the network's choice after the first build of 200 inputs.
+    """Return the mean reward, 0 to 1, that a network earns on 200 simulated inputs.
 
-    The faults and the first builds are the same for each network.
+    For each input, a first build is simulated, the network chooses one action, and the build with this action gives the
+    reward. The faults and the first builds are the same at each call, so results for different networks can be
+    compared.
     """
     inputs, outcomes = np.random.default_rng(_JUDGE_SEED).spawn(2)
     project = SimulatedProject(simulator, inputs, outcomes)

@@ -48,8 +48,8 @@ class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read
         """Begin an episode: build a new input, and return the observation and an empty dictionary.
 
         Args:
-            seed: begins another simulated project, whose faults and builds depend on the seed; None stays with the same
-                project.
+            seed: if given, start a new simulated project, whose faults and builds depend on the seed. If None, continue
+                with the current project.
             options: has no effect.
         """
         super().reset(seed=seed)

@@ -19,9 +19,10 @@ _HISTORY: Final = 200
 
 
 class SimulatedProject:
-    """A project whose inputs have faults that are drawn evenly; one input at a time is built.
+    """A simulated project that is built for one input (state of its files) after another. Each input has one fault.
 
-    Each action is applied to the default configuration, because builds were measured with one action each.
+    All faults are equally probable. Each action is applied to the default configuration, because the real builds, from
+    which the simulator draws, were measured with one action each.
 
     Args:
         simulator: simulates the builds.

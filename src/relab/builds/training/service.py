@@ -134,7 +134,12 @@ def require_rl() -> None:
 
 
 def _with_curve(file: Path, info: PolicyModelInfo) -> TrainedPolicy:
-    """Write the learning curve beside the file of a policy, as JSON and as a page."""
+    """Write the learning curve of a trained policy beside its file, as JSON and as an HTML page; return the paths.
+
+    Args:
+        file: the path of the policy's file.
+        info: the facts about the training, with the learning curve.
+    """
     from relab.builds.training.page import render_page
 
     trained = TrainedPolicy(file=file, curve_file=file.with_suffix(".json"), page=file.with_suffix(".html"), info=info)

@@ -24,14 +24,15 @@ class BlockRule:
         why: what the block is, for people, such as "compiler error".
         starts: the pattern of the block's first line.
         continues: the pattern of each further line; None if the block has one line.
-        until: the pattern of a line that ends the block and does not belong to it; None if there is none.
-        bridge: the number of lines in a row that may match neither pattern and still belong to the block, if a line
-            that matches `continues` follows them.
+        until: the pattern of a line that ends the block and does not belong to it; None: no line ends the block in this
+            way.
+        bridge: how many lines in a row may fail to match `continues` inside the block. They belong to the block only if
+            a line that matches `continues` follows them.
         weight: how surely such a block explains a failure, from 0 to 1.
         role: the role of the first line. The further lines are details of an error, or consequences.
         max_lines: the maximum number of lines of the block.
-        words: if not empty, `starts` is searched anywhere in the lower-case line instead, in lines with one of these
-            words.
+        words: if empty, `starts` is matched at the start of each line. Otherwise `starts` is searched anywhere in the
+            line in lower case, but only in lines that contain one of these words.
     """
 
     why: str
@@ -50,11 +51,12 @@ class ResultRule:
     """Recognises a line that says how a build ended, or how long it took.
 
     Attributes:
-        line: the pattern of the line, matched at the start of its text; its group `duration`, if it has one, is the
-            time.
+        line: the pattern of the line, matched at the start of its text. If the pattern has a group `duration`, the
+            group is the time that the build took.
         status: the status that the line reports; None if it reports the duration only.
         is_final: whether the line reports the end of the whole job, and not only of one tool in it.
-        is_default: whether the line is ignored if another final line comes before it.
+        is_default: whether the line counts only if no earlier line reports the end of the whole job and no line of the
+            log was left out.
     """
 
     line: re.Pattern[str]
@@ -81,11 +83,13 @@ class NamedTestRule:
 
 @dataclass(frozen=True)
 class ScopeRule:
-    """Recognises a line that names the file, package or crate of tests; it is put before the names of these tests.
+    """Recognises a line that names the scope of tests: their file, package or crate.
+
+    The scope is put before the names of these tests: `scope::name`.
 
     Attributes:
-        line: the pattern of the line, matched at the start of its text; its group `scope` is the name.
-        ends_tests: whether the line follows its tests; otherwise it precedes them.
+        line: the pattern of the line, matched at the start of its text; its group `scope` is the name of the scope.
+        ends_tests: True if the line comes after the tests of its scope, False if it comes before them.
     """
 
     line: re.Pattern[str]

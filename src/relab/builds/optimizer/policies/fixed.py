@@ -13,10 +13,10 @@ from relab.builds.optimizer.policies.protocol import Features, all_on_best, with
 
 
 class FixedPolicy:
-    """Always chooses one action. If it is not possible, the policy keeps the configuration unchanged.
+    """Always chooses the same action. If this action is not possible, the configuration stays unchanged (action 0).
 
     Args:
-        action_id: the id of this action.
+        action_id: the id of the action to choose.
     """
 
     def __init__(self, action_id: int) -> None:
@@ -28,10 +28,10 @@ class FixedPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probabilities of `actions`: 1 for the fixed action, and 0 for the others.
+        """Return the probability with which the policy chooses each of `actions`: 1 for the fixed action, otherwise 0.
 
-        If the fixed action is not among them, "keep the configuration" gets 1. If that is not among them either, all
-        get the same probability.
+        If the fixed action is not in `actions`, the action "keep the configuration" has the probability 1. If `actions`
+        has neither, all have the same probability.
         """
         for wanted in (self._action_id, KEEP):
             if wanted in actions:
@@ -60,7 +60,7 @@ class BestFixedPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probabilities of `actions`; see `BuildPolicy.propensities`."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
         means = [self._sums[action] / self._counts[action] if self._counts[action] else np.inf for action in actions]
         return with_exploration(all_on_best(np.array(means)), self._exploration)
 

@@ -22,7 +22,11 @@ _DRAWS: Final = 512
 
 @dataclass
 class _Ridge:
-    """The ridge regression of the reward of one action: the inverse of its matrix, and its coefficients."""
+    """The ridge regression of the reward of one action.
+
+    `inverse` is the inverse of the regularized Gram matrix of the features, `weighted` the sum of the features times
+    the rewards. Their product is the vector of coefficients.
+    """
 
     inverse: NDArray[np.float64] = field(default_factory=lambda: np.eye(len(FEATURES)))
     weighted: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(FEATURES)))
@@ -43,7 +47,7 @@ class _LinearPolicy:
         self._models: dict[int, _Ridge] = {}
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
-        """Update the model of the action with the reward."""
+        """Update the linear model of the action `action_id` with a reward, 0 to 1."""
         self._model(action_id).learn(np.asarray(features), reward)
 
     def _model(self, action_id: int) -> _Ridge:
@@ -69,7 +73,7 @@ class LinUcbPolicy(_LinearPolicy):
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probabilities of `actions`; see `BuildPolicy.propensities`."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
         x = np.asarray(features)
         bounds = []
         for action in actions:
@@ -94,7 +98,10 @@ class ThompsonPolicy(_LinearPolicy):
     def propensities(
         self, features: Features, actions: Sequence[int], generator: np.random.Generator
     ) -> NDArray[np.float64]:
-        """Return the probabilities of `actions`, by 512 draws; see `BuildPolicy.propensities`."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+
+        They are estimated from 512 draws from the posterior of the expected rewards.
+        """
         x = np.asarray(features)
         models = [self._model(action) for action in actions]
         # The expected reward is a normal variable, so the coefficients need not be drawn.

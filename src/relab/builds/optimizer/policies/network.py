@@ -23,12 +23,15 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class ValueNetwork:
-    """A network of linear layers with rectifiers between them; its outputs are the values of the actions, by id."""
+    """A network of linear layers with ReLU activations between them.
+
+    The output with the index i is the estimated reward (value) of the action with the id i.
+    """
 
     layers: tuple[Layer, ...]
 
     def values(self, features: Features) -> NDArray[np.float64]:
-        """Return the value of each action of the catalogue, by its id."""
+        """Return the estimated reward (value) of every action of the catalogue; the array is indexed by action id."""
         found = np.asarray(features, dtype=np.float64)
         for index, layer in enumerate(self.layers):
             found = layer.weight.astype(np.float64) @ (np.maximum(found, 0.0) if index else found) + layer.bias
@@ -53,7 +56,7 @@ class NetworkPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probabilities of `actions`; see `BuildPolicy.propensities`."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
         return with_exploration(all_on_best(self._network.values(features)[list(actions)]), self._exploration)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:

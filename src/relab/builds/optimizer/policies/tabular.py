@@ -36,14 +36,18 @@ _SPREAD: Final = 0.15
 
 
 class UcbPolicy:
-    """Chooses the action with the highest upper confidence bound of its reward, for each kind of failure by itself.
+    """Chooses the action with the highest upper confidence bound of its reward, separately for each kind of failure.
 
-    A failed build has the reward 0, so the mean reward is the chance of success times the mean reward of successful
-    builds (the speed). The chance is learnt for each kind of failure and action, the speed for each action from all
-    builds.
+    A failed build has the reward 0. So the expected reward is the chance of success times the speed (the mean reward of
+    successful builds). The chance is learnt for each pair of a kind of failure and an action. The speed is learnt for
+    each action from all builds.
 
-    The chance that is assumed before any build is 0.9 if the last build did not fail. If it failed, it is 0.5; but if
-    it hit a limit, 0.8 for the action that raises this limit, and 0.1 for building again with the same limit.
+    The prior of the chance of success is:
+
+    - 0.9 if the last build did not fail;
+    - 0.8 if the last build hit a limit and the action raises this limit;
+    - 0.1 if the last build hit a limit and the action keeps the configuration;
+    - 0.5 in all other cases.
 
     Args:
         width: the bound is the estimate plus this many standard deviations of the posterior.
@@ -73,7 +77,7 @@ class UcbPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probabilities of `actions`; see `BuildPolicy.propensities`."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
         kind = _kind(features)
         bounds = np.array([self._bound(kind, action) for action in actions])
         return with_exploration(all_on_best(bounds), self._exploration)
@@ -99,7 +103,12 @@ def _kind(features: Features) -> str:
 
 
 def _prior_chance(kind: str, action: int) -> float:
-    """Return the chance of success that is assumed before any build, for an action after this kind of failure."""
+    """Return the prior chance of success, before any build, of an action after a failure of this kind.
+
+    Args:
+        kind: the kind of the last build's failure; "" if the build did not fail.
+        action: the id of the action.
+    """
     if not kind:
         return 0.9
     if kind not in _RAISES:
