@@ -91,10 +91,10 @@ def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
 
 
 def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]:
-    """Yield the cells of `TIMELINE_COLUMNS` for each item, each below the step or call that it belongs to.
+    """Yield a row of table cells (see `TIMELINE_COLUMNS`) for each item of a timeline.
 
-    An item whose step is not among the items is at the top level. An item that names no agent gets the agent of its
-    step.
+    The row of a call or event follows the row of the step or call that it belongs to, and is indented. An item whose
+    step is not among the items is not indented. An item that names no agent gets the agent of its step.
     """
     start = items[0].at if items else 0
     agents = {item.ref_id: item.data.get("agent_name") for item in items if item.kind == "step"}
@@ -147,9 +147,9 @@ def _tree(items: Sequence[TimelineItem]) -> Iterator[tuple[int, TimelineItem]]:
 
 
 def _detail(data: dict[str, Any]) -> str | None:
-    """Return an item's arguments and error, or else its result, as text; None if it has none of them.
+    """Return the arguments of a timeline item and its error (or, without an error, its result) as one text.
 
-    Each part of the text is cut after `MAX_DETAIL_CHARS` characters.
+    Each of the two is cut after `MAX_DETAIL_CHARS` characters. Return None if the item has neither.
     """
     from relab.core.json import canonical_json
 

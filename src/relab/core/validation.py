@@ -28,7 +28,7 @@ class FieldValueError(ValueError):
 
 
 def plain_message(message: str) -> str:
-    """Return a message of Pydantic without its prefix for errors of validators, and without names of classes."""
+    """Return an error message of Pydantic without the prefix `Value error, ` and without names of Python classes."""
     return _CLASS_NAME.sub("", message.removeprefix("Value error, "))
 
 

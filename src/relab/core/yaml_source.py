@@ -142,8 +142,8 @@ class YamlReader:
         """Read and parse a file.
 
         Raises:
-            InvalidInputError: the file does not exist, cannot be read, or is not YAML of plain values; raised as
-                `missing` or `error`.
+            InvalidInputError: the file does not exist (class `self.missing`), cannot be read, or is not YAML of plain
+                values (class `self.error`).
         """
         return self.parse(self.read_text(path), path)
 
@@ -151,8 +151,8 @@ class YamlReader:
         """Read a file of at most `max_bytes` as UTF-8 text.
 
         Raises:
-            InvalidInputError: the file does not exist, cannot be read, is not UTF-8, or is too large; raised as
-                `missing` or `error`.
+            InvalidInputError: the file does not exist (class `self.missing`), cannot be read, is not UTF-8, or is too
+                large (class `self.error`).
         """
         try:
             with path.open("rb") as file:
@@ -169,12 +169,15 @@ class YamlReader:
             raise self.error(f"The file {path} cannot be read: {error.strerror}.") from error
 
     def parse(self, text: str, path: Path, *, first_line: int = 1) -> YamlSource:
-        """Parse the text of a file, or of a part of the file that begins at the line `first_line`.
+        """Parse the text of a YAML file, or of a part of the file.
 
-        `path` is the path of the file, for messages.
+        Args:
+            text: the text.
+            path: the path of the file, for error messages.
+            first_line: the line of the file at which the text begins.
 
         Raises:
-            InvalidInputError: the text is not YAML of plain values; raised as `error`.
+            InvalidInputError: the text is not YAML of plain values; the class of the error is `self.error`.
         """
         before = first_line - 1
         try:

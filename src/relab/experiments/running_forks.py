@@ -37,9 +37,9 @@ class ForkRuns(ExperimentRuns):
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            stop: ends the replay when pressed.
-            strict: whether to reject a trial whose harness is not of the level `sdk_full`, or that was retried or
-                paused.
+            stop: ends the replay.
+            strict: whether to reject a trial that cannot be replayed faithfully: its harness is not of the integration
+                level `sdk_full`, or the trial was retried or paused.
 
         Raises:
             RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such trial, or it cannot be replayed.

@@ -343,9 +343,9 @@ class RayExecutor:
         return TrialResult(row, None, {"row": row.to_json()})
 
     def _shipment(self, folder: Path, only: str | None = None) -> Shipment:
-        """Pack a folder, or only the part `only` of it, for the nodes.
+        """Pack a folder, or only the file or folder `only` in it, into an archive for the nodes.
 
-        A large archive is put into Ray's object store.
+        A small archive is returned as bytes; a large archive as references to Ray's object store.
         """
         import ray
 

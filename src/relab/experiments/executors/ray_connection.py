@@ -95,7 +95,10 @@ def check_fits(config: ExperimentConfig) -> None:
 
 
 def resources(config: ExperimentConfig) -> dict[str, float]:
-    """Return the processors and the memory that one trial needs, in Ray's terms; they are the experiment's limits."""
+    """Return what Ray has to reserve for one trial: `{"num_cpus": n, "memory": bytes}`, from the experiment's limits.
+
+    Without a limit, a trial gets one processor, and `memory` is missing.
+    """
     resources = config.runtime.sandbox.resources
     found: dict[str, float] = {"num_cpus": resources.cpu_count or 1}
     if resources.memory_mb:
@@ -111,9 +114,10 @@ def sentence(error: BaseException) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Restore this program's signal handlers after the block.
+    """Restore this program's handlers of SIGINT and SIGTERM after the `with` block.
 
-    Ray replaces some, and Ctrl-C must stop the run as usual.
+    Ray replaces these handlers, but Ctrl-C must stop the run as usual. In a thread other than the main thread, do
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

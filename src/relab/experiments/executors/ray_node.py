@@ -346,7 +346,10 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _receive_folder(shipment: Shipment, target: Path) -> None:
-    """Unpack an archive from the machine of `lab run`. The folder `target` appears at once, with its whole content."""
+    """Unpack an archive from the machine of `lab run` into the folder `target`, and replace an older folder.
+
+    The folder is unpacked beside its place and then renamed, so that it never exists with only a part of its content.
+    """
     building = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     building.parent.mkdir(parents=True, exist_ok=True)
     try:

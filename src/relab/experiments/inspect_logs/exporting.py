@@ -41,7 +41,7 @@ class Exported:
 
 @dataclass
 class _Totals:
-    """Figures of the samples written so far, from which the header of the log is made."""
+    """Sums and lists over the samples written so far; the header of the log is made from them at the end."""
 
     sample_ids: dict[str | int, None] = field(default_factory=dict)
     count: int = 0

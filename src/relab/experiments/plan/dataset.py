@@ -186,9 +186,9 @@ def _has_equals(marks: array[int]) -> bool:
 
 
 def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """Yield `(line number, message)` of each line that repeats an earlier task_id.
+    """Yield `(line number, message)` for each line of a data set whose task_id is already used on an earlier line.
 
-    Only tasks whose ids have equal digests (`marks`) are compared.
+    `marks` are short digests of all task ids. Only ids with equal digests are read and compared.
     """
     repeated = {mark for mark, count in Counter(marks).items() if count > 1}
     first_lines: dict[str, int] = {}

@@ -148,11 +148,11 @@ def check_harness(resolved: Resolved) -> None:
 
 
 def with_posture(config: ExperimentConfig, command: Command, container: bool, warnings: list[str]) -> ExperimentConfig:
-    """Return the configuration with the sandbox and network mode that the command runs it with.
+    """Return a copy of the configuration with the sandbox and network mode that trials of this command get.
 
     Args:
         config: the configuration.
-        command: the command.
+        command: the command that runs the trials.
         container: whether `--container` was given.
         warnings: a list to which sentences for the user are appended.
 

@@ -180,7 +180,7 @@ def make_plan(
         variants: the number of variants, including the baseline.
         tasks: the number of tasks.
         replications: the number of repeats of each task with each variant.
-        scheduling: the rule of the order.
+        scheduling: how the variants and tasks alternate in the order of the trials.
         seed: the seed of the shuffling.
         shuffle_tasks: whether the tasks are shuffled.
     """

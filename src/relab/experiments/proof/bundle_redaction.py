@@ -33,12 +33,12 @@ _DUCKDB: Final = slice(8, 12)
 
 @dataclass(frozen=True)
 class Redacted:
-    """The files of a bundle that take the place of one file of a run.
+    """One file of a run after redaction: the files that replace it in a bundle.
 
     Attributes:
         files: `{suffix that is added to the path: content}`; normally one file, with the suffix "".
         masked: the number of masked values by kind.
-        left_out: why the file is left out, in one word; None if it is not left out.
+        left_out: one word for why the file is not in the bundle; None if it is.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)

@@ -290,7 +290,7 @@ def _safe(name: str) -> str:
 
 
 def _is_too_long(path: str) -> bool:
-    """Return whether a path in a bundle could not be unpacked."""
+    """Return whether a path, or a name in it, is too long for a file of a bundle, so that it could not be unpacked."""
     return len((RUN + path).encode()) > MAX_NAME or any(
         len(part.encode()) > _MAX_PART_BYTES for part in path.split("/")
     )

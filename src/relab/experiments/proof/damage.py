@@ -173,9 +173,10 @@ class SealCheck:
         return Damage(path, what, changed.begin, changed.end, _line_at(self._root / path, changed.begin))
 
     def _exact(self, path: str, before: Fingerprint) -> ChangedAt | None:
-        """Return the first changed byte of a file, found by comparison with an intact copy elsewhere in the run.
+        """Compare a changed file with an intact copy of its old content; return the place of the first changed byte.
 
-        Return None if there is no intact copy.
+        An intact copy is another file of the run that had the same digest when the run was sealed. Return None without
+        one.
         """
         try:
             for other in sealed_file(self._root / SEAL, before.sha256, before.size):

@@ -144,7 +144,13 @@ def first_difference(before: BinaryIO, after: BinaryIO) -> int | None:
 
 
 def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
-    """Return the changed byte of a block if only one was changed, else the range of the whole block."""
+    """Return the place of the change in a block: the single changed byte, else the range of the whole block.
+
+    Args:
+        block: the changed block, as it is now.
+        expected: the checksums of the block as it was.
+        begin: the offset of the block in its file.
+    """
     now, then = zlib.adler32(block), int.from_bytes(expected[_STRONG:], "big")
     low = ((now & 0xFFFF) - (then & 0xFFFF)) % _ADLER_PRIME
     high = ((now >> 16) - (then >> 16)) % _ADLER_PRIME

@@ -19,10 +19,10 @@ class Listing:
     """The entries of one folder.
 
     Attributes:
-        folder: its path below the root, with `/`; empty for the root.
+        folder: the folder's path below the root, with `/`; empty for the root.
         files: the names of regular files, sorted.
         folders: the names of folders, sorted.
-        links: the target of each symbolic link.
+        links: `{name: target}` of the symbolic links.
         others: the names of devices, pipes and sockets, sorted.
         problem: why the folder cannot be listed, as a name of `errno`; None if it can.
     """

@@ -104,7 +104,7 @@ class Verification:
 
 
 def signer_of(key: PublicKey | None, given: PublicKey | None, own: PublicKey | None) -> SignedBy:
-    """Return the key that signed, with whether it is trusted.
+    """Return the key that signed a run or a bundle, and whether this key is trusted.
 
     Args:
         key: the key that signed; None if there is no signature.
@@ -164,7 +164,7 @@ class _Records:
     with_events: set[str] = field(default_factory=set)
 
     def note(self, entry: Mapping[str, Any], events_place: str) -> None:
-        """Add an entry of the journal.
+        """Add the facts of one journal entry.
 
         Args:
             entry: the entry, as JSON.

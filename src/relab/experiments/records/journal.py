@@ -76,7 +76,7 @@ class Journal:
         self._synced = time.monotonic()
 
     def open(self) -> set[str]:
-        """Open the journal for appending; return the ids of the trials that have a line.
+        """Open the journal for appending; return the ids of the trials that have a result, without withdrawn results.
 
         An incomplete last line, left by a crash, is removed, so that its trial has no result. A journal of an earlier
         version, without checksums, is rewritten with them; changes made to it before that cannot be detected.
@@ -225,7 +225,11 @@ class _Line:
 
 
 def _lines(run_dir: Path) -> Generator[_Line]:
-    """Yield the complete lines of a journal; check each against the previous one, and the end against the attestation."""
+    """Yield the complete lines of a journal after a check of their checksums.
+
+    The end of the journal is checked against the run's attestation, which records how many lines it had when the run
+    ended.
+    """
     path = run_dir / NAME
     attested = _attested(run_dir)
     head = Head(0, _START)

@@ -127,7 +127,10 @@ class TaskMeans:
 
 
 def sum_by_group(values: Floats, groups: Ints) -> Clusters:
-    """Return the sum and the number of the values in each group; `groups` has the group of each value."""
+    """Return the sum and the number of the values in each group, in ascending order of the groups.
+
+    `groups` has, for each value, the number of its group.
+    """
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     _, index = np.unique(groups, return_inverse=True)
@@ -211,9 +214,9 @@ class TrialData:
         return self._stopping is not None
 
     def looked_at(self, baseline: str, variant: str) -> int:
-        """Return how many tasks, from the start of the plan, the stopping rule has compared for both variants.
+        """Return how many tasks, from the first of the plan on, the stopping rule has compared for both variants.
 
-        Return 0 for a run without such a rule.
+        Return 0 for a run without a stopping rule.
         """
         if self._stopping is None:
             return 0

@@ -232,9 +232,9 @@ def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapp
 
 
 def _rate(found: TaskMeans) -> dict[str, Any]:
-    """Return the success rate over the trials of a variant, and its interval.
+    """Return the success rate over all trials of a variant, and its interval, as JSON.
 
-    The independent units of the interval are the clusters of tasks.
+    Trials of the same cluster of tasks depend on each other, so the interval counts each cluster as one observation.
     """
     if not found.tasks.size:
         return {"success_rate": None, "success_rate_interval": None}

@@ -90,7 +90,10 @@ def _refuse(events: Path, problems: list[str]) -> None:
 
 
 def _pauses(folder: Path) -> list[int]:
-    """Return the `seq` of the last event before each pause, ascending, from the folder of a trial."""
+    """Read the pause records of a trial; return, for each pause, the `seq` of the last event before it, ascending.
+
+    `folder` is the folder of the trial; `seq` is the number of an event in its file.
+    """
     found: list[int] = []
     for path in folder.glob(f"segments/*/{PAUSED}"):
         raw: Any = read_plain(path, _MAX_RECORD_BYTES, below=folder)

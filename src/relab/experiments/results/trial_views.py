@@ -283,7 +283,7 @@ def _patches(
 
 
 def _text(below: Path, path: str, digest: str | None) -> str | None:
-    """Return the text of a file; None if it has another digest, is large, is binary, or does not exist.
+    """Return the text of a file; None if the file was changed, is large, is binary, or does not exist.
 
     Args:
         below: the folder of the workspace.
@@ -300,10 +300,10 @@ def _text(below: Path, path: str, digest: str | None) -> str | None:
 
 
 def _file_differences(one: _Seen, other: _Seen) -> Iterator[dict[str, Any]]:
-    """Yield `{path, changed, patch}` for each file that one of two trials changed.
+    """Yield `{path, changed, patch}` for each file that at least one of two trials changed.
 
-    `changed` says which trial changed the file, or whether both changed it alike. `patch` is the difference between the
-    two.
+    `changed` is `only in the first`, `only in the second`, `alike` or `different`. `patch` is the unified difference
+    between the file in the first and in the second trial, if `changed` is `different`; else it is empty.
     """
     changed = [_changed(one), _changed(other)]
     for path in sorted({*changed[0], *changed[1]}):

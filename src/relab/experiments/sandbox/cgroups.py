@@ -86,7 +86,7 @@ class Group:
         return self._count("memory", ("memory.oom_control", "memory.events"), "oom_kill") > 0
 
     def was_out_of_processes(self) -> bool:
-        """Return whether the kernel has refused the group another process or thread."""
+        """Return whether the kernel has refused to start another process or thread in the group."""
         return self._count("pids", ("pids.events", "pids.events"), "max") > 0
 
     def kill(self) -> None:
@@ -243,7 +243,7 @@ class Cgroups:
         """Return the hierarchy in which groups with this controller can be created.
 
         Raises:
-            OSError: there is none; the message gives the reason.
+            OSError: no such hierarchy is mounted; the message gives the reason.
         """
         own = dict(_own_groups(self._proc))
         mounts = list(_mounts(self._proc))

@@ -235,7 +235,7 @@ class DockerSandbox:
                 self._drop(container["Id"])
 
     def _find_shell(self) -> bool:
-        """Return whether the image has a shell; it is searched for in a container that is created but never started."""
+        """Create a container of the image, without starting it, and return whether it has a shell."""
         created = self._engine.call(
             "POST", "/containers/create", body={"Image": self._image, "Cmd": [_SHELL], "Labels": self._labels()}
         )

@@ -153,7 +153,7 @@ class Waiter:
         return status
 
     def close(self) -> None:
-        """Stop waiting; a thread in `status` gets an error."""
+        """Stop waiting. If another thread waits in `status`, it gets an EngineError."""
         if self._connection.sock is not None:
             # `shutdown` wakes a thread that is reading; `close` alone does not.
             with contextlib.suppress(OSError):

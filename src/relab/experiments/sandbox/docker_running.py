@@ -101,7 +101,7 @@ class DockerRunning:
         return self._watch.exceeded() if self._watch is not None else None
 
     def hidden_bytes(self) -> int:
-        """Return the bytes in the container's memory file systems and deleted open files.
+        """Return how many bytes the container has written to memory file systems and to deleted open files.
 
         Return 0 if the container's processes are not visible on this machine.
         """
@@ -216,7 +216,7 @@ class Streams:
         self._thread.start()
 
     def give_input(self, first: bytes) -> None:
-        """Start to send the input file, after the bytes `first`."""
+        """Let the thread send the bytes `first`, and then the input file, to the container."""
         self._first = first
         self._wake_write.send(b"i")
 

@@ -155,7 +155,10 @@ def interpreter_folders(program: str, environment: Mapping[str, str], project: P
 
 
 def _installation(program: Path) -> Path:
-    """Return the folder to mount for a program: its whole installation, but never the home folder or `/`."""
+    """Return the path to mount for a program: the folder of its installation.
+
+    For a program directly in the home folder or in `/`, it is only the program itself.
+    """
     folder = program.parent
     if folder.name in _PROGRAM_FOLDERS and folder.parent not in {Path.home(), Path("/")}:
         return folder.parent

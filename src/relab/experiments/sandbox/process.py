@@ -183,7 +183,9 @@ class Child:
 
 
 def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], dict[str, Any]]:
-    """Return the command and the arguments of `Popen` that start a program as a user without supplementary groups.
+    """Return the command and the keyword arguments with which `subprocess.Popen` starts a program as another user.
+
+    The program gets the user's group, and no supplementary groups.
 
     Args:
         command: program and arguments.
