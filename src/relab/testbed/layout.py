@@ -116,7 +116,7 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """Folder into which the target writes."""
+        """Folder into which the target, the watched service, writes."""
         return self.root / "data"
 
     @property

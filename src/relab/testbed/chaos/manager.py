@@ -205,7 +205,8 @@ class ChaosManager:
 class _Running:
     """One injection in progress; if it has a delay, a ramp, a period or a duration, a thread of its own carries it out.
 
-    The attribute `injection` is replaced as a whole at each change, so any thread may read it at any time.
+    The attribute `injection` is the current state. Each change replaces it by a new object, so any thread may read it
+    at any time.
     """
 
     def __init__(
@@ -235,7 +236,7 @@ class _Running:
             self._thread.start()
 
     def end(self, phase: InjectionPhase) -> Injection:
-        """End the injection. If that fails, it stays active and can be ended again.
+        """End the injection. If that fails, the injection stays active, and this method can be called again.
 
         Raises:
             AlreadyEndedError: the injection has already ended.

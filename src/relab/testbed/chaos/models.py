@@ -53,7 +53,7 @@ class Symptom:
     Attributes:
         shows: symptoms in health, metrics and logs that the fault has in common with the faults in `look_alikes`.
         tells_apart: the findings of an investigation that occur only with this fault.
-        look_alikes: names of the faults with similar symptoms.
+        look_alikes: names of other faults with the symptoms in `shows`.
     """
 
     shows: str
@@ -70,14 +70,14 @@ class Injection:
     Attributes:
         injection_id: identifies the injection.
         fault: name of the fault or noise event.
-        parameters: its parameters as JSON, by name.
-        requested_at: when it was requested.
-        delay_s: time from the request until it begins.
+        parameters: the parameters of the fault as JSON, by name.
+        requested_at: when the injection was requested.
+        delay_s: time from the request until the injection begins.
         duration_s: time after which the injection is stopped; None to continue until a request stops it.
-        phase: whether it waits, is active, or how it ended.
+        phase: whether the injection waits, is active, or how it ended.
         began_at: when the fault became active; None before that.
-        ended_at: when it ended; None before that.
-        error: why it could not begin; None if it did not fail.
+        ended_at: when the injection ended; None before that.
+        error: why the injection could not begin; None if it did not fail.
         notes: errors that did not end the injection, with their time.
     """
 
@@ -102,7 +102,7 @@ class Injection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the injection waits or is active, and so has not ended."""
+        """Whether the injection has not ended: it waits for its beginning, or is active."""
         return self.phase in {InjectionPhase.WAITING, InjectionPhase.ACTIVE}
 
 
@@ -125,7 +125,7 @@ class WrongFaultParametersError(InvalidInputError):
 
 
 class AlreadyActiveError(ConflictError):
-    """The same fault is already active or waiting; two injections of it could not be distinguished."""
+    """The same fault is already active or waiting; two injections of the same fault could not be distinguished."""
 
     code = "already_active"
 

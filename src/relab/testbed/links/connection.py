@@ -211,7 +211,9 @@ class Pair:
             self._flows[way].feed(None)
 
     def lost(self, way: Way, error: Exception | None) -> None:
-        """Handle the end of one socket; the other socket is closed once the waiting bytes have been delivered to it.
+        """Handle the end of one of the two sockets.
+
+        The other socket is closed as soon as the queued bytes have been delivered to it.
 
         Args:
             way: `up` if the client's socket has ended, `down` if the server's.

@@ -146,9 +146,9 @@ class ByteQueue:
             self._drain()
 
     def sink_is_full(self, full: bool) -> None:
-        """Pause reading from the sender if the receiver's buffer is full.
+        """Pause reading from the sender if the receiver's buffer is full (`full` is True).
 
-        Resume if the receiver accepts bytes again.
+        Resume reading if the receiver accepts bytes again (`full` is False).
         """
         self._paused_by_sink = full
         if full:

@@ -107,7 +107,7 @@ class LinksServer:
         self._socket.unlink(missing_ok=True)
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """Execute the JSON request in a line and return the answer; the description of the module has their fields.
+        """Execute the JSON request in a line and return the answer; the docstring of the module lists their fields.
 
         If the request is invalid, or names an unknown link or toxic, the answer has `ok: False`; no error is raised.
         """

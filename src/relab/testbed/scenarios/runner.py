@@ -50,7 +50,7 @@ class _InterruptedError(Exception):
 
 
 class _AbortedError(Exception):
-    """An action could not be performed."""
+    """An action of the method could not be performed, so the method ends early."""
 
 
 @dataclass

@@ -51,10 +51,10 @@ class Variables:
         return [self.fill(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     def seconds(self, value: float | str, field: str) -> float:
-        """Return a number of seconds, which a scenario may give as a number or as `${name}` of a variable.
+        """Return a duration of a scenario in seconds, given as a number or as the name of a variable.
 
         Args:
-            value: the number, or the text `${name}`.
+            value: the number, or the text `${name}` with the name of the variable.
             field: name of the field that holds the value, for the message of an error.
 
         Raises:

@@ -36,7 +36,7 @@ class WrongEpisodeError(InvalidInputError):
 
 
 class EpisodeKind(StrEnum):
-    """The kind of an episode (a test of a responder), by the events that are injected in it."""
+    """The kind of an episode (a test of a responder): which events, such as faults and noise, are injected in it."""
 
     FAULT = "fault"
     """One fault."""
@@ -104,18 +104,15 @@ class Episode(_Value):
 
     @property
     def takes_the_machine(self) -> bool:
-        """Whether this episode uses all processors of the machine.
-
-        No other episode can run there at the same time then.
-        """
+        """Whether this episode uses all processors of the machine, so that no other episode can run meanwhile."""
         return self.busy_loops > 0 or any(find_fault(event.name).takes_the_machine for event in self.faults)
 
     @property
     def measured(self) -> tuple[Event, ...]:
-        """The faults by which the responder is measured: all faults of the episode, or all but the first one.
+        """The faults that the responder is to repair, and by which it is measured.
 
-        The first fault is left out in an episode of the kind "after escalation", where the responder gives it to a
-        person.
+        They are all faults of the episode. In an episode of the kind "after escalation", the first fault is left out,
+        because the responder hands it over to a person.
         """
         return self.faults[1:] if self.kind is EpisodeKind.AFTER_ESCALATION else self.faults
 

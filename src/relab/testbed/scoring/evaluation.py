@@ -126,7 +126,7 @@ class Part:
 
 
 def parts_of(wanted: EvaluationRequest) -> list[Part]:
-    """Return the experiments of an evaluation, in the order in which they run.
+    """Return the parts of an evaluation, each of which is one experiment, in the order in which they run.
 
     Raises:
         WrongEpisodeError: a count or the share is out of range, or the episodes cannot be generated.

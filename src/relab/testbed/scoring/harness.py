@@ -139,7 +139,7 @@ def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
     Args:
         ids: the `ids` of the trial's input.
         kind: the code of the error.
-        message: its message.
+        message: the message of the error.
     """
     return {
         "schema_version": "trial_output_v1",
@@ -168,9 +168,9 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
 
 
 def _keep(home: Path, kept: Path) -> None:
-    """Copy the responder's files from `home` to `kept`, so that people can analyse its behaviour.
+    """Copy the responder's files from `home` to `kept`, so that people can analyse the responder's behaviour.
 
-    If the files are larger than 32 MiB, only write a note about that.
+    If the files are larger than 32 MiB in all, only write a note about that.
     """
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > _MAX_LEFTOVER_BYTES:

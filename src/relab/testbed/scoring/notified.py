@@ -54,7 +54,7 @@ class NoticeReceiver:
 
     @property
     def url(self) -> str:
-        """The address to which notices are posted."""
+        """The address to which the responder posts its notices to people."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/notices"
 
     def __enter__(self) -> Self:

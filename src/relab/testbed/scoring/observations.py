@@ -18,7 +18,7 @@ _BESIDE_ANOTHER_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ObservedSecond:
-    """The users' requests that were due in about one second.
+    """How the users' requests that were due in about one second were served, as numbers of requests.
 
     Attributes:
         at_s, until_s: start and end of the interval in which the requests were due.

@@ -25,7 +25,7 @@ _POLL_INTERVAL_S: Final = 0.5
 
 
 class NotBroughtAboutError(UnavailableError):
-    """A fault or noise event of the episode could not be injected, so the episode says nothing about the responder."""
+    """A fault or noise event of an episode (a test of a responder) could not be injected, so the episode is invalid."""
 
     code = "not_brought_about"
 
@@ -106,7 +106,9 @@ class Onset:
                 raise NotBroughtAboutError(f"{event.name!r} cannot be injected on this machine: {reason}.")
 
     def go_on(self, escalated_s: float | None = None) -> None:
-        """Start the injection of all events that are due by now, in threads; raise the error of an earlier injection.
+        """Start the injection of all events that are due by now, each in a thread.
+
+        If an injection that an earlier call started has failed in the meantime, raise its error.
 
         Args:
             escalated_s: when the responder first escalated to a person after the first fault; None if it has not.

@@ -36,7 +36,7 @@ _WARM_UP_S: Final = 3.0
 
 
 class EpisodeStoppedError(RelabError):
-    """The episode was stopped before its end, so it has no metrics."""
+    """The episode (a test of a responder) was stopped before its end, so it has no metrics."""
 
     code = "stopped"
 
@@ -119,15 +119,18 @@ class _Clock:
         self._zero_s, self.wall_us = time.monotonic(), time.time_ns() // 1_000
 
     def end(self) -> None:
-        """Stop the clock: from now on `now` returns 0 and `of` returns None."""
+        """Stop the clock: from now on, the method `now` returns 0 and the method `of` returns None."""
         self._ended_s = time.monotonic()
 
     def now(self) -> float:
-        """Return the current time in seconds; 0 before the start and after the stop."""
+        """Return the seconds since the start of this clock; 0 before the start and after the stop."""
         return self.of(time.monotonic()) or 0.0
 
     def of(self, monotonic_s: float) -> float | None:
-        """Return a time of `time.monotonic` as a time of this clock; None before the start and after the stop."""
+        """Convert a time of `time.monotonic` to seconds since the start of this clock.
+
+        Return None before the start and after the stop.
+        """
         if self._zero_s is None or self._ended_s is not None:
             return None
         return monotonic_s - self._zero_s

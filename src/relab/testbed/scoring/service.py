@@ -118,7 +118,7 @@ def read_responder(text: str) -> tuple[str, Bindings]:
 
 
 def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Return a context manager that keeps the testbeds of an evaluation running while its block runs.
+    """Return a context manager: while its block runs, the testbeds of an evaluation are kept running.
 
     Args:
         plan: the plan of the evaluation, as `begin` or `read_plan` returned it.

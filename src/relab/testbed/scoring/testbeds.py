@@ -121,8 +121,8 @@ def slot_name(slot: int) -> str:
 def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
     """Acquire the first free testbed and yield it in its initial state; release it when the block ends.
 
-    If the testbed is already running, it is reset, and it continues to run afterwards (`keep_testbeds_running` keeps
-    testbeds running for many episodes). Otherwise the testbed is started, and stopped afterwards.
+    A testbed that is already running is reset, and continues to run afterwards (`keep_testbeds_running` keeps testbeds
+    running for many episodes). Any other testbed is started, and stopped afterwards.
 
     Args:
         home: relab's home folder, with a short path.

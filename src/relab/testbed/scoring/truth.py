@@ -85,7 +85,7 @@ class Truth:
 
 
 def was_done(status: str) -> bool:
-    """Return whether an action whose record has this status has changed the service, or may have changed it.
+    """Return whether an action with this status has changed the service, or may have changed it.
 
     Args:
         status: the status of the action in the action server's record, such as `succeeded`.

@@ -116,7 +116,7 @@ class Component:
 
     @property
     def process(self) -> Process | None:
-        """The running process; None if there is none."""
+        """The running process; None while the component has no process."""
         return self._process
 
     @property

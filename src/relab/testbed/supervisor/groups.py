@@ -183,7 +183,7 @@ class Groups:
         return sorted({group / "cgroup.procs" for (name, _), group in self._made.items() if name == component})
 
     def remove(self) -> None:
-        """Remove all groups; their processes must have ended."""
+        """Remove all control groups of the testbed; the processes in them must have ended."""
         for group in set(self._made.values()):
             with contextlib.suppress(OSError):
                 group.rmdir()

@@ -20,9 +20,9 @@ EXIT_CANNOT_START = 127
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the thread that created it ends.
+    """Let the kernel kill this process when the thread that created this process ends.
 
-    Exit at once if the parent has already ended.
+    Exit at once if the parent process has already ended.
 
     Args:
         parent: the pid of the process that created this one.

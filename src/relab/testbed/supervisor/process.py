@@ -46,8 +46,8 @@ class ProcessSpec:
         owner: the user under which the process runs; None for the supervisor's user.
         rlimits: soft limits, by the kernel's names in lower case.
         groups: the control-group files to which the pid of the process is written.
-        opened: files and folders that the process gets as open descriptors, by the number of the descriptor (20 or
-            more). They are opened before the user changes, so the new user needs no access to their paths.
+        opened: files and folders that are opened for the process, by the number of the descriptor (20 or more). They
+            are opened before the user changes, so the new user needs no access to their paths.
     """
 
     command: Sequence[str]

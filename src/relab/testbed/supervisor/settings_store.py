@@ -46,7 +46,7 @@ class SettingsStore:
         return self._read(self._folder / "target.json")
 
     def history(self) -> list[SettingsVersion]:
-        """Return all versions, oldest first."""
+        """Return the history of the settings: one entry for each version, oldest first."""
         lines = (self._folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
         return [SettingsVersion.model_validate_json(line) for line in lines]
 

@@ -281,7 +281,7 @@ class Supervisor:
         return {name: item for name, item in kept.items() if item not in deaf}
 
     async def _begin(self, within_s: float, kept: dict[str, Component]) -> None:
-        """Restore the initial state of the folder, and start all components, stage by stage.
+        """Restore the initial state of the testbed's folder, and start all components, stage by stage.
 
         Args:
             within_s: time limit until all components are ready.

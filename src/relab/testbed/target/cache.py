@@ -50,7 +50,10 @@ class Cache:
         return None if value is None else bytes(value)
 
     async def put(self, key: str, value: bytes) -> None:
-        """Store the value of a key for `ttl_s` seconds (see the settings); a failure is only counted and reported."""
+        """Store the value of a key for `ttl_s` seconds (see the settings).
+
+        A failure raises no error; it is only counted and reported.
+        """
         try:
             await self.client.set(key, value, ex=self._settings.ttl_s)
         except FAILURES as error:

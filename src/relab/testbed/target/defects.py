@@ -87,7 +87,9 @@ def _bind(path: Path) -> socket.socket:
 
 
 class Defects:
-    """The active defects of this worker, and the server on a Unix socket that switches them on and off.
+    """The defects (leaks and losses for tests) that are active in this worker, and the server that controls them.
+
+    The server listens on a Unix socket for commands that switch defects on and off.
 
     Args:
         database: the connection pool whose connections a defect leaks.

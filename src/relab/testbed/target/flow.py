@@ -184,7 +184,9 @@ class FlowControl:
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, except that requests to the shop are rejected at once while the queue is shut.
+    """uvicorn's HTTP protocol, except that it rejects requests to the shop at once while the admission queue is shut.
+
+    The queue is shut if it accepts no more requests (`AdmissionQueue.is_shut`).
 
     Args:
         gate: the worker's admission queue.

@@ -27,7 +27,7 @@ _VERSION: Final = re.compile(r'"(\d{1,18})"')
 
 
 def lab_routes(parts: Parts) -> APIRouter:
-    """Return the routes by which rollouts, experiments and people control the target."""
+    """Return the routes by which rollouts, experiments and people change the target's flags and store reports."""
     routes = APIRouter(tags=["lab"])
     reports = ReportFile(parts.settings.data_dir)
     writer = Depends(_may_write(parts))
@@ -65,7 +65,7 @@ def lab_routes(parts: Parts) -> APIRouter:
     async def read_report(mini: bool = Query(False), text: bool = Query(False)) -> Response:
         """Return the last report of a rollout or experiment.
 
-        With `mini=1` only its figures, with `text=1` only its text.
+        With `mini=1`, return only the figures of the report; with `text=1`, return only the text.
         """
         report = await reports.read()
         if text:
@@ -73,7 +73,7 @@ def lab_routes(parts: Parts) -> APIRouter:
         return JSONResponse(report.mini() if mini else report.model_dump())
 
     async def put_report(report: LabReport) -> dict[str, Any]:
-        """Store a report in place of the last one."""
+        """Store a report of a rollout or experiment in place of the last one."""
         await reports.write(report)
         return {"ok": True}
 

@@ -34,10 +34,10 @@ class Bounds:
     """The limits of one worker that follow from the flags.
 
     Attributes:
-        adaptive: whether the limit adapts.
+        adaptive: whether the limit of active requests adapts.
         highest: the upper bound of the limit. If the limit does not adapt, it always has this value. None for no limit.
-        wait_ms: the longest time that a request may wait for its turn.
-        work_p95_ms: the limit falls if the P95 of the requests' times, without their wait, is above this.
+        wait_ms: the longest time that a request may wait in the queue.
+        work_p95_ms: an adaptive limit falls if the P95 of the processing times (without the wait) is above this.
     """
 
     adaptive: bool

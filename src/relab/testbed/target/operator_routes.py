@@ -66,7 +66,7 @@ def operator_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/metrics", summary="OpenMetrics")
     async def exposition() -> Response:
-        """Return all counters and gauges by worker, in the OpenMetrics text format."""
+        """Return the target's counters and gauges, with one sample per worker, in the OpenMetrics text format."""
         return Response(openmetrics(parts.workers()), media_type=CONTENT_TYPE)
 
     return routes

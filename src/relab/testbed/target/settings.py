@@ -51,7 +51,10 @@ class DatabaseSettings(_Section):
 
     @property
     def patience_s(self) -> float:
-        """Longest wait for a statement's answer: `read_timeout_s`, or one second more than the server's limit."""
+        """Longest wait for a statement's answer, in seconds.
+
+        It is `read_timeout_s`; if that is None, one second more than `statement_timeout_ms`.
+        """
         return self.read_timeout_s or self.statement_timeout_ms / 1_000 + 1.0
 
     @property

@@ -66,7 +66,7 @@ def path_of(stats_dir: Path, worker: int) -> Path:
 
 
 class StatsWriter:
-    """Writes one worker's statistics file, which stays open as long as the worker runs."""
+    """Writes one worker's statistics to a file, which stays open as long as the worker runs."""
 
     def __init__(self, stats_dir: Path, worker: int) -> None:
         stats_dir.mkdir(parents=True, exist_ok=True)

@@ -82,12 +82,12 @@ def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
 
 
 def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[str, Any]:
-    """Return the body of the metrics route: figures of all requests, of each route, of search, cache and other parts.
+    """Return the body of the metrics route: metrics of all requests, of each route, of search, cache and other parts.
 
     Args:
         workers: the statistics of all workers.
         now_s: the current time of the machine's monotonic clock.
-        window_s: number of last seconds that the figures cover.
+        window_s: number of last seconds that the metrics cover.
     """
     recent = window(workers, now_s=now_s, window_s=window_s)
     seconds = covered_s(workers, now_s=now_s, window_s=window_s)

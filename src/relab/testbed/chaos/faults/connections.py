@@ -84,8 +84,8 @@ class PoolLeak:
 class Hoard:
     """Injector that acts as a client of the database which opens idle sessions until no connection is free.
 
-    The client also takes each connection that becomes free. It acts like one program: if one of its sessions is ended
-    by something else, such as a repair, it closes all of them and stops.
+    The client also takes each connection that becomes free later. It acts like one program: if something else, such as
+    a repair, ends one of its sessions, it closes all its sessions and stops.
     """
 
     def __init__(self, ground: Ground) -> None:

@@ -254,9 +254,9 @@ class OutOfMemoryFault(Fault[Memory]):
     needs = ("cgroup",)
 
     def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
-        """Return an injector that sets a low memory limit.
+        """Return an injector that sets a low memory limit for the target's workers.
 
-        It kills the workers once, so that the limit takes effect.
+        The injector kills the workers once, so that the limit takes effect.
         """
         return TooLittleMemory(ground, given)
 

@@ -79,7 +79,7 @@ class ToxicInjector:
 
 
 class PathFault(Fault[Given]):
-    """Base of faults of the network path from the target to one dependency.
+    """Base of faults of the network path from the target to one dependency (the database or the cache).
 
     Args:
         dependency: the server to which the path leads.
@@ -88,7 +88,8 @@ class PathFault(Fault[Given]):
         path_kind: the part of the fault's name after the name of the dependency, such as `refuse`.
         predicate: the predicate of the title, which is the sentence `The path to the cache PREDICATE`.
         word: the last part of the cause's name, such as `refused` in `cache_path_refused`.
-        shows, tells_apart: as in `Symptom`.
+        shows: the symptoms that the fault has in common with other faults of the path, as in `Symptom`.
+        tells_apart: the findings that occur only with this fault, as in `Symptom`.
     """
 
     path_kind: str
@@ -207,7 +208,7 @@ class PathReset(PathFault[Cut]):
     def draw(self, rng: Random) -> dict[str, Any]:
         """Return random values for `intensity` and `after_ms`.
 
-        `intensity` is the share of connections that are reset.
+        `intensity` is the share of connections that are reset, `after_ms` the age at which they are reset.
         """
         return {"intensity": draw_between(rng, 0.7, 1.0), "after_ms": round(rng.uniform(5, 80), 1)}
 
@@ -228,7 +229,7 @@ class PathBandwidth(PathFault[FaultParameters]):
         return Bandwidth(kind="bandwidth", bytes_per_s=_SLOWEST_BYTES_PER_S / level)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random large `intensity`, which means a low throughput."""
+        """Return a random large `intensity`: the larger it is, the lower is the throughput."""
         return {"intensity": draw_between(rng, 0.6, 1.0)}
 
 

@@ -26,13 +26,13 @@ _REQUEST: Final = (
 
 
 class Batch(FaultParameters):
-    """Parameters of the noise `batch_job`; `seconds` is the time after which the job stops working."""
+    """Parameters of the noise event `batch_job`; `seconds` is the time after which the job stops working."""
 
     seconds: float = Field(20.0, gt=0, le=3_600)
 
 
 class Slow(FaultParameters):
-    """Parameters of the noise `slow_client`.
+    """Parameters of the noise event `slow_client`.
 
     `byte_s` is the time in seconds between two bytes of the client's request.
     """
@@ -114,7 +114,7 @@ class SlowClient:
 
 
 class DeploymentNoise(Noise[FaultParameters]):
-    """The noise `deploy_restart`: a deployment restarts the workers on purpose, one after another."""
+    """The noise event `deploy_restart`: a deployment restarts the workers on purpose, one after another."""
 
     name = "deploy_restart"
     title = "A deployment restarts the workers one after another"
@@ -132,7 +132,7 @@ class DeploymentNoise(Noise[FaultParameters]):
 
 
 class BatchNoise(Noise[Batch]):
-    """The noise `batch_job`: the report job keeps a processor busy at the lowest priority, which harms no user."""
+    """The noise event `batch_job`: the report job uses a processor at the lowest priority, which harms no user."""
 
     name = "batch_job"
     title = "A job of low priority runs"
@@ -149,12 +149,12 @@ class BatchNoise(Noise[Batch]):
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random duration of the job, `seconds`."""
+        """Return a random `seconds`: the time after which the job stops working."""
         return {"seconds": draw_between(rng, 5, 25)}
 
 
 class SlowClientNoise(Noise[Slow]):
-    """The noise `slow_client`: a request takes long, because its client sends it slowly."""
+    """The noise event `slow_client`: one request takes long, because its client sends it slowly."""
 
     name = "slow_client"
     title = "One client is slow"
@@ -171,5 +171,5 @@ class SlowClientNoise(Noise[Slow]):
         return SlowClient(ground, given)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `byte_s`: the time in seconds between two bytes that the client sends."""
+        """Return a random `byte_s`: the time in seconds between two bytes that the slow client sends."""
         return {"byte_s": draw_between(rng, 0.1, 1.0)}

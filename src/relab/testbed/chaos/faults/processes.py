@@ -42,7 +42,7 @@ class Hang:
         self._mended: set[str] = set()
 
     def set_level(self, level: float) -> None:
-        """Stop the share `level` of the workers and resume the others that this injector stopped.
+        """Stop the share `level` of the workers by SIGSTOP, and resume the other workers that this injector stopped.
 
         Workers that something else, such as a repair, has resumed or restarted are left alone.
         """
@@ -61,7 +61,9 @@ class Hang:
 
 
 class DefectInjector:
-    """Injector that switches on a defect in the workers of the target; the defect ends when the worker's process ends.
+    """Injector that switches on a defect (a leak or a loss) in the target's workers.
+
+    The defect of a worker ends when the worker's process ends.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -160,7 +162,11 @@ class MemoryLeakFault(Fault[Growth]):
         return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random speed of the growth (`mb_per_s`), and a random size at which the growth ends (`limit_mb`)."""
+        """Return random values for `mb_per_s` and `limit_mb`.
+
+        `mb_per_s` is the speed at which each worker grows (MB per second), `limit_mb` the size at which the growth
+        ends.
+        """
         return {"mb_per_s": round(rng.uniform(20, 60), 1), "limit_mb": rng.randrange(500, 900)}
 
 

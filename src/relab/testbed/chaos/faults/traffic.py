@@ -365,7 +365,7 @@ class TrafficSpikeFault(TrafficFault[Spike]):
 
 
 class RetryStormFault(TrafficFault[Storm]):
-    """The fault `retry_storm`: few users, whose clients retry faster than the target answers."""
+    """The fault `retry_storm`: few users, whose clients retry so fast that the target stays overloaded."""
 
     name = "retry_storm"
     title = "Clients retry faster than the target answers"
@@ -393,5 +393,5 @@ class RetryStormFault(TrafficFault[Storm]):
         )
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random values of `trigger_s` (the duration of the initial overload) and of `clients`."""
+        """Return a random `trigger_s` (the duration of the initial overload) and a random `clients`."""
         return {"trigger_s": round(rng.uniform(2, 4), 2), "clients": rng.randrange(250, 350)}
