@@ -103,7 +103,7 @@ def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
 
 
 class SentenceJudgement(JudgeCost):
-    """How a language model judged the behaviours that are described by sentences: its cost, and what was judged."""
+    """How a language model judged the behaviours that sentences describe: the cost, and which behaviours were judged."""
 
     judged: tuple[str, ...] = Field(
         (), description="The behaviours that were judged, whether the run shows them or not."

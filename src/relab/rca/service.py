@@ -141,8 +141,8 @@ class RcaService:
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
         """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
-        An existing analysis must be queued, running or done, and must use the judge as requested. With `force`, a new
-        one is always enqueued and becomes the current one. Without `judge`, the settings decide about the judge.
+        An analysis exists if it is queued, running or done, and was requested with the same judge method. With `force`,
+        a new one is always enqueued and becomes the current one. If `judge` is None, the settings give the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.

@@ -69,7 +69,7 @@ class RcaFailureRow(Base):
 
 
 class RcaLabelRow(Base):
-    """A person's statement what the first mistake of a run was; a run has at most one such label."""
+    """A person's statement about the first mistake of a run; a run has at most one such label."""
 
     __tablename__ = "rca_labels"
     __table_args__ = (Index("ix_rca_labels_labelled_at_run_id", "labelled_at", "run_id"),)
@@ -85,7 +85,7 @@ class RcaLabelRow(Base):
 
 
 class RcaBehaviourLabelRow(Base):
-    """A person's statement whether a run shows a behaviour."""
+    """A person's label that says whether a run shows a behaviour."""
 
     __tablename__ = "rca_behaviour_labels"
     __table_args__ = (Index("ix_rca_behaviour_labels_behaviour_run_id", "behaviour", "run_id"),)

@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 
 class WordedClaim(BaseModel):
-    """One sentence of the summary, and the ids of the evidence that shows it."""
+    """One sentence of a language model's summary, and the ids of the evidence that shows it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +41,7 @@ class WordedClaim(BaseModel):
 
 
 class WordedSummary(BaseModel):
-    """The summary, as claims in reading order."""
+    """A language model's new summary of a report, as claims (sentences with citations) in reading order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -128,9 +128,9 @@ def _steps(record: RolloutRecord, latest: int, error: tuple[str, str]) -> list[d
 
 
 def _failed_here(record: RolloutRecord, phase: RolloutPhase, *, is_last: bool) -> bool:
-    """Return whether a rollout failed in this phase.
+    """Return whether a rollout failed in the phase `phase`.
 
-    `is_last` says whether the phase is the last one of the rollout.
+    `is_last` says whether that phase is the last one of the rollout.
     """
     if _status(record) != "failure":
         return False

@@ -40,7 +40,7 @@ class _CommentAnswer(BaseModel):
 
 
 class Commentary(BaseModel):
-    """A checked commentary.
+    """A language model's commentary on a rollout, with only the sentences that passed the check against the facts.
 
     Attributes:
         rollout_id: the rollout.

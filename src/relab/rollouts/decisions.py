@@ -132,7 +132,8 @@ class PersonalDecisions:
     ) -> None:
         """Make the change of flags `wanted` for a person.
 
-        After an error, restore the flags from before the rollout, and store that they were restored.
+        If that fails, restore the flags from before the rollout, store the result of the restoration, and raise the
+        error.
         """
         self._store.open_change(record.rollout_id, change)
         try:

@@ -102,14 +102,14 @@ class TargetLeases:
 
     @contextmanager
     def hold(self, target: str, rollout_id: str) -> Iterator[TargetLease]:
-        """Return a context manager that holds the lease of a target.
+        """Return a context manager that holds the lease of a target: the right to change its flags.
 
         Args:
             target: the name of the target's flags.
             rollout_id: the id of the rollout that uses the target.
 
         Raises:
-            TargetBusyError: another rollout holds the lease; the message names it.
+            TargetBusyError: another rollout holds the lease; the message names that rollout.
             ReportFolderError: the folder of the lock files cannot be written.
         """
         key = hashlib.sha256(target.encode()).hexdigest()

@@ -69,11 +69,12 @@ class HealthRecord(_Value):
 
 
 class OpenChange(_Value):
-    """What must be undone if the process of a rollout dies; it is stored before the first change of the flags.
+    """How to undo a rollout's change of flags if the process dies; stored before the first change of the flags.
 
     Attributes:
         inverse: the change that restores the flags.
-        values: all changes that the rollout may make. If the flags have another value, another client has changed them.
+        values: all values that the rollout may give the flags. If the flags have another value, another client has
+            changed them.
         owner: the owner of the lease under which this was stored.
     """
 
@@ -83,7 +84,7 @@ class OpenChange(_Value):
 
 
 class Application(_Value):
-    """The decision about the new flags: whether they are in force, and a sentence about it.
+    """The decision whether to apply the new flags: whether they are in force, and a sentence about it.
 
     `at` is the time of the decision, `by` the person or token that made it. Both are None if the verdict was not PASS
     and no person has decided since.

@@ -112,8 +112,8 @@ def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now
         is_dead: a text without wildcards. An owner whose name begins with it is known to be dead, so its lease can be
             acquired.
         now: the current time, in microseconds since 1970.
-        latest: a time in microseconds since 1970. A lease that ends after it was acquired before the clock was set
-            back, so it can be acquired.
+        latest: the latest plausible end of a lease, in microseconds since 1970. A lease with a later end dates from
+            before the clock was set back, so it can be acquired.
     """
     statement = insert_into(session, table_of(RolloutLeaseRow)).values(dict(values))
     statement = statement.on_conflict_do_update(

@@ -118,10 +118,11 @@ class RolloutRunner:
     def conclude(
         self, ended: RolloutRecord, error: Exception | None, target: RolloutTarget, root: Path
     ) -> RolloutRecord:
-        """Publish the end of a rollout and write its reports below `root`, then return its record or raise `error`.
+        """Publish the end of a rollout, write its reports below `root`, and send the report to the target.
 
-        `ended` and `error` are the result of `execute` or `start`. The caller must have released the lease, so that a
-        client that follows the rollout to its end can apply it or roll it back at once.
+        Return the record, or raise `error` if it is not None. `ended` and `error` are the result of `execute` or
+        `start`. The caller must have released the lease, so that a client that follows the rollout to its end can apply
+        it or roll it back at once.
 
         Raises:
             EndNotStoredError: the new flags are in force, but that could not be published or reported.

@@ -58,7 +58,7 @@ _MAX_ATTEMPTS: Final = 1_500
 
 
 class RolloutService:
-    """Rollouts of this installation.
+    """Starts, stops, applies, rolls back and reads the rollouts of this installation.
 
     Args:
         database, clock, queue, progress: the database, clock, job queue and progress events of this process.
@@ -361,8 +361,8 @@ class RolloutService:
     def counts(self) -> dict[tuple[str, str | None], int]:
         """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement.
 
-        The result also has each status without a verdict whose number is 0, so that a monitoring system sees the first
-        increase.
+        Each status has an entry with the verdict None, even if its number is 0, so that a monitoring system sees the
+        first increase.
         """
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 

@@ -19,7 +19,7 @@ _log = get_logger(__name__)
 
 @contextmanager
 def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Iterator[None]:
-    """Return a context manager in whose block a thread sets `stop` when a person requests the stop of this rollout.
+    """Return a context manager; while its block runs, a thread sets `stop` when a person requests the stop of the rollout.
 
     The thread polls the store about once a second, also while the database is unavailable.
     """

@@ -21,7 +21,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredRollout:
-    """A stored rollout, with the data that only the process that executes it needs.
+    """A stored rollout, with data that only the process that executes the rollout needs.
 
     Attributes:
         record: the record.
@@ -35,7 +35,7 @@ class StoredRollout:
 
 
 class RolloutStore:
-    """Stores and reads rollouts."""
+    """Stores and reads rollouts in the database: records, windows, stop requests, and how to restore flags."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -139,8 +139,8 @@ class StoredJournal:
     def owns_change(self) -> bool:
         """Return whether this process must restore the flags.
 
-        This is so while it holds the lease of the target, and after that until another process has taken over the
-        target.
+        True while it holds the lease of the target. After a lost lease, still true until another process has taken over
+        the target.
         """
         if self._lease.is_held:
             return True

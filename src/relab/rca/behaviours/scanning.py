@@ -46,7 +46,7 @@ class ScannedRun(NamedTuple):
 
     @property
     def not_judged(self) -> Mapping[str, str]:
-        """`{behaviour: reason}` of the behaviours that a language model should have judged, and did not."""
+        """`{behaviour: reason}` for the behaviours that a sentence describes and that no language model judged."""
         return {} if self.judgement is None else self.judgement.not_judged
 
 
@@ -101,9 +101,10 @@ class BehaviourScanner:
                 return
 
     def add_to(self, report: Report, run: AgentRun, *, asks_model: bool) -> Report:
-        """Return the report of a run with its behaviours added.
+        """Return the report of a run, with the behaviours that the run shows added.
 
-        A language model is asked about behaviours that are described by a sentence only if `asks_model`.
+        If `asks_model` is true, a language model judges the behaviours that a sentence describes. Otherwise they are
+        not judged.
         """
         from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 

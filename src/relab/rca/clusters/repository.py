@@ -41,12 +41,12 @@ def save(session: Session, values: dict[str, Any]) -> None:
 
 
 def remove(session: Session, run_id: str) -> None:
-    """Delete the stored failure of a run, because the newest analysis of the run found none."""
+    """Delete the stored failure of a run; called when the newest analysis of the run finds no failure."""
     session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.run_id == run_id))
 
 
 def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
-    """Delete the failures that these analyses found."""
+    """Delete the failures that the analyses with the given ids found."""
     for ids in chunks(rca_run_ids):
         session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.rca_run_id.in_(ids)))
 

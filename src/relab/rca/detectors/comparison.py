@@ -172,7 +172,7 @@ def _steps(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
 
 
 def _tools(now: list[PastRun], then: list[PastRun]) -> tuple[list[_Candidate], list[float]]:
-    """Return the tools whose share of runs changed enough to matter, and their Holm-adjusted p-values."""
+    """Return the tools that clearly more or fewer runs use now, and the Holm-adjusted p-values of these differences."""
     used_now, used_then = _uses(now), _uses(then)
     names = sorted({*used_now, *used_then})
     candidates: list[_Candidate] = []

@@ -243,7 +243,10 @@ def _loop(
 
 
 def _looping_steps(view: RunView) -> Iterator[DetectedProblem]:
-    """Find at least three steps in a row of one agent with equal name (except digits), input and output."""
+    """Yield a problem for each series of at least three equal steps in a row of one agent.
+
+    Equal steps have the same name (except digits), input and output.
+    """
     chains: dict[str | None, list[PlacedStep]] = {}
     keys: dict[str | None, tuple[object, ...]] = {}
     for placed in view.steps:

@@ -248,7 +248,7 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
 
 
 def _stated_as_error(view: RunView) -> Iterator[DetectedProblem]:
-    """Find empty retrievals that a tool's error, a step's error or a guardrail event reports."""
+    """Yield a problem for each error or guardrail event that says that a retrieval found nothing."""
     for failure, sign in signs(RULE.read, view):
         if failure.kind is EvidenceKind.TOOL_CALL and not is_retrieval(failure.tool_name or ""):
             continue
@@ -258,7 +258,7 @@ def _stated_as_error(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
-    """Find retrieval steps without tool calls whose whole output is an empty result; low confidence."""
+    """Yield a problem of low confidence for each retrieval step without tool calls whose whole output is an empty result."""
     with_calls = {placed.call.step_id for placed in view.calls}
     for placed in view.steps:
         step = placed.step

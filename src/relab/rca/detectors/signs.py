@@ -28,7 +28,7 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """The signs of one category: structured fields first, then wording.
+    """A rule that recognises failures of one category: first by structured fields, then by wording.
 
     Attributes:
         codes: `{HTTP status code: detail}`; a code without a finer kind of failure has the detail None.

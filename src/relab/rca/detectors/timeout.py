@@ -68,7 +68,7 @@ RULE = ErrorRule(
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find time-outs, by status (408, 504, 524, 598, 599), error classes, wording, or a latency at a cut-off.
+    """Find time-outs, by status (408, 504, 524, 598, 599), error classes, wording, or a latency at a common time limit.
 
     The value of `detail` is `deadline`, `gateway`, `network` or `latency_cut_off` (no error names the time-out, only
     the latency indicates it).

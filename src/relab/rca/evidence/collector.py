@@ -41,7 +41,7 @@ def field_text(source: BaseModel, name: str) -> str | None:
 
 
 def quotable_field(source: Quotable, *names: str) -> str:
-    """Return the first of the field `names` that is present and not blank in `source`, or else the last of `names`."""
+    """Return the first of `names` whose field in `source` is not blank; if all are blank, return the last of `names`."""
     return next((name for name in names if (field_text(source, name) or "").strip()), names[-1])
 
 

@@ -175,7 +175,10 @@ def read_error(text: str) -> ErrorText:
 
 
 def without_variables(text: str) -> str:
-    """Return the text with ids and numbers replaced, character for character; texts that differ only in them become equal."""
+    """Return the text with each character of ids and numbers replaced by a filler, so that its length stays the same.
+
+    Texts that differ only in ids and numbers of the same length become equal.
+    """
     return _VARIABLE.sub(lambda match: "7" * len(match.group()), text)
 
 

@@ -159,7 +159,7 @@ class RunView:
         return self._parents.get(step_id) if step_id is not None else None
 
     def ancestors(self, step_id: str | None) -> Iterator[str]:
-        """Yield `step_id` and the ids of its ancestors, innermost first."""
+        """Yield `step_id` and the ids of its ancestors, innermost first; yield nothing if `step_id` is None."""
         while step_id is not None:
             yield step_id
             step_id = self.parent_of(step_id)

@@ -109,7 +109,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """The result of a method: the steps that the model names, the most likely first, and the confidence that it states.
+    """The result of asking the judge: the steps that the model names, the most likely first, and its stated confidence.
 
     If there are no steps, the model found no mistake.
     """
@@ -119,10 +119,10 @@ class Opinion:
 
 
 def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotation]:
-    """Return the first of `places` that contains `quote` verbatim, and the quotation in it.
+    """Return the first of `places` that contains `quote` verbatim, and the quotation in this place.
 
     Raises:
-        DroppedAnswerError: no place contains it, it is too long, or it is too short to show anything.
+        DroppedAnswerError: no place contains the quote, or the quote is too long, or too short to show anything.
     """
     quote = quote.strip()
     if len(quote) > MAX_QUOTE_CHARS:
@@ -137,7 +137,7 @@ def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotati
 
 
 def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str, *known: str) -> str | None:
-    """Return the model's reason in the form to show; None if the run does not support it.
+    """Return the model's reason, normalised for display; None if the run does not support it.
 
     The numbers, names and quotations of the reason must occur in the task of the run, in the step or in the step before
     it (`rca/report/grounding.py`). Without a step, they must occur in the texts of the run that belong to no step.

@@ -71,7 +71,7 @@ class ShownTexts(ABC):
         return None
 
     def is_short(self, quote: str) -> bool:
-        """Return whether `quote` has fewer than 8 characters and is not a whole text."""
+        """Return whether `quote` is too short as evidence: it has fewer than 8 characters and is not a whole text."""
         return len(quote.strip()) < MIN_QUOTE_CHARS and all(text.strip() != quote for _, text in self.quotations())
 
 
@@ -116,7 +116,7 @@ class ShownStep(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A part of a run as JSON that is safe between the marks of a prompt.
+    """A part of a run as JSON, for a prompt; no text in the JSON can look like the marks around it.
 
     Attributes:
         data: the JSON.

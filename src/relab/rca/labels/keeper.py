@@ -24,7 +24,7 @@ _KEY: Final = TypeAdapter(tuple[int, str])
 
 
 class LabelKeeper:
-    """Stores and reads the labels that people give to runs.
+    """Stores and reads the labels that people give to runs: statements about the first mistake of a run.
 
     Args:
         report_on: analyses a run now and returns the report, without storing it.

@@ -75,9 +75,10 @@ class LabelledRun:
 
 
 class LabelScore(BaseModel):
-    """How often reports agree with labels on one question.
+    """How often reports agree with people's labels on one question, such as which step went wrong first.
 
-    They agree in `hits` of `n` runs; the share and its 95 % interval (Wilson) are null if `n` is 0.
+    Report and label agree in `hits` of `n` runs. `rate` is this share; `low` and `high` are its 95 % interval (Wilson).
+    All three are null if `n` is 0.
     """
 
     question: str

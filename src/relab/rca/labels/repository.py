@@ -50,7 +50,7 @@ def remove(session: Session, run_id: str) -> bool:
 
 
 def delete_for_runs(session: Session, run_ids: Iterable[str], before_us: int) -> None:
-    """Delete the labels of deleted runs that were given at or before `before_us`, in microseconds since 1970."""
+    """Delete the labels of deleted runs; labels given after `before_us` (microseconds since 1970) stay."""
     for ids in chunks(run_ids):
         row = RcaLabelRow
         session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= before_us))
@@ -75,7 +75,7 @@ def remove_model(session: Session, source: str) -> bool:
 
 
 def model_versions(session: Session) -> tuple[tuple[str, int], ...]:
-    """Return `(source, time of training)` of each stored ranking model, the oldest first."""
+    """Return `(source, time of training in microseconds since 1970)` of each stored ranking model, the oldest first."""
     row = RcaRankingModelRow
     found = session.execute(select(row.source, row.trained_at).order_by(row.trained_at, row.source))
     return tuple((source, trained_at) for source, trained_at in found)

@@ -279,7 +279,10 @@ def _row(
 
 
 def _near_cause(rows: Sequence[WaterfallRow]) -> Sequence[WaterfallRow]:
-    """Return at most `MAX_ROWS` rows in their order: cause and candidates, and then the rows nearest to the cause."""
+    """Return at most `MAX_ROWS` rows: first the cause and the candidates are chosen, then the rows nearest to the cause.
+
+    The chosen rows keep their order.
+    """
     if len(rows) <= MAX_ROWS:
         return rows
     cause = next((index for index, row in enumerate(rows) if row.state == "cause"), 0)

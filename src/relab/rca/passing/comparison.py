@@ -49,8 +49,8 @@ class FoundDifference:
 def compare(view: RunView, passing: PassingRuns) -> tuple[FoundDifference, ...]:
     """Return at most five differences between a run and runs that succeeded.
 
-    They are in this order: missing tools, arguments, additional tools, the order of the calls, the answer. If the tools
-    were called in another order, the last difference is the first call that differs from the most similar passing run.
+    They are in this order: missing tools, arguments, additional tools, the order of the calls, the answer, the first
+    call that differs from the most similar passing run.
     """
     comparison = _Comparison(view, passing)
     return tuple(islice(comparison.differences(), MAX_DIFFERENCES))

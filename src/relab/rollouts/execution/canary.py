@@ -33,8 +33,8 @@ def run_canary(
 ) -> CanaryViolation | None:
     """Serve the new flags (arm B) to a growing share of the traffic, step by step, and check each step.
 
-    Return the first violation of a limit; None if all steps keep the limits. That the rollout was stopped, or that the
-    target is unhealthy, counts as a violation, too.
+    Return the first violation of a limit; None if all steps keep the limits. A stop of the rollout and an unhealthy
+    target also count as violations.
 
     Args:
         canary: the steps and limits.

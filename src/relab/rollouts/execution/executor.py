@@ -188,7 +188,7 @@ class RolloutExecution:
         return state
 
     def _is_interrupted(self) -> bool:
-        """Return whether a person, a signal or a lost lease ends the rollout; if so, mark the record so."""
+        """Return whether a person, a signal or a lost lease has ended the rollout; if so, set its status to `interrupted`."""
         reason = self._halt.reason
         if reason is None or reason is HaltReason.BUDGET:
             return False

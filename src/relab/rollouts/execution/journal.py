@@ -30,8 +30,8 @@ class RolloutJournal(Protocol):
     def owns_change(self) -> bool:
         """Return whether this process must restore the flags.
 
-        This is so while it holds the lease of the target, and after that until another process has taken over the
-        target.
+        True while it holds the lease of the target. After a lost lease, still true until another process has taken over
+        the target.
         """
         ...
 

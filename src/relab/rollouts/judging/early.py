@@ -84,7 +84,7 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
 
 def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
-    """Return in which way the change is harmful beyond chance, as a part of a sentence; None if it is not.
+    """Return in which way the change is harmful beyond chance, as a part of a sentence; None if no harm is certain.
 
     Args:
         data: the measured rounds.

@@ -55,7 +55,7 @@ def last_rounds(plan: Plan) -> int:
 
 
 def decide(plan: Plan, pairs: Pairs) -> Outcomes:
-    """Return the outcomes of rollouts whose windows are known for as many rounds as the plan may measure.
+    """Return the outcomes of simulated rollouts, each with windows for as many rounds as the plan may measure.
 
     Only the gates on the effect are applied. The other rules of a verdict concern errors and the validity of the data;
     they can only turn a PASS into another verdict.

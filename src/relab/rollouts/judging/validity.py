@@ -26,7 +26,10 @@ _TREND_WINDOWS: Final = 4
 
 
 def missing_data(data: RolloutData) -> tuple[str, ...]:
-    """Return the windows, figures and requests that are missing for a verdict by any policy, one sentence each."""
+    """Return which windows, figures or requests are missing for a verdict, one sentence each; empty if none is.
+
+    Without them, the verdict is INVALID by every policy.
+    """
     if not data.rounds:
         return (*data.missing, "No round was measured completely.")
     found = [*data.missing]
@@ -106,7 +109,10 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
 
 
 def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, ...]:
-    """Return how arm A drifts or varies more than `thresholds` allow, one sentence each; empty if it does not."""
+    """Return how the windows of arm A drift or vary more than `thresholds` allow, one sentence each.
+
+    The result is empty if arm A is stable or has too few windows.
+    """
     windows = data.windows(Arm.A)
     usable = [(data.place(window), window.metric) for window in windows if window.metric and is_usable(window.metric)]
     if len(usable) < _TREND_WINDOWS:

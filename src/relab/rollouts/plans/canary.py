@@ -13,7 +13,7 @@ Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 class CanaryGuard(PlanSection):
-    """Limits during a canary; beyond one of them the old flags are restored.
+    """Limits for each step of a canary; if a step exceeds one of them, the old flags are restored.
 
     Attributes:
         max_error_rate: greatest error rate of a step, in percent.

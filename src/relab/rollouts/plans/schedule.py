@@ -34,9 +34,9 @@ def arms_of(plan: Plan) -> tuple[Arm, ...]:
 def windows_of(plan: Plan, rounds: int, rollout_id: str) -> tuple[PlannedWindow, ...]:
     """Return the windows of the first `rounds` rounds of a rollout, in the order in which they are measured.
 
-    More rounds do not change the order of earlier ones. A random order is drawn with the plan's seed and the id of the
-    rollout. So the order differs between rollouts of one plan, and a regular rhythm of the service cannot distort them
-    all in the same way.
+    A larger `rounds` only appends windows. A random order is drawn with the plan's seed and the id of the rollout. So
+    the order differs between rollouts of one plan, and a regular rhythm of the service cannot distort them all in the
+    same way.
     """
     arms = arms_of(plan)
     return tuple(

@@ -155,7 +155,7 @@ MetricSubject = Annotated[JsonMetric | PrometheusMetric, Field(discriminator="ki
 
 
 class Subject(PlanSection):
-    """The subject of a rollout.
+    """What a rollout changes and measures: the flag, the health check and the metric of the target.
 
     Attributes:
         flags: the flag that is changed.

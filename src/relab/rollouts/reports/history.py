@@ -79,10 +79,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def verify_history(path: Path) -> HistoryProblem | None:
-    """Return the first line of a history that was changed after it was written.
+    """Return the first line of a history (hash chain) that was changed after it was written; None if every line is intact.
 
-    Return None if there is no such line or no file. An incomplete last line is a problem, too: a crash has cut it off,
-    or it was edited. The next rollout moves it to another file.
+    A missing file has no problem. An incomplete last line is a problem: a crash has cut it off, or it was edited. The
+    next rollout moves such a line to another file.
 
     Raises:
         ReportFolderError: the file cannot be read.
@@ -125,7 +125,7 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
 
 
 def _repaired_end(file: IO[bytes], path: Path) -> bytes | None:
-    """Repair an incomplete line at the end of a history, and return the last complete line; None if there is none.
+    """Repair an incomplete line at the end of a history, and return the last complete line; None if the file has none.
 
     If a line lacks only its line end, the line end is added, even if its content was edited, so that the edit stays
     visible. Any other incomplete line is moved to a file beside the history.

@@ -90,7 +90,7 @@ def _effect_cells(effect: Effect) -> tuple[str, str, str]:
 
 
 def _figures(record: RolloutRecord) -> list[tuple[str, str, str]]:
-    """Return the rows (name, value, meaning) of the page's table with the figures behind the verdict."""
+    """Return the rows (name, value, meaning) for the table on the page that shows the figures of the verdict."""
     found = record.judgement
     if record.experiment is not None:
         return evidence_rows(record.experiment)
@@ -138,7 +138,7 @@ def _factors(record: RolloutRecord) -> list[tuple[str, ...]]:
 
 
 def _settings(record: RolloutRecord) -> list[tuple[str, str]]:
-    """Return the plan's fields of measurement and judgement as (field, value) rows."""
+    """Return (field, value) for the fields of the plan that concern measurement and judgement."""
     plan = record.plan.model_dump(mode="json", include=_SHOWN_FIELDS)
     sections = {name: value if isinstance(value, dict) else {"": value} for name, value in plan.items()}
     return [

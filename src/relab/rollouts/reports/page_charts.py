@@ -136,15 +136,18 @@ def _limit_lines(thresholds: Thresholds, scale: Spec) -> Spec:
 
 
 def _counting(numbers: Sequence[Any]) -> Spec:
-    """Return an axis with marks at whole numbers only; on a short axis, the library's own marks repeat numbers."""
+    """Return an axis of the chart with marks at whole numbers only.
+
+    On a short axis, the library's own marks would repeat numbers.
+    """
     first, last = (min(numbers), max(numbers)) if numbers else (1, 1)
     return {"values": list(range(first, last + 1, 1 + (last - first) // _MOST_MARKS)), "format": "d"}
 
 
 def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[float, float]:
-    """Return the ends of the vertical axis, so that it shows all estimates, and the last interval with a margin.
+    """Return the ends of the vertical axis: it shows all estimates, and the last interval with a margin on both sides.
 
-    The margin is half the length of the last interval on each side.
+    The margin is half the length of the last interval.
     """
     values = [0.0, thresholds.pass_delta_p95_max, thresholds.edge_delta_p95_max, *(row["estimate"] for row in rows)]
     last = rows[-1] if rows else None

@@ -24,7 +24,7 @@ class _Value(BaseModel):
 
 
 class ScreenedCandidate(_Value):
-    """A screened candidate.
+    """A candidate of a search (values for fields of the plan), with the result of its screening (a short rollout).
 
     Attributes:
         number: the number of the candidate in the search, from 1.
@@ -59,7 +59,7 @@ class ScreenedCandidate(_Value):
 
 
 class Confirmation(_Value):
-    """One rollout that measured a candidate of a search again, and that could apply its flags.
+    """A rollout that measured the best candidate of a search again with full length, and could apply its flags.
 
     Attributes:
         candidate: the number of the candidate, from 1.
@@ -99,9 +99,10 @@ class SearchResult(_Value):
 
 
 def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -> Plan:
-    """Return the plan of the rollout that screens candidate `number`, which changes the fields `values` of the plan.
+    """Return the plan of the short rollout that measures (screens) candidate `number`.
 
-    The plan has too few rounds for a PASS, and writes its reports to a subfolder of `folder`.
+    `values` replace fields of the search's plan. The rollout has too few rounds for a PASS, and writes its reports to a
+    subfolder of `folder`.
     """
     measured = {"experiment.rounds": spec.screening.rounds, "experiment.seed": spec.plan.experiment.seed + number}
     plan = plan_with(

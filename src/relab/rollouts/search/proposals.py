@@ -44,10 +44,7 @@ class MeasuredCandidate:
 
 
 def grid(parameters: Mapping[str, Parameter]) -> list[Values]:
-    """Return all combinations of the parameters' values.
-
-    From one combination to the next, the last parameter changes first.
-    """
+    """Return all combinations of the parameters' values; the last parameter varies fastest."""
     names = list(parameters)
     return [
         dict(zip(names, chosen, strict=True))

@@ -38,13 +38,13 @@ _PAGE: Final = 200
 
 
 def new_search(spec: SearchSpec) -> SearchResult:
-    """Return a search that has not begun."""
+    """Return a search with a new id, without candidates."""
     return SearchResult(search_id=new_id(), spec=spec)
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutSearch:
-    """Runs searches.
+    """Runs searches for the best flags: screens candidates by short rollouts, and confirms the best by full rollouts.
 
     Attributes:
         rollouts: executes the rollouts.
@@ -161,7 +161,7 @@ class RolloutSearch:
         return None if record is None else screened(number, values, record)
 
     def _rollout(self, stored: dict[str, RolloutRecord], plan: Plan, what: str) -> RolloutRecord | None:
-        """Return the stored rollout of a plan; if there is none, execute it. Return None if the rollout was stopped."""
+        """Return the stored rollout of a plan, or execute the plan if none is stored; None if the rollout was stopped."""
         if (found := stored.get(plan.report.output_path)) is not None:
             return found
 

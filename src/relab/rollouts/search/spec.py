@@ -37,7 +37,7 @@ _Values = Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=1_000,
 
 
 class Parameter(PlanSection):
-    """The values that are tried for one field: either a list, or a range.
+    """The values that a search tries for one field of the plan: either a list, or a range.
 
     Attributes:
         values: the list of values.
@@ -85,7 +85,7 @@ class Parameter(PlanSection):
 
 
 class Screening(PlanSection):
-    """How candidates are measured: in `rounds` rounds each.
+    """How each candidate of a search is measured: in `rounds` rounds.
 
     After `time_budget` seconds, no further candidate is measured; 0 means no limit.
     """

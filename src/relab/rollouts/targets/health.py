@@ -83,7 +83,7 @@ def lab_config_check(base_url: str, headers: Mapping[str, str]) -> HealthSubject
 
 
 def _shown(value: JsonValue) -> str:
-    """Return a text for a message about a value; texts and objects are not quoted, because they may be confidential."""
+    """Return how a message shows a value: texts and objects are only described, because they may be confidential."""
     return canonical_json(value)[:_SHOWN] if value is None or isinstance(value, bool | int | float) else "another value"
 
 

@@ -31,7 +31,10 @@ class HttpFlagTarget:
 
     @property
     def name(self) -> str:
-        """The identity of the flag: the URL to which changes are sent, in its normal form (`flag_identity`)."""
+        """The name of the flag for leases and messages: the URL to which changes are sent, in its normal form.
+
+        See `flag_identity` for the normal form.
+        """
         return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:

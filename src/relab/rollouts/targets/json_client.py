@@ -127,7 +127,7 @@ class JsonClient:
     def _context_for(self, url: str) -> ssl.SSLContext:
         """Return the TLS context that checks the certificate of a URL's server.
 
-        For plain HTTP, which needs no check, the context has no certificates, because it takes long to load them.
+        For plain HTTP, the context is empty, because loading the root certificates takes long and is not needed.
         """
         return self._unused_context if url.lower().startswith("http:") else self._context
 

@@ -36,7 +36,7 @@ class MetricSource(Protocol):
 
     @property
     def delay_s(self) -> float:
-        """The seconds to wait after the end of a window, until the window's figures can be read completely."""
+        """The seconds after the end of a window until the source has all figures of the window."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:

@@ -53,9 +53,9 @@ class RolloutTarget:
     report: JsonClient | None = None
 
     def label_of(self, arm: Arm) -> str:
-        """Return the text that replaces `$arm` in queries: the name of the arm's variant, or the letter of the arm.
+        """Return the text that replaces `$arm` in queries.
 
-        It is the variant if the target is one of relab's own flags.
+        For one of relab's own flags, this is the name of the arm's variant; for other targets, the letter of the arm.
         """
         flag = self.subject.flags
         if isinstance(flag, ProductFlagSubject):
@@ -63,7 +63,7 @@ class RolloutTarget:
         return arm.value
 
     def changes_of(self, before: FlagState, planned: Mapping[Arm, JsonValue]) -> dict[Arm, JsonValue]:
-        """Return for each arm the change of the flags that puts it in force, as JSON.
+        """Return for each arm the change, as JSON, that puts the flags of this arm in force.
 
         Args:
             before: the flags before the rollout.
