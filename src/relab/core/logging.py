@@ -90,7 +90,7 @@ def get_logger(name: str) -> EventLogger:
 
 @contextmanager
 def bound_contextvars(**values: Any) -> Iterator[None]:
-    """Add values to each event that is logged within the block, by this thread or task."""
+    """Add values to each event that this thread or task logs inside the `with` block."""
     with _structlog.module().contextvars.bound_contextvars(**values):
         yield
 

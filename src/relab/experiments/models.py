@@ -250,12 +250,12 @@ class ExperimentRunSummary:
         finished: whether every trial has a result or is not needed any more.
         outcomes: `{variant id: {outcome: trials}}`.
         agent_runs, agent_runs_failed: the numbers of agent runs that telemetry has stored, and that it could not store.
-        agent_run_error: why telemetry could not store the first of these agent runs; None if there is none.
+        agent_run_error: why the first agent run could not be stored; None if telemetry has stored all of them.
         warnings: sentences for the user.
         problems: the problems of trials, one per kind.
         paused: the ids of the trials that are paused.
         decisions: the decisions of the stopping rule, one per decided variant, as JSON.
-        not_needed: the number of trials that are not run because their variants are decided.
+        not_needed: the number of trials that are not run because the stopping rule has decided about their variants.
         ceiling: a sentence about the ceiling of the budget that ended the run; None if no ceiling ended it.
         retried: the number of trials whose result was withdrawn so that they run again.
         cached: the number of trials whose result is from the result cache.

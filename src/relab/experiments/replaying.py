@@ -84,10 +84,11 @@ def replay(
     Args:
         run: the run.
         trial_id: the id of a trial with a result.
-        strict: whether to refuse a trial whose harness is not of the level `sdk_full`, or that retried or was paused.
+        strict: whether to refuse a trial that cannot be replayed faithfully: its harness is not of the integration level
+            `sdk_full`, or the trial was retried or paused.
         clock: the source of the times in documents.
         environment: the environment variables from which the harness gets its variables and secrets by name.
-        stop: ends the replay when pressed twice.
+        stop: the first press prevents the start of the trial; the second press ends the running trial.
 
     Raises:
         TrialNotFoundError: the run has no trial with this id and a result.
@@ -97,7 +98,7 @@ def replay(
         RunDiskFullError: the disk is full.
         ExperimentInvalidError: a secret is not set.
         SandboxUnavailableError: this machine cannot provide the sandbox.
-        TrialStopped: `stop` was pressed.
+        TrialStopped: `stop` prevented the trial or ended it.
     """
     entry = next((entry for entry in read_journal(run.path) if entry["row"]["trial_id"] == trial_id), None)
     if entry is None:

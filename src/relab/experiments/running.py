@@ -238,7 +238,7 @@ class ExperimentRuns:
         stop: StopSwitch,
         on_result: OnResult,
     ) -> Iterator[_Session]:
-        """Create the executor of a run and its link to telemetry; close the executor after the block.
+        """Create the executor of a run and its link to telemetry; close the executor after the `with` block.
 
         `executor` is the name of the executor and the address of its cluster.
         """

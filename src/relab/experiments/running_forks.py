@@ -32,12 +32,12 @@ class ForkRuns(ExperimentRuns):
     def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool = False) -> Replayed | None:
         """Run a trial of a run again in a new folder, and compare the two results; the run is not changed.
 
-        Return None if `stop` was pressed before the replay ended.
+        Return None if `stop` was pressed before the trial started, or a second time while it ran.
 
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            stop: ends the replay.
+            stop: the first press prevents the start of the trial; the second press ends the running trial.
             strict: whether to reject a trial that cannot be replayed faithfully: its harness is not of the integration
                 level `sdk_full`, or the trial was retried or paused.
 

@@ -371,7 +371,7 @@ def _chunks(shipment: Shipment) -> Iterator[bytes]:
 def _messages(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
     """Poll for messages to a running trial while the `with` block runs, in a thread.
 
-    Yield an event that is set when the message is to stop the trial. A request to pause the trial is written to
+    Yield an event that is set when a message asks to stop the trial. A request to pause the trial is written to
     `folder`.
     """
     stop_now, ended = threading.Event(), threading.Event()

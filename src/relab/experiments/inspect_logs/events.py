@@ -24,7 +24,7 @@ _MAX_MS: Final = 10**12
 
 
 def hook_events(sample: InspectSample, ids: TrialIds, started_at: str) -> Iterator[dict[str, Any]]:
-    """Yield the events of a sample, at most as many as a trial may have.
+    """Convert a sample to the events of a trial, and yield them; stop after `MAX_EVENTS`, the limit of a trial.
 
     Args:
         sample: the sample.

@@ -166,7 +166,7 @@ class InspectLog:
 
 @contextmanager
 def open_log(path: Path, max_entry_bytes: int = MAX_ENTRY_BYTES) -> Iterator[InspectLog]:
-    """Open a log and check its header; close it after the block.
+    """Open a log, check its header, and close the log after the `with` block.
 
     Args:
         path: the `.eval` file.
@@ -270,7 +270,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def object_of(value: Any) -> Mapping[str, Any]:
-    """Return a JSON object; an empty one for a value of another type."""
+    """Return `value` if it is a JSON object, else an empty object."""
     return value if isinstance(value, dict) else {}
 
 

@@ -51,10 +51,7 @@ class ExportedTrial:
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """What the import of a sample stored in this trial's output: fields of the original sample, for the export.
-
-        Empty if the trial was not imported from a log.
-        """
+        """The fields of the original sample that the import stored in the trial's output; empty for other trials."""
         return object_of(object_of(self.output.get("ext")).get("inspect"))
 
     @property
@@ -66,8 +63,8 @@ class ExportedTrial:
     def scores(self) -> dict[str, dict[str, Any]]:
         """Return the scores by scorer.
 
-        For an imported trial these are the scores of the sample. For another one they are `success` and the harness's
-        numbers.
+        For an imported trial these are the scores of the sample. For other trials they are `success` and the numbers
+        that the harness reported.
         """
         if self.origin:
             single = {"score": self.origin["score"]} if "score" in self.origin else {}

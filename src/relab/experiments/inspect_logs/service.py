@@ -69,6 +69,6 @@ class InspectLogService:
 
         Raises:
             RunNotFoundError, RunDamagedError: there is no such run, or its journal is damaged.
-            InspectExportError: a log exists already, or the run has no trial with a result.
+            InspectExportError: a log exists already, or no trial of the run has started.
         """
         return export_run(open_run(find_run(root, run)), folder)

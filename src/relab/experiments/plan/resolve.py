@@ -31,7 +31,7 @@ class Resolved:
     """An experiment, ready to be described or run.
 
     Attributes:
-        config: the configuration after overrides, with the sandbox and network mode that the command runs it with.
+        config: the configuration after overrides, with the sandbox and network mode that trials of the command get.
         path: the experiment file.
         root: the project's folder.
         script: the script or program that the harness's command runs.

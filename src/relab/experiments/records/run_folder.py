@@ -194,7 +194,7 @@ def _read(folder: Path, name: str) -> Any:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a run for this process while the block runs.
+    """Hold the lock of a run for this process inside the `with` block.
 
     Raises:
         RunBusyError: another process holds the lock.

@@ -194,7 +194,7 @@ class TrialData:
         return DURATION if metric == LATENCY and DURATION in self.metrics else None
 
     def task_means(self, variant: str, metric: str) -> TaskMeans:
-        """Return a metric of a variant by task, with repeats averaged; empty if it has no figures."""
+        """Return a metric of a variant by task, averaged over repeats; empty if no trial has a figure of the metric."""
         found = self._connection.execute(
             "SELECT task, mean, trials, cluster_number, coalesce(variance, 'nan'::DOUBLE) AS variance "
             "FROM task_means WHERE variant_id = ? AND metric = ? ORDER BY task",
@@ -289,10 +289,10 @@ class TrialData:
         return None if found[0][0] is None else float(found[0][0])
 
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
-        """Return how many of a variant's tasks have the same numbers of successes and trials.
+        """Count a variant's tasks by their numbers of successes and trials.
 
-        The result is a list of `(successes, trials, tasks)`: `tasks` tasks have `successes` successes in `trials`
-        trials.
+        Each item `(successes, trials, tasks)` of the result says that `tasks` tasks were solved in `successes` of
+        `trials` trials.
         """
         return [
             (int(hits), int(trials), int(tasks))
@@ -327,7 +327,7 @@ class TrialData:
 
 @contextmanager
 def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[TrialData]:
-    """Open the tables of a run for analysis while the block runs.
+    """Open the tables of a run for analysis; close them after the `with` block.
 
     Args:
         run_dir: the run's folder; its tables must have been written.

@@ -88,7 +88,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return, as a JSON object, the number of tasks or repeats that would decide a gate, and what it assumes."""
+    """Return, as a JSON object, the number of tasks or repeats that would decide a gate, and its assumption."""
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,

@@ -109,7 +109,7 @@ class _TaskFigures:
 class _Sequence:
     """The differences between a variant and the baseline, one per task, in the order of the plan.
 
-    The sequence ends before the first task that has not yet all results of both.
+    The sequence ends before the first task for which a result of the variant or of the baseline is missing.
     """
 
     positions: int = 0

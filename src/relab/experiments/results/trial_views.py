@@ -70,7 +70,7 @@ def list_trials(
 ) -> list[dict[str, Any]]:
     """Return the trials of a run that have a result, in the order in which they ended, as JSON.
 
-    `parent` names the trial that a fork began from.
+    In a run of forks, the key `parent` of each trial names the trial that it was forked from.
 
     Args:
         run: the run.

@@ -336,7 +336,7 @@ def _ulimits(limits: SandboxLimits, launch: Launch) -> list[dict[str, Any]]:
 
 
 def _is_of(pid: int, container: str) -> bool:
-    """Return whether process `pid` of this machine belongs to a container; false if it cannot be read."""
+    """Return whether process `pid` of this machine belongs to a container; False if the process cannot be inspected."""
     with contextlib.suppress(OSError):
         return container in Path(f"/proc/{pid}/cgroup").read_text()
     return False

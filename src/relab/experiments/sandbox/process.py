@@ -47,7 +47,7 @@ _reaper_since_s: float | None = None
 def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
     """Open the standard streams of a harness, and yield their descriptors: input, output, error.
 
-    Close them after the block.
+    The streams are closed after the `with` block.
 
     Raises:
         OSError: the disk is full, or the input file is missing.
@@ -217,7 +217,7 @@ def stop_all(find: Callable[[], Sequence[int]]) -> None:
 
 
 def end_all_orphans() -> None:
-    """End all orphans of all trials; call it at the end of a run, when no trial is running."""
+    """End all orphans (adopted processes that harnesses left); call this at the end of a run, when no trial runs."""
     if _IS_LINUX and _reaper_since_s is not None:
         _end_orphans(None, _reaper_since_s)
 
