@@ -78,7 +78,7 @@ Until the first token exists, only this machine may send requests; with tokens, 
 
 
 def create() -> FastAPI:
-    """Return the app that the settings describe (`uvicorn --factory relab.server:create`)."""
+    """Return the app with the settings of this process; the factory for `uvicorn --factory relab.server:create`."""
     settings = load_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     app = create_app(build(settings))
@@ -102,7 +102,7 @@ async def _otlp_grpc(services: Services, gate: IngestGate, metrics: HttpMetrics)
 
 
 def create_app(services: Services) -> FastAPI:
-    """Return the app. Its start prepares the database and its end releases connections."""
+    """Return the app of the server. On startup, it prepares the database; on shutdown, it closes connections."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Callable[..., object]]]:

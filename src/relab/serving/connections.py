@@ -50,7 +50,7 @@ class Connections:
         limits: the limits of the server.
         capacity: the number of file descriptors that connections and event streams may use together.
         count: called with the code of each rejection, for metrics.
-        clock: returns monotonic seconds.
+        clock: returns the time in seconds, monotonic.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Connections:
 
     @property
     def open_count(self) -> int:
-        """The number of open connections, without event streams."""
+        """The number of open connections; event streams are not counted."""
         return self._total + len(self._health)
 
     @property
@@ -125,10 +125,10 @@ class Connections:
                 del self._by_client[client]
 
     def begin_stream(self, connection: Connection, client: str) -> bool:
-        """Count a connection as an event stream from now on, and no longer for its client.
+        """Count a connection as an event stream from now on, and no longer as one of its client's connections.
 
-        Return whether this was possible. Nothing changes if the limit of event streams is reached, or if the connection
-        may only send health checks. `client` is the address of the client.
+        Return True if this was possible. Return False and change nothing if the limit of event streams is reached, or
+        if the connection may only send health checks. `client` is the address of the client.
         """
         most = min(self.limits.max_streams, self.capacity * 3 // 4)
         if len(self._streams) >= most or connection in self._health:
@@ -139,11 +139,11 @@ class Connections:
         return True
 
     def evict_waiting(self, most: int) -> int:
-        """Close up to `most` connections that wait for a request, and return how many were closed."""
+        """Close up to `most` connections that wait for a request; return the number of closed connections."""
         return sum(1 for _ in range(most) if self._evict_somewhere())
 
     def check_all(self, now_s: float) -> None:
-        """Close each connection that has exceeded one of its time limits, and log how often rejections were repeated.
+        """Close each connection that has exceeded one of its time limits; log the number of repeated rejections.
 
         `now_s` is the current time of the event loop, in seconds.
         """
@@ -152,7 +152,10 @@ class Connections:
         self._log_repeated()
 
     def note(self, code: str, **detail: str | int) -> None:
-        """Count a rejection by its code. The first rejection of each code is logged at once, with `detail`."""
+        """Count a rejection by its code. The first rejection of each code is logged at once, with `detail`.
+
+        Repetitions of the same code are only counted; `check_all` logs their number every 10 seconds.
+        """
         self._count(code)
         now = self._clock()
         since, times = self._noted.get(code, (now, 0))
@@ -187,7 +190,7 @@ class Connections:
 
     @staticmethod
     def _evict_one(connections: dict[Connection, None]) -> bool:
-        """Close the oldest of these connections that waits for a request; return False if none waits.
+        """Close the oldest of these connections that waits for a request; return False if none waits for one.
 
         The closed connection unregisters itself.
         """

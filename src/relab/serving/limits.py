@@ -25,7 +25,7 @@ An endless response must call it before it starts; it returns False if the limit
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """The limits of one server. A request that exceeds one is answered with the given status.
+    """The limits of one server. A request that exceeds a limit is answered with the given status.
 
     Attributes:
         max_request_line_bytes: the maximum size of the request target; a larger one is answered with 414.
@@ -33,14 +33,16 @@ class HttpLimits:
             431. The limit also applies to trailers and the framing of chunks.
         max_headers: the maximum number of header fields of a request; more are answered with 431.
         header_timeout_s: the maximum time from the first byte of a request until its headers are complete; after that
-            the answer is 408. A connection that sends no byte in this time is closed.
+            the answer is 408. A new connection that sends no byte in this time is closed.
         body_timeout_s: the maximum time from the complete headers until the body is complete; after that the answer is
             408.
         keep_alive_timeout_s: the time for which an idle connection is kept open after a response, in seconds.
-        stalled_reader_timeout_s: the maximum time during which a client reads none of the bytes that are sent to it.
+        stalled_reader_timeout_s: the maximum time during which a client reads none of the bytes that are sent to it;
+            after that its connection is closed.
         max_pipelined_requests: the maximum number of requests of one connection that wait behind the request in
             progress.
-        max_connections: the maximum number of open connections, without event streams.
+        max_connections: the maximum number of open connections; event streams and `max_health_connections` are not
+            counted.
         max_connections_per_client: the maximum number of open connections from one address.
         max_streams: the maximum number of open event streams.
         max_health_connections: the maximum number of additional connections, which may only send health checks.

@@ -68,7 +68,9 @@ class _PipelineFlow(FlowControl):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """The protocol of one connection. It answers a rejected request with a problem document and closes the connection.
+    """The HTTP protocol of one connection: rejects requests that exceed the limits, and closes the connection.
+
+    The response to a rejected request is a problem document.
 
     Args:
         config: uvicorn's configuration.
@@ -160,13 +162,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def reader_went_on(self) -> None:
-        """Reset the time limit of a stalled client, because the client has read bytes."""
+        """Reset the timer that detects a stalled client, because the client has read bytes."""
         self._stalled_since = None
 
     # Methods that the transport calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the connection on its transport; abort it if it was already evicted."""
+        """Start to serve the connection on `transport`; abort the transport if `evict` was called before."""
         super().connection_made(transport)
         self._is_made = True
         self.flow = _PipelineFlow(transport, self)
@@ -213,7 +215,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Methods that the parser calls.
 
     def on_message_begin(self) -> None:
-        """Begin to receive a request."""
+        """Start the time limit of the request headers, unless earlier bytes of the request have started it."""
         super().on_message_begin()
         if self._reading is _Reading.NOTHING:
             self._begin_head()
@@ -263,7 +265,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Append a part of the body; discard it if the response is already complete."""
+        """Append a part of the request body; discard the part if the response is already complete."""
         self._body_bytes += len(body)
         if self.cycle.response_complete:
             self._unread_bytes += len(body)
@@ -273,13 +275,13 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that a request has been received completely."""
+        """End the time limit of the request body, because the request was received completely."""
         self._reading = _Reading.NOTHING
         self._counts_raw = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the next queued request, or wait for a request."""
+        """Start the next queued request of the connection; without one, wait for a request."""
         self._running = None
         super().on_response_complete()
         if self._reading is _Reading.HEAD:
@@ -322,10 +324,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._header_bytes = self._raw_bytes = 0
 
     def _begin_stream(self) -> bool:
-        """Count this connection as an event stream.
-
-        Return False if it cannot be one; see `Connections.begin_stream`.
-        """
+        """Count this connection as an event stream, if `Connections.begin_stream` allows it; return whether it did."""
         return self._registry.begin_stream(self, self._client_key)
 
     def _count_raw(self, count: int) -> None:
@@ -385,7 +384,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _reader_stalls(self, now_s: float) -> bool:
-        """Return whether bytes wait for the client, and the client has read none for `stalled_reader_timeout_s`."""
+        """Return whether bytes wait to be sent, and the client has read none for `stalled_reader_timeout_s`."""
         waiting = self.transport.get_write_buffer_size()
         if waiting == 0:
             self._stalled_since = None

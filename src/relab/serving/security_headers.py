@@ -21,14 +21,14 @@ HEADERS: Final = {
 class SecurityHeaders:
     """ASGI middleware that adds to each response the security headers that the response does not set itself.
 
-    It also adds `frame-ancestors 'none'` to a page's own Content-Security-Policy.
+    If a response sets its own Content-Security-Policy, `frame-ancestors 'none'` is added to the policy.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection."""
+        """Call the app; add the headers to the response if the connection is an HTTP request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -196,7 +196,11 @@ class Settings(BaseSettings):
 
 
 def load_settings(home: Path | None = None, **options: Any) -> Settings:
-    """Read the settings; `options` (fields by name) have precedence over every other source.
+    """Read the settings from environment variables and files.
+
+    Args:
+        home: the folder of the installation (`$RELAB_HOME`); None for the default folder.
+        options: values by the name of the field; they have precedence over every other source.
 
     Raises:
         ConfigurationError: a value is not valid; the error names the setting and never contains a secret.

@@ -73,7 +73,7 @@ class Clusters:
 
     @property
     def spread(self) -> Floats:
-        """The deviation of each cluster's sum from the sum that the overall mean predicts for its size."""
+        """The deviation of each cluster's sum from its expected value, the overall mean times the cluster's size."""
         return self.sums - self.mean * self.sizes
 
     @property
@@ -193,11 +193,12 @@ def interval_of(
 ) -> Interval:
     """Return the confidence interval of the mean difference; it contains the estimate.
 
-    Each end is the outer one of two intervals: Student's interval, and the BCa bootstrap interval over clusters. From
-    300 clusters on, Hall's interval, which corrects Student's for skewness, replaces the bootstrap. The result is cut
-    at the bounds, if they are given. If all differences are equal, or there is only one cluster, the variance is
-    unknown. Then the interval is infinite without bounds; with bounds, it follows from "none of n differed"
-    (`_interval_of_equals`).
+    Two intervals are computed, and each end of the result is the outer one of both. The first is Student's interval.
+    The second is the BCa bootstrap interval over clusters, or from 300 clusters on Hall's interval, which corrects
+    Student's for skewness. The result is cut at the bounds, if they are given.
+
+    If all differences are equal, or there is only one cluster, the variance is unknown. Then the interval is infinite
+    without bounds. With bounds, it is computed from the number of differences (see `_interval_of_equals`).
 
     Args:
         clusters: the differences, summed by cluster.
@@ -257,8 +258,8 @@ def _test(clusters: Clusters, seed: int) -> TestResult:
 def _sign_flips(clusters: Clusters, seed: int) -> TestResult:
     """Return the sign-flip permutation test of whether the mean is 0.
 
-    The p-value is the share of random sign changes of the clusters whose sum is at least as far from 0 as the observed
-    sum.
+    The p-value is the share of random sign changes of the cluster sums whose total is at least as far from 0 as the
+    observed total.
     """
     import numpy as np
 
@@ -289,7 +290,8 @@ def _student(clusters: Clusters, level: float) -> Interval:
 def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interval:
     """Return the BCa bootstrap interval of the mean difference, with the confidence `level`.
 
-    The bootstrap is run at a higher level, at which the interval of normal data is as wide as Student's interval.
+    For few clusters, the bootstrap alone would be too narrow. Its tail probabilities are therefore reduced by so much
+    that, for normal data, the interval is as wide as Student's interval.
     """
     import numpy as np
     from scipy import special
@@ -336,12 +338,12 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
-    """Return the interval of the mean of differences that are all equal.
+    """Return the interval of the mean of differences that are all equal; without bounds it is infinite.
 
-    Suppose that a difference is lower than the common value with probability q. Then none of n differences is lower
-    with probability (1 - q)^n. The lower end assumes the q for which this equals the tail probability, and that each
-    lower difference lies at the lower bound. The upper end is computed in the same way. Without bounds the interval is
-    infinite.
+    The lower end assumes the worst case in which no lower difference was observed by chance: a share q of all
+    differences lies at the lower bound. Then n differences contain none of these with probability (1 - q)^n. q is the
+    share for which this probability equals the tail probability (1 - level) / 2. The upper end is computed in the same
+    way.
     """
     if bounds is None:
         return Interval(-math.inf, math.inf, level, "none: the differences do not vary")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def harrell_davis(values: NDArray[np.float64], counts: NDArray[np.int64], share: float) -> float:
-    """Return the Harrell-Davis estimate of the quantile `share` (0..1) of counted values.
+    """Return the Harrell-Davis estimate of the quantile `share` of counted values.
 
     The estimate is a weighted mean of all sorted values, so it varies less from sample to sample than a single value
     does. Source: F. E. Harrell, C. E. Davis, Biometrika 69 (1982) 635-640.
@@ -18,7 +18,7 @@ def harrell_davis(values: NDArray[np.float64], counts: NDArray[np.int64], share:
     Args:
         values: distinct values in ascending order.
         counts: the number of times that each value occurs.
-        share: the quantile, 0..1, without its ends.
+        share: the quantile, above 0 and below 1; 0.5 is the median.
 
     Raises:
         ValueError: there is no value, a count is negative, or the share is not between 0 and 1.

@@ -51,14 +51,14 @@ class MarginFinding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeanEvidence:
-    """The evidence that the true mean is above the tested mean, and that it is below, as natural logarithms.
+    """The evidence that the true mean is above a tested mean, and that it is below it, as natural logarithms.
 
-    If the tested mean is the true one, each field exceeds log(2 / a) at any number of values with a probability of at
-    most a / 2. The value -inf means that there is no evidence.
+    If the tested mean is the true mean, the probability that a field ever exceeds log(2 / a), at any number of values,
+    is at most a / 2. The value -inf means that there is no evidence.
 
     Attributes:
         above: the logarithm of the evidence that the true mean is above the tested one.
-        below: the logarithm of the evidence that it is below.
+        below: the logarithm of the evidence that the true mean is below the tested one.
     """
 
     above: float
@@ -91,7 +91,7 @@ def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = N
 
 
 def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> tuple[Floats, Floats]:
-    """Return the evidence of `evidence` after each of the values, for several sequences of values at once.
+    """Return what `evidence` would return after the first 1, 2, ... n values, for several sequences of values at once.
 
     Args:
         values: shape `(runs, n)`: independent sequences of values.
@@ -100,7 +100,7 @@ def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | Non
 
     Returns:
         Two arrays of the shape of `values`: `MeanEvidence.above` and `MeanEvidence.below` for the first 1, 2, ... n
-        values.
+            values.
     """
     import numpy as np
 
@@ -118,10 +118,10 @@ def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | Non
 
 
 def always_valid_interval(values: Floats, *, level: float, bounds: tuple[float, float] | None = None) -> Interval:
-    """Return the interval of the mean after these values, as an element of a confidence sequence.
+    """Return the always-valid confidence interval of the mean: it may be computed again after each new value.
 
-    With probability `level`, the intervals after 1, 2, 3, ... values all contain the true mean. So it may be computed
-    again after each new value.
+    It is an element of a confidence sequence: with probability `level`, the intervals after 1, 2, 3, ... values all
+    contain the true mean.
 
     Args:
         values: independent values, in the order in which they were to be observed.
@@ -177,10 +177,13 @@ def finding(
 
 
 def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Return (gains of bets that the mean is above `mean`, gains of bets that it is below), as logarithms.
+    """Return the logarithms of the gains from bets on each value, for each stake.
 
-    Each array has the shape of `values` with one more axis for the stakes: the factor by which the value changes the
-    wealth of a bettor with this stake.
+    A gain is the factor by which the value changes the wealth of a bettor. `_STAKES` lists the stakes.
+
+    Returns:
+        Two arrays, for bets that the mean is above `mean` and for bets that it is below. Each has the shape of `values`
+        with one more axis, the stakes.
     """
     import numpy as np
 
@@ -191,9 +194,9 @@ def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tupl
 
 
 def _mixed(log_wealth: Floats) -> Floats:
-    """Return the logarithm of the mean wealth (the evidence of a bet) over all stakes.
+    """Return the logarithm of the mean wealth of bettors, one for each stake; this mean is the evidence of their bets.
 
-    The stakes are the last axis of `log_wealth`, the logarithm of the wealth with each of them.
+    `log_wealth` is the logarithm of the wealth of each bettor; its last axis is the stakes.
     """
     import numpy as np
 
@@ -225,7 +228,12 @@ def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float])
 
 
 def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
-    """Return the evidence that the true mean is above, and that it is below each of `means`, as logarithms."""
+    """Return the evidence against each of the tested `means`, for values without bounds, as logarithms.
+
+    Returns:
+        Two arrays of the shape of `means`: the evidence that the true mean is above the tested mean, and that it is
+            below.
+    """
     import numpy as np
 
     if values.size < FIRST_VALUES:

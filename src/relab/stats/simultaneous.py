@@ -33,11 +33,11 @@ _SEED = 20_261_123
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """The contribution of each cluster to the error of one comparison's estimate.
+    """The statistical error of one comparison's estimate, as the sum of a contribution of each cluster.
 
     Attributes:
         ids: ids of the clusters, unique, and the same in every comparison.
-        values: the contribution of each cluster, in any unit.
+        values: the contribution of each cluster to the error, in any unit.
     """
 
     ids: Ints
@@ -62,7 +62,7 @@ class Joint:
 
 
 def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws: int = DRAWS) -> Joint:
-    """Return the confidence level that each of several intervals needs for the given joint level.
+    """Return the confidence level of each single interval that gives all intervals together the joint level `level`.
 
     Args:
         errors: the errors of each comparison; None for a comparison whose correlation with the others is unknown, in

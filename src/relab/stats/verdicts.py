@@ -13,7 +13,7 @@ from relab.stats.power import POWER
 
 
 class Verdict(StrEnum):
-    """The decision about a gate: whether a variant passes or fails it.
+    """The decision whether a variant passes a gate, which bounds the variant's difference from the baseline.
 
     EDGE: the data are compatible with both PASS and FAIL. INVALID: the data allow no decision.
     """

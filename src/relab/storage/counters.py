@@ -24,7 +24,10 @@ Increments: TypeAlias = Mapping[tuple[str, tuple[str, ...]], float]
 
 
 class CounterRow(Base):
-    """One total for one set of label values: of a counter, or of one bucket or the sum of a histogram."""
+    """One stored total: of a counter, of one bucket of a histogram, or of the sum of a histogram's values.
+
+    Each combination of label values has its own total.
+    """
 
     __tablename__ = "counters"
 
@@ -97,9 +100,9 @@ class StoredSeries:
 
 
 def add(session: Session, increments: Iterable[Increments]) -> None:
-    """Add increments to the stored totals, in the transaction of the session.
+    """Add increments of counters and histograms to the stored totals, in the transaction of the session.
 
-    Increments of the same total are first added up, so that each total is updated once.
+    Increments of the same total are added up first, so that each total is updated once.
     """
     amounts: defaultdict[tuple[str, str], float] = defaultdict(float)
     for some in increments:
@@ -128,16 +131,16 @@ def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries
 def bounded_label(session: Session, name: str, value: str, *, limit: int, other: str) -> str:
     """Return `value` if it is one of the first `limit` values of a label, else `other`.
 
-    The first values that occur get their own series, and keep it, so a total never moves from one series to another.
-    The use of a value with its own series is counted, which makes the value known to later calls. Transactions that run
-    at the same time can each add one value above `limit`.
+    The first values that occur get their own series and keep it, so a total never moves from one series to another. To
+    remember these values, the function stores a count of each, under `name`. Transactions that run at the same time can
+    each add one value above `limit`.
 
     Args:
         session: the session of the transaction that counts the event.
         name: the name under which the values of this label are stored.
         value: the value, which a user has chosen.
         limit: the largest number of values with their own series.
-        other: the value for all others.
+        other: the label value for all other values.
     """
     statement = select(CounterRow.labels).where(CounterRow.name == name).limit(limit)
     known = set(session.execute(statement).scalars())

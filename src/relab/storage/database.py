@@ -91,10 +91,11 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Return a context manager that gives the session of a read-only transaction, which reads one snapshot.
+        """Return a context manager that gives the session of a read-only transaction; all its reads see one snapshot.
 
         Raises:
-            DiskFullError: the disk is full, and no process has the database open.
+            DiskFullError: the disk is full, and no process has the database open. If a process has it open, reads
+                succeed.
             DatabaseUnavailableError: the database cannot be used at the moment.
         """
         with translate_errors(), self.disk.watching(), Session(self._reader) as session:
@@ -104,10 +105,10 @@ class Database:
     def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
         """Return a context manager that gives a write transaction; it commits if the block ends without an error.
 
-        A durable transaction survives power loss after the block. Without `durable`, the commit does not
-        wait for the disk: the transaction survives the death of any relab process, but if the machine (or
-        the PostgreSQL server) crashes, the newest transactions may be lost. They are lost in commit order, so no
-        later durable transaction remains without them. Use it for writes that are repeated: leases, progress.
+        A durable transaction survives power loss after the block. Without `durable`, the commit does not wait for the
+        disk: the transaction survives the death of any relab process, but if the machine (or the PostgreSQL server)
+        crashes, the newest transactions may be lost. They are lost in commit order, so no later durable transaction
+        remains without them. Use `durable=False` for writes that are repeated: leases, progress.
 
         Raises:
             ConstraintError: a write violated a constraint; no write of the block was stored.

@@ -122,7 +122,7 @@ class DatabaseDisk:
 
 
 def _write(connection: sqlite3.Connection) -> None:
-    """Write a page and commit it durably without changing data."""
+    """Test whether a SQLite file can be written: write a page and commit it durably, without changing data."""
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -104,10 +104,11 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _foreign_keys_off(connection: Connection) -> Iterator[None]:
-    """Disable foreign keys while a migration runs: if they are on, dropping a rebuilt table deletes its child rows.
+    """Disable SQLite's foreign keys while the block runs a migration.
 
-    SQLite ignores this pragma inside a transaction, so it must be set before the transaction.
-    Source: https://www.sqlite.org/lang_altertable.html#otheralter
+    A migration rebuilds a table and drops the old one. With foreign keys on, this would delete the rows that refer to
+    it. SQLite ignores the pragma inside a transaction, so the block must begin before the transaction. Source:
+    https://www.sqlite.org/lang_altertable.html#otheralter
     """
     driver = connection.connection.driver_connection
     if driver is None:

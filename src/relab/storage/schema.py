@@ -55,10 +55,11 @@ def require_current(database: Database) -> None:
 
 
 def prepare(database: Database) -> None:
-    """Make a database usable at the start of a process: migrate SQLite to the current schema, only check PostgreSQL's.
+    """Prepare a database at the start of a process: migrate SQLite to the current schema, but only check PostgreSQL.
 
     Raises:
-        SchemaError: the schema does not fit this version, and a start must not migrate it.
+        SchemaError: the schema does not fit this version. On SQLite, an older schema is no error, because it is
+            migrated.
         DatabaseUnavailableError: the database cannot be reached.
     """
     if database.is_sqlite and schema_state(database)[0] is not SchemaState.CURRENT:

@@ -31,7 +31,7 @@ class FlagState:
 
 
 class FlagTarget(Protocol):
-    """The flags of one target.
+    """The flags of one target: reads them, changes them, and undoes a change.
 
     The argument `wanted` of the methods is a change in the form that the target accepts: a part of its document of
     flags, or the whole value of a flag.
@@ -39,9 +39,9 @@ class FlagTarget(Protocol):
 
     @property
     def name(self) -> str:
-        """The identity of the flags, which is the key of the lease.
+        """A name that identifies the flags. A rollout leases the flags under this name.
 
-        Two rollouts of flags with the same name cannot run at the same time.
+        So two rollouts of the same flags cannot run at the same time.
         """
         ...
 
@@ -81,7 +81,7 @@ class FlagTarget(Protocol):
 
 
 def check_size(value: JsonValue, where: str) -> None:
-    """Check that the value of flags is no larger than `MAX_VALUE_BYTES`; `where` is the URL that they were read at.
+    """Check that the JSON of flags has at most `MAX_VALUE_BYTES` bytes; `where` is the URL that they were read from.
 
     Raises:
         SubjectError: the value is larger; such a large value is unlikely to be the value of a flag.

@@ -15,7 +15,7 @@ _SECTIONS = ("control", "routing")
 
 
 class ServiceFlagsTarget:
-    """The flags of a service, as a document with sections; a change names some of the fields, and the others stay.
+    """The flags of a service, a JSON document with sections. A change contains only the fields to change.
 
     Args:
         base_url: the URL of the service, without a slash at the end.
@@ -61,11 +61,11 @@ class ServiceFlagsTarget:
         check_change(self._write_url, answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether each field in `wanted` has the same value in `state`."""
+        """Return whether each field in `wanted` has the same value in `state`; other fields of `state` may differ."""
         return _holds(state.value, wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
-        """Return the fields in `wanted` with their values in `before`."""
+        """Return the change that undoes the change `wanted`: the same fields with their values in `before`."""
         return _restricted(before.value, wanted)
 
     def command(self, wanted: JsonValue) -> str:
@@ -74,12 +74,12 @@ class ServiceFlagsTarget:
 
 
 def check_change(url: str, status: int, problem: str) -> None:
-    """Raise the error that the answer to a change means; return if the change was accepted.
+    """Raise the error that the response to a change means; return if the change was accepted (2xx).
 
     Args:
         url: where the change was sent.
-        status: the status of the answer.
-        problem: the status with the message of the answer.
+        status: the HTTP status of the response.
+        problem: the status and the message of the response, for the error.
 
     Raises:
         FlagsChangedError: 409 or 412.

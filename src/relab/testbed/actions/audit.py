@@ -67,17 +67,17 @@ class AuditLog:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the kill switch is on, so that the server rejects all actions.
+        """Whether the kill switch is on, so that the server rejects all actions that change anything.
 
         A restart of the server does not turn it off.
         """
         return self._is_stopped
 
     def switch(self, *, stopped: bool, by: str, at: str) -> None:
-        """Turn the kill switch on or off; while it is on, the server rejects all actions.
+        """Turn the kill switch on or off; while it is on, the server rejects all actions that change anything.
 
         Args:
-            stopped: True to reject all actions from now on.
+            stopped: True to reject these actions from now on.
             by: name of the caller's token.
             at: the current time, RFC 3339.
 
@@ -91,7 +91,9 @@ class AuditLog:
             self._is_stopped = stopped
 
     def begin_episode(self, at: str) -> None:
-        """Record the start of an episode (a test after a reset of the testbed), and drop earlier records from memory.
+        """Record the start of an episode (a test after a reset of the testbed).
+
+        Earlier records are dropped from memory, and the kill switch is turned off.
 
         Args:
             at: the current time, RFC 3339.

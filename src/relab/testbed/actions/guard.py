@@ -60,7 +60,7 @@ class Guard:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the kill switch is on, which makes the server reject all actions."""
+        """Whether the kill switch is on, which makes the server reject all actions that change anything."""
         return self._audit.is_stopped
 
     def known(self, request: ActionRequest) -> Record | None:
@@ -107,7 +107,7 @@ class Guard:
                     del self._writing[part]
 
     def check(self, request: ActionRequest) -> None:
-        """Check, without locking anything, whether `admitted` would accept a request now.
+        """Check whether `admitted` would accept a request now, without locking any part of the service.
 
         Raises:
             KillSwitchError, InProgressError, TooManyActionsError: `admitted` would raise this error.

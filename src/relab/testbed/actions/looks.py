@@ -31,7 +31,8 @@ class Looks:
     """Reads the status of the components, the settings history and the logs of one testbed.
 
     Args:
-        plant: the access of operators to the testbed, which lists only the components that a responder may see.
+        plant: gives access to the testbed; it lists only the components that a responder (the program that handles
+            incidents) may see.
     """
 
     def __init__(self, plant: Plant) -> None:
@@ -123,7 +124,7 @@ def _parsed(line: str) -> Any:
 
 
 def _process(pid: int | None) -> dict[str, Any] | None:
-    """Return state and resources of a process; None if it does not exist."""
+    """Return the state, memory, CPU time and open files of a process; None if it does not exist."""
     if pid is None:
         return None
     try:
@@ -148,7 +149,7 @@ def _descriptors_limit(pid: int) -> int | None:
 
 
 def _kernel() -> dict[str, Any]:
-    """Return figures of the whole machine: processes killed by the OOM killer, CPUs, load, and run queue length."""
+    """Return figures of the machine: OOM kills, CPUs, load average of one minute, and runnable tasks."""
     counted = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     load = Path("/proc/loadavg").read_text().split()
     return {

@@ -64,13 +64,13 @@ class Action:
         name: the name of the action in the API.
         title: what the action does, as a short sentence.
         action_class: the kind of change; permissions are granted by class.
-        blast_radius: the worst effect on users while it runs.
-        parameters: the class of its parameters; callers can read their schema.
+        blast_radius: the worst effect on users while the action runs.
+        parameters: the class of the action's parameters; callers can read its schema.
         effect: the expected change, as an operator would see it.
         preconditions: conditions that must hold, in words; the server checks each of them.
-        inverse: the name of the action that undoes it; None if it cannot be undone.
-        part: the part of the service that it changes, if the parameters do not name that part. In JSON, this field is
-            called `target`.
+        inverse: the name of the action that undoes this action; None if it cannot be undone.
+        part: the part of the service that the action changes, if the parameters do not name that part. In JSON, this
+            field is called `target`.
         also: further parts that no other action may change at the same time.
     """
 
@@ -112,7 +112,10 @@ class Action:
 
 
 def _whole_part(component: str) -> str:
-    """Return the name of the part of the service to which a component belongs, as other actions call this part."""
+    """Return the part of the service that contains a component: `target` for a worker, `database` for PostgreSQL.
+
+    A component that is a part by itself keeps its name.
+    """
     return "target" if component.startswith("worker") else _SERVERS.get(component, component)
 
 
@@ -147,32 +150,32 @@ class ActionRequest:
 
     @property
     def parts(self) -> frozenset[str]:
-        """All parts of the service that no other action may change while this one runs.
+        """All parts of the service that the action locks: no other action may change them while this action runs.
 
-        A worker counts as part of the target.
+        If the action changes a worker, it also locks the whole target.
         """
         return frozenset({self.part, _whole_part(self.part), *self.action.also})
 
 
 @dataclass(slots=True)
 class Record:
-    """The record of an action: written before it starts, and again when it has ended.
+    """The record of an action, written before the action starts, and again when the action has ended.
 
     Attributes:
         record_id: identifies the record.
         action: name of the action.
-        parameters: its parameters, by name.
+        parameters: the action's parameters, by name.
         actor: name of the caller's token.
-        part: the part of the service that it changes.
+        part: the part of the service that the action changes.
         requested_at, completed_at: RFC 3339; `completed_at` is None while the action runs.
         status: whether the action runs, has succeeded, or how else it ended.
-        key: the caller's `Idempotency-Key`; None if it gave none.
+        key: the caller's `Idempotency-Key`; None if the caller gave none.
         fingerprint: a digest of action and parameters.
         before: the relevant state before the action; an undo restores it.
         after: the changes, as the action reports them.
-        error: why it failed; None if it did not.
-        undoes: the id of the record of the action that this one undoes; None if it is not an undo.
-        undone_by: the id of the record of the undo; None if it was not undone.
+        error: why the action failed; None if it did not fail.
+        undoes: the id of the record of the action that this one undoes; None if this one is not an undo.
+        undone_by: the id of the record of the undo; None if the action was not undone.
     """
 
     record_id: str
@@ -246,7 +249,7 @@ class InProgressError(ConflictError):
 
 
 class KillSwitchError(UnavailableError):
-    """The kill switch is on: all changes are rejected."""
+    """The kill switch is on: all actions that change anything are rejected."""
 
     code = "stopped"
 

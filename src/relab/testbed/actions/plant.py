@@ -37,10 +37,10 @@ class PlantError(UnavailableError):
 
 
 class Plant:
-    """The access of operators to one testbed: its supervisor, database, cache and the target's flags.
+    """Gives operators access to one testbed: its supervisor, database, cache and the target's flags.
 
     Args:
-        control: the supervisor's socket.
+        control: the path of the supervisor's socket.
         target_url: the address of the target.
         pause: waits for a number of seconds between two attempts to connect to the database.
 
@@ -72,7 +72,7 @@ class Plant:
         return [item for item in found if name in (item["name"], item["group"])]
 
     def limits_available(self) -> dict[str, str | None]:
-        """Return, for each resource limit, the method by which this machine enforces it; None if it cannot."""
+        """Return `{resource limit: method by which this machine enforces it}`; the method is None if it cannot."""
         return dict(self._ask("GET", "/components")["limits_available"])
 
     def restart(self, name: str) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ class Plant:
         return list(answer["components"])
 
     def stop(self, name: str) -> None:
-        """Kill the component, or all components of the group, with this name.
+        """Kill the component with this name, or all components of the group with this name.
 
         They stay stopped until `start` is called.
         """
@@ -135,7 +135,7 @@ class Plant:
         return int(self._ask("PUT", "/settings", body)["version"]["version"])
 
     def roll_back(self, version: int | None, note: str) -> int:
-        """Create a version with the content of an older one, and restart the target with it; return the new number.
+        """Restore an older version of the settings as a new version, and restart the target; return the new number.
 
         Args:
             version: the number of the older version; None for the one before the current version.
@@ -160,7 +160,7 @@ class Plant:
         return self._flags("GET")
 
     def set_flags(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Change the flags that are given in `document`, by section and name; return all flags afterwards."""
+        """Change the flags in `document` (`{section: {name: value}}`), no others; return all flags after the change."""
         token = self.settings().get("token")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return self._flags("POST", json=dict(document), headers=headers)

@@ -178,16 +178,16 @@ def logs(
 
 @_router.get("/kill-switch")
 def switch_state(services: With, asking: Asking) -> Switch:
-    """Return whether the kill switch is on; while it is on, the server rejects all actions."""
+    """Return whether the kill switch is on; while it is on, the server rejects all actions that change anything."""
     asking.require(ActionScope.READ)
     return Switch(stopped=services.actions.guard.is_stopped)
 
 
 @_router.put("/kill-switch")
 def switch_to(services: With, asking: Asking, switch: Switch) -> Switch:
-    """Turn the kill switch on or off; while it is on, the server rejects all actions.
+    """Turn the kill switch on or off; while it is on, the server rejects all actions that change anything.
 
-    Any scope for actions allows a client to turn it on; to turn it off needs the scope `admin`.
+    A client with any scope for performing actions may turn it on. Only a client with the scope `admin` may turn it off.
     """
     if switch.stopped:
         asking.require_any_act()

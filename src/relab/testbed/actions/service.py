@@ -35,7 +35,7 @@ MAX_ERROR = 2_000
 
 
 class Operation(Protocol):
-    """The implementation of one action of the catalogue."""
+    """Performs, checks and undoes one action of the catalogue."""
 
     @property
     def action(self) -> Action:
@@ -43,7 +43,7 @@ class Operation(Protocol):
         ...
 
     def look(self, parameters: ActionParameters) -> dict[str, Any]:
-        """Read and return the state of the service that the action would change if it had these parameters.
+        """Check the preconditions of the action, and return the state that the action would change; change nothing.
 
         The keys of the result depend on the action.
 
@@ -57,12 +57,12 @@ class Operation(Protocol):
 
         Args:
             parameters: the validated parameters of the action.
-            before: the state that `look` has just returned.
+            before: the result of `look` immediately before the action.
         """
         ...
 
     def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Restore the state before the action, and return what the restoration has changed.
+        """Undo the action: restore the state `before`, and return what this has changed.
 
         Args:
             parameters: the parameters with which the action was performed.
@@ -92,9 +92,9 @@ class ActionResult:
     replayed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the body of the API's response: `ok`, `action` and `record`.
+        """Return the body of the API's response: `ok`, `action`, `replayed` and `record`.
 
-        For a dry run, `before` instead of `record`.
+        For a dry run, the body has `ok`, `action`, `dry_run` and `before` (the state that the action would change).
         """
         if self.record is None:
             return {"ok": True, "action": self.action, "dry_run": True, "before": dict(self.before)}
@@ -131,15 +131,15 @@ class ActionService:
     def forget(self) -> None:
         """Begin an episode (a test): earlier actions no longer count for rate limits or appear in lists.
 
-        They stay in the audit file.
+        Their records stay in the audit file. The kill switch is turned off.
         """
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
     def switch(self, *, stopped: bool, by: str) -> None:
-        """Turn the kill switch on or off, and record the caller; while it is on, all actions are rejected.
+        """Turn the kill switch, which rejects all actions that change anything, on or off; record the caller.
 
         Args:
-            stopped: True to reject all actions from now on.
+            stopped: True to reject these actions from now on.
             by: name of the caller's token.
 
         Raises:
@@ -169,16 +169,16 @@ class ActionService:
         dry_run: bool = False,
         if_state: str | None = None,
     ) -> ActionResult:
-        """Perform an action and return its record, or with `dry_run` only the state that it would find.
+        """Perform an action and return its record; with `dry_run`, only return the state that the action would change.
 
-        If the action fails, no error is raised: the status of its record is `failed`. A request with the `key` of an
-        earlier one does nothing and returns the earlier record.
+        If the action fails, no error is raised: the status of its record is `failed`. If an earlier request had the
+        same `key`, nothing is done, and the record of the earlier request is returned.
 
         Args:
             name: the name of the action.
             given: the action's parameters by name, not yet validated.
             actor: the name of the caller's token.
-            key: the caller's `Idempotency-Key`; None if it gave none.
+            key: the caller's `Idempotency-Key`; None if the caller gave none.
             dry_run: do all checks and change nothing.
             if_state: the digest of the state on which the caller based its decision. A dry run returns it as
                 `before["state_digest"]`. None to perform the action in any state.

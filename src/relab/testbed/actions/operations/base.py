@@ -17,13 +17,13 @@ class Nothing(ActionParameters):
 
 
 class PlantOperation(ABC, Generic[Given]):
-    """Base of the implementations of actions; `Given` is the type of an action's parameters.
+    """Base of the classes that each implement one action; `Given` is the class of the action's parameters.
 
     Subclasses set `ACTION` and implement `_find` (read the state that the action would change) and `_do` (make the
     change). If the action can be undone, they also implement `_take_back` (undo the change).
 
     Args:
-        plant: the access of operators to the testbed that the action changes.
+        plant: gives the action access to the testbed: its supervisor, database, cache and flags.
     """
 
     ACTION: ClassVar[Action]
@@ -37,7 +37,7 @@ class PlantOperation(ABC, Generic[Given]):
         return self.ACTION
 
     def look(self, parameters: ActionParameters) -> dict[str, Any]:
-        """Read and return the state of the service that the action would change if it had these parameters.
+        """Check the preconditions of the action, and return the state that the action would change; change nothing.
 
         The keys of the result depend on the action.
 
@@ -52,7 +52,7 @@ class PlantOperation(ABC, Generic[Given]):
 
         Args:
             parameters: the validated parameters of the action.
-            before: the state that `look` has just returned.
+            before: the result of `look` immediately before the action.
 
         Raises:
             PlantError: a part of the service rejects the change or does not answer.
@@ -60,7 +60,7 @@ class PlantOperation(ABC, Generic[Given]):
         return self._do(cast("Given", parameters), before)
 
     def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Restore the state before the action, and return what the restoration has changed.
+        """Undo the action: restore the state `before`, and return what this has changed.
 
         Args:
             parameters: the parameters with which the action was performed.
@@ -74,12 +74,12 @@ class PlantOperation(ABC, Generic[Given]):
 
     @abstractmethod
     def _find(self, given: Given) -> dict[str, Any]:
-        """Read the state that `look` returns; subclasses implement this."""
+        """Check the preconditions and return the state that the action would change; called by `look`."""
 
     @abstractmethod
     def _do(self, given: Given, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action for `act`; subclasses implement this."""
+        """Perform the action and return what it has changed; called by `act`."""
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo the action for `undo`; the base class raises NotReversibleError."""
+        """Undo the action for `undo`; return what this has changed. The base class raises NotReversibleError."""
         raise NotReversibleError(f"{self.ACTION.name!r} cannot be undone.")

@@ -43,7 +43,7 @@ class ComponentLimitParameters(ComponentParameters):
 
 
 class RestartParameters(ActionParameters):
-    """Says whether to restart the database too, if a restart of the target leaves its connection pool exhausted."""
+    """The parameters of `RemediatePool`: whether to restart the database too, if the target alone does not recover."""
 
     escalate_to_db_restart: bool = False
 
@@ -206,9 +206,10 @@ def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RemediatePool(PlantOperation[RestartParameters]):
-    """The action against an exhausted database pool: it restarts the target.
+    """The action against an exhausted database connection pool: it restarts the target.
 
-    Then the database, if allowed and needed.
+    If the parameters allow it, and the target cannot reach its database after the restart or its pool is still
+    critical, the action also restarts the database and then the target again.
     """
 
     ACTION = Action(

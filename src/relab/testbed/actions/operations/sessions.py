@@ -46,7 +46,7 @@ _END = (
 
 
 class Idle(ActionParameters):
-    """Selects the sessions to end: those that have been idle for at least `min_idle_s` seconds.
+    """Selects the database sessions to end: those that have been idle for at least `min_idle_s` seconds.
 
     If `application` is given, only sessions with this application name are selected.
     """
@@ -56,10 +56,11 @@ class Idle(ActionParameters):
 
 
 class Blocking(ActionParameters):
-    """Selects the sessions to end: those that block others, or that are idle and hold an exclusive lock on a table.
+    """Selects the database sessions to end: those that block others, and idle ones with an exclusive lock on a table.
 
     A blocking session is selected if a query of another session waits for it and has run for at least `min_wait_s`
-    seconds. An idle session with an exclusive lock is selected if it has been idle for at least `min_wait_s` seconds.
+    seconds. A session with an exclusive lock is selected if it has been idle in a transaction for at least `min_wait_s`
+    seconds.
     """
 
     min_wait_s: float = Field(1.0, ge=0, le=86_400)
@@ -72,11 +73,11 @@ class Session(ActionParameters):
 
 
 class _EndSessions(PlantOperation[Any]):
-    """Ends the sessions that a query finds.
+    """Base of the actions that end database sessions.
 
     Attributes:
         query: SQL that selects the sessions; the action's parameters are its named parameters.
-        none: the message of the error if the query finds no session.
+        nothing_found: the message of the error if the query finds no session.
     """
 
     query: str
@@ -96,7 +97,7 @@ class _EndSessions(PlantOperation[Any]):
 
 
 class EndIdleSessions(_EndSessions):
-    """The action that ends idle sessions of the database, also sessions that are idle within a transaction."""
+    """The action that ends idle sessions of the database; sessions that are idle within a transaction count as idle."""
 
     query, nothing_found = _IDLE, "No session has been idle so long."
     ACTION = Action(
@@ -109,7 +110,7 @@ class EndIdleSessions(_EndSessions):
 class EndBlockingSessions(_EndSessions):
     """The action that ends database sessions which block others without being blocked themselves.
 
-    It also ends idle sessions with an exclusive lock on a table.
+    It also ends sessions that are idle in a transaction and hold an exclusive lock on a table.
     """
 
     query, nothing_found = _BLOCKING, "No session has kept others waiting so long."
