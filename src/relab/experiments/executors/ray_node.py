@@ -207,7 +207,7 @@ class _Worker:
             remove_tree(self._context.run_dir / "trials")
 
     def close(self) -> None:
-        """Release the sandbox and the folder."""
+        """Release the sandbox, delete the folder of this worker process, and release the folder's lock."""
         self._sandbox.close()
         remove_tree(self._context.run_dir)
         self._lock.close()

@@ -33,7 +33,7 @@ _ID_CHARS: Final = 22
 
 @dataclass(frozen=True)
 class Exported:
-    """The logs of a run: `{variant id: path}`."""
+    """The logs that an export of a run has written; `logs` is `{variant id: path}`."""
 
     run_id: str
     logs: Mapping[str, Path]

@@ -78,7 +78,7 @@ class InspectLog:
 
     @property
     def path(self) -> Path:
-        """The file of the log."""
+        """The path of the log's `.eval` file."""
         return self.archive.path
 
     @property

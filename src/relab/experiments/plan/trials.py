@@ -110,7 +110,7 @@ class SlotPlan(Protocol):
         """Return the number of trials."""
 
     def __iter__(self) -> Iterator[Slot]:
-        """Yield the slot of each trial."""
+        """Yield the slot (the position in the plan) of each trial, in the order of the plan."""
 
     def slot(self, index: int) -> Slot:
         """Return the slot (the position in the plan, with its variant, task and repeat) at `index`, counted from 0."""

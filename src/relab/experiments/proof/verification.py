@@ -177,7 +177,7 @@ class _Records:
             self.chains[row["trial_dir"] + events_place] = row["trial_dir"], entry["head"]
 
     def note_head(self, head: Head) -> None:
-        """Store the head of the journal."""
+        """Store the head of the journal (its number of trials and last checksum)."""
         self.head = head
 
 

@@ -236,11 +236,11 @@ class TrialData:
         return [numbers[place] for place in order if place in numbers]
 
     def outcomes(self, variant: str) -> dict[str, int]:
-        """Return the number of a variant's trials by outcome."""
+        """Return `{outcome: number of trials}` of a variant."""
         return dict(self.rows("SELECT outcome, count(*) FROM trials WHERE variant_id = ? GROUP BY ALL", [variant]))
 
     def error_types(self, variant: str) -> dict[str, int]:
-        """Return the number of a variant's trials by error type, the most frequent first."""
+        """Return `{error type: number of trials}` of a variant, the most frequent first; other trials do not count."""
         query = (
             "SELECT error_type, count(*) AS n FROM trials WHERE variant_id = ? AND error_type IS NOT NULL "
             "GROUP BY ALL ORDER BY n DESC, error_type"

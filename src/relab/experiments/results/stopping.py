@@ -58,7 +58,7 @@ class StoppingDecision:
 
     @property
     def sentence(self) -> str:
-        """One sentence about the decision."""
+        """One sentence for people about the decision."""
         if self.finding is MarginFinding.EQUIVALENT:
             word = "no difference that matters"
         elif self.better is None:

@@ -66,7 +66,7 @@ class TelemetryLink:
             self._sender.start()
 
     def send_run(self, run: dict[str, Any] | None) -> None:
-        """Queue an agent run (JSON) to be stored; None is ignored."""
+        """Queue an agent run (JSON) to be stored in telemetry; do nothing for None."""
         if self._telemetry is None or run is None:
             return
         body = pydantic_core.to_json(run)
