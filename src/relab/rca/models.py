@@ -79,8 +79,8 @@ class AttributionBasis(StrEnum):
 class Finding(CitedModel):
     """A problem located in the run, whether or not it is the cause of the failure.
 
-    The fields that name a step, call, tool or agent say where the problem is. They are null if not known, or if there
-    is none.
+    The fields that name a step, call, tool or agent say where the problem is. A field is null if not known or not
+    applicable.
     """
 
     category: Category

@@ -23,8 +23,8 @@ class PassingDifferenceKind(StrEnum):
 class PassingDifference(CitedModel):
     """A difference of a failed run from runs that succeeded, in a sentence; it is an observation, not a cause.
 
-    `runs` is the number of compared runs that show the difference. `step_id` and `call_id` say where it is in the
-    failed run; they are null if it has no place there, such as a missing call.
+    `runs` is the number of compared runs that show the difference. `step_id` and `call_id` say where in the failed run
+    the difference is. They are null if the failed run has no such place, for example if a call is missing.
     """
 
     kind: PassingDifferenceKind

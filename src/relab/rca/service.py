@@ -348,10 +348,10 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
-        """Return whether a person's request with the method `judge` gets the current analysis; promote a queued one.
+        """Return whether the current analysis answers a person's request with the method `judge`; promote a queued one.
 
-        An analysis that a person requested serves if `judge` is its method or OFF. One requested on arrival has no
-        summary by a model; it serves if queued, and without a judge also if it runs or no model exists.
+        True if a person requested it and `judge` is its method or OFF. True if the run's arrival requested it, and it
+        is queued, or `judge` is OFF and it is running or no model words summaries.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}

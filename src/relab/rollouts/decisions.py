@@ -88,7 +88,8 @@ class PersonalDecisions:
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout is not over or has changed nothing, or the earlier flags are in force.
+            RolloutStateError: the rollout is not over or has changed nothing, or the earlier flags are in force
+                already.
             FlagsChangedError: another client has changed the flags since the rollout.
             TargetBusyError, TargetUnavailableError, FlagsNotAppliedError: the flags were not restored.
         """

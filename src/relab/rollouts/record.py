@@ -19,8 +19,8 @@ class _Value(BaseModel):
 class RolloutStatus(StrEnum):
     """The status of a rollout.
 
-    A `done` rollout reached its end, with any verdict. A `failed` rollout ended with an error. An `interrupted` rollout
-    was stopped or killed.
+    A `done` rollout reached its end, whatever its verdict. A `failed` rollout ended with an error. An `interrupted`
+    rollout was stopped or killed.
     """
 
     QUEUED = "queued"

@@ -11,7 +11,7 @@ from relab.rollouts.plans.models import Plan, ReportFiles
 
 
 def reject_files(plan: Plan) -> None:
-    """Reject a plan that names files, because it comes over HTTP, and the files would be those of the worker's machine.
+    """Reject a plan that came over HTTP and names files: they would be files of the worker's machine.
 
     Raises:
         PlanInvalidError: the mix is not a built-in one, or the path of a report is not the default.

@@ -178,7 +178,7 @@ class RolloutRunner:
             )
 
     def publisher(self, rollout_id: str) -> OnRolloutProgress:
-        """Return a function that publishes the progress of a rollout, for clients that follow it."""
+        """Return a function that publishes the progress of a rollout to the clients that follow the rollout."""
 
         def publish(progress: RolloutProgress) -> None:
             self._progress.publish(

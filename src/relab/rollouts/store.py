@@ -156,7 +156,7 @@ class StoredJournal:
         self._store.add_window(self._rollout_id, window)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store the current record; `closes_change` says that the flags need no restoration any more."""
+        """Store the current record; with `closes_change`, delete the `OpenChange`: the flags need no restoration any more."""
         self._store.save(record, closes_change=closes_change)
 
     def begin_phase(self, record: RolloutRecord) -> None:

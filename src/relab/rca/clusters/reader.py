@@ -51,11 +51,13 @@ class ClusterReader:
     ) -> ClusterPage:
         """Return a page of clusters, those with the most runs first.
 
+        A filter (`agent_name`, `category`, `since_us`) that is None excludes nothing.
+
         Args:
             agent_name: only runs of this agent are counted.
             category: only failures of this category.
             since_us: only runs that started at or after this time, in microseconds since 1970.
-            cursor: `next_cursor` of the previous page.
+            cursor: `next_cursor` of the previous page; None for the first page.
             limit: the largest number of clusters.
 
         Raises:

@@ -18,7 +18,7 @@ Columns = TypeVarTuple("Columns")
 
 
 class ClusterFilter(NamedTuple):
-    """A filter of failures; a failure must match every given field. Times are in microseconds since 1970."""
+    """A filter of failures; a failure must match every field that is not None. Times are in microseconds since 1970."""
 
     agent_name: str | None = None
     category: str | None = None

@@ -200,7 +200,7 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """Return the indexes `chain` with `index` appended; if not `unbroken`, return a new list with `index` alone.
+    """If `unbroken`, append `index` to `chain` and return `chain`; otherwise return a new list with `index` alone.
 
     The list is changed in place, so that the total cost stays linear.
     """

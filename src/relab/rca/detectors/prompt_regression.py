@@ -46,9 +46,9 @@ def changed_part(comparison: VersionComparison) -> str:
 def _confidence(comparison: VersionComparison, difference: Difference, *, worse: bool) -> Confidence:
     """Return the confidence that the change of version explains this one failure.
 
-    Low: `difference` is not in the outcome, or the attributable fraction is below `MIN_ATTRIBUTABLE_SHARE`. High:
-    `worse` is true, and the versions also differ in their steps or tools. Medium: all other cases. `worse` says whether
-    the outcomes of the versions differ.
+    - Low: `difference` is not in the outcome, or the attributable fraction is below `MIN_ATTRIBUTABLE_SHARE`.
+    - High: the outcomes differ (`worse`), and so do the steps or the use of tools.
+    - Medium: all other cases.
 
     The attributable fraction (among the exposed) is the share of this version's failures that the previous version
     would not have had. It is (r1 - r0) / r1 with the failure rates r1 of this version and r0 of the previous one (O. S.

@@ -44,7 +44,7 @@ class JudgeAnswer(BaseModel):
 
 
 class StepAnswer(JudgeAnswer):
-    """The number of the step that went wrong first, or null for none, with a quotation and the reason."""
+    """The judge's answer with the number of the step that went wrong first (null for none), a quotation and the reason."""
 
     step: int | None
     quote: str
@@ -52,7 +52,7 @@ class StepAnswer(JudgeAnswer):
 
 
 class MistakeAnswer(JudgeAnswer):
-    """Whether the newest step in the prompt is the first mistake, with a quotation and the reason."""
+    """The judge's answer that says whether the newest step in the prompt is the first mistake, with quotation and reason."""
 
     is_first_mistake: bool
     quote: str
@@ -60,7 +60,10 @@ class MistakeAnswer(JudgeAnswer):
 
 
 class HalfAnswer(JudgeAnswer):
-    """Which half of the steps has the first mistake, with a quotation from that half and the reason."""
+    """The judge's answer that says which half of the steps has the first mistake.
+
+    It has a quotation from that half and the reason.
+    """
 
     half: Literal["first", "second"]
     quote: str
@@ -68,7 +71,7 @@ class HalfAnswer(JudgeAnswer):
 
 
 class SentenceAnswer(JudgeAnswer):
-    """Whether a run shows a behaviour, with a quotation and the reason.
+    """The judge's answer that says whether a run shows a behaviour, with a quotation and the reason.
 
     The quotation is from the step with the number `step`, or from the run's own texts if `step` is null.
     """
@@ -80,7 +83,7 @@ class SentenceAnswer(JudgeAnswer):
 
 
 class RankedStep(BaseModel):
-    """One candidate in the judge's order, with a quotation of this step and the reason."""
+    """One candidate step in the judge's order, with a quotation of this step and the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -90,7 +93,7 @@ class RankedStep(BaseModel):
 
 
 class OrderAnswer(JudgeAnswer):
-    """The candidates in the judge's order, the most likely first."""
+    """The judge's answer that puts the candidate steps in order, the most likely first mistake first."""
 
     order: tuple[RankedStep, ...]
 

@@ -28,7 +28,7 @@ def quoted(quotation: Quotation) -> str | None:
     """Return a quoted error text, result or output on one line and in quotation marks, for a sentence.
 
     A text of more than `MAX_QUOTE_CHARS` characters is cut to a part around the quotation. Return None for a quotation
-    of another field, such as a number or the arguments, because it does not help the reader of the sentence.
+    of any other field: numbers and arguments do not help the reader of the sentence.
     """
     if quotation.field not in (
         "error_message",

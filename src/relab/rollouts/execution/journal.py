@@ -20,7 +20,7 @@ class RolloutJournal(Protocol):
         ...
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store the current record; `closes_change` says that the flags need no restoration any more."""
+        """Store the current record; with `closes_change`, delete the `OpenChange`: the flags need no restoration any more."""
         ...
 
     def begin_phase(self, record: RolloutRecord) -> None:

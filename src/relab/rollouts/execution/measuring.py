@@ -48,7 +48,7 @@ class LoadMeasurement:
     clock: Clock
 
     def measure(self, window: PlannedWindow, halt: Halt) -> ArmWindow | None:
-        """Send the load of a window, and return the figures of the window; None if `halt` stopped it.
+        """Send the load of a window, and return the figures of the window; None if `halt` stopped the load.
 
         The caller must have put the flags of the window's arm in force.
 

@@ -17,11 +17,12 @@ class RolloutProgress(BaseModel):
 
     Attributes:
         phase: the phase of the rollout that is in progress.
-        message: one sentence.
+        message: what happens now, in one sentence.
         windows_done, windows_planned: number of measured windows, and of all windows, as far as it is known.
         figure: the name of the judged figure, `P95` (in ms) or `metric`.
         medians: median of the judged figure over the windows so far, by arm.
-        effect: the effect of the complete rounds so far; None before the first, without an interval before the second.
+        effect: the effect of the complete rounds so far. None before the first complete round; with one round, it has
+            no interval.
         left_s: seconds of the time budget that are left; None without a budget.
     """
 

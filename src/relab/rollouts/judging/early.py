@@ -28,7 +28,7 @@ _HARM_ROUNDS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class EarlyLook:
-    """The result of a look at the data after a round.
+    """The result of an early look (interim analysis) at the data after a round.
 
     Attributes:
         should_stop: whether the data already decide, so that the measurement can end.

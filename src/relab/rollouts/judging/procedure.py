@@ -25,9 +25,9 @@ class Outcomes:
     """The outcomes of several rollouts; each array has one element for each rollout.
 
     Attributes:
-        passed: whether the effect passes.
+        passed: whether the effect meets the gates of a PASS.
         rounds: number of rounds after which the measurement ended.
-        early: whether the rollout passed at an early look at the data, before the planned last round.
+        early: whether the rollout passed at an early look (interim analysis), before the planned last round.
     """
 
     passed: Booleans
@@ -36,11 +36,11 @@ class Outcomes:
 
 
 def look_alpha(plan: Plan, rounds: int) -> float:
-    """Return the one-sided significance level of the early look (the test before the last round) after `rounds` rounds.
+    """Return the one-sided significance level of the early look (interim analysis) after `rounds` rounds.
 
-    `rounds` must be at least `MIN_PASS_ROUNDS`, after which the first look takes place. The k-th look gets the share 1
-    / (k (k + 1)) of the plan's alpha. These shares add up to 1 over all k. So all looks together pass a change without
-    effect with a probability of at most this alpha, however many looks there are (Bonferroni).
+    The first look is after `MIN_PASS_ROUNDS` rounds, so `rounds` must be at least as large. Of the plan's alpha, the
+    k-th look gets the share 1 / (k (k + 1)). These shares add up to 1 over all k. So all looks together pass a change
+    without effect with a probability of at most this alpha, however many looks there are (Bonferroni).
     """
     assert plan.early_stop is not None
     look = rounds - MIN_PASS_ROUNDS + 1

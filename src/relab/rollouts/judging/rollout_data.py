@@ -37,7 +37,7 @@ class RolloutData:
 
     @classmethod
     def of(cls, windows: Sequence[ArmWindow], plan: Plan) -> RolloutData:
-        """Return the measured windows of a rollout, sorted by round and arm.
+        """Build the data of a rollout from its measured windows, sorted by round and arm.
 
         `plan` says which arms a round must have.
         """

@@ -139,8 +139,8 @@ def _trend(places: Floats, logs: Floats) -> tuple[float, float, float]:
     """Fit a straight line to the logarithms `logs` at the positions `places`, and describe it.
 
     Returns:
-        The change of the line from the first to the last place, the standard error of this change, and the standard
-            deviation of `logs` from the line.
+        (change of the line from the first to the last place, standard error of this change, standard deviation of
+        `logs` from the line).
     """
     centred = places - places.mean()
     squares, span = float(centred @ centred), float(places[-1] - places[0])

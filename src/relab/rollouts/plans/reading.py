@@ -37,7 +37,7 @@ def parse_plan(text: str, source: str) -> Plan:
 
 
 def override_plan(plan: Plan, values: Mapping[str, Any]) -> Plan:
-    """Return a plan with other values of some top-level fields.
+    """Return a plan in which `values`, `{name of a top-level field: value}`, replace the values of the given plan.
 
     Raises:
         PlanInvalidError: a value is invalid.

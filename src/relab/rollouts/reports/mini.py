@@ -12,7 +12,7 @@ from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
 
 
 def mini_text(record: RolloutRecord) -> str:
-    """Return the mini report of a rollout as text, with the lines that parsers of LabOps reports search."""
+    """Return the mini report of a rollout as text; it has the lines that parsers of LabOps reports expect."""
     found = record.judgement
     p95_ms, qps = (_difference(record, name) for name in ("p95_ms", "qps"))
     judged_pct = percent(None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct)

@@ -95,7 +95,7 @@ class Screening(PlanSection):
 
 
 class SearchSpec(PlanSection):
-    """A search file: candidates are values of the plan's fields, which are measured briefly; the best are confirmed.
+    """A search file: values of the plan's fields are tried in short rollouts, and the best are confirmed by full rollouts.
 
     Attributes:
         plan: the plan of the confirming rollout; each candidate replaces fields of it.

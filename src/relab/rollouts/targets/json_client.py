@@ -61,7 +61,7 @@ class JsonClient:
 
     Args:
         timeout_s: time limit of a request, from its connection to the end of its answer.
-        headers: sent with each request, as `with_environment` returns them.
+        headers: sent with each request; environment variables in them are already replaced (`with_environment`).
     """
 
     def __init__(self, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
