@@ -35,10 +35,9 @@ class Retention:
         return self._log.count_ended(before_us)
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[int]:
-        """Delete the incidents that ended before a time, oldest first, in batches.
+        """Delete the incidents that ended before a time, oldest first, in batches; yield the number of each batch.
 
-        Yield the number that each batch deleted. Stopping at any point is safe: the next call continues. After the last
-        batch, old alerts are deleted as well.
+        Stopping at any point is safe: the next call continues. After the last batch, old alerts are deleted as well.
 
         Args:
             before_us: the time, in microseconds since 1970.

@@ -68,8 +68,8 @@ async def running_responder(watched: WatchedTarget, means: ResponderServices) ->
     """Watch a target and respond to its incidents while the `async with` block runs; yield the responder.
 
     Raises:
-        ConfigurationError: the token for the action server is missing although the autonomy allows more than to
-            observe, an address is not valid, or a runbook that the settings leave out does not exist.
+        ConfigurationError: the settings cannot be used: an address is not valid, they exclude a runbook that does not
+            exist, or they lack the token for the action server although the autonomy allows more than to observe.
         RunbookFolderError: the folder of runbooks in the settings cannot be read.
         UnavailableError: checkpoints cannot be stored.
     """

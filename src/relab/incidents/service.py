@@ -224,13 +224,14 @@ class IncidentService:
         Args:
             approval_id: the id of the approval request; or the id of an incident, which stands for its last approval
                 request.
-            approved: whether the plan is approved.
+            approved: True to approve the plan, False to reject it.
             by: the name of the person who decides.
             note: the person's remark.
 
         Raises:
             NotFoundError: no approval request has this id, and no incident with this id has an approval request.
-            ConflictError: the request has expired, it was decided otherwise, or it is not clear which plan is approved.
+            ConflictError: the decision is not possible: the request has expired or was decided otherwise, or the
+                incident has several requests and the right one is not clear.
         """
         asked = self.log.approvals.of_incident(approval_id)
         question = request_to_answer(asked, approved=approved).approval_id if asked else approval_id
@@ -275,7 +276,9 @@ class IncidentService:
         return self.log.switches.resume(target, by=by, why=why, at_us=self._clock.now_us())
 
     def trigger(self, detail: str, *, by: str, target: str | None = None) -> Triggered:
-        """Open an incident at the request of a person; the responder works on it from its next poll on.
+        """Open an incident for a problem that a person reports, or add the report to the target's open incident.
+
+        The responder works on the incident from its next poll on.
 
         Args:
             detail: the problem, in a person's words.

@@ -81,7 +81,10 @@ class JobQueue:
         return job_id
 
     def promote(self, unit: UnitOfWork, job_id: str, lane: Lane) -> None:
-        """In the caller's transaction, move a job to a lane if it is still pending, because it has become more urgent."""
+        """Move a pending job to another lane in the caller's transaction, because the job has become more urgent.
+
+        A job that is not pending any more does not change.
+        """
         from relab.jobs import repository
 
         if repository.promote(unit.session, job_id, lane, self._clock.now_us()):
@@ -109,7 +112,7 @@ class JobQueue:
         return job
 
     def list(self, *, status: JobStatus | None = None, limit: int = 100) -> list[Job]:
-        """Return up to `limit` jobs, newest first: all jobs if `status` is None, else only those with this status."""
+        """Return up to `limit` jobs, newest first; `status` restricts them to jobs with this status (None: all jobs)."""
         from relab.jobs import repository
 
         with self._database.read() as session:
@@ -134,7 +137,7 @@ class JobQueue:
             return repository.is_leased(session, SWEEP_LEASE, now, now + MAX_SWEEP_LEASE_US)
 
     def retry(self, job_id: str) -> None:
-        """Retry a parked job (one that failed permanently): it becomes pending again, with all its attempts.
+        """Make a parked job (one that failed permanently) pending again; its attempts are counted from 0 again.
 
         Raises:
             JobNotFoundError: there is no job with this id.

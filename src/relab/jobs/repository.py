@@ -28,7 +28,7 @@ def get(session: Session, job_id: str) -> Job | None:
 
 
 def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Job]:
-    """Return up to `limit` jobs, newest first: all jobs if `status` is None, else only those with this status."""
+    """Return up to `limit` jobs, newest first; `status` restricts them to jobs of this status (None: all jobs)."""
     statement = select(*_COLUMNS).order_by(JobRow.job_id.desc()).limit(limit)
     if status is not None:
         statement = statement.where(JobRow.status == status)
@@ -121,9 +121,9 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 
 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
-    """Find the running jobs whose lease has expired and that have no attempts left; lease them to `owner`.
+    """Lease to `owner` the running jobs whose lease has expired and that have no attempts left; return them.
 
-    Return these jobs; the caller must park them: end them with an error, until a person retries or drops them.
+    The caller must then park these jobs, that is, store them as failed until a person retries or drops them.
 
     Args:
         session: the session of the transaction.
@@ -141,17 +141,18 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
 
 
 def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
-    """Correct jobs whose times are too far in the future because the clock was set back; return their number.
+    """Correct jobs whose times are too far in the future because the clock was set back; return the number of jobs.
 
     All times are in microseconds since 1970.
 
     Args:
         session: the session of the transaction.
-        now: the current time; pending jobs that are corrected get it as their `run_after`.
+        now: the current time; it becomes the `run_after` of corrected pending jobs.
         latest_start: pending jobs with a later `run_after` are corrected, because no backoff ends later than this.
-        latest_lease: running jobs whose lease ends later are corrected, because no lease that was taken or extended
-            since the clock was set back ends so late.
-        lease_until: the new end of these leases. A worker that is alive extends its lease before that time.
+        latest_lease: running jobs whose lease ends later are corrected. Such a lease is older than the change of the
+            clock, because no newer lease ends so late.
+        lease_until: the new end of the leases of corrected jobs. A worker that is alive extends its lease before that
+            time.
     """
     pending = (
         update(table_of(JobRow))
@@ -167,10 +168,11 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 
 
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
-    """Find the runnable jobs that were not announced since `announced_before`, at most `limit` of each lane.
+    """Find runnable jobs that were not announced to workers since `announced_before`; return their ids and lanes.
 
-    Set their `announced_at` to `now`, and return their ids and lanes. Jobs that were not announced for the longest time
-    come first, because the others may still wait in the broker's queue. Times are in microseconds since 1970.
+    At most `limit` jobs of each lane are returned. Their `announced_at` is set to `now`. Jobs that were not announced
+    for the longest time come first, because the others may still wait in the broker's queue. Times are in microseconds
+    since 1970.
     """
     jobs: list[tuple[str, Lane]] = []
     for lane in LANES:
@@ -193,11 +195,9 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
 
 
 def reset(session: Session, job_id: str, now: int) -> Lane | None:
-    """Make a parked job (one that failed permanently) pending again, with all its attempts, and return its lane.
+    """Make a parked job (one that failed permanently) pending again, and return its lane; None if it is not parked.
 
-    Return None if the job is not parked.
-
-    It may run from `now` on (in µs since 1970).
+    Its attempts are counted from 0 again. The job may start at `now` (in µs since 1970) or later.
     """
     statement = (
         update(table_of(JobRow))
@@ -273,11 +273,18 @@ def count(session: Session, now: int) -> JobCounts:
 
 
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
-    """Acquire or renew the lease with this name until `until`; return False if another owner holds it at `now`.
+    """Acquire or renew a lease until the time `until`; return False if another owner holds the lease at `now`.
 
     Times are in microseconds since 1970. A lease that lasts more than twice as long as the requested one was taken
-    before the clock was set back, and counts as expired. The lease is written in one upsert, so that two processes that
-    acquire it at the same time violate no constraint.
+    before the clock was set back, and counts as expired. One upsert writes the lease, so two processes that acquire it
+    at the same time violate no constraint.
+
+    Args:
+        session: the session of the transaction.
+        name: the name of the lease.
+        owner: the name of the process that acquires or renews the lease.
+        now: the current time.
+        until: the end of the lease.
     """
     statement = insert_into(session, table_of(LeaseRow)).values(name=name, owner=owner, until=until)
     statement = statement.on_conflict_do_update(

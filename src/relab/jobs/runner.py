@@ -47,7 +47,7 @@ def worker_name() -> str:
 
 
 class JobRunner:
-    """Runs one job at a time for one worker.
+    """Runs jobs for one worker, one job at a time.
 
     Args:
         database: the database of the queue.
@@ -56,9 +56,9 @@ class JobRunner:
         lease_s: the length of a lease, in seconds. A worker that does not extend its lease within this time counts as
             dead.
         lanes: the lanes that the worker serves, most urgent first.
-        time_limits: maximum time in seconds that a job may run, by lane. At its limit, a job that runs in the main
-            thread is interrupted. In any case, its lease is no longer extended, so that another worker takes the job
-            over.
+        time_limits: maximum time in seconds that a job may run, by lane. At the limit, a job that runs in the main
+            thread is interrupted. In any thread, the lease of the job is no longer extended, so that another worker
+            takes the job over.
         owner: the name of the worker in leases; by default a new unique one.
     """
 
@@ -89,7 +89,7 @@ class JobRunner:
             return repository.has_runnable(session, self._clock.now_us(), self.lanes)
 
     def run_next(self, job_id: str | None = None) -> bool:
-        """Claim a runnable job and run it to its end, failed or not; return False if there is no such job.
+        """Claim a runnable job, and run it until it succeeds or fails; return False if there is no runnable job.
 
         Args:
             job_id: the job to run; None for the oldest runnable job of the first lane that has one.
@@ -185,8 +185,8 @@ class JobRunner:
     def _park(self, job: Job, error: str) -> None:
         """Call the `on_parked` functions of a job's subscriptions, then park the job: store it as failed permanently.
 
-        The order matters. If this process dies in between, the lease expires, and the job is run again or parked by
-        another worker, so the functions are called again.
+        The functions come first. If this process dies before the job is parked, the lease expires. Then another worker
+        runs or parks the job, and the functions are called again.
         """
         failures = self.notify_parked(job, error)
         if failures:

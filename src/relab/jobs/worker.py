@@ -46,8 +46,8 @@ def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float
     """Return a context manager that calls `sweep` at once and then every `every_s` seconds while its block runs.
 
     The calls are made in a separate thread, so that a long job does not delay them. While the database is unavailable,
-    the thread waits and retries. Any other error sets `stop` and is raised when the block ends, because a worker
-    without housekeeping would seem healthy but not recover lost jobs.
+    the thread waits and retries. Any other error of `sweep` sets `stop`, and is raised when the block ends. Without
+    this, a worker whose housekeeping has failed would seem healthy, but would not recover lost jobs.
     """
     ended = threading.Event()
 
@@ -111,7 +111,7 @@ class Sweeper:
 
 
 class LeasedLoop:
-    """Does work of one kind in one process at a time, until none is left.
+    """Does one kind of work, in one process at a time, until no work is left.
 
     Several workers call it; only the worker that holds the lease in the database does the work. If there is no work,
     the database is only read.

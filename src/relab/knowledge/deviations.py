@@ -93,7 +93,7 @@ def _is_number(value: FactValue) -> bool:
 
 
 def _is_deviation(condition: FactCondition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
-    """Return whether a condition holds for the incident's facts, but for none of the usual values of its fact."""
+    """Return whether a condition holds for the facts of an incident, but for none of the usual values of its fact."""
     return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
 
 

@@ -56,11 +56,11 @@ class Library:
 def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -> Library:
     """Read and return the runbooks in use: those in the folder, and the shipped ones whose causes the folder lacks.
 
-    A file that is not a valid runbook is left out and reported in `problems`, so that one broken file does not stop the
-    responder.
+    A file that is not a valid runbook is left out and reported in the result's `problems`, so that one broken file does
+    not stop the responder.
 
     Args:
-        folder: the folder of the installation's own runbooks; None: there is none.
+        folder: the folder of the installation's own runbooks; None: there is no such folder.
         without: causes whose runbooks are not used, shipped or not.
 
     Raises:
@@ -80,7 +80,7 @@ def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -
 
 @functools.cache
 def shipped_shelf() -> Shelf:
-    """Return the runbooks that relab ships. They are cached, because an incident's responder needs them many times."""
+    """Return the runbooks that relab ships; they are read once and then cached."""
     folder = resources.files("relab.knowledge") / "runbooks"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIX))
     runbooks, problems = list[Runbook](), list[FileProblem]()

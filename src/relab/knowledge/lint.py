@@ -93,7 +93,7 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
 
 
 def alike(one: Runbook, other: Runbook) -> bool:
-    """Return whether nothing distinguishes two runbooks: they expect each condition with about the same probability."""
+    """Return whether no fact can distinguish two runbooks, because both expect each condition about equally often."""
     expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
     return all(
         abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition))

@@ -201,7 +201,7 @@ class _Remembered(BaseModel):
 
 
 class TriedAction(_Remembered):
-    """An action that was tried in an incident, with the values of its parameters by name, and its result (`outcome`)."""
+    """An action that was tried in an incident, its parameters by name, and its result (`outcome`)."""
 
     action: Annotated[str, _cut(200)]
     parameters: Annotated[Mapping[FactName, RememberedFact], Field(max_length=100)] = Field(default_factory=dict)

@@ -39,13 +39,14 @@ class _Record:
 
 
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
-    """Return the runbook with its actions reordered by past incidents; None if there is no change to propose.
+    """Return a runbook with changes to its actions that past incidents suggest; None if they suggest none.
 
-    Actions that helped in past incidents and that the runbook lacks are added.
+    The actions are sorted by their success in the past, and actions that helped but that the runbook lacks are added. A
+    section of the text lists the incidents. Only incidents count in which one action failed before another one helped.
 
     Args:
         runbook: the runbook in use.
-        incidents: past incidents, the one that ended last first; those of other causes are ignored.
+        incidents: past incidents, the one that ended last first; incidents of other causes are ignored.
     """
     telling = [each for each in incidents if each.cause == runbook.cause and _failed_before_help(each)]
     if not telling:
@@ -118,9 +119,9 @@ def _is(action: RunbookAction, act: TriedAction) -> bool:
 
 
 def _text(text: str, incidents: Sequence[PastIncident]) -> str:
-    """Return the text of a runbook with a section on past incidents.
+    """Return the text of a runbook with a section that lists past incidents.
 
-    Incidents that the section does not mention yet are added.
+    If the text has this section already, only incidents that it does not mention are added.
     """
     before, _, section_before = text.partition(HEADING)
     new = [_line(each) for each in incidents[:_MAX_LISTED] if f"`{as_code(each.incident_id)}`" not in section_before]

@@ -51,8 +51,8 @@ def search(
 ) -> list[Hit]:
     """Return the runbooks and past incidents that match a query best, the best first.
 
-    The query is a text of people or of logs; it has no search syntax. A document matches if it contains any word of the
-    query, in any inflected form, or if it is near to the query in meaning.
+    The query is text that a person wrote, or lines of a log; it has no search syntax. A document matches in two cases:
+    it contains a word of the query in any inflected form, or its meaning is near to that of the query.
 
     Args:
         query: a sentence, or lines of a log.

@@ -248,7 +248,7 @@ class KnowledgeService:
     def latest(
         self, *, cause: str | None = None, target: str | None = None, limit: int = MAX_INCIDENTS
     ) -> list[PastIncident]:
-        """Return at most `limit` past incidents (of one cause or target, if given), the one that ended last first."""
+        """Return at most `limit` past incidents of a cause and a target (None: of any), the one that ended last first."""
         with self._database.read() as session:
             contents = repository.latest(session, cause=cause, target=target, limit=limit)
         return [PastIncident.model_validate(content) for content in contents]
@@ -316,7 +316,7 @@ class KnowledgeService:
         return Drafts(self.folder).get(cause, self._in_use())
 
     def accept(self, cause: str, surroundings: Surroundings | None = None) -> Runbook:
-        """Check the draft of a cause (as `lint` does), put it into use in place of the cause's runbook, and return it.
+        """Check the draft of a cause as `lint` does, make it the cause's runbook in use, and return the runbook.
 
         `surroundings` says which actions and facts the runbook may use; None: this is not known, and not checked.
 

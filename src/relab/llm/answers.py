@@ -61,7 +61,9 @@ def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
 
 
 def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
-    """Convert a model's chat message to an object of `schema`, from its first tool call, or else from its text.
+    """Convert a model's chat message to an object of `schema`.
+
+    The arguments of the message's first tool call are converted. If it has no tool call, its text is converted.
 
     Raises:
         LlmRefusedError: the model or the provider's filter refused to answer.

@@ -18,11 +18,11 @@ async def complete_in_background(
     timeout_s: float | None = None,
     billed: Billed | None = None,
 ) -> AnswerT:
-    """Call a model in a separate daemon thread, and return its answer; see `LlmGateway.complete` for arguments and errors.
+    """Call a model in a separate daemon thread and return its answer; arguments and errors as in `LlmGateway.complete`.
 
-    The threads of the event loop's executor are not used. They are few, and a process waits for each of them before it
-    exits. So a model that does not answer would delay transactions and the exit. Cancelling this coroutine ends the
-    wait at once. The call itself goes on until it ends, at the latest at its deadline.
+    The event loop's own executor has few threads, and a process waits for all of them before it exits. There, a model
+    that does not answer would delay transactions and the exit. Cancelling this coroutine ends the wait at once. The
+    call itself continues, at most until its deadline.
     """
     result: Future[AnswerT] = Future()
 

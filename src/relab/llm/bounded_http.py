@@ -10,9 +10,9 @@ from relab.llm.errors import LlmInvalidOutputError
 def bounded(client_class: type[Any], max_bytes: int) -> type[Any]:
     """Return a subclass of an SDK's asynchronous HTTP client that reads at most `max_bytes` of a response's body.
 
-    The method `send` of the subclass returns a complete response. It raises `LlmInvalidOutputError` if the body is
-    larger, or is compressed, because a small compressed body can expand to a huge one. The result is a subclass of the
-    SDK's own class, because the SDKs and their versions use different HTTP libraries.
+    The method `send` of the subclass returns a complete response. It raises `LlmInvalidOutputError` in two cases: the
+    body is larger, or it is compressed. A small compressed body could expand to a huge one. The SDKs and their versions
+    use different HTTP libraries, so the result is a subclass of the SDK's own class.
     """
 
     async def send(self: Any, request: Any, **options: Any) -> Any:

@@ -16,7 +16,7 @@ class LlmError(UnavailableError):
 
 
 class LlmDisabledError(LlmError):
-    """No model is configured, which is the normal state: continue without it, and do not report it."""
+    """No model is configured, which is the normal state. The caller continues without a model, and reports no error."""
 
     code = "llm_disabled"
 

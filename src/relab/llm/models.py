@@ -7,9 +7,9 @@ from enum import StrEnum
 
 
 class OutputMethod(StrEnum):
-    """The ways to ask a server for JSON of a schema; each is a feature of the servers' protocols.
+    """The ways to ask a model's server for JSON that follows a schema; each is a feature of the servers' protocols.
 
-    Whatever the server promises, the gateway validates every answer.
+    The gateway validates every answer, whichever method is used.
     """
 
     JSON_SCHEMA = "json_schema"

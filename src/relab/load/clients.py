@@ -20,14 +20,14 @@ EXIT_FAILED = 1
 
 
 class Clients:
-    """Runs one load at a time, in a separate thread."""
+    """Runs one load at a time, in a separate thread, until it is replaced or stopped."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def become(self, plan: LoadPlan | None) -> None:
-        """Stop the current load, and start the load of `plan`; None only stops."""
+        """Stop the load that runs now, then start the load of `plan`; with None, start nothing."""
         if self._thread is not None:
             self._stop.set()
             self._thread.join()
@@ -52,7 +52,7 @@ def _fail(error: RelabError) -> None:
 
 
 def main() -> None:
-    """Read plans from standard input and run their loads until the input ends."""
+    """Read load plans from standard input, one JSON value per line, and run each until the next line arrives."""
     clients = Clients()
     try:
         for line in sys.stdin:

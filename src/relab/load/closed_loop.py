@@ -19,11 +19,12 @@ from relab.load.target import PinnedResolver, find_target
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """The throughput of a service, measured by closed-loop clients.
+    """The throughput of a service, measured by closed-loop clients (each waits for an answer before it sends again).
 
     Attributes:
         clients: number of the clients.
-        good_per_s: good answers per second. An answer is good if its status is below 400, or if the plan expects it.
+        good_per_s: good answers per second. An answer is good if its status is below 400, or if the plan expects its
+            status.
         p95_ms: 95th percentile of the times of good answers, from sending the request to the last byte; None without
             good answers.
     """

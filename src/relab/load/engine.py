@@ -31,14 +31,14 @@ _RETRIED_STATUSES = frozenset({429})
 
 
 class Engine:
-    """Sends one load and records its outcomes. `run` may be called once.
+    """Sends one load (the requests of a plan, each at its due time) and records the outcomes. `run` may be called once.
 
     Args:
         plan: the load.
         target: the resolved target.
         on_window: is called with each finished time window; it runs in the event loop, so it must be fast.
-        on_progress: is called with the progress, once per length of a window; it must be fast, too.
-        stop: once it is set, the engine sends no more requests and abandons those in flight.
+        on_progress: is called with the progress, every `window_s` seconds; it must be fast, too.
+        stop: once this event is set, the engine sends no more requests and abandons those in flight.
 
     Attributes:
         recorder: the counts and latencies so far.
@@ -175,7 +175,7 @@ class Engine:
         return time.monotonic_ns() - self._start_ns
 
     def _advance(self) -> None:
-        """Build the next request before it is due."""
+        """Build the next request in advance, so that it can be sent without delay when it is due."""
         due_ns = next(self._offsets, None)
         self._next = None if due_ns is None else (due_ns, next(self._requests))
 
@@ -242,7 +242,12 @@ class Engine:
         self.recorder.ended(entry, arrived_ns, good=bool(good))
 
     async def _send(self, entry: Entry, request: LoadRequest, url: URL, *, again: bool = False) -> bool | None:
-        """Send a request once. Return whether the answer is good; None if the request may be retried."""
+        """Send a request once, and record the outcome of this send.
+
+        Returns:
+            True if the answer is good. False if it is bad and a retry does not help. None if the request may be
+            retried.
+        """
         self.recorder.sent(entry, again=again)
         entry.arrived_ns = None
         try:
@@ -326,7 +331,7 @@ def _both_clocks() -> tuple[int, int]:
 def reason_of(error: Exception) -> str:
     """Return one word for the reason why a request failed.
 
-    The word is the operating system's name of the error, such as `ECONNREFUSED`, if there is one. Otherwise it is
+    If the operating system has a name for the error, the word is this name, such as `ECONNREFUSED`. Otherwise it is
     `disconnected`, `answer_cut_off`, `not_http` or the name of the exception's class.
     """
     number = error.errno if isinstance(error, OSError) else None

@@ -16,10 +16,10 @@ VERSION = "1.3"
 
 
 def write_hdr_log(file: TextIO, windows: Iterable[Window], *, started_at_us: int) -> None:
-    """Write the latency histograms of windows to an open text file, one line per window.
+    """Write the latency histograms of windows to an open text file, one line per window, in HdrHistogram's log format.
 
-    A line has the window's start in seconds after the start of the load, its length in seconds, its maximum in ms, and
-    its histogram of values in ns.
+    The columns of a line are: the window's start in seconds after the start of the load, its length in seconds, its
+    maximum latency in ms, and its histogram of latencies in ns.
 
     Args:
         file: the text file, open for writing.

@@ -76,7 +76,7 @@ def _mix_of(source: YamlSource) -> Mix:
 
 
 def single_request(url: str) -> tuple[str, Mix]:
-    """Return (base URL of the service, mix with one GET request for the URL's path and query).
+    """Split a URL into the base URL of its service and a mix with one GET request for its path and query.
 
     Raises:
         PlanError: the text is not an HTTP URL, or contains a user name.

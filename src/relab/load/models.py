@@ -114,9 +114,9 @@ ValueSource = Annotated[
 class RequestTemplate(_Value):
     """One kind of request; a template with twice the `weight` of another is sent twice as often.
 
-    `{name}` in path, query, headers and body is a placeholder for a value of the mix. If a string in a JSON body
-    consists only of `{name}`, the value replaces it with its own type, such as a number. An answer with a status of 400
-    or more counts as bad, unless the status is in `expect`.
+    `{name}` in path, query, headers and body is a placeholder for a value of the mix. If a string in a JSON body is
+    nothing but `{name}`, the value keeps its type: a number stays a number. An answer with a status of 400 or more
+    counts as bad, unless the status is in `expect`.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -260,7 +260,9 @@ class LatencySummary(_Value):
 
 
 class Window(_Value):
-    """The requests that were due in one time window of the load, with their outcomes, even if an outcome came later.
+    """The requests that were due in one time window of the load, with their outcomes.
+
+    An outcome counts in the window in which its request was due, even if it came later.
 
     Attributes:
         index: number of the window, from 0.

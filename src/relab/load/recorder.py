@@ -17,7 +17,7 @@ _CLASSES = tuple(f"{number}xx" for number in range(10))
 
 
 class Tally:
-    """Mutable counters of requests and sends, with the names that they have in `Counts`."""
+    """Mutable counters of requests and sends, which have the same names as the fields of `Counts`."""
 
     __slots__ = (
         "abandoned",
@@ -74,10 +74,10 @@ class _Open:
 
 
 class Entry:
-    """The record of one request from its due time to its outcome.
+    """The record of one request of a load, from its due time to its outcome.
 
     Args:
-        window: the time window to which it belongs.
+        window: the time window to which the request belongs.
         route: index of the request's template in the mix.
         due_ns: the due time of the request, in ns after the start of the load.
     """
@@ -93,7 +93,7 @@ class Entry:
 
 
 class LoadRecorder:
-    """Counts the requests and latencies of one load.
+    """Counts the requests of one load by outcome, and their latencies.
 
     All times are in ns after the start of the load; times below 0 belong to the warm-up.
 
@@ -140,25 +140,25 @@ class LoadRecorder:
             tally.dropped += 1
 
     def sent(self, entry: Entry, *, again: bool = False) -> None:
-        """Record that the request of `entry` was sent; with `again`, that this was a retry."""
+        """Record that the request of `entry` is sent. With `again`, this send is a retry."""
         for tally in self._tallies(entry):
             tally.sent += 1
             tally.retries += again
 
     def answered(self, entry: Entry, status: int) -> None:
-        """Record that a send of the request of `entry` got a complete answer with this HTTP status."""
+        """Record that one send of the request of `entry` got a complete answer with this HTTP status."""
         for tally in self._tallies(entry):
             tally.completed += 1
             tally.statuses[status] += 1
 
     def failed(self, entry: Entry, reason: str) -> None:
-        """Record that a send of a request got no complete answer; `reason` is one word, such as `ECONNREFUSED`."""
+        """Record that one send of the request of `entry` failed; `reason` is one word, such as `ECONNREFUSED`."""
         for tally in self._tallies(entry):
             tally.failed += 1
             tally.errors[reason] += 1
 
     def timed_out(self, entry: Entry) -> None:
-        """Record that a send of the request of `entry` got no complete answer within its time limit."""
+        """Record that one send of the request of `entry` got no complete answer within its time limit."""
         for tally in self._tallies(entry):
             tally.timed_out += 1
 
@@ -187,7 +187,7 @@ class LoadRecorder:
         self._recent.record(latency_ns)
 
     def abandoned(self, entry: Entry) -> None:
-        """Record the outcome that the load was stopped before the request of `entry` had ended."""
+        """Record that the request of `entry` had no outcome yet when the load was stopped."""
         entry.window.under_way -= 1
         for tally in self._tallies(entry):
             tally.abandoned += 1
@@ -222,7 +222,7 @@ class LoadRecorder:
         return self._warmup.tally.counts()
 
     def latency(self) -> tuple[LatencySummary, LatencySummary]:
-        """Return the latencies of all ended requests and the latencies of the good ones, as a pair of summaries.
+        """Return summaries of the latencies so far, as a pair: of all ended requests, and of the good ones only.
 
         Only the windows that `close` or `close_all` has yielded are included.
         """
@@ -246,7 +246,7 @@ class LoadRecorder:
         return self._open[-1]
 
     def _open_until(self, at_ns: int) -> None:
-        """Open all windows up to a time, including those without requests, so that the results have no gaps."""
+        """Start to record all time windows that begin by a time, also those without requests: none may be missing."""
         while self._next_index * self._window_ns <= at_ns and self._next_index * self._window_ns < self._end_ns:
             self._open.append(_Open(self._next_index))
             self._next_index += 1

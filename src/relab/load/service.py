@@ -120,7 +120,7 @@ async def run(
     *,
     on_progress: OnProgress | None = None,
 ) -> LoadResult:
-    """Run a load to its end on the caller's event loop, on which other tasks would delay requests.
+    """Run a load to its end on the caller's event loop; other tasks on this loop would delay requests.
 
     The arguments, the result and the errors are the same as for `run_load`.
     """
@@ -141,7 +141,7 @@ def hdr_text(result: LoadResult) -> str:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Raise this process's soft limit of open files as far as the connections need it, at most to the hard limit."""
+    """Raise this process's soft limit of open files so that it can open `connections`, if the hard limit allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE_DESCRIPTORS + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

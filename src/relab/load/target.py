@@ -82,7 +82,7 @@ def _is_here(address: str) -> bool:
 
 
 class PinnedResolver(AbstractResolver):
-    """aiohttp's name resolver for a load: it returns only the target's addresses, so that the target cannot change."""
+    """A name resolver for aiohttp that returns only the addresses that the target had when the load began."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -90,7 +90,9 @@ class PinnedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the addresses of the target, each with `port`, without a DNS query; with `family`, only those of this address family.
+        """Return the addresses of the target, each with `port`, without a DNS query.
+
+        With a `family` other than `AF_UNSPEC`, return only the addresses of this address family.
 
         Raises:
             OSError: `host` is not the target's name.

@@ -29,8 +29,8 @@ _APPEND = insert(table_of(ProgressEventRow)).values(
 def append(session: Session, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
     """Append an event to a topic, with the topic's next number.
 
-    Two writers of the same topic (a worker that lost its lease, and its successor) are serialized: SQLite has only one
-    writer at a time; on PostgreSQL, the second writer waits here until the first commits.
+    Two processes may write to a topic at the same time: a worker that lost its lease, and its successor. SQLite has
+    only one writer at a time. On PostgreSQL, the second writer waits here until the first commits.
 
     Args:
         session: the session of the transaction.

@@ -33,9 +33,9 @@ class ProgressLog:
             self.publish_within(unit, topic, status=status, step=step, pct=pct, message=message)
 
     def publish_within(self, unit: UnitOfWork, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
-        """Append an event in the caller's transaction, so that it becomes visible with the caller's changes.
+        """Append an event to a topic in the transaction `unit`, so that it becomes visible when the caller commits.
 
-        The other arguments are those of `publish`.
+        The arguments after `unit` are those of `publish`.
         """
         at = self._clock.now_us()
         repository.append(unit.session, topic, status=status, step=step, pct=pct, message=message, at=at)

@@ -56,9 +56,11 @@ class Classified:
 def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> Collected:
     """Find the problems of a run and the places that show them (stage "Collecting evidence").
 
-    `history` holds earlier runs of the same agent in the same environment, of this version
-    and others, in any order; it may contain the run itself. `logs` holds the warnings and errors
-    in the log of the run's trace.
+    Args:
+        run: the run to analyse.
+        history: earlier runs of the same agent in the same environment, of this version and others, in any order; it
+            may contain the run itself.
+        logs: the warnings and errors in the log of the run's trace.
     """
     view = RunView(run, history, logs)
     return Collected(view, resolve(find_problems(view), view))
@@ -85,7 +87,7 @@ def classify(collected: Collected, models: RankingModels | None = None) -> Class
 
 
 def build_report(classified: Classified) -> Report:
-    """Build the report (stage "Generating report"); every claim in it cites evidence in its index."""
+    """Build the report of an analysis (stage "Generating report"); each claim cites entries of its evidence index."""
     return compose(
         classified.view,
         classified.problems,

@@ -124,7 +124,7 @@ class ActionReview:
         parameters: the values of the action's parameters, as text.
         by: the person or process that did the action, and the person who approved it.
         why: the reason for the action.
-        result: its result in words, with the verdict of verification and its reason.
+        result: the result of the action in words, and how verification judged it, with the reason.
         has_helped: whether it helped, according to verification.
         measured: signals before and after it, in words; empty if there are no samples around it.
         has_eased: whether errors or latency were considerably lower after the action, even if verification concluded

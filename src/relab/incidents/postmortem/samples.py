@@ -39,13 +39,16 @@ def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
 
 
 def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None = None) -> list[SignalChange]:
-    """Return the changes of signals around an action: errors and latency always, other signals only if they changed.
+    """Return the changes of signals around an action.
+
+    Errors and latency are always included, any other signal only if it has changed.
 
     Args:
         signals: the signals of the incident.
         began_us: when the action was requested, in microseconds since 1970.
         ended_us: when the action was finished, in microseconds since 1970.
-        until_us: when the next action began, or the incident ended; None if neither has happened.
+        until_us: when the next action began, or the incident ended; later samples are not used. None if neither has
+            happened.
     """
     last_us = ended_us + int(AFTER_S * _US)
     last_us = last_us if until_us is None else min(last_us, until_us)

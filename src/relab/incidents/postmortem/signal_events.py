@@ -27,10 +27,10 @@ _MAX_VALUE: Final = 1e15
 def signals_event(
     polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str, most: int = MAX_POINTS
 ) -> NewEvent:
-    """Return the timeline event that stores the signals of the polls around an incident; no other place stores them.
+    """Return the timeline event that stores the signals of the polls around an incident.
 
     Args:
-        polls: the polls in memory, in order.
+        polls: the polls in memory, in order; the event is the only place that keeps their signals.
         opened_us: when the incident was opened, in microseconds since 1970.
         wanted: the names of the signals that the findings are about.
         once: the key of the event; a second event with the same key is not stored.

@@ -68,7 +68,7 @@ def _read_states(found: FactCollector, sessions: JsonValue) -> None:
 
 
 def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how many database sessions wait for locks, how many block others, and which of these blocks longest."""
+    """Read how many database sessions wait for locks, how many block others, and which session blocks longest."""
     found, whole = FactCollector(), root_of(answers, 0)
     blocked, blockers, slow = whole.at("blocked"), whole.at("blockers"), whole.at("slow")
     if slow.is_list:

@@ -35,7 +35,7 @@ class JsonValue:
     answer: int = 0
 
     def at(self, *keys: str) -> JsonValue:
-        """Return the value below this one, by the names of nested fields; missing fields give a value of None."""
+        """Return the value at a path of field names below this value; if a field is missing, its `value` is None."""
         value, pointer = self.value, self.pointer
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -132,7 +132,7 @@ class FactCollector:
 
 
 def root_of(answers: Sequence[ProbeResponse], number: int) -> JsonValue:
-    """Return the whole JSON of the answer with the index `number`; its value is None if there is no such answer."""
+    """Return the whole JSON of the answer with the index `number`; its `value` is None without such an answer."""
     return JsonValue(answers[number].document if number < len(answers) else None, "", number)
 
 

@@ -45,7 +45,8 @@ def count_templates(lines: Iterable[Any]) -> dict[str, int]:
     """Return the number of log lines by template: the message with its variable parts (numbers, ids, etc.) masked.
 
     `lines` holds JSON objects with `event` and `message`, or texts; other items are ignored. The template of an object
-    begins with its `event`. After `MAX_TEMPLATES` templates, lines of further ones are counted as `OTHERS`.
+    begins with its `event`. If there are more than `MAX_TEMPLATES` templates, the lines of the others are counted under
+    the key `OTHERS`.
     """
     counts: Counter[str] = Counter()
     for line in lines:

@@ -84,7 +84,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class ProbeEvidence:
-    """A fact with the position in an answer that proves it, and an id by which it can be cited.
+    """A fact, and the place in an answer that proves the fact; other objects cite it by its id.
 
     Attributes:
         evidence_id: a hash of the other fields, so that the same evidence has the same id after a restart.

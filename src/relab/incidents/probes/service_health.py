@@ -95,7 +95,7 @@ def _read_flow(found: FactCollector, flow: JsonValue) -> None:
 
 
 def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Return observations of how full the connection pools are: all of them together, and the fullest one."""
+    """Read how full the connection pools are: all pools together, and the pool of the worker whose pool is fullest."""
     found, pool = FactCollector(), root_of(answers, 0)
     found.word("pool", pool.at("pool_health"))
     for fact, field in POOL.items():
@@ -114,11 +114,11 @@ def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the latency of each dependency, for a small and for a large payload.
+    """Read the latency of the path to each dependency, for a small and for a large payload, as facts.
 
     Each latency is the minimum over several answers, because a busy processor makes single answers late. The noise that
-    remains affects all dependencies alike. Therefore the fact `late_ms` of a dependency is the difference between its
-    round trip and the shortest round trip of the other dependencies.
+    remains affects all dependencies alike. Therefore the fact `late_ms` compares dependencies: it is the latency of one
+    dependency minus the lowest latency of the others.
     """
     found = FactCollector()
     trips: dict[str, JsonValue] = {}

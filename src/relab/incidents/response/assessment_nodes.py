@@ -88,7 +88,7 @@ class AssessmentNodes:
         }
 
     async def gather(self, state: IncidentState) -> IncidentState:
-        """Run the first probes, and store their facts."""
+        """Run the probes with which each investigation begins, and return their facts as the state's `known`."""
         poll = load_poll(state["symptoms"])
         investigator = await self._world.investigator(state["incident_id"], {})
         known = await investigator.gather(poll)
@@ -97,7 +97,7 @@ class AssessmentNodes:
         return {"known": dump_known(known)}
 
     async def diagnose(self, state: IncidentState) -> IncidentState:
-        """Rank the causes by the facts that are known so far."""
+        """Rank the causes by the facts that are known so far, without further probes."""
         known = load_known(state["known"])
         investigator = await self._world.investigator(state["incident_id"], known.facts)
         candidates = investigator.diagnose(known)
@@ -126,9 +126,9 @@ class AssessmentNodes:
         return {**changed, "way": "plan"}
 
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
-        """Diagnose again with new probes, because the responder or others have acted.
+        """Run new probes and diagnose the incident from the start, because the service may have changed since.
 
-        Return the changed keys of the state.
+        For example, the responder, a person or another client has acted. Return the changed keys of the state.
         """
         feed = self._world.watch.feed
         poll = feed.latest or load_poll(state["symptoms"])

@@ -175,10 +175,11 @@ class ClosingNodes:
         return True
 
     async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
-        """Return the cause that the probes at the handover to people show, if the diagnosis is `unknown`.
+        """Return the cause that the probes at the handover to people indicate, if the diagnosis so far is `unknown`.
 
-        A problem that comes and goes may have been absent in the probes of the investigation. Return an empty text if
-        the diagnosis is known or the probes show no cause. `known` holds the facts of the probes.
+        These probes may indicate a cause that the investigation missed: a problem that comes and goes may have been
+        absent at that time. Return an empty text if the diagnosis is known, or if the probes indicate no cause. `known`
+        holds the facts of the probes.
         """
         if state.get("diagnosis", UNNAMED) != UNNAMED:
             return ""
@@ -196,9 +197,9 @@ class ClosingNodes:
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
-        """Return a sentence about the limit on the load that stays in force and that people should reset later.
+        """Return a sentence about the load limit that the responder has set and that stays in force; empty without one.
 
-        Return an empty text if there is no such limit.
+        The sentence asks people to reset the limit later, and is also written to the timeline.
         """
         world = self._world
         book = next((book for book in await world.runbooks() if book.cause == cause), None)
@@ -213,7 +214,7 @@ class ClosingNodes:
         return f" {said}"
 
     async def _outages(self, incident_id: str) -> str:
-        """Return a sentence about how often the outage recurred during the incident; empty if it did not recur."""
+        """Return a sentence that says how often the outage came back during the incident; empty if it did not."""
         events = await self._world.blocking(self._world.log.read_after, incident_id)
         count = sum(event.kind == RECURRED for event in events)
         return f" It recurred {count} time{'' if count == 1 else 's'} before that." if count else ""
@@ -263,7 +264,7 @@ class ClosingNodes:
     async def _others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> tuple[ServerRecord, ...]:
-        """Return the action server's records of what people or other clients did during the incident, newest first.
+        """Return the action server's records of actions of people and other clients during the incident, newest first.
 
         Raises:
             ActionServerError: a request to the action server failed.
@@ -280,7 +281,7 @@ class ClosingNodes:
     async def _done_by_others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> list[ServerRecord]:
-        """Return the action server's records of what people or other clients did during the incident, oldest first.
+        """Return the action server's records of actions of people and other clients during the incident, oldest first.
 
         The result is empty if the records cannot be read.
         """

@@ -109,13 +109,11 @@ class ResponseContext:
         return await asyncio.to_thread(work, *args, **kwargs)
 
     async def append_events(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
-        """Store the phase of an incident, events for its timeline, and changes of its fields.
-
-        Return the changed incident.
+        """Set the phase of an incident, append events to its timeline, and change fields; return the changed incident.
 
         Args:
-            incident_id: the incident.
-            phase: the phase of the response that stores this.
+            incident_id: the id of the incident.
+            phase: the phase of the response that the incident is in now.
             events: the events to append.
             change: the new values of fields of the incident, as `IncidentLog.update` takes them.
         """

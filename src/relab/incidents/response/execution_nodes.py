@@ -84,8 +84,8 @@ class ExecutionNodes:
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
         """Return the last poll before the action, as JSON.
 
-        If the same action was requested before (`known` is its record), only polls before that request are considered,
-        because later ones already show its effects.
+        If the action was requested already (`known` is its record), return the last poll before that request, because
+        later polls may show the action's effects.
         """
         polls = self._world.watch.feed.polls
         if known is not None:
@@ -93,9 +93,9 @@ class ExecutionNodes:
         return dump_poll(polls[-1]) if polls else state["symptoms"]
 
     async def _refused(self, state: IncidentState, act: ActionRecord, error: ActionServerError) -> IncidentState:
-        """Record that an action was refused, and return the changed keys of the state.
+        """Store that the action server refused an action, and return the changed keys of the state.
 
-        If the reason is temporary, the action may be planned again.
+        If the reason is temporary, wait for a moment; then the action may be planned again.
         """
         act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
         again = state.get("again", [])
@@ -120,7 +120,10 @@ class ExecutionNodes:
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again
 
     async def verify(self, state: IncidentState) -> IncidentState:
-        """Wait until polls and probes show what the action has achieved, and record the result."""
+        """Wait until polls and probes show what the last action has achieved, and store its effect.
+
+        If the action made the service worse, roll it back.
+        """
         world = self._world
         plan = ActionPlan.model_validate(state["action_plan"][-1])
         key = self._key(state, plan)
@@ -155,13 +158,13 @@ class ExecutionNodes:
     async def _seen_through(
         self, state: IncidentState, plan: ActionPlan, act: ActionRecord, book: Runbook | None
     ) -> VerificationResult:
-        """Return the result of the action `act`, after waiting until it is clear.
+        """Wait until the result of the action `act` is certain, and return it.
 
-        If the action sheds load, roll it back once the service can serve the load again, and verify the service once
-        more.
+        If the action sheds load (makes the service reject requests), there is a second part. When the service can serve
+        the whole load again, roll the action back, and verify the service once more without it.
 
         Args:
-            state: the state of the graph.
+            state: the state of the incident workflow.
             plan: the plan that the action executed.
             act: the action.
             book: the runbook of the action; None if there is none.
@@ -186,10 +189,10 @@ class ExecutionNodes:
         )
 
     async def _may_ask(self, act: ActionRecord) -> bool:
-        """Return whether an action may be requested from the server once more.
+        """Return whether the stored action `act` may still be requested from the action server; called before each try.
 
-        Return False if meanwhile a person paused the responder, rejected the action or ended the incident, or if this
-        process lost its lease.
+        Return False if a person has paused the responder, rejected the action or ended the incident since it was
+        stored. Also return False if this process has lost its lease.
         """
         try:
             await self._world.blocking(self._world.log.actions.put, act, lease=self._world.watch.lease)
@@ -216,9 +219,9 @@ class ExecutionNodes:
             return act
 
     async def _objection(self, state: IncidentState, plan: ActionPlan) -> IncidentState | None:
-        """Check whether a plan may still be executed, and return None if it may.
+        """Check whether a plan may still be executed. Return None if it may, else the changed keys of the state.
 
-        If it may not, return the changed keys of the state, which name the next node and the reason.
+        These keys contain the next node and the reason.
         """
         world = self._world
         approval_id = state.get("approval_id")
@@ -241,7 +244,7 @@ class ExecutionNodes:
         return None if ruling.is_allowed else await self._not_asked(state, plan, ruling.reason)
 
     async def _rejected_by(self, state: IncidentState, plan: ActionPlan) -> str | None:
-        """Return the person who rejected this action on this part of the service; None if no person did.
+        """Return the name of the person who rejected the plan's action on this part of the service; None without one.
 
         All approval requests of the incident count, also withdrawn ones.
         """
@@ -254,9 +257,10 @@ class ExecutionNodes:
         return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
     async def _written_down(self, state: IncidentState, plan: ActionPlan) -> ActionRecord | IncidentState:
-        """Store the action of a plan before it is requested, and return its record.
+        """Store the action of a plan before the action is requested, and return its record.
 
-        If a person paused the responder or rejected the action meanwhile, return the changed keys of the state instead.
+        If a person has paused the responder or rejected the action meanwhile, return the changed keys of the state
+        instead.
         """
         world, decision = self._world, None
         if state.get("approval_id"):

@@ -41,7 +41,7 @@ class Recovery:
         self._polls: list[Snapshot] = []
 
     async def poll(self) -> None:
-        """Wait until the target has been polled again, and add this poll to the collected ones."""
+        """Wait until the target has been polled again, and collect the new poll for `has_passed`."""
         feed = self._world.watch.feed
         self._polls.extend(await feed.after(self._number))
         self._number = feed.number

@@ -77,7 +77,7 @@ class Responder:
         return self._incident_id
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Poll the target until `stop` is set; the next start continues with an incident that is still open then."""
+        """Poll the target until `stop` is set. An incident that is still open then is continued at the next start."""
         loop = asyncio.get_running_loop()
         rhythm = PollSchedule(self._world.settings.poll_interval_s, loop.time())
         try:
@@ -243,7 +243,7 @@ class Responder:
         self._incident_id = None
 
     async def _see_through(self, incident_id: str) -> None:
-        """Run the graph of an incident to its end; restart nodes that fail, and wait out outages of the database."""
+        """Run the workflow of an incident to its end; repeat failed nodes, and wait if the database is unavailable."""
         failures, failed_at = 0, ""
         while failures < _MAX_FAILURES:
             try:

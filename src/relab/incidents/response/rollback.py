@@ -56,9 +56,10 @@ class Rollback:
         return undo
 
     async def _ruling(self, state: IncidentState, plan: ActionPlan, act: ActionRecord) -> Ruling:
-        """Return the policy's ruling on the rollback of an action; retry while the server does not answer.
+        """Return the policy's ruling on the rollback of an action; retry while the action server does not answer.
 
-        The action itself may have made the service so much worse that the action server does not answer for a while.
+        Retries are needed because the action may have damaged the service so much that its action server does not
+        answer.
 
         Raises:
             ActionServerError: the server refuses, or still does not answer after `max_server_retries` retries.
@@ -75,7 +76,10 @@ class Rollback:
         raise AssertionError("the last try returns or raises")
 
     async def _undone(self, undo: ActionRecord) -> ActionRecord:
-        """Request a rollback from the action server, store the result in its record, and return the record."""
+        """Request the rollback `undo` from the action server, store the result in its record, and return the record.
+
+        If the outcome of the request is unknown, return the record unchanged.
+        """
         assert undo.undoes is not None
         world = self._world
         record_id: str | None = None

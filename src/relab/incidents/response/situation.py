@@ -31,7 +31,10 @@ _CLOCKS_DIFFER_S: Final = 3_600.0
 
 
 class SituationReader:
-    """Reads kill switches, action records and polls for rulings, and updates actions whose outcome is not known yet."""
+    """Collects the facts for rulings of the policy, and updates actions whose outcome is not known yet.
+
+    The facts are the kill switches, the records of actions, and the polls.
+    """
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
@@ -69,9 +72,10 @@ class SituationReader:
     async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
         """Return whether a plan that waits for a person's approval may now be executed without approval.
 
-        It may if two conditions hold. The autonomy for the plan's class is `ACT`. The only reason for the approval
-        request was that more users would notice the action (its blast radius) than noticed the incident, and this is no
-        longer so.
+        It may if three conditions hold:
+        - The autonomy for the plan's class of actions is `ACT`.
+        - The action affects no more users (its blast radius) than the incident does now; earlier, it affected more.
+        - A new ruling of the policy allows the plan.
         """
         world, poll = self._world, self._world.watch.feed.latest
         if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:
@@ -159,7 +163,7 @@ class SituationReader:
         )
 
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
-        """Return all actions of the incident, and the target's actions of the last `action_window_s` seconds.
+        """Return all actions of the incident, and all actions on the target within the last `action_window_s` seconds.
 
         Actions whose outcome is not known yet are updated first, except the one with the key `leave_out`.
         """

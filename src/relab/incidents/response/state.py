@@ -37,14 +37,14 @@ class Handover(TypedDict):
 
 
 class IncidentState(TypedDict, total=False):
-    """The state that the nodes of the graph pass on.
+    """The state of an incident's workflow (the graph), which each node reads and changes.
 
-    Checkpoints store it under these keys, so a renamed key needs a conversion of stored states. All times are in
-    microseconds since 1970.
+    Checkpoints store the state under these keys, so a renamed key needs a conversion of stored states. All times are in
+    microseconds since 1970. "Others" are people, and clients of the action server other than the responder.
 
     Attributes:
-        symptoms: the poll on which the incident was opened, or the latest one when the graph diagnoses again.
-        is_unhealthy: whether the problem is still there; decides whether `gather` is the next node of the graph.
+        symptoms: the poll on which the incident was opened, or the latest one when the incident is diagnosed again.
+        is_unhealthy: whether the problem is still there; if so, the next node after `detect` is `gather`.
         diagnosis, confidence: the most probable cause, and its probability, 0 to 1.
         root_cause: the reason for the diagnosis, in one sentence.
         action_plan: a list with only the last plan; earlier plans are in the timeline.
@@ -52,31 +52,31 @@ class IncidentState(TypedDict, total=False):
         recommendation: the last sentence for people: what ended the incident, or why it was handed over.
         known, candidates: the known facts, and the probabilities of all causes.
         is_confirmed: whether probes at two different times gave the same diagnosis.
-        others_since_us: the time from which on the actions of people and other clients have not been examined yet.
-        others_seen: the ids of the newest records of the action server that were examined; absent if it did not return
-            them.
+        others_since_us: actions of others since this time have not been examined yet.
+        others_seen: the ids of the newest records of the action server that were examined; absent if the server did not
+            return them.
         others_first_seen: the ids of the newest records of the action server at the beginning of the incident.
         attempt: the number of the last plan, from 1.
-        state_digest: the digest of the state in which the last plan was made.
+        state_digest: the digest of the service's state in which the last plan was made.
         approval_id: the id of the approval request for the last plan; None if no approval was needed.
         ground: why a person has to decide on the last plan.
         before: the last poll before the action.
-        again: the keys of actions that may be planned once more. Either they were not begun, for a temporary reason, or
-            the problem came back when they were rolled back.
+        again: the keys of actions that may be planned once more. Such an action was not begun, for a temporary reason,
+            or it helped until it was rolled back.
         tried: action, target and fingerprint of the plans that were refused or rejected.
-        stand_downs: how often the graph has stood down so far, that is, waited because it must not act.
-        waits: how often the graph has waited so far until the policy's refusal of a plan ended.
+        stand_downs: how often the workflow has waited so far because the responder must not act ("stood down").
+        waits: how often the workflow has waited so far until a temporary refusal of a plan ended.
         unanswered: the number of consecutive approval requests without an answer.
-        suspected: a cause that the probes at the handover to people show, although the diagnosis before was `unknown`.
+        suspected: the cause that probes at the handover to people indicated, although the diagnosis was `unknown`.
         handovers: the facts at the latest handovers to people, the earliest first.
-        heard: how often people had triggered the incident when it was handed over.
+        heard: how many reports of the problem by people (`lab incidents trigger`) the last handover has covered.
         heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later
             news has not been used yet.
         relooks: how often the cause was diagnosed again because of news.
         relooked_at: the times of the latest diagnoses that `relooks` counts.
-        episode_us: when the present outage began, after the last recovery; 0 for the incident's opening.
+        episode_us: when the present outage began, after the last recovery; 0 if there was no recovery yet.
         way: the name of the next node.
-        reason: why the graph goes to the next node.
+        reason: why the workflow goes to the next node.
     """
 
     incident_id: str

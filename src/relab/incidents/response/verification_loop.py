@@ -41,10 +41,10 @@ class VerificationLoop:
     async def watched(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Wait until the result of an action is clear, and return it.
+        """Wait until the result of an action is certain, and return it.
 
-        If the action makes the service reject excess requests, the result depends on the requests that the service
-        admits. Then the method also waits until the service can serve all requests again.
+        If the action sheds load (makes the service reject excess requests), only the requests that the service accepts
+        decide the result. Then this method also waits until the service can serve all requests again.
 
         Args:
             act: the finished action.
@@ -135,10 +135,10 @@ class VerificationLoop:
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.slow_response_ms))
 
     def _has_subsided(self, course: ActionObservations, book: Runbook) -> bool:
-        """Return whether the load can be served again without shedding.
+        """Return whether the load is low enough again for a service that does not reject requests.
 
-        It can if hardly any request is rejected, or if recent facts show that a required condition of the runbook's
-        cause does not hold.
+        This is so if hardly any request is rejected now, or if recent facts show that a condition in the runbook's
+        `requires` does not hold, that is, the cause is gone.
         """
         settings, facts = self._world.settings.verification, course.facts or {}
         numbers = course.polls[-1].numbers

@@ -192,7 +192,7 @@ class ActionLog:
     def unsettled(self, target: str | None = None) -> list[ActionRecord]:
         """Return the actions on a target (None: on all targets) without a result, the oldest first.
 
-        After the responder was killed, it retries each of them with the same idempotency key.
+        A responder that was killed continues these actions at its next start, with the same idempotency keys.
         """
         with self._database.read() as session:
             return _acts(action_repository.unsettled_acts(session, None if target is None else name_of(target)))
@@ -228,7 +228,7 @@ def _acts(contents: Any) -> list[ActionRecord]:
 
 
 def _storable(act: ActionRecord) -> ActionRecord:
-    """Return an action with its free texts cut to their maximum lengths.
+    """Return an action whose free texts are cut to their maximum lengths.
 
     Raises:
         InvalidInputError: a field that must not be cut, such as the key or the parameters, cannot be stored unchanged.

@@ -20,7 +20,10 @@ AlertKey = tuple[str, int]
 
 
 def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
-    """Insert those alerts that are not stored yet, and return their keys; each of `rows` holds every column by name."""
+    """Insert alerts, given as rows with every column by name, and return the keys of the inserted ones.
+
+    Alerts that are stored already are not inserted and not changed.
+    """
     if not rows:
         return set()
     statement = insert_into(session, table_of(AlertRow)).values(list(rows)).on_conflict_do_nothing()
@@ -47,23 +50,29 @@ def count_firing(session: Session, incident_id: str, since: int) -> int:
 
 
 def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> None:
-    """Mark alerts as no longer firing; `group_key` is the sender's key of their group, `keys` identify them within it."""
+    """Mark alerts of one group as no longer firing.
+
+    `group_key` is the sender's key of the group; `keys` (fingerprint and starting time) identify the alerts in the
+    group.
+    """
     if keys:
         session.execute(_of(group_key, keys).values(is_firing=False))
 
 
 def link_alerts(session: Session, group_key: str, keys: Collection[AlertKey], incident_id: str) -> None:
-    """Store the id of the incident that these alerts opened or joined.
+    """Store, for alerts of one group, the id of the incident that the alerts opened or joined.
 
-    `group_key` is the sender's key of their group, and `keys` identify them within it.
+    `group_key` is the sender's key of the group; `keys` (fingerprint and starting time) identify the alerts in the
+    group.
     """
     session.execute(_of(group_key, keys).values(incident_id=incident_id))
 
 
 def see_alerts(session: Session, group_key: str, keys: Collection[AlertKey], at: int) -> None:
-    """Set the time at which these alerts were last seen to `at`, unless the stored time is later.
+    """Set the time at which alerts of one group were last seen to `at`, unless the stored time is later.
 
-    `group_key` is the sender's key of their group, and `keys` identify them within it.
+    `group_key` is the sender's key of the group; `keys` (fingerprint and starting time) identify the alerts in the
+    group.
     """
     latest = case((AlertRow.last_at > at, AlertRow.last_at), else_=at)
     if keys:

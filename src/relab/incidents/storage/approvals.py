@@ -175,13 +175,13 @@ def _read(row: Any | None, approval_id: str) -> tuple[ApprovalRequest, Decision 
 
 
 def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
-    """Return the approval request in a row of its table, and the decision on it, which is None if there is none."""
+    """Convert a row of the table of approval requests to the request and its decision, which is None without one."""
     decision = None if row.decision is None else Decision.model_validate(row.decision)
     return ApprovalRequest.model_validate(row.request), decision
 
 
 def _storable(request: ApprovalRequest) -> ApprovalRequest:
-    """Return an approval request with its reason and the free texts of its plan cut to 2,000 characters.
+    """Return an approval request whose reason, and whose plan's free texts, are cut to 2,000 characters each.
 
     Raises:
         InvalidInputError: another part of the request is too long or contains invalid characters. It is not cut,

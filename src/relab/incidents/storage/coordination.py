@@ -53,7 +53,10 @@ class Switches:
         return self._turn(target, is_paused=False, by=by, why=why, at_us=at_us)
 
     def state(self, target: str) -> SwitchState:
-        """Return the kill switch that applies to a target: the switch of all targets if it is on, else its own."""
+        """Return the state of the kill switch that applies to a target.
+
+        It is the switch of all targets if all targets are paused, otherwise the target's own switch.
+        """
         name = name_of(target)
         with self._database.read() as session:
             found = {row.target: row for row in coordination_repository.switches(session, (ALL_TARGETS, name))}
@@ -84,16 +87,16 @@ class Leases:
         self._database = database
 
     def take(self, target: str, owner: str, *, now_us: int, until_us: int) -> Lease | None:
-        """Acquire or renew the lease of a target; return None while another owner holds it.
+        """Acquire or renew the lease of a target, and return the lease; return None while another owner holds it.
 
-        A lease that ends more than `MAX_LEASE_US` from now is treated as expired: it was acquired before the clock was
-        set back, and would otherwise keep all other processes out until the clock reaches its end.
+        A lease that ends more than `MAX_LEASE_US` from now is treated as expired. It was acquired before the clock was
+        set back, and would keep all other processes out for too long.
 
         Args:
             target: the name of the target, or another name if the lease is not about a target.
-            owner: the name of the process.
+            owner: the name of the process that acquires or renews the lease.
             now_us: the current time, in microseconds since 1970.
-            until_us: when the lease is to end.
+            until_us: when the lease is to end, in microseconds since 1970.
 
         Raises:
             ValueError: `until_us` is not after `now_us`, or more than `MAX_LEASE_US` after it.
@@ -110,7 +113,7 @@ class Leases:
         return None if row is None else Lease.model_validate(row, from_attributes=True)
 
     def release(self, target: str, owner: str) -> None:
-        """Release the lease of a target if this owner holds it, so that others need not wait for its end."""
+        """Release the lease of a target if `owner` holds it, so that another process can acquire it at once."""
         with self._database.write(durable=False) as unit:
             coordination_repository.release_lease(unit.session, name_of(target), name_of(owner))
 
@@ -122,7 +125,7 @@ class Leases:
 
 
 class Baselines:
-    """The stored baselines of the targets, for a responder that restarts."""
+    """The stored baselines (the usual values of signals) of the targets; a restarted responder loads them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -136,8 +139,8 @@ class Baselines:
             at_us: the current time, in microseconds since 1970.
 
         Raises:
-            BaselineTooLargeError: the baseline has more than `MAX_BASELINE_BYTES`. Nothing is saved, not even a part of
-                the baseline: without the other part, its signals would seem new.
+            BaselineTooLargeError: the baseline has more than `MAX_BASELINE_BYTES`. Nothing is saved. A part of the
+                baseline is not saved either, because the signals in the missing part would seem new.
         """
         # The cut is above the limit, so that a baseline that is too large is detected and not cut.
         kept = bounded_object(content, 4 * MAX_BASELINE_BYTES)

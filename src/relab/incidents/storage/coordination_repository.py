@@ -29,7 +29,8 @@ def put_switch(session: Session, values: Mapping[str, Any]) -> None:
 def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
     """Acquire or renew a lease and return its row; return None while another owner holds it.
 
-    This is done in one statement. Otherwise two processes that acquire a new lease at once could violate a constraint.
+    A single statement reads and writes the lease. With two statements, two processes that acquire a new lease at the
+    same time could violate a constraint.
 
     Args:
         session: the session of the transaction.
@@ -53,7 +54,10 @@ def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest:
 
 
 def release_lease(session: Session, target: str, owner: str) -> None:
-    """End the lease of a target if this owner holds it; keep its row, which counts how often the owner has changed."""
+    """End the lease of a target if `owner` holds it.
+
+    The row is kept, because it counts how often the owner has changed.
+    """
     mine = (ResponderLeaseRow.target == target, ResponderLeaseRow.owner == owner)
     session.execute(update(table_of(ResponderLeaseRow)).where(*mine).values(until=0))
 

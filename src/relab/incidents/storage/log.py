@@ -77,13 +77,13 @@ class IncidentLog:
     def open(
         self, target: str, *, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly] = ()
     ) -> Opened:
-        """Open an incident; if the target has an open one already, add the anomalies to that one.
+        """Open an incident for a target, or add the anomalies to the target's open incident; return the incident.
 
         Args:
             target: the name of the target.
             at_us: the current time.
             title: the title of a new incident.
-            severity: the least severity of the incident; the anomalies may raise it.
+            severity: the minimum severity of the incident; the anomalies may raise it.
             anomalies: the anomalies that were found.
         """
         with self._database.write() as unit:
@@ -98,9 +98,10 @@ class IncidentLog:
         anomalies: Sequence[Anomaly],
         events: Sequence[NewEvent] = (),
     ) -> bool:
-        """Add anomalies to this incident if it is open; return whether it is open.
+        """Add anomalies to an incident if it is open; return whether it is open.
 
-        If it is over, nothing is stored and no other incident is opened, because the anomalies were seen before it ended.
+        If the incident is over, nothing is stored. No other incident is opened either, because the anomalies were found
+        before the incident ended.
 
         Args:
             incident_id: the id of the incident.
@@ -131,13 +132,14 @@ class IncidentLog:
         Args:
             incident_id: the id of the incident.
             at_us: the current time.
-            events: appended to the timeline; if empty, one event is appended for each change of phase or status.
+            events: the events to append. If empty, one event is appended for each change of phase or status.
             change: the new values of fields, by name; other fields keep their values.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
             IncidentOverError: the incident is over, and status or phase would change.
-            ValueError: the status is one that only `close` may set, or an event is one that only `close` may append.
+            ValueError: the new status is one that only `close` may set, or one of the events is one that only `close`
+                may append.
         """
         status, phase = change.get("status"), change.get("phase")
         if status is not None and status.is_over:
@@ -161,13 +163,15 @@ class IncidentLog:
         message: str = "",
         content: Mapping[str, Any] | None = None,
     ) -> Incident:
-        """Close an incident and its timeline, and return the incident; if it is over already, it does not change.
+        """Close an incident and its timeline, and return the incident.
+
+        If the incident is over already, return it unchanged.
 
         Args:
             incident_id: the id of the incident.
             at_us: the current time.
             outcome: how the incident ended.
-            message: one sentence for the last event of the timeline.
+            message: one sentence for the last event of the timeline; empty for a default sentence.
             content: further data for that event, as JSON values.
 
         Raises:

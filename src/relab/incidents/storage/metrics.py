@@ -53,10 +53,7 @@ class IncidentFigures:
         self._database = database
 
     def read(self) -> IncidentMetrics:
-        """Count the incidents and actions of all targets, with the durations of incidents that are over.
-
-        Return the counts.
-        """
+        """Return the counts of incidents and actions of all targets, and the durations of incidents that are over."""
         kinds = (IncidentRow.target, IncidentRow.status, func.coalesce(IncidentRow.outcome, ""))
         took = IncidentRow.closed_at - IncidentRow.opened_at
         # The difference is negative if the clock was set back in between.

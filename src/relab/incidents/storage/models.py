@@ -20,7 +20,10 @@ _EVENT_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 
 class IncidentStatus(StrEnum):
-    """The present status of an incident. Until it is resolved or closed, no other incident is opened for its target."""
+    """The present status of an incident.
+
+    Until an incident is resolved or closed, no other incident is opened for the same target.
+    """
 
     OPEN = "open"
     WAITING_APPROVAL = "waiting_approval"
@@ -100,7 +103,7 @@ class _Remembered(BaseModel):
 
 
 class IncidentFinding(_Remembered):
-    """An anomaly as an incident stores it: its latest values, and the times when it was first and last found.
+    """An anomaly in the form in which an incident stores it, merged from all times at which it was found.
 
     Attributes:
         detector, signal, value, expected, detail, opens: the values of the latest anomaly; see `Anomaly`.
@@ -320,7 +323,7 @@ class SwitchState(_Remembered):
 
 
 class Lease(_Remembered):
-    """The right of one process to watch a target, and to respond to its incidents, until a time.
+    """The right of one process to watch a target and to respond to its incidents, for a limited time.
 
     Attributes:
         owner: the name of the process.
@@ -355,7 +358,7 @@ class ReceivedAlert:
 
 @dataclass(frozen=True, slots=True)
 class AlertIntake:
-    """The result of receiving a notification.
+    """The result of storing the alerts of a notification.
 
     Attributes:
         fresh: the alerts that were new, changed, or fire again; other alerts of the notification had no effect.
@@ -367,5 +370,5 @@ class AlertIntake:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number that both databases and JSON can hold; None for None, NaN, infinity and values beyond ±1e300."""
+    """Return a number if databases and JSON can store it; None for None, NaN, infinity and values beyond ±1e300."""
     return float(value) if value is not None and -1e300 < value < 1e300 and math.isfinite(value) else None

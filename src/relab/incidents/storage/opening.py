@@ -121,10 +121,10 @@ def _new(
 def _merged(
     known: Sequence[IncidentFinding], found: Sequence[IncidentFinding]
 ) -> tuple[list[IncidentFinding], list[IncidentFinding]]:
-    """Merge the findings of an incident with new ones; return all of them, and those that are news.
+    """Merge new findings into the findings of an incident; return all findings, and those that are news to people.
 
-    There is one finding for each pair of detector and signal. A finding is news if it is new, or more severe than
-    before.
+    There is one finding for each pair of detector and signal. A finding is news if its pair is new, or if it is more
+    severe than before.
     """
     merged = {(each.detector, each.signal): each for each in known}
     fresh = []

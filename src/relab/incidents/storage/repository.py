@@ -20,7 +20,7 @@ _EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once
 
 
 def add_open(session: Session, values: Mapping[str, Any]) -> bool:
-    """Insert an open incident; return False if its target already has an open one. `values` holds every column by name.
+    """Insert an open incident; `values` holds every column by name. Return False if the target already has an open one.
 
     If another transaction is inserting an open incident of the same target, PostgreSQL waits here until that
     transaction has ended.

@@ -20,7 +20,7 @@ _OptionalJson = JSON(none_as_null=True)
 
 
 class IncidentRow(Base):
-    """One incident."""
+    """The row of one incident."""
 
     __tablename__ = "incidents"
     __table_args__ = (
@@ -107,7 +107,7 @@ class ApprovalRow(Base):
 
 
 class AlertRow(Base):
-    """A received alert, identified by its group, its fingerprint and when it began.
+    """A received alert, identified by its group, its fingerprint and the time at which it began.
 
     `incident_id` is the id of the incident that the alert opened or joined; None if it did neither. `first_at` and
     `last_at` are the times at which the alert was first and last received, in microseconds since 1970.
@@ -152,7 +152,7 @@ class ResponderLeaseRow(Base):
 
 
 class BaselineRow(Base):
-    """The stored state of a target's detector: its baseline and muted anomalies."""
+    """The stored state of a target's anomaly detector: its baseline (usual values of signals) and muted anomalies."""
 
     __tablename__ = "responder_baselines"
 

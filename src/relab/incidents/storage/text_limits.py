@@ -45,7 +45,8 @@ def cut(text: str, most: int) -> str:
 def name_of(text: str, most: int = _MAX_ID) -> str:
     """Return a text as a storable key of at most `most` characters.
 
-    The text is returned unchanged if it is a valid key. Otherwise it is cleaned and cut, and a digest makes it unique.
+    A text that is a valid key is returned unchanged. In any other text, invalid characters are replaced and the end is
+    cut; a digest is appended, so that different texts give different keys.
     """
     if 0 < len(text) <= most and not _NO_TEXT.search(text):
         return text

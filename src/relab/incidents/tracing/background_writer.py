@@ -21,7 +21,7 @@ _log = get_logger(__name__)
 
 
 class ResponderState(Protocol):
-    """The state of a responder: whether it is the leader, and its current incident."""
+    """The state of a responder: whether its process is the leader, and which incident it works on."""
 
     @property
     def is_leading(self) -> bool:

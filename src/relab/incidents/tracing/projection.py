@@ -27,11 +27,13 @@ def agent_run_id(incident_id: str) -> str:
 
 
 def agent_run_of(case: IncidentRecord) -> AgentRun:
-    """Return the agent run of an incident; if the incident is not over, of its course so far.
+    """Convert an incident to an agent run; if the incident is not over, the run covers its course so far.
 
-    A step is a visit to a node of the graph; a tool call is a probe, an action or a call of a model. The run has the
-    status `success` if the responder resolved the incident, `failure` if it was escalated to a person, and `cancelled`
-    if the incident passed by itself or was dismissed.
+    A step is a visit to a node of the incident workflow. A tool call is a probe, an action or a call of a model. The
+    status of the run says how the incident ended:
+    - `success`: the responder resolved the incident.
+    - `failure`: the incident was escalated to a person.
+    - `cancelled`: the incident passed by itself or was dismissed.
     """
     incident, found = case.incident, Steps(case)
     latest_us = max([incident.opened_at, *(event.at for event in case.events)])

@@ -70,10 +70,10 @@ class RunRecorder:
         self._telemetry.ingest(agent_run_of(incident_record(self._log, incident_id)))
 
     def _is_wanted(self, incident: IncidentSummary) -> bool:
-        """Return whether the agent run of an incident must be written.
+        """Return whether the agent run of an incident must be written now.
 
-        It must be written if it does not cover the incident's last event. If the run is missing and the incident ended
-        over a day ago, the run was deleted and must not be written again.
+        A run that does not cover the incident's last event must be written. A missing run must be written, too, unless
+        the incident ended over a day ago: then the run was deleted and must not be written again.
         """
         try:
             header = self._telemetry.get(agent_run_id(incident.incident_id))

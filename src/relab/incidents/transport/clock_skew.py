@@ -15,7 +15,7 @@ _COARSE_US: Final = 2_000_000
 def clock_skew_us(date: str | None, now_us: int) -> int:
     """Return by how many microseconds the server's clock is ahead of the local clock, negative if it is behind.
 
-    It is 0 if the difference is at most 2 s, or `date` is missing or not valid.
+    The result is 0 if the clocks differ by at most 2 s, or if `date` is None or not a valid date.
 
     Args:
         date: the `Date` header of the answer (RFC 9110, 6.6.1).

@@ -45,8 +45,8 @@ def classify_problems(problems: Sequence[DetectedProblem], view: RunView) -> tup
     """Return the possible causes of the run's failure, most likely first.
 
     A successful run has no causes. In a run that neither failed nor succeeded, only unrecovered problems count. A
-    regression (a worse new version of the agent) is a cause only in a failed run, and only if the outcomes of the new
-    version are worse.
+    regression means that a new version of the agent is worse. It is a cause only in a failed run, and only if the new
+    version has worse outcomes.
     """
     if view.succeeded:
         return ()

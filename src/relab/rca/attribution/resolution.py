@@ -133,8 +133,8 @@ def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     """Merge each guardrail event into the problem of the call or step that the event refers to.
 
     The merged problem also cites the event, and its confidence rises unless the event is vague. An event stays a
-    separate problem if there is no problem at its call or step, or if that problem has another category and both are
-    specific.
+    separate problem in two cases: there is no problem at its call or step, or that problem has another category and
+    both are specific (not vague).
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -160,7 +160,10 @@ def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
-    """Return whether a guardrail event and an error have the same category, or one of them has a vague detail."""
+    """Return whether `error` and `guard`, a guardrail event or log line, may describe the same problem.
+
+    They may if their categories are equal, or if the detail of at least one of them is vague.
+    """
     return error.category is guard.category or guard.detail in VAGUE_DETAILS or error.detail in VAGUE_DETAILS
 
 

@@ -15,11 +15,11 @@ NO_TELEMETRY = "Limited telemetry: no tool calls, error type or guardrail events
 def insufficient_reason(view: RunView, problems: Sequence[DetectedProblem]) -> str | None:
     """Return why the run's telemetry is not sufficient to name a cause, as a sentence; None if it is sufficient.
 
-    The check applies to failed runs only: for any other run the result is None. The telemetry is insufficient in two
-    cases: the run has no tool calls, no error type and no guardrail events, or it has only generic errors.
-
-    A run has more than generic errors if it has one of these: a specific error class or message, a failed call with a
-    status code of 400 or more other than 500, a guardrail event, or a located problem of at least medium confidence.
+    Only failed runs are checked: for any other run the result is None. The telemetry is insufficient in two cases:
+    - The run has no tool calls, no error type and no guardrail events.
+    - The run has only generic errors. That is, it has none of these: a specific error class or message, a failed call
+      with a status code of 400 or more other than 500, a guardrail event, a located problem of at least medium
+      confidence.
     """
     if not view.failed:
         return None

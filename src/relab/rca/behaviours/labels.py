@@ -81,7 +81,13 @@ class BehaviourScore(BaseModel):
 
 
 class SearchedRun(NamedTuple):
-    """A searched run: its content hash, the names of the behaviours that were found, and the names of those not judged."""
+    """A run that was searched for behaviours.
+
+    Attributes:
+        content_hash: identifies the content of the run that was searched.
+        found: the names of the behaviours that were found.
+        not_judged: the names of the behaviours that the search did not judge.
+    """
 
     content_hash: str
     found: Collection[str]
@@ -91,7 +97,10 @@ class SearchedRun(NamedTuple):
 def score(behaviour: str, labels: Iterable[RunBehaviourLabel], runs: Mapping[str, SearchedRun]) -> BehaviourScore:
     """Return how often a search agrees with the labels of a behaviour.
 
-    `runs` is `{run id: searched run}`. Labels of other runs are left out.
+    Args:
+        behaviour: the name of the behaviour.
+        labels: labels of this behaviour.
+        runs: the searched runs, by run id; labels of other runs are ignored.
     """
     counts: Counter[str] = Counter()
     for label in labels:
@@ -195,9 +204,11 @@ class BehaviourLabels:
             return [RunBehaviourLabel.model_validate(dict(found)) for found in session.execute(statement).mappings()]
 
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
-        """Return in how many labelled runs the search found the behaviour, and in how many of these the label agrees.
+        """Return how often the search was right when it found a behaviour, measured on labelled runs.
 
-        The run `except_run` is left out. Return None if the search found the behaviour in no labelled run.
+        Of the labelled runs in which the search found the behaviour, count those whose label says that they show it.
+        The run `except_run`, and runs that changed after they were labelled, are left out. Return None if no run
+        remains.
         """
         labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
         marked = self._telemetry.marks.content_showing(behaviour, labels)
@@ -209,9 +220,13 @@ class BehaviourLabels:
         return HitRate(right=right, seen=len(counted), low=interval.low, high=interval.high)
 
     def delete_for_runs(self, unit: UnitOfWork, agent_run_ids: Collection[str], deleted_at: int) -> None:
-        """Delete, in the transaction `unit`, the labels of runs that were deleted at `deleted_at` (microseconds since 1970).
+        """Delete, in the transaction `unit`, labels of deleted runs.
 
-        Later labels stay: they belong to new runs with the same ids.
+        Args:
+            unit: the transaction.
+            agent_run_ids: the ids of the deleted runs.
+            deleted_at: when the runs were deleted, in microseconds since 1970. Later labels stay, because they belong
+                to new runs with the same ids.
         """
         row = RcaBehaviourLabelRow
         for ids in chunks(agent_run_ids):

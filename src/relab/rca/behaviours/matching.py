@@ -136,9 +136,10 @@ class _Matcher:
         return tuple(found[:MAX_QUOTES]) if (condition.count or _ONE).holds(len(found)) else None
 
     def _sequence(self, items: Sequence[Item], within: int | None) -> Quotes | None:
-        """Return the places of the first steps and calls that match `items` in this order; None if there are none.
+        """Return the places of the first steps and calls that match `items` in this order; None without such a sequence.
 
-        With `within`, they must lie within this number of consecutive steps and calls.
+        Other steps and calls may lie between them. `within` is the maximum number of steps and calls from the first
+        match to the last, both included; None means no maximum.
         """
         matched = [[_quote(item, each.step or each.call) for item in self._items] for each in items]
         most = within if within is not None else len(self._items)
@@ -299,7 +300,7 @@ def _similarity(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 def lines_of(seen: SeenBehaviour) -> Iterator[str]:
-    """Yield `place, field: text` for each place that shows a behaviour."""
+    """Yield one line of text for each place that shows a behaviour, such as `tool call [c1], args_json: …`."""
     for quote in seen.quotes:
         source = quote.source
         name = next(

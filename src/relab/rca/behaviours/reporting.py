@@ -19,14 +19,17 @@ def with_behaviours(
     judgement: SentenceJudgement | None = None,
     hit_rates: Mapping[str, HitRate | None] = MappingProxyType({}),
 ) -> Report:
-    """Return the report with a finding for each behaviour, and with the quotations that show them at the end of its evidence.
+    """Return a report extended by a finding for each behaviour that the run shows.
+
+    The quotations that show the behaviours are added at the end of the report's evidence.
 
     Args:
         report: the report to extend.
         run: the run of the report.
         seen: the behaviours that the run shows.
         judgement: how a language model judged the behaviours that are described by a sentence; None if there are none.
-        hit_rates: `{behaviour: how often the search is right, measured on labels}`; None if it was not measured.
+        hit_rates: how often the search is right, measured on labels, by the name of the behaviour; None if it was not
+            measured.
     """
     if not seen and judgement is None:
         return report

@@ -41,7 +41,10 @@ class Range(_RuleModel):
 
 
 class StepTest(_RuleModel):
-    """A test for steps. A step must match all given fields; all fields except the status are regular expressions."""
+    """A test for steps. A step matches if all given fields match.
+
+    `status` is compared as a value; all other fields are regular expressions.
+    """
 
     name: Pattern | None = None
     agent: Pattern | None = None
@@ -52,7 +55,10 @@ class StepTest(_RuleModel):
 
 
 class CallTest(_RuleModel):
-    """A test for tool calls. A call must match all given fields; all except status and status code are regular expressions."""
+    """A test for tool calls. A call matches if all given fields match.
+
+    `status` and `status_code` are compared as values; all other fields are regular expressions.
+    """
 
     tool: Pattern | None = None
     arguments: Pattern | None = None
@@ -96,10 +102,10 @@ class Item(_RuleModel):
 
 
 class Repeated(Item):
-    """At least `times` steps or calls that match the test and resemble each other.
+    """A test for repetition: at least `times` steps or calls match `step` or `call` and resemble each other.
 
-    Two steps resemble each other if the lines that matched have at least the share `similarity` of their words in
-    common (Jaccard). Two calls must also be calls of the same tool.
+    Two steps resemble each other if the lines that matched have enough words in common: the Jaccard similarity of their
+    words is at least `similarity`. Two calls must also be calls of the same tool.
     """
 
     times: Annotated[int, Field(ge=2, le=100)] = 2
@@ -144,7 +150,7 @@ class RuleCondition(_RuleModel):
 class Notify(_RuleModel):
     """How people are notified of runs that show a behaviour.
 
-    They are notified at most once in `every_minutes`, and with `page` also through PagerDuty.
+    There is at most one notification in `every_minutes`. With `page`, it is also sent through PagerDuty.
     """
 
     every_minutes: Annotated[int, Field(ge=1, le=10_080)] = 60
