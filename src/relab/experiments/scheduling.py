@@ -110,7 +110,10 @@ class PlanRunner:
 
     @functools.cached_property
     def not_needed(self) -> int:
-        """The number of trials that are not run because their variants are decided. Read it after `run`."""
+        """The number of trials that are not run because the comparison of their variant is decided.
+
+        Read it after `run`.
+        """
         if self.stopping is None or not self.stopping.decisions:
             return 0
         return sum(slot.trial_id not in self._done and not self._is_needed(slot) for slot in self._plan)

@@ -8,7 +8,10 @@ from typing import Any, Final, NamedTuple
 
 
 class TrialOutcome(StrEnum):
-    """How a trial ended, in the words of AgentLab's documents. MISSING: the trial was not run, or gave no answer."""
+    """How a trial ended; the values are those of AgentLab's documents.
+
+    MISSING means that the trial was not run, or gave no answer.
+    """
 
     SUCCESS = "success"
     FAILURE = "failure"

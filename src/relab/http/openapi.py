@@ -35,9 +35,9 @@ def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, An
 
 
 def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
-    """Return the JSON Schemas of a model and of the models in it, by their component name in the OpenAPI document.
+    """Return the JSON Schemas of a model and of all models that it uses, by their names in the OpenAPI document.
 
-    `template` is the form of references, as in `reference`; it also determines the names.
+    `template` is the form of references between the schemas, as in `reference`; the names have the same form.
     """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})
@@ -46,9 +46,9 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
 
 def posted_components(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schemas of a model that clients send as JSON and of the models in it, by component name.
+    """Return the JSON Schemas of a model that clients send as JSON, and of all models that it uses, by name.
 
-    They forbid NUL characters in all texts, because `core/json.py` rejects these anywhere in a body.
+    The schemas forbid NUL characters in all texts, because `core/json.py` rejects NUL anywhere in a body.
     """
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
 

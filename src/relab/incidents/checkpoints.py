@@ -51,10 +51,10 @@ def is_outage(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
-    """Yield the checkpoint saver for a database: SQLite's is the file `checkpoints.db` in `home`.
+    """Yield the LangGraph saver that stores the states of incidents: in PostgreSQL, or in `checkpoints.db` in `home`.
 
-    The state of an incident is plain JSON, so the saver loads only plain values, even if the stored data was
-    manipulated.
+    The file is used if `database` is SQLite. The state of an incident is plain JSON, so the saver loads only plain
+    values, even if the stored data was manipulated.
 
     Raises:
         ConfigurationError: PostgreSQL is used without its extra, or its user may not create the schema.

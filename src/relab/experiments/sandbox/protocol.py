@@ -157,7 +157,7 @@ class RunningAttempt(Protocol):
         """Wait up to `timeout_s` seconds (None: without limit) for the harness to end.
 
         Returns:
-            Its exit code (negative: the signal that ended it), or None on time-out.
+            The harness's exit code (negative: the signal that ended the harness), or None on time-out.
         """
 
     def end(self, grace_s: float) -> int:

@@ -187,7 +187,7 @@ def compile_filter(machine: str) -> bytes:
 
 
 class _Program:
-    """Builds a filter program. Its jumps go to shared return instructions at its end."""
+    """Builds a seccomp filter from instructions; all its jumps go to return instructions at its end."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, int, int | None, int | None]] = []

@@ -55,9 +55,9 @@ class RunResponse:
     """The result of a run.
 
     Attributes:
-        run: its id and its folder.
+        run: the id and the folder of the run.
         finished: whether every trial has a result.
-        outcomes: `{variant id: {outcome: trials}}`.
+        outcomes: `{variant id: {outcome: number of trials}}`.
         response: the whole answer of `lab`, as JSON.
     """
 
@@ -83,7 +83,10 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The verdict on a run: PASS, EDGE, FAIL or INVALID; `response` is the whole answer of `lab`, as JSON."""
+    """The verdict on a run; `response` is the whole answer of `lab`, as JSON.
+
+    `verdict` is PASS, FAIL, EDGE (the confidence interval is too wide to decide between PASS and FAIL) or INVALID.
+    """
 
     verdict: str
     response: dict[str, Any]

@@ -16,10 +16,10 @@ _ABANDONED_S: Final = 3_600.0
 
 
 class BoundedFolder:
-    """Deletes files `<two characters>/<name>` of a folder, so that their total size stays below a limit.
+    """Limits the total size of the files `<two characters>/<name>` in a folder, by deleting those not used for longest.
 
-    Several threads and processes may use the folder. The time of the last use of a file is its modification time; a
-    user of a file sets it. Files whose names begin with a dot are being written.
+    Several threads and processes may use the folder. The time of the last use of a file is its modification time, which
+    each user of the file must set. Files whose names begin with a dot are being written.
 
     Args:
         folder: the folder; it may not exist yet.
@@ -33,7 +33,7 @@ class BoundedFolder:
         self._total: int | None = None
 
     def make_room(self, added: int) -> None:
-        """Delete the files that were not used for longest, until the total size is below the limit.
+        """If the total size exceeds the limit, delete the files that were not used for longest.
 
         `added` is the size in bytes of a file that was just written.
         """

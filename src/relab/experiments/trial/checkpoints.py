@@ -93,7 +93,7 @@ class ForkSource:
         return 0 if self.file is None else self.file.size
 
     def ext(self, places: Places) -> dict[str, Any]:
-        """Return the JSON that the harness of the fork gets as `ext.fork` of its input.
+        """Return the JSON object for the field `ext.fork` of the input that the fork's harness gets.
 
         `places` are the trial's folders as paths inside the sandbox.
         """

@@ -73,7 +73,7 @@ class EventChain:
     _links: _Links = field(default_factory=_Links, repr=False)
 
     def advance(self) -> None:
-        """Add the bytes that were appended to the file since the last call."""
+        """Continue the hash chain with the bytes that were appended to the file since the last call."""
         file = open_plain(self.path, below=self.below)
         if file is None:
             return

@@ -159,7 +159,7 @@ class EvidenceStore:
     def write(
         self, folder: TrialFolder, before: FileManifest, after: FileManifest, diff: Diff, at: str, events: Path
     ) -> TrialEvidence:
-        """Store the snapshots of a workspace before and after a trial, their difference and its patch.
+        """Store the lists of a workspace's files before and after a trial, their difference, and a patch between them.
 
         Args:
             folder: the folder of the trial.

@@ -70,10 +70,11 @@ def _shortened(text: str) -> str:
 def choose(
     selector: Selector, checkpoints: Sequence[Checkpoint], events: Sequence[Mapping[str, Any]]
 ) -> Checkpoint | None:
-    """Return the checkpoint that a selector selects; None if the parent's harness has named no checkpoint at all.
+    """Return the checkpoint that a selector selects; None if the harness of the parent (the forked trial) named none.
 
-    A checkpoint counts as written at the end of its step: at the last `agent_step_end` event of that step. Of several
-    checkpoints of one step the last one is selected.
+    A selector with a step or an event selects the last checkpoint at or before it. A checkpoint counts as written at
+    the end of its step: at the last `agent_step_end` event of that step. If several checkpoints fit equally, the last
+    one is selected.
 
     Args:
         selector: the selector.
@@ -81,8 +82,8 @@ def choose(
         events: the events of the parent, in the order of their file.
 
     Raises:
-        SelectorUnmatchedError: the selector is past the parent's end or before its first checkpoint, or the parent has
-            no checkpoint of this name.
+        SelectorUnmatchedError: the parent ended before the selected point, or had no checkpoint by then, or has no
+            checkpoint of this name.
     """
     ends = {event["step_index"]: event["seq"] for event in events if _ends_step(event)}
     if selector.kind == "checkpoint":

@@ -108,7 +108,7 @@ def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_whole_answer(status: int, content_type: str, body: bytes) -> bool:
-    """Return whether a response is a complete answer of a model, and not an error or the beginning of one."""
+    """Return whether a response is a complete answer of a model: neither an error nor an answer that broke off."""
     if status != 200:
         return False
     if content_type.partition(";")[0].strip().lower() == "text/event-stream":

@@ -43,7 +43,7 @@ class ModelGateway:
         upstream: the address of the server, such as `https://api.openai.com/v1`; only paths below its path are passed
             on.
         log: the file to which a JSON line is appended for each request, without headers and bodies.
-        keys: makes the keys of requests; None without a cache.
+        keys: computes the keys under which answers are cached; None without a cache.
         cache: the stored answers; None without a cache.
         is_clean: returns whether a body contains no secret of the harness, so that it may be stored.
         clock: the source of the times in the log.
@@ -111,7 +111,11 @@ class ModelGateway:
             self._note(request, found, status, begun)
 
     def _exchange(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> tuple[str, int]:
-        """Answer a request; return `hit`, `miss` or `off`, and the status (0 if the answer broke off)."""
+        """Answer a request from the cache or by the model's server; return the kind of the answer and its status.
+
+        The kind is `hit` (from the cache), `miss` (from the server, to be cached) or `off` (never cached). The status
+        is 0 if the answer broke off.
+        """
         headers = dict(request.headers.items())
         digest = None
         if self._keys is not None and self._cache is not None and request.command == "POST":

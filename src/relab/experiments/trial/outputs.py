@@ -21,9 +21,14 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, attempt: FinishedAttempt) -> None:
-    """Write the output document of a trial into its folder: the harness's or, after an error, one by the runner.
+    """Write the output document of a trial into its folder: the harness's output or, after an error, one by the runner.
 
-    `attempt` is the last attempt of the trial. If it has a `problem`, the runner's document names this error.
+    Args:
+        config: the experiment.
+        folder: the folder of the trial.
+        trial: the trial.
+        attempt: the last attempt of the trial. If it has a `problem`, the runner's document has this error and contains
+            the harness's output.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.

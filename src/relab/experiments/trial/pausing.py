@@ -57,7 +57,7 @@ class PausedTrial(BaseModel):
     Attributes:
         request_id, label: the id and the label in the request.
         acknowledged: whether the harness acknowledged the checkpoint and the stop, and then ended by itself. Otherwise
-            its files may be in any state, and the trial starts again from its beginning.
+            the files of the harness may be in any state, and the trial starts again from its beginning.
         reason: one sentence about how the pause ended.
         attempt: the number of the attempt that was paused, from 1.
         segments: the number of times that the attempt has been paused, this pause included.
@@ -107,7 +107,11 @@ class PausedTrial(BaseModel):
 
 @dataclass(frozen=True)
 class PauseEnd:
-    """The end of a pause: its request, whether the harness acknowledged everything, and a sentence about the end."""
+    """How a pause ended.
+
+    `request` is the request to pause. `acknowledged` says whether the harness acknowledged both the checkpoint and the
+    stop. `reason` is a sentence about the end.
+    """
 
     request: PauseRequest
     acknowledged: bool
@@ -232,7 +236,7 @@ def ask(folder: TrialFolder, request: PauseRequest) -> bool:
 
 
 def read_request(folder: TrialFolder) -> PauseRequest | None:
-    """Return the request in a trial's folder; None if the file is missing or invalid."""
+    """Return the pause request in a trial's folder; None if the file is missing or invalid."""
     raw = read_plain(folder.root / REQUEST, _MAX_REQUEST_BYTES, below=folder.root)
     if raw is None:
         return None
@@ -264,7 +268,7 @@ def read_paused(folder: TrialFolder) -> PausedTrial | None:
 
 
 def write_paused(folder: TrialFolder, record: PausedTrial) -> None:
-    """Write the record of a trial's pause, and delete the request.
+    """Write the record of a trial's pause into the trial's folder, and delete the pause request there.
 
     Raises:
         OSError: the disk is full.
@@ -275,9 +279,9 @@ def write_paused(folder: TrialFolder, record: PausedTrial) -> None:
 
 
 def move_checkpoint(folder: TrialFolder, old: Path, new: Path) -> None:
-    """Change the checkpoint's path in the record of a pause after the trial's folder was moved.
+    """Change the checkpoint's path in the record of a pause, after the trial's folder was moved.
 
-    This is needed because harnesses without a sandbox name full paths.
+    This is needed because a harness without a sandbox names the full path of its checkpoint.
 
     Args:
         folder: the folder of the trial; without a record nothing is done.

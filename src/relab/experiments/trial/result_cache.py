@@ -179,7 +179,7 @@ class ResultCache:
         return removed
 
     def _salt(self) -> bytes:
-        """Return the secret key in the folder, with which digests are computed; create it if there is none."""
+        """Return the cache's secret key, with which digests are computed; create it in the folder at the first use."""
         if not self._secret:
             path = self._folder / _SALT
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ class ResultCache:
             fresh.unlink(missing_ok=True)
 
     def _checked(self, file: IO[bytes], key: str) -> tuple[int, bytes, int]:
-        """Check the digest of an entry; return when it was stored, the digest, and the size of the file.
+        """Check the digest of an entry; return when the entry was stored, its digest, and the size of the file.
 
         The time is in microseconds since 1970.
 

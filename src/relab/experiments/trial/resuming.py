@@ -17,9 +17,9 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def resumable(folder: TrialFolder) -> PausedTrial | None:
-    """Return the record of a trial's pause from which the trial can continue.
+    """Return the record of a trial's pause if the trial can continue from it.
 
-    Return None if the trial is to start from its beginning: it is not paused, or its harness did not acknowledge the
+    Return None if the trial must start from its beginning: it is not paused, or its harness did not acknowledge the
     pause.
 
     Raises:
@@ -105,10 +105,11 @@ def record_pause(
 
 
 def chosen(checkpoints: Sequence[Checkpoint], label: str | None) -> Checkpoint | None:
-    """Return the checkpoint to resume from; None if there is none.
+    """Return the checkpoint to resume from: the first of the following that exists. None without checkpoints.
 
-    It is the last checkpoint whose logical name is the label. If there is none, it is the checkpoint of the highest
-    step or, without steps, the last one.
+    - the last checkpoint whose logical name is `label`
+    - the checkpoint of the highest step; the last one of several
+    - the last checkpoint
     """
     labelled = [found for found in checkpoints if label is not None and found.logical_name == label]
     if labelled:

@@ -92,12 +92,12 @@ class StoredHead:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A result of the cache whose digest was checked; `file` is open, and its archive ends at `end`.
+    """A result of the cache whose digest was checked; the archive with its files is in `file`, from `begin` to `end`.
 
     Attributes:
         key: the key of the result in the cache.
-        head: the facts about the result, besides its files.
-        stored_at: when it was stored, in ISO 8601.
+        head: the facts about the result.
+        stored_at: when the result was stored, in ISO 8601.
         digest: the keyed digest of the whole entry, in hexadecimal.
     """
 
@@ -233,7 +233,7 @@ def capture(
 
 
 def read_head(file: IO[bytes]) -> StoredHead:
-    """Read the first line of a stored result; the archive follows.
+    """Read the facts about a stored result from the first line of its file; the archive follows in `file`.
 
     Raises:
         StoredResultInvalidError: the line is not the first line of a stored result.

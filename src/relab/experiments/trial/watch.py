@@ -33,15 +33,15 @@ class WatchLimits:
 
     Attributes:
         seconds: the trial's time-out; None for no limit.
-        grace_s: the time between SIGTERM and SIGKILL to its processes, in seconds.
+        grace_s: the time in seconds between SIGTERM and SIGKILL when the trial's processes are ended.
         output_bytes: the largest size of each file in `outputs`.
         outputs: the files with the harness's standard output and error.
         disk_bytes: the largest size of all files below `disk` together, and of a single file.
         disk: the folders that the trial writes.
-        budgets: `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from its events.
-        events: the file of its events.
+        budgets: `max_steps`, `max_total_tokens`, `max_tool_calls`; the numbers are counted from the trial's events.
+        events: the file of the trial's events.
         root: the trial's folder; no link below it is followed.
-        limits: the limits of its sandbox, for the message about an exceeded one.
+        limits: the limits of the sandbox, for the message about an exceeded limit.
     """
 
     seconds: float | None
@@ -58,12 +58,12 @@ class WatchLimits:
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """The end of an attempt's processes.
+    """How an attempt (one execution of a trial's harness) ended.
 
     Attributes:
         exit_code: the exit code of the harness.
-        ended_for: why the attempt is an error or was ended, such as an exceeded limit or STOPPED; None if it ended by
-            itself.
+        ended_for: why the attempt is an error or was ended, such as an exceeded limit or STOPPED; None if the harness
+            ended by itself, within all limits.
         message: one sentence about the error; None without one.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.
         rewrote_events: whether the harness changed events that the runner had already read.
@@ -85,7 +85,7 @@ class BudgetCount:
     tool_calls: int = 0
 
     def exceeded(self, budgets: Mapping[str, int]) -> str | None:
-        """Return a message about the first budget that the counts exceed; None if they exceed none."""
+        """Return a message about the first budget that the counts exceed; None if no budget is exceeded."""
         used = {"max_steps": self.steps, "max_total_tokens": self.tokens, "max_tool_calls": self.tool_calls}
         for name, most in budgets.items():
             if used[name] > most:
@@ -93,7 +93,7 @@ class BudgetCount:
         return None
 
     def add(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Count these events."""
+        """Add the steps, tokens and tool calls in these events to the counts."""
         for event in events:
             kind = event.get("event_type")
             self.steps += kind == "agent_step_start"

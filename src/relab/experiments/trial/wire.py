@@ -300,7 +300,7 @@ def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message:
 def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics that a table can hold: finite numbers, booleans, and texts cut to 1,000 characters.
 
-    The first 1,000 of them are returned; metrics with too long a name are left out.
+    At most the first 1,000 metrics are returned; metrics with too long a name are left out.
     """
     found: dict[str, Any] = {}
     for name, value in metrics.items():

@@ -85,15 +85,13 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
 
 
 def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]) -> None:
-    """Delete files of a fresh copy of the project before the archive of a changed workspace is unpacked into it.
-
-    `paths` are the files that the archive replaces, or that were deleted in the changed workspace.
+    """Delete the changed files of a fresh copy of the project, before an archive with their new content is unpacked.
 
     Folders that are empty afterwards are deleted, too.
 
     Args:
         workspace: the copy.
-        paths: the paths of the files, below it.
+        paths: the files to delete, as paths below the copy: the archive replaces them, or they were deleted.
         known: the paths of all files of the copy.
 
     Raises:
@@ -210,7 +208,10 @@ def _checked(name: str) -> str:
 
 
 def _make_folder(path: str, folders: set[str]) -> None:
-    """Create a folder and its parents, up to one that is in `folders`, or check that they are folders and no links."""
+    """Create a folder and its missing parents, and add them to `folders`, the folders that are known to exist.
+
+    A folder that exists already must be a folder and no link.
+    """
     missing = []
     while path not in folders:
         missing.append(path)

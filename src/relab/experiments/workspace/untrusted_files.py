@@ -83,9 +83,10 @@ def digest_plain(path: Path, *, below: Path) -> str | None:
 
 
 def path_exists(path: Path, *, below: Path) -> bool:
-    """Return whether there is something at the path: a file, a folder or a link.
+    """Return whether a file, a folder or a link exists at the path.
 
-    True also if a parent folder below the folder `below` cannot be opened, for example because it is a link.
+    Return True also if this cannot be checked, for example because one of the folders between `below` and the path is a
+    link.
     """
     parts = path.relative_to(below).parts
     try:

@@ -108,10 +108,10 @@ class ActionEntry:
         title: the name for people.
         action_class: the kind of change; actions of the class `read` change nothing.
         blast_radius: how many users notice the action.
-        parameters: the rules for the values of its parameters, by name.
+        parameters: the rules for the values of the action's parameters, by name.
         effect: what should be different after the action, in words.
         preconditions: what must hold before the action, in words.
-        inverse: the action that rolls it back; None if there is no such action.
+        inverse: the name of the action that rolls this action back; None if there is no such action.
         target: the part of the service that the action changes; None if a parameter names the part.
     """
 

@@ -40,7 +40,7 @@ class RequestLimits:
         action_timeout_s: the time limit for an action; for example, a restart of a database is slow.
         max_attempts: how often an action is requested with the same key while its outcome is unknown, including the
             first request.
-        retry_pause_s: the pause between these requests.
+        retry_pause_s: the pause between two requests of the same action.
         max_retry_after_s: the longest wait that a `Retry-After` header can cause.
     """
 
@@ -180,8 +180,8 @@ class ActionsClient:
     ) -> ServerRecord:
         """Execute an action once, and return the server's record of it, whether the action succeeded or not.
 
-        While the outcome is unknown, the client retries with the same idempotency key, and never with another one; the server
-        answers a known key with the existing record. The same call may be repeated at any time, also after a restart.
+        While the outcome is unknown, the client retries, always with the same idempotency key. The server answers a
+        known key with the existing record. So the same call may be repeated at any time, also after a restart.
 
         Args:
             action: the name of the action.
@@ -274,7 +274,7 @@ class ActionsClient:
         return found
 
     async def undo(self, record_id: str) -> ServerRecord:
-        """Roll back the action of a record, and return the record of the rollback, whether it succeeded or not.
+        """Roll back the action in record `record_id`; return the record of the rollback, whether it succeeded or not.
 
         The server rolls back an action only once. If the outcome is unknown, the client searches for the rollback's
         record.
@@ -359,7 +359,7 @@ def _path(action: str) -> str:
 
 
 def _record_of(answer: ServerResponse, action: str, key: str) -> ServerRecord:
-    """Return the record in an answer to an action.
+    """Return the record in the server's answer to the request of an action.
 
     Raises:
         ActionServerBusyError: the server is busy with an action.

@@ -39,10 +39,10 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
     """Return the observations with long gaps between polls shortened, as if the process had not slept.
 
-    A gap longer than `settings.effect_timeout_s` must not count as time in which the action had no effect, because
-    there was no poll in it. It is shortened to just over 3 poll intervals (`MAX_GAP`, the longest gap between polls
-    that count as consecutive), so the polls before and after the gap still do not count as consecutive. A clock that
-    was set forward causes such a gap too.
+    Only gaps longer than `settings.effect_timeout_s` are shortened: without a poll, they show nothing about the effect
+    of the action, so they must not count as waiting time. A shortened gap lasts just over 3 poll intervals (`MAX_GAP`,
+    the longest gap between polls that count as consecutive). So the polls before and after the gap still do not count
+    as consecutive. A clock that was set forward causes such a gap too.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1

@@ -26,7 +26,7 @@ _US: Final = 1_000_000
 
 
 def verify(course: ActionObservations, bounds: HealthBounds, settings: VerificationSettings) -> VerificationResult:
-    """Return what an action has achieved so far; the result is pending while more polls are needed.
+    """Return the verdict on an action so far; its result is pending while more polls are needed.
 
     Args:
         course: the observations since the action.
@@ -57,10 +57,10 @@ def verify(course: ActionObservations, bounds: HealthBounds, settings: Verificat
 def _worse_since(
     course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings, worse: str
 ) -> VerificationResult:
-    """Return the verdict if the service has become worse since the action: `WORSE`, or `OTHER_CAUSE`.
+    """Return the verdict on an action since which the service has become worse: `WORSE` or `OTHER_CAUSE`.
 
-    `OTHER_CAUSE` requires that another cause is confirmed, and that the action's own cause was seen before and is gone.
-    `worse` says, as text, which figure is worse.
+    `OTHER_CAUSE` requires that another cause is confirmed, and that the cause of this action was seen before and is
+    gone. `worse` is a text about the figure that is worse.
     """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
@@ -333,7 +333,7 @@ def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: Veri
 
 
 def _exceeds(course: ActionObservations, poll: Snapshot, settings: VerificationSettings, *, is_ruin: bool) -> str:
-    """Return which figure of a poll is worse than before the action, as text; empty if no figure is worse.
+    """Return a text about the figure of a poll that is worse than before the action; empty if no figure is worse.
 
     With `is_ruin`, only errors count, and they must have increased by `much_worse_errors_pct`.
     """

@@ -102,6 +102,6 @@ class Baseline:
         return {name: list(values) for name, values in self._values.items()}
 
     def take(self, content: Mapping[str, Iterable[float]]) -> None:
-        """Replace the content with what `dump` returned."""
+        """Replace all learnt values with `content`, the result of an earlier call of `dump`."""
         self._values = {name: deque(values, maxlen=self._most) for name, values in content.items()}
         self._polls = max((len(values) for values in self._values.values()), default=0)

@@ -56,7 +56,7 @@ class DetectionResult:
 
     @property
     def opens(self) -> bool:
-        """Return whether an incident may open: a confirmed anomaly opens incidents, and the figures are not stale."""
+        """Whether an incident may open: an anomaly that opens incidents is confirmed, and the figures are not stale."""
         return not self.is_stale and any(anomaly.opens for anomaly in self.confirmed)
 
     @property
@@ -166,9 +166,9 @@ class Detector:
         return not 0 < since_us <= _MAX_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
-        """Return the anomalies in `found` that are not muted.
+        """Return the anomalies in `found` that are not muted (see `mute`).
 
-        End the mute of anomalies that have not been seen for `_GONE_US` (microseconds).
+        Anomalies that have not been seen for `_GONE_US` (microseconds) are no longer muted afterwards.
         """
         for item in found:
             muted = self._muted.get((item.detector, item.signal))

@@ -231,7 +231,7 @@ class OutageTracker:
     def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
         """Record that people were notified of this news at `at_us`, in microseconds since 1970.
 
-        For the next 20 seconds, people need not be notified again.
+        For the next 20 seconds, `due` returns no news.
         """
         self._last_us = at_us
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))

@@ -114,7 +114,7 @@ def _risen(
 
 
 def states(snapshot: Snapshot) -> list[Anomaly]:
-    """Find bad states that the target reports in a poll: of a dependency, a worker, the connection pool, or itself."""
+    """Return an anomaly for each bad state in a poll: of a dependency, a worker, the connection pool or the target."""
     found = []
     for name, word in snapshot.words.items():
         if name.startswith("dependency.") and name.count(".") == 1 and word != "ok":
@@ -168,7 +168,7 @@ def _absent(part: str, why: AbsenceReason) -> Anomaly:
 
 
 def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find memory use and open descriptors that grow steadily, and would reach their limit soon.
+    """Find memory use and open file descriptors that grow steadily, and would soon reach their limit.
 
     The limit is 100 for a percentage, otherwise twice the usual value, from `baseline`.
 

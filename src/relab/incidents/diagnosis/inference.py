@@ -138,10 +138,7 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return the expected information gain about the cause, in bits, of a probe that gives certain facts.
-
-        `facts` holds the names of these facts.
-        """
+        """Return the expected information gain about the cause, in bits, of a probe that gives the facts `facts`."""
         wanted = set(facts)
         unknown = [
             number
@@ -193,7 +190,7 @@ class Diagnosis:
         return np.log(np.insert(shares, len(runbooks), UNKNOWN_PRIOR))
 
     def _ruled_out(self, runbooks: Sequence[Runbook]) -> Numbers:
-        """Return the log penalty of each cause set (an array) for required conditions that are known not to hold.
+        """Return the log penalty of each cause set (an array) for conditions that a cause requires and that are false.
 
         The penalty of a pair is the sum of the penalties of its two causes.
         """

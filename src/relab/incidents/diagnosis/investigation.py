@@ -62,7 +62,7 @@ class InvestigationResult:
     """The result of an investigation.
 
     Attributes:
-        known: all facts that are known after it.
+        known: all facts that are known after the investigation.
         candidates: all causes, the most probable first.
         rounds: how many rounds of probes were run.
         is_confirmed: whether probes at two different moments showed the first of `candidates` as the cause.
@@ -91,7 +91,7 @@ class InvestigationResult:
 
     @property
     def cited(self) -> tuple[ProbeEvidence, ...]:
-        """The evidence for the best candidate, the strongest first, and for the second cause if there is one."""
+        """The evidence for the most probable cause, the strongest first; then that for the second cause, if any."""
         causes = (self.best, self.second)
         facts = dict.fromkeys(condition.fact for each in causes if each is not None for condition in each.for_it)
         return tuple(self.known.evidence[fact] for fact in facts if fact in self.known.evidence)
@@ -200,7 +200,7 @@ class Investigator:
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the names of the probes that give the facts in the candidates' runbooks.
+        """Return the names of the probes that find the facts in the runbooks of the candidates.
 
         Return `FIRST_PROBES` if there are no such probes.
         """

@@ -75,7 +75,7 @@ def reject_probes(answer: ModelAnswer, offered: Sequence[str], most: int) -> Ans
 def reject_form(
     answer: ModelAnswer, runbooks: Sequence[Runbook], sent: Sequence[ProbeEvidence]
 ) -> AnswerRejection | None:
-    """Return why a model's answer is not valid; None if it is.
+    """Return why a model's answer is not valid; None if the answer is valid.
 
     Args:
         answer: the answer of the model.

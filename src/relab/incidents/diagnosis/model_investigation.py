@@ -79,7 +79,7 @@ class InvestigationInput:
 
 
 class ModelInvestigator(Investigator):
-    """Investigates one incident by rules, and calls a language model if they are not sure.
+    """Investigates one incident by its runbooks, and calls a language model if the result is not sure.
 
     Args:
         take: runs the probes with the given names at the same time.
@@ -114,9 +114,9 @@ class ModelInvestigator(Investigator):
         self._asking = asking
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Investigate by rules, beginning with the facts `known`; then call the model if the rules are not sure.
+        """Run probes and compute the causes' probabilities from the runbooks; ask the model if the result is not sure.
 
-        The settings may require that the model is always called, or never.
+        `known` holds the facts known at the start. The settings may require that the model is always called, or never.
         """
         thought = await super().investigate(known)
         if self._asking.when is AskWhen.NEVER:
@@ -135,19 +135,20 @@ class ModelInvestigator(Investigator):
         return await self._weighed(thought, answer, [cited[each] for each in answer.evidence_ids])
 
     def is_sure(self, thought: InvestigationResult) -> bool:
-        """Return whether the rules' result `thought` is sure enough, so that the model is not called.
+        """Return whether `thought`, the result without the model, is sure enough, so that the model is not called.
 
-        It is if the best cause is not `unknown`, is confirmed and probable enough, and all its required conditions are
-        known.
+        It is sure enough if the best cause is not `unknown`, is confirmed and probable enough, and all conditions that
+        the cause requires are known.
         """
         best = thought.best
         is_whole = best.cause != UNKNOWN and thought.is_confirmed and not best.unproven
         return is_whole and best.probability >= self._settings.sure_probability
 
     async def _hear(self, known: KnownFacts) -> tuple[ModelAnswer | None, KnownFacts]:
-        """Call the model and run the probes that it requests; return its answer, and the facts known at the end.
+        """Call the model and run the probes that it requests, until it names a cause or its rounds are used up.
 
-        The answer is None if the model gives no valid one.
+        Returns:
+            The model's answer, and the facts known at the end. The answer is None if the model gives no valid answer.
         """
         for left in range(self._asking.max_rounds, -1, -1):
             case = self._case(known, left)
@@ -172,7 +173,10 @@ class ModelInvestigator(Investigator):
         return None, known
 
     async def _hear_only(self, thought: InvestigationResult) -> None:
-        """Call the model once although the rules are sure (`thought` is their result); only record its answer."""
+        """Call the model once, only to record its answer.
+
+        `thought` is the result without the model; it is sure, so the answer does not change it.
+        """
         case = self._case(thought.known, 0)
         answer = await self._asked(case)
         if answer is None:
@@ -208,12 +212,13 @@ class ModelInvestigator(Investigator):
     async def _weighed(
         self, thought: InvestigationResult, answer: ModelAnswer, cited: Sequence[str]
     ) -> InvestigationResult:
-        """Return the rules' result, adjusted by the model's answer unless the rules are sure or the answer is rejected.
+        """Return the result of an investigation, with the probabilities that follow from the model's answer.
 
-        If the answer makes another cause the best one, probes are run again to confirm that cause.
+        If `thought` is sure or the answer is rejected, return `thought` unchanged. If the answer makes another cause
+        the best one, probes are run again to confirm that cause.
 
         Args:
-            thought: the result of the rules.
+            thought: the result without the model.
             answer: the model's answer.
             cited: the names of the facts that the answer cites.
         """

@@ -42,9 +42,9 @@ class ModelSettings:
     """When a language model is called, and its budget per incident.
 
     Attributes:
-        when: in which incidents it is called.
-        max_rounds: how often it may request probes in one diagnosis.
-        max_probes_per_round: how many probes it may request at once.
+        when: in which incidents the model is called.
+        max_rounds: how often the model may request probes in one diagnosis.
+        max_probes_per_round: how many probes the model may request at once.
         max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts.
         call_timeout_s: the time limit of one call, retries included.
         max_answer_tokens: the maximum length of an answer, in tokens. Before each call, this many tokens of the budget

@@ -30,8 +30,8 @@ class NoticeContext:
         incident: the current state of the incident.
         earlier: the content of the last `diagnosed` event before the event; None if there is none.
         alerts: contents of the first alerts of the incident, for an `opened` event.
-        question: the approval request that the event is about; None if it is about none, or the request can no longer
-            be decided.
+        question: the approval request that the event is about; None if the event is about something else, or the
+            request can no longer be decided.
         public_url: the address at which people reach relab, without a trailing slash; None if it is unknown.
         answers_slack: whether people may answer notices by commands in Slack.
     """
@@ -58,7 +58,10 @@ class _Words:
 
 
 def notice_of(event: TimelineEvent, context: NoticeContext) -> Notice | None:
-    """Return the notice of an event; None if people do not need a notice of it, or the notice would come too late."""
+    """Return the notice of an event; None if people do not need a notice of it.
+
+    For example, they need no notice of a repeated diagnosis, or of an approval request that was already decided.
+    """
     reader = _READERS.get(event.kind)
     words = None if reader is None else reader(event, context)
     if words is None:

@@ -121,7 +121,7 @@ class ReceiverState(BaseModel):
 
     Attributes:
         receiver: the name of the receiver.
-        since: when the receiver was set up. It gets no notices of incidents that were over by then.
+        since: when the receiver was set up. The receiver gets no notices of incidents that were over by then.
         sent, given_up: how many notices the receiver accepted, and how many were skipped because they could not be
             sent.
         last_sent_at: when the receiver last accepted a notice; None if it never did.

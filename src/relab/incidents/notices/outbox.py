@@ -89,7 +89,7 @@ class Outbox:
         return 0 if row is None else int(row.attempts)
 
     def pass_over(self, receiver: str, event: TimelineEvent) -> None:
-        """Store that a receiver needs no notice of this event and of the events before it in the same timeline."""
+        """Store that a receiver has processed an event, and all earlier events of its timeline, without a notice."""
         self._move(receiver, event, {})
 
     def note_sent(self, receiver: str, event: TimelineEvent, *, at_us: int) -> None:
@@ -101,13 +101,16 @@ class Outbox:
         self._move(receiver, event, {"error": cut(error, MAX_ERROR)}, count="given_up")
 
     def put_off(self, receiver: str, *, until_us: int, attempts: int, error: str) -> None:
-        """Set a retry pause for a receiver until `until_us`, and store the number of attempts so far and the error."""
+        """Send nothing to a receiver until `until_us` (a retry pause, in microseconds since 1970).
+
+        `attempts` is the number of failed attempts to send the next notice, and `error` is the last error.
+        """
         values = {"retry_at": until_us, "attempts": attempts, "error": cut(error, MAX_ERROR)}
         with self._database.write(durable=False) as unit:
             repository.change_receiver(unit.session, receiver, values)
 
     def post(self, notice: NewNotice, *, now_us: int) -> None:
-        """Store a notice for all receivers; do nothing if one with its topic and number was stored before."""
+        """Store a notice for all receivers; do nothing if a notice with the same topic and number was stored before."""
         values = {"notice_id": new_id(), "topic": notice.topic, "seq": notice.seq, "at": notice.at_us}
         with self._database.write(durable=False) as unit:
             repository.delete_posts(unit.session, now_us - _KEEP_POSTS_US)
@@ -126,13 +129,14 @@ class Outbox:
     def settle_post(
         self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
     ) -> None:
-        """Store that a posted notice needs no further attempt to send it to a receiver.
+        """Store that a receiver has processed a posted notice, so that the notice is not sent to it again.
 
         Args:
             receiver: the name of the receiver.
             posted: the notice.
-            sent_at_us: when the receiver accepted the notice, in microseconds since 1970; None if it did not.
-            error: why the notice was given up; None if it was accepted, or is not for this receiver.
+            sent_at_us: when the receiver accepted the notice, in microseconds since 1970; None if the notice was not
+                accepted.
+            error: why the notice was given up; None if the notice was accepted, or is not for this receiver.
         """
         with contextlib.suppress(ConstraintError), self._database.write(durable=False) as unit:
             repository.add_delivery(unit.session, receiver, posted.notice_id)

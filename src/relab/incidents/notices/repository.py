@@ -79,9 +79,10 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
 
 
 def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is_over: bool) -> None:
-    """Move a receiver's position in a timeline to event number `seq`; do nothing if it is there already, or further.
+    """Move a receiver's position in a timeline forward to event number `seq`; never move it back.
 
-    Another sender may have moved the position meanwhile. `is_over` says whether the incident ends with that event.
+    Another sender may have moved the position in the meantime. `is_over` says whether the incident ends with that
+    event.
     """
     statement = insert_into(session, table_of(NoticePlaceRow)).values(
         receiver=receiver, incident_id=incident_id, seq=seq, is_over=is_over
@@ -106,9 +107,13 @@ def delete_posts(session: Session, before: int) -> None:
 
 
 def pending_posts(session: Session, receiver: str, *, since: int, limit: int) -> Sequence[Any]:
-    """Return `(notice_id, content)` of at most `limit` posted notices that a receiver has not processed, oldest first.
+    """Return `(notice_id, content)` of posted notices that a receiver has not processed, oldest first.
 
-    Only notices from `since` on are returned, a time in microseconds since 1970.
+    Args:
+        session: the session of the transaction.
+        receiver: the name of the receiver.
+        since: return only notices from this time on, in microseconds since 1970.
+        limit: how many notices to return at most.
     """
     settled = select(NoticeDeliveryRow.notice_id).where(NoticeDeliveryRow.receiver == receiver)
     statement = select(NoticePostRow.notice_id, NoticePostRow.content).where(

@@ -20,8 +20,8 @@ _MAX_DETAIL: Final = 400
 def message_of(notice: Notice) -> dict[str, Any]:
     """Return the body of the request to a Slack-style webhook for a notice.
 
-    Texts from outside are escaped and put on one line; `verbatim` keeps Slack from turning them into links and
-    mentions.
+    Untrusted texts in the notice are escaped and put on one line. The option `verbatim` keeps Slack from turning such a
+    text into links and mentions.
     """
     title, target = escaped(notice.title, 150), for_slack(notice.target, 200)
     headline = for_slack(notice.headline, _MAX_HEADLINE)

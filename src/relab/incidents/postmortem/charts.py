@@ -76,7 +76,7 @@ def signal_chart(figure: SignalSeries, marks: Sequence[tuple[int, str, str]]) ->
 
 
 def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
-    """Return the layers with a grey band over each gap; a wide gap has a label."""
+    """Return chart layers with a grey band over each gap (a time without samples); a wide gap has a label."""
     if not figure.gaps:
         return []
     whole_us = max(figure.points[-1][0] - figure.points[0][0], 1)
@@ -97,7 +97,7 @@ def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
 
 
 def _of(time: alt.X, shorthand: str) -> alt.X:
-    """Return a copy of the time axis that shows the field `shorthand` instead.
+    """Return a copy of the chart's time axis for another field, which `shorthand` names.
 
     With a new axis instead of a copy, the chart would show the axis title twice.
     """

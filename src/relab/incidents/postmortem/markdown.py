@@ -93,7 +93,7 @@ def diagnosis_rows(found: Postmortem) -> list[tuple[str, ...]]:
 
 
 def gap_row(gap: SampleGap) -> str:
-    """Return a gap as text: `<begin> to <end>`."""
+    """Return the time of a gap (without samples) as text: `<begin> to <end>`."""
     return f"{format_time(gap.begin)} to {format_time(gap.end)}"
 
 
