@@ -186,7 +186,7 @@ class Layout:
 
     @property
     def links_socket(self) -> Path:
-        """The Unix socket on which the process of the links (TCP proxies) takes requests to change them."""
+        """The Unix socket on which the process of the links (TCP proxies) accepts requests to change the links."""
         return self.private / "links.sock"
 
     @property

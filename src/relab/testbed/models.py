@@ -175,12 +175,12 @@ class ComponentStatus(BaseModel):
             it is ready.
         restarts: number of starts after an exit that was not requested.
         starts: number of all starts.
-        exit_code: the exit code of the component's last process that ended, negative for a signal; None if none has
-            ended.
+        exit_code: the exit code of the component's last process that ended, negative for a signal; None before the
+            first end of a process.
         exits: the latest exit codes, oldest first.
-        limits: its resource limits.
-        counted: the kernel's counters of its control groups.
-        log: the path of its log.
+        limits: the resource limits of the component.
+        counted: the kernel's counters of the component's control groups.
+        log: the path of the component's log.
     """
 
     name: str

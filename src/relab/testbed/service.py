@@ -95,12 +95,12 @@ def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
         home: relab's home folder.
         name: the name of the testbed.
         label: the token's name, as it appears in the audit log of actions; an older token of this name becomes invalid.
-        scopes: `read`, `act`, `act:CLASS` or `admin`.
+        scopes: the scopes of the token, each of them `read`, `act`, `act:CLASS` or `admin`.
 
     Raises:
         WrongNameError: the name is not valid for a testbed.
         NotRunningError: no testbed has this name.
-        WrongScopeError: a scope is none of those that `scopes` allows.
+        WrongScopeError: a scope does not exist.
     """
     layout = Layout.of(home, name)
     if not layout.root.is_dir():

@@ -59,7 +59,8 @@ class SupervisorClient:
 
         Raises:
             NotRunningError: no supervisor listens on the socket.
-            NotAnsweringError: the supervisor does not answer in time, or its answer is not in its own format.
+            NotAnsweringError: the supervisor does not answer in time, or the answer is not in the format of a
+                supervisor.
             StartError: a component does not become ready.
             InvalidInputError, NotFoundError, ConflictError, UnavailableError: the supervisor rejects the request; the
                 error has the message and the remedy of the answer.

@@ -135,7 +135,9 @@ class Ground:
         return Standing(self.plant, name)
 
     def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some resource limits of a component and keep the others; return all its limits before the change.
+        """Change some resource limits of a component and keep the others.
+
+        Return all resource limits of the component from before the change.
 
         Args:
             name: the name of the component.
@@ -152,7 +154,7 @@ class Ground:
         return dict(before)
 
     def any_worker(self, query: Callable[[Mapping[str, Any]], bool]) -> bool:
-        """Return whether a query is true for any of the target's workers.
+        """Return whether the function `query` returns True for at least one of the target's workers.
 
         Args:
             query: is called with each worker's answer to the command `status`, which describes the worker's defects.

@@ -63,7 +63,7 @@ class ChaosManager:
     def catalogue(self) -> list[dict[str, Any]]:
         """Return all entries of the catalogue as JSON (`Injectable.to_json`).
 
-        The key `impossible` of an entry holds the reason why it cannot be injected on this machine, or None.
+        The key `impossible` of an entry is the reason why this machine cannot inject the fault or noise event, or None.
         """
         return [{**event.to_json(), "impossible": self._why_not(event)} for event in self._catalogue.values()]
 

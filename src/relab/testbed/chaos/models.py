@@ -137,7 +137,7 @@ class AlreadyEndedError(ConflictError):
 
 
 class NotEndedError(UnavailableError):
-    """The injection could not be stopped and continues, for example because a component that it works on is silent."""
+    """The injection could not be stopped and continues, for example because a component does not answer."""
 
     code = "not_ended"
 

@@ -46,14 +46,14 @@ def health() -> dict[str, bool]:
 def catalogue(manager: With) -> dict[str, Any]:
     """Return every fault and noise event: its parameters, symptoms, distinguishing findings and repairs.
 
-    `impossible` is the reason why this machine cannot inject it, or null.
+    `impossible` is the reason why this machine cannot inject the fault or noise event, or null.
     """
     return {"faults": manager.catalogue()}
 
 
 @_router.get("/break")
 def injections(manager: With) -> dict[str, Any]:
-    """Return `injections`: all since the last reset of the testbed, newest first, including those that have ended."""
+    """Return all injections since the last reset of the testbed, newest first, including those that have ended."""
     return {"injections": [item.to_json() for item in manager.list()]}
 
 

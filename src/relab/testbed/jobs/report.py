@@ -80,7 +80,7 @@ def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, 
 
 
 def write(lines: Sequence[Line], path: Path) -> None:
-    """Write the lines of the 200 best-selling products to a file, as JSON Lines.
+    """Write the lines of the 200 best-selling products, of all products in `lines`, to a file, as JSON Lines.
 
     The file is replaced atomically: the old report stays until the new one is complete.
 

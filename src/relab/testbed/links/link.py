@@ -58,9 +58,9 @@ class Link:
         self.drop()
 
     async def add(self, toxic: Toxic) -> str:
-        """Add a toxic (a simulated network fault), also for open connections.
+        """Add a toxic (a simulated network fault), which acts on open and new connections.
 
-        Return the id by which it can be removed.
+        Return the id by which the toxic can be removed.
         """
         self._added += 1
         toxic_id = f"{toxic.kind}-{self._added}"

@@ -20,8 +20,8 @@ _SHOWN: Final = 500
 class ActivityFailedError(RelabError):
     """An activity has no output.
 
-    An HTTP request got no answer, or one that is not the JSON it claims to be. A command could not be run, or timed
-    out. A Python function could not be imported, or raised an exception.
+    An HTTP request got no answer, or an answer that is declared as JSON but is not valid JSON. A command could not be
+    run, or timed out. A Python function could not be imported, or raised an exception.
     """
 
     code = "activity_failed"

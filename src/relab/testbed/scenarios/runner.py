@@ -93,7 +93,7 @@ class Run:
         """Run the scenario to its end and return the journal.
 
         The method ends early if an action fails or is rejected, if a variable has an error, or if `stop` is set; the
-        journal's `status` and `problems` say so. Rollbacks run in any case, even if an unforeseen exception is raised
+        journal's `status` and `problems` say so. Rollbacks run in any case; an unforeseen exception is raised only
         after them.
         """
         journal, began = self.journal, _now()

@@ -156,7 +156,7 @@ def make_episodes(
     timeout_s: float = 120.0,
     rate_per_s: float = 20.0,
 ) -> list[Episode]:
-    """Return episodes; equal arguments give equal episodes.
+    """Return `count` random episodes (tests of a responder); equal arguments give equal episodes.
 
     Args:
         count: number of episodes. Each fault is used once before any is used again.

@@ -162,9 +162,10 @@ def parts_of(wanted: EvaluationRequest) -> list[Part]:
 
 
 def _ours_with(model: ModelAccess) -> Bindings:
-    """Return the bindings of relab's own responder, without memory, with access to a language model.
+    """Return the bindings that start relab's own responder with access to a language model.
 
-    Bindings say how to start a responder. `model` says how the responder accesses the language model.
+    The responder starts each episode without memory of earlier incidents. `model` says how it accesses the language
+    model.
     """
     return OURS.model_copy(
         update={

@@ -14,7 +14,7 @@ _MAX_GAP_S: Final = 10.0
 
 
 def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
-    """Yield the start and end of each period after the onset in which users were served worse than before it.
+    """Yield the start and end of each period after the onset of the fault in which users were served worse than before.
 
     A second counts as worse if its share of badly served requests exceeds the median share before the onset by more
     than `MAX_EXCESS_SHARE`. Periods less than 10 s apart are joined.

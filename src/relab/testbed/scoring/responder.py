@@ -50,7 +50,7 @@ class NoResponderError(UnavailableError):
 
 
 class Bindings(BaseModel):
-    """The bindings of a variant: how to start a responder.
+    """The bindings (settings) of a variant in an experiment: how to start a responder.
 
     Attributes:
         responder_command: program and arguments. `{python}` stands for the path of this Python interpreter, `{port}`
@@ -123,7 +123,7 @@ class RunningResponder:
     def look(self, at_s: float) -> Sight:
         """Request the responder's status once, and return it.
 
-        If there is no valid answer within a second, `answered` is False in the result.
+        If there is no valid answer within a second, the result has `answered=False`.
 
         Args:
             at_s: the current time, in seconds after the responder was ready; it is only copied into the result.
@@ -278,7 +278,7 @@ def _environment(
     """Return the responder's environment variables.
 
     Of this process's variables, the responder gets only PATH and those that its bindings name. The others could reveal
-    why it was started.
+    why the responder was started.
     """
     handed_on = (*bindings.responder_passes, *bindings.responder_secrets)
     return {

@@ -84,7 +84,7 @@ def _report_start(pipe: int, failure: dict[str, Any] | None) -> None:
 
 
 def main() -> None:
-    """Run one supervisor, with the arguments in the module's description, until it ends."""
+    """Run one supervisor until it ends; the docstring of the module lists the command-line arguments."""
     become_supervisor(int(sys.argv[3]))
     configure_logging("INFO", json_lines=True)
     plan = SupervisorPlan.model_validate_json(Path(sys.argv[1]).read_bytes())

@@ -172,8 +172,8 @@ def listening(path: Path) -> Iterator[socket.socket]:
 def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
     """Return a context manager that serves the app on the socket `at` while its block runs.
 
-    The value of the context manager is a function that begins to shut the server down. It returns the task that ends
-    when the server is down.
+    It gives the block a function that begins to shut the server down. The function returns a task that ends when the
+    server is down.
     """
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = ControlServer(config)

@@ -17,7 +17,7 @@ _PIECE: Final = 1 << 26
 
 
 def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> int:
-    """Copy a folder with the modes of its content; return the total size of its files in bytes.
+    """Copy a folder and everything in it, with the permissions; return the total size of the files in bytes.
 
     Args:
         source: the folder to copy.

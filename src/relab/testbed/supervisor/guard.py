@@ -136,7 +136,7 @@ def _be_daemon() -> None:
 def main() -> None:
     """Guard one supervisor, from its start until all processes of its testbed have ended.
 
-    The arguments of the program are described in the module.
+    The docstring of the module lists the arguments of the program.
     """
     lock, pipe, groups, postmaster_pid, volume, wait_s, *command = sys.argv[1:]
     _be_daemon()

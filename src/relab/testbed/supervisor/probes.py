@@ -88,7 +88,10 @@ class Running:
     """Checks nothing: a process is ready as soon as it runs."""
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the caller has just started it
-        """Return True, because the process was just started; if it ends, the supervisor notices that in another way."""
+        """Return True: a process that was just started counts as ready.
+
+        If the process ends, the supervisor notices that by other means.
+        """
         return True
 
 

@@ -26,7 +26,7 @@ from relab.testbed.target.shop_routes import shop_routes
 def create_app(parts: Parts) -> FastAPI:
     """Return the FastAPI app of one worker.
 
-    It starts the worker's parts (`Parts`) at its start and closes them at its end.
+    The app starts the worker's parts (`Parts`) when it starts, and closes them when it ends.
     """
     app = FastAPI(title="Shop", version="1.0.0", lifespan=_lifespan(parts))
     for routes in (shop_routes, operator_routes, lab_routes, diagnostics_routes):

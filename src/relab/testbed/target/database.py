@@ -197,7 +197,7 @@ class ShopDatabase:
 
 
 def as_database_error(error: Exception) -> DatabaseError | None:
-    """Return an error of the driver or of SQLAlchemy as a DatabaseError; None if the SQL statement itself is wrong."""
+    """Convert an error of the driver or of SQLAlchemy to a DatabaseError; return None if the SQL statement is wrong."""
     original = error.orig if isinstance(error, exc.DBAPIError) else error
     sqlstate = getattr(original, "sqlstate", None)
     if sqlstate is None or sqlstate[:2] in _UNAVAILABLE or sqlstate in _RETRYABLE:

@@ -75,7 +75,7 @@ def operator_routes(parts: Parts) -> APIRouter:
 async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
     """Run the blocking function `work` in a thread for operators, not in one of the shop's threads.
 
-    Return its result.
+    Return the result of `work`.
     """
     return await asyncio.get_running_loop().run_in_executor(parts.operator_threads, work)
 

@@ -27,7 +27,7 @@ class DependencyProbeResult:
         answer_ms: duration of the smallest request on the connection.
         payload_ms: duration of a request for `PAYLOAD_BYTES`; on a path with low bandwidth only this is long.
         error: the driver's error message; None without an error.
-        sqlstate: PostgreSQL's error code; None if there is none.
+        sqlstate: PostgreSQL's error code; None if PostgreSQL has not returned one.
     """
 
     ok: bool

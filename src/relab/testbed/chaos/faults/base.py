@@ -49,10 +49,10 @@ class Injectable(ABC, Generic[Given]):
     """A fault or noise event that the chaos server can inject; `Given` is the type of its parameters.
 
     Attributes:
-        kind: whether it is a fault or noise.
-        name: its name in the URLs of the chaos server and in episodes.
+        kind: whether this is a fault or noise.
+        name: the name in the URLs of the chaos server and in episodes.
         title: one sentence that says what is wrong.
-        parameters: the class of its parameters.
+        parameters: the class of the parameters.
         symptom: the symptoms that people see.
         repairs: names of actions, each of which alone repairs the fault permanently.
         harms: names of actions that do not repair the fault, although they look plausible.
@@ -116,7 +116,7 @@ class Injectable(ABC, Generic[Given]):
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry of the catalogue as JSON, as the API lists it: name, symptoms, repairs, parameters, etc."""
+        """Return the catalogue's entry for this event as JSON: name, symptoms, repairs, parameters, etc."""
         return {
             "name": self.name,
             "title": self.title,

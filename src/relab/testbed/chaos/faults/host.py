@@ -148,7 +148,7 @@ class SaturationFault(Fault[FaultParameters]):
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return a test of whether the report job runs, the batch job that this fault starts.
 
-        `ground` is the access to the testbed, through which the test reads the state of the job.
+        The test reads the state of the job through `ground`, fault injection's access to the testbed.
         """
         return Presence(lambda: bool(ground.plant.components(REPORT_JOB)[0]["state"] == "running"))
 
@@ -177,7 +177,7 @@ class DiskFullFault(Fault[FaultParameters]):
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return a test of whether the target's volume has less than 1 MiB of free space.
 
-        `ground` is the access to the testbed, whose settings name the volume.
+        The testbed's settings, read through `ground`, name the volume.
         """
         return Presence(lambda: _is_full(ground))
 

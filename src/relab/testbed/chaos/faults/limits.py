@@ -85,7 +85,7 @@ class LimitChanged(ABC):
             self._limit(name, self.limits(level))
 
     def end(self) -> None:
-        """Restore the earlier limits of each worker that still has the limits set by this injector."""
+        """Restore the limits from before the injection on each worker that still has this injector's limits."""
         for name in list(self._made):
             with self._ground.changing:
                 if self._left([name]):
@@ -145,7 +145,7 @@ class Throttle(LimitChanged):
     def set_level(self, level: float) -> None:
         """Set the CPU quota of all workers: a higher level means a lower quota.
 
-        At level 0, restore the earlier limits.
+        At level 0, restore the limits from before the injection.
         """
         if level <= 0:
             self.end()

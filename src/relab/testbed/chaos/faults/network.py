@@ -144,9 +144,9 @@ class PathLatency(PathFault[Late]):
     grows = True
 
     def toxic(self, given: Late, level: float) -> Toxic:
-        """Return a toxic that delays traffic.
+        """Return a toxic (a simulated network fault) that delays traffic.
 
-        Delay and jitter are `level` times the ones in the fault's parameters `given`.
+        The delay is `level` times `given.latency_ms`, and its random variation is `level` times `given.jitter_ms`.
         """
         late_ms, jitter_ms = given.latency_ms * level, given.jitter_ms * level
         return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)

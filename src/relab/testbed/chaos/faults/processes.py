@@ -124,7 +124,7 @@ class HangFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Hang:
-        """Return an injector that stops some or all workers."""
+        """Return an injector that stops some or all workers by SIGSTOP."""
         return Hang(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:

@@ -17,7 +17,7 @@ class State:
     """The status that a simple responder reports.
 
     Attributes:
-        polls: number of its polls so far.
+        polls: number of the responder's polls so far.
         incident: the open incident with its `id` and `phase`; None if no incident is open.
     """
 

@@ -147,7 +147,8 @@ def _statements(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) 
 def _plan(connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
     """Return the query plan of one of the shop's statements, with two durations: on the server, and for the client.
 
-    The durations, `server_ms` and `client_ms`, are in milliseconds.
+    The durations, `server_ms` and `client_ms`, are in milliseconds. If the statement fails, the result has `error` and
+    `sqlstate` in place of the plan.
     """
     began_s = time.perf_counter()
     try:
