@@ -51,15 +51,15 @@ def connection_capacity(descriptors: int) -> int:
 class Acceptor:
     """Accepts the connections of one listening socket on the running event loop.
 
-    It replaces uvloop's own accept loop. When file descriptors run out, that loop closes every connection that waits to
-    be accepted, without a log line, also those of health checks. This class then closes only the oldest idle
+    It replaces uvloop's own accept loop. When file descriptors run out, uvloop closes every connection that waits to be
+    accepted, even those of health checks, without a log line. In this case, this class closes only the oldest idle
     connections, or answers with 503.
 
     Args:
         listener: the listening socket.
         connections: decides which connections are admitted.
-        make_protocol: a function that returns the protocol object of a connection, for its client's address and its
-            admission.
+        make_protocol: a function that returns the protocol object of a connection, for the client's address and the
+            connection's admission.
     """
 
     def __init__(self, listener: socket.socket, connections: Connections, make_protocol: MakeProtocol) -> None:
@@ -122,11 +122,10 @@ class Acceptor:
             accepted.close()
 
     def _make_room(self, error: OSError) -> None:
-        """Handle a lack of file descriptors: close connections that wait for a request.
+        """After `accept` failed for lack of a file descriptor, close the oldest connections that wait for a request.
 
-        If there are none, accept one client and answer it with 503.
-
-        A spare descriptor is closed to accept that client.
+        If there is no such connection, accept one client and answer it with 503; a spare descriptor is closed for this.
+        Then pause accepting for a moment.
         """
         open_count = self._connections.open_count
         # Close at most the oldest quarter, so that a health check that has just connected is not closed.

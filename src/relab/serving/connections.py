@@ -20,7 +20,7 @@ _log = get_logger("relab.serve")
 
 
 class Connection(Protocol):
-    """The methods of an open connection that the registry calls."""
+    """An open connection, as the registry (`Connections`) uses it."""
 
     @property
     def is_waiting(self) -> bool:

@@ -124,7 +124,7 @@ def headers_too_large(limits: HttpLimits) -> Rejection:
 def response_of(rejection: Rejection, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     """Return the bytes of the complete HTTP response for a rejection; its body is a problem document.
 
-    `default_headers` are sent first.
+    `default_headers` are placed before the other headers.
     """
     body = json.dumps(
         {

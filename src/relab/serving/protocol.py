@@ -40,7 +40,7 @@ CHUNK_OVERHEAD = 16
 
 
 class _Reading(Enum):
-    """The part of a request that the parser expects."""
+    """The part of a request that the parser expects next."""
 
     NOTHING = "nothing"
     HEAD = "head"

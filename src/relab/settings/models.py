@@ -43,7 +43,7 @@ DEFAULT_TARGET_URL = "http://127.0.0.1:8011"
 
 
 class Settings(BaseSettings):
-    """All settings of an operator. Secrets are wrapped, so that they are printed as stars."""
+    """All settings of relab. Secrets are wrapped, so that they are printed as stars."""
 
     model_config = SettingsConfigDict(
         env_prefix="RELAB_",
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
 
     @property
     def provider_keys(self) -> dict[str, SecretStr]:
-        """The API keys that are set under the names without a prefix (such as `OPENAI_API_KEY`), by provider."""
+        """`{provider: API key}` of the keys that are set under the provider's own name, such as `OPENAI_API_KEY`."""
         keys = {"openai": self.openai_api_key, "anthropic": self.anthropic_api_key}
         return {name: key for name, key in keys.items() if key is not None}
 
@@ -166,14 +166,14 @@ class Settings(BaseSettings):
 
     @property
     def job_backend(self) -> str:
-        """The name of the job back end in use."""
+        """The name of the job back end in use, `embedded` or `rq`."""
         if self.jobs.backend == "auto":
             return "rq" if self.redis_url is not None else "embedded"
         return self.jobs.backend
 
     @property
     def taught_failures(self) -> Path:
-        """The folder of the installation's own known failures of builds; it may not exist."""
+        """The folder with descriptions of known build failures that this installation has added; it may not exist."""
         return self.home / "known_failures"
 
     @classmethod
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings, those with precedence first."""
+        """Return the sources from which settings are read; an earlier source has precedence over a later one."""
         home = _current_home(init_settings)
         return (
             init_settings,

@@ -99,7 +99,7 @@ class GrpcSettings(_Section):
 
 
 class StorageSettings(_Section):
-    """Settings of the disk that holds the database."""
+    """Settings of the database's storage: how much free disk space it needs."""
 
     min_free_disk_mb: Annotated[float, Field(ge=0, le=1_048_576)] = Field(
         16.0, description="With less free space on the disk of SQLite's file, /readyz returns 503."
@@ -107,7 +107,7 @@ class StorageSettings(_Section):
 
 
 class TelemetrySettings(_Section):
-    """Settings of agent runs that are received as traces."""
+    """Settings of agent runs that are received as traces: when a trace without an end counts as incomplete."""
 
     incomplete_after_s: Seconds = Field(
         900.0, description="A trace whose end is missing ends as incomplete after it received nothing for this time."
@@ -158,7 +158,7 @@ class ProgressSettings(_Section):
 
 
 class LlmSettings(_Section):
-    """Settings of the language model for summaries and diagnoses. It is used only if a key or a URL is set."""
+    """Settings of the language model for summaries and diagnoses. A model is used only if a key or a URL is set."""
 
     provider: str = Field(
         "auto", description="openai or anthropic; auto is openai, or anthropic if only ANTHROPIC_API_KEY is set."
@@ -235,7 +235,7 @@ class IncidentSettings(_Section):
 
 
 class NoticeSettings(_Section):
-    """The receivers of notices of incidents, and the people who may answer in Slack."""
+    """The receivers of notices about incidents, and the people who may answer the notices in Slack."""
 
     slack_webhook_url: SecretStr | None = Field(
         None, description="The address of an incoming webhook of Slack, or of a compatible service."
@@ -258,7 +258,7 @@ class NoticeSettings(_Section):
 
 
 class BuildSettings(_Section):
-    """Settings of builds."""
+    """Settings of builds: how much disk space their files may use."""
 
     max_kept_gb: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
         5.0,
@@ -267,7 +267,7 @@ class BuildSettings(_Section):
 
 
 class RolloutSettings(_Section):
-    """Settings of rollouts that are started over HTTP."""
+    """Settings of rollouts that are started over HTTP: which hosts their plans may name."""
 
     allowed_hosts: list[str] = Field(
         [],

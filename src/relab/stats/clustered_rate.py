@@ -24,14 +24,16 @@ def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -
     For example, a cluster holds all trials of one task. The interval is Wilson's score interval at the effective number
     of trials, with Student's t on clusters - 1 degrees of freedom. The effective number of trials is the number of
     trials divided by the design effect. The design effect is 1 for independent trials. It is largest in the worst case:
-    all trials of a cluster always have the same outcome. It is estimated from the clusters. Few clusters with the rarer
-    outcome say little about it, so the result is a mean of the estimate, weighted by the number of such clusters, and
-    of the worst case, with the weight of one cluster. Each end of the interval lies no farther out than the end of the
+    all trials of a cluster always have the same outcome.
+
+    The design effect is estimated from the clusters. If few clusters have the rarer outcome, this estimate is
+    uncertain. So the function uses a weighted mean of two values: the estimate, with the number of such clusters as its
+    weight, and the worst case, with the weight 1. Each end of the interval lies no farther out than the end of the
     Clopper-Pearson interval for the worst case.
 
-    Sources: L. Kish, "Survey Sampling", 1965, sections 8.2 and 11.7 (design effect, unequal clusters); E. L. Korn,
-    B. I. Graubard, Survey Methodology 24 (1998) 193-201 (exact intervals at an effective sample size); the weight is
-    ours, chosen by simulation.
+    Sources: L. Kish, "Survey Sampling", 1965, sections 8.2 and 11.7 (design effect, unequal clusters); E. L. Korn, B.
+    I. Graubard, Survey Methodology 24 (1998) 193-201 (exact intervals at an effective sample size); the weight is ours,
+    chosen by simulation.
 
     Args:
         clusters: the clusters. `sums` holds the sum of the successes of each cluster, or the sum of the success rates
@@ -40,8 +42,8 @@ def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -
         level: confidence level, 0..1.
 
     Raises:
-        ValueError: there is no cluster or trial, a cluster has more successes than trials, or the level is not
-            between 0 and 1.
+        ValueError: there is no cluster or trial, a cluster has more successes than trials, or the level is not between
+            0 and 1.
     """
     check_level(level)
     total = float(clusters.sizes.sum())

@@ -22,12 +22,12 @@ _LOG_GAMMA = math.log(_GAMMA)
 
 
 def bucket_of(value: float) -> int:
-    """Return the number of the bucket that holds a non-negative value."""
+    """Return the number of the logarithmic bucket that holds a non-negative value."""
     return math.ceil(math.log(value) / _LOG_GAMMA) if value > MIN_VALUE else ZERO_BUCKET
 
 
 def value_of(bucket: int) -> float:
-    """Return the representative value of the bucket with this number."""
+    """Return the value that represents a bucket: it differs from each value in the bucket by at most 1 %."""
     return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
 
 

@@ -133,8 +133,8 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
     Args:
         rate: the assumed success rate of both variants, 0..1.
         replications: repeats of a task with each variant.
-        task_share: share of the variance that lies between tasks, which pairing removes, 0..1; 0 is the worst case
-            as long as each task is equally hard for both variants.
+        task_share: the share of the variance that is due to differences between tasks, 0..1. Pairing removes this
+            share. 0 is the worst case as long as each task is equally hard for both variants.
 
     Source: E. Miller, arXiv 2411.00640, section 4 (paired variance, resampled answers).
 
@@ -170,11 +170,11 @@ def _detectable_shift(freedom: int, alpha: float, power: float) -> float:
 def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) -> float:
     """Return the power of a t test if the true mean lies `shift` standard errors above 0.
 
-    The test is two-sided if `both`, else it only tests for a mean above 0. It rejects if |Z + shift| (for the one-sided
-    test, Z + shift) exceeds critical x S. Z is normal, and S is a chi variable divided by the root of its degrees of
-    freedom. The function integrates the probability over S. scipy's noncentral t is not used, because it returns nan
-    for few degrees of freedom (in scipy 1.17 for 3 of them at a shift of 12, which occurs with 4 tasks if the level is
-    divided among comparisons).
+    The test is two-sided if `both`, else it only tests for a mean above 0. The test rejects if |Z + shift| (for the
+    one-sided test, Z + shift) exceeds S times the critical value of the two-sided test. Z is normal, and S is a chi
+    variable divided by the root of its degrees of freedom. The function integrates the probability over S. scipy's
+    noncentral t is not used, because it returns nan for few degrees of freedom (in scipy 1.17 for 3 of them at a shift
+    of 12, which occurs with 4 tasks if the level is divided among comparisons).
     """
     if math.isinf(shift):
         return float(both or shift > 0)

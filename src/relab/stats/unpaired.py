@@ -50,8 +50,8 @@ def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: b
     """Estimate the mean of sample b minus that of sample a, with its confidence interval and test.
 
     If the values are rates and each of them is 0 or 1, the function uses Newcombe's interval and Fisher's test. In all
-    other cases it uses Welch's interval and test. Then the interval is infinite and the p-value 1 if neither sample
-    varies, or if a sample has fewer than two clusters.
+    other cases it uses Welch's interval and test. Welch's interval is infinite and the p-value is 1 in two cases:
+    neither sample varies, or a sample has fewer than two clusters.
 
     Args:
         a: the values of the first sample, summed by cluster.

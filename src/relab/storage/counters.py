@@ -43,7 +43,7 @@ class StoredCounter:
 
     Attributes:
         name: the name of the metric, without the suffix `_total`.
-        text: the description of the metric.
+        text: the help text of the metric, as it is exported.
         labels: the names of the metric's labels; each must have a bounded number of values.
     """
 
@@ -62,10 +62,10 @@ class StoredHistogram:
 
     Attributes:
         name: the name of the metric.
-        text: the description of the metric.
+        text: the help text of the metric, as it is exported.
         labels: the names of the metric's labels; each must have a bounded number of values.
-        bounds: the upper bounds of the buckets, ascending and without infinity. If a later version of relab changes
-            them, the totals with the earlier bounds stay stored.
+        bounds: the upper bounds of the buckets, ascending and without infinity. If a later version of relab changes the
+            bounds, the totals with the earlier bounds stay stored.
     """
 
     name: str

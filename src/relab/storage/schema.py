@@ -32,7 +32,7 @@ class SchemaState(StrEnum):
 
 
 def schema_state(database: Database) -> tuple[SchemaState, str | None]:
-    """Return the state of a database's schema, and the revision that is stored in it (None if there is none)."""
+    """Return the state of a database's schema, and the revision that the database stores (None without one)."""
     with database.read() as session:
         return state_of(session.connection())
 
@@ -86,7 +86,7 @@ def revisions() -> tuple[str, ...]:
 
 
 def state_of(connection: Connection) -> tuple[SchemaState, str | None]:
-    """Return the state of the schema of a connected database, and the revision stored in it (None if there is none)."""
+    """Return the state of a connected database's schema, and the revision that it stores (None without one)."""
     found = inspect(connection)
     revision: str | None = None
     if found.has_table(VERSION_TABLE):

@@ -28,7 +28,10 @@ class AwaitingRuns:
         self.searches = RunSearches(database, clock, projector)
 
     def list(self, quiet_s: float, limit: int) -> dict[str, RunContent]:
-        """Return up to `limit` runs that wait for analysis and did not change for `quiet_s` seconds, newest first."""
+        """Return up to `limit` runs that wait for their analysis, newest first, as `{run id: content}`.
+
+        Runs that changed within the last `quiet_s` seconds are left out.
+        """
         with self._projector.reading() as session:
             return repository.list_awaiting(session, self._clock.now_us() - int(quiet_s * 1_000_000), limit)
 

@@ -74,7 +74,7 @@ class BilledTokens(NamedTuple):
 
 
 class CostEstimate(BaseModel):
-    """The cost of a run that relab computes from its tokens and a table of prices, if no cost was reported."""
+    """An estimate of a run's cost from its tokens and a table of prices, made if no cost was reported."""
 
     total_cost_usd: float | None = Field(description="Null if tokens or prices are missing.")
     prices_as_of: str | None = Field(description="The date of the oldest price that was used.")

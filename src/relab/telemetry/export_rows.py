@@ -115,7 +115,7 @@ _ITEM_DATA: Final = ("parent_step_id", "agent_name", "status", "retries", "statu
 
 
 def run_row(run: StoredRun, prices: PriceTable) -> dict[str, Any]:
-    """Return `{column: value}` of a run; the cost is estimated with `prices` if the reporter gave none."""
+    """Return `{column: value}` of a run; if no cost was reported, the cost is estimated by the prices in `prices`."""
     data = pydantic_core.from_json(run.data)
     cost = data.get("cost") or {}
     estimated = estimate_run(RunFields.model_validate(data), prices)
@@ -155,7 +155,7 @@ def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str
         raw: the protobuf bytes of the span.
         resource: the attributes of the process that made the span, as JSON.
         scope: the library that made the span, as JSON.
-        schema_url: the version of the attributes' names; empty if it is not known.
+        schema_url: the version of the conventions for attribute names; empty if it is not known.
     """
     span = SpanMessage.FromString(raw)
     start, end = span.start_time_unix_nano, span.end_time_unix_nano
@@ -183,7 +183,11 @@ def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str
 def log_row(log: StoredLog, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
     """Return `{column: value}` of a log record, with the columns `LOG_COLUMNS`.
 
-    `resource` and `scope` are JSON; `schema_url` names the version of the attributes' names, empty if it is not known.
+    Args:
+        log: the log record.
+        resource: the attributes of the process that made the record, as JSON.
+        scope: the library that made the record, as JSON.
+        schema_url: the version of the conventions for attribute names; empty if it is not known.
     """
     record = LogRecord.FromString(log.data)
     return {

@@ -9,33 +9,33 @@ from relab.telemetry.service import TelemetryService
 
 
 class TelemetryHandlers:
-    """The handlers that a worker calls for the jobs of this context."""
+    """The functions by which a worker runs the jobs of `relab.telemetry`."""
 
     def __init__(self, service: TelemetryService) -> None:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Compute again a limited number of runs that an older version of relab computed; enqueue a job for the rest.
+        """Compute again (remap) at most 2,000 runs that an older version of relab computed; enqueue a job for the rest.
 
         The oldest runs come first. `args` may have `after`, the position at which an earlier job stopped: the `[start,
-        run id]` of the last run that it computed, with the start in microseconds since 1970. Without it, the job begins
-        with the oldest run.
+        run id]` of the last run that it computed, with the start in microseconds since 1970. Without `after`, the job
+        begins with the oldest run.
         """
         after = args.get("after")
         self._service.remap_in_background((after[0], after[1]) if after else None)
 
     def label(self, args: Mapping[str, Any]) -> None:
-        """Store the failure category of a run, unless the run's content has changed since the analysis.
+        """Store the failure category that an analysis found in a run, unless the run's content has changed since then.
 
-        `args` has `run_id`, `content_hash` (the content that was analysed), `category` and `confidence`.
+        `args` has `run_id`, `content_hash` (the hash of the analysed content), `category` and `confidence`.
         """
         self._service.marks.label(args["run_id"], args["content_hash"], args["category"], args.get("confidence"))
 
     def mark_behaviours(self, args: Mapping[str, Any]) -> None:
-        """Store which behaviours a run shows, unless the run's content has changed since the search.
+        """Store which behaviours a search found in a run, unless the run's content has changed since then.
 
-        `args` has `run_id`, `content_hash` (the content that was searched), `behaviours` (a list of names) and `kept`
-        (a list of behaviours whose earlier result stays).
+        `args` has `run_id`, `content_hash` (the hash of the searched content), `behaviours` (a list of names) and
+        `kept` (a list of behaviours whose earlier result stays).
         """
         self._service.marks.set_behaviours(
             args["run_id"], args["content_hash"], args["behaviours"], kept=args.get("kept", ())

@@ -49,7 +49,7 @@ def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns
 
 
 def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
-    """Return `{trace id: number of log records}` of the traces that have some."""
+    """Return `{trace id: number of log records}`; traces without records are left out."""
     counts: dict[str, int] = {}
     for ids in chunks(trace_ids):
         statement = (
@@ -62,7 +62,10 @@ def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
-    """Return `{trace id: time when its newest log record was received, in microseconds}`, of the traces that have some."""
+    """Return when the newest log record of each trace was received, as `{trace id: time in microseconds}`.
+
+    Traces without log records are left out.
+    """
     times: dict[str, int] = {}
     for ids in chunks(trace_ids):
         statement = (
@@ -75,7 +78,7 @@ def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int
 
 
 def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
-    """Return `(trace id, span id, protobuf bytes)` of the log records that are events of their spans, oldest first."""
+    """Return the log records that are events of their spans, oldest first, as `(trace id, span id, protobuf bytes)`."""
     row = LogRecordRow
     found: list[tuple[str, str, bytes]] = []
     for ids in chunks(trace_ids):
@@ -123,7 +126,7 @@ def list_lines(session: Session, trace_id: str) -> list[StoredLog]:
 
 
 def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
-    """Delete the log records of the traces, and their origins."""
+    """Delete the log records of the traces, and the origins (resources and scopes) of these records."""
     for ids in chunks(trace_ids):
         session.execute(delete(table_of(LogRecordRow)).where(LogRecordRow.trace_id.in_(ids)))
         session.execute(delete(table_of(LogOriginRow)).where(LogOriginRow.trace_id.in_(ids)))
@@ -146,7 +149,7 @@ def list_waiting(
 
 
 def count_waiting(session: Session, before_us: int) -> int:
-    """Return the number of all log records of traces without a run whose newest record was received before `before_us`.
+    """Return the number of log records of traces without a run whose newest record was received before `before_us`.
 
     `before_us` is in microseconds since 1970. The query visits every log record.
     """

@@ -28,7 +28,7 @@ class LogsOutcome:
 
     Attributes:
         overfull: `{trace id: keys of the rejected records}`, of the traces that have reached the limit of records.
-        with_events: the traces that got new events of spans; their runs must be projected again.
+        with_events: the traces in which a new record is an event of its span; their runs must be computed again.
     """
 
     overfull: dict[str, set[LogKey]] = field(default_factory=dict)

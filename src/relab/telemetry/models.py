@@ -112,8 +112,8 @@ class Step(TelemetryModel):
 class ToolCall(TelemetryModel):
     """One call of a tool by an agent.
 
-    In the timeline, the call is placed at its own start. Without one, it is placed at the start of its step, and
-    without a step at the start of the run. `args_hash` is a digest that a reporter sends in place of the arguments.
+    In the timeline, the call is placed at the first known start of these: the call, its step, the run. `args_hash` is a
+    digest that a reporter sends in place of the arguments.
     """
 
     call_id: ExternalId
@@ -162,7 +162,7 @@ class GuardrailEvent(TelemetryModel):
 
 
 class RunFields(TelemetryModel):
-    """The fields of a run except its steps, calls and events; posted runs, runs made from spans and stored runs have them."""
+    """The fields of a run except its steps, calls and events; posted, computed and stored runs have them."""
 
     run_id: ExternalId
     agent_name: Name
@@ -338,8 +338,7 @@ class TimelineItem(BaseModel):
     """One entry of a run's timeline: a step, a tool call or a guardrail event, with the id `ref_id`.
 
     `title` is the name of the step or tool, or the type of the event. `at` is the start of a step or the time of an
-    event. For a tool call, `at` is its own start; if that was not reported, the start of its step; without a known
-    step, of the run.
+    event. For a tool call, `at` is the first known start of these: the call, its step, the run.
     """
 
     kind: TimelineKind
@@ -362,7 +361,7 @@ class TimelinePage(BaseModel):
 
 
 class FailingTool(BaseModel):
-    """A tool and how many of its calls failed."""
+    """The name of a tool, and how many of its calls failed."""
 
     tool: str
     count: int

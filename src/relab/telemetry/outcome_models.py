@@ -34,7 +34,7 @@ class RunOutcome(StrEnum):
 
 
 class OutcomeRule(StrEnum):
-    """The rule that decided the outcome of a run; the rules are tried in this order."""
+    """The rule that decided the outcome of a run; the rules are tried in the order of this list."""
 
     NOT_FINISHED = "not_finished"
     CANCELLED = "cancelled"
@@ -55,7 +55,7 @@ class OutcomeRule(StrEnum):
 
     @property
     def reason(self) -> str:
-        """The reason that the rule gives for the outcome, as a clause."""
+        """Why a run that this rule matched has its outcome, as a part of a sentence ("it is still running")."""
         return _REASONS[self]
 
 
@@ -91,7 +91,7 @@ class OutcomeEvidence(BaseModel):
 
 
 class AgentRelation(StrEnum):
-    """How an agent got its task from its parent."""
+    """How an agent got its task from its parent: by a call or by a hand-over."""
 
     CALLED = "called"
     """The parent called it as a sub-agent, and went on with its answer."""

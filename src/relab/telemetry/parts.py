@@ -41,14 +41,14 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def prices(self) -> PriceBook:
-        """The prices of models, for estimates of costs."""
+        """The prices of models in use, by which costs are estimated."""
         from relab.telemetry.prices import PriceBook
 
         return PriceBook(self._prices_folder)
 
     @composed
     def awaiting(self) -> AwaitingRuns:
-        """The runs that await their analysis."""
+        """Lists the runs that wait for their analysis, and marks those whose analysis was requested."""
         from relab.telemetry.awaiting import AwaitingRuns
 
         return AwaitingRuns(self._database, self._clock, self.projector)

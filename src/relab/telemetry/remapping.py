@@ -50,7 +50,7 @@ MAX_PROJECTED_SIZE: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class RemapCounts:
-    """The result of a remapping.
+    """The result of a remapping, the new computation of runs by the present rules.
 
     Attributes:
         runs: the number of runs that were computed again.
@@ -65,10 +65,10 @@ class RemapCounts:
 
 @dataclass(frozen=True, slots=True)
 class RemappedBatch:
-    """The result of remapping runs in one transaction.
+    """The result of remapping runs (computing them again) in one transaction.
 
-    `reached` is the position (start and id) of the last remapped run. The next call of `remap_oldest` takes it as
-    `after`. It is None if no run was left.
+    `reached` is the position (start and id) of the last remapped run, which the next call of `remap_oldest` takes as
+    `after`. It is None if there was no run to remap.
     """
 
     counts: RemapCounts

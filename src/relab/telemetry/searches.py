@@ -85,7 +85,8 @@ class RunSearches:
     def done(self, searched: Mapping[str, int]) -> None:
         """Remove searched runs, `{run id: when it was written}`, from the list of runs to search.
 
-        A run that was written again since then stays in the list. Runs that have waited for too long are removed too.
+        A run that was written again since then stays in the list. Runs that have waited for more than an hour are
+        removed too.
         """
         table = table_of(RunSearchRow)
         with self._database.write(durable=False) as unit:

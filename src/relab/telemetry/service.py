@@ -53,7 +53,7 @@ EXACT_STEPS = 2_000
 
 
 class TelemetryService(TelemetryParts):
-    """Stores and reads agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake."""
+    """Stores and reads agent runs, spans and log records. Only a server starts the intake, which commits in groups."""
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
         super().__init__(database, clock, queue, remap_job=REMAP_JOB, prices_folder=prices_folder)
@@ -88,7 +88,7 @@ class TelemetryService(TelemetryParts):
         return receipt
 
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
-        """Begin to accept submissions; call `on_commit(number of items, duration in seconds)` after each group commit."""
+        """Accept submissions from now on; call `on_commit(number of rows, seconds)` after each group commit."""
         self._intake.start(on_commit)
 
     def stop_intake(self) -> None:
@@ -332,7 +332,7 @@ class TelemetryService(TelemetryParts):
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
         """Return how many runs, spans and log records `prune` would delete; the query reads each span and log record.
 
-        Without `with_spans`, only the runs are counted.
+        Without `with_spans`, only the runs are counted. `before_us` is in microseconds since 1970.
         """
         from relab.telemetry import retention
 

@@ -42,7 +42,7 @@ def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
 
 
 def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
-    """Return `{trace id: number of its stored spans}`, without the traces that have none."""
+    """Return `{trace id: number of stored spans}`; traces without spans are left out."""
     counts: dict[str, int] = {}
     for ids in chunks(trace_ids):
         statement = select(SpanRow.trace_id, func.count()).where(SpanRow.trace_id.in_(ids)).group_by(SpanRow.trace_id)
@@ -51,7 +51,7 @@ def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
-    """Load the spans `span_ids` of a trace that are stored; return `{span id: (origin, protobuf bytes)}`."""
+    """Return `{span id: (origin key, protobuf bytes)}` of those spans of `span_ids` in the trace that are stored."""
     found: dict[str, tuple[int, bytes]] = {}
     columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
     for ids in chunks(span_ids):
@@ -122,7 +122,7 @@ def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTu
 
 
 def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
-    """Replace the origin and the content of stored spans by those in `rows`."""
+    """Replace the origin and the content of stored spans by those in `rows`, which have the same trace and span ids."""
     if not rows:
         return
     table = table_of(SpanRow)
@@ -145,7 +145,7 @@ def list_spans(
 ) -> tuple[list[tuple[int, bytes]], str | None]:
     """Return a page of a trace's spans, ordered by span id, and the next cursor (None at the end).
 
-    Each span is `(origin, protobuf bytes)`.
+    Each span is `(origin key, protobuf bytes)`.
 
     Raises:
         InvalidCursorError: the cursor does not belong to this list.
@@ -159,7 +159,7 @@ def list_spans(
 
 
 def delete_spans(session: Session, trace_ids: Iterable[str]) -> None:
-    """Delete the spans and origins of the traces."""
+    """Delete the spans of the traces, and the origins (resources and scopes) of these spans."""
     for ids in chunks(trace_ids):
         session.execute(delete(table_of(SpanRow)).where(SpanRow.trace_id.in_(ids)))
         session.execute(delete(table_of(SpanOriginRow)).where(SpanOriginRow.trace_id.in_(ids)))

@@ -168,7 +168,10 @@ def _iter_packed_groups(body: bytes, noun: str) -> Iterator[PackedGroup]:
 
 
 def _unpack(kind: Any, packed: bytes, field: str) -> Any:
-    """Return the decoded message; if its bytes are invalid or too many, return (do not raise) an `InvalidItemError`."""
+    """Return `packed` decoded as a message of the class `kind`; on failure return (not raise) an `InvalidItemError`.
+
+    Decoding fails if there are too many bytes, or if they are invalid. `field` names the message in the error.
+    """
     if len(packed) > MAX_ORIGIN_BYTES:
         return InvalidItemError(f"the {field} has more than {MAX_ORIGIN_BYTES:,} bytes")
     try:

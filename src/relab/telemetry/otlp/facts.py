@@ -50,7 +50,7 @@ NO_ITEM: Final = -1
 
 
 class SpanUsage(NamedTuple):
-    """The tokens and the cost in USD of a model's answer; each is None if not reported.
+    """The tokens and the cost in USD of a model's answer; a field is None if it was not reported.
 
     `tokens_prompt` includes the tokens read from the cache and written to it; `tokens_completion` includes reasoning
     tokens.
@@ -91,7 +91,7 @@ class SpanFacts(NamedTuple):
 
 
 def facts_of(received: Span, resource: Attributes) -> SpanFacts:
-    """Return the facts of a span as it was received; `resource` has the attributes of its process."""
+    """Return the facts of a received span; `resource` has the attributes of the process that created the span."""
     span = normalize(received)
     role = role_of(span.attributes)
     outcome = outcome_of(span)
@@ -180,7 +180,7 @@ _NO_RESULT: Final = ToolResult(None, None, None, is_error=False)
 
 
 def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOutcome]:
-    """Return the fields of a tool call, and its outcome.
+    """Return `(fields of the tool call, outcome)` of a tool's span.
 
     If the span reports success but the tool's result is an error, the outcome is a failure.
     """

@@ -138,7 +138,7 @@ def _pack(item: dict[str, Any], shape: JsonShape) -> bytes:
 
 
 def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy with the hex ids converted to base64, protobuf's JSON encoding of bytes."""
+    """Return a copy of `fields` with the hex ids converted to base64, protobuf's JSON encoding of bytes."""
     copy = dict(fields)
     for spellings in _ID_FIELDS.items():
         for name in spellings:
@@ -153,7 +153,10 @@ def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message(fields: Any, message: Message, field: str) -> Message | InvalidItemError:
-    """Return `message` filled from `fields`; if they cannot be read, return (do not raise) an `InvalidItemError`."""
+    """Return `message` filled from `fields`; if this fails, return (do not raise) an `InvalidItemError`.
+
+    `field` names the message in the error.
+    """
     if fields is None:
         return message
     try:

@@ -65,12 +65,12 @@ class ReceivedLog(NamedTuple):
     Attributes:
         time_ns: nanoseconds since the epoch, UTC; 0 if the record has no time.
         record_id: a digest, in hex, of the record with its resource and scope: repeated reports have the same id.
-        span_id: the span in which it was written, in hex; empty if it names none.
+        span_id: the id, in hex, of the span in which the record was written; empty if the record names none.
         severity: OpenTelemetry's severity number; 0 if unknown.
         event_name: the name of the event; empty if the record is a log line and no event.
-        is_span_event: whether the record is handed to its span as an event.
-        origin: the key of its origin (its resource and scope).
-        raw: its bytes, as they were received.
+        is_span_event: whether the record is read as an event of its span.
+        origin: the key of the record's origin (its resource and scope).
+        raw: the bytes of the record, as they were received.
     """
 
     time_ns: int
@@ -178,7 +178,10 @@ def _take_group(batch: LogBatch, group: PackedGroup, parts: int) -> int:
 
 
 def read_event(raw: bytes) -> SpanEvent:
-    """Decode the protobuf bytes of a log record as an event of its span; `attributes["body"]` holds its body, if it has one."""
+    """Decode the protobuf bytes of a log record as an event of its span.
+
+    If the record has a body, the event has it as the attribute `body`.
+    """
     record = LogRecord.FromString(raw)
     attributes = read_attributes(record.attributes)
     name = EXCEPTION_EVENT if joins_exception(record) else _event_name(record)
@@ -280,5 +283,5 @@ def _time_ns(record: LogRecord) -> int:
 
 
 def _is_id(given: bytes, size: int) -> bool:
-    """Return whether an id is valid; OTLP treats an invalid id as absent."""
+    """Return whether an id has `size` bytes and is not all zeros; OTLP treats any other id as absent."""
     return len(given) == size and any(given)

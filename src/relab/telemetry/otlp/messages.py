@@ -90,7 +90,7 @@ def parsed(text: str) -> Any:
 
 
 def last_shown(messages: Iterable[Message]) -> str | None:
-    """Return the text of the last message (`Message.shown`); None if it is empty, or without messages."""
+    """Return the text of the last message (`Message.shown`); None if there is no message, or if its text is empty."""
     found = None
     for message in messages:
         found = message

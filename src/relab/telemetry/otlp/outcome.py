@@ -41,7 +41,7 @@ _RUNNING: Final = SpanOutcome(StepStatus.RUNNING)
 
 
 def outcome_of(span: Span) -> SpanOutcome:
-    """Return the outcome of a span; a span without an end and without an error is running."""
+    """Return the outcome of a span: its status and error. A span without an end and without an error is running."""
     error_type = span.attributes.get("error.type")
     if span.status != STATUS_ERROR and error_type is None and not span.events:
         # Without an error status, an error type or an exception event, the span did not fail.

@@ -17,10 +17,10 @@ _OPAQUE: Final = re.compile(r"<[A-Za-z_][\w.]*(?: [^<>\n]*)? at 0x[0-9a-fA-F]+>"
 
 
 def read_printed(text: str) -> Any:
-    """Return the value of a printed Python expression; None if it is no such expression, or too long or too deep.
+    """Return the value of an expression that Python has printed (`repr`); None if it is invalid, too long or too deep.
 
-    An object `Name(field=value)` becomes a dictionary of its fields; members of enumerations become their values, objects
-    that print only an address become None. Nothing is executed.
+    An object `Name(field=value)` becomes a dictionary of its fields. A member of an enumeration becomes its value. An
+    object that prints only an address becomes None. Nothing is executed.
     """
     if len(text) > MAX_CHARS:
         return None

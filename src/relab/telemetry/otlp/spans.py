@@ -252,7 +252,7 @@ def read_span(raw: bytes) -> Span:
 
 
 def _varint(number: int) -> bytes:
-    """Return a number as protobuf encodes the length of a field."""
+    """Return `number` encoded as a protobuf varint, the encoding of the length of a field."""
     encoded = bytearray()
     while number >= 0x80:
         encoded.append(number & 0x7F | 0x80)

@@ -32,16 +32,16 @@ class Answer(NamedTuple):
 
     @property
     def is_stop_notice(self) -> bool:
-        """Whether the answer only says that the agent was stopped at a limit."""
+        """Whether the answer is only a notice that the agent was stopped at a limit of steps."""
         return len(self.text) <= _MAX_STOP_NOTICE_CHARS and STEP_LIMIT.search(self.text) is not None
 
 
 class Case:
-    """One run, indexed for the rules that decide its outcome.
+    """One run, prepared for the rules that decide its outcome: its activities in order, and facts derived from them.
 
     Args:
         fields: the fields of the run.
-        activities: its steps and tool calls, in any order.
+        activities: the steps and tool calls of the run, in any order.
     """
 
     def __init__(self, fields: RunFields, activities: Iterable[RunActivity]) -> None:

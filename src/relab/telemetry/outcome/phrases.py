@@ -82,7 +82,10 @@ _CURLY_APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 
 
 def find_inability(answer: str) -> str | None:
-    """Return the words near the beginning or the end of an answer with which the agent reports that it failed; or None."""
+    """Return the words with which an answer reports that the agent failed; None if it does not report this.
+
+    Only the beginning and the end of the answer are searched.
+    """
     edges = (answer,) if len(answer) <= 2 * EDGE_CHARS else (answer[:EDGE_CHARS], answer[-EDGE_CHARS:])
     for edge in edges:
         found = _INABILITY.search(edge.replace(_CURLY_APOSTROPHE, "'"))

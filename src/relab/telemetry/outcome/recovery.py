@@ -120,8 +120,7 @@ class RunRecovery:
     def _step_was_repeated(self, step_id: str | None) -> bool:
         """Return whether a failed step was repeated by a later good step of the same agent and name without tool calls.
 
-        The later step counts as a repetition of the tool calls in the failed step too, although the run does not list
-        them.
+        The later step is taken to have made the same tool calls again, although the run lists none for it.
         """
         place = self._place_of_step.get(step_id or "")
         if place is None or not self.steps[place].has_error:

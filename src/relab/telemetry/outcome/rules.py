@@ -241,10 +241,11 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 
 
 def _unmet_request(case: Case) -> Quote | None:
-    """Return a quotation of a model's finish reason that shows a tool request without a tool call; None without one.
+    """Return a quotation that shows a tool request without a tool call; None if there is no such request.
 
-    It shows this if the same agent called no tool before its next model call. Frameworks reject arguments before a tool
-    call begins, and some do not report the rejection in another way.
+    The quotation is the finish reason of a model that requested tools, although its agent called no tool before its
+    next model call. Frameworks reject arguments before a tool call begins, and some do not report the rejection in
+    another way.
     """
     requests: dict[str | None, tuple[str, str]] = {}
     for activity in case.activities:
@@ -286,7 +287,7 @@ def _step_failed(case: Case) -> OutcomeReport | None:
 
 
 def _answer_empty(case: Case) -> OutcomeReport | None:
-    """Return the outcome if the final answer is reported and is blank; None otherwise."""
+    """Return the outcome if the run reports a final answer and the answer is blank; None otherwise."""
     run = case.fields
     if run.answer is not None and not run.answer.strip():
         return _report(
@@ -345,7 +346,7 @@ Quote = tuple[str, str, str, str]
 
 
 def _limit_field(step: RunActivity) -> str:
-    """Return the field of a step's error that names a step limit; empty if there is none."""
+    """Return the name of the field of a step's error that mentions a step limit; empty if there is none."""
     for name in ("error_message", "error_class"):
         text = getattr(step, name)
         if text and STEP_LIMIT.search(text[:2_000]):

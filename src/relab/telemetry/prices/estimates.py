@@ -14,7 +14,7 @@ ModelTokens = tuple[str | None, str, BilledTokens]
 
 
 def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
-    """Return the estimated cost of a run by the prices in `table`; None if a cost was reported, or if no tokens were."""
+    """Return the estimated cost of a run by the prices in `table`; None if a cost or no tokens were reported."""
     cost = run.cost
     if cost is None or cost.is_reported:
         return None

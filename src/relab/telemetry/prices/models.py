@@ -84,7 +84,8 @@ class Price(BaseModel):
 class PriceTable:
     """Prices, found by model and provider.
 
-    If several prices match, the one whose name is exactly the given one is used, or else the first.
+    If several prices match a model, a price with exactly this name has precedence over a pattern; among equals, the
+    first price is used.
     """
 
     def __init__(self, prices: Iterable[Price]) -> None:
@@ -108,10 +109,10 @@ class PriceTable:
         ]
 
     def find(self, provider: str | None, model: str) -> Price | None:
-        """Return the price of a model; None if it is not known.
+        """Return the price of a model; None if the table has no price for it.
 
         Args:
-            provider: the provider as telemetry names it, or None.
+            provider: the provider as telemetry names it; None for any provider, or the one with which `model` begins.
             model: the model as telemetry names it; it may begin with the provider (`openai/gpt-4o`, `models/gemini-…`).
         """
         name = model.casefold()

@@ -41,9 +41,11 @@ class Looks:
     def components(self) -> dict[str, Any]:
         """Return the state of the components and of the machine, as JSON.
 
-        `components` has the status of each component. In it, `process` holds the kernel's figures of the component's
-        process, or None without a process. `kernel` has counters of the whole machine. `volume` has the size and the
-        free space of the target's volume, or is None.
+        - `components` has the status of each component. In it, `process` holds the kernel's figures of the component's
+          process, or None without a process.
+        - `kernel` has counters of the whole machine.
+        - `volume` has the size and the free space of the target's volume in bytes, or is None if the volume cannot be
+          read.
 
         Raises:
             PlantError: the supervisor does not answer.

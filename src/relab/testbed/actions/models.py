@@ -125,7 +125,7 @@ class ActionRequest:
 
     Attributes:
         action: the action of the catalogue.
-        parameters: its validated parameters.
+        parameters: the validated parameters of the action.
         actor: the name of the caller's token.
         at_us: time of the request, in microseconds since 1970.
         key: the `Idempotency-Key`; None if the caller gave none.

@@ -63,7 +63,7 @@ class Plant:
     def components(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return the status of the components with this name, or of all components if `name` is None.
 
-        A name names one component or a group of components. Each status is a JSON object with the fields of
+        `name` is the name of a component or of a group of components. Each status is a JSON object with the fields of
         `ComponentStatus`. The list is empty if no component or group has this name.
         """
         found: list[dict[str, Any]] = self._ask("GET", "/components")["components"]
@@ -153,7 +153,7 @@ class Plant:
         return self._ask("GET", "/access")
 
     def flags(self) -> dict[str, Any]:
-        """Return the target's flags as `{section: {name: value}}`, and their `version`.
+        """Return the target's flags as `{section: {name: value}}`, with the flags' version under the key `version`.
 
         One of the sections is `control`.
         """

@@ -170,7 +170,7 @@ def logs(
 ) -> dict[str, Any]:
     """Return the last lines of a component's log, oldest first.
 
-    `target` means the structured logs of all its workers.
+    For the component `target`, these are the lines of the structured logs of all its workers.
     """
     asking.require(ActionScope.READ)
     return services.looks.logs(component, lines)

@@ -27,7 +27,7 @@ _EVENTS: Final = frozenset((*_INPUTS, _CHOICE, _PROMPT, _COMPLETION, _DETAILS))
 
 
 def has_genai_events(events: tuple[SpanEvent, ...]) -> bool:
-    """Return whether one of the events holds messages."""
+    """Return whether one of the events holds messages of a conversation, by OpenTelemetry's names for GenAI events."""
     return any(event.name in _EVENTS for event in events)
 
 
@@ -114,7 +114,7 @@ def _translate_tool_events(span: Span, values: Values) -> None:
 
 
 def _fields(event: SpanEvent) -> Attributes:
-    """Return the attributes of an event, with the fields of its body (a message) over them if it has a body."""
+    """Return the attributes of an event, updated with the fields of its body (a message) if it has a body."""
     for key in ("body", "gen_ai.event.content", "event_body"):
         body = event.attributes.get(key)
         if isinstance(body, str) and body.startswith("{"):
@@ -125,7 +125,7 @@ def _fields(event: SpanEvent) -> Attributes:
 
 
 def _as_messages(fields: Attributes, role: str) -> list[Any]:
-    """Return the message of one event, in a list; its content may be a text, a list of parts, or such a list as JSON."""
+    """Return a list with the message of one event; its content is a text, a list of parts, or JSON of such a list."""
     message = fields.get("message")
     content = fields.get("content", message if not isinstance(message, dict) else None)
     if isinstance(content, str) and content.startswith("["):

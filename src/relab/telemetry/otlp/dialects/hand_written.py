@@ -61,7 +61,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_by_name(span: Span, values: Values) -> None:
-    """Add the role that the span's name states (agent, tool or model), with the input and output for this role."""
+    """Add the role that the span's name states (agent, tool or model), and its input and output, to `values`."""
     attributes = span.attributes
     called = _CALLED.fullmatch(span.name)
     given, result = _first(attributes, _INPUTS), _first(attributes, _OUTPUTS)
@@ -111,7 +111,7 @@ def _add_usage(attributes: Attributes, prefix: str, values: Values) -> None:
 
 
 def _nested(attributes: Attributes, prefix: str) -> Any:
-    """Return the value that was flattened below `prefix`; None if no attribute begins with it."""
+    """Return the object or list that was flattened into the attributes with the prefix `prefix`; None without any."""
     root: dict[str, Any] = {}
     found = 0
     for name, value in attributes.items():
@@ -133,7 +133,7 @@ def _nested(attributes: Attributes, prefix: str) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """Return a flattened value with lists in place of objects whose keys are all numbers."""
+    """Return a value in which each object whose keys are all numbers is replaced by a list."""
     if not isinstance(value, dict):
         return value
     inner = {key: _listed(each) for key, each in value.items()}

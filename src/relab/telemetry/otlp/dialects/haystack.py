@@ -22,7 +22,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _messages(text: str) -> list[Any] | None:
-    """Return the messages of a component's input or output; None if one of them cannot be read."""
+    """Return the messages in the JSON of a Haystack component's input or output.
+
+    Return None if the JSON has no messages, or if one of them cannot be read.
+    """
     fields = parsed(text)
     if not isinstance(fields, dict):
         return None

@@ -52,9 +52,9 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
-    """Add the counts of tokens.
+    """Add the token counts in `usage` to `values`, under the names of the vocabulary.
 
-    In Langfuse's own names, `input` does not include cached tokens and `output` no reasoning tokens, so they are added.
+    Langfuse's own `input` leaves out cached tokens, and its `output` leaves out reasoning tokens. Both are added here.
     """
     cached = _first(usage, "input_cached_tokens", "input_cache_read", "cache_read_input_tokens")
     written = _first(usage, "input_cache_creation", "cache_creation_input_tokens")

@@ -62,7 +62,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _value(text: Any) -> Any:
-    """Return the value of a JSON text; a text that is not JSON unchanged."""
+    """Return the value of a JSON text; return a text that is not JSON unchanged."""
     if not isinstance(text, str):
         return text
     found = parsed(text)

@@ -78,7 +78,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _role(span: Span, declared: Role | None) -> Role | None:
-    """Return the declared role of a span (may be None), or another one if its attributes or name contradict it."""
+    """Return the role of a span: the declared role, or another one if the span's attributes or name contradict it."""
     attributes = span.attributes
     if declared is Role.AGENT:
         return next((other for sign, other in _NO_AGENTS if sign in attributes), declared)
@@ -158,7 +158,7 @@ def _message(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(attributes: Attributes) -> Mapping[str, Any]:
-    """Return the metadata of LangChain's callbacks; empty if there are none."""
+    """Return the metadata that LangChain's callbacks added to a span; empty if there are none."""
     text = text_of(attributes, "metadata")
     if text is None or len(text) > _MAX_METADATA_CHARS or not text.startswith("{"):
         return {}
@@ -167,7 +167,7 @@ def _metadata(attributes: Attributes) -> Mapping[str, Any]:
 
 
 def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Values) -> None:
-    """Add the model's name from the places where LangChain has it, if the instrumentation does not name it."""
+    """If the instrumentation names no model, add the model's name, as LangChain reports it, to `values`."""
     if text_of(values, v.REQUEST_MODEL, v.RESPONSE_MODEL) is not None:
         return
     parameters = parsed(text_of(attributes, "llm.invocation_parameters") or "")

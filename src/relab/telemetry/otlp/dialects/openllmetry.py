@@ -59,7 +59,7 @@ def _message(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inner(value: Any, key: str) -> Any:
-    """Return the value under `key` of the JSON object in which a callback handler wraps it; other values unchanged."""
+    """Return the value that a callback handler wrapped in a JSON object under `key`; return other values unchanged."""
     found = parsed(value) if isinstance(value, str) and value.startswith("{") else None
     if not isinstance(found, dict) or key not in found or not found.keys() <= {key, *_WRAPPERS} or len(found) == 1:
         return value

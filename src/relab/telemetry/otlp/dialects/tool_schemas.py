@@ -23,12 +23,12 @@ _NUMBERED_SCHEMA: Final = ".tool.json_schema"
 
 
 def own_schema(attributes: Attributes) -> dict[str, Any] | None:
-    """Return the JSON Schema of a tool's arguments from the attributes of its own span; None if they have none."""
+    """Return the JSON Schema of a tool's arguments from the attributes of the tool's own span; None without one."""
     return next((found for name in _OF_THE_TOOL if (found := _schema(attributes.get(name))) is not None), None)
 
 
 def given_schema(tool: str, spans: Iterable[Attributes]) -> dict[str, Any] | None:
-    """Return the schema of a tool in the definitions that models were given; None if the spans define no such tool.
+    """Return the schema of a tool's arguments from the tool definitions that models were given; None if there is none.
 
     Args:
         tool: the name of the tool.

@@ -98,7 +98,7 @@ class RestartCache(_Restart):
 
 
 class RestartLinks(_Restart):
-    """The action that restarts the links, the proxies on the network paths to the dependencies."""
+    """The action that restarts the links: proxies on the network paths from the target to its dependencies."""
 
     group = "links"
     ACTION = Action(
