@@ -198,9 +198,9 @@ class IncidentService:
         )
 
     def briefing(self, incident_id: str) -> Briefing:
-        """Return the briefing for a person who decides about an incident.
+        """Return the information about an incident that a person needs for a decision.
 
-        It has no open approval requests if the incident is over.
+        It contains no approval requests if the incident is over.
 
         Raises:
             NotFoundError: no incident has this id.

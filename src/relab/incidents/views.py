@@ -30,14 +30,14 @@ class LikelyCause(_View):
 
 
 class ActionSummary(_View):
-    """An action that was requested for an incident, in short."""
+    """The summary of an action that was requested for an incident."""
 
     action: str
     verdict: str | None = Field(description="The result of the action for users; null while it is unknown.")
 
 
 class OpenIncident(_View):
-    """The open incident of a target, in short."""
+    """The summary of a target's open incident."""
 
     id: str
     title: str
@@ -93,7 +93,7 @@ class Triggered(_View):
 
 
 class AlertsAccepted(_View):
-    """The result of a notification from Alertmanager."""
+    """The result of receiving a notification from Alertmanager."""
 
     fresh: int = Field(description="The number of its alerts that are new or changed.")
     incident_id: str | None = Field(description="The incident that they opened or joined; null if there is none.")

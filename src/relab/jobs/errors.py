@@ -15,7 +15,7 @@ class JobNotFoundError(NotFoundError):
 
 
 class JobStateError(ConflictError):
-    """The job's status does not allow the operation: only parked jobs can be retried, and running ones not dropped."""
+    """The job's status does not allow the operation: only parked jobs can be retried; running jobs cannot be dropped."""
 
     code = "job_state"
 
@@ -33,7 +33,7 @@ class JobTimeoutError(RelabError):
 
 
 class UnknownHandlerError(RelabError):
-    """This worker has no handler for the job: it is older or newer than the process that enqueued the job."""
+    """This worker has no handler for the job, because the job was enqueued by an older or newer version of relab."""
 
     code = "job_handler_unknown"
 

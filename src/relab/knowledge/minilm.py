@@ -133,9 +133,9 @@ class MiniLm:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield batches of texts, each as the list of their indices; texts of similar length are in one batch.
+    """Yield batches of texts, each as the list of the texts' indices.
 
-    So little padding is needed. `lengths` holds the length of each text.
+    Texts of similar length are in one batch, which keeps the padding small. `lengths` holds the length of each text.
     """
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):

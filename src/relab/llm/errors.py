@@ -10,7 +10,7 @@ from relab.core.errors import ConfigurationError, UnavailableError
 
 
 class LlmError(UnavailableError):
-    """The model gave no answer: continue without it."""
+    """The model gave no answer. The caller continues without one."""
 
     code = "llm_error"
 
@@ -72,6 +72,6 @@ class LlmBudgetExceededError(LlmError):
 
 
 class LlmNotConfiguredError(ConfigurationError, LlmError):
-    """The package, the key or the model name for the model's provider is missing or wrong: an operator must act."""
+    """The optional package, the key or the model name is missing or wrong: an operator must act."""
 
     code = "llm_not_configured"

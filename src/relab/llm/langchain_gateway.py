@@ -46,7 +46,8 @@ class LangChainGateway:
             budget: limits the calls; None: there is no budget.
 
         Raises:
-            LlmNotConfiguredError: the extra is not installed, or no key is set for the provider's own endpoint.
+            LlmNotConfiguredError: the optional package (extra) of the model's provider is not installed, or no key is
+                set for the provider's own endpoint.
         """
         package = PROVIDERS[config.provider].package
         if importlib.util.find_spec(package) is None:

@@ -17,7 +17,7 @@ class Provider:
     """A provider of language models. Other servers with the same protocol also count as this provider.
 
     Attributes:
-        package: the Python package that implements the protocol; it is part of an extra.
+        package: the Python package that implements the protocol; an optional dependency (extra) of relab installs it.
         endpoint: the provider's own URL.
         default_model: the model that is used if the settings name none.
         methods: the ways to ask for JSON that the protocol has; the first one is the default.

@@ -176,7 +176,7 @@ def _content_type(template: RequestTemplate) -> dict[str, str]:
 
 
 class _Body:
-    """Builds a body as bytes: a text, or JSON with placeholders in its strings."""
+    """Builds the bodies of requests, as bytes, from a template: a text, or JSON with placeholders in its strings."""
 
     def __init__(self, value: JsonValue, where: str) -> None:
         self.texts: list[_Text] = []

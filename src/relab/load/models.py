@@ -18,7 +18,7 @@ MAX_OPEN_WINDOWS = 500
 
 
 class _Value(BaseModel):
-    """An immutable value without unknown fields."""
+    """The base class of the models of this module: they are immutable, and reject unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

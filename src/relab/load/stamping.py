@@ -34,12 +34,15 @@ class StampingConnector(aiohttp.TCPConnector):
 
 
 class StampedResponse(aiohttp.ClientResponse):
-    """An answer whose arrival time can be read, even after its connection has returned to the pool."""
+    """An answer whose arrival time can be read after the whole answer was read, in `arrived_ns`.
+
+    aiohttp has then already returned the connection, which knows the time, to its pool.
+    """
 
     _handler: _StampingHandler | None = None
 
     async def start(self, connection: Connection) -> StampedResponse:
-        """Read status and headers of the answer from a connection, and remember the connection; return this object."""
+        """Read the answer's status and headers, remember the connection for `arrived_ns`, and return this object."""
         handler = connection.protocol
         self._handler = handler if isinstance(handler, _StampingHandler) else None
         await super().start(connection)
@@ -49,6 +52,6 @@ class StampedResponse(aiohttp.ClientResponse):
     def arrived_ns(self) -> int:
         """The time (`time.monotonic_ns`) at which the last bytes of this answer were read.
 
-        The value is only valid directly after the whole answer was read.
+        Read this property directly after the whole answer was read; later, the connection may have read another answer.
         """
         return self._handler.arrived_ns if self._handler is not None else time.monotonic_ns()

@@ -144,14 +144,15 @@ class ActionReview:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisPeriod:
-    """A diagnosis, and why it was given up.
+    """A diagnosis of an incident, and why the responder gave it up.
 
     Attributes:
         at: when the diagnosis was first made.
-        causes: one cause, or two at once.
-        probability: the latest probability of the cause, or of both at once; None if the timeline does not contain it.
+        causes: one cause, or two causes that are present at once.
+        probability: the latest probability of the cause, or of the pair of causes; None if the timeline does not
+            contain it.
         evidence: ids of the evidence that the diagnosis is based on.
-        is_confirmed: whether probes at two moments confirmed it.
+        is_confirmed: whether probes at two moments confirmed the diagnosis.
         ended: a sentence that says why the diagnosis was given up, or that it was kept.
     """
 
@@ -231,12 +232,12 @@ class Postmortem:
 
     Attributes:
         is_over: whether the incident is over.
-        overview: pairs of a label and a value.
-        summary: sentences.
+        overview: the rows of a table of key facts, as pairs of a label and a value.
+        summary: the sentences of the summary.
         timeline: the events, at most `MAX_ENTRIES`.
         left_out: how many events of the timeline are left out.
         evidence: the distinct evidence that the timeline cites, the latest first.
-        actions: the responder's actions in order, then those of others.
+        actions: the responder's actions in order, then the actions of people and other clients.
         worked: a text about what ended the incident, as far as verification and samples show it.
         follow_ups: what people should do next, each with the reason.
         signals: the signals to draw as charts.

@@ -25,7 +25,7 @@ class _Chart:
 
 
 def render(found: Postmortem, libraries: str | None = None) -> pages.ChartPage:
-    """Return a postmortem as a page.
+    """Return a postmortem as an HTML page with charts.
 
     Args:
         found: the content of the postmortem.

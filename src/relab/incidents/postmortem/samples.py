@@ -98,10 +98,16 @@ def _has_moved(before: float, after: float) -> bool:
 
 
 def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, began_us: int) -> float | None:
-    """Return after how many seconds all later samples were nearer to `after` than to `before`.
+    """Return how long it took after the beginning of an action until a signal stayed near its new value, in seconds.
 
-    The seconds count from `began_us`, the beginning of the action. Return None if the last sample is nearer to
-    `before`.
+    This is the time from `began_us` to the first sample from which on all samples are nearer to `after` than to
+    `before`. Return None if even the last sample is nearer to `before`.
+
+    Args:
+        later: the samples after the action, as `(time in microseconds since 1970, value)`.
+        before: the value before the action.
+        after: the value after the action.
+        began_us: when the action began, in microseconds since 1970.
     """
     middle = (before + after) / 2
     since_us = None

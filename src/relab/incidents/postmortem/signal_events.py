@@ -92,7 +92,7 @@ def load_signals(document: Mapping[str, Any]) -> Signals:
 def recorded(events: Iterable[TimelineEvent]) -> Signals:
     """Return the signals that a timeline stores, merged from all its events of the kind `signals`.
 
-    The events may cover the same polls.
+    Polls that several events contain appear once.
     """
     by_time: dict[int, dict[str, float]] = {}
     for event in events:

@@ -101,9 +101,10 @@ class ProbeTransport:
             found.append(await self._ask(ask))
 
     async def _ask(self, ask: ProbeRequest) -> ProbeResponse:
-        """Send a request, with hedged retries over new connections.
+        """Send a request and return the first answer; if all attempts failed, return the last failure.
 
-        Return the first answer; if all attempts failed, return the last failure.
+        If an attempt takes too long, another one is sent over a new connection, without cancelling the first
+        ("hedging").
         """
         attempts: set[asyncio.Task[ProbeResponse]] = set()
         last: ProbeResponse | None = None

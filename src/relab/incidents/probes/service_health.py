@@ -148,7 +148,7 @@ def _least(places: Iterable[JsonValue]) -> JsonValue | None:
 
 
 def _name_of(place: JsonValue) -> str | None:
-    """Return a name in an answer as text; in the JSON it may be a number or a text. None if it is neither."""
+    """Return a name in an answer as text; None if the value is neither a text nor a number."""
     amount = place.amount
     return place.word if amount is None else f"{amount:.0f}"
 

@@ -60,9 +60,10 @@ class AssessmentNodes:
         return {**changed, "others_seen": state.get("others_seen", seen), "others_first_seen": first}
 
     async def detect(self, state: IncidentState) -> IncidentState:
-        """Check whether the problem is still there, and return the changed keys of the state.
+        """Check whether the problem is still there, and return the answer as the state's `is_unhealthy`.
 
-        The problem may have passed, for example during a restart of this process.
+        The problem may have passed, for example during a restart of this process. Then the next node and the reason are
+        returned as well.
         """
         incident = await self._world.blocking(self._world.log.get, state["incident_id"])
         if any(finding.detector in _BELIEVED for finding in incident.findings):

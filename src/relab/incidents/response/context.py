@@ -44,14 +44,14 @@ _MIN_RATE = 1.0
 
 @dataclass
 class PollState:
-    """The state that the polling loop shares with the nodes of the graph, which is the workflow of an incident.
+    """The state that the polling loop shares with the nodes of the incident workflow.
 
     Attributes:
         feed: the polls of the target.
-        baseline: the usual values of its signals.
+        baseline: the usual values of the target's signals.
         findings: the anomalies after the last poll.
         wrong_at_us: the time of the last poll that had anomalies which open an incident; None if there was none.
-        stale: the times (`at_us`) of polls whose figures were old.
+        stale: the times (`at_us`) of polls whose measured values were out of date.
         outages: the signals of the open incident, and when people were notified of them.
         lease: the lease by which this process is the leader (the only one that polls this target); None while it is not
             the leader, or if no loop runs.
@@ -78,11 +78,11 @@ class PollState:
 
 @dataclass(frozen=True)
 class ResponseContext:
-    """Everything that the nodes of the graph (the workflow of an incident) use besides the state of the incident.
+    """Everything that the nodes of the incident workflow use, except the state of the incident.
 
     Attributes:
         target: the name under which the incidents of the target are stored.
-        watch: the state that the polling loop shares with the nodes of the graph.
+        watch: the state that the polling loop shares with the nodes.
         probes: the client that runs read-only probes of the target.
         actions: the client of the target's action server.
         knowledge: the runbooks and the past incidents.

@@ -63,8 +63,8 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
     """Return the news (timeline events about new outages) for which the incident should be diagnosed again now.
 
-    News up to the event with the number `heard_seq` of `state` has already been used. The result is empty while the
-    target's figures are old, or while no anomaly that opens incidents is present. It is also empty if the incident was
+    News up to the event with the number `heard_seq` of `state` has already been used. The result is empty in three
+    cases: the target's measured values are out of date; no anomaly that opens incidents is present; or the incident was
     diagnosed again `MAX_REDIAGNOSES` times within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()

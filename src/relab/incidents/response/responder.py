@@ -298,7 +298,7 @@ class Responder:
         ]
 
     async def _checkpoint(self, incident_id: str) -> str:
-        """Return the id of the latest checkpoint of an incident's graph; empty if no checkpoint can be read."""
+        """Return the id of the latest checkpoint of an incident's workflow; empty if no checkpoint can be read."""
         try:
             found = await self._graph.aget_state({"configurable": {"thread_id": incident_id}})
         except Exception:  # noqa: BLE001 it is asked after an error, and must not be a second one that ends the task
@@ -386,7 +386,7 @@ class Responder:
                 _log.warning("baseline_not_stored", target=world.target, error=str(error))
 
     async def _cancel(self) -> None:
-        """Cancel the task that runs the graph of the incident, because this process is not the leader any more."""
+        """Cancel the task that runs the incident's workflow, because this process is not the leader any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

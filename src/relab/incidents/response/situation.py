@@ -52,9 +52,9 @@ class SituationReader:
         """Return the policy's ruling on a plan in the present situation.
 
         Args:
-            state: the state of the incident's graph.
+            state: the state of the incident workflow.
             plan: the plan to execute.
-            entry: the action's entry in the server's catalogue; None: it is requested from the server.
+            entry: the action's entry in the action server's catalogue; None: it is requested from the server.
             is_approved: whether a person has approved exactly this plan, and the approval is still valid.
             is_undo: whether the ruling is on the rollback of the plan's action.
             leave_out: the key of the plan's own action, if it is stored already; it does not count as an earlier
@@ -135,7 +135,7 @@ class SituationReader:
             await self._append_result(act)
 
     async def records_seen(self) -> list[str] | None:
-        """Return the ids of the server's newest records, of all its clients; None if the request failed."""
+        """Return the ids of the action server's newest records, from all of its clients; None if the request failed."""
         try:
             recent = await self._world.actions.records_after(())
         except ActionServerError:

@@ -33,7 +33,7 @@ _MAX_REJECTED_SHARE: Final = 0.05
 
 
 class VerificationLoop:
-    """Watches the service after an action until the result of the action is clear."""
+    """Watches the service after an action until the result of the action is certain."""
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world

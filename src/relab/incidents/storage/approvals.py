@@ -24,9 +24,9 @@ class ApprovalLog:
         self._timeline = timeline
 
     def request(self, request: ApprovalRequest) -> ApprovalRequest:
-        """Store an approval request, and set its incident to wait for the answer.
+        """Store an approval request, and set the status of its incident to "waiting for approval".
 
-        If the id is known, return the stored request.
+        If a request with the same id is stored already, return the stored one.
 
         Raises:
             IncidentNotFoundError: no incident has this id.

@@ -252,7 +252,7 @@ class IncidentLog:
             return [event_of(row) for row in repository.events_after(session, incident_id, seq, MAX_EVENTS_PER_READ)]
 
     def latest_seqs(self, incident_ids: Collection[str]) -> dict[str, int]:
-        """Return the number of the last event by incident; incidents without an event are missing."""
+        """Return the number of each incident's last event, by incident id; incidents without an event are missing."""
         with self._database.read() as session:
             return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
 

@@ -147,7 +147,7 @@ def events_after(session: Session, incident_id: str, seq: int, limit: int) -> Se
 
 
 def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, int]:
-    """Return the number of the last event by incident; incidents without an event are missing."""
+    """Return the number of each incident's last event, by incident id; incidents without an event are missing."""
     statement = select(IncidentRow.incident_id, IncidentRow.last_seq).where(
         IncidentRow.incident_id.in_(sorted(incident_ids)), IncidentRow.last_seq > 0
     )

@@ -59,7 +59,7 @@ class BackgroundWriter:
 
     @asynccontextmanager
     async def writing(self, every_s: float = EVERY_S) -> AsyncIterator[None]:
-        """Write every `every_s` seconds while the `async with` block runs, and once more when it has ended."""
+        """Write runs and signals every `every_s` seconds while the `async with` block runs, and once when it ends."""
         stop = asyncio.Event()
         task = asyncio.create_task(self._write_until(stop, every_s), name="scribe")
         try:

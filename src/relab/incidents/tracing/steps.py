@@ -231,7 +231,7 @@ def facts_of(count: int) -> str:
 
 
 def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Return a probe as a tool call; the call failed if it gave no facts and a request had no answer."""
+    """Convert a probe in a timeline event to a tool call; it failed if it gave no facts and a request had no answer."""
     name, facts, absent = str(row["look"]), _mapping(row.get("facts")), _mapping(row.get("absent"))
     seen = ", ".join(f"{fact} = {_plain(value)}" for fact, value in facts.items())
     silent = "; ".join(f"{request}: {reason}" for request, reason in absent.items())
@@ -250,7 +250,7 @@ def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, num
 
 
 def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
-    """Return an action as a tool call."""
+    """Convert an action to a tool call of the step `step_id`."""
     ended_us = act.finished_at
     call: Item = {
         "call_id": call_id,

@@ -13,8 +13,8 @@ import httpx
 class NoCookies(CookieJar):
     """A cookie jar that stores nothing.
 
-    With a cookie, a load balancer could send every request to the same worker, which may hang. The jar does not parse
-    cookies either, because the server may be broken or hostile, and the responder runs for months.
+    With a stored cookie, a load balancer could send every request to the same worker, which may hang. The jar does not
+    parse cookies either, because the server may be broken or hostile, and the responder runs for months.
     """
 
     def extract_cookies(self, response: HTTPResponse, request: Request) -> None:

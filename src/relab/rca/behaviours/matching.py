@@ -39,9 +39,11 @@ Quotes: TypeAlias = tuple[Quotation, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelOpinion:
-    """The opinion of a language model that a run shows a behaviour: the name of the model, and its reason.
+    """The opinion of a language model that a run shows a behaviour.
 
-    Each is None if not known.
+    Attributes:
+        model: the name of the model; None if it is not known.
+        reason: the model's reason; None if it is not known.
     """
 
     model: str | None

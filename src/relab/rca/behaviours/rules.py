@@ -69,14 +69,17 @@ class CallTest(_RuleModel):
 
 
 class GuardrailTest(_RuleModel):
-    """A test for guardrail events. An event must match all given fields, which are regular expressions."""
+    """A test for guardrail events. An event matches if all given fields match; both are regular expressions."""
 
     type: Pattern | None = None
     message: Pattern | None = None
 
 
 class RunTest(_RuleModel):
-    """A test for the run itself. The run must match all given fields; texts are regular expressions."""
+    """A test for the run itself. The run matches if all given fields match.
+
+    Fields for texts are regular expressions; `outcome` is compared as a value, and the others are ranges of numbers.
+    """
 
     agent: Pattern | None = None
     version: Pattern | None = None
