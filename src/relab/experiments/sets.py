@@ -87,8 +87,8 @@ class SetComparison:
     """The verdict on a set: the worst of the verdicts on its runs.
 
     Attributes:
-        level: the confidence level of each run's intervals. It is so high that the intervals of all runs together have
-            a confidence of 95 %.
+        level: the confidence level of the intervals of each run. It is above 95 %, so that the intervals of all runs
+            together hold with 95 %.
         runs: `(id of the experiment, verdict on its run)`.
     """
 

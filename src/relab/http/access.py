@@ -31,7 +31,7 @@ class ScopeCheck:
         return self.decide(request, services, bearer_of(request))
 
     def decide(self, request: Request, services: ServicesDep, token: str | None) -> Caller:
-        """Return the caller of a request that has this bearer token; None for a request without a token.
+        """Return the caller of a request with the bearer token `token`, which is None if the request has no token.
 
         Raises:
             UnauthenticatedError: the request has no valid credentials (401).

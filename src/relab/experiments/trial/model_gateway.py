@@ -260,7 +260,7 @@ def _end_pieces(request: BaseHTTPRequestHandler, *, is_chunked: bool) -> None:
 
 
 def _kept_headers(response: httpx.Response) -> dict[str, str]:
-    """Return the headers of a response that the client gets; cookies and headers about the connection are left out."""
+    """Return the headers of a response that the harness gets; cookies and headers about the connection are left out."""
     return {
         name: value
         for name, value in response.headers.items()

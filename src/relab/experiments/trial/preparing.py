@@ -162,7 +162,9 @@ def pack_path(mount: Mount) -> str:
 
 
 def mounts_of(task: Task, root: Path) -> dict[str, Path]:
-    """Return the data set packs that a task reads: `{path in the sandbox: path on this machine}`, in the task's order.
+    """Return the data set packs that a task reads: `{path in the sandbox: path on this machine}`.
+
+    A pack is a file or a folder below `.lab/dataset_packs`. The packs are in the order of the task.
 
     Raises:
         OSError: the project at `root` has no such pack.

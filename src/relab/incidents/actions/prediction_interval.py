@@ -14,12 +14,15 @@ _OF_EXCESS: Final = 0.25
 
 
 def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap: float) -> float:
-    """Return how far above the baseline's centre one more poll of a healthy service may be, in the unit of the signal.
+    """Return how far above the baseline's centre the next poll of a healthy service may be, in the unit of the signal.
 
-    w = t(p, n - 1) * s * sqrt(1 + 1 / n), the bound for one future observation of a normal distribution whose mean and
-    deviation are estimated (Hahn and Meeker, Statistical Intervals, 1991, section 4.7), with p = Phi(deviations). Polls
-    whose figures cover the same window repeat each other, so n counts windows and not polls. s is the larger of the
-    robust deviation and the deviation of the upper tail.
+    The width is t(p, n - 1) * s * sqrt(1 + 1 / n), the bound for one future observation of a normal distribution whose
+    mean and deviation are estimated (Hahn and Meeker, Statistical Intervals, 1991, section 4.7):
+
+    - p is Phi(deviations).
+    - n is the number of windows of time in the baseline, not of polls: polls whose figures cover the same window repeat
+      each other.
+    - s is the larger of the robust deviation and the deviation of the upper tail.
 
     Args:
         usual: the baseline of the signal.

@@ -83,8 +83,8 @@ class _Signal:
     """A signal that has an anomaly now, or had one earlier in the incident.
 
     Attributes:
-        began_us, seen_us: the times of the first and the last poll of its latest outage (consecutive polls that all
-            show an anomaly of the signal).
+        began_us, seen_us: the times of the first and the last poll of the signal's latest outage (consecutive polls
+            that all show an anomaly of the signal).
         well_us: for how long the signal had no anomaly before that outage.
         notified_us, notified: when people were last notified of the signal, and its anomaly then; None if they never
             were.
@@ -244,8 +244,8 @@ class OutageTracker:
         """Return the news (outages that are new or have changed) of which people must be notified now.
 
         The list is sorted by kind and then by age. It is empty if no news is due, and for 20 s after a notification. As
-        soon as one item is due, the list has all items that are confirmed by enough polls or overdue (at most 30 s
-        old).
+        soon as one item is due, the list has all items that are confirmed by enough polls or overdue (older than a
+        limit of at most 30 s).
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.
