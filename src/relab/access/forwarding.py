@@ -88,10 +88,10 @@ def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str
 
 
 def _rightmost(hops: Sequence[str], trusted: Sequence[Network]) -> str | None:
-    """Return the last address that is not a trusted proxy; the client may have forged the addresses before it.
+    """Return the right-most address in `hops` that is not a trusted proxy: the client.
 
-    Only the last 50 addresses are read. Return None if an address is malformed or missing. If all addresses belong to
-    trusted proxies, return the first one.
+    The client may have forged all addresses to the left of it. If all addresses belong to trusted proxies, return the
+    first one. Return None if an address is malformed or missing. Only the last 50 addresses are read.
     """
     found = None
     for hop in reversed(hops[-_MAX_HOPS:]):

@@ -79,7 +79,8 @@ class AccessService:
         database: stores tokens, the access state and the audit log.
         clock: the source of the current time.
         ingest_secret: if set, posting runs needs this secret or a token with the scope `ingest`.
-        allowed_hosts: host names, in addition to the loopback names, that an open installation accepts.
+        allowed_hosts: host names, in addition to the loopback names, that the `Host` header may have while no token is
+            needed.
         trust_loopback_publish: treat every client as local. Meant for a server in a container whose port is published
             on 127.0.0.1 only: the server sees the container's gateway as the client of all requests.
         trusted_proxies: networks of the proxies in front of this server; their statements about the client are trusted.
@@ -106,9 +107,9 @@ class AccessService:
     def create_token(
         self, name: str, scopes: Iterable[Scope], *, expires_at: int | None = None, by: str = "unknown"
     ) -> NewToken:
-        """Create a token and close the installation: from now on, requests need a token.
+        """Create a token and return it with its text. From now on, requests need a token.
 
-        The text of the token is returned and not stored.
+        The text of the token is not stored.
 
         Args:
             name: describes the owner of the token.
@@ -152,7 +153,7 @@ class AccessService:
     def revoke_token(self, token_id: str, *, by: str = "unknown") -> None:
         """Revoke a token; a token that is already revoked stays as it is.
 
-        The installation stays closed, even if no valid token is left.
+        Requests still need a token, even if no valid token is left.
 
         Args:
             token_id: the id of the token.
@@ -168,10 +169,10 @@ class AccessService:
                 self._record(unit, AccessEventKind.TOKEN_REVOKED, by, token_id)
 
     def reopen(self, *, by: str) -> None:
-        """Reopen the installation: callers on this machine need no token until the next token is created.
+        """Let callers on this machine send requests without a token again, until the next token is created.
 
         Args:
-            by: the person who reopens it, for the audit log.
+            by: the person who reopens the installation, for the audit log.
 
         Raises:
             TokensInUseError: at least one token is still valid.
@@ -205,8 +206,8 @@ class AccessService:
     def is_open(self) -> bool:
         """Return whether callers on this machine may do everything without a token.
 
-        The result is cached for a second, because every request without a token needs it. If the state row is missing,
-        the installation is closed.
+        The result is cached for a second, because every request without a token needs it. If the state row is missing
+        from the database, a token is needed.
         """
         now = self._clock.now_us()
         asked_at, answer = self._openness
@@ -218,7 +219,7 @@ class AccessService:
         return answer
 
     def source_of(self, peer: str | None, headers: Iterable[tuple[str, str]]) -> Source:
-        """Return where a request comes from; see `forwarding.source_of`.
+        """Return where a request comes from: the address of the client, and whether a proxy forwarded the request.
 
         Args:
             peer: the address of the other end of the connection; None for a Unix socket.
@@ -237,8 +238,8 @@ class AccessService:
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
         """Return the caller of a request if it may use routes that require `scope`.
 
-        A caller is identified by its token or, for the scope `ingest` only, by the ingest secret. In an open
-        installation, it is enough that the request comes from this machine.
+        A caller is identified by its token or, for the scope `ingest` only, by the ingest secret. While the
+        installation has no tokens, it is enough that the request comes from this machine.
 
         Args:
             credentials: the data in the request that identify its caller.

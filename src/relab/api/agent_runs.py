@@ -164,7 +164,7 @@ def get_timeline(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> Response:
-    """Return a page of the timeline, oldest first; the order is the same at each request."""
+    """Return a page of a run's timeline, oldest item first; the order is the same at each request."""
     page = services.telemetry.timeline_json(run_id, cursor=cursor, limit=limit)
     return Response(page, media_type="application/json")
 

@@ -114,7 +114,10 @@ def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
     summary="Report what followed a decision",
 )
 def post_outcome(decision_id: ObjectId, outcome: _Outcome, services: ServicesDep) -> BuildDecision:
-    """Store the reward that followed a decision; the policies learn from it. 409 if the outcome is known already."""
+    """Store the outcome of the build that followed a decision; the policies learn from its reward.
+
+    409 if the outcome is known already.
+    """
     return services.builds.decisions.report_outcome(decision_id, outcome)
 
 

@@ -242,7 +242,7 @@ def list_flag_versions(
     before: Annotated[int | None, Query(ge=1, le=MAX_INT32, description="`next_before` of the previous page.")] = None,
     limit: PageSize = 100,
 ) -> FlagHistory:
-    """Return a page of versions without their contents: for each, who changed the flag, when and why."""
+    """Return a page of a flag's versions, newest first, without contents: for each, who made it, when and why."""
     return services.flags.history(key, before=before, limit=limit)
 
 

@@ -22,7 +22,7 @@ class IncidentCollector(Collector):
         self._incidents = services.incidents
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the counts of stored incidents and actions, and how this process polls the target."""
+        """Yield the metrics of incidents: stored incidents and actions, and this process's polls of the target."""
         yield from _stored(self._incidents.log.figures.read())
         yield from _watching(self._incidents)
 

@@ -123,7 +123,7 @@ class _AlertsBody(JsonBody):
     """Reads a notification of Alertmanager and returns it as parsed JSON; the service checks its content."""
 
     async def __call__(self, request: Request) -> Any:
-        """Return the body; see `JsonBody`.
+        """Return the body of the request as parsed JSON.
 
         Raises:
             UnavailableError: the body did not arrive in time. Other routes answer 408, but Alertmanager never repeats a
@@ -293,9 +293,10 @@ def get_agent_postmortem(
     summary="Approve or reject a plan",
 )
 def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: _Author) -> Decision:
-    """Approve or reject a plan. The first decision counts; a repeated decision changes nothing.
+    """Approve or reject a plan. The first decision is final, but an approved plan may still be rejected.
 
-    An approved plan may still be rejected. 409 if the request has expired, or the plan was rejected.
+    The same decision again changes nothing. 409 for the approval of a plan that was rejected or whose approval request
+    has expired.
     """
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 

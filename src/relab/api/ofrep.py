@@ -127,9 +127,9 @@ def post_evaluation(
     raw: RawBody,
     services: ServicesDep,
 ) -> Response:
-    """Return the value of a flag for the context, and the reason.
+    """Return the value of a flag for the context in the request, and the reason for this value.
 
-    A flag with a split needs the context's `targetingKey`.
+    A flag with a split (users are distributed over several values) needs the context's `targetingKey`.
     """
     try:
         return _json(200, _success(services.flags.evaluate(key, _context_of(request, raw))))

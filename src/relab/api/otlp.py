@@ -49,7 +49,7 @@ class Signal(NamedTuple):
         return f"collector.{self.service.lower()}.v1"
 
     def new_response(self) -> Any:
-        """Return an empty answer, such as an `ExportTraceServiceResponse`."""
+        """Return an empty response message of this signal, such as an `ExportTraceServiceResponse`."""
         name = f"opentelemetry.proto.{self.package}.{self.service.lower()}_service_pb2"
         return getattr(importlib.import_module(name), f"Export{self.service}ServiceResponse")()
 
@@ -87,7 +87,12 @@ def documented_responses(signal: Signal) -> dict[int | str, dict[str, Any]]:
 
 
 async def receive(request: Request, services: Services, signal: Signal) -> Response:
-    """Read, store and count the body of a request of the signal (traces, logs or metrics); return the answer.
+    """Read the body of an OTLP request, store its items, count them in the metrics, and return the response.
+
+    Args:
+        request: the request.
+        services: the services of the process.
+        signal: the signal of the request: traces, logs or metrics.
 
     Raises:
         UnsupportedMediaError: the body is neither protobuf nor JSON, or its encoding is not gzip.

@@ -184,9 +184,9 @@ def _texts(metadata: Any) -> list[tuple[str, str]]:
 
 
 def _address_of(peer: str) -> str | None:
-    """Return the IP address of a peer; None for a Unix socket.
+    """Return the IP address of a client; None for a Unix socket.
 
-    `peer` is gRPC's name of it, such as `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`.
+    `peer` is the client as gRPC names it, such as `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`.
     """
     kind, _, rest = unquote(peer).partition(":")
     if kind == "unix":

@@ -41,7 +41,7 @@ class BehaviourLabelList(BaseModel):
     summary="Label the first mistake of a run",
 )
 def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Author) -> RunLabel:
-    """Store a label of the first mistake of a run, in place of an earlier one.
+    """Store a person's label of a run: which step went wrong first. An earlier label of the run is replaced.
 
     The run must contain the step and the agent that the label names.
     """
@@ -55,7 +55,7 @@ def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Au
     summary="Show the label of a run",
 )
 def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
-    """Return the label of the first mistake of a run; 404 if the run has none."""
+    """Return the label that says which step of a run went wrong first; 404 if the run has none."""
     return services.rca.labels.get(run_id)
 
 
@@ -67,7 +67,7 @@ def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
     summary="Delete the label of a run",
 )
 def delete_label(run_id: RunId, services: ServicesDep) -> None:
-    """Delete the label of the first mistake of a run; 404 if the run has none."""
+    """Delete the label that says which step of a run went wrong first; 404 if the run has none."""
     services.rca.labels.remove(run_id)
 
 
@@ -82,7 +82,7 @@ def list_labels(
     cursor: Cursor = None,
     limit: PageSize = 50,
 ) -> LabelPage:
-    """Return a page of the labels of first mistakes, newest first."""
+    """Return a page of labels, newest first. A label says which step of a run went wrong first."""
     return services.rca.labels.page(cursor=cursor, limit=limit)
 
 
@@ -95,7 +95,7 @@ def list_labels(
 def put_behaviour_label(
     run_id: RunId, behaviour: _Behaviour, label: NewBehaviourLabel, services: ServicesDep, caller: _Author
 ) -> RunBehaviourLabel:
-    """Store whether a run shows a behaviour, in place of an earlier label.
+    """Store a person's label of a run: whether the run shows a behaviour. An earlier label for it is replaced.
 
     A rule with the name of the behaviour need not exist yet.
     """
@@ -121,7 +121,7 @@ def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabe
     summary="Show the label of a run for a behaviour",
 )
 def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> RunBehaviourLabel:
-    """Return the label of a run for a behaviour; 404 if the run does not exist or has no such label."""
+    """Return the label that says whether a run shows a behaviour; 404 if the run does not exist or has no such label."""
     services.telemetry.get_content(run_id)
     return services.rca.behaviours.labels.get(run_id, behaviour)
 
@@ -134,5 +134,5 @@ def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: Services
     summary="Delete the label of a run for a behaviour",
 )
 def delete_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> None:
-    """Delete the label of a run for a behaviour; 404 if the run has none."""
+    """Delete the label that says whether a run shows a behaviour; 404 if the run has no such label."""
     services.rca.behaviours.labels.remove(run_id, behaviour)

@@ -42,11 +42,11 @@ def post_rca_run(
         Query(description="How the configured language model judges the run; without it, the settings decide."),
     ] = None,
 ) -> RcaReceipt:
-    """Queue an analysis, or return the id of the existing analysis of the same content.
+    """Queue an analysis of a run, or return the id of an existing analysis of the same content.
 
-    An existing analysis is used if it is queued, running or done. It is not used if it failed, or if it was judged in
-    another way than `judge` asks. With a judge, the model also judges the behaviours that are described by a sentence.
-    409 if `judge` is not `off` and no language model is configured.
+    An existing analysis is used if it is queued, running or done. It is not used if it failed, or if the language model
+    judged it in another way than `judge` requests. If `judge` is not `off`, the model also judges the behaviours that
+    are described by a sentence. 409 if `judge` is not `off` and no language model is configured.
     """
     return services.rca.request(run_id, force=force, judge=judge)
 

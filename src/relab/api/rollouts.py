@@ -126,9 +126,10 @@ def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDe
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
 def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Apply the new flags of a rollout by the caller's decision, and read them back; the audit names the caller.
+    """Apply the new flags of a rollout, as the caller has decided, and check them by reading them back.
 
-    409 if the verdict is neither EDGE nor PASS, 412 if the flags are not those from before the rollout.
+    The audit names the caller. 409 if the verdict is neither EDGE nor PASS, 412 if the flags are not those from before
+    the rollout.
     """
     return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
 
@@ -142,9 +143,9 @@ def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesD
 def roll_back_rollout(
     rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author
 ) -> RolloutRecord:
-    """Restore the flags from before a rollout whose change is in force, and read them back.
+    """Undo a rollout whose change is in force: restore the earlier flags, and check them by reading them back.
 
-    The audit names the caller. 409 if the earlier flags are in force, 412 if another client has changed the flags
-    since.
+    The audit names the caller. 409 if the earlier flags are already in force, 412 if another client has changed the
+    flags since.
     """
     return services.rollouts.roll_back(rollout_id, by=caller.name, note=decision.note)

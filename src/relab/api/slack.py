@@ -34,9 +34,9 @@ class SignatureCheck:
     """
 
     async def __call__(self, request: Request, services: ServicesDep) -> SlackCommand:
-        """Return the Slack command of the request.
+        """Check the signature of a request, and return the Slack command in its body.
 
-        An error becomes 401 if the signature is not valid, 404 if Slack commands are not set up.
+        The response is 401 if the signature is not valid, 404 if Slack commands are not set up.
         """
         body = await body_of_at_most(request, MAX_BYTES)
         command: SlackCommand = await run_in_threadpool(

@@ -36,9 +36,9 @@ def build_backend(settings: Settings) -> JobBackend:
 
 
 def build_signal(settings: Settings) -> ProgressSignal:
-    """Return the signal that wakes the followers of progress; it is not connected yet.
+    """Return the signal that wakes the processes which wait for new progress events; it is not connected yet.
 
-    It uses Redis if a Redis URL is set; otherwise the followers poll.
+    The signal uses Redis if a Redis URL is set. Otherwise these processes poll the database.
     """
     url = _redis_url(settings)
     return PollingSignal() if url is None else RedisSignal(url)

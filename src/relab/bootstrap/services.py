@@ -151,7 +151,7 @@ class Services(Foundation):
         prepare(self.database)
 
     def subscriptions(self) -> Sequence[Subscription]:
-        """Return the job handlers of all contexts."""
+        """Return the job handlers of all parts of relab (builds, incidents, rollouts, and so on), for the workers."""
         from relab.bootstrap import builds, rca, rollouts, telemetry
 
         return [
@@ -287,11 +287,12 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
     Args:
         settings: the settings of the process.
         clock: the source of the current time; None: the clock of the machine.
-        llm: the model gateway to use instead of the one that the settings describe.
+        llm: the gateway to a language model to use instead of the one that the settings describe; None: use the
+            settings.
 
     Raises:
         ConfigurationError: the settings contradict each other or need an extra that is not installed. A mistake in the
-            settings of one context is raised at the first use of that context.
+            settings of one service is raised at the first use of that service.
     """
     clock = clock or SystemClock()
     database = Database.open(

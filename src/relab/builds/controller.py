@@ -49,8 +49,9 @@ class BuildPass:
 class PassEvents:
     """Functions that are called during a pass (a build and its retries).
 
-    They are called with each build, decision and suggestion, and with the pass when it ends, even if it ends with an
-    error.
+    Each is called with the new object: `on_build` with a finished build, `on_decision` with a decision of the
+    optimizer, `on_suggestion` with a suggestion of a fix. `on_end` is called with the pass when it ends, even if it
+    ends with an error.
     """
 
     on_build: Callable[[Build], None] = lambda _build: None

@@ -86,7 +86,7 @@ class BuildDecisions:
         )
 
     def evaluate_policies(self, project: str) -> dict[str, PolicyEvaluation]:
-        """Return `{policy: estimated reward}`, the reward that each policy would have earned on a project's decisions.
+        """Estimate the mean reward that each policy would have earned in a project's builds: `{policy: evaluation}`.
 
         The policies learn from the older half of the decisions, and are evaluated on the newer half.
 

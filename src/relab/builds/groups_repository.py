@@ -49,9 +49,9 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
 
 
 def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
-    """Return the build of a group that started first (with `is_last`, last) as JSON; None if no build is left.
+    """Return the first build of a group as JSON, or with `is_last` the last one, by the time of its start.
 
-    With `project`, only the builds of this project count.
+    Return None if no build of the group is left. With `project`, only the builds of this project count.
     """
     row = BuildRow
     order = (row.started_at.desc(), row.build_id.desc()) if is_last else (row.started_at, row.build_id)

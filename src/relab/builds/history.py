@@ -51,7 +51,7 @@ class HistoryEvidence(BaseModel):
 
 
 class JudgedTest(BaseModel):
-    """A test with the conclusion from its history.
+    """A test with its status (such as flaky or broken), judged by its outcomes in the newest builds of the project.
 
     Attributes:
         test_id: identifies the test by its project and its name.
@@ -63,11 +63,11 @@ class JudgedTest(BaseModel):
         evidence: the builds that show the status, the earlier one first. Of a flaky test, these are two builds of one
             input, or one build in which the test was repeated; of a broken test, the last pass and the first failure;
             of a fixed test, the last failure and the first pass.
-        streak: the number of builds at the end of the history with the same outcome, in the same job and branch.
+        streak: the number of newest builds in a row with the same outcome, in the same job and branch.
         builds: the number of builds of the history in which the test ran.
         failures: the number of these builds in which the test failed.
         was_flaky: whether the test ever both failed and passed for one input, even if it is broken or fixed now.
-        message: the message of the last failure; None if there is none.
+        message: the message of the last failure; None if no failure has one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -98,7 +98,7 @@ class _BuildFacts:
     Attributes:
         input: identifies the input of the build, such as its commit, and how it was built; None if unknown.
         lane: identifies a sequence of comparable builds: the same job, configuration and branch.
-        passes_all: whether a test that the log does not name counts as passed.
+        passes_all: whether every test counts as passed that the log does not name, because the build succeeded.
     """
 
     build_id: str
@@ -306,7 +306,9 @@ def _write_cursor(cursor: tuple[str, int]) -> str:
 
 
 def _read_cursor(text: str) -> tuple[str, int]:
-    """Decode a cursor: return `(build or project, key of the test)` after which a page begins.
+    """Decode the cursor of a page of tests: return `(build id or project, test key)` of the last test before the page.
+
+    The first value is a project in the list of tests that never failed, and a build id in all other lists.
 
     Raises:
         HistoryCursorError: the text is not from a previous page.

@@ -271,7 +271,7 @@ class SimulationRequest(BaseModel):
 
 
 class SimulatedBuild(BaseModel):
-    """A simulated build. The first three fields are named as those of a real build in the output of `lab builds run`.
+    """A simulated build. `status`, `duration` and `error` are named as in the JSON output of `lab builds run`.
 
     Attributes:
         status: `success` or `failed`.

@@ -21,7 +21,10 @@ def add(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def id_of_source(session: Session, source_key: str) -> str | None:
-    """Return the id of the build that was recorded from the source with this key; None without one."""
+    """Return the id of the build that was recorded from a source (a log, file or report); None without such a build.
+
+    `source_key` identifies the source.
+    """
     return session.execute(select(BuildRow.build_id).where(BuildRow.source_key == source_key)).scalar_one_or_none()
 
 

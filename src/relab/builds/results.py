@@ -50,7 +50,7 @@ def key_of_id(test_id: str) -> int:
 
 
 def count_tests(tests: Sequence[BuildTest], left_out: int = 0) -> BuildTestCounts | None:
-    """Return the numbers of tests by outcome; None if there are no results.
+    """Return the numbers of tests by outcome; None if the build has no results.
 
     Args:
         tests: the results of a build.
@@ -65,9 +65,9 @@ def count_tests(tests: Sequence[BuildTest], left_out: int = 0) -> BuildTestCount
 def rows_of_tests(
     build_id: str, project: str, tests: Iterable[BuildTest], known_failures: Iterable[int]
 ) -> list[tuple[Any, ...]]:
-    """Return the rows of `build_tests` for a build: one for each test, at most `MAX_STORED_TESTS`.
+    """Return the rows of the table `build_tests` for a build: one for each test, at most `MAX_STORED_TESTS`.
 
-    If there are more tests, failed tests have priority, and then tests that failed in earlier builds, because their
+    If there are more tests, the failed ones are kept first, and then those that failed in earlier builds, because their
     next outcome says whether they are flaky or fixed.
 
     Args:

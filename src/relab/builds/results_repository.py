@@ -98,7 +98,10 @@ def tests_that_passed(
 
 
 def results_of_tests(session: Session, project: str, keys: Iterable[int], *, since: str) -> list[ResultRow]:
-    """Return the results of the tests with these keys in the builds of a project whose ids are `since` or higher."""
+    """Return the results of some tests of a project, from builds with the id `since` or a higher one.
+
+    `keys` are the keys of the tests.
+    """
     row = BuildTestRow
     statement = select(row.test_key, row.build_id, row.outcome, row.name, row.message).where(
         row.project == project, row.test_key.in_(list(keys)), row.build_id >= since

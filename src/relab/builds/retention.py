@@ -27,9 +27,9 @@ class PrunedBuilds:
 
 
 class BuildRetention:
-    """Deletes builds, decisions and suggestions by age.
+    """Deletes old builds, decisions and suggestions.
 
-    The counters of `/metrics` and the agent runs in telemetry stay. Running builds stay at any age.
+    The counters of `/metrics` and the agent runs in telemetry are kept. Running builds are kept, however old they are.
 
     Args:
         database: the database of the builds.

@@ -248,7 +248,9 @@ class BuildService:
         watch(build_once, plan, stop=stop, events=WatchEvents(on_pass, on_error))
 
     def suggest_fix(self, failed: SuggestionRequest) -> FixSuggestion:
-        """Return a suggestion of a fix for a failed build, or that its failure is not known; store the suggestion.
+        """Find a fix for a failed build in its log; store the suggestion, and return it.
+
+        If no known failure matches the log, the suggestion says so.
 
         Raises:
             KnownFailuresInvalidError: a file of the installation's own known failures is invalid.
@@ -295,7 +297,7 @@ class BuildService:
 
     @staticmethod
     def simulator_fit() -> list[FitRow]:
-        """Return the measured and the simulated figures of the simulator, for each fault and action."""
+        """Compare the simulator with reality: return its figures beside the measured ones, for each fault and action."""
         from relab.builds.monitor.simulator import shipped_simulator
 
         return shipped_simulator().fit()
@@ -326,7 +328,9 @@ class BuildService:
         before: str | None = None,
         limit: int = 50,
     ) -> BuildPage:
-        """Return a page of at most `limit` builds, newest first. Builds whose process has died are shown as by `get`.
+        """Return a page of at most `limit` builds, newest first.
+
+        If the process of a running build has died, the build is returned with the status `interrupted`.
 
         Args:
             project: only builds of the project with this name.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WatchPlan:
-    """When the passes of a watch start, and how often they may retry.
+    """When the passes (each a build and its retries) of a watch start, and how many retries they may make.
 
     Attributes:
         interval_s: the seconds between the starts of two passes; after a pass that takes longer, the next one starts at

@@ -105,7 +105,7 @@ def render(
 
 
 def _policy(allowed: Sequence[Markup]) -> str:
-    """Return a page's Content-Security-Policy. It allows only the given scripts (by digest) and no network."""
+    """Return the Content-Security-Policy of a page: it allows only the given scripts (by digest) and no network."""
     sources = " ".join(f"'sha256-{_digest(script)}'" for script in allowed)
     return (
         f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; "

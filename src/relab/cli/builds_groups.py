@@ -49,7 +49,7 @@ def groups(
 
 
 def recurrence_text(builds: BuildService, build: Build) -> str | None:
-    """Return a sentence on how often builds have failed for the same cause as this one.
+    """Return a sentence on how many builds have failed for the same cause as this one.
 
     Return None if this is the first such build, or if its cause is not known.
     """

@@ -20,7 +20,7 @@ def print_monitor(build: Build) -> None:
 
 
 def print_optimizer(decision: BuildDecision) -> None:
-    """Print the line `[Optimizer]` about a decision: the action with which the next build is done."""
+    """Print the line `[Optimizer]` about a decision: the action that is applied to the next build."""
     from relab.builds.service import action_of
 
     action = action_of(decision.action_id)

@@ -79,9 +79,12 @@ def watch(
 
 
 def _print_done(builds: BuildService, done: BuildPass, number: int | None) -> None:
-    """Print the end of a pass (a build and its retries): as JSON if `number`, the number of the pass, is given.
+    """Print the result of a pass (a build and its retries), and the tests that failed in the last build.
 
-    Without `number`, print it as text.
+    Args:
+        builds: the service of builds.
+        done: the pass.
+        number: the number of the pass: print one JSON object. None: print text.
     """
     failing = builds.history.failing_tests(done.builds[-1].build_id)
     if number is not None:

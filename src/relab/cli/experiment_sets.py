@@ -107,7 +107,10 @@ def _run_one(
     options: ContinueOptions,
     quiet: bool,
 ) -> _Ran:
-    """Run one experiment of a set; if it fails, the result holds the error, and the others can still run."""
+    """Run one experiment of a set, and return its result. An error is returned too, so that the others still run.
+
+    An experiment that has finished before is not run again. If a stop was requested, nothing is run.
+    """
     from relab.cli.experiment_output import live_progress
     from relab.core.errors import RelabError
 

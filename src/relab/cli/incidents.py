@@ -124,7 +124,7 @@ def watch(
 
 @app.command()
 def approve(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Approve a plan. The responder executes it if the watched service has not changed since the request."""
+    """Approve a plan. The responder executes it unless the watched service has changed since the approval request."""
     _print_decision("incidents approve", _decide(question, approved=True, note=note, by=by), as_json=as_json)
 
 
@@ -188,7 +188,7 @@ def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: J
 
 
 def _statuses(names: list[str]) -> list[IncidentStatus]:
-    """Return the statuses of incidents that have these names.
+    """Convert names to statuses of incidents.
 
     Raises:
         InvalidInputError: a name is not the name of a status.
@@ -199,7 +199,7 @@ def _statuses(names: list[str]) -> list[IncidentStatus]:
 
 
 def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator[TimelineEvent]:
-    """Yield the events of an incident until it is over, or until `stop` is set."""
+    """Yield the timeline events of one incident, as they happen, until the incident is over or `stop` is set."""
     seen = 0
     while True:
         # Check first, so that the last events are read after the end.
@@ -212,7 +212,7 @@ def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator
 
 
 def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
-    """Yield the events of open and new incidents until `stop` is set."""
+    """Yield the timeline events of all incidents that are open now or later, as they happen, until `stop` is set."""
     from relab.incidents.service import IncidentStatus
 
     open_ones = [status for status in IncidentStatus if not status.is_over]

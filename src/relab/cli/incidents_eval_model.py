@@ -23,7 +23,7 @@ A proxy's address may contain a password, so only the names are stored.
 
 
 def model_access(settings: Settings) -> ModelAccess:
-    """Return the settings with which a responder can use the configured language model.
+    """Return how the responders of an evaluation can use the configured language model.
 
     The key and other secret values are put into the environment of this process, so that no file contains them. The
     result has only the names of these variables.

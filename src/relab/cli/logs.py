@@ -31,7 +31,10 @@ def logs(
 
 
 def _row(record: dict[str, Any]) -> tuple[str | None, ...]:
-    """Return the columns of a log record in OTLP's JSON encoding."""
+    """Return the table row for a log record: time, severity, span id, event name and text; None for a missing value.
+
+    `record` is the log record in OTLP's JSON encoding.
+    """
     from relab.core.clock import LATEST_US, format_time
 
     time_us = int(record.get("timeUnixNano") or record.get("observedTimeUnixNano") or 0) // _NS_PER_US

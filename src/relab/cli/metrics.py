@@ -55,7 +55,10 @@ def _cost(figures: MetricsOverview) -> str | None:
 
 
 def _estimate(figures: MetricsOverview) -> str | None:
-    """Return the estimated cost of those runs that report no cost, as text; None, shown as `-`, without an estimate."""
+    """Return, as text, the estimated cost of the runs that report no cost.
+
+    Return None, which is shown as `-`, if there is no estimate.
+    """
     if figures.estimated_cost_usd is None:
         return None
     unknown = figures.runs_without_estimate

@@ -93,7 +93,8 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
     Raises:
         ConflictError: the file exists, and `overwrite` is false.
-        ConfigurationError: the file cannot be written; `write_file` says what is left of an existing file then.
+        ConfigurationError: the file cannot be written. An existing file is unchanged, unless it had to be written in
+            place.
     """
     from relab.core.errors import ConfigurationError, ConflictError
 

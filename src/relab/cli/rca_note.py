@@ -75,9 +75,13 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
 
 
 def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a note above the evidence: what happened, where, and what was only assumed.
+    """Yield `(line, style)` for the part of a note above the evidence: what happened, where, guesses and opinions.
 
-    There are fewer lines if `is_small` is true, that is, in a small terminal.
+    Args:
+        note: the note of an analysis.
+        console: the terminal, by which the width of texts is measured.
+        width: the largest number of columns of a line.
+        is_small: whether the terminal is small; then there are fewer lines.
     """
 
     def wrapped(text: str, most: int, style: str = "") -> Iterator[tuple[str, str]]:
@@ -132,9 +136,9 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
 
 
 def _chosen(quotes: Sequence[NoteQuote], most: int) -> list[NoteQuote]:
-    """Return at most `most` quotes of evidence in their order, at most one for each field.
+    """Return at most `most` quotes of evidence, at most one for each field, in their original order.
 
-    Quotes that the cause rests on are preferred to the others.
+    If there are more, the quotes on which the stated cause is based are preferred.
     """
     by_field: dict[tuple[str, str], int] = {}
     for index in sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key):

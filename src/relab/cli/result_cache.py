@@ -21,7 +21,7 @@ def list_entries(
     limit: Annotated[int, typer.Option(min=1, help="The largest number of results to print.")] = 200,
     json: JsonOption = False,
 ) -> None:
-    """List the stored results, the most recently used first."""
+    """List the cached results of this project's trials, the most recently used first."""
     with open_experiments(telemetry=False) as service:
         found = service.list_cache(Path.cwd())
     size_bytes = sum(entry["size_bytes"] for entry in found)
@@ -42,7 +42,7 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Delete stored results. Without --yes, the command asks for confirmation."""
+    """Delete the cached results of this project's trials. Without --yes, the command asks for confirmation."""
     older_than_us = 0 if older_than is None else parse_age_us("--older-than", older_than)
     if not yes:
         typer.confirm("Delete stored results of this project?", abort=True, err=True)

@@ -28,10 +28,12 @@ def recover(services: Services) -> None:
 
 
 def exit_code(record: RolloutRecord) -> int:
-    """Return the exit code for a rollout.
+    """Return the exit code of a command that executed a rollout.
 
-    It is 0 for a PASS whose change is applied, and for a dry run without a verdict or with a PASS. It is 1 for a FAIL,
-    or if the change is not applied, 2 for an EDGE or INVALID, and 130 for an interrupted rollout.
+    - 0: the change is applied; or nothing was judged (such as a dry run); or a dry run had the verdict PASS.
+    - 1: the verdict was FAIL, or the change is not applied.
+    - 2: the verdict was EDGE or INVALID.
+    - 130: the rollout was interrupted.
     """
     from relab.rollouts.service import RolloutStatus
     from relab.stats.verdicts import Verdict

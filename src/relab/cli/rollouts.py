@@ -210,9 +210,10 @@ def stop(
     ] = 60.0,
     as_json: JsonOption = False,
 ) -> int:
-    """Stop a rollout, even if a worker or another command executes it. Its flags are restored.
+    """Stop a rollout, even if a worker or another command executes it, and restore its flags.
 
-    Exit code 1 if the rollout has not ended within the time limit. The request remains, and the rollout stops later.
+    Exit code 1 if the rollout has not ended within the time limit. The request to stop stays, and the rollout ends
+    later.
     """
     from time import monotonic, sleep
 
@@ -249,7 +250,7 @@ def stop(
 
 @app.command()
 def apply(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -> None:
-    """Apply the change of a rollout after an EDGE, or after a PASS that was not applied.
+    """Apply the change of a rollout that had the verdict EDGE, or a PASS that was not applied.
 
     The rollout's audit log names you.
     """

@@ -12,7 +12,7 @@ _PEEKED_BYTES: Final = 65_536
 
 
 class RememberingSource:
-    """Reads bytes from another source, and keeps at most about 1 MiB of the beginning and the end.
+    """Reads bytes from another source, and keeps the first and the last bytes, together at most about 1 MiB.
 
     Attributes:
         size: the number of bytes that were read so far.

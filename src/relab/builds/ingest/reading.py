@@ -80,11 +80,11 @@ class SourceFacts:
 
 
 def read_source(source: ByteSource, status: BuildStatus | None = None) -> SourceFacts:
-    """Read a log or a JUnit XML file of any size in bounded memory.
+    """Read the facts about a build from its log or JUnit XML file, of any size, in bounded memory.
 
     Args:
         source: the bytes of the file.
-        status: how the build ended, if that is known from elsewhere; None if the source has to say it.
+        status: how the build ended; it overrides the status in a log. None: read the status from the log.
 
     Raises:
         BuildSourceEmptyError: the source has no text.

@@ -49,7 +49,7 @@ class _Starts:
         self._words = tuple(dict.fromkeys(word for _, rule in self._anywhere for word in rule.words))
 
     def rule_of(self, text: str) -> tuple[str, BlockRule] | None:
-        """Return `(name of the format, rule)` of the rule that starts a block with this line; None without such a rule."""
+        """Return `(name of the format, rule)` of the rule that matches `text` as the first line of a block, or None."""
         found = self._at_start.match(text)
         if found is not None and found.lastgroup is not None:
             return self._rules[int(found.lastgroup[1:])]

@@ -23,7 +23,10 @@ def packed_by(head: bytes) -> str | None:
 
 
 def as_utf8(source: ByteSource) -> ByteSource:
-    """Return a source of the same text in UTF-8 if the source is UTF-16 with a byte order mark; else of the same bytes."""
+    """Return a source of the same text in UTF-8.
+
+    Only UTF-16 with a byte order mark is converted; the bytes of any other source are returned unchanged.
+    """
     head, whole = peek(source, 2)
     return _Utf16(whole) if head in _BYTE_ORDER_MARKS else whole
 

@@ -57,10 +57,10 @@ _SYMBOL: Final = re.compile(r"\s*(?:\[ERROR\]\s+)?symbol: ")
 
 @dataclass(frozen=True, slots=True)
 class FailureCause:
-    """The cause by which a failed build is grouped.
+    """The cause by which a failed build is grouped with other failed builds.
 
     Attributes:
-        parts: texts that are equal for builds which failed for the same cause.
+        parts: texts that identify the cause; they are equal for builds that failed for the same cause.
         line: the line that shows the cause, of at most 300 characters, secrets masked.
         is_shared: whether the cause lies outside of the project, such as a network that is down.
     """

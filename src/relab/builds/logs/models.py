@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class BuildLine:
-    r"""One line of a log, without the envelope that a CI system puts around it.
+    r"""One line of a log, without the timestamps and prefixes that a CI system puts before it.
 
     Attributes:
         number: the number of the line in the file, from 1; `\n`, `\r\n` and a lone `\r` end a line.
@@ -24,7 +24,7 @@ class BuildLine:
 
 @dataclass(frozen=True, slots=True)
 class BuildLog:
-    """A log as far as it was read.
+    """The lines that were read from a log. Of a very large log, only the beginning and the end are read.
 
     Attributes:
         lines: the lines that were read, in the order of the file.

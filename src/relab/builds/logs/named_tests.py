@@ -55,10 +55,10 @@ _SEVERITY: Final = (
 
 @dataclass
 class LoggedTests:
-    """The tests of a log.
+    """The results of tests that a log reports.
 
     Attributes:
-        tests: the results by name, in the order of the log, at most `MAX_TESTS`.
+        tests: `{name: result}`, in the order of the log, at most `MAX_TESTS`.
         left_out: the number of further lines with results.
     """
 

@@ -44,10 +44,11 @@ _WORKER_STARTS: Final = re.compile(r"[\w@#]")
 
 
 def read_log(source: ByteSource) -> BuildLog:
-    """Read a log. If it is longer than 16 MiB, read the first 4 MiB and the last 12 MiB, and only count the lines between.
+    """Read a log in bounded memory.
 
-    UTF-16 is read if it has a byte order mark; other bytes that are not UTF-8 become U+FFFD. No text in the log changes
-    how the rest is read.
+    If the log is longer than 16 MiB, the first 4 MiB and the last 12 MiB are read, and the lines between are only
+    counted. UTF-16 is read if it has a byte order mark; other bytes that are not UTF-8 become U+FFFD. A log may come
+    from an untrusted source: no text in it changes how the rest is read.
 
     Args:
         source: a binary file, read from its current position to its end; it need not be seekable.

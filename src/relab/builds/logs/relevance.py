@@ -193,7 +193,10 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
 
 
 def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> bool:
-    """Return whether one of the ascending positions is at most `reach` lines away from the range of lines."""
+    """Return whether one of the positions is at most `reach` lines away from the lines `first` to `last`.
+
+    `positions` are ascending line positions.
+    """
     index = bisect_left(positions, first - reach)
     return index < len(positions) and positions[index] <= last + reach
 
@@ -211,7 +214,7 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
 
 
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
-    """Return the blank lines between chosen lines, so that a passage is quoted as a whole."""
+    """Return the blank lines between chosen lines, at most two in a row, so that a passage can be quoted as a whole."""
     found: Chosen = {}
     spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)
     for before, after in pairwise(spoken):

@@ -16,10 +16,10 @@ _MAX_LINE: Final = 300
 
 
 def bounded_log(path: Path) -> tuple[str, int]:
-    """Return the text of a log of at most about 1 MiB, and the size of the whole file in bytes.
+    """Return the text of a log file, shortened to about 1 MiB, and the size of the whole file in bytes.
 
-    The middle of a longer log is left out, between whole lines if possible; a line in its place gives the number of bytes.
-    Bytes that are not UTF-8 are replaced.
+    The middle of a longer log is left out, between whole lines if possible; a line in its place gives the number of
+    bytes. Bytes that are not UTF-8 are replaced.
 
     Raises:
         OSError: the file cannot be read.
@@ -36,9 +36,14 @@ def bounded_log(path: Path) -> tuple[str, int]:
 
 
 def join_ends(head: bytes, tail: bytes, size: int) -> str:
-    """Return the text of the first and the last bytes of a log of `size` bytes, cut to whole lines if possible.
+    """Join the beginning and the end of a log to one text.
 
-    A line between them gives the number of bytes that are left out.
+    A line between them gives the number of bytes that are left out. Both parts are cut to whole lines if possible.
+
+    Args:
+        head: the first bytes of the log.
+        tail: the last bytes of the log.
+        size: the size of the whole log, in bytes.
     """
     head = head[: head.rfind(b"\n") + 1] or head
     tail = tail[tail.find(b"\n") + 1 :] or tail
@@ -61,10 +66,11 @@ def tests_of(path: Path) -> LoggedTests:
 
 
 def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
-    """Return the line of a log that says most about the failure, and the cause by which the build is grouped.
+    """Return the line of a log that says most about the failure, and the cause by which failed builds are grouped.
 
-    The line is the first of the errors with the highest score. Without an error, it is the last line with text. It has
-    no escape sequences or control characters, and at most 300 characters. Each value is None if unknown.
+    The line is the first of the error lines with the highest score. If there is no error line, it is the last line with
+    text. It has no escape sequences or control characters, and at most 300 characters. Each of the two values is None
+    if unknown.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)

@@ -48,7 +48,7 @@ class ProjectBuilds:
         self._environment = environment
 
     def run(self, configuration: BuildConfiguration, *, retry_of: str | None, stop: Event) -> Build:
-        """Run one attempt, store it with its log, and return its record.
+        """Run one build (one attempt, without retries), store it with its log, and return its record.
 
         Args:
             configuration: the configuration of the build; `retries` has no effect here.

@@ -60,7 +60,7 @@ class OpenedSandbox:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBuild:
-    """The result of one attempt, with the bounded log, the tests that the log names, and the cause if the build failed."""
+    """The result of one build, with its shortened log, the tests that the log names, and the cause of a failure."""
 
     result: BuildResult
     log: str
@@ -137,7 +137,7 @@ def run_build(
     stop: Event,
     host_environment: Mapping[str, str] = os.environ,
 ) -> MeasuredBuild:
-    """Run one attempt to its end and return its result with its log.
+    """Run one build (one attempt, without retries) to its end; return its result with its log.
 
     Args:
         project: the project.

@@ -110,11 +110,11 @@ class BuildFolder:
         return self.root / "copied.json"
 
     def _take_copied(self) -> set[str] | None:
-        """Return the paths of the project's files that were copied to the workspace, and delete the file that lists them.
+        """Return the paths of the project's files that were copied to the workspace, and delete the list of the paths.
 
-        Return None if there is no complete list, because the process that made the workspace was killed. Then files
-        that were copied into it, and deleted from the project later, cannot be distinguished from files that a build
-        created.
+        Return None if there is no complete list, because the process that made the workspace was killed. In this case,
+        two kinds of files in the workspace cannot be distinguished: files that a build created, and copies of files
+        that were deleted from the project later.
         """
         try:
             return set(json.loads(self._copied.read_text()))
@@ -124,7 +124,7 @@ class BuildFolder:
             self._copied.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Delete the temporary files of the last build; its workspace, cache and log stay."""
+        """Delete the temporary files of the last build; its workspace, cache and log stay. The folder stays locked."""
         remove_tree(self.root / "attempt")
 
 

@@ -46,7 +46,9 @@ class BuildAction:
     def apply(
         self, configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
     ) -> BuildConfiguration | None:
-        """Return a configuration with this action applied; None if the action is not possible, or changes nothing.
+        """Return a configuration with this action applied; None if the action is not possible, or would change nothing.
+
+        Action 0, which keeps the configuration, is always possible.
 
         Args:
             configuration: the configuration to change.
@@ -114,6 +116,14 @@ def action_of(action_id: int) -> BuildAction:
 def possible_actions(
     configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
 ) -> dict[int, BuildConfiguration]:
-    """Return `{action id: changed configuration}` of the possible actions; the arguments are as in `BuildAction.apply`."""
+    """Return `{action id: changed configuration}` of the possible actions.
+
+    An action that would change nothing is left out, except action 0, which keeps the configuration.
+
+    Args:
+        configuration: the configuration to change.
+        limit: returns the largest allowed value of a knob, for the name of the knob.
+        selections: the names of the project's test selections.
+    """
     after = {number: action.apply(configuration, limit, selections) for number, action in CATALOGUE.items()}
     return {number: changed for number, changed in after.items() if changed is not None}

@@ -110,7 +110,7 @@ class BuildSymptoms(BaseModel):
         was_flaky: whether an input of the project has both succeeded and failed before.
         cache: whether the build used a cache.
         incremental: whether the build was incremental.
-        actions: the ids of the actions that this CI can perform; by default all that change something.
+        actions: the ids of the actions that this CI can perform; by default all possible actions.
         policy: the name of the policy; by default the promoted one of the project, or `ucb` if none is promoted.
     """
 
@@ -152,7 +152,9 @@ class BuildSymptoms(BaseModel):
         )
 
     def possible_actions(self) -> list[int]:
-        """Return the ids of the actions to choose from, each once, in ascending order.
+        """Return the ids of the actions to choose from: those in `actions`, or by default all that are possible.
+
+        Each id is returned once, in ascending order.
 
         Raises:
             UnknownBuildActionError: `actions` has an unknown id.

@@ -24,7 +24,7 @@ _RIDGE: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LoggedDecision:
-    """One decision with its outcome.
+    """One decision of an earlier (logging) policy, with its outcome.
 
     Attributes:
         features: the values of `situation.FEATURES`.
@@ -32,8 +32,8 @@ class LoggedDecision:
         propensities: the probability with which the logging policy would have chosen each of `actions`.
         action_id: the chosen action; its probability is more than 0.
         reward: the reward of the build that followed, 0 to 1.
-        group: the number of the pass (a build and its retries). Decisions of one pass are about one input, so they are
-            not independent; decisions of different passes are.
+        group: the number of the pass (a build and its retries) that the decision belongs to. Decisions of the same pass
+            are about the same input, so they are not independent. Decisions of different passes are independent.
     """
 
     features: Features
@@ -88,7 +88,9 @@ def train(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> BuildPoli
 
 
 def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PolicyEvaluation:
-    """Estimate the mean reward that a policy would have earned on logged decisions; the policy does not learn from them.
+    """Estimate the mean reward that a policy would have earned in place of the policies that made the logged decisions.
+
+    The policy does not learn from the decisions.
 
     Args:
         policy: the policy; it must not have learnt from these decisions before.
@@ -144,7 +146,7 @@ def effective_count(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) ->
 def _chances(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
     """Return, for each decision, the policy's probability of each possible action.
 
-    A policy that estimates them by sampling does so with a fixed seed.
+    If the policy estimates its probabilities by sampling, a fixed seed makes the result repeatable.
     """
     generator = np.random.default_rng(0)
     return [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]

@@ -94,7 +94,7 @@ class BuildOptimizer:
         return logged_decisions(self._store, project)
 
     def evaluate(self, policies: Iterable[str], project: str) -> dict[str, PolicyEvaluation]:
-        """Return `{policy: evaluation}`: the estimated reward of policies on a project's log of decisions.
+        """Estimate the mean reward that each policy would have earned in a project's builds: `{policy: evaluation}`.
 
         Each policy learns from the older half of the log, and is evaluated on the newer half. The log is read once, so
         all policies are evaluated on the same decisions.

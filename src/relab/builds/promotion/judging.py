@@ -47,10 +47,10 @@ class PromotionVerdict:
 
 
 def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PromotionVerdict:
-    """Compare two policies by the doubly robust estimator, on logged decisions from which neither has learnt.
+    """Compare a candidate policy with the current policy by their doubly robust estimated rewards; return the verdict.
 
-    Both policies are evaluated on the same decisions, so their differences are paired. The decisions of one pass (a
-    build and its retries) form a cluster.
+    Both policies are evaluated on the same logged decisions, from which neither may have learnt, so their rewards are
+    compared in pairs. The decisions of one pass (a build and its retries) form a cluster.
 
     Raises:
         DecisionLogError: there are too few decisions.

@@ -80,7 +80,10 @@ class Promotion(BaseModel):
 
 
 class RewardEstimate(BaseModel):
-    """An estimated mean reward with the ends of its interval; the ends are None if the log says nothing about the reward."""
+    """An estimated mean reward with the limits of its confidence interval.
+
+    The limits are None if the log has no information about the reward.
+    """
 
     estimate: float
     low: float | None
@@ -88,7 +91,11 @@ class RewardEstimate(BaseModel):
 
 
 class PolicyEstimates(BaseModel):
-    """The reward that a policy would earn, by two estimators, and the effective number of decisions behind them."""
+    """The mean reward that a policy would earn, estimated by two estimators from logged decisions.
+
+    `effective_count` is the effective sample size: the number of decisions of equal weight that would carry as much
+    information.
+    """
 
     snips: RewardEstimate
     doubly_robust: RewardEstimate
@@ -138,7 +145,7 @@ class PromotionService:
     def policy_of(self, project: str) -> str:
         """Return the name of the policy that a project uses unless a request names another one.
 
-        The first of these that exists counts: the project's own flag, the flag `builds.policy`, the policy `linucb`.
+        The first of these that exists counts: the project's own flag, the flag `builds.policy`, the policy `ucb`.
         """
         for key in (flag_of(project), FLAG):
             try:
@@ -221,10 +228,15 @@ class PromotionService:
         return self._put_into_use(promotion, before, author)
 
     def _put_into_use(self, promotion: Promotion, before: FlagVersion | None, author: str) -> Promotion:
-        """Write a version of the project's flag with the promoted policy; return the promotion with its inverse command.
+        """Write a new version of the project's flag with the promoted policy.
 
-        If the flag does not exist, it is created with the replaced policy first, so that the first promotion can be
-        taken back too.
+        Return the promotion with the versions of the flag and the command that takes the change back. If the flag does
+        not exist, it is created with the replaced policy first, so that the first promotion can be taken back too.
+
+        Args:
+            promotion: the result of the comparison.
+            before: the current version of the flag; None if the flag does not exist.
+            author: the person who promotes the policy.
         """
         key, expected = flag_of(promotion.project), set()
         try:
@@ -273,7 +285,10 @@ def _estimate(value: PolicyValue) -> RewardEstimate:
 
 
 def finite_ends(interval: Interval) -> tuple[float, float] | tuple[None, None]:
-    """Return the ends of an interval; `(None, None)` if it is infinite, because JSON has no infinite numbers."""
+    """Return the lower and the upper limit of a confidence interval; `(None, None)` if the interval is infinite.
+
+    JSON has no infinite numbers.
+    """
     return (interval.low, interval.high) if isfinite(interval.low) and isfinite(interval.high) else (None, None)
 
 

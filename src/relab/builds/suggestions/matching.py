@@ -94,7 +94,9 @@ def _weights(failures: Sequence[KnownFailure]) -> dict[str, float]:
 
 
 class _SignIndex:
-    """Finds the signs that a line matches through an index by word, so that the time does not grow with the number of signs.
+    """Finds the signs (typical log lines of known failures) that a line matches.
+
+    An index by word keeps the search fast, however many signs there are.
 
     Args:
         signs: the words of each sign.

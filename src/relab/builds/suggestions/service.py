@@ -144,7 +144,9 @@ def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
 
 
 def answer(examined: Examination, verdicts: Sequence[PastVerdict] = (), past: Sequence[PastFix] = ()) -> FixSuggestion:
-    """Return a suggestion for an examined failure.
+    """Return the suggestion of a fix: the advice for the best known failure, or the statement that none is known.
+
+    Known failures that verdicts have mostly rejected are not suggested.
 
     Args:
         examined: what the log shows.

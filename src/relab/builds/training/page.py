@@ -36,7 +36,7 @@ def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) 
 
 @unchecked
 def curve_chart(curve: tuple[CurvePoint, ...]) -> dict[str, Any]:
-    """Return the specification of the chart: the mean reward by the number of simulated builds."""
+    """Return the Vega-Lite specification of the learning curve: the mean reward by the number of simulated builds."""
     rows = [point.model_dump() for point in curve]
     chart = (
         alt.Chart(alt.InlineData(values=rows))

@@ -86,7 +86,9 @@ class TrainingService:
         ]
 
     def train(self, training_id: str, request: TrainingRequest) -> TrainedPolicy:
-        """Train a policy, write its files, and return their paths; publish the progress.
+        """Train a policy, write its files, and return their paths and the facts about the training.
+
+        The progress is published as events of the training.
 
         Raises:
             RlExtraMissingError: the extra `[rl]` is not installed.

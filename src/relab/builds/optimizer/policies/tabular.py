@@ -97,7 +97,10 @@ class UcbPolicy:
 
 
 def _kind(features: Features) -> str:
-    """Return the kind of failure of the last build, as the name of its feature; "" if the build did not fail."""
+    """Return the kind of the last build's failure, as one of the names in `_KINDS`; "" if the last build did not fail.
+
+    `features` are the values of `situation.FEATURES`.
+    """
     named = dict(zip(FEATURES, features, strict=True))
     return next((kind for kind in _KINDS if named[kind]), "")
 
