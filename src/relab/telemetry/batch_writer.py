@@ -112,7 +112,7 @@ class _Part:
 
 
 def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
-    """Split a batch into parts that one transaction each can write; a transaction can write a run only once.
+    """Split a batch into parts, each of which one transaction can write: a transaction can write a run only once.
 
     In a part, no posted run has the same id as another posted run or as a trace. The order of the batch is kept.
     """

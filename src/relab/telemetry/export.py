@@ -104,10 +104,14 @@ class RunExport:
     def lines(self) -> Iterator[str]:
         """Yield the export as lines of JSON.
 
-        A line of `runs` is a complete run, in the form that `POST /agent-runs` accepts, without raw spans and
-        without empty lists. A line of `items` is a timeline item with its run id, kind and time. A line of `spans`
-        is an OTLP `ExportTraceServiceRequest`, and a line of `logs` an `ExportLogsServiceRequest`: the format in which the
-        OpenTelemetry collector writes files.
+        The content of a line depends on what is exported:
+
+        - `runs`: a complete run, in the form that `POST /agent-runs` accepts, without raw spans and without empty lists
+        - `items`: a timeline item with its run id, kind and time
+        - `spans`: an OTLP `ExportTraceServiceRequest`
+        - `logs`: an OTLP `ExportLogsServiceRequest`
+
+        The two OTLP requests have the format in which the OpenTelemetry collector writes files.
         """
         if self._what == "runs":
             return self._run_lines()

@@ -65,7 +65,8 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 class Backlog:
     """Decides whether the runs of newly stored spans may be computed later (stay unprojected).
 
-    They may be if the unprojected runs of all processes together stay within `MAX_WAITING`. It is not thread-safe.
+    The answer is yes while all unprojected runs of all processes together stay within `MAX_WAITING`. It is not
+    thread-safe.
     """
 
     def __init__(self) -> None:

@@ -59,13 +59,13 @@ def count_unprojected(session: Session, from_us: int = 0) -> int:
 
 
 class Waiting(NamedTuple):
-    """A run that is to be marked as unprojected.
+    """A run to mark as unprojected: its newest spans are stored, but the run is not computed from them yet.
 
     Attributes:
         run_id: the id of the run.
-        project_at: when a worker should project it, in microseconds since 1970.
-        size: the size (`postponing.size_of`) of its trace.
-        updated_at: when its trace last received something, in microseconds since 1970.
+        project_at: when a worker should project the run (compute it from its spans), in microseconds since 1970.
+        size: the size (`postponing.size_of`) of the run's trace.
+        updated_at: when the trace last received something, in microseconds since 1970.
         started_at: the start of the run, in microseconds since 1970; for a run that was never projected, the earliest
             start of its spans.
     """

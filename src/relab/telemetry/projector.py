@@ -88,12 +88,12 @@ class Projector:
     def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
         """Open a read transaction for sums over the runs that start at or after `from_us`, in microseconds since 1970.
 
-        Unprojected traces are projected first, but only up to a total size of `MAX_SUM_SIZE`, so that a reader does not
-        wait for all of them after a burst.
+        Runs whose newest spans are missing are computed from their spans (projected) first, but only up to a total size
+        of `MAX_SUM_SIZE`, so that a reader does not wait for all of them after a burst.
 
         Yields:
             The session, and the number of runs whose newest spans are still missing in it. Runs that were never
-                projected are in no sum.
+            projected are in no sum.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.

@@ -154,8 +154,8 @@ class Sums:
 
         Args:
             prices: the prices of models, for estimated costs.
-            latencies_ms: the latencies of all steps, ascending. They give an exact 95th percentile; None gives one
-                within 1 %.
+            latencies_ms: the latencies of all steps, ascending, for an exact 95th percentile. None for a percentile
+                from the sums, with an error of up to 1 %.
             unprojected_runs: the number of runs whose newest spans are not in these sums yet.
         """
         outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}

@@ -71,11 +71,11 @@ class SpanFacts(NamedTuple):
         span: the span, with attributes that have the names of `vocabulary.py`.
         resource: the attributes of the process that created the span.
         role: what the span was for, such as a call of a model or of a tool.
-        outcome: its status, and the error that it reports.
-        kind: the kind of its timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM`.
-        item: the fields of its timeline item, without references to other spans. It is shared: copy it before a change.
+        outcome: the status of the span, and the error that the span reports.
+        kind: the kind of the span's timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM`.
+        item: the fields of the timeline item, without references to other spans. It is shared: copy it before a change.
         usage: the tokens and the cost of a model's answer; None if the span reports none.
-        talk: the question, the answer and the tool calls in its messages.
+        talk: the question, the answer and the tool calls in the span's messages.
         is_plumbing: whether the span is an internal step of a framework, which is shown only if it explains an error.
     """
 

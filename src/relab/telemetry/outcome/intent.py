@@ -43,7 +43,8 @@ class Arguments(NamedTuple):
     """The arguments of a tool call in a form in which calls can be compared.
 
     Attributes:
-        fingerprint: equal for equal arguments; None if neither the arguments nor a digest of them were reported.
+        fingerprint: a digest, equal for equal arguments; None if neither the arguments nor a digest of them were
+            reported.
         values: `{path: value}` of the scalars, each in lower case without spaces and punctuation.
         identifiers: the paths of the values that name an entity, such as an order number.
         words: the words of all values, in lower case.
@@ -149,7 +150,7 @@ def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
 
 
 def _is_near(value: str, other: str) -> bool:
-    """Return whether two texts are short (60 characters) and similar in length, so that their spelling is compared."""
+    """Return whether two texts have at most 60 characters and similar lengths, so that their spelling is compared."""
     return max(len(value), len(other)) <= 60 and abs(len(value) - len(other)) <= 0.5 * len(value)
 
 

@@ -150,7 +150,7 @@ class RunRecovery:
 def _later(places: Sequence[int], after: int) -> Sequence[int]:
     """Return the indexes in the ascending list `places` that are greater than `after`.
 
-    If there are more than `MAX_CANDIDATES`, return only the first half and the last half of this number.
+    If there are more than `MAX_CANDIDATES`, return only the first and the last `MAX_CANDIDATES // 2` of these indexes.
     """
     first = bisect_right(places, after)
     if len(places) - first <= MAX_CANDIDATES:

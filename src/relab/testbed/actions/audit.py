@@ -19,7 +19,7 @@ _SWITCH: Final = "kill_switch"
 
 
 class AuditLog:
-    """All records of actions of the current episode (test), in memory and in an append-only file. Thread-safe.
+    """The records of actions: those of the current episode (test) in memory, all in an append-only file. Thread-safe.
 
     A reset of the testbed begins an episode. Earlier records then stay in the file, but are dropped from memory. If the
     server was stopped while an action ran, the action's record has a start and no end. The status of such a record
