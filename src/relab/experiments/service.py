@@ -263,11 +263,14 @@ class ExperimentService:
     ) -> Cleaning:
         """Return the files that `clean` would delete; delete nothing.
 
+        Runs are selected by at most one of `named`, `runs` and `older_than_us`.
+
         Args:
             root: the folder of the project.
             named: select these runs, by id or folder.
             init: select the files that `lab init` and `lab knobs-init` wrote.
-            runs: select all runs, and the cache of their snapshots.
+            runs: select all runs, the cache of their snapshots, replays of trials, scores of `rescore`, and records of
+                sets.
             older_than_us: select the runs that were created at least this number of microseconds ago.
 
         Raises:

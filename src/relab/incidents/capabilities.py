@@ -65,7 +65,9 @@ def health_of(url: str) -> str:
 
 
 def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Return the classes in `named` that no action of the action server at `url` has, as `unknown_classes` returns them.
+    """Return the classes in `named` that no action of the action server at `url` has.
+
+    Each class is followed by the nearest existing name, as in `unknown_classes`.
 
     Args:
         url: the address of the server.

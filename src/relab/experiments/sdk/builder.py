@@ -73,13 +73,13 @@ class ExperimentBuilder:
         input_path: str | None = None,
         output_path: str | None = None,
     ) -> Self:
-        """Set the program that is run for every trial, from the project's root.
+        """Set the program (the harness) that is run for every trial, from the project's root.
 
         Args:
             command: the program and its arguments.
             integration_level: how much the program reports to the runner.
-            input_path: where it reads its input, inside the sandbox; None for the default.
-            output_path: where it writes its output, inside the sandbox; None for the default.
+            input_path: the path inside the sandbox from which the program reads its input; None for the default.
+            output_path: the path inside the sandbox to which the program writes its output; None for the default.
         """
         given = {
             "command": list(command),

@@ -218,13 +218,12 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             at: the checkpoint: `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
-            from_trial: the id of a trial with a result, or several of one variant.
+            from_trial: the id of a trial with a result, or the ids of several trials of one variant.
             variant: the id of a variant, to fork all its trials that reached the checkpoint, instead of `from_trial`.
             bindings: the values to change, by dotted names such as `model.temperature`; None to change none.
             strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
-            control: whether to fork each trial a second time without changes, and to compare the changed forks with
-                these.
-            allow_drift: whether to fork from checkpoints that were changed after their run was sealed; the forks record
+            control: whether to fork each trial also without changes, and to compare the changed forks with those.
+            allow_drift: whether to fork from checkpoints that were changed after their run was sealed. The forks record
                 it.
 
         Returns:

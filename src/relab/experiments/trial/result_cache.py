@@ -103,7 +103,7 @@ class ResultCache:
         return self._folder / key[:2] / key
 
     def find(self, key: str) -> StoredResult | None:
-        """Return the result with this key, with its file open; None if there is none, or it is too old.
+        """Return the stored result with this key, with its file open; None if there is no such result or it is too old.
 
         Raises:
             StoredResultInvalidError: the entry was changed, cut or moved here; it is deleted.

@@ -281,7 +281,7 @@ def _last_line(path: Path, below: Path) -> bytes | None:
 
 
 def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message: str) -> dict[str, Any]:
-    """Return the output that the runner writes for a trial without a valid one, the JSON object `trial_output_v1`.
+    """Return the output that the runner writes if the harness wrote no valid one, the JSON object `trial_output_v1`.
 
     Args:
         ids: the ids of the trial.

@@ -159,7 +159,10 @@ class Diagnosis:
         return max(float(_entropies(before[None, :])[0]) - after, 0.0) if chosen else 0.0
 
     def _is_gone(self, book: Runbook) -> bool:
-        """Return whether a repaired cause is still gone: none of its `mended` conditions is known not to hold."""
+        """Return whether a repaired cause is still gone.
+
+        It is gone unless a condition in `mended` of its runbook is known to be false.
+        """
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:

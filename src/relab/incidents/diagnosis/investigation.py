@@ -80,7 +80,7 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """A second cause that is present together with the most probable one with a probability above 0.5.
+        """The second cause: a cause that is present together with the most probable one with a probability above 0.5.
 
         None if there is no such cause.
         """

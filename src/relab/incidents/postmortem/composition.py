@@ -234,9 +234,9 @@ def _attempt(act: ActionRecord, measured: str, has_eased: bool, verdict: str) ->
 
 
 def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
-    """Yield the actions that people or other clients executed.
+    """Yield the actions that people or other clients of the action server executed.
 
-    The event that closes the incident lists the responder's own actions first, and then these.
+    The event that closes the incident lists all actions: first the responder's own ones, then those of others.
     """
     closed = next((event for event in reversed(case.events) if event.is_terminal), None)
     rows = None if closed is None else closed.content.get("tried")
