@@ -35,7 +35,7 @@ class Retention:
         return self._log.count_ended(before_us)
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[int]:
-        """Delete the incidents that ended before a time, oldest first, in batches; yield the number of each batch.
+        """Delete the incidents that ended before a time, oldest first, in batches; yield the size of each batch.
 
         Stopping at any point is safe: the next call continues. After the last batch, old alerts are deleted as well.
 

@@ -10,7 +10,7 @@ from relab.core.errors import ConfigurationError, UnavailableError
 
 
 class LlmError(UnavailableError):
-    """The model gave no answer. The caller continues without one."""
+    """The model gave no answer. The caller continues without an answer."""
 
     code = "llm_error"
 

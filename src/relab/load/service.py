@@ -141,7 +141,7 @@ def hdr_text(result: LoadResult) -> str:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Raise this process's soft limit of open files so that it can open `connections`, if the hard limit allows it."""
+    """Raise this process's soft limit of open files to what `connections` need, but not above the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE_DESCRIPTORS + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -174,9 +174,9 @@ class ResponseContext:
         return await self.blocking(self.knowledge.learnt, self.target, found, gives)
 
     async def mended(self, incident_id: str) -> set[str]:
-        """Return the causes that actions of an incident have ended, without the actions that were rolled back later.
+        """Return the causes that actions of an incident have ended; actions that were rolled back later do not count.
 
-        Even so, another cause may still affect users.
+        Even if these causes are gone, another cause may still affect users.
         """
         acts = await self.blocking(self.log.actions.of_incident, incident_id)
         return {

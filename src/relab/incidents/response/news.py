@@ -85,7 +85,7 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the changed keys of the state, with their values, with which an incident is diagnosed again.
+    """Return the keys of the state, with their new values, that change before an incident is diagnosed again.
 
     Usually the reason for the new diagnosis is news, that is, an outage of which people have not been notified before.
     If the news is that the problem has come back after a recovery, earlier actions may be tried again. Plans that

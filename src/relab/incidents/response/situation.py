@@ -72,9 +72,10 @@ class SituationReader:
     async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
         """Return whether a plan that waits for a person's approval may now be executed without approval.
 
-        It may if three conditions hold:
+        Approval was requested because the action affects more users than the incident did (its blast radius is larger).
+        Now the plan may be executed without approval if three conditions hold:
         - The autonomy for the plan's class of actions is `ACT`.
-        - The action affects no more users (its blast radius) than the incident does now; earlier, it affected more.
+        - The action affects no more users than the incident does now.
         - A new ruling of the policy allows the plan.
         """
         world, poll = self._world, self._world.watch.feed.latest

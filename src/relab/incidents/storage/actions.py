@@ -56,8 +56,8 @@ class ActionLog:
         """Store an action that is about to be requested; if an action with its key is stored already, return that one.
 
         This transaction is the last moment at which an action can be stopped: by a pause, by a person's rejection, or
-        because another process has acquired the lease. It raises an error in these cases. A stored action without a
-        result is checked in the same way, because the caller would request it again.
+        because another process has acquired the lease. In each of these cases, an error is raised. A stored action
+        without a result is checked in the same way, because the caller would request it again.
 
         Args:
             act: the action to store, with the status `asked`.

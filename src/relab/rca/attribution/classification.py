@@ -117,10 +117,10 @@ def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> boo
 
 
 def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Return whether the change of the agent's version changed what the problem `lead` is about.
+    """Return whether the new version of the agent changed something that may have caused the problem `lead`.
 
-    If the problem is a loop: whether the run has more steps than before. For any other problem: whether the use of the
-    problem's tool has changed.
+    For a loop, the new version must have made runs longer (more steps). For any other problem, it must have changed how
+    the agent uses the problem's tool.
     """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

@@ -22,7 +22,7 @@ SEARCHED_RUNS: Final = 200
 
 
 class BehaviourArrivals:
-    """Searches those new runs for behaviours that are not analysed; other runs are searched during their analysis.
+    """Searches new runs for behaviours. Runs that are analysed are left out: their analysis contains this search.
 
     Args:
         scanner: searches stored runs, and has the rules.

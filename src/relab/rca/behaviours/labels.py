@@ -66,8 +66,8 @@ class BehaviourScore(BaseModel):
     Attributes:
         behaviour: the name of the behaviour.
         labelled: the number of labelled runs that are counted.
-        changed: the number of runs that are not counted, because they changed after they were labelled.
-        not_judged: the number of runs that are not counted, because the search did not judge the behaviour.
+        changed: the number of labelled runs that are not counted because they changed after they were labelled.
+        not_judged: the number of labelled runs that are not counted because the search did not judge the behaviour.
         precision: of the runs in which the behaviour was found, the share that is labelled as showing it.
         recall: of the runs that are labelled as showing the behaviour, the share in which it was found.
     """
@@ -136,7 +136,9 @@ class BehaviourLabels:
         self._telemetry = telemetry
 
     def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> RunBehaviourLabel:
-        """Store a person's label that says whether a run shows a behaviour; it replaces an earlier label of the two.
+        """Store a person's label, which says whether a run shows a behaviour, and return the label.
+
+        An earlier label of this run for this behaviour is replaced.
 
         Args:
             agent_run_id: the id of the run.

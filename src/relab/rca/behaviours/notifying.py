@@ -58,9 +58,10 @@ def notice_of(
 
 
 def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> int | None:
-    """Begin a new time window of a behaviour if its previous window is over, and return the runs counted in the latter.
+    """Begin a new time window of a behaviour if its current window is over; return how many runs the ended one counted.
 
-    If the window is not over, count the run in this window and return None. The first window of a behaviour returns 0.
+    If the current window is not over, count the run in this window and return None. If the behaviour had no window yet,
+    return 0.
 
     Args:
         session: the session of the transaction.

@@ -43,7 +43,7 @@ class Range(_RuleModel):
 class StepTest(_RuleModel):
     """A test for steps. A step matches if all given fields match.
 
-    `status` is compared as a value; all other fields are regular expressions.
+    `status` must be equal; all other fields are regular expressions.
     """
 
     name: Pattern | None = None
@@ -57,7 +57,7 @@ class StepTest(_RuleModel):
 class CallTest(_RuleModel):
     """A test for tool calls. A call matches if all given fields match.
 
-    `status` and `status_code` are compared as values; all other fields are regular expressions.
+    `status` must be equal, and `status_code` must be within the range; all other fields are regular expressions.
     """
 
     tool: Pattern | None = None
@@ -69,7 +69,7 @@ class CallTest(_RuleModel):
 
 
 class GuardrailTest(_RuleModel):
-    """A test for guardrail events. An event matches if all given fields match; both are regular expressions."""
+    """A test for guardrail events. An event matches if all given fields match; both fields are regular expressions."""
 
     type: Pattern | None = None
     message: Pattern | None = None
@@ -78,7 +78,7 @@ class GuardrailTest(_RuleModel):
 class RunTest(_RuleModel):
     """A test for the run itself. The run matches if all given fields match.
 
-    Fields for texts are regular expressions; `outcome` is compared as a value, and the others are ranges of numbers.
+    Fields for texts are regular expressions. `outcome` must be equal. Numbers must be within the given ranges.
     """
 
     agent: Pattern | None = None
