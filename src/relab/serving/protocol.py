@@ -328,7 +328,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._registry.begin_stream(self, self._client_key)
 
     def _count_raw(self, count: int) -> None:
-        """Add `count` bytes to those received for the request, and reject the request if they are too many.
+        """Add `count` to the number of bytes received for the request; reject the request if this number is too large.
 
         This also limits bytes that the parser does not report: incomplete fields, empty lines and the framing of
         chunks.

@@ -51,11 +51,11 @@ _SYMMETRIC = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    """Differences, summed by cluster; clusters are independent.
+    """Values, such as the differences of tasks, summed by cluster; clusters are independent.
 
     Attributes:
-        sums: the sum of the differences of each cluster.
-        sizes: the number of differences in each cluster.
+        sums: the sum of the values of each cluster.
+        sizes: the number of values in each cluster.
     """
 
     sums: Floats
@@ -109,8 +109,8 @@ class PairedDelta:
 
     Attributes:
         estimate: the mean difference, variant minus baseline.
-        interval: its confidence interval.
-        test: the test of whether it is 0.
+        interval: the confidence interval of the estimate.
+        test: the test of whether the true mean difference is 0.
         standard_error: clustered standard error of the estimate; nan for a single cluster.
         pairs: number of differences.
         clusters: number of independent clusters.

@@ -17,8 +17,8 @@ class UnpairedDelta:
 
     Attributes:
         estimate: the second mean minus the first.
-        interval: its confidence interval.
-        test: the test of whether it is 0.
+        interval: the confidence interval of the estimate.
+        test: the test of whether the true difference is 0.
         standard_error: clustered standard error of the estimate.
         clusters: number of clusters in the sample with fewer clusters.
     """

@@ -18,7 +18,7 @@ class DiskFullError(DatabaseUnavailableError):
 
     Args:
         place: the file or the server of the database, for the message.
-        free_bytes: the free space of its file system; None if this process cannot read it.
+        free_bytes: the free space of the database's file system; None if this process cannot read it.
         reason: the reason in words, for the message.
     """
 

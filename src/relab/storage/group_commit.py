@@ -104,8 +104,8 @@ class GroupWriter(Generic[Item, Result]):
 
         Args:
             item: the item to write.
-            weight: its weight, in any unit, such as a number of rows.
-            answer: gets the item's result when the item is committed, or the error if it could not be stored.
+            weight: the weight of the item, in any unit, such as a number of rows.
+            answer: gets the item's result when the item is committed, or the error if the item could not be stored.
 
         Raises:
             WriterStoppedError: the writer was stopped.

@@ -48,7 +48,7 @@ UNPROJECTED_RUN: Final = text(f"mapper_version = {UNPROJECTED}")
 
 
 class AgentRunRow(Base):
-    """One agent run without its timeline; `source` is `json` if it was posted whole, `otlp` if it was made of spans."""
+    """One agent run without its timeline; `source` is `json` for a posted run, `otlp` for a run computed from spans."""
 
     __tablename__ = "agent_runs"
     __table_args__ = (

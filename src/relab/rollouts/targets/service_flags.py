@@ -34,7 +34,7 @@ class ServiceFlagsTarget:
 
     @property
     def name(self) -> str:
-        """The identity of the flags: the URL at which they are changed, in its normal form."""
+        """A name that identifies the flags: the normalized URL at which they are changed."""
         return flag_identity(self._write_url)
 
     def read(self) -> FlagState:

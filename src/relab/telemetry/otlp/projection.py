@@ -42,8 +42,8 @@ from relab.telemetry.tables import StoredItem
 def project(trace_id: str, spans: Iterable[SpanFacts], *, is_over: bool = False) -> RunRecord:
     """Compute the agent run of a trace from its spans; return the record of the run.
 
-    If the end of the run is missing, its status is `running`, or with `is_over` (no more spans are expected)
-    `incomplete`. `spans` must contain at least one span and no duplicates.
+    If the end of the run is missing, the run's status is `running`. With `is_over` (no more spans are expected), it is
+    `incomplete` instead. `spans` must contain at least one span and no duplicates.
     """
     ordered = sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))
     return _Projection(trace_id, ordered, RunStatus.INCOMPLETE if is_over else RunStatus.RUNNING).record()
@@ -51,7 +51,7 @@ def project(trace_id: str, spans: Iterable[SpanFacts], *, is_over: bool = False)
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The status of the run, the time when it ended (None: not yet), and its error."""
+    """How a run ended: its status, the time of the end (None if it has not ended), and its error."""
 
     status: RunStatus
     ended_at: int | None

@@ -59,7 +59,7 @@ MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
 
 
 def role_of(attributes: Attributes) -> Role:
-    """Return the role of a span from its attributes in the names of the vocabulary; `OTHER` if they show no known role."""
+    """Return the role of a span from its attributes, named as in `vocabulary.py`; `OTHER` if they show no role."""
     operation = attributes.get(OPERATION)
     if operation is not None and isinstance(operation, str):
         role = _GENAI.get(operation)

@@ -306,9 +306,10 @@ def _plain(name: str) -> str:
 
 
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
-    """Return the results of tools by the id of the call, or by the tool's name for results without an id.
+    """Return the results of tools, as `{(call id, None) or (None, tool name): results in order}`.
 
-    Each call of a model repeats all results so far, so the longest list in one span is the complete one.
+    The name is the key of results without a call id. Each call of a model repeats all results so far, so the longest
+    list that one span has is the complete list.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:

@@ -108,11 +108,11 @@ def perform(
     if_state: Annotated[str | None, Query(max_length=100)] = None,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Perform an action; the client sends its parameters in the query, in the body, or both.
+    """Perform an action; the client sends the action's parameters in the query, in the body, or both.
 
-    With `dry_run`, the server only returns the state that the action would find. `if_state` is the digest of a state
+    With `dry_run`, the server only returns the state that the action would change. `if_state` is the digest of a state
     that a dry run returned; the server rejects the action with 412 if the state has changed since. A repeated request
-    with the same `Idempotency-Key` changes nothing, and gets the record of the first one. If the action fails, the
+    with the same `Idempotency-Key` changes nothing, and gets the record of the first request. If the action fails, the
     answer is 502 with the record of the action.
     """
     asking.require_class(services.actions.action(name).action_class)
