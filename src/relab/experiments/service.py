@@ -44,7 +44,7 @@ class ExperimentService:
         clock: the source of the times in manifests and rows.
         telemetry: stores each trial as an agent run; None to store none.
         environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
-            None for those of this process.
+            None for the environment variables of this process.
         signing_key: the file of the key that signs each run at its end, created at its first use; None to sign nothing.
 
     Attributes:

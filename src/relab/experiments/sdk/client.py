@@ -174,7 +174,7 @@ class LabClient:
 
         Args:
             run_dir: the folder of the run.
-            trials: the ids of paused trials; empty for all of them.
+            trials: the ids of paused trials; empty for all paused trials of the run.
             allow_drift: whether to go on although the project was changed and its old snapshot is gone.
 
         Raises:
@@ -222,7 +222,7 @@ class LabClient:
             variant: the id of a variant, to fork all its trials that reached the checkpoint, instead of `from_trial`.
             bindings: the values to change, by dotted names such as `model.temperature`; None to change none.
             strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
-            control: whether to fork each trial also without changes, and to compare the changed forks with those.
+            control: whether to fork each trial also without changes, and to compare the forks with and without changes.
             allow_drift: whether to fork from checkpoints that were changed after their run was sealed. The forks record
                 it.
 

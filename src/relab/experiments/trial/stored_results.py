@@ -42,7 +42,7 @@ class StoredHead:
 
     Attributes:
         ids: the ids of the trial that was run, by name.
-        agent_run_id: the id of the trial's agent run in telemetry; None if it has none.
+        agent_run_id: the id of the trial's agent run in telemetry; None without an agent run.
         outcome: `success` or `failure`.
         attempts: the number of attempts at the trial.
         exit_code: the exit code of the harness.
