@@ -81,7 +81,7 @@ class TrialRow:
         metrics: the metrics by name; numbers, booleans and texts as the harness and the runner report them.
         primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
         hook_events_total, event_counts: the number of the harness's events, in total and by type.
-        hook_events_invalid, hook_event_problems: the number of the harness's invalid events, and the first problems in words.
+        hook_events_invalid, hook_event_problems: the number of the harness's invalid events, and the first problems.
         cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
         agent_run_id: the id of the agent run in telemetry; with `cached_from`, the agent run of the earlier
             trial.
