@@ -63,9 +63,9 @@ class RunMarks:
                 unit.session.execute(insert(table), rows)
 
     def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
-        """Return `{run id: content hash}` of those of the given runs in which an analysis found the behaviour.
+        """Return `{run id: content hash}` of the given runs in which an analysis found the behaviour.
 
-        The hash is that of the content in which it was found.
+        The hash is that of the content in which the behaviour was found.
         """
         row = RunBehaviourRow
         found: dict[str, str] = {}

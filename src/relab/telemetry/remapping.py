@@ -86,7 +86,7 @@ def count_outdated(session: Session, since_us: int) -> int:
 def remap_oldest(
     session: Session, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
 ) -> RemappedBatch:
-    """Compute up to `limit` outdated runs again (remap them) that started at or after `since_us`, oldest first.
+    """Compute again (remap) up to `limit` outdated runs that started at or after `since_us`, oldest first.
 
     A run is outdated if an older version of relab computed it. All times are in microseconds since 1970.
 
@@ -109,7 +109,7 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Compute the runs `run_ids` again, from their spans or by the present rules (remap them); return what has changed.
+    """Compute the runs `run_ids` again (remap them), with the present mapper and rules; return what has changed.
 
     `now_us` is the current time in microseconds since 1970. `shard` is the shard of the roll-up sums that this process
     updates.
@@ -119,7 +119,7 @@ def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int)
 
 
 def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
-    """Mark those runs of `run_ids` as incomplete whose traces have no end; return the number of ended traces.
+    """Mark the runs of `run_ids` whose traces have no end as incomplete; return the number of marked runs.
 
     A trace that received a span or a log record at or after `before_us` is left out. Times are in microseconds since
     1970. `shard` is the shard of the roll-up sums that this process updates.
@@ -159,7 +159,7 @@ class UnprojectedTraces:
 
 
 def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
-    """Read the data that a projection needs, of each run in `run_ids` that is unprojected; other runs are left out."""
+    """Read the data from which the unprojected runs among `run_ids` are computed; other runs are left out."""
     prefer_indexes(session)
     stored = repository.load_former_runs(session, run_ids)
     former = {run_id: run for run_id, run in stored.items() if run.is_unprojected}

@@ -55,7 +55,7 @@ class RunRemapper:
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
     ) -> Iterator[RemappedBatch]:
-        """Compute those stored runs again that an older version of relab computed, oldest first.
+        """Compute the outdated stored runs again, oldest first.
 
         A run is outdated in three cases: an older mapper made it from its spans, older rules decided its outcome, or
         its tokens were not counted. Each step of the iterator is one transaction. It is safe to stop between two

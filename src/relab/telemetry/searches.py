@@ -30,10 +30,10 @@ _ON: Final = "on"
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add those of the given runs that are to be searched for behaviours to the list of `RunSearches`.
+    """Add the finished runs in `records` that need no analysis to the runs to search for behaviours (`RunSearches`).
 
-    These are the finished runs that need no analysis. If searches are switched off, nothing is added. `now_us` is the
-    time at which the runs are written, in microseconds since 1970.
+    If searches are switched off, nothing is added. `now_us` is the time at which the runs are written, in microseconds
+    since 1970.
     """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})
     if not ids or not _is_on(session):

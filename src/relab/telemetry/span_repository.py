@@ -51,7 +51,7 @@ def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
-    """Return `{span id: (origin key, protobuf bytes)}` of those spans of `span_ids` in the trace that are stored."""
+    """Return the stored spans of a trace among `span_ids`, as `{span id: (origin key, protobuf bytes)}`."""
     found: dict[str, tuple[int, bytes]] = {}
     columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
     for ids in chunks(span_ids):

@@ -215,7 +215,7 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
 def joins_exception(record: LogRecord) -> bool:
     """Return whether a log record is read as an exception event of its span.
 
-    It is if the record has `exception.*` attributes, and its severity is at least that of an error or is not set.
+    This is so if the record has `exception.*` attributes, and its severity is at least that of an error or is not set.
     OpenTelemetry's conventions give handled exceptions a lower severity.
     """
     if 0 < record.severity_number < _SEVERITY_ERROR:

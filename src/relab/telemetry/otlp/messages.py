@@ -282,7 +282,10 @@ def _has_results(content: Any) -> bool:
 
 
 def _unwrapped(given: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the message inside a choice or a serialized object, and the message's role (empty if unknown)."""
+    """Return the innermost message in `given`, and the message's role (empty if unknown).
+
+    Choices and serialized objects wrap a message in the fields `message`, `data` or `kwargs`.
+    """
     message, role = given, ""
     for key in ("message", "data", "kwargs"):
         inner = message.get(key)

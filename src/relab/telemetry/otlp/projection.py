@@ -246,7 +246,7 @@ class _Projection:
         return items
 
     def _schema_of(self, tool: str) -> dict[str, Any] | None:
-        """Return the schema of a tool's arguments that the models were given, or None."""
+        """Return the JSON Schema of a tool's arguments, as the models were given it; None if they were given none."""
         spans = (facts.span.attributes for facts in self._spans if facts.role in (Role.LLM, Role.AGENT))
         return given_schema(tool, spans)
 

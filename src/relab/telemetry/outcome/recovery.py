@@ -129,7 +129,7 @@ class RunRecovery:
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield the indexes of those calls in `good` to compare with the earlier failed call at index `place`.
+        """Yield the indexes from `good` of the later calls to compare with the failed call at index `place`.
 
         The method counts each yielded index as one comparison. It yields nothing more once the run has made
         `MAX_COMPARISONS` comparisons.

@@ -44,7 +44,7 @@ def add(values: Values, name: str, value: Any) -> None:
 
 
 def text_of(attributes: Attributes, *keys: str) -> str | None:
-    """Return the value of the first of these attributes that is a text with content, or None."""
+    """Return the first of the attributes `keys` that is a non-empty text; None if there is none."""
     for key in keys:
         value = attributes.get(key)
         if value and isinstance(value, str):

@@ -126,7 +126,7 @@ class RestartWorker(PlantOperation[WorkerParameters]):
 
 
 class ResumeProcess(PlantOperation[ComponentParameters]):
-    """The action that resumes those processes of a component that a signal (SIGSTOP) has stopped."""
+    """The action that resumes the processes of a component, after a signal (SIGSTOP) has stopped them."""
 
     ACTION = Action(
         "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, ComponentParameters,
@@ -145,7 +145,7 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 
 
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those requested limits that are higher than the current ones.
+    """Return the requested limits that are higher than the current limits.
 
     A limit of memory or processor time is left out if it is currently not set.
     """
