@@ -324,7 +324,10 @@ def _hash(secret: str) -> str:
 
 
 def _expand(compact: str) -> str:
-    """Return a UUID with its dashes; return "", which is never an id, for a text that is not a compact UUID."""
+    """Convert a UUID of 32 hexadecimal digits to its form with dashes.
+
+    For any other text, return "", which is never an id.
+    """
     cut = [compact[:8], compact[8:12], compact[12:16], compact[16:20], compact[20:32]]
     return "-".join(cut) if len(compact) == 32 and compact.isalnum() else ""
 

@@ -75,7 +75,7 @@ _PARAMETERS = {
 
 
 def run_filter(**query: Any) -> RunFilter:
-    """Return the filter of a list of runs from its query parameters by name; times are parsed."""
+    """Build a `RunFilter` from the query parameters of a request, `{name: value}`; times are parsed."""
     fields = {_PARAMETERS[name]: value for name, value in query.items() if value is not None}
     return RunFilter(**{name: parse_time(value) if name.endswith("_us") else value for name, value in fields.items()})
 

@@ -287,7 +287,7 @@ def get_flag_diff(
 def post_flag_rollback(
     key: Key, wanted: Rollback, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
-    """Add a version with the content of an earlier version; an archived flag is in use again.
+    """Add a version of a flag with the content of an earlier version. This also puts an archived flag back into use.
 
     412 if `If-Match` does not name the current version of the flag, 428 without `If-Match`.
     """

@@ -75,7 +75,10 @@ def check_provider(settings: Settings) -> None:
 
 
 def _provider(settings: Settings) -> str:
-    """Return the name of the provider to use; `auto` is the default provider, or the only one that has a key."""
+    """Return the name of the language model provider to use.
+
+    If the setting is `auto`, this is the default provider if it is configured, otherwise another provider with a key.
+    """
     llm, keys = settings.llm, settings.provider_keys
     if llm.provider != "auto":
         return llm.provider

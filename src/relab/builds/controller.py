@@ -41,7 +41,7 @@ class BuildPass:
 
     @property
     def is_flaky(self) -> bool:
-        """Whether a build of the same input with the same configuration both succeeded and failed in this pass."""
+        """Whether two builds of this pass with the same input and configuration ended differently (success and failure)."""
         return had_two_outcomes(self.builds)
 
 

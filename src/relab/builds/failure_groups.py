@@ -64,7 +64,7 @@ class FailureRecurrence(BaseModel):
 
 
 class FailureGroups:
-    """Reads groups of failed builds.
+    """Reads the groups of builds that failed for the same cause.
 
     Args:
         database: the database of the builds.
@@ -76,7 +76,7 @@ class FailureGroups:
     def list_groups(
         self, *, project: str | None = None, before: str | None = None, limit: int = 50
     ) -> FailureGroupPage:
-        """Return a page of at most `limit` groups, those with the newest builds first.
+        """Return a page of at most `limit` groups of builds that failed for the same cause, newest builds first.
 
         Args:
             project: only builds of this project are counted; None for all.
@@ -139,7 +139,7 @@ def _group(
 
 
 def _read_cursor(text: str) -> tuple[int, str]:
-    """Decode a cursor: return the time and the key of the group after which a page begins.
+    """Decode the cursor of a page of groups: return `(time, key)` of the last group before the page.
 
     Raises:
         HistoryCursorError: the text is not from a previous page.

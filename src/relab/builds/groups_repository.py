@@ -17,7 +17,10 @@ _NEWEST: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """A group: its key, the number of its builds, and the times when its first and last build started, in microseconds."""
+    """A group of builds that failed for the same cause: its key, the number of builds, and two times.
+
+    The times are those when its first and its last build started, in microseconds since 1970.
+    """
 
     group: str
     count: int
@@ -26,7 +29,7 @@ class GroupRow:
 
 
 def groups(session: Session, *, project: str | None, before: tuple[int, str] | None, limit: int) -> list[GroupRow]:
-    """Return at most `limit` groups, those with the newest builds first.
+    """Return at most `limit` groups of builds that failed for the same cause, those with the newest builds first.
 
     Args:
         session: the session of the transaction.

@@ -238,9 +238,10 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 
 
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
-    """Yield the outcomes of a test in the builds that name it, and a pass for each successful build that does not.
+    """Yield the outcomes of a test: in each build whose log names it, and a pass in some successful builds that do not.
 
-    Such a pass is concluded only in lanes (job, configuration and branch) in which another build names the test.
+    A pass without a name in the log is concluded only in lanes (job, configuration and branch) in which another build
+    names the test.
     """
     named = {row.build_id for row in rows}
     lanes = set()

@@ -214,7 +214,7 @@ def count_running(session: Session) -> int:
 
 
 def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
-    """Return the numbers of builds that started before a time, and of decisions and suggestions made before it.
+    """Return the numbers of builds that started, and of decisions and suggestions that were made, before a time.
 
     Running builds are not counted. `before_us` is in microseconds since 1970.
     """

@@ -303,7 +303,9 @@ class BuildService:
         return shipped_simulator().fit()
 
     def get(self, build_id: str) -> Build:
-        """Return a build. If it ran in this home and its process has died, its status is `interrupted`.
+        """Return a build.
+
+        If relab ran the build with this home folder, and its process has died, the status is `interrupted`.
 
         Raises:
             BuildNotFoundError: no build has this id.

@@ -285,7 +285,7 @@ def _counted(tests: BuildTestCounts) -> str:
 
 
 def _origin_facts(build: Build) -> dict[str, object]:
-    """Return the origin of a build that relab recorded but did not run, such as its commit, by label.
+    """Return `{label: value}` with the origin of a build that relab recorded but did not run, such as its commit.
 
     The result is empty for builds that relab ran.
     """

@@ -144,7 +144,12 @@ def bundle_json(found: BundleVerification) -> dict[str, Any]:
 
 
 def print_damage(sentences: Iterable[str], count: int) -> None:
-    """Print the first differences, one in each line, and how many more there are; `count` is the number of all."""
+    """Print the first differences, one in each line, and the number of the others.
+
+    Args:
+        sentences: the first differences, as sentences.
+        count: the number of all differences.
+    """
     shown = [sentence for _, sentence in zip(range(MAX_SHOWN), sentences, strict=False)]
     for sentence in shown:
         print(f"  {plain(sentence)}")

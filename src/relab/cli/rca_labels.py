@@ -30,7 +30,7 @@ def label(
     remove: Annotated[bool, typer.Option("--remove", help="Delete the label of the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Label the first mistake of a run; an older label is replaced. Without options, show the label of the run.
+    """Label the step of a run that went wrong first; an older label is replaced. Without options, show the label.
 
     With --behaviour, label whether the run shows a behaviour.
     """

@@ -62,7 +62,7 @@ def try_rules(
     judge: AsksModel = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search stored runs, failed or not, for the behaviours of a file, and print what shows them.
+    """Search stored runs, failed or not, for the behaviours that a rule file describes, and print what was found.
 
     Nothing is stored about the runs.
     """
@@ -151,7 +151,7 @@ def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dic
 
 
 def _not_judged(found: Sequence[ScannedRun]) -> dict[str, Counter[str]]:
-    """Return how many runs were not judged for each behaviour that only a language model can judge.
+    """Return why runs were not judged for the behaviours that only a language model can judge.
 
     The result is `{behaviour: {reason: number of runs}}`.
     """

@@ -22,7 +22,7 @@ def remap(
     """Update stored runs whose spans or outcomes were last processed by an older version of relab, oldest first.
 
     The spans are converted to runs again, and the outcomes are decided again by the present rules. Servers and workers
-    may run meanwhile. The command may be stopped at any time; the next one continues.
+    may run meanwhile. The command may be stopped at any time. Started again, it continues.
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn

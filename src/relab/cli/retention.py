@@ -59,7 +59,7 @@ def prune(
 
 
 def parse_age_us(option: str, text: str) -> int:
-    """Return the length of an age such as 12h, 30d or 8w in microseconds.
+    """Convert an age such as 12h, 30d or 8w to microseconds.
 
     Args:
         option: the name of the option, for the message.

@@ -57,7 +57,7 @@ class StoredSuggestion(BaseModel):
         incident: the id of the known failure; None for an abstention.
         title: the name of the known failure for people; None for an abstention.
         category: the category of the known failure; None for an abstention.
-        confidence: the confidence of the suggestion, 0 for an abstention.
+        confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
         state: `open`, `accepted` or `rejected`.
         verdicts: the last 20 verdicts; the last one decides.
     """

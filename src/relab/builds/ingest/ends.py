@@ -34,7 +34,10 @@ class RememberingSource:
         self._unread = self.first
 
     def read(self, size: int, /) -> bytes:
-        """Return the next bytes of the source, from its very beginning, at most `size`; empty at the end."""
+        """Return the next bytes of the source, at most `size`; empty at the end.
+
+        The first call returns the first bytes of the source, although `first` has been read before.
+        """
         if self._unread:
             piece, self._unread = self._unread[:size], self._unread[size:]
             return piece

@@ -26,7 +26,7 @@ DEFAULT_PROJECT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class GivenFacts:
-    """Facts that a person or a CI gives about a build; they override those in the log.
+    """Facts that a person or a CI gives about a build; they override those in the log. None: the fact is not given.
 
     Attributes:
         project: the name of the project; None for the repository that the log names, or `default` if it names none.

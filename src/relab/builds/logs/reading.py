@@ -75,7 +75,7 @@ def read_log(source: ByteSource) -> BuildLog:
 
 
 def unwrap(raw: str) -> tuple[str, str]:
-    """Return `(worker, text)` of a raw log line: without the CI system's timestamps, prefixes and control characters.
+    """Split a raw log line into `(worker, text)`, without the CI system's timestamps, prefixes and control characters.
 
     The worker (the container, step or task that wrote the line) is "" if no prefix names one. The markers of GitHub
     Actions (`##[error]`, `##[group]`, `[command]`) stay in the text, because later parsing reads them. At most
@@ -189,14 +189,17 @@ def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
 def _after_last_line_end(data: bytes, before: int) -> int:
     """Return the position after the last line end that starts before the position `before`.
 
-    Return `before` if no line end starts there.
+    Return `before` if there is no such line end.
     """
     end = max(data.rfind(b"\n", 0, before), data.rfind(b"\r", 0, before)) + 1
     return end + (data[end - 1 : end + 1] == b"\r\n") if end else before
 
 
 def _after_next_line_end(data: bytearray, start: int) -> int:
-    """Return the position after the first line end at or after the position `start`; without one, `start`."""
+    """Return the position after the first line end at or after the position `start`.
+
+    Return `start` if no line end follows.
+    """
     found = _LINE_END_BYTES.search(data, start)
     return found.end() if found else start
 

@@ -197,7 +197,8 @@ def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
 def _move_created(earlier: Path, workspace: Path, copied: Collection[str]) -> None:
     """Move the files that a build created from the earlier workspace to the new one; they keep their times.
 
-    The new workspace is trusted, the earlier one is not: its links are moved, never followed, and replace nothing.
+    The earlier workspace is not trusted: its symbolic links are moved, never followed, and nothing in the new workspace
+    is replaced.
 
     Args:
         earlier: the workspace of the last build.

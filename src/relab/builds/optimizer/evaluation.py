@@ -185,7 +185,8 @@ def require_enough(decisions: Sequence[LoggedDecision]) -> None:
 def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
     """Return the importance weight of each decision.
 
-    It is the policy's probability of the chosen action, divided by the logged probability.
+    The weight is the probability with which the evaluated policy chooses the logged action (from `chances`), divided by
+    the logged propensity of this action.
     """
     return np.array(
         [

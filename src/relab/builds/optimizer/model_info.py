@@ -19,11 +19,11 @@ class CurvePoint(BaseModel):
 
 
 class PolicyModelInfo(BaseModel):
-    """What a trained policy was trained for and on.
+    """The facts about the training of a policy, which are stored with its network.
 
     Attributes:
         catalogue_version: the version of the catalogue of actions.
-        features: the names of the inputs, in their order.
+        features: the names of the network's inputs, in their order.
         simulator_digest: the digest of the measured builds that the simulator was fitted to.
         builds: number of simulated builds of the training.
         seed: the seed of the training.

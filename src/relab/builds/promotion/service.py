@@ -121,7 +121,8 @@ class ProjectPolicies(BaseModel):
 def flag_of(project: str) -> str:
     """Return the key of the flag that holds the policy of a project.
 
-    It contains the project's name, as far as a key may contain its characters, and a digest of the name.
+    The key contains the project's name, with a hyphen for characters that are not allowed in keys, and a digest of the
+    name.
     """
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", project)[:_SLUG_LENGTH]
     return f"{FLAG}.{slug}-{hashlib.sha256(project.encode()).hexdigest()[:_DIGEST_LENGTH]}"

@@ -60,7 +60,11 @@ class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read
         return self._observe(self._project), {}
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Build with an action; return observation, reward, whether the episode has ended, False, and an empty dictionary."""
+        """Simulate a build of the current input with the action whose id is `action`.
+
+        Returns:
+            The observation, the reward (0 to 1), whether the episode has ended, False, and an empty dictionary.
+        """
         project = self._project
         if project is None:
             raise gymnasium.error.ResetNeeded("reset() must be called before step().")

@@ -64,7 +64,7 @@ class SimulatedProject:
         return self.situation
 
     def apply(self, action_id: int) -> float:
-        """Build the current input with a possible action, and return the reward.
+        """Simulate a build of the current input with the action `action_id`, and return its reward, 0 to 1.
 
         Raises:
             UnknownBuildActionError: the action is not possible.

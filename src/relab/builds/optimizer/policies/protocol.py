@@ -30,7 +30,7 @@ class BuildPolicy(Protocol):
 
 
 def with_exploration(greedy: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Return the probabilities `greedy`, with the part `share` of their sum distributed evenly over all actions.
+    """Mix probabilities with the uniform distribution: return `(1 - share) * greedy + share / number of actions`.
 
     So each action has a probability above 0, and off-policy evaluation can weight it.
     """
