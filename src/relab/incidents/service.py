@@ -262,14 +262,14 @@ class IncidentService:
         return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Stop all actions on a target (None: on every target), and return the new state; polls and probes continue.
+        """Stop all actions on a target (None: on every target), and return the new state of the kill switch.
 
-        `by` is the name of the person, and `why` the reason.
+        Polls and probes continue. `by` is the name of the person, and `why` the reason.
         """
         return self.log.switches.pause(target, by=by, why=why, at_us=self._clock.now_us())
 
     def resume(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """End a pause of a target (None: the pause of all targets), and return the new state.
+        """End the pause of a target (None: the pause of all targets), and return the new state of the kill switch.
 
         `by` is the name of the person, and `why` the reason.
         """

@@ -71,7 +71,7 @@ class ResponderStatus(_View):
 
 
 class Question(_View):
-    """An approval request, and the decision of a person, which is null while there is none."""
+    """An approval request and the decision on it; the decision is null until a person has decided."""
 
     request: ApprovalRequest
     decision: Decision | None

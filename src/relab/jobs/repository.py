@@ -222,7 +222,7 @@ def drop(session: Session, job_id: str) -> bool:
 
 
 def prune_done(session: Session, finished_before: int) -> None:
-    """Delete the jobs that were done before `finished_before` (in µs since 1970), but no parked jobs."""
+    """Delete the jobs that succeeded before `finished_before` (in µs since 1970); parked (failed) jobs are kept."""
     session.execute(
         delete(table_of(JobRow)).where(
             JobRow.status == JobStatus.DONE,

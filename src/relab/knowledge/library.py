@@ -49,7 +49,7 @@ class Library:
     replaced: tuple[str, ...] = field(default=())
 
     def get(self, cause: str) -> Runbook | None:
-        """Return the runbook of a cause; None if there is none."""
+        """Return the runbook in use for a cause; None if no runbook in use has this cause."""
         return next((runbook for runbook in self.runbooks if runbook.cause == cause), None)
 
 

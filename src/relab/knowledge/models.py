@@ -257,7 +257,7 @@ class PastIncident(_Remembered):
 
 @dataclass(frozen=True, slots=True)
 class Relearnt:
-    """The effect of deleting or correcting a past incident on what relab learnt from incidents.
+    """The effect of deleting or correcting a past incident on the runbooks that relab learnt from incidents.
 
     Attributes:
         incident: the deleted or the corrected incident.

@@ -155,6 +155,8 @@ class KnowledgeService:
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
         """Check the runbook in the file `path` as `lint` does, copy it to the folder of runbooks, and return it.
 
+        `surroundings` says which actions and facts the runbook may use; None: this is not known, and not checked.
+
         Raises:
             RunbookError: the file is not a runbook, or has errors that make it unusable. The exception lists them.
             RunbookExistsError: the folder has the cause's runbook, and `replace` is false or its file has another name.
@@ -171,7 +173,7 @@ class KnowledgeService:
         return parse_runbook(text, str(target))
 
     def search(self, query: str, *, limit: int = 10, with_incidents: bool = True) -> list[Hit]:
-        """Return the runbooks and past incidents that match a query, such as a sentence or a log line, the best first.
+        """Return up to `limit` runbooks and (`with_incidents`) past incidents that match a sentence or log line best.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -208,14 +210,11 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Replace the cause of a past incident.
+        """Replace the cause of a past incident; return it, with the causes of learnt runbooks now in or out of use.
 
         Args:
             incident_id: the id of the incident.
             cause: the cause of a runbook, or `unknown`.
-
-        Returns:
-            The corrected incident, and the causes of learnt runbooks that are now in use or no longer in use.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -269,7 +268,7 @@ class KnowledgeService:
     def learnt(
         self, target: str, runbooks: Sequence[Runbook], looks: Mapping[str, Collection[str]]
     ) -> tuple[Runbook, ...]:
-        """Return runbooks learnt from what people did about unknown causes of a target; see `knowledge.learnt`.
+        """Return runbooks for unknown causes of a target, learnt from how people repaired them; see `knowledge.learnt`.
 
         Args:
             target: the service, by the name that its responder uses.

@@ -93,10 +93,13 @@ class Spent:
 class Budget:
     """Limits the calls to a model over a sliding window, or over this object's lifetime. It is thread-safe.
 
-    A call reserves the maximum that it may cost, so concurrent calls cannot exceed the limits together; `settle`
-    replaces the reservation with the real cost. A call that is never settled keeps its reservation. The budget covers
-    only this process, so each worker has a separate budget. `uptime_us` is a function that returns a time in
-    microseconds that never goes back.
+    A call first reserves the maximum that it may cost, so concurrent calls cannot exceed the limits together. `settle`
+    then replaces the reservation with the real cost. A call that is never settled keeps its reservation. The budget
+    covers only this process, so each worker has a separate budget.
+
+    Args:
+        limits: the limits; None: no limits.
+        uptime_us: a function that returns a time in microseconds that never goes back.
     """
 
     def __init__(self, limits: BudgetLimits | None = None, *, uptime_us: Callable[[], int] = uptime_us) -> None:

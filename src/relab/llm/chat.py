@@ -200,7 +200,10 @@ def _status_error(status: int, retry_after: str | None, config: LlmConfig) -> Ll
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Parse a Retry-After header in seconds; return None for a date, which no model provider sends, or another text."""
+    """Return the number of seconds in a Retry-After header; None if the header is missing or not a number of seconds.
+
+    A date, which HTTP also allows, gives None: no model provider sends one.
+    """
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
         return None
     return float(retry_after)

@@ -43,10 +43,11 @@ class DeadlineRunner:
 
         Args:
             work: returns the coroutine; `ends_at` is its deadline, as a time of `time.monotonic`.
-            timeout_s: the time limit in seconds, including the wait for a slot.
+            timeout_s: the time limit in seconds. It includes the wait until fewer than `max_concurrency` coroutines
+                run.
 
         Raises:
-            LlmUnavailableError: the time limit passed, while waiting for a slot or while running.
+            LlmUnavailableError: the time limit passed, while waiting to start or while running.
             Exception: the exception of the coroutine.
         """
         ends_at = time.monotonic() + timeout_s

@@ -281,7 +281,7 @@ class Window(_Value):
 
 
 class RouteResult(_Value):
-    """The results of one request template of the mix, by its name, over the whole load.
+    """The results of one request template of the mix (`name` is its name), over the whole load.
 
     Attributes:
         latency: latencies of all ended requests, good and bad.

@@ -22,7 +22,7 @@ _US: Final = 1_000_000
 
 
 def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
-    """Return the periods without samples of a signal between its first and its last sample, in order.
+    """Return the periods in which the signal `name` has no samples, between its first and its last sample, in order.
 
     A poll without a value of the signal makes a gap. A time without any poll is also a gap if it is longer than three
     times the median interval of the polls around it. The median of all polls is not used: the polls of a long incident

@@ -106,7 +106,7 @@ class JsonValue:
 
 
 class FactCollector:
-    """Collects facts with the positions at which they were found in answers, as `sightings`."""
+    """Collects facts in the list `sightings`, each with its position in an answer."""
 
     def __init__(self) -> None:
         self.sightings: list[Observation] = []

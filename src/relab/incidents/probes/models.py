@@ -25,8 +25,8 @@ class ProbeRequest:
     Attributes:
         base: the server to which the request is sent.
         path: the path with its query.
-        within_s: the time limit of an answer, in seconds. Some answers report a time-out of a dependency, and come only
-            after it.
+        within_s: the time limit of an answer, in seconds. It must be long enough for an answer that reports the
+            time-out of a dependency.
         times, pause_s: how often the request is sent, and the pause after each answer, in seconds. Growth can only be
             seen in two or more answers.
     """
@@ -142,7 +142,7 @@ class ProbeResult:
     Attributes:
         facts: the value of each fact, by the name of the fact.
         evidence: one piece of evidence for each fact.
-        absent: the reason why there is no answer, by request; requests with an answer are not in it.
+        absent: for each request without an answer, the reason.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)

@@ -134,13 +134,13 @@ class ResponseContext:
         return {name: usual.median for name, usual in found.items() if usual is not None}
 
     def bounds(self, before: Snapshot | None = None) -> HealthBounds:
-        """Return the bounds of error share and P95 latency within which users are served well.
+        """Return the upper bounds of error share and P95 latency up to which users count as served well.
 
         The bounds follow the thresholds of the detectors; the bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or at the beginning of the incident; None if there is none. The bound of
-                P95 is lowered so that most of the excess latency in this poll must be gone.
+            before: the poll before a repair, or at the beginning of the incident. If given, the bound of P95 is lowered
+                so that most of the excess latency in this poll must have disappeared. None: the bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)

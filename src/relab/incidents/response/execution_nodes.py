@@ -201,9 +201,9 @@ class ExecutionNodes:
         return True
 
     async def _known(self, key: str) -> ActionRecord | None:
-        """Return the stored action with an idempotency key; None if there is none.
+        """Return the stored action with an idempotency key; None if no action has this key.
 
-        If the outcome of the action is not known yet, it is first updated from the server's record.
+        If the outcome of the action is not known yet, the action is first updated from the action server's record.
         """
         world = self._world
         try:

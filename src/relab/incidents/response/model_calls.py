@@ -166,7 +166,9 @@ class ModelCalls:
         raise LlmBudgetExceededError("Another process calls the model for this incident.")
 
     async def _require(self, so_far: Spending, prompt: Prompt, within_s: float) -> None:
-        """Check that the budget covers a call that may take `within_s` seconds.
+        """Check that the budget covers another call, which may take `within_s` seconds.
+
+        `so_far` is the cost of the earlier calls.
 
         Raises:
             LlmBudgetExceededError: the budget does not cover the call.

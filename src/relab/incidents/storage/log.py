@@ -200,7 +200,7 @@ class IncidentLog:
         return incident_of(row)
 
     def current(self, target: str) -> Incident | None:
-        """Return the open incident of a target; None if there is none."""
+        """Return the open incident of a target; None if no incident is open."""
         with self._database.read() as session:
             row = repository.get_open(session, name_of(target))
         return None if row is None else incident_of(row)

@@ -131,9 +131,9 @@ class IncidentFinding(_Remembered):
 
 
 def finding_of(anomaly: Anomaly, at_us: int) -> IncidentFinding:
-    """Return a finding made from an anomaly that was seen at `at_us`, in microseconds since 1970.
+    """Convert an anomaly that was seen at `at_us` (microseconds since 1970) to a finding, the form that is stored.
 
-    Texts are cut to a bounded size, and non-finite numbers replaced by None.
+    Texts are cut to a bounded size, and non-finite numbers are replaced by None.
     """
     return IncidentFinding(
         detector=cut(anomaly.detector, 100),
@@ -149,15 +149,15 @@ def finding_of(anomaly: Anomaly, at_us: int) -> IncidentFinding:
 
 
 class IncidentSummary(_Remembered):
-    """An incident as a list shows it.
+    """The fields of an incident that lists of incidents show.
 
     Attributes:
         phase: the phase of the response, such as `diagnose`.
-        outcome: how it ended; None until it is over.
+        outcome: how the incident ended; None until it is over.
         diagnosis: the most probable cause; None before the first diagnosis.
         probability: the probability of that cause.
-        recommendation: a sentence for people: what to do, or what ended it.
-        last_seq: the number of the last event of its timeline.
+        recommendation: a sentence for people: what to do, or what ended the incident.
+        last_seq: the number of the last event of the incident's timeline.
     """
 
     incident_id: str

@@ -102,7 +102,7 @@ def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
 
 
 def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
-    """Return the ids in `incident_ids` whose incidents ended by `before` and were not dismissed as false positives.
+    """Return those of `incident_ids` whose incidents ended at `before` or earlier, and not as false positives.
 
     `before` is in microseconds since 1970.
     """

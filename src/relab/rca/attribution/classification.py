@@ -92,8 +92,8 @@ def _rank(problem: DetectedProblem, stated: set[Category]) -> tuple[object, ...]
 def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
     """Insert the regression (the cause "the new version is worse") at its place in the ranked causes.
 
-    Its place is before the first cause that the change of version explains better. A cause outside of the agent keeps
-    its place before the regression.
+    Its place is before the first cause that explains the failure less well than the change of version does. So it comes
+    after confident causes outside of the agent.
     """
     regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
     if regression is None:
@@ -108,7 +108,10 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
 
 
 def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Return whether the change of version explains the failure better than the problem `lead` does."""
+    """Return whether the change of version explains the failure better than the problem `lead` does.
+
+    `regression` is the cause "the new version is worse", with what the new version changed.
+    """
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
     if DESCRIPTORS[lead.category].is_external or lead.category is Category.UNKNOWN:

@@ -264,6 +264,11 @@ def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[
 
     A loop is an effect if at least two thirds of its calls have another problem. A loop without calls is an effect if
     its step has another problem.
+
+    Args:
+        loop: the problem to check; the result is False if it is not a loop.
+        failing_calls: the positions of the calls that have another problem.
+        failing_steps: the ids of the steps that have another problem.
     """
     if loop.category is not Category.PLANNER_LOOP:
         return False

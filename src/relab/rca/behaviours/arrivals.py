@@ -45,8 +45,8 @@ class BehaviourArrivals:
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
         """Enqueue a job that searches new runs for behaviours, unless such a job is unfinished or no run waits.
 
-        The job has the lane `background`. If `is_on` is False, or no rule has a condition, no job is needed: from then
-        on, new runs are not listed for the search, and the present list is deleted.
+        The job has the lane `background`. No job is enqueued if `is_on` is False or no rule has a condition. Then the
+        list of waiting runs is deleted, and new runs are no longer added to it.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched, so that their traces are
@@ -62,9 +62,9 @@ class BehaviourArrivals:
                 self._queue.enqueue(unit, SEARCH_JOB, {"quiet_s": quiet_s})
 
     def search(self, quiet_s: float) -> int:
-        """Search up to `SEARCHED_RUNS` new runs, newest first; store the behaviours and return the number of runs.
+        """Search up to `SEARCHED_RUNS` new runs for behaviours, newest first; return the number of searched runs.
 
-        Runs that changed within the last `quiet_s` seconds are left out.
+        The behaviours that the runs show are stored. Runs that changed within the last `quiet_s` seconds are left out.
         """
         due = self._searches.due(quiet_s, SEARCHED_RUNS)
         for run, scanned in self._scanner.scan(self._scanner.book.rules(), due):
