@@ -11,7 +11,7 @@ from relab.core.clock import Timestamp
 
 
 class Scope(StrEnum):
-    """A permission that a route requires of its caller; `granted` says which scopes include others."""
+    """A permission that a route requires of its caller. `operate` includes `read`; `admin` includes all scopes."""
 
     INGEST = "ingest"
     READ = "read"

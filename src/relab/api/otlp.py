@@ -75,7 +75,7 @@ def documented_body(signal: Signal) -> dict[str, Any]:
 
 
 def documented_responses(signal: Signal) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of the answers of a signal's route."""
+    """Return the OpenAPI description of the responses of a signal's route, by HTTP status."""
     status = {"description": "`google.rpc.Status`, encoded like the request"}
     success = (
         f"`Export{signal.service}ServiceResponse`, encoded like the request; names what was rejected or not stored"

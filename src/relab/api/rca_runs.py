@@ -82,7 +82,7 @@ def list_rca_runs(run_id: RunId, services: ServicesDep, limit: PageSize = 50) ->
     summary="Follow an analysis as server-sent events",
 )
 async def stream_rca_run(rca_run_id: ObjectId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
-    """Send every stage of the analysis so far, then each new stage; the stream ends with the analysis.
+    """Send every stage of the analysis so far as an event, then each new stage; the stream ends with the analysis.
 
     Comments (`: ping`) keep idle connections open.
     """

@@ -55,7 +55,10 @@ _Decision = Annotated[
     summary="Start a rollout",
 )
 def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: Response) -> RolloutRecord:
-    """Queue a rollout for a worker, and return its record. The body has the fields of a plan file, but names no files."""
+    """Queue a rollout for a worker, and return its record.
+
+    The body has the fields of a plan file, but must not name files of the server.
+    """
     record = services.rollouts.request(plan, by=caller.name)
     response.headers["Location"] = f"/rollouts/{record.rollout_id}"
     return record

@@ -105,12 +105,12 @@ class BuildController:
         self._advisor = advisor
 
     def run(self, configuration: BuildConfiguration, *, stop: Event, events: PassEvents) -> BuildPass:
-        """Build until a build succeeds, the number of retries (`retries` of the configuration) is spent, or `stop` is set.
+        """Build until a build succeeds, the retries (`retries` of the configuration) are used up, or `stop` is set.
 
         Args:
             configuration: the configuration of the first build.
             stop: ends the running build when set.
-            events: functions to call.
+            events: the functions to call with each build, decision and suggestion.
 
         Raises:
             BuildSandboxError, BuildFolderError: a build cannot be run.

@@ -26,7 +26,8 @@ class FailureGroup(BaseModel):
         first_build, last_build: the ids of the first and the last build by the time of their start.
         first_at, last_at: when these two builds started.
         projects: the projects with builds in the group, at most 20.
-        goes_on: whether, in one of these projects, the last build that succeeded or failed belongs to the group.
+        goes_on: whether the cause is still there: in one of these projects, the last build that succeeded or failed
+            belongs to the group.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -168,7 +168,10 @@ class BuildHistory:
         return JudgedTestPage(items=items, next_before=None if cursor is None else _write_cursor(cursor))
 
     def failing_tests(self, build_id: str) -> list[JudgedTest]:
-        """Return at most `MAX_FAILING_SHOWN` tests that failed in a build, in the order of names, judged by their history."""
+        """Return at most `MAX_FAILING_SHOWN` tests that failed in a build, sorted by name.
+
+        Each is judged by its outcomes in the newest builds of the project, such as flaky or broken.
+        """
         with self._database.read() as session:
             rows = queries.failed_in_build(session, build_id, limit=MAX_FAILING_SHOWN)
             project = queries.project_of(session, build_id)
@@ -179,7 +182,10 @@ class BuildHistory:
         return [judged[test.test_key] for test in wanted if test.test_key in judged]
 
     def known_tests(self, project: str, names: Iterable[str]) -> list[JudgedTest]:
-        """Return the tests with these names, each judged by the history of a project; unknown tests are left out."""
+        """Return the tests with these names, each judged by its outcomes in the newest builds of a project.
+
+        At most `MAX_FAILING_SHOWN` tests are judged. A test without a result in these builds is left out.
+        """
         keys = list(dict.fromkeys(key_of_test(project, name) for name in names))[:MAX_FAILING_SHOWN]
         with self._database.read() as session:
             judged = _judged(session, [queries.FoundTest(project, key, "") for key in keys], {})

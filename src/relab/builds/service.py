@@ -219,7 +219,7 @@ class BuildService:
 
         Args:
             folder: the folder of the project.
-            knobs: settings that differ from the defaults of the build file, as `override` reads them.
+            knobs: the settings that differ from the defaults of the build file: `{knob: value as text}`.
             plan: when passes start, and their budget of retries.
             stop: ends the running build, and the watch, when set.
             policy_of: returns the name of the optimizer's policy for the name of a project; called for each pass.
@@ -297,7 +297,7 @@ class BuildService:
 
     @staticmethod
     def simulator_fit() -> list[FitRow]:
-        """Compare the simulator with reality: return its figures beside the measured ones, for each fault and action."""
+        """Compare the measured builds of the example project with simulated builds, for each fault and action."""
         from relab.builds.monitor.simulator import shipped_simulator
 
         return shipped_simulator().fit()

@@ -44,7 +44,7 @@ class BuildStore:
 
         Args:
             build: the build.
-            log: the bounded log of the build.
+            log: the log of the build, shortened to about 1 MiB.
             source_key: identifies what the build was read from; each source is recorded once.
             tests: the results of its tests. At most `MAX_STORED_TESTS` are stored; secrets in them are masked.
             failure_key: identifies how the build failed; None if it did not fail, or if no line shows the failure.

@@ -76,7 +76,7 @@ def quantitative(field: str, **more: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return `text`, the title of a chart, if it has only harmless characters; otherwise return `"value"`.
+    """Return `text`, the title of a chart, if it has only harmless characters; otherwise return the title `"value"`.
 
     The page shows the title above the chart.
     """

@@ -29,7 +29,7 @@ def print_optimizer(decision: BuildDecision) -> None:
 
 
 def print_responder(fix: FixSuggestion) -> None:
-    """Print the line `[Responder]` with the suggestion for failed builds.
+    """Print the line `[Responder]` with the suggestion of a fix for a failed build.
 
     Below it, print the lines of the log that the suggestion quotes, and the command to accept or reject it.
     """

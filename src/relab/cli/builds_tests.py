@@ -59,7 +59,7 @@ def print_tests(tests: Sequence[JudgedTest]) -> None:
 
 
 def evidence_text(test: JudgedTest) -> str:
-    """Return one sentence on what the builds show about a test (such as flaky or broken), and which builds show it."""
+    """Return one sentence with the status of a test (such as flaky or broken) and the builds that show it."""
     if not test.evidence:
         return "never failed"
     first, last = test.evidence[0], test.evidence[-1]

@@ -76,7 +76,10 @@ class BuildAdvisor:
         return self._suggest(examined, build.project, build)
 
     def suggest(self, request: SuggestionRequest) -> FixSuggestion:
-        """Suggest a fix for the failed build of a request, store it without the request's texts, and return it."""
+        """Suggest a fix for the failed build of a request, store the suggestion, and return it.
+
+        The texts of the request, such as the log, are not stored.
+        """
         return self._suggest(examine(request, self._failures), request.project, None)
 
     def _suggest(self, examined: Examination, project: str, build: Build | None) -> FixSuggestion:

@@ -35,7 +35,7 @@ class JUnitReport:
 
     Attributes:
         tests: at most `MAX_TESTS` tests in the order of the file, and after them at most `MAX_LATE_FAILURES` later ones
-            that failed. A test that occurs twice is one result with the outcomes of both.
+            that failed. If a test occurs twice, both executions are joined to one result.
         left_out: the number of further tests.
         failed: the number of executions that failed, including those of tests that are left out.
         executed: the number of executions.

@@ -48,17 +48,17 @@ class SourceFacts:
 
     Attributes:
         kind: the kind of the source, as in `BuildOrigin`.
-        digest: the SHA-256 of its bytes, in hex.
-        size: the number of its bytes.
-        text: the bounded log; empty for JUnit XML.
+        digest: the SHA-256 of the source's bytes, in hex.
+        size: the number of the source's bytes.
+        text: the log, shortened to about 1 MiB; empty for JUnit XML.
         status: how the build ended; `unknown` if the source does not say so.
         started_at: when the build started, in microseconds since 1970; None if unknown.
         duration_s: the duration of the build in seconds; None if unknown.
-        repository, commit, branch: as a checkout printed them; None if unknown.
+        repository, commit, branch: as the checkout of the code printed them in the log; None if unknown.
         tests: the results of tests.
         tests_left_out: the number of further results, which were not read.
         lines: the lines that would explain a failure of the build.
-        error: the text of the line that explains the failure best; None if there is none.
+        error: the text of the line that explains the failure best; None if no line explains it.
         cause: the cause by which a failed build is grouped; None if unknown.
     """
 

@@ -30,7 +30,10 @@ class BuildSteps:
 
 
 def find_steps(lines: Sequence[BuildLine]) -> BuildSteps:
-    """Return the steps of the build that wrote these lines. A step that is nested in another step is a part of it."""
+    """Return the steps (such as commands) of the build that wrote these lines.
+
+    A step that is nested in another step is a part of it.
+    """
     starts, failure, depth = [0], None, 0
     for position, line in enumerate(lines):
         text = line.text

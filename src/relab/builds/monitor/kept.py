@@ -142,7 +142,7 @@ class KeptFolders:
 def _read(root: Path) -> _Kept:
     """Return a folder with its size and the time of its last use.
 
-    If they are not stored, because an earlier version of relab kept the folder, they are measured.
+    If size and time are not stored, because an earlier version of relab kept the folder, they are measured.
     """
     try:
         use = json.loads((root / _USE).read_text())

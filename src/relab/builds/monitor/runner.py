@@ -213,7 +213,7 @@ def _explained(result: BuildResult, log: str, size: int) -> tuple[BuildResult, F
 
     Args:
         result: the result of the build.
-        log: the bounded log of the build.
+        log: the log of the build, shortened to about 1 MiB.
         size: the size of the whole log, in bytes.
     """
     error, cause = result.error, None

@@ -64,7 +64,7 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class FitRow:
-    """The figures of measured and of simulated builds, for one fault and one action.
+    """A comparison of measured with simulated builds, for one fault and one action.
 
     Attributes:
         fault, action_id: the fault and the action.
@@ -141,7 +141,7 @@ class BuildSimulator:
         return outcome.result.model_copy(update={"duration_s": round(duration_s, 3)})
 
     def fit(self, seed: int = 0) -> list[FitRow]:
-        """Return, for each fault and action, the figures of the measured builds beside those of 2,000 simulated builds."""
+        """Compare the measured builds with 2,000 simulated builds, for each fault and action."""
         generator = np.random.default_rng(seed)
         rows = []
         for (fault, action_id), measured in self._measured.items():

@@ -23,10 +23,10 @@ _LEARNT_FROM: Final = 2_000
 
 
 class BuildOptimizer:
-    """Chooses actions, and logs each decision.
+    """Chooses the action for the next build by a policy, and logs each decision.
 
-    The policy is trained anew for each decision, from the log of decisions. So all processes that share the database
-    agree.
+    For each decision, the policy is trained anew from the log of decisions. So all processes that share the database
+    use the same knowledge.
 
     Args:
         store: the log of decisions.
@@ -42,7 +42,7 @@ class BuildOptimizer:
         self._generator = generator
 
     def decide(self, situation: BuildSituation, actions: Sequence[int], *, project: str, policy: str) -> BuildDecision:
-        """Choose one of the possible actions, log the decision, and return it.
+        """Choose one of the possible actions by a policy, log the decision, and return it.
 
         Args:
             situation: the situation in which to choose.
@@ -53,7 +53,7 @@ class BuildOptimizer:
         Raises:
             UnknownPolicyError: no policy has this name.
             UnknownBuildActionError: the policy names an unknown action.
-            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: see `make_policy`.
+            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
         """
         made = train(make_policy(policy, self._models), self.logged(project))
         chances = made.propensities(situation.features(), actions, self._generator)

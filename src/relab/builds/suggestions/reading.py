@@ -27,7 +27,7 @@ def shipped_failures() -> tuple[KnownFailure, ...]:
 
 
 def parse_failures(text: str) -> tuple[KnownFailure, ...]:
-    """Return the known failures in a Markdown text, one per section `## Title`.
+    """Parse known failures of builds from a Markdown text with one section `## Title` for each.
 
     Raises:
         KnownFailuresInvalidError: a section has no id, category, sign or advice, or an id occurs twice.

@@ -12,7 +12,10 @@ Features = Sequence[float]
 
 
 class BuildPolicy(Protocol):
-    """Chooses actions. One object is used by one thread only."""
+    """A policy: it chooses the action for the next build, and learns from the rewards of builds.
+
+    An object must be used by one thread only.
+    """
 
     def propensities(
         self, features: Features, actions: Sequence[int], generator: np.random.Generator
@@ -26,7 +29,7 @@ class BuildPolicy(Protocol):
         """
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
-        """Learn that the action `action_id` earned `reward`, 0 to 1, in a situation with these features."""
+        """Learn from one build: `action_id` was chosen in a situation with these features, and earned `reward`, 0 to 1."""
 
 
 def with_exploration(greedy: NDArray[np.float64], share: float) -> NDArray[np.float64]:
