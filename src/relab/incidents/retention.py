@@ -14,7 +14,7 @@ DEFAULT_BATCH = 100
 
 
 class Retention:
-    """Deletes old incidents; servers may continue to run meanwhile.
+    """Deletes old incidents, also while servers are running.
 
     The knowledge that was learnt from past incidents is kept, because its size is bounded; `lab knowledge delete`
     deletes it. An incident that is open, or waits for a person, is kept at any age.

@@ -55,7 +55,9 @@ def target_name(url: str) -> str:
 
 
 def action_token(watched: WatchedTarget) -> str | None:
-    """Return the token for the action server; None if no token is set and the responder only observes.
+    """Return the token for the action server; None if the settings have none and none is needed.
+
+    A token is not needed while the autonomy allows the responder only to observe.
 
     Raises:
         ConfigurationError: no token is set, and the autonomy allows more than to observe.

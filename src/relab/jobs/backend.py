@@ -61,7 +61,7 @@ class JobBackend(Protocol):
         ...
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
-        """Run jobs of the runner's lanes, earlier lanes first, until `stop` is set; the current job is finished.
+        """Run jobs of the runner's lanes, earlier lanes first, until `stop` is set; the current job is finished first.
 
         Call this method in the main thread, because the time limit of a job is enforced by a signal. While the broker
         or the database is unavailable, the method waits and retries, so that no person needs to restart the worker.
@@ -81,7 +81,7 @@ class BackendOptions:
         redis_url: the address of Redis, with its password; None if it is not configured.
         queue_name: the name of the broker's queue for the first lane.
         function_path: the dotted name of the function that a worker of the broker calls with the id of a job.
-        poll_s: time in seconds between two reads of the table by a worker.
+        poll_s: time in seconds between two reads of the table of jobs by a worker without a broker.
         time_limits: maximum time in seconds that a job may run, by lane.
     """
 

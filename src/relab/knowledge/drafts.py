@@ -25,8 +25,7 @@ class Draft:
     Attributes:
         runbook: the proposed runbook.
         path: the path of the draft's file. A person may change the file before accepting the draft.
-        diff: a unified diff from the runbook of this cause that is in use to the draft. If there is no such runbook,
-            the diff is from an empty file.
+        diff: a unified diff from the cause's runbook in use to the draft; without such a runbook, from an empty file.
         is_new: whether no runbook in use has the cause of the draft.
     """
 

@@ -204,7 +204,7 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield a warning for each condition on a fact that no probe gives, because it can never be evaluated."""
+    """Yield a warning for each condition on a fact that no probe gives: such a condition can never be evaluated."""
     if around.looks is None:
         return
     given = {*around.facts, *(fact for facts in around.looks.values() for fact in facts)}

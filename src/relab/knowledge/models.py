@@ -33,11 +33,12 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FactCondition:
-    """A condition on one fact.
+    """A condition on the value of one fact.
 
     Attributes:
         fact: the dotted name of the fact, such as `errors.pct`.
-        operator, value: how the fact is compared, and with what.
+        operator: how the value of the fact is compared with `value`.
+        value: the number, text or boolean to compare with.
     """
 
     fact: str
@@ -45,9 +46,9 @@ class FactCondition:
     value: FactValue
 
     def holds(self, facts: Mapping[str, FactValue]) -> bool | None:
-        """Return whether the condition holds for these facts, by name.
+        """Return whether the condition holds; `facts` holds the values of the known facts, by name.
 
-        Return None if the fact is unknown, or cannot be compared by `at_least` or `at_most`.
+        Return None if the fact is unknown, or if its value cannot be compared by `at_least` or `at_most`.
         """
         found = facts.get(self.fact)
         if found is None:

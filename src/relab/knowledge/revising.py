@@ -66,7 +66,7 @@ def _failed_before_help(incident: PastIncident) -> bool:
 
 
 def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[RunbookAction]:
-    """Return the distinct actions that helped in the incidents and that the runbook lacks, as actions of a runbook."""
+    """Return, as actions of a runbook, the distinct actions that helped in the incidents and that the runbook lacks."""
     found: list[RunbookAction] = []
     for incident in incidents:
         for act in incident.helped:

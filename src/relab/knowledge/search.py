@@ -106,7 +106,7 @@ def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
 
 
 def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
-    """Return the BM25 score of each document that shares a word with the query, by its index, the best first."""
+    """Return the BM25 score of each document that shares a word with the query, by the document's index, best first."""
     asked = list(dict.fromkeys(words(query)))[:MAX_QUERY_WORDS]
     if not asked:
         return {}
@@ -122,7 +122,7 @@ def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
 
 
 def _by_meaning(query: str, documents: Sequence[Document], meaning: Meaning) -> dict[int, float]:
-    """Return the similarity of each document that is near to the query, by the document's index, the nearest first."""
+    """Return the similarity of each document whose meaning is near to the query, by index, nearest first."""
     likeness = enumerate(meaning.likeness(query, [each.sentences for each in documents]))
     found = [(number, near) for number, near in likeness if near >= _MIN_SIMILARITY]
     return dict(sorted(found, key=lambda item: (-item[1], item[0])))

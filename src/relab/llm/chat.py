@@ -94,7 +94,7 @@ class ChatBackend:
 
 
 def model_options(config: LlmConfig) -> dict[str, Any]:
-    """Return the keyword arguments with which LangChain's chat model of any provider is created, such as `temperature`."""
+    """Return the keyword arguments for the LangChain chat model of any provider, such as `temperature`."""
     return {
         "model": config.model,
         "base_url": config.endpoint,

@@ -322,7 +322,10 @@ class Engine:
 
 
 def _both_clocks() -> tuple[int, int]:
-    """Return (monotonic clock, wall clock) of the same moment in ns: the closest of five pairs of readings."""
+    """Return the times of the monotonic clock and the wall clock at nearly the same moment, in ns.
+
+    Both clocks are read five times; the pair whose readings took the shortest time is returned.
+    """
     readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(5)]
     before_ns, wall_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
     return (before_ns + after_ns) // 2, wall_ns

@@ -36,7 +36,7 @@ class LatencyHistogram:
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Return the histogram that `encode` encoded, or any compressed HdrHistogram V2 in base64 with equal bounds.
+        """Return the histogram in a text: a compressed HdrHistogram V2 in base64, such as the result of `encode`.
 
         Raises:
             ValueError: the text is not such a histogram, or has other bounds or significant digits.
@@ -137,7 +137,7 @@ class LatencyHistogram:
         return self._counted
 
     def _count(self) -> None:
-        """Move the latencies that `record` has collected into the buckets, as the library's `record_value` would."""
+        """Move the latencies that `record` has collected into the buckets, as the library's `record_value` would do."""
         hdr = self._counted
         values = np.clip(np.array(self._waiting, dtype=np.int64), 0, MAX_NS)
         self._waiting.clear()

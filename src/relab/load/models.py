@@ -243,8 +243,8 @@ class Counts(_Value):
 class LatencySummary(_Value):
     """Latencies of requests from their due time to their outcome, including retries.
 
-    `count` is the number of requests. If it is 0, all figures are None. `p999_ms` is the percentile 99.9. `histogram`
-    is the full distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
+    `count` is the number of requests. If it is 0, all other values are None. `p999_ms` is the percentile 99.9.
+    `histogram` is the full distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
     """
 
     count: int

@@ -28,7 +28,7 @@ class UnknownProbeError(NotFoundError):
 
 
 class ProbeClient:
-    """Runs probes and cites the evidence for the facts that they give.
+    """Runs probes, and returns each fact that they give with the evidence that proves it.
 
     Args:
         asker: sends the requests.
@@ -44,14 +44,14 @@ class ProbeClient:
         self._clock = clock or SystemClock()
 
     async def run(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> ProbeResult:
-        """Run probes at the same time; a request that several of them need is sent once.
+        """Run probes at the same time; a request that several of these probes need is sent once.
 
         Args:
             names: the names of the probes.
             within_s: the time limit for all of them together, in seconds.
 
         Returns:
-            The facts, the evidence for each, and the requests without an answer with the reason.
+            The facts, the evidence for each fact, and the reason for each request without an answer.
 
         Raises:
             UnknownProbeError: one of the names is not in the catalogue; no request is sent.

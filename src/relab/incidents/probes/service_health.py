@@ -36,7 +36,7 @@ RELATIVE_FACTS: Final = ("traffic.times_usual", "latency.times_usual")
 
 
 def read_service(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the facts in two answers of the target: the first is about its health, the second about its metrics."""
+    """Read the facts about the target's health (in the first answer) and the target's metrics (in the second one)."""
     found = FactCollector()
     for number, name in enumerate(("health", "metrics")):
         if number < len(answers):

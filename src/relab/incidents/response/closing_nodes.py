@@ -52,7 +52,7 @@ class ClosingNodes:
         self._world = world
 
     async def learn(self, state: IncidentState) -> IncidentState:
-        """Store the incident's facts and the results of its actions for later incidents, and close the incident."""
+        """Store the incident, with its facts and the results of its actions, as a past incident; then close it."""
         world, incident_id = self._world, state["incident_id"]
         incident = await world.blocking(world.log.get, incident_id)
         acts = await world.blocking(world.log.actions.of_incident, incident_id)
@@ -220,7 +220,7 @@ class ClosingNodes:
         return f" It recurred {count} time{'' if count == 1 else 's'} before that." if count else ""
 
     async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
-        """Store runbooks as drafts, which people may accept; if a draft cannot be stored, note that in the timeline."""
+        """Store runbooks as drafts, which people may accept; write to the timeline for each whether it was stored."""
         world = self._world
         for book in books:
             try:

@@ -66,9 +66,9 @@ class PollState:
     outages: OutageTracker = field(default_factory=lambda: OutageTracker(DetectionSettings().poll_interval_s))
 
     async def begin_anew(self) -> None:
-        """Delete everything that earlier polls stored here, which may be days old.
+        """Delete the results of earlier polls, which may be days old.
 
-        Another process may have been the leader since then.
+        Since these polls, another process may have been the leader.
         """
         await self.feed.clear()
         self.findings, self.wrong_at_us = DetectionResult(), None

@@ -55,7 +55,10 @@ class PlanningNodes:
         self._survey = SituationReader(world)
 
     async def plan(self, state: IncidentState) -> IncidentState:
-        """Choose the next action; the policy decides whether it is executed, needs approval, or must wait."""
+        """Choose the next action, get the policy's ruling on it, and return the changed keys of the state.
+
+        The ruling decides whether the action is executed, needs approval, or must wait.
+        """
         if state.get("way") == "investigate":
             # A checkpoint of an earlier version, in which this node investigated itself.
             return {"way": "investigate"}

@@ -81,10 +81,10 @@ def get_approval(session: Session, approval_id: str) -> Any | None:
 
 
 def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
-    """Return the rows `(approval_id, incident_id, request, decision)` of an incident, the oldest first.
+    """Return the approval requests of an incident, the oldest first.
 
-    The rows are sorted by the number in their ids, because clocks may be set back. Shorter ids come first, so that 10
-    comes after 9.
+    The result has rows `(approval_id, incident_id, request, decision)`. The rows are sorted by the number in their ids
+    and not by time, because clocks may be set back. Shorter ids come first, so that 10 comes after 9.
     """
     statement = select(*_APPROVAL).where(ApprovalRow.incident_id == incident_id)
     return session.execute(statement.order_by(func.length(ApprovalRow.approval_id), ApprovalRow.approval_id)).all()

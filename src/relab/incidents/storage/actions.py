@@ -34,11 +34,11 @@ MAX_ACTIONS_PER_READ: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class StoredAction:
-    """The result of storing an action.
+    """The result of `ActionLog.put`.
 
     Attributes:
         act: the action as stored.
-        created: whether it is new; if not, the stored action may already have a result.
+        created: whether this call stored the action; if not, it was stored earlier and may already have a result.
     """
 
     act: ActionRecord

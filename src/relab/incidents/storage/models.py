@@ -296,7 +296,7 @@ class TimelineEvent(_Remembered):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The result of opening an incident.
+    """The result of opening an incident, or of adding anomalies to an open one.
 
     Attributes:
         incident: the new incident, or the open one that the anomalies joined.

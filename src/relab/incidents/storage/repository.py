@@ -45,7 +45,7 @@ def lock(session: Session, incident_id: str) -> Any | None:
 
 
 def get_open(session: Session, target: str, *, is_locked: bool = False) -> Any | None:
-    """Return the row of a target's open incident; None if it has none.
+    """Return the row of a target's open incident; None if no incident of the target is open.
 
     With `is_locked`, also lock the row until the transaction ends.
     """
@@ -129,7 +129,7 @@ def remove(session: Session, incident_ids: Collection[str]) -> None:
 def add_event(session: Session, values: Mapping[str, Any]) -> None:
     """Insert an event of a timeline.
 
-    The caller has locked the incident, and has given the event the incident's next number.
+    The caller must have locked the incident, and must have given the event the incident's next number.
     """
     session.execute(insert(table_of(EventRow)).values(**values))
 

@@ -41,7 +41,7 @@ class RunRecorder:
         self._written = {}
 
     def catch_up(self) -> int:
-        """Store incidents that have new events as agent runs in telemetry, and return how many were stored.
+        """Store in telemetry, as agent runs, all incidents that have new events; return how many were stored.
 
         Raises:
             UnavailableError: the database cannot be reached.

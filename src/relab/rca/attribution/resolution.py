@@ -168,9 +168,9 @@ def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
 
 
 def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedProblem:
-    """Add the quotations of a guardrail event or log line (`guard`) to the error.
+    """Return the error with the quotations of `guard`, a guardrail event or log line that describes the same problem.
 
-    A vague error gets the category and the detail of `guard`. The confidence rises unless `guard` is vague.
+    A vague error also gets the category and the detail of `guard`. The confidence rises unless `guard` is vague.
     """
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:
@@ -210,9 +210,10 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
 
 
 def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
-    """Return whether the problems inside a step (`inside`) explain the step's own error.
+    """Return whether a step's own error is explained by problems inside the step; `inside` holds their marks.
 
-    A recovered problem explains only an error that is recovered as well.
+    A mark is a problem's category and whether the run recovered from it. A recovered problem explains only an error
+    that is recovered as well.
     """
     explaining = {category for category, recovered in inside if error.recovered or not recovered}
     return bool(explaining) and (error.category in explaining or error.detail == UNCLASSIFIED or not error.is_strong)

@@ -81,7 +81,7 @@ class BehaviourArrivals:
         Args:
             unit: the transaction of the search.
             run: the run.
-            shown: `{behaviour: id of the step that shows it}`; the id is None if no step does.
+            shown: for each behaviour that the run shows, the id of the step that shows it; None if no step does.
         """
         names = {step.step_id: step.name for step in run.steps}
         for rule in self._scanner.book.rules():
