@@ -117,9 +117,9 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
 
 
 def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
-    """Return the OTLP answer to a request that was accepted, wholly or in part.
+    """Return the OTLP response to a request that was accepted, wholly or in part.
 
-    If items were ignored and none was rejected, the answer is a warning: a partial success with a message and 0
+    If items were ignored and none was rejected, the response is a warning: a partial success with a message and 0
     rejected items. Exporters then do not count the ignored items as lost.
 
     Args:

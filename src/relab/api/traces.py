@@ -49,7 +49,7 @@ async def post_logs(request: Request, services: ServicesDep) -> Response:
 
     The records are durable when the response is sent. They may arrive before their spans, late, repeatedly and in any
     order. A run is created only when spans arrive. Records without a trace id are counted and not stored, and the
-    answer says so.
+    response says so.
     """
     return await receive(request, services, LOGS)
 
@@ -63,7 +63,7 @@ async def post_logs(request: Request, services: ServicesDep) -> Response:
     summary="Accept OpenTelemetry metrics (OTLP/HTTP)",
 )
 async def post_metrics(request: Request, services: ServicesDep) -> Response:
-    """Count data points. None of them is stored, and the answer says so. The route exists so that no exporter fails."""
+    """Count data points. None of them is stored, and the response says so. The route exists so that no exporter fails."""
     return await receive(request, services, METRICS)
 
 

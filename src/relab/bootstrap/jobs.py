@@ -14,7 +14,7 @@ RQ_FUNCTION = "relab.bootstrap.run_queued_job"
 
 
 def time_limits(jobs: JobSettings) -> Mapping[Lane, float]:
-    """Return the time limit of a job for each lane, in seconds, from the settings of jobs."""
+    """Return the time limit of a job in seconds, from the settings, for each lane (class of urgency)."""
     long = dict.fromkeys((Lane.LONG, Lane.TRAINING), jobs.long_time_limit_s)
     return {**dict.fromkeys(DEFAULT_TIME_LIMITS_S, jobs.time_limit_s), **long}
 

@@ -162,7 +162,7 @@ class Services(Foundation):
         ]
 
     def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
-        """Return the job runner of one worker, which runs only jobs of these lanes."""
+        """Return the job runner of one worker, which runs only jobs of these lanes (classes of urgency)."""
         from relab.jobs.runner import JobRunner
 
         jobs = self.settings.jobs

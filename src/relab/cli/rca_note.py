@@ -160,7 +160,7 @@ def _one_line(text: str) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """Return a text on one line of at most `width` columns; leading blanks stay."""
+    """Return a text on one line of at most `width` columns; a longer text is cut. Leading blanks are kept."""
     blanks = len(text) - len(text.lstrip(" "))
     line = " " * blanks + _one_line(text[: 8 * width])
     return line if cell_len(line) <= width else set_cell_size(line, width - 1).rstrip() + "…"

@@ -99,7 +99,7 @@ class BuildFile(_Section):
             knob that is missing here, the largest value is the one in `defaults`.
         knobs: how knobs (settings) change the build command: `{knob: {value: change}}`; the value `any` stands for all
             values without an entry. The runner itself applies `memory_mb`, `time_limit_s` and `retries`, keeps the
-            workspace for `incremental`, and empties the cache folder.
+            workspace if `incremental` is on, and empties the cache folder if `cache` is off.
     """
 
     name: ExternalId

@@ -17,14 +17,14 @@ POLICY_PATTERN: Final = "^(ucb|linucb|thompson|best-fixed|dqn|fixed(:[0-8])?)$"
 
 
 class BuildDecision(BaseModel):
-    """One decision of the optimizer.
+    """One decision of the optimizer: the action (a change of the configuration) that was chosen for the next build.
 
     Attributes:
         decision_id: the id.
         project: the name of the project; empty for decisions without a project.
         catalogue_version: the version of the catalogue that defines the action ids.
         policy: the name of the policy.
-        situation: the situation in which the action was chosen.
+        situation: the facts by which the action was chosen.
         actions: the ids of the possible actions.
         propensities: the probability with which the policy would choose each of `actions`.
         action_id: the chosen action.
@@ -61,7 +61,7 @@ class DecisionPage(BaseModel):
 
 
 class BestAction(BaseModel):
-    """The answer of `/get_best_action`.
+    """The response of `/get_best_action`.
 
     Attributes:
         action_id: the id of the action in the catalogue; 1 is "use cache".

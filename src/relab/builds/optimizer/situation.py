@@ -22,7 +22,7 @@ FEATURES: Final = (
 
 
 class BuildSituation(BaseModel):
-    """The facts that are known when an action is chosen.
+    """The facts by which a policy chooses an action (a change of the configuration) for the next build.
 
     Attributes:
         failure: how the last build of this input failed; None if it succeeded, or if there was no build.
@@ -49,7 +49,7 @@ class BuildSituation(BaseModel):
         failed_attempts: int,
         was_flaky: bool = False,
     ) -> BuildSituation:
-        """Return the situation after a build with this configuration.
+        """Return the situation (the facts by which a policy chooses an action) after a build with this configuration.
 
         Args:
             failure: how the build failed; None if it succeeded.

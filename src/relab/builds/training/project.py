@@ -57,7 +57,10 @@ class SimulatedProject:
         return self._simulator.actions(self.fault)
 
     def next_input(self) -> BuildSituation:
-        """Draw the fault of a new input, build it with the default configuration, and return the situation afterwards."""
+        """Draw the fault of a new input, build it with the default configuration, and return the resulting situation.
+
+        The situation is the facts by which a policy chooses an action.
+        """
         self._builds.clear()
         self.fault = self._simulator.faults[int(self._generator.integers(len(self._simulator.faults)))]
         self._build(KEEP, self._generator)

@@ -43,7 +43,7 @@ class FixedPolicy:
 
 
 class BestFixedPolicy:
-    """Chooses the action with the best mean reward so far, whatever the situation. Untried actions are chosen first.
+    """Chooses the action with the best mean reward so far, in every situation. Untried actions are chosen first.
 
     Args:
         exploration: the share of probability that is distributed evenly over all actions.
