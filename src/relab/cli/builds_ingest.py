@@ -40,8 +40,8 @@ def ingest(
 ) -> int:
     """Record builds from logs: GitHub Actions, GitLab CI, Jenkins, Travis, JUnit XML and any other text.
 
-    Status, times, commit and repository are read from the log; what the log does not contain is unknown. If a file is
-    given again for the same project, it is not recorded twice. A file that is rejected is named, and the other files
+    Status, times, commit and repository are read from the log, unless an option gives them; a fact that neither gives
+    is unknown. A file is recorded only once for the same project. A file that is rejected is named, and the other files
     are still recorded.
 
     Exit code 0: every file is recorded. 1: at least one was rejected. 64: an option is invalid or nothing was found.
@@ -148,7 +148,11 @@ def _files(source: str) -> Iterator[Path | None]:
 
 
 def _check(name: str, value: str | None) -> None:
-    """Check a text from the command line.
+    """Check the value of a command-line option.
+
+    Args:
+        name: the name of the option, without hyphens.
+        value: the value; None (the option is not given) is valid.
 
     Raises:
         InvalidInputError: the text is empty, too long, or contains control characters; or it is a URL with another

@@ -40,7 +40,10 @@ def train(
 
 
 def _follow(services: Services, training_id: str, *, is_quiet: bool) -> Training:
-    """Print the progress of a training until it has ended, and return the ended training."""
+    """Wait until a training has ended, print its progress unless `is_quiet`, and return the ended training.
+
+    If no worker is alive, this process runs the training.
+    """
     if services.worker_lives():
         return _print_until_end(services, training_id, is_quiet=is_quiet)
     ended: list[Training] = []

@@ -67,11 +67,11 @@ def export(
 
 
 def _check_target(output: str, format_: Format, *, force: bool, as_json: bool) -> None:
-    """Check before any work that the output can be written.
+    """Check that the output can be written, before any run is exported.
 
     Raises:
         InvalidInputError: the output cannot be written in this format, or its folder does not exist.
-        ConflictError: the file exists.
+        ConflictError: the file exists, and `force` is False.
         ConfigurationError: the output cannot be accessed.
     """
     from relab.core.errors import ConflictError, InvalidInputError

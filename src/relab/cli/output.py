@@ -47,7 +47,7 @@ def plain(text: object) -> str:
 
 
 def print_json(command: str, **fields: Any) -> None:
-    """Print one JSON object with `ok` (true), `command` and these fields."""
+    """Print one JSON object with `ok` (true), `command` and `fields`."""
     text = json.dumps({"ok": True, "command": command, **fields}, ensure_ascii=False, indent=_indent())
     print(text.translate(_JSON_CONTROL))
 
@@ -61,7 +61,7 @@ def _indent() -> int | None:
 
 
 def print_json_line(command: str, *, is_ok: bool = True, **fields: Any) -> None:
-    """Print one JSON object with `ok`, `command` and these fields on one line, at once."""
+    """Print one JSON object with `ok` (the value of `is_ok`), `command` and `fields` on one line, and flush stdout."""
     text = json.dumps({"ok": is_ok, "command": command, **fields}, ensure_ascii=False)
     print(text.translate(_JSON_CONTROL), flush=True)
 
@@ -215,7 +215,7 @@ def _discard_stdout() -> None:
 
 
 def print_json_error(code: str, message: str, details: dict[str, Any] | None = None, **fields: Any) -> None:
-    """Print one JSON object with `ok` (false), the error and these fields.
+    """Print one JSON object with `ok` (false), the error and `fields`.
 
     Args:
         code: the name of the error, for programs.

@@ -115,7 +115,10 @@ def _print_report(services: Services, rca_run: RcaRun, *, full: bool, markdown: 
 
 
 def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
-    """Wait until the analysis has ended, and return it; run its job here if no worker claims it."""
+    """Wait until an analysis has ended, and return it; run its job in this process if no worker claims the job.
+
+    With `show`, print each stage of the analysis when it begins.
+    """
     from relab.rca.models import RcaStatus
 
     runner = services.runner()

@@ -25,8 +25,9 @@ PATIENCE_S: Final = 3.0
 def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_json: bool) -> int:
     """Analyse the failed runs that match the filter, newest first; print the result, and return the exit code.
 
-    The analyses are queued in the lane `background`, so an analysis that a person requests is delayed by at most one of
-    them. After Ctrl-C, the workers run the analyses that are still queued.
+    With `force`, a run is analysed again even if an analysis of it exists. The analyses are queued in the lane
+    `background`, so an analysis that a person requests is delayed by at most one of them. After Ctrl-C, the workers run
+    the analyses that are still queued.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

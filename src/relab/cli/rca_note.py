@@ -50,7 +50,7 @@ def print_note(note: RunNote, console: Console | None = None) -> None:
 
 
 def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a note, each with its style."""
+    """Yield `(line, style)` for each line of a note, so that it fits a terminal of `width` columns and `height` lines."""
     is_small = height < HEIGHT
     head = list(_head(note, console, width, is_small=is_small))
     # One line for the heading of the evidence, one for that of the changes, one for the footer.

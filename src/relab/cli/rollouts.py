@@ -278,7 +278,7 @@ def _decide(command: str, rollout_id: str, note: str, *, as_json: bool) -> None:
 
 
 def _plan(path: Path | None, policy: str | None, base_url: str | None) -> Plan:
-    """Return the plan of a file, or the shipped one, with the overrides of the command line.
+    """Return the plan in a file, or the shipped plan if `path` is None, with the overrides of the command line.
 
     Raises:
         PlanInvalidError: the file or an override is invalid.

@@ -82,7 +82,7 @@ class BuildIngest:
         self._taught = taught
 
     def ingest_file(self, path: Path, given: GivenFacts) -> BuildReceipt:
-        """Record the build whose log, or whose JUnit XML file, is at `path`.
+        """Record the build whose log or JUnit XML file is at `path`; the facts in `given` override those in the file.
 
         Raises:
             BuildSourceInvalidError: the file cannot be read, is empty or binary, or its XML is not accepted.
@@ -96,7 +96,10 @@ class BuildIngest:
             ) from error
 
     def ingest(self, source: ByteSource, given: GivenFacts) -> BuildReceipt:
-        """Record the build whose log or JUnit XML has these bytes; the same bytes of a project are recorded only once.
+        """Record the build whose log or JUnit XML file is read from `source`.
+
+        The facts in `given` override those in the file. If a build of the project with the same bytes is already
+        recorded, nothing is recorded.
 
         Raises:
             BuildSourceInvalidError: the source is empty or binary, or its XML is not accepted.
