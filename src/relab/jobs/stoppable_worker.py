@@ -54,7 +54,7 @@ class StoppableWorker(SimpleWorker):
         return None
 
     def end(self) -> None:
-        """Stop the pub/sub thread, which RQ does not stop if Redis is unavailable at the end."""
+        """Stop the worker's pub/sub thread: RQ does not stop it if Redis is unavailable when the worker ends."""
         thread: PubSubWorkerThread | None = self.pubsub_thread
         if thread is not None:
             thread.stop()

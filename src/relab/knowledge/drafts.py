@@ -63,7 +63,7 @@ class Drafts:
         """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Args:
-            in_use: the runbooks in use, by cause.
+            in_use: the runbooks in use, by cause; the result shows how each draft differs from them.
 
         Raises:
             RunbookFolderError: the folder cannot be read.
@@ -79,7 +79,7 @@ class Drafts:
 
         Args:
             cause: the cause.
-            in_use: the runbooks in use, by cause.
+            in_use: the runbooks in use, by cause; the result shows how the draft differs from the cause's runbook.
 
         Raises:
             DraftNotFoundError: the cause has no draft, or the draft cannot be read any more.

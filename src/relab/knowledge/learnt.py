@@ -169,7 +169,11 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
     """Return the distinct actions with which people resolved incidents, the actions of the latest incident first.
 
-    `lessons` are the incidents with the same cause, the latest first.
+    The actions have the form of a runbook's actions.
+
+    Args:
+        lessons: the incidents with the same cause, the latest first.
+        runbooks: the runbooks in use; their actions show which parameters come from facts.
     """
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
@@ -181,7 +185,7 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
 
 def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
-    """Return the parameters of an action for reuse in a later incident.
+    """Return the parameters of an action in the form in which a runbook can reuse them in a later incident.
 
     A value that came from a fact becomes a placeholder `{fact}`; other values stay the same.
 
@@ -235,7 +239,7 @@ def _sign(each: Deviation) -> str:
 
 
 def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
-    """Return the Markdown text for the person who decides whether to accept the runbook."""
+    """Return the Markdown text of a learnt runbook, for the person who decides whether to accept it."""
     lines = [
         "# An unknown cause that occurred before",
         "",

@@ -31,7 +31,8 @@ def signals_event(
 
     Args:
         polls: the polls in memory, in order; the event is the only place that keeps their signals.
-        opened_us: when the incident was opened, in microseconds since 1970.
+        opened_us: when the incident was opened, in microseconds since 1970; polls more than `BEFORE_S` seconds earlier
+            are left out.
         wanted: the names of the signals that the findings are about.
         once: the key of the event; a second event with the same key is not stored.
         most: the maximum number of points of each signal.

@@ -158,7 +158,7 @@ def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, 
 
 
 def thought_of(thought: InvestigationResult) -> IncidentState:
-    """Return the keys of an incident's state that an investigation changes, with their new values."""
+    """Convert the result of an investigation to the keys of an incident's state that it changes, with their values."""
     best = thought.best
     seen = ", ".join(f"{item.fact} is {item.value}" for item in thought.cited[:4])
     return {

@@ -32,7 +32,7 @@ def clean_text(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a storable text of at most `most` characters; `most` must be 40 or more.
+    """Return a text that every database can store, of at most `most` characters; `most` must be 40 or more.
 
     If the text is longer, its end is replaced by a mark that states the length before the cut.
     """
@@ -43,7 +43,7 @@ def cut(text: str, most: int) -> str:
 
 
 def name_of(text: str, most: int = _MAX_ID) -> str:
-    """Return a text as a storable key of at most `most` characters.
+    """Return a text as a key that every database can store, of at most `most` characters.
 
     A text that is a valid key is returned unchanged. In any other text, invalid characters are replaced and the end is
     cut; a digest is appended, so that different texts give different keys.
