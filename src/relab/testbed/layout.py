@@ -186,7 +186,7 @@ class Layout:
 
     @property
     def links_socket(self) -> Path:
-        """The Unix socket on which the process of the links (TCP proxies) accepts requests to change the links."""
+        """The Unix socket on which the process of the links (TCP proxies) accepts requests, such as to add a toxic."""
         return self.private / "links.sock"
 
     @property

@@ -89,7 +89,10 @@ class LinkEnds(Strict):
 
 
 class LinksConfig(Strict):
-    """The configuration of the process that runs all links (TCP proxies); `socket` is the path of its control socket."""
+    """The configuration of the process that runs all links (TCP proxies).
+
+    `socket` is the path of the process's control socket.
+    """
 
     socket: str
     links: list[LinkEnds]
@@ -222,8 +225,8 @@ class SettingsChange(Strict):
             both.
         settings: a new document, which replaces all current settings.
         restart: whether to restart the target with the new version.
-        expected_version: the number of the version that the caller has read; if it is not the current one, the request
-            is rejected. None to change any version.
+        expected_version: the number of the version that the caller has read. If it is not the current one, the request
+            is rejected. None: the current version is not checked.
     """
 
     author: str = Field(min_length=1, max_length=100)

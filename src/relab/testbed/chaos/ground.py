@@ -43,7 +43,10 @@ class Standing:
         self._pids: dict[str, int | None] = {item["name"]: item["pid"] for item in plant.components(name)}
 
     def pids(self) -> dict[str, int]:
-        """Return the process ids of the components that still have the same process as in the snapshot, by name."""
+        """Return the process ids of the components that were not restarted since this snapshot was created, by name.
+
+        A component that had no process then is left out.
+        """
         now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
@@ -52,18 +55,19 @@ class Standing:
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
-        """Return the numbers of the target's workers that still have the same process as in the snapshot.
+        """Return the numbers of the target's workers that were not restarted since this snapshot was created.
 
-        It can only be called for a snapshot of the group `target`.
+        The snapshot must have been created for the group `target`.
         """
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault of this level affects, except components that were restarted.
+        """Return the names of the components that a fault of this level affects, except those that were restarted.
+
+        The affected components are the first ones of this snapshot. A restarted component is not replaced by another.
 
         Args:
-            level: the share of the components, 0 to 1, that are affected: the first ones of the snapshot, including
-                restarted ones. Above 0, at least one component is affected.
+            level: the share, 0 to 1, of the components in this snapshot to affect. Above 0, at least one is affected.
         """
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()
@@ -154,7 +158,7 @@ class Ground:
         return dict(before)
 
     def any_worker(self, query: Callable[[Mapping[str, Any]], bool]) -> bool:
-        """Return whether the function `query` returns True for at least one of the target's workers.
+        """Return whether `query` returns True for at least one of the target's workers.
 
         Args:
             query: is called with each worker's answer to the command `status`, which describes the worker's defects.

@@ -61,9 +61,10 @@ class ChaosManager:
         self._lock = threading.Lock()
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return all entries of the catalogue as JSON (`Injectable.to_json`).
+        """Return the catalogue as JSON: one entry, the result of `Injectable.to_json`, for each fault and noise event.
 
-        The key `impossible` of an entry is the reason why this machine cannot inject the fault or noise event, or None.
+        In each entry, `impossible` is the reason why this machine cannot inject the fault or noise event. It is None if
+        the machine can inject it.
         """
         return [{**event.to_json(), "impossible": self._why_not(event)} for event in self._catalogue.values()]
 
@@ -236,7 +237,12 @@ class _Running:
             self._thread.start()
 
     def end(self, phase: InjectionPhase) -> Injection:
-        """End the injection. If that fails, the injection stays active, and this method can be called again.
+        """End the injection, and return it with `phase` as its final phase.
+
+        If that fails, the injection stays active, and this method can be called again.
+
+        Args:
+            phase: the reason for the end, such as `stopped` or `expired`.
 
         Raises:
             AlreadyEndedError: the injection has already ended.

@@ -72,9 +72,10 @@ def inject(
     duration: _Seconds = None,
     delay: Annotated[float, Query(ge=0, le=MAX_DURATION_S)] = 0.0,
 ) -> dict[str, Any]:
-    """Inject a fault or noise event after `delay` seconds, for `duration` seconds or until it is stopped.
+    """Inject a fault or noise event after `delay` seconds, and return the injection.
 
-    The client sends the parameters of the fault in the query, in the body, or both; the body takes precedence.
+    It ends after `duration` seconds, or when it is stopped. The parameters of the fault are fields of the query or of
+    the body; the body takes precedence.
     """
     given = {key: value for key, value in request.query_params.items() if key not in _RESERVED_PARAMETERS} | (
         body or {}

@@ -80,9 +80,14 @@ def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, 
 
 
 def write(lines: Sequence[Line], path: Path) -> None:
-    """Write the lines of the 200 best-selling products, of all products in `lines`, to a file, as JSON Lines.
+    """Write the 200 lines with the highest sales to a file as JSON Lines, best-selling product first.
 
-    The file is replaced atomically: the old report stays until the new one is complete.
+    If there are fewer lines, write all of them. The file is replaced atomically: the old report stays until the new one
+    is complete.
+
+    Args:
+        lines: the lines of all products, in any order.
+        path: the path of the file.
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.

@@ -49,11 +49,11 @@ class Half(asyncio.Protocol):
         self._pair.made(self._way)
 
     def data_received(self, data: bytes) -> None:
-        """Handle bytes that were read from this socket."""
+        """Forward bytes that were read from this socket to the other socket of the connection."""
         self._pair.received(self._way, data)
 
     def eof_received(self) -> bool:
-        """Pass on that this socket's peer sends no more bytes.
+        """Forward the end of the stream to the other socket, because this socket's peer sends no more bytes.
 
         Return True, so that asyncio keeps this socket open for the other direction.
         """
@@ -69,11 +69,11 @@ class Half(asyncio.Protocol):
         self._pair.lost(self._way, exc)
 
     def pause_writing(self) -> None:
-        """Handle that this socket's buffer is full: stop reading from the other socket."""
+        """Pause reading from the other socket, because this socket's buffer is full."""
         self._pair.full(self._way, full=True)
 
     def resume_writing(self) -> None:
-        """Handle that this socket accepts bytes again: resume reading from the other socket."""
+        """Resume reading from the other socket, because this socket accepts bytes again."""
         self._pair.full(self._way, full=False)
 
     def write(self, data: bytes) -> None:
@@ -170,11 +170,10 @@ class Pair:
         self.apply(self._toxics)
 
     def made(self, way: Way) -> None:
-        """Handle that one of the two sockets of this connection is open.
+        """Note that one of the two sockets of this connection is open.
 
-        If it is the client's socket (`way` is `up`), count the connection and apply the link's toxics (simulated
-        network faults). If it is the server's socket (`down`), do nothing, because `connected` is called once the
-        server has accepted.
+        For the client's socket (`way` is `up`), count the connection and apply the link's toxics (simulated network
+        faults). For the server's socket (`down`), do nothing: `connected` is called when the server has accepted.
         """
         if way == "up":
             self._statistics.accepted += 1

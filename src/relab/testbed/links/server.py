@@ -107,9 +107,10 @@ class LinksServer:
         self._socket.unlink(missing_ok=True)
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """Execute the JSON request in a line and return the answer; the docstring of the module lists their fields.
+        """Execute the JSON request in a line, and return the answer: `ok` and the result of the request.
 
-        If the request is invalid, or names an unknown link or toxic, the answer has `ok: False`; no error is raised.
+        The docstring of the module lists the requests. If a request is invalid, or names an unknown link or toxic, the
+        answer has `ok: False` and the message `error`; no exception is raised.
         """
         try:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}

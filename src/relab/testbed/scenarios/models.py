@@ -115,10 +115,10 @@ class PythonProvider(_Part):
 
 
 def _field(name: str) -> Any:
-    """Return a function that returns the field `name` of its argument in angle brackets, such as `<http>`.
+    """Return a function that reads the field `name` of its argument and returns the value in angle brackets.
 
-    It serves as the discriminator of a union in pydantic. The angle brackets mark the tag, so that messages of errors
-    can leave it out.
+    For example, `_field("type")` returns `<http>` for an object whose `type` is `http`. pydantic uses the result to
+    choose the class of a union. The brackets mark this part of an error's location, so that messages can leave it out.
     """
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
 
@@ -227,7 +227,7 @@ class Activity(_Controlled):
 
 
 class Reference(_Part):
-    """A step of a scenario that runs an activity of its method or hypothesis again.
+    """A step of a scenario that repeats an activity (an action or probe) which the scenario defines elsewhere.
 
     `ref` is the name of the activity.
     """

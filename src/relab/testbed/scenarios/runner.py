@@ -33,7 +33,10 @@ Journal = dict[str, Any]
 
 
 class Section(StrEnum):
-    """The part of a run of a scenario to which a progress message belongs."""
+    """The part of a scenario's run that a progress message is about: the method (the steps), a check, or the rollbacks.
+
+    The checks test whether the service is in its steady state: before, during or after the method.
+    """
 
     BEFORE = "steady state before"
     DURING = "steady state"
@@ -50,7 +53,7 @@ class _InterruptedError(Exception):
 
 
 class _AbortedError(Exception):
-    """An action of the method could not be performed, so the method ends early."""
+    """A step of a scenario's method (its list of steps) failed or was rejected, so the remaining steps are skipped."""
 
 
 @dataclass
@@ -90,11 +93,11 @@ class Run:
         }
 
     def run(self) -> Journal:
-        """Run the scenario to its end and return the journal.
+        """Run the scenario to its end and return the journal (the record of the run).
 
-        The method ends early if an action fails or is rejected, if a variable has an error, or if `stop` is set; the
-        journal's `status` and `problems` say so. Rollbacks run in any case; an unforeseen exception is raised only
-        after them.
+        The steps of the scenario end early in four cases: an action fails, an action is rejected, a variable has an
+        error, or `stop` is set. The journal's `status` and the attribute `problems` then say so. The rollbacks run in
+        any case. An unforeseen exception is raised only after the rollbacks.
         """
         journal, began = self.journal, _now()
         # The status if an unforeseen exception is raised.
@@ -183,10 +186,13 @@ class Run:
         return state
 
     def look(self) -> tuple[dict[str, Any], str | None]:
-        """Check the steady state once: run the hypothesis' probes up to the first whose tolerance is not met.
+        """Check once whether the service is in its steady state: perform the probes of the hypothesis, one by one.
 
-        Return (entry of the journal with `steady_state_met` and `probes`, reason why the steady state is not met or
-        None).
+        The check ends at the first probe whose output is not within its tolerance.
+
+        Returns:
+            `(entry, reason)`. The entry is for the journal, with `steady_state_met` and `probes`. The reason says which
+                probe failed and why; it is None if the service is in its steady state.
         """
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []
@@ -239,7 +245,14 @@ class Run:
 
 
 class _Watch:
-    """Checks the steady state repeatedly while the method runs, and reports each change of the result."""
+    """Checks repeatedly whether the service is in its steady state, while the steps of a scenario run.
+
+    It adds the result of each check to the journal, and reports each change of the result. Use it as a context manager.
+
+    Args:
+        run: the run of the scenario.
+        is_on: False to check nothing.
+    """
 
     def __init__(self, run: Run, *, is_on: bool) -> None:
         self._run = run

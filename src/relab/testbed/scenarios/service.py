@@ -38,7 +38,7 @@ _ADDRESSES: Final = {"target_url": "target", "chaos_url": "chaos", "actions_url"
 
 
 class Conclusion(StrEnum):
-    """The conclusion about the service that follows from a run of a scenario."""
+    """The conclusion of a scenario's run: whether the service stayed in its steady state, or why that is not known."""
 
     HELD = "held"
     """The run was completed without problems, and the service was in its steady state whenever that was checked."""
@@ -52,7 +52,7 @@ class Conclusion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
-    """The result of a run of a scenario that has ended.
+    """The result of a finished run of a scenario (a scripted experiment in chaostoolkit's format).
 
     Attributes:
         conclusion: the conclusion about the service.
@@ -68,9 +68,9 @@ class ScenarioResult:
 
     @property
     def share_met_during(self) -> float | None:
-        """The share, 0 to 1, of the checks while the method ran in which the service was in its steady state.
+        """How often the service was in its steady state during the actions of the scenario: a share of checks, 0 to 1.
 
-        It is None if there were no such checks.
+        It is None if no checks were made during the actions.
         """
         return share_met(self.journal["steady_states"]["during"])
 

@@ -164,7 +164,8 @@ def make_episodes(
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all of these.
         noisy_share: share of episodes with noise only.
         quiet_share: share of episodes without any event.
-        several_share: share of episodes with two faults; ignored if `faults` contains none of the pairs.
+        several_share: share of episodes with two faults: one of the cache, and one of the database or the workers. It
+            is ignored if `faults` does not contain both sorts.
         timeout_s: maximum time of an episode after the beginning of its fault; in an episode without a fault, after its
             `healthy_s`.
         rate_per_s: number of the users' requests that are due per second.

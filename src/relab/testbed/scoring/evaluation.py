@@ -162,10 +162,9 @@ def parts_of(wanted: EvaluationRequest) -> list[Part]:
 
 
 def _ours_with(model: ModelAccess) -> Bindings:
-    """Return the bindings that start relab's own responder with access to a language model.
+    """Return the bindings (start settings) of relab's own responder with access to the language model `model`.
 
-    The responder starts each episode without memory of earlier incidents. `model` says how it accesses the language
-    model.
+    The responder starts each episode without memory of earlier incidents.
     """
     return OURS.model_copy(
         update={
@@ -187,14 +186,14 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return a copy of a responder's bindings, with which the responder does not use the runbooks for some causes.
+    """Return a copy of a responder's bindings with which the responder ignores its runbooks for the causes of `faults`.
 
     The bindings say how to start the responder. The copy has an additional environment variable with the names of the
     causes.
 
     Args:
         measured: the bindings of the responder.
-        faults: the names of the faults with these causes.
+        faults: the names of the faults.
     """
     causes = json.dumps(sorted(find_fault(fault).cause for fault in faults))
     return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})

@@ -114,9 +114,9 @@ def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
 
 
 def _questions() -> dict[str, Any]:
-    """Return the parts `analysis` and `metrics` of the experiment's configuration.
+    """Return the sections `analysis` and `metrics` of the experiment's configuration.
 
-    They name the metrics to compare, and say for each whether higher or lower values are better.
+    They name the metrics to compare. Each metric has a `direction`: whether higher or lower values are better.
     """
     directions = {"maximize": _HIGHER_IS_BETTER, "minimize": _LOWER_IS_BETTER}
     return {

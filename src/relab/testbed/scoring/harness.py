@@ -185,9 +185,15 @@ def _keep(home: Path, kept: Path) -> None:
 
 @contextmanager
 def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the path of a home folder for the responder.
+    """Create a home folder for the responder, and yield its path.
 
-    Neither the path nor the content reveals the planned faults.
+    Neither the path nor the content reveals the planned faults. If the bindings request to keep the home folder, all
+    trials of the same variant in a run use the same folder, one after another. Otherwise the folder is deleted at the
+    end.
+
+    Args:
+        bindings: how to start the responder.
+        ids: the `ids` of the trial's input, with `run_id` and `variant_id`.
     """
     if not bindings.keeps_home:
         # Not below the trial's folder, whose documents reveal what the trial is about.

@@ -116,7 +116,10 @@ class Observed:
 
     @property
     def follows_another(self) -> bool:
-        """Whether another, unmeasured fault was injected before the first measured one."""
+        """Whether an unmeasured fault was injected before the first measured one.
+
+        Measured faults are those that the responder is to repair.
+        """
         return self.onset_s is not None and self.trouble_s is not None and self.trouble_s < self.onset_s
 
     @property
@@ -143,10 +146,11 @@ class Observed:
 
 
 def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the baseline: the median over the seconds before a time of the share, 0 to 1, of badly served requests.
+    """Return the baseline of an episode: the usual share, 0 to 1, of badly served requests.
 
-    Seconds without requests are ignored. The result is 0 if there were no requests. The median prevents a responder
-    from raising its own baseline by doing harm for a short time before the onset.
+    It is the median of the shares of all seconds up to `until_s`. Seconds without requests are ignored. The result is 0
+    if there were no requests. The median prevents a responder from raising its own baseline by doing harm for a short
+    time before the onset.
 
     Args:
         seconds: how users were served, second by second.

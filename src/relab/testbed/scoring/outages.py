@@ -39,11 +39,11 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time, in seconds, for which an outage lasted before people were notified.
+    """Return the longest time, in seconds, that users had to endure an outage before people were notified of it.
 
-    The time of an outage runs from its start to its first notice, or to its end if that is earlier. The first notice is
-    the first one after the end of the previous outage; for the first outage, the first one after the onset of the
-    fault. So an outage counts as 0 s if such a notice was sent before the outage began.
+    Each outage counts from its start to its first notice, or to its end if there was no notice by then. A notice
+    belongs to an outage if it was sent after the end of the previous outage. For the first outage, it must be sent
+    after the onset of the fault. An outage counts as 0 s if its first notice was sent before the outage began.
 
     Args:
         observed: the observations of the episode.

@@ -14,14 +14,15 @@ _STAYS_GONE_S: Final = 6.0
 
 
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
-    """Return the number of right repairs, and the number of those that the responder judged as failed.
+    """Return the number of right repairs, and how many of these the responder judged as failed.
 
     An action is a right repair if three conditions hold: it repairs a measured fault that was present, the fault is
-    gone within 30 s, and the fault stays absent for 6 s.
+    gone within 30 s, and the fault stays absent for 6 s. All other actions that changed the service are wrong.
 
-    A responder reports its verdicts by the name of an action, and may have executed this action both rightly and
-    wrongly. So the verdicts `failed` and `worse` for a name are first assigned to the wrong executions, and only the
-    remaining ones to the right repairs.
+    The responder reports a verdict with the name of the action only. If it performed an action of one name several
+    times, some rightly and some wrongly, it is not known which of them a verdict means. So the verdicts `failed` and
+    `worse` for this name are first assigned to the wrong actions. Only the remaining verdicts count as failures of
+    right repairs.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

@@ -38,7 +38,7 @@ NOTICES: Final = "{notices}"
 
 
 class WrongBindingsError(InvalidInputError):
-    """The bindings of a variant, which say how to start its responder, are invalid."""
+    """The bindings are invalid: the settings in an experiment that say how to start a responder."""
 
     code = "wrong_bindings"
 
@@ -194,7 +194,9 @@ def a_responder(
     notices: str = "",
     hidden: Sequence[Path] = (),
 ) -> Iterator[RunningResponder]:
-    """Start a responder, yield it when it returns its status, and end it when the block ends.
+    """Start a responder and wait until it is ready; yield it, and stop it when the block ends.
+
+    The responder is ready when it answers a request for its status.
 
     Args:
         bindings: how to start the responder.

@@ -175,12 +175,18 @@ def score(observed: Observed, truth: Truth) -> Score:
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
     """Return the number of false alarms, and the time at which the responder detected the measured fault.
 
-    A false alarm is an incident that is open before any fault is injected. But an incident that is already open in the
-    first poll is not a false alarm if the responder keeps its home folder, because it belongs to an earlier episode.
+    A measured fault is one that the responder is to repair. All times are in seconds after the responder was ready.
 
-    The time is that of the first poll with an incident that was not yet open at the onset of the measured fault. If an
-    unmeasured fault was injected before, two signs after the onset count, too: a notice to people, and an earlier
-    incident that is not escalated to a person. The time is None if the fault was not detected, or if there was none.
+    A false alarm is an incident that is open before any fault is injected. Exception: if the responder keeps its home
+    folder, an incident that is open in the first poll belongs to an earlier episode, and is not a false alarm.
+
+    The detection is the first poll with an incident that was not open before the measured fault. If an unmeasured fault
+    was injected first, its incident may stay open. Then two other signs after the measured fault count as a detection,
+    too:
+    - a notice to people;
+    - a poll in which the earlier incident is open and not escalated to a person.
+
+    The time of detection is None if the fault was not detected, or if there was no measured fault.
     """
     onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
@@ -237,13 +243,13 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None
 
 
 def _harm(observed: Observed) -> float:
-    """Return the harm to users, in seconds in which all requests were served badly.
+    """Return the harm to users in seconds: 1.0 is one second in which all requests were served badly.
 
-    For each observed second, the share of badly served requests minus the baseline share (at least 0) is multiplied by
-    the length of the second. The harm is the sum of these products. The seconds that count are:
+    The harm of a second is its share of badly served requests minus the baseline share, at least 0, times its length.
+    The result is the sum over these seconds:
     - in an episode without a measured fault, all seconds, with a baseline share of 0;
     - if an unmeasured fault was injected first, the seconds after the onset of the measured fault;
-    - otherwise the seconds after the onset, or after the first action if that is earlier.
+    - otherwise the seconds after the onset, or after the first action that changed the service if that is earlier.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

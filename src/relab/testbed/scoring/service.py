@@ -38,7 +38,7 @@ _OUTPUTS: Final = "trials/*/trial_output.json"
 
 
 class NoEvaluationError(InvalidInputError):
-    """A folder has no evaluation, or already has one."""
+    """No evaluation can be read from a folder, or none can be created in it because it already contains one."""
 
     code = "no_evaluation"
 
@@ -79,7 +79,10 @@ def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return the plan of the evaluation in a folder, as `begin` returned it.
+    """Return the stored plan of an evaluation: which experiments it has, and how to run them.
+
+    Args:
+        folder: the folder of the evaluation, in which `begin` has written the plan.
 
     Raises:
         NoEvaluationError: there is no plan, or it cannot be read.

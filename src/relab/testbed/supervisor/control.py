@@ -68,7 +68,13 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
 
 def _add_components(app: FastAPI, supervisor: Supervisor) -> None:
     async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
-        """Return the status of components, after a wait of up to `wait_s` seconds (at most 60) until they are ready."""
+        """Return components with their status, and whether all of them run, as `{"components": [...], "ready": bool}`.
+
+        Args:
+            name: the name of the components or of their group.
+            found: the status of the components, which is returned if `wait_s` is 0.
+            wait_s: longest time to wait until the components are ready, in seconds; at most 60 s are waited.
+        """
         if wait_s > 0:
             await supervisor.wait_ready(supervisor.find(name), min(wait_s, 60.0))
             found = [item.status() for item in supervisor.find(name)]
@@ -140,7 +146,7 @@ class ControlServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Return a context manager that captures no signals."""
+        """Return a context manager that does nothing: uvicorn must not replace the supervisor's signal handlers."""
         yield
 
 

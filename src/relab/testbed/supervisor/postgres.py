@@ -87,18 +87,18 @@ def configuration(programs: PostgresPrograms) -> str:
 
 
 def server_command(programs: PostgresPrograms, port: int) -> list[str]:
-    """Return the command that starts a PostgreSQL server on a port.
+    """Return the command that starts a PostgreSQL server on a port of this machine.
 
-    The command expects the server's data folder as an open descriptor; see `opened_for`.
+    The command contains no path of the data folder. The process must inherit the folder as an open descriptor, whose
+    number `opened_for` returns.
     """
     return [programs.postgres, "-D", HERE, "-p", str(port)]
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return the folder to open for a PostgreSQL server before it starts, as `{number of the descriptor: folder}`.
+    """Return the folder that a PostgreSQL server inherits as an open descriptor, as `{descriptor's number: folder}`.
 
-    The server inherits this descriptor of its data folder. The command that `server_command` returns refers to the data
-    folder by the descriptor's number.
+    The folder must be opened before the server starts. The command of `server_command` refers to it by this number.
 
     Args:
         folder: the data folder of the server.

@@ -74,7 +74,7 @@ class SocketReady:
     path: Path
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the path is the component's own
-        """Return whether the socket accepts a connection."""
+        """Return whether the Unix socket accepts a connection; `pid` is ignored."""
         with contextlib.suppress(OSError):
             async with asyncio.timeout(_TIMEOUT_S):
                 _, writer = await asyncio.open_unix_connection(self.path)
@@ -112,9 +112,9 @@ async def end_episode(port: int, path: str, secret: str) -> bool:
 
 
 async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _TIMEOUT_S) -> bytes:
-    """Send a request to a port of this machine, and return its answer up to the bytes `until`.
+    """Send a request to a port of this machine, and return its answer up to and including the bytes `until`.
 
-    Return empty bytes if this answer is not complete within `within_s` seconds.
+    Return empty bytes if the connection fails, or if `until` does not arrive within `within_s` seconds.
     """
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(within_s):

@@ -60,7 +60,8 @@ class SettingsStore:
                 replaces the current one.
             author: the author of the version, for the history.
             note: the reason for the version, for the history.
-            expected_version: the number of the version that the caller has read; None to change any version.
+            expected_version: the number of the version that the caller has read. If it is not the current one, nothing
+                is changed. None: the current version is not checked.
 
         Raises:
             StaleVersionError: the current version is not `expected_version`.
@@ -75,7 +76,16 @@ class SettingsStore:
     ) -> SettingsVersion:
         """Create a version whose content is `document`, and return its entry in the history.
 
-        The arguments `author`, `note` and `expected_version`, and the errors, are the same as for `merge`.
+        Args:
+            document: the complete new content. If it has a `version`, this must be the number of the current version.
+            author: the author of the version, for the history.
+            note: the reason for the version, for the history.
+            expected_version: the number of the version that the caller has read. If it is not the current one, nothing
+                is changed. None: the current version is not checked.
+
+        Raises:
+            StaleVersionError: the current version is not `expected_version`.
+            InvalidInputError: the document has another `version`, or is too large.
         """
         before = self.current()
         if expected_version is not None and before["version"] != expected_version:

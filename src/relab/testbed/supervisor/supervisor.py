@@ -44,7 +44,7 @@ class Supervisor:
 
     Args:
         plan: the configuration of the testbed.
-        layout: the testbed's folders; the guard process holds their lock.
+        layout: the testbed's folders, whose lock the guard process must already hold.
         clock: the clock for the times in the state; None for the system's clock.
 
     Attributes:
@@ -144,7 +144,7 @@ class Supervisor:
         return table.access_of(self._site)
 
     async def start_components(self, name: str) -> list[ComponentStatus]:
-        """Start all components with this name or group name that do not run yet; return the status of all of them.
+        """Start all components with this name or group name; running ones are left alone. Return the status of all.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -171,7 +171,8 @@ class Supervisor:
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
         """Stop the component, or all components of the group, with this name, and start them again.
 
-        Return their status at once. The arguments and errors are the same as for `stop_components`.
+        Return their status without waiting until they are ready. If `gently` is False, kill their processes instead of
+        requesting an orderly end first. The errors are those of `stop_components`.
         """
         return await self._each(name, lambda item: item.restart(gently=gently))
 
@@ -230,7 +231,7 @@ class Supervisor:
         return found
 
     async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> bool:
-        """Wait until components are ready, at most `within_s` seconds; return whether they are."""
+        """Wait until all components in `found` are ready, at most `within_s` seconds; return whether they are ready."""
         try:
             await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)
         except NotAnsweringError:

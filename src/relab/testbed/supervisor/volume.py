@@ -32,11 +32,13 @@ class Volume:
 
     @property
     def is_own(self) -> bool:
-        """Whether the folder is a file system of its own."""
+        """Whether the target's data folder is a mounted file system of its own."""
         return self._path.is_mount()
 
     def make(self) -> None:
-        """Create the folder, and mount a file system of 64 MiB on it; without the right to mount, it is an ordinary folder.
+        """Create the folder, and mount a file system of 64 MiB on it.
+
+        Without the right to mount, it stays an ordinary folder.
 
         Raises:
             OSError: the folder cannot be created.

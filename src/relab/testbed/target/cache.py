@@ -29,7 +29,7 @@ class Cache:
     Args:
         settings: the settings of the server.
         recorder: counts hits, misses and errors.
-        failed: is called on every failure of the cache.
+        failed: is called on every failure of the cache, with the operation (`read` or `write`) and the error message.
     """
 
     def __init__(self, settings: CacheSettings, recorder: WorkerRecorder, failed: Failed) -> None:

@@ -127,10 +127,12 @@ class ShopDatabase:
         return len(overdue)
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the pool as JSON.
+        """Return the state of the connection pool as JSON.
 
-        `size`, `max_overflow`, their sum `max`, and `timeout_s` are the limits. `used` and `idle` are numbers of
-        connections. `pending` is the number of requests that wait for a connection.
+        The settings are `size` (connections that stay open), `max_overflow` (further connections that may be opened),
+        `max` (the sum of these two) and `timeout_s` (longest wait for a connection). `used` is the number of
+        connections that are checked out, `idle` the number of open connections that are not. `pending` is the number of
+        requests that wait for a connection.
         """
         pool = self._engine.pool
         assert isinstance(pool, QueuePool)

@@ -31,7 +31,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/cache", summary="The cache's own figures")
     async def cache() -> dict[str, Any]:
-        """Return the most important of the cache's own statistics."""
+        """Return selected statistics of the cache server, its errors by kind, and its number of keys."""
         return await cache_diagnostics(settings.cache)
 
     @routes.get("/host", summary="CPU, load, memory, disk, control group")

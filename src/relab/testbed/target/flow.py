@@ -64,7 +64,7 @@ class AdmissionQueue:
     It is not thread-safe: use it in the event loop only.
 
     Args:
-        bounds: the limits of this worker, which follow from the flags.
+        bounds: the range of the limit and the longest wait in the queue, as the target's flags determine them.
 
     Attributes:
         limiter: limits the number of active requests.
@@ -210,8 +210,8 @@ class DoorProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Reject a request to the shop with status 503 if the admission queue accepts no more requests.
 
-        Otherwise let uvicorn handle the request. uvicorn also handles a request that follows an unanswered request on
-        the same connection.
+        uvicorn handles all other requests. It also handles a request whose connection has an earlier unanswered
+        request, because the answers must keep the order of the requests.
         """
         self._refused = False
         # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.
@@ -225,7 +225,7 @@ class DoorProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Handle a part of a request's body; discard it if the request was rejected."""
+        """Pass a part of a request's body on to uvicorn; discard it if this protocol has rejected the request."""
         if not self._refused:
             super().on_body(body)
 

@@ -26,7 +26,7 @@ class Index(Protocol):
     """A search index. Its methods block, and must be called by one thread at a time."""
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query the nearest products, nearest first.
+        """Return for each query the nearest products as `(product's id, similarity)`, nearest first.
 
         Args:
             queries: the vectors of the queries, one per row.
@@ -38,9 +38,10 @@ class Index(Protocol):
         ...
 
     def figures(self) -> dict[str, Any]:
-        """Return the `kind` of the index, its number of `vectors`, the `expected` number of vectors, and its `state`.
+        """Return the state of the index as JSON.
 
-        The state is `ready`, `incomplete`, or an error message.
+        The keys are `kind`, the numbers of `vectors` that are stored and `expected`, and the `state`: `ready`,
+        `incomplete` or an error message.
         """
         ...
 
@@ -81,7 +82,15 @@ class FaissIndex:
             self._index.reset()
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query (a row of `queries`) its nearest products, at most `limits[i]`; see `Index.search`."""
+        """Return for each query the nearest products as `(product's id, similarity)`, nearest first.
+
+        Args:
+            queries: the vectors of the queries, one per row.
+            limits: the maximum number of products for each query.
+
+        Raises:
+            SearchError: vectors are missing from the index.
+        """
         with self._lock:
             if self._index.ntotal != len(self._ids):
                 raise SearchError(f"index holds {self._index.ntotal} of {len(self._ids)} vectors")
@@ -92,7 +101,11 @@ class FaissIndex:
         ]
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind of the index, its numbers of vectors and its state; see `Index.figures`."""
+        """Return the state of the index as JSON.
+
+        The keys are `kind`, the numbers of `vectors` that are stored and `expected`, and the `state`: `ready` or
+        `incomplete`.
+        """
         held = int(self._index.ntotal)
         return {
             "kind": "faiss flat",
@@ -135,7 +148,15 @@ class EmbeddedQdrant:
             raise SearchError(f"the embedded engine cannot be started: {error}") from error
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query (a row of `queries`) its nearest products, at most `limits[i]`; see `Index.search`."""
+        """Return for each query the nearest products as `(product's id, similarity)`, nearest first.
+
+        Args:
+            queries: the vectors of the queries, one per row.
+            limits: the maximum number of products for each query.
+
+        Raises:
+            SearchError: the embedded engine fails.
+        """
         requests = [
             edge.QueryRequest(limit=limit, query=edge.Query.Nearest(row.tolist()))
             for row, limit in zip(queries, limits, strict=True)
@@ -147,7 +168,11 @@ class EmbeddedQdrant:
         return [[(int(point.id), float(point.score)) for point in points] for points in found]
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind of the index, its numbers of vectors and its state; see `Index.figures`."""
+        """Return the state of the index as JSON.
+
+        The keys are `kind`, the numbers of `vectors` that are stored and `expected`, and the `state`: `ready` or
+        `incomplete`.
+        """
         held = self._shard.info().points_count
         return {
             "kind": "qdrant embedded",
@@ -190,13 +215,25 @@ class QdrantServer:
             raise
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query (a row of `queries`) its nearest products, at most `limits[i]`; see `Index.search`."""
+        """Return for each query the nearest products as `(product's id, similarity)`, nearest first.
+
+        Args:
+            queries: the vectors of the queries, one per row.
+            limits: the maximum number of products for each query.
+
+        Raises:
+            SearchError: the server cannot be reached, or rejects the request.
+        """
         searches = [{"query": row.tolist(), "limit": limit} for row, limit in zip(queries, limits, strict=True)]
         answered = self._ask("POST", f"{self._path}/points/query/batch", {"searches": searches})
         return [[(int(point["id"]), float(point["score"])) for point in one["points"]] for one in answered]
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind of the index, its numbers of vectors and its state; see `Index.figures`."""
+        """Return the state of the index as JSON.
+
+        The keys are `kind`, the numbers of `vectors` that are stored and `expected`, and the `state`: `ready` or
+        `incomplete`. If the server does not answer, `vectors` is None and `state` is the error message.
+        """
         try:
             held = int(self._ask("POST", f"{self._path}/points/count", {"exact": True})["count"])
         except SearchError as error:

@@ -55,9 +55,10 @@ def lab_routes(parts: Parts) -> APIRouter:
         return {"ok": True, **parts.flags.current.document(), "applied": applied}
 
     async def change_flags(request: Request) -> dict[str, Any]:
-        """Change the flags that are given in the body; if one is unknown or invalid, change nothing.
+        """Change the flags that are given in the body, and return all flags with the new version.
 
-        With the header `If-Match: "VERSION"`, change nothing and answer with 412 if the flags have another version.
+        If a flag is unknown or invalid, change nothing. With the header `If-Match: "VERSION"`, change nothing and
+        answer with 412 if the flags have another version.
         """
         expected = _expected_version(request.headers.get("if-match"))
         return {"ok": True, **await parts.take_flags(parse_json(await _json_body(request)), expected)}

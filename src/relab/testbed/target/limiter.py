@@ -65,8 +65,9 @@ class Limiter:
     """Limits the number of active requests of a worker, and adapts the limit to the measured processing times.
 
     Args:
-        bounds: the limits that follow from the flags.
-        now_s: the current time of a monotonic clock, which all other calls must use too.
+        bounds: the range of the limit, and the longest wait, as the target's flags (settings of the running target)
+            determine them.
+        now_s: the current time of a monotonic clock, in seconds. All other calls must use the same clock.
     """
 
     def __init__(self, bounds: Bounds, *, now_s: float) -> None:
@@ -80,7 +81,7 @@ class Limiter:
 
     @property
     def bounds(self) -> Bounds:
-        """The bounds of the limit and of the wait, which follow from the flags."""
+        """The range of the limit of active requests, and the longest wait, as the target's flags determine them."""
         return self._bounds
 
     @property

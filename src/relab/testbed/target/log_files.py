@@ -152,7 +152,11 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
 
 
 def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
-    """Return the log files of each worker, oldest first, as `{worker: [((start, part), path)]}`."""
+    """Return the log files of each worker as `{worker's number: [((start, part), path)]}`, oldest first.
+
+    `start` is the time at which the worker's process started, in microseconds since 1970. `part` is the number of the
+    file among the files of this process.
+    """
     found: dict[int, list[tuple[tuple[int, int], Path]]] = {}
     for path in log_path.parent.glob(f"{log_path.stem}.w*.jsonl"):
         if match := _NAME.search(path.name):
@@ -164,9 +168,14 @@ def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
 def _lines(
     worker: int, files: list[tuple[tuple[int, int], Path]], place: Place | None
 ) -> Iterator[tuple[str, int, Place, str]]:
-    """Yield the log lines of one worker after the position `place`, up to `PAGE_BYTES` in all.
+    """Yield the log lines of one worker, oldest first, up to `PAGE_BYTES` in all.
 
-    Each item is `(time, worker, position after the line, line)`.
+    Each item is `(time, worker, position after the line, line)`. The line is empty if it is not a valid log line.
+
+    Args:
+        worker: the worker's number.
+        files: the worker's log files, as `_files` returns them.
+        place: the position after which to begin; None to begin with the oldest line.
     """
     room, time = PAGE_BYTES, ""
     for key, path in files:

@@ -34,9 +34,10 @@ def operator_routes(parts: Parts) -> APIRouter:
     async def metrics(
         window_s: Annotated[int | None, Query(ge=2, le=300, description="At most what is kept.")] = None,
     ) -> dict[str, Any]:
-        """Return the metrics of the last `window_s` seconds over all workers; without it, of the longest window kept.
+        """Return the metrics of the last `window_s` seconds, summed over all workers.
 
-        Response times include failed requests.
+        Without `window_s`, the metrics cover the longest time for which the workers keep counters. Response times
+        include failed requests.
         """
         kept_s = parts.settings.metrics_window_s
         figures = summary.metrics(parts.workers(), now_s=time.monotonic(), window_s=min(window_s or kept_s, kept_s))
@@ -81,9 +82,10 @@ async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
 
 
 def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the state of the connection pools of all workers, as JSON.
+    """Return the state of the connection pools of all workers, as JSON, for the body of the pool route.
 
-    It is the body of the pool route, except the field `timestamp`; `pool_status` describes its fields.
+    `workers` has one row for each worker's pool. The other fields are sums of the rows, except that `pool_health` and
+    `pool_utilization` are the values of the worst pool.
 
     Args:
         parts: the objects of the worker that answers; its settings give the length of the metrics window.
@@ -95,9 +97,13 @@ def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
 
 
 def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
-    """Return the state of every worker that the settings expect, by the worker's number; see `worker_state`.
+    """Return the state of each worker, by number: `running`, `stopped`, `not responding` or `down`.
 
-    `parts` are the objects of the worker that answers. `workers` are the last statistics of each worker.
+    The result has all workers that the settings name, even those without statistics.
+
+    Args:
+        parts: the objects of the worker that answers; they contain the settings.
+        workers: the last statistics of each worker.
     """
     reports, now_s = {worker.worker: worker for worker in workers}, time.monotonic()
     return {number: worker_state(reports.get(number), now_s=now_s) for number in range(1, parts.settings.workers + 1)}

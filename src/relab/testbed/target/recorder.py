@@ -64,7 +64,7 @@ class RouteCounts:
 
     @classmethod
     def read(cls, wire: list[Any]) -> RouteCounts:
-        """Return the counters from a JSON array that `wire` returned."""
+        """Return the counters from a JSON array that the method `wire` of a `RouteCounts` created."""
         count, errors_5xx, errors_4xx, shed, total_ms, histogram = wire
         return cls(count, errors_5xx, errors_4xx, shed, total_ms, dict(histogram))
 
@@ -89,7 +89,7 @@ class WorkerCounters:
 
     @classmethod
     def read(cls, wire: list[Any]) -> WorkerCounters:
-        """Return the counters from a JSON array that `wire` returned."""
+        """Return the counters from a JSON array that the method `wire` of a `WorkerCounters` created."""
         routes, events, waits = wire
         return cls({name: RouteCounts.read(counts) for name, counts in routes.items()}, events, dict(waits))
 

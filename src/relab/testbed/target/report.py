@@ -56,7 +56,7 @@ class ReportFile:
         self._path = data_dir / "lab_report.json"
 
     async def read(self) -> LabReport:
-        """Return the stored report.
+        """Return the last report of a rollout or experiment.
 
         Raises:
             NotFoundError: no report has been stored.

@@ -91,7 +91,10 @@ class Indexes:
         return self.qdrant
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind, the number of vectors and the state of each index, as `{"faiss": ..., "qdrant": ...}`."""
+        """Return the kind, the number of vectors and the state of each index, as `{"faiss": ..., "qdrant": ...}`.
+
+        If Qdrant failed to start, the state of `qdrant` is the error message.
+        """
         qdrant = self.qdrant.figures() if self.qdrant else {"kind": "qdrant", "state": self.qdrant_error}
         return {"faiss": self.faiss.figures(), "qdrant": qdrant}
 
@@ -137,9 +140,9 @@ class Search:
         return await answer
 
     async def figures(self) -> dict[str, Any]:
-        """Return the kind, the number of vectors and the state of each index, as `Indexes.figures` does.
+        """Return the kind, the number of vectors and the state of each index, as `{"faiss": ..., "qdrant": ...}`.
 
-        The state is read in the search thread, because no other thread may access the indexes.
+        They are read in the search thread, because no other thread may access the indexes.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._indexes.figures)
 

@@ -103,7 +103,10 @@ class Shop:
         return page
 
     async def find(self, text: str, top_k: int) -> dict[str, Any]:
-        """Return the `top_k` products most similar to a text (`results`, nearest first), and the index that found them.
+        """Return the `top_k` products that are most similar to a text.
+
+        The result repeats `query` and `top_k`. `results` has `id`, `name` and `score` of each product, nearest first.
+        `backend` is the name of the index that answered.
 
         Raises:
             SearchError: no index can answer.

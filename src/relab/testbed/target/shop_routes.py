@@ -25,7 +25,7 @@ def shop_routes(parts: Parts) -> APIRouter:
     async def search(
         q: Annotated[str, Query(min_length=1, max_length=200)], top_k: Annotated[int, Query(ge=1, le=200)] = 10
     ) -> JSONResponse:
-        """Return the products that are most similar to the text, nearest first, and the index that answered."""
+        """Return the `top_k` products most similar to the text `q`, nearest first, and the index that answered."""
         return JSONResponse(await shop.find(q, top_k))
 
     @routes.post("/orders", summary="Place an order", status_code=201)

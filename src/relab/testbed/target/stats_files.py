@@ -47,7 +47,7 @@ class WorkerStats:
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Self:
-        """Return the statistics from the parsed JSON of a worker's statistics file."""
+        """Return the statistics of a worker from `document`, the parsed JSON of the worker's statistics file."""
         counted = document["counted"]
         return cls(
             document["worker"],

@@ -37,7 +37,7 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """End the injection: undo those changes that no repair action can undo.
+        """End the injection, and undo the changes that no repair action can undo.
 
         For example, stop clients that the injector has started, or remove its toxic (a simulated network fault). Damage
         that a repair action should fix remains.

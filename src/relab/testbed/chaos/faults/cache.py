@@ -56,7 +56,10 @@ class Setting:
                 cache.client_kill_filter(_type="normal", skipme=True)
 
     def end(self) -> None:
-        """Restore the earlier value of each parameter that still has the value set by this injector."""
+        """Restore the earlier value of each configuration parameter that still has the value set by this injector.
+
+        The parameters are those of the cache server.
+        """
         with self._ground.plant.cache() as cache:
             for name, value in self._before.items():
                 if str(cache.config_get(name)[name]) == self._values[name]:

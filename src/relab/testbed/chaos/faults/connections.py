@@ -115,7 +115,7 @@ class Hoard:
             self._thread.start()
 
     def end(self) -> None:
-        """Close the sessions that are still open."""
+        """Stop this injector, and close all database sessions that it still holds."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -50,7 +50,7 @@ class ServerKiller:
             self._ground.plant.stop(self._component)
 
     def end(self) -> None:
-        """Start the server, unless it is already running."""
+        """End the injection: start the server that this injector killed, unless it is already running."""
         self._ground.plant.start(self._component)
 
 

@@ -171,7 +171,10 @@ class DiskFullFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> FullDisk:
-        """Return an injector that fills the target's volume, which the testbed's settings (read through `ground`) name."""
+        """Return an injector that fills the volume (file system) of the target's data folder.
+
+        The injector finds the volume through `ground`, fault injection's access to the testbed.
+        """
         return FullDisk(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:

@@ -25,7 +25,10 @@ _SPARE_DESCRIPTORS: Final = 8
 
 
 class Quota(FaultParameters):
-    """Parameters of a CPU quota; `cpu_pct` is the quota of each worker at level 1, in percent of one processor."""
+    """Parameters of a CPU quota.
+
+    `cpu_pct` is the quota of each worker at full strength (level 1), in percent of one processor.
+    """
 
     cpu_pct: float = Field(5.0, ge=1, le=90)
 
@@ -40,7 +43,8 @@ class Quota(FaultParameters):
     def highest(self) -> float:
         """The highest CPU quota that the fault sets, in percent of one processor.
 
-        The quota falls while a fault grows. So, with a ramp, the highest quota is that of the first step.
+        Without a ramp, the fault sets only one quota. With a ramp, the quota falls step by step, so the highest quota
+        is that of the first step.
         """
         return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)
 
@@ -136,7 +140,7 @@ class Descriptors(LimitChanged):
 
 
 class Throttle(LimitChanged):
-    """Injector that sets a CPU quota for the workers that is lower than they need."""
+    """Injector that gives each of the target's workers a CPU quota below the processor time that the worker needs."""
 
     def __init__(self, ground: Ground, given: Quota) -> None:
         super().__init__(ground)

@@ -27,7 +27,7 @@ _MAX_LATENCY_MS: Final = 400.0
 class Late(FaultParameters):
     """Parameters of a slow network path.
 
-    `latency_ms` is the delay, `jitter_ms` its random variation, both at level 1.
+    At full strength (level 1), bytes are delayed by `latency_ms`, varied at random by up to `jitter_ms`.
     """
 
     latency_ms: float = Field(100.0, gt=0, le=60_000)
@@ -133,7 +133,10 @@ class PathFault(Fault[Given]):
 
 
 class PathLatency(PathFault[Late]):
-    """The faults `database_latency` and `cache_latency`: all bytes on the network path to this server are delayed."""
+    """The faults `database_latency` and `cache_latency`: all bytes on the network path to the dependency are delayed.
+
+    The dependency is the database or the cache.
+    """
 
     path_kind = "latency"
     predicate = "is slow"
@@ -176,7 +179,10 @@ class PathBlackhole(PathFault[FaultParameters]):
 
 
 class PathRefuse(PathFault[FaultParameters]):
-    """The faults `database_refuse` and `cache_refuse`: the network path to this server refuses all new connections."""
+    """The faults `database_refuse` and `cache_refuse`: the network path to the dependency refuses all new connections.
+
+    The dependency is the database or the cache.
+    """
 
     path_kind = "refuse"
     predicate = "refuses connections"

@@ -24,7 +24,7 @@ class Growth(FaultParameters):
     """Parameters of a memory leak.
 
     Attributes:
-        mb_per_s: growth of each worker at level 1, in MB per second.
+        mb_per_s: growth of each worker at full strength (level 1), in MB per second.
         limit_mb: size of the leaked memory of each worker at which the growth ends, to spare the machine.
     """
 
@@ -67,8 +67,8 @@ class DefectInjector:
 
     Args:
         ground: fault injection's access to the testbed.
-        op: the name of the command to a worker that switches the defect on (`op` of `Ground.order_worker`).
-        what: the name of the defect in the command `release`, which switches it off.
+        op: the command to a worker that switches the defect on, as JSON: the name as `op`, and arguments.
+        what: the name of the defect, for the command `release`, which switches it off.
     """
 
     def __init__(self, ground: Ground, op: Mapping[str, Any], what: str) -> None:

@@ -151,7 +151,7 @@ class TrafficSpike:
     Args:
         url: the address of the target.
         given: the parameters of the fault.
-        peak_per_s: the request rate at level 1.
+        peak_per_s: number of requests per second at full strength (level 1).
         sender: the clients that send the requests.
     """
 
@@ -178,7 +178,7 @@ class RetryStorm:
         url: the address of the target.
         given: the parameters of the fault.
         capacity_per_s: number of requests that the target can serve per second.
-        visitors_per_s: rate of new visitors at level 1.
+        visitors_per_s: number of new visitors per second at full strength (level 1).
         sender: the clients that send the requests.
     """
 
@@ -330,7 +330,7 @@ class TrafficFault(Fault[Given]):
     takes_the_machine = True
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return a test of whether the target is overloaded."""
+        """Return a test of whether the target is overloaded by requests, while its flow control is unchanged."""
         return Overload(ground)
 
 

@@ -79,7 +79,11 @@ class RestartLoop:
 
 
 def main() -> None:
-    """Serve the status page and poll the target, until killed; all settings come from the environment."""
+    """Run a responder that only restarts components, until the process is killed; real responders are compared with it.
+
+    It polls the target, requests restarts from the action server, and serves a page with its status. All settings come
+    from environment variables.
+    """
     state, token = State(), os.environ["ACTION_SERVER_TOKEN"]
     interval_s = float(os.environ["POLL_INTERVAL_SECONDS"])
     with (

@@ -19,9 +19,10 @@ _FIELDS: Final = (
 
 
 async def cache_diagnostics(settings: CacheSettings) -> dict[str, Any]:
-    """Return Redis' own statistics (`info`), its counts of errors by kind (`errors`) and its number of `keys`.
+    """Return Redis' own statistics as JSON, for operators.
 
-    If the cache does not answer, the result has `reachable: False` and the `error`.
+    `info` has selected values of the command INFO, `errors` the numbers of errors by kind, and `keys` the number of
+    keys. `reachable` is True; if the cache does not answer, the result is only `reachable: False` and the `error`.
     """
     client = make_client(settings)
     try:

@@ -74,9 +74,10 @@ def expected_indexes() -> dict[str, str]:
 
 
 def database_diagnostics(settings: DatabaseSettings) -> dict[str, Any]:
-    """Return the server's sessions, locks, statements, tables, indexes, limits and plans, as JSON; blocks its thread.
+    """Return the server's sessions, locks, statements, tables, indexes, limits and plans, as JSON.
 
-    If the server does not answer, the result has `reachable: False` and the `error`.
+    If the server does not answer, the result has `reachable: False` and the `error`. The call blocks the calling
+    thread.
     """
     began_s = time.perf_counter()
     try:
