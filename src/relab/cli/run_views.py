@@ -79,9 +79,9 @@ def cause_cell(run: RunHeader) -> str | None:
 
 
 def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
-    """Yield `(name, value)` for the other fields of a run that have a value, with lists and objects as JSON.
+    """Yield `(name, value)` for each field of a run that has a value and that `summary_rows` does not show.
 
-    The other fields are those that `summary_rows` leaves out.
+    Lists and objects are yielded as JSON text.
     """
     from relab.core.json import canonical_json
 
@@ -93,8 +93,8 @@ def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
 def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]:
     """Yield a row of table cells (see `TIMELINE_COLUMNS`) for each item of a timeline.
 
-    The row of a call or event follows the row of the step or call that it belongs to, and is indented. An item whose
-    step is not among the items is not indented. An item that names no agent gets the agent of its step.
+    Each step or call is followed by the calls and events that happened in it, indented. An item whose step is not in
+    `items` is not indented. An item that names no agent shows the agent of its step.
     """
     start = items[0].at if items else 0
     agents = {item.ref_id: item.data.get("agent_name") for item in items if item.kind == "step"}

@@ -96,7 +96,10 @@ def _limits(http: HttpSettings) -> HttpLimits:
 
 
 def _export_options(only: str | None, autonomy: str | None, grpc_port: int | None) -> None:
-    """Put the options of the command into the environment, because the app and the worker read their settings there."""
+    """Set the environment variables from which app and worker read their settings to the given options.
+
+    An option that is None leaves its variable unchanged.
+    """
     options = {"RELAB_SERVE_ONLY": only, "RELAB_INCIDENTS__AUTONOMY": autonomy, "RELAB_GRPC__PORT": grpc_port}
     os.environ.update({name: str(value) for name, value in options.items() if value is not None})
 
@@ -179,7 +182,7 @@ def _leave(*_: object) -> NoReturn:
 
 
 def _bind(address: str, port: int, *, option: str = "--port (RELAB_HTTP__PORT)") -> socket.socket:
-    """Return a socket that listens on the address and port; this happens before any worker starts.
+    """Return a socket that listens on the address and port; call this before any worker starts.
 
     `option` names the option and the setting of the port, for the error message.
 

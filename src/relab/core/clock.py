@@ -78,9 +78,10 @@ def format_time(us: int) -> str:
 
 @functools.lru_cache(maxsize=4_096)
 def _format_second(seconds: int) -> str:
-    """Return a whole second as ISO 8601 text without offset.
+    """Return a time in whole seconds since 1970 as ISO 8601 text without offset.
 
-    It is cached, because close times are often formatted together and the calendar computation is slow.
+    The result is cached, because times that lie close together are often formatted one after the other, and the
+    calendar computation is slow.
     """
     return (EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 

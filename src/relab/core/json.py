@@ -55,7 +55,11 @@ def parse_json(raw: bytes) -> JsonValue:
 
 
 def _walk(value: JsonValue) -> list[tuple[str, JsonValue]]:
-    """Return `(dotted path, value)` for every scalar and every object key, without recursion."""
+    """Return `(dotted path, text)` for every object key and `(dotted path, value)` for every scalar in a JSON value.
+
+    The path of an object key is the path of its object. The path of the whole value is `body`. Deep nesting is no
+    problem, because the function is not recursive.
+    """
     found: list[tuple[str, JsonValue]] = []
     stack: list[tuple[str, JsonValue]] = [("", value)]
     while stack:

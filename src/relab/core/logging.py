@@ -20,7 +20,10 @@ _OPTIONAL = ("greenlet", "rich")
 
 
 class _OptionalHidden:
-    """Makes imports of structlog's optional modules fail in one thread; see `importlib.abc.MetaPathFinder`."""
+    """Makes imports of structlog's optional modules fail in the thread that creates this object.
+
+    The object is an entry for `sys.meta_path`; see `importlib.abc.MetaPathFinder`.
+    """
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()

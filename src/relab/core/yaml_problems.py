@@ -58,10 +58,10 @@ def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[Bas
 def _resolved(
     location: Sequence[str | int], whole: type[BaseModel]
 ) -> tuple[tuple[str | int, ...], Sequence[type[BaseModel]]]:
-    """Return the path in the file of a problem's field, and the models that may contain the last part of the path.
+    """Return the path of a problem's field in the file, and the models that may define the last key of this path.
 
-    If a field may have one of several models, Pydantic's location has an additional part: the tag or the name of the
-    chosen model. The path does not have this part.
+    If a field may have one of several models, Pydantic's location also contains the tag or the name of the model that
+    it tried. The returned path does not contain this part.
 
     Args:
         location: the location of the problem, as Pydantic gives it.

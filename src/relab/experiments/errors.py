@@ -38,7 +38,10 @@ class ArchiveInvalidError(RelabError):
 
 
 class StoredResultInvalidError(RelabError):
-    """An entry of the result cache was changed or does not give the result that was stored; the trial is run instead."""
+    """An entry of the result cache cannot be used: it was changed, or the result restored from it is another one.
+
+    The trial is run instead.
+    """
 
     code = "stored_result_invalid"
 
@@ -131,7 +134,10 @@ class ForkInvalidError(InvalidInputError):
 
 
 class SelectorUnmatchedError(NotFoundError):
-    """The selector of a fork is before the first checkpoint of a trial, past the trial's end, or an unknown name."""
+    """The selector (the point from which to fork) matches no checkpoint of a trial.
+
+    The point is before the trial's first checkpoint or past the trial's end, or no checkpoint has the given name.
+    """
 
     code = "selector_unmatched"
 

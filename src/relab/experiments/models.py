@@ -36,7 +36,7 @@ class Keep(StrEnum):
 
 
 class Command(StrEnum):
-    """The three commands that run trials; they require different isolation (sandbox and network)."""
+    """The commands that run trials. Each has its own rule for the isolation (sandbox and network) of the trials."""
 
     RUN = "run"
     RUN_DEV = "run-dev"

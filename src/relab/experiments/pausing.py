@@ -116,7 +116,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
 
     Raises:
         TrialNotFoundError: the run has no such trial.
-        TrialStateError: a trial is not paused, or no trial is.
+        TrialStateError: one of `trials` is not paused, or the run has no paused trial.
         CheckpointMissingError: the file of a checkpoint is gone.
         RunDamagedError: the record of a pause cannot be read.
     """

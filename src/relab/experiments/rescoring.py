@@ -272,7 +272,10 @@ def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeo
 
 
 def _input(run: RunFolder, entry: Mapping[str, Any], workspace: Path) -> dict[str, Any]:
-    """Copy the workspace of a trial to `workspace`; return the document `score_input_v1`."""
+    """Copy the workspace of a trial to `workspace`, and return the scorer's input, the document `score_input_v1`.
+
+    If the run did not keep the workspace, `workspace` becomes an empty folder. `entry` is the trial's journal entry.
+    """
     row = entry["row"]
     folder = trial_folder(run.path, row["trial_id"])
     has_workspace = folder.workspace.is_dir() and not folder.workspace.is_symlink()

@@ -109,8 +109,8 @@ class ExperimentRuns:
 
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is invalid.
-            PostureRefusedError: `container` is set, but the configuration names no image, or the profile would be
-                violated.
+            PostureRefusedError: `container` is set but the configuration names no image, or the configuration violates
+                its own sanitization profile.
             GateInvalidError: a gate cannot be parsed.
         """
         judged = parse_gates(gates)
@@ -238,9 +238,9 @@ class ExperimentRuns:
         stop: StopSwitch,
         on_result: OnResult,
     ) -> Iterator[_Session]:
-        """Create the executor of a run and its link to telemetry; close the executor after the `with` block.
+        """Yield the objects that a run needs in this process, such as its executor; close the executor after the block.
 
-        `executor` is the name of the executor and the address of its cluster.
+        `executor` is the name of the executor, and the address of its cluster (None for the executor's default).
         """
         settings = RunSettings(
             config=config,
@@ -364,7 +364,7 @@ def _summary(
 
 
 def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
-    """Count the trials that earlier processes of the run finished, and send agent runs that these did not send.
+    """Count the trials that earlier processes of the run finished, and send telemetry the agent runs that it lacks.
 
     Return when the last of these trials ended, in microseconds since 1970; None without any.
 

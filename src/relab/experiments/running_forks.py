@@ -55,11 +55,14 @@ class ForkRuns(ExperimentRuns):
             return None
 
     def plan_fork(self, run_dir: Path, options: ForkOptions) -> PlannedFork:
-        """Choose the trials to fork and their checkpoints, and check everything; write nothing.
+        """Plan forks (new trials that begin at a checkpoint of an earlier trial) of a run's trials; write nothing.
+
+        The earlier trials and their checkpoints are chosen and checked.
 
         Args:
-            run_dir: the folder of the run of the parents.
-            options: which trials, from which point, and with which bindings.
+            run_dir: the folder of the run that contains the earlier trials.
+            options: which trials are forked, from which point, and with which changed bindings (values that the harness
+                gets).
 
         Raises:
             RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such run or trial, or a trial cannot be

@@ -44,10 +44,10 @@ def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
     Args:
         bindings: the bindings of a variant.
-        changes: `{dotted name: value}`; objects that a dotted name leads through are created if they are missing.
+        changes: `{dotted name: value}`; for `a.b`, the object `a` is created if it is missing.
 
     Raises:
-        ForkInvalidError: a dotted name leads through a value that is not an object.
+        ForkInvalidError: a dotted name such as `a.b` is given, but `a` is not an object.
     """
     made: dict[str, Any] = copy.deepcopy(dict(bindings))
     for name, value in changes.items():

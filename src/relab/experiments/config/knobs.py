@@ -88,7 +88,7 @@ class Overrides(_Strict):
 
 
 class Override(BaseModel):
-    """One value that an override has set, as the manifest of a run records it.
+    """The new value of one knob (a field that overrides may change), as the manifest of a run records it.
 
     `id`, `json_pointer`, `role` and `scientific_role` are copied from the knob. `previous` is the value in the
     experiment file, or None if the field was absent there.
@@ -105,7 +105,7 @@ class Override(BaseModel):
 
 
 def read_manifest(path: Path) -> KnobManifest:
-    """Read a manifest of knobs.
+    """Read a manifest of knobs: the list of the experiment's fields that overrides may change.
 
     Raises:
         ExperimentInvalidError: the file is missing, is not JSON, or is invalid.
@@ -139,6 +139,8 @@ def read_overrides(path: Path) -> Overrides:
 def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None = None) -> list[tuple[Knob, Any]]:
     """Read a file of overrides and its manifest of knobs; return each knob with its checked value.
 
+    A knob is a field of the experiment that may be changed; the manifest lists the knobs and their allowed values.
+
     Args:
         overrides_path: the file of overrides.
         root: the folder of the project.
@@ -163,9 +165,10 @@ def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None 
 
 
 def apply_overrides(value: JsonValue, overrides: Sequence[tuple[Knob, Any]]) -> tuple[JsonValue, list[Override]]:
-    """Return a copy of the experiment (JSON values) with the values of knobs set, and the list of changes.
+    """Return a copy of an experiment (JSON values) in which knobs have new values, and the list of these changes.
 
-    `overrides` are the knobs to set, each with its new value, from `load_overrides`.
+    A knob is a field of the experiment that overrides may change. `overrides` are the knobs to set, each with its new
+    value, as `load_overrides` returns them.
 
     Raises:
         ExperimentInvalidError: a knob's pointer leads through a value that is not an object or list, or to a missing
@@ -223,7 +226,10 @@ def _json_type(value: Any) -> str:
 
 
 def _set_at(root: Any, knob: Knob, value: Any) -> Any:
-    """Set the value at a knob's JSON pointer (RFC 6901); return the previous value."""
+    """Set a knob (a field that overrides may change) to `value` in the experiment `root`; return the previous value.
+
+    The knob's JSON pointer (RFC 6901) names the field; missing objects on the way to the field are created.
+    """
     parts = [part.replace("~1", "/").replace("~0", "~") for part in knob.json_pointer.split("/")[1:]]
     node = root
     for part in parts[:-1]:

@@ -315,7 +315,11 @@ class RuntimeConfig(_Section):
 
 
 class Validity(_Section):
-    """Which violations make the runner reject a run."""
+    """Which violations make the runner reject a run.
+
+    `fail_on_profile_invariant_violation`: violations of the experiment's sanitization profile. `fail_on_state_leak` is
+    accepted, but has no effect.
+    """
 
     fail_on_state_leak: bool = True
     fail_on_profile_invariant_violation: bool = True

@@ -105,11 +105,12 @@ def find_script(command: list[str], root: Path) -> Script:
 def _is_script(part: str, path: Path) -> bool:
     """Return whether a word of a command is the path of a script.
 
+    A word that begins with `.` or `/`, or that ends like a script, always counts. Any other word with a slash may also
+    be the name of an image, a package or a model, so it counts only if `path` exists.
+
     Args:
         part: the word.
-        path: the file to which the word would lead. A word with a slash may also be the name of an image, a package or
-            a model, so it counts as a script only if this file exists. A word that begins with `.` or `/`, or that ends
-            like a script, always counts.
+        path: the file that the word would name.
     """
     return part.startswith((".", "/")) or Path(part).suffix in _SCRIPT_SUFFIXES or ("/" in part and path.exists())
 

@@ -22,7 +22,12 @@ class _Section(BaseModel):
 
 
 class Scheduling(StrEnum):
-    """The order in which trials are started."""
+    """The order in which trials are started.
+
+    - `PAIRED_INTERLEAVED`: all variants of the first task, then all variants of the next task.
+    - `VARIANT_SEQUENTIAL`: all tasks with the first variant, then all tasks with the next variant.
+    - `RANDOMIZED`: all trials in random order.
+    """
 
     PAIRED_INTERLEAVED = "paired_interleaved"
     VARIANT_SEQUENTIAL = "variant_sequential"
@@ -30,7 +35,7 @@ class Scheduling(StrEnum):
 
 
 class Retry(_Section):
-    """When a trial is run again: after an attempt whose end is in `retry_on`, up to `max_attempts` attempts.
+    """When an attempt at a trial is repeated: if it ended in one of `retry_on`, up to `max_attempts` attempts in total.
 
     Only the last attempt counts; all attempts are recorded.
     """

@@ -14,7 +14,10 @@ _NORMAL: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHA
 
 
 class Profile(StrEnum):
-    """The names of the sanitization profiles; an unknown name is rejected."""
+    """The sanitization profiles: how far home folder, locale, state and network are made equal for all trials.
+
+    `EFFECTS` describes each profile. An unknown name is rejected.
+    """
 
     NONE = "none"
     HERMETIC_FUNCTIONAL = "hermetic_functional"

@@ -56,7 +56,7 @@ class CachingExecutor:
 
     @property
     def capacity(self) -> int:
-        """The number of trials that run at the same time."""
+        """The largest number of trials that run at the same time."""
         return self._inner.capacity
 
     @property
@@ -65,11 +65,11 @@ class CachingExecutor:
         return self._inner.image_digest
 
     def prepare(self, run_dir: Path) -> None:
-        """Prepare the executor behind the cache; see `Executor.prepare`."""
+        """Prepare the inner executor, which runs the trials; see `Executor.prepare`."""
         self._inner.prepare(run_dir)
 
     def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:
-        """Run a shell command by the executor behind the cache; see `Executor.run_setup`."""
+        """Run a shell command with the inner executor, which runs the trials; see `Executor.run_setup`."""
         return self._inner.run_setup(command, snapshot)
 
     def open(self, context: RunContext) -> None:
@@ -115,7 +115,7 @@ class CachingExecutor:
         return done
 
     def close(self) -> None:
-        """Close the executor behind the cache."""
+        """Close the inner executor, which runs the trials."""
         self._inner.close()
 
     def _is_resumed(self, trial: Trial) -> bool:
@@ -147,8 +147,8 @@ class CachingExecutor:
             trial: the trial, which was run because the cache had no usable result.
             key: the key of the result in the cache.
             rejected: a sentence about a damaged entry of the cache, for the journal; None if no entry was damaged.
-            done: the future that the caller of `submit` waits for. It is completed after the file with the captured
-                result was moved from the trial's folder into the cache.
+            done: the future that the caller of `submit` waits for. First the file with the captured result is moved
+                from the trial's folder into the cache; then this future is completed.
             ended: the completed future of the inner executor, with the result or the error of the trial.
         """
         assert self._context is not None

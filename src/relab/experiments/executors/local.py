@@ -45,7 +45,7 @@ class LocalExecutor:
 
     @property
     def capacity(self) -> int:
-        """The number of trials that run at the same time: `design.max_concurrency` of the experiment."""
+        """The largest number of trials that run at the same time: `design.max_concurrency` of the experiment."""
         return self._settings.config.design.max_concurrency
 
     @property

@@ -37,7 +37,7 @@ class Executor(Protocol):
 
     @property
     def capacity(self) -> int:
-        """The number of trials that run at the same time."""
+        """The largest number of trials that run at the same time."""
 
     def prepare(self, run_dir: Path) -> None:
         """Check that trials can run here.

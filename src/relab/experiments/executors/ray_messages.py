@@ -80,16 +80,16 @@ class TrialOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialBegun:
-    """The first item of a trial's stream: a worker of the node with this id has begun to run the trial."""
+    """The first item that a node sends for a trial: a worker on the node `node_id` has begun to run the trial."""
 
     node_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialReport:
-    """The second item of a trial's stream, with the first chunk of the archive of the trial's folder.
+    """The report of a node about a trial that it ran, with the first chunk of the archive of the trial's folder.
 
-    The further chunks of the archive are the next items.
+    A node sends these items for each trial: a `TrialBegun`, this report, and the further chunks of the archive.
 
     Attributes:
         result: the result of the trial; None if the trial was stopped or paused, or failed.
@@ -111,5 +111,8 @@ class TrialReport:
 
 
 def message_key(session: str, trial_id: str) -> str:
-    """Return the key in Ray's key-value store of the message to the node that runs a trial."""
+    """Return the key in Ray's key-value store of the message to the node that runs a trial.
+
+    `session` is the id of the process of `lab run` that sends the message.
+    """
     return f"relab/{session}/{trial_id}"

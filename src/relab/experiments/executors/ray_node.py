@@ -129,7 +129,7 @@ def leave_node(run_id: str, config: ExperimentConfig) -> None:
 
 
 class _Worker:
-    """Runs the trials of one session in this worker process.
+    """Runs the trials that one process of `lab run` sends to this worker process of Ray.
 
     Raises:
         ExecutorUnavailableError, SandboxUnavailableError: trials cannot run on this node.
@@ -180,7 +180,9 @@ class _Worker:
         self._trials = TrialRunner(self._context, self._sandbox, self._network, redactor)
 
     def run(self, order: TrialOrder) -> Iterator[TrialReport | bytes]:
-        """Run a trial; yield its report and the further chunks of its archive. Its files here are deleted afterwards.
+        """Run a trial; yield its report with the first chunk of the archive of its files, then the other chunks.
+
+        The trial's files on this node are deleted afterwards.
 
         Raises:
             TrialStopped: the run was stopped.
@@ -274,10 +276,7 @@ class _Worker:
         return {f"{name}.json": (store / f"{name}.json").read_bytes() for name in stored_documents(record)}
 
     def _end_dead_workers(self) -> None:
-        """End the processes and delete the files of killed workers on this node.
-
-        The caller holds the lock of the node's folder.
-        """
+        """End the processes and delete the files of this node's killed workers; the caller holds the node's lock."""
         for folder in self._folder.parent.iterdir():
             living = False
             for lock in folder.glob("workers/*.lock"):
@@ -369,10 +368,10 @@ def _chunks(shipment: Shipment) -> Iterator[bytes]:
 
 @contextmanager
 def _messages(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
-    """Poll for messages to a running trial while the `with` block runs, in a thread.
+    """Yield an event that is set when a message from `lab run` asks to stop the trial in `folder`.
 
-    Yield an event that is set when a message asks to stop the trial. A request to pause the trial is written to
-    `folder`.
+    A thread polls for messages while the `with` block runs. A message that asks to pause the trial is written to
+    `folder` as a request. `session` is the id of the process of `lab run`.
     """
     stop_now, ended = threading.Event(), threading.Event()
 

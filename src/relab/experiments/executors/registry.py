@@ -31,7 +31,8 @@ def make_executor(name: str, options: ExecutorOptions) -> Executor:
     """Return the executor with this name for single trials, without the result cache; start and check nothing.
 
     Raises:
-        ExperimentInvalidError: there is no executor of this name, or it has no address.
+        ExperimentInvalidError: there is no executor of this name, or `options` has an address and the executor takes
+            none.
     """
     make = EXECUTORS.get(name)
     if make is None:
@@ -42,12 +43,13 @@ def make_executor(name: str, options: ExecutorOptions) -> Executor:
 
 
 def make_executor_of_run(name: str, options: ExecutorOptions) -> Executor:
-    """Return the executor with this name for a run, behind the result cache if the experiment uses it.
+    """Return the executor with this name for a run, without starting or checking anything.
 
-    Nothing is started or checked.
+    If the experiment uses the result cache, the executor first searches the cache for the result of each trial.
 
     Raises:
-        ExperimentInvalidError: there is no executor of this name, or it has no address.
+        ExperimentInvalidError: there is no executor of this name, or `options` has an address and the executor takes
+            none.
     """
     made, settings = make_executor(name, options), options.settings
     cache = result_cache_of(settings.config, settings.root, settings.clock)

@@ -26,7 +26,10 @@ class InspectLogTooLargeError(InspectLogError):
 
 
 class InspectLogUnsafeError(InspectLogError):
-    """The archive is not one that Inspect writes: an entry's name leaves the archive, or an entry is encrypted."""
+    """The archive is not one that Inspect writes.
+
+    The name of an entry is a path that leads out of the archive (absolute, or with `..`), or an entry is encrypted.
+    """
 
     code = "inspect_log_unsafe"
 

@@ -105,7 +105,10 @@ def export_run(run: RunFolder, folder: Path) -> Exported:
 
 
 def _entries(run: RunFolder, variant: Variant) -> Iterator[tuple[str, bytes]]:
-    """Yield the entries of a log. The samples come first, because the header contains figures of all samples."""
+    """Yield `(name, content)` of each entry of a log.
+
+    The samples come first, because the header contains figures of all samples.
+    """
     totals = _Totals()
     for trial in _trials(run, variant):
         totals.note(trial)

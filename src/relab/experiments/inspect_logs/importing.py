@@ -57,8 +57,7 @@ class ImportOptions:
     """How logs become runs.
 
     Attributes:
-        scorer: the name of the score that decides whether a sample is a success; None for the first scorer of the first
-            log.
+        scorer: the name of the score that decides whether a sample is a success; None for the first log's first scorer.
         success_at: the smallest value of this score that is a success.
         baseline: the id of the variant that the others are compared with; None for the variant of the first log.
         max_entry_bytes: the largest decompressed size of a sample.
@@ -192,7 +191,10 @@ def _plan_of(logs: Sequence[InspectLog]) -> _Plan:
 
 
 def task_id_of(sample_id: str) -> str:
-    """Return a sample's id as a task id: percent-encoded if it is invalid, and cut, with a digest, if too long."""
+    """Return a task id for a sample's id: the same id if it is valid, else percent-encoded.
+
+    A long encoded id is cut, and a digest of the sample's id is appended.
+    """
     try:
         return check_id(sample_id)
     except ValueError:

@@ -46,7 +46,10 @@ def number_of(value: Any) -> float | None:
 
 
 def scores_of(sample: InspectSample) -> dict[str, float]:
-    """Return the numeric scores of a sample by the scorer's name; for a score of several values, by `scorer.key`."""
+    """Return the numeric scores of a sample as `{name: score}`.
+
+    The name is that of the scorer. If a scorer gives several values, each value has the name `scorer.key`.
+    """
     found: dict[str, float] = {}
     for scorer, score in _scores(sample).items():
         value = score.get("value") if isinstance(score, dict) else None

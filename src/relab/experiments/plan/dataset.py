@@ -55,11 +55,11 @@ class Task:
 
     Attributes:
         payload: the object that the harness gets as `task`.
-        boundary: whether the row is a `task_boundary_v1`, which contains the payload and more; if not, the row is the
-            payload.
+        boundary: whether the row is a `task_boundary_v1`. Such a row contains the payload in its field `task`, and the
+            other values in further fields. Any other row is itself the payload.
         files: files that are added to the workspace.
         mounts: folders of the project that the task reads.
-        limits: limits of this task (`LIMITS`); they override the experiment's.
+        limits: `{name: value}` of the limits of this task, with names from `LIMITS`; they override the experiment's.
     """
 
     task_id: str
@@ -78,12 +78,12 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskIndex:
-    """The position of each task in its file.
+    """The position of each task in the file of a data set.
 
     Attributes:
         path: the file.
         offsets: the offset of each task's line in bytes, in the order of the file.
-        marks: a digest of each task's id in 8 bytes, which need less memory than the ids of very many tasks.
+        marks: an 8-byte digest of each task's id. The digests need less memory than the ids.
         digest: the SHA-256 of the whole file, as `sha256:` and hexadecimal digits.
     """
 

@@ -85,7 +85,8 @@ def trial_at(
         config: the experiment.
         tasks: the index of the data set.
         run_id: the id of the run.
-        previous_id: the id of the trial that this one continues from; None if there is none.
+        previous_id: the id of the trial whose workspace and state this trial continues from; None to start from the
+            project's snapshot.
 
     Raises:
         RunChangedError: the data set was changed since it was indexed.

@@ -248,7 +248,7 @@ class _Reading:
         self._count = 0
 
     def verification(self, into: Path | None = None) -> BundleVerification:
-        """Read everything; write the files of the run below the folder `into`, if one is given."""
+        """Verify the bundle; if `into` is not None, also write the run's files below this folder."""
         raw = self._document(MANIFEST_ENTRY)
         try:
             manifest = BundleManifest.model_validate(parse_json(raw))

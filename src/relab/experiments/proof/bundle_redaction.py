@@ -91,9 +91,10 @@ class BundleRedactor:
         return found.data, found.counts + Counter({"declared": count})
 
     def _json(self, documents: Sequence[bytes]) -> tuple[bytes, Counter[str]]:
-        """Mask the values of JSON documents one by one, so that they remain JSON; mask other documents as text.
+        """Mask the secrets in each document, and join the documents; a JSON document remains JSON.
 
-        Return the joined documents, and the number of masked values by kind.
+        A document that is not JSON is masked as text. Return the joined documents, and the number of masked values by
+        kind.
         """
         done, total = [], Counter[str]()
         for raw in documents:
@@ -147,7 +148,11 @@ def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    """Return whether a field of a document holds a secret, judged by its name; counts, such as `tokens_in`, are not secrets."""
+    """Return whether the field `name` of a document, with this value, holds a secret.
+
+    The name decides. These values are never secrets: values other than text and integers, values shorter than
+    `MIN_CHARS` characters, values that are masked already, and numbers of tokens.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, int)) or len(str(value)) < MIN_CHARS:
         return False
     if MASK in str(value) or str(value).startswith("[secret "):

@@ -243,9 +243,10 @@ class _Bundle:
         return self._folder / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _mask_digests(self) -> None:
-        """Mask or leave out digests of masked documents.
+        """Mask digests in the files of the bundle; leave out files whose purpose is to record digests.
 
-        Someone who knows the rest of a document could find a short password by trying values until the digest matches.
+        A digest of a masked document would reveal a short password: someone who knows the rest of the document could
+        try values until the digest matches.
         """
         files, self._files = self._files, []
         for file in files:

@@ -90,7 +90,7 @@ class SealCheck:
         self._reader = FileReader(run_dir, digest_of)
 
     def run(self) -> None:
-        """Compare all files and folders of the run with the seal.
+        """Compare all files and folders of the run with the run's seal, and store the differences in `damage`.
 
         Raises:
             OSError: the seal cannot be read.
@@ -114,7 +114,7 @@ class SealCheck:
             self.damage.append(damage)
 
     def _folder(self, sealed: SealedFolder) -> set[str]:
-        """Compare one folder with its line of the seal; return the paths of the subfolders that are missing."""
+        """Compare one folder with its record in the run's seal; return the paths of the subfolders that are missing."""
         then, now = sealed.listing, list_folder(self._root, sealed.listing.folder, NOT_SEALED)
         if then.problem != now.problem:
             self.note(
@@ -173,10 +173,14 @@ class SealCheck:
         return Damage(path, what, changed.begin, changed.end, _line_at(self._root / path, changed.begin))
 
     def _exact(self, path: str, before: Fingerprint) -> ChangedAt | None:
-        """Compare a changed file with an intact copy of its old content; return the place of the first changed byte.
+        """Return the place of the first changed byte of a file, by comparison with an intact copy of the old content.
 
-        An intact copy is another file of the run that had the same digest when the run was sealed. Return None without
-        one.
+        An intact copy is another file of the run that had the same digest when the run was sealed. Return None if no
+        such copy can be read.
+
+        Args:
+            path: the changed file, below the folder of the run.
+            before: the fingerprint of the file when the run was sealed.
         """
         try:
             for other in sealed_file(self._root / SEAL, before.sha256, before.size):

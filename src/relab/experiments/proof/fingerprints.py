@@ -31,7 +31,7 @@ class Fingerprint(NamedTuple):
     Attributes:
         size: its length in bytes.
         sha256: the SHA-256 of its content, in hexadecimal.
-        blocks: the checksums of its blocks, one after the other; empty for an empty file.
+        blocks: the checksums of its blocks of `BLOCK_BYTES` bytes, one after the other; empty for an empty file.
     """
 
     size: int
@@ -57,12 +57,12 @@ class ChangedAt:
 
 
 def fingerprint(descriptor: int, size: int) -> Fingerprint:
-    """Return the fingerprint of a file.
+    """Return the fingerprint of a file: its size, its SHA-256 and the checksums of its blocks.
 
     Args:
         descriptor: the file, open for reading at its beginning; it stays open.
-        size: the file's length according to its status. If the length changes during the call, the fingerprint is that
-            of the bytes that were read.
+        size: the length of the file in bytes, from `fstat`. If the length changes during the call, the fingerprint is
+            that of the bytes that were read.
     """
     pieces = pieces_of(descriptor, size)
     piece = next(pieces, b"")
@@ -84,7 +84,7 @@ def digest_of(descriptor: int, size: int) -> tuple[str, int]:
 
     Args:
         descriptor: the file, open for reading at its beginning; it stays open.
-        size: the file's length according to its status.
+        size: the length of the file in bytes, from `fstat`.
     """
     pieces = pieces_of(descriptor, size)
     piece = next(pieces, b"")
@@ -144,11 +144,11 @@ def first_difference(before: BinaryIO, after: BinaryIO) -> int | None:
 
 
 def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
-    """Return the place of the change in a block: the single changed byte, else the range of the whole block.
+    """Return the place of the change in a block: the changed byte if only one was changed, else the whole block.
 
     Args:
         block: the changed block, as it is now.
-        expected: the checksums of the block as it was.
+        expected: the checksums of the block before the change.
         begin: the offset of the block in its file.
     """
     now, then = zlib.adler32(block), int.from_bytes(expected[_STRONG:], "big")
@@ -173,7 +173,7 @@ def pieces_of(descriptor: int, size: int) -> Iterator[bytes]:
 
     Args:
         descriptor: the file, open for reading at its beginning; it stays open.
-        size: the file's length according to its status. The file is read to its end even if the length has changed.
+        size: the length of the file in bytes, from `fstat`. The file is read to its end even if the length has changed.
     """
     # One byte more than there is, so that most files need one call: it returns what is there, and nothing follows.
     piece = os.read(descriptor, min(size + 1, _PIECE))

@@ -20,7 +20,7 @@ from relab.experiments.records.seals import digest_of_file
 
 @dataclass(frozen=True)
 class Signer:
-    """The key that signs a run, or none.
+    """The key that signs a run. Without a key, the run is not signed.
 
     Attributes:
         key: the key; None if the run is not signed.
@@ -34,10 +34,10 @@ class Signer:
 
 
 def usable_signer(path: Path | None) -> Signer:
-    """Return a signer with the key in the file `path`, which is created if it is missing.
+    """Return a signer with the key in the file `path`; the file is created if it is missing.
 
-    If `path` is None, or the key cannot be used, the signer has no key and the run is not signed. In the second case
-    the signer has a warning.
+    If `path` is None, the signer has no key, so that the run is not signed. If the key cannot be used, the signer has
+    no key, and a warning.
     """
     if path is None:
         return Signer()
@@ -49,9 +49,10 @@ def usable_signer(path: Path | None) -> Signer:
 
 
 def prove_run(run: RunFolder, signer: Signer) -> None:
-    """Write the seal of a run and, if there is a key, signed statements about the run. The caller holds the run's lock.
+    """Write the seal of a run (the digests of its files) and, if `signer` has a key, signed statements about the run.
 
-    A command that adds files to a finished run calls `seals.break_seal` first, and this function afterwards.
+    The caller holds the run's lock. A command that adds files to a finished run calls `seals.break_seal` first, and
+    this function afterwards.
 
     Raises:
         SigningKeyError: the key cannot be used.

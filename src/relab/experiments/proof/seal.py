@@ -62,7 +62,7 @@ class SealTotals:
 
 @dataclass(frozen=True)
 class SealedFolder:
-    """One line of a seal, about one folder of the run.
+    """The entries and fingerprints of one folder of a run, as one line of the run's seal records them.
 
     Attributes:
         listing: the entries of the folder.
@@ -79,7 +79,7 @@ class SealDamagedError(Exception):
     Attributes:
         line: the number of the damaged line, from 1.
         begin, end: the offsets of the line's first byte and of the byte after its last one.
-        what: what is wrong; it completes the sentence that begins with the place.
+        what: what is wrong with the line, such as `was added`; an error message puts the place in front.
     """
 
     def __init__(self, line: int, begin: int, end: int, what: str) -> None:
@@ -119,7 +119,9 @@ def write_seal(run_dir: Path) -> SealTotals:
 
 
 def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
-    """Yield the lines of a seal, which is open for reading, each checked against the line before.
+    """Yield each folder that a seal (the file with the digests of a run's files) describes, in the order of the seal.
+
+    Each line of `file`, which is open for reading, is checked against the line before.
 
     Raises:
         SealDamagedError: a line was changed, or lines are missing.
@@ -156,7 +158,7 @@ def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
 
 
 def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
-    """Yield the paths of all files with this digest and this size, according to the seal at `path`."""
+    """Yield the paths of all files with this SHA-256 and this size in bytes, according to the run's seal at `path`."""
     with path.open("rb") as file, closing(read_seal(file)) as folders:
         for sealed in folders:
             for name, found in sealed.fingerprints.items():

@@ -91,7 +91,10 @@ class _Tables:
 
 
 def _tables(connection: duckdb.DuckDBPyConnection, mask: Mask) -> Iterator[tuple[str, str]]:
-    """Yield `(file name, SQL expression)` for each table of the attached database."""
+    """Yield `(file name, SQL name)` for each table of the database that is attached as `source`.
+
+    The file name is the table's name without credentials, which `mask` replaces. The SQL name is for a FROM clause.
+    """
     rows = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'source' ORDER BY ALL"
     ).fetchall()

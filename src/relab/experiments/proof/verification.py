@@ -39,7 +39,10 @@ _MAX_PROBLEMS: Final = 1_000
 
 
 class ProofVerdict(StrEnum):
-    """The result of a verification."""
+    """The result of the verification of a run or a bundle.
+
+    `UNTRUSTED`: the given key did not sign. `UNFINISHED`: the run has not ended. `UNSEALED`: the run has no seal.
+    """
 
     VERIFIED = "verified"
     DAMAGED = "damaged"
@@ -84,11 +87,11 @@ class Verification:
     Attributes:
         run_dir: the folder of the run.
         verdict: VERIFIED only if every file is as it was when the run was sealed and the records agree with each other.
-        state: `completed`, `running`, `paused`, `interrupted`, `killed` or `failed`.
+        state: the status of the run: `completed`, `running`, `paused`, `interrupted`, `killed` or `failed`.
         message: one sentence for people.
         signer: the key that signed the statements.
         damage: the differences from the seal, then the contradictions between records; at most 1,000.
-        damage_count: the number of all of these.
+        damage_count: the number of all differences and contradictions.
         files, bytes: the number of files that were read, and their size.
     """
 
@@ -230,7 +233,7 @@ class _Check:
             return None
 
     def _read_records(self, run: RunFolder) -> None:
-        """Read the journal: store its facts, and the digests of the documents that its evidence records name."""
+        """Read the journal: store its facts, and the digests of the documents that its entries name as evidence."""
         self._events_place = f"/{PurePosixPath(run.config.runtime.harness.events.path[1:])}"
         try:
             for entry in read_journal(self._root, self._records.note_head):
@@ -263,7 +266,7 @@ class _Check:
             self._seal.note(Damage(path, "has another digest than its name says"))
 
     def _statements(self) -> list[Mapping[str, Any]]:
-        """Verify the signatures and the subjects of the signed statements about the run, and return the statements."""
+        """Verify the signed statements about the run (signatures and digests of files), and return the statements."""
         path, begin = self._root / STATEMENTS, 0
         found: list[Mapping[str, Any]] = []
         try:
@@ -304,7 +307,7 @@ class _Check:
                 raise EnvelopeError(f"is about another {name}")
 
     def _contradictions(self, run: RunFolder, statements: list[Mapping[str, Any]]) -> Iterator[Damage]:
-        """Yield each contradiction between the run's records; call it only if the seal shows no changed file."""
+        """Yield contradictions between journal, attestation and `statements`; only called if no sealed file changed."""
         for path in self._refs:
             if (self._root / path).parent.is_dir():
                 yield Damage(path, "is missing, although the journal names it")
@@ -357,7 +360,7 @@ class _Check:
 
 
 def _without_seal(run_dir: Path, state: str) -> Verification:
-    """Return the verification of a run without a seal: it was killed, is of an earlier version, or its seal was deleted."""
+    """Return the verification of a run in `state` without a seal: not ended, of an earlier version, or seal deleted."""
     try:
         damage = tuple(Damage(".", f"is damaged: {problem}") for problem in damage_of_run(run_dir)[:_MAX_PROBLEMS])
     except RelabError as error:

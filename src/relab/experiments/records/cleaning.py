@@ -122,7 +122,9 @@ def _leftovers(root: Path) -> list[Path]:
 
 
 def _run_of(root: Path, named: Path) -> Path:
-    """Return the folder of a run of this project; folders outside the project's runs folder are rejected.
+    """Return the folder of a run of the project at `root`; `named` is the run's folder or its id.
+
+    A folder outside of the project's runs folder is rejected.
 
     Raises:
         RunNotFoundError: the project has no such run.

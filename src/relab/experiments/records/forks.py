@@ -37,7 +37,7 @@ class Parent:
 
 
 def parents_jsonl(parents: Sequence[Parent]) -> bytes:
-    """Return the content of the file `fork/parents.jsonl`: one line of JSON for each parent."""
+    """Return the content of the file `fork/parents.jsonl`: a line of JSON for each parent (a trial that is forked)."""
     return b"".join(
         pydantic_core.to_json(
             {

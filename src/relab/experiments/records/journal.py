@@ -55,7 +55,7 @@ class Head:
     check: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the head as the object `{format, entries, head}` that the attestation contains."""
+        """Return the end of the journal as the object `{format, entries, head}` for the attestation of a run."""
         return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
 
 
@@ -76,10 +76,11 @@ class Journal:
         self._synced = time.monotonic()
 
     def open(self) -> set[str]:
-        """Open the journal for appending; return the ids of the trials that have a result, without withdrawn results.
+        """Open the journal for appending; return the ids of the trials that have a result.
 
-        An incomplete last line, left by a crash, is removed, so that its trial has no result. A journal of an earlier
-        version, without checksums, is rewritten with them; changes made to it before that cannot be detected.
+        A trial whose result was withdrawn, so that it runs again, is not among them. An incomplete last line, left by a
+        crash, is removed, so that its trial has no result. A journal of an earlier version, without checksums, is
+        rewritten with them; changes made to it before that cannot be detected.
 
         Raises:
             RunDamagedError: a line was changed, or lines are missing.
@@ -146,12 +147,12 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
 def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None) -> Iterator[dict[str, Any]]:
     """Yield the journal entry of each trial, in the order in which the trials ended.
 
-    The key `row` of an entry is the trial's row in the results. Withdrawn results (of trials that run again) are left
-    out.
+    The key `row` of an entry is the trial's row in the results. Withdrawn results (of trials that run again) are
+    missing.
 
     Args:
         run_dir: the folder of the run.
-        on_head: is called after each line with the head (number of lines and last checksum) of the journal up to this
+        on_head: is called after each line with the number of lines and the last checksum of the journal up to this
             line.
 
     Raises:
@@ -183,7 +184,7 @@ def withdrawn_entries(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 
 def _withdrawals(path: Path) -> dict[str, int]:
-    """Return `{trial id: line number of the trial's last withdrawal}`; the checksums of the lines are not checked."""
+    """Return `{trial id: number of the line that last withdrew the trial's result}`; checksums are not checked."""
     if not path.exists():
         return {}
     found: dict[str, int] = {}
@@ -205,7 +206,9 @@ def check_manifest(run_dir: Path) -> None:
 
 
 def journal_head(run_dir: Path) -> Head | None:
-    """Return the head of a run's journal; None if it has no lines or, as in an earlier version, no checksums.
+    """Return the head of a run's journal, which is its number of trials and its last checksum.
+
+    Return None if the journal has no lines or, as in an earlier version, no checksums.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
@@ -227,8 +230,7 @@ class _Line:
 def _lines(run_dir: Path) -> Generator[_Line]:
     """Yield the complete lines of a journal after a check of their checksums.
 
-    The end of the journal is checked against the run's attestation, which records how many lines it had when the run
-    ended.
+    The end of the journal is checked against the run's attestation, which records the number of lines at the run's end.
     """
     path = run_dir / NAME
     attested = _attested(run_dir)
@@ -345,7 +347,11 @@ def _check_entry(path: Path, number: int, document: dict[str, Any]) -> dict[str,
 
 
 def _check_row(path: Path, number: int, row: Mapping[str, Any]) -> None:
-    """Check the fields, the outcome and `success` of a row that has no checksum."""
+    """Check the fields, the outcome and `success` of a result row that has no checksum.
+
+    Raises:
+        RunDamagedError: a field is missing or invalid; the error names the journal `path` and the line `number`.
+    """
     missing = sorted(REQUIRED_OF_A_ROW - row.keys())
     if missing:
         raise damaged(path, f"is not a line of a journal: its row has no {missing[0]}", line=number)
@@ -378,7 +384,10 @@ def _json(entry: Mapping[str, Any]) -> bytes:
 
 
 def _add_checks(run_dir: Path) -> tuple[Head, int]:
-    """Rewrite a journal of an earlier version with checksums; return its head, and its length in bytes."""
+    """Rewrite a journal of an earlier version with checksums; return its end and its size in bytes.
+
+    The end is the number of trials in the journal and the checksum of the last line.
+    """
     path = run_dir / NAME
     line, head = _header(digest_of_file(run_dir / MANIFEST))
     size = 0

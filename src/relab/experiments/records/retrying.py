@@ -35,7 +35,7 @@ def check_retryable(run: RunFolder) -> None:
 def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tuple[set[str], int]:
     """Open the journal of a run; return the ids of the trials that have a result, and the number of withdrawn results.
 
-    The caller holds the run's lock, and no trial has started.
+    Withdrawing a result makes its trial run again. The caller holds the run's lock, and no trial has started.
 
     Args:
         run: the run.
@@ -80,7 +80,9 @@ def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
 
 
 def _keep_withdrawn(run_dir: Path, done: set[str]) -> None:
-    """Move the folders of withdrawn trials to `retries/<trial>/<number>`; call it before any trial starts.
+    """Move the folder of each trial whose result was withdrawn to `retries/<trial id>/<number of withdrawals>`.
+
+    Call this before any trial starts. A trial that already has a new result is left as it is.
 
     Args:
         run_dir: the folder of the run.

@@ -82,7 +82,7 @@ class RunFolder:
         return index_tasks(self.dataset, self.config.dataset.limit)
 
     def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
-        """Write the control document of the run (`run_control_v1`).
+        """Write the control document of the run (`run_control_v1`), from which other commands read the run's status.
 
         Args:
             status: `running`, `completed`, `interrupted`, `paused`, `budget_reached` or `failed`.
@@ -162,7 +162,8 @@ def open_run(path: Path) -> RunFolder:
 
     Raises:
         RunNotFoundError: the folder is not a run.
-        RunDamagedError: the manifest or the resolved experiment cannot be read, or the manifest names another digest.
+        RunDamagedError: the manifest or the resolved experiment cannot be read, or the experiment has another digest
+            than the manifest records.
     """
     manifest, resolved = _read(path, MANIFEST), _read(path, RESOLVED)
     try:
@@ -257,7 +258,7 @@ def check_room(
 
 
 def open_checked_run(path: Path) -> RunFolder:
-    """Open the folder of a run, and check that its manifest is the one that its journal names.
+    """Open the folder of a run, and check the manifest against the digest that the run's journal has recorded.
 
     Raises:
         RunNotFoundError: the folder is not a run.
@@ -285,7 +286,10 @@ def make_writable(folder: Path) -> None:
 
 @contextmanager
 def disk_errors_of(run_dir: Path) -> Iterator[None]:
-    """Turn an OSError of a full disk in the `with` block into a `RunDiskFullError` with the way to continue the run."""
+    """Raise an OSError of a full disk in the `with` block as a `RunDiskFullError`; let other errors pass.
+
+    The new error's remedy is the command that continues the run in `run_dir`.
+    """
     try:
         yield
     except OSError as error:

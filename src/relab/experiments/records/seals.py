@@ -25,9 +25,10 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_attestation(run_dir: Path) -> dict[str, Any] | None:
-    """Return the attestation of a run as JSON; None before the run has ended for the first time.
+    """Return the attestation of a run (the digests of its records) as JSON; None if the run has never ended.
 
-    An attestation of an earlier version has no seal: `ext.seal` is absent.
+    The attestation is checked against its seal, a digest of its own content in `ext.seal`. An attestation of an earlier
+    version has no seal and is not checked.
 
     Raises:
         RunDamagedError: the attestation cannot be read, or its seal is missing or does not match.

@@ -32,7 +32,9 @@ class CeilingInvalidError(InvalidInputError):
 
 
 def check_ceilings(asked: Mapping[str, float]) -> None:
-    """Check ceilings given by the user.
+    """Check the ceilings of a run that the user gave, as `{name: value}`; 0 means no ceiling.
+
+    A ceiling is a limit, such as `max_cost_usd`, after which no further trial starts.
 
     Raises:
         CeilingInvalidError: a ceiling is negative or not finite.
@@ -105,7 +107,9 @@ def read_sessions(run_dir: Path) -> PastSessions:
 
 
 def note_session(run_dir: Path, document: Mapping[str, Any]) -> None:
-    """Append a line to the file of a run's sessions; remove an incomplete last line, left by a crash, before.
+    """Append `document` as a line of JSON to the file that records the sessions (processes) of a run.
+
+    An incomplete last line, left by a crash, is removed first.
 
     Raises:
         OSError: the disk is full.

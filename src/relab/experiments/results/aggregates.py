@@ -113,10 +113,10 @@ class TaskMeans:
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return the figures by cluster of tasks: the sum over all trials and the number of trials, per cluster.
+        """Return, for each cluster of tasks, the sum of the metric over all trials and the number of trials.
 
-        The contribution of each task to the sum is rounded to an integer. For a rate such as `success`, the sum is the
-        number of successes.
+        Each task's part of the sum is rounded to an integer. For a rate such as `success`, the sum is the number of
+        successes.
         """
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
@@ -214,7 +214,7 @@ class TrialData:
         return self._stopping is not None
 
     def looked_at(self, baseline: str, variant: str) -> int:
-        """Return how many tasks, from the first of the plan on, the stopping rule has compared for both variants.
+        """Return how many tasks, counted from the start of the plan, the stopping rule has examined for both variants.
 
         Return 0 for a run without a stopping rule.
         """
@@ -304,7 +304,7 @@ class TrialData:
         ]
 
     def missing_outcomes(self, variant: str) -> int:
-        """Return the number of a variant's trials with the outcome missing: not run, or without an answer."""
+        """Return how many trials of a variant have the outcome `missing`: they were not run, or gave no answer."""
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
@@ -316,7 +316,7 @@ class TrialData:
         return str(found[0][0]) if found else None
 
     def objective_direction(self, name: str) -> MetricDirection | None:
-        """Return the direction that most trials report for the objective `name`; None if no trial reports one."""
+        """Return whether the objective `name` should be high or low, as most trials report; None if unreported."""
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
             "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",

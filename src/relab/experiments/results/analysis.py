@@ -352,7 +352,8 @@ def _compare(
 ) -> tuple[Delta, dict[str, Any]]:
     """Compare a variant with the baseline in one metric; return the difference, and its figures as JSON.
 
-    `sample` has the data for a primary metric, whose interval gets the level `joint.each`; None for a secondary metric.
+    `sample` is the data of a primary metric; None for a secondary metric. The interval of a primary metric gets the
+    level `joint.each`, which corrects for the number of comparisons.
     """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)

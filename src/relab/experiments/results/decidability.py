@@ -88,7 +88,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return, as a JSON object, the number of tasks or repeats that would decide a gate, and its assumption."""
+    """Return the number of tasks or repeats that would decide a gate, and the assumed difference, as a JSON object."""
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,
@@ -144,7 +144,7 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return how many clusters would be needed to decide the gate if each had the same difference.
+    """Return how many clusters would decide the gate if every cluster had the estimated difference.
 
     That is the number of clusters for which the interval excludes the gate's bound. Return None if the metric is not a
     rate, or if the difference lies on the bound.

@@ -70,7 +70,7 @@ class Delta:
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as a JSON object; infinite values are None."""
+        """Return the difference with all its figures as a JSON object; infinite values are None."""
         mean = self.baseline_mean
         relative = self.estimate / abs(mean) if self.estimate is not None and mean else None
         return {
@@ -97,7 +97,8 @@ class Sample:
     """The data of one comparison, before its interval is computed. Created by `sample_of`.
 
     Attributes:
-        delta: the figures that need no interval; its `problem` says why an interval is not possible.
+        delta: the difference and its other figures, still without interval and test; its `problem` says why no interval
+            is possible.
         share: the bound of a relative gate, such as 0.05: the variant is compared with (1 + share) times the baseline.
             0 for every other comparison.
         pairs: for a paired comparison, the difference of each task, and the number that identifies the task's cluster;
@@ -132,7 +133,9 @@ class Sample:
         return Errors(np.unique(groups), sum_by_group(differences, groups).spread)
 
     def estimate(self, *, level: float = LEVEL, seed: int = 0) -> Delta:
-        """Return the difference with its interval and test; without them if the sample is not comparable.
+        """Return the difference between variant and baseline, with its confidence interval and significance test.
+
+        The difference of a sample that is not comparable has neither interval nor test.
 
         Args:
             level: the confidence level of the interval, 0 to 1.
@@ -154,9 +157,10 @@ class Sample:
 
 
 def joint_of(samples: Sequence[Sample], level: float = LEVEL) -> Joint:
-    """Return the confidence level that each single interval needs so that all intervals hold at once with `level`.
+    """Return the confidence level that each interval needs so that all intervals together have the level `level`.
 
-    Samples that are not comparable get no interval and do not count.
+    `level` is the probability (0 to 1) that every interval contains its true difference. Samples that are not
+    comparable get no interval and do not count.
     """
     return joint_level([sample.errors() for sample in samples if sample.is_comparable], level=level)
 

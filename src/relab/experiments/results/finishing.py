@@ -25,7 +25,9 @@ from relab.experiments.trial.wire import write_json
 
 
 def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = None) -> None:
-    """Write tables, analysis, report, evidence and attestation of a run from its journal, replacing older ones.
+    """Write the final files of a run from its journal, replacing older ones.
+
+    These are the tables, the analysis, the report, the evidence, and the attestation (the record of the run's digests).
 
     Args:
         run: the run; some of its trials have ended.
@@ -78,10 +80,10 @@ def _write_evidence(run_dir: Path) -> None:
 
 
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
-    """Yield the chain state document of each trial, in the order of the journal; None for a trial without one.
+    """Yield the document about the chain of each trial, in the order of the journal; None for a trial without one.
 
-    The document records from which trial's state the trial continued. This function adds the position of the trial in
-    its chain, and the reference of the chain's first snapshot.
+    In a chain, each trial continues from the state of the trial before. Two values are added to the document: the
+    position of the trial in its chain, and the reference of the snapshot with which the chain began.
     """
     roots: dict[str, tuple[str, int]] = {}
     for entry in read_journal(run_dir):

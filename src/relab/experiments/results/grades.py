@@ -17,7 +17,9 @@ from relab.experiments.models import TrialOutcome
 
 @dataclass
 class TrialTally:
-    """Counts over the trials of a run, from one journal entry per trial. A grade of the run is computed from them.
+    """Counts over the trials of a run, from one journal entry per trial.
+
+    The grades of the run, which rate properties such as its isolation, are computed from these counts.
 
     Attributes:
         outcomes: the number of trials by outcome.

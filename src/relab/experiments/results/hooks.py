@@ -47,8 +47,8 @@ def validate_hooks(manifest: Path, events: Path) -> ValidHooks:
     - Both files match their schemas.
     - All events have the ids of one trial, and `seq` increases.
     - If the manifest says that there is a header event, the first event is one.
-    - At the levels `sdk_control` and `sdk_full`, each step's end is acknowledged. After an acknowledged stop, no step
-      starts, except after a pause of which the trial's folder has the record.
+    - At the levels `sdk_control` and `sdk_full`, the harness acknowledges the control file at each step's end. After an
+      acknowledged stop, no step starts, except after a pause of which the trial's folder has the record.
 
     Args:
         manifest: the manifest, `harness_manifest_v1`.

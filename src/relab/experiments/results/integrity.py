@@ -53,7 +53,7 @@ def check_compared(facts: RunFacts) -> None:
 
 
 def check_products(facts: RunFacts) -> bool:
-    """Check every file whose digest is in the attestation of a finished run.
+    """Check the files whose digests a finished run's attestation contains; return whether they were checked.
 
     Return False, without a check, if the attestation has no digests because an earlier version wrote it, or if the run
     is not finished, because its files are rewritten at its end.
@@ -65,7 +65,9 @@ def check_products(facts: RunFacts) -> bool:
 
 
 def damage_of_trials(run_dir: Path) -> Iterator[str]:
-    """Yield a sentence for each changed or missing document of the trials, and of the evidence store.
+    """Yield a sentence for each changed or missing document of a run's trials or of its evidence store.
+
+    The evidence store is the folder of the documents that the trials' evidence records name.
 
     Raises:
         RunDamagedError: the journal is damaged.
@@ -120,7 +122,9 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
-    """Return `{path: digest}` from the attestation of a run; None if the run is incomplete or of an earlier version.
+    """Return `{path: digest}` from the attestation, the record that a run writes at its end.
+
+    Return None if the run is incomplete or of an earlier version.
 
     Raises:
         RunDamagedError: the status of the run and its attestation contradict each other, or one of the two is missing.

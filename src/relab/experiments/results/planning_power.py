@@ -95,7 +95,7 @@ def _distance(gate: Gate, difference: float, rate: float) -> float:
 
 
 def _kept(gate: Gate) -> float:
-    """Return a true difference with which a variant passes the gate: ten percentage points better than its bound."""
+    """Return a difference from the baseline that passes the gate: ten percentage points better than required."""
     bound = gate.threshold * ASSUMED_RATE if gate.is_relative else gate.threshold
     return bound + (_SHOWN_EFFECT if gate.at_least else -_SHOWN_EFFECT)
 

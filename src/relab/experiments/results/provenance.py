@@ -158,7 +158,8 @@ def _machine() -> dict[str, str]:
 def git_state(root: Path) -> dict[str, Any] | None:
     """Return the state of the project's git checkout; None outside of one.
 
-    Keys: `sha` of the commit, `dirty` (whether there are changes), and `diff_digest` if tracked files differ.
+    Keys: `sha` of the commit; `dirty`, whether there are changes, also untracked files; and, only if tracked files were
+    changed, `diff_digest`, the digest of these changes.
     """
     # `HEAD` is in a repository without a working tree.
     if not any((folder / name).exists() for folder in (root, *root.absolute().parents) for name in (".git", "HEAD")):
@@ -197,14 +198,15 @@ def attestation(
     is_complete: bool,
     signed_by: str | None = None,
 ) -> dict[str, Any]:
-    """Return the attestation of a run, the JSON object `attestation_v1`, with its seal.
+    """Return the attestation of a run: the JSON object `attestation_v1`, with a seal (a digest of its content).
 
     It contains the digests of the run's experiment, events and files, its outcomes and its grades.
 
     Args:
         run: the run.
         tally: the counts of the entries in its journal.
-        head: the head of the journal; None for a journal without checksums.
+        head: the number of trials in the journal, and the journal's last checksum; None for a journal without
+            checksums.
         files: `{path below the run: digest}` of the files that belong to the run as a whole.
         is_complete: whether every trial has a result.
         signed_by: the id of the key that signs the statements about the run; None if they are not signed.

@@ -337,7 +337,7 @@ def _range(interval: Mapping[str, Any] | None) -> str:
 
 
 def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return the number of trials from the result cache (`trials`), of all trials (`of`), and the saved `cost_usd`."""
+    """Return `{trials, of, cost_usd}`: trials with a result from the cache, all trials, and the saved cost in USD."""
     # A summary of an earlier version does not have it.
     found = [figures.get("cached", {"trials": 0, "cost_usd": 0.0}) for figures in variants.values()]
     return {

@@ -39,7 +39,8 @@ class StoppingDecision:
         variant: the id of the variant.
         finding: whether the difference is above the margin, below minus the margin, or between the two.
         tasks: the number of compared tasks.
-        positions: the number of tasks at the start of the plan that were examined, also those without figures.
+        positions: the number of tasks, from the first task of the plan on, that were examined. It includes tasks that
+            could not be compared because they lack figures.
         estimate: the mean difference over the compared tasks, variant minus baseline.
         interval: the always-valid interval of the estimate.
         better: whether the difference is an improvement; None if it is unknown whether the metric should be high or
@@ -90,7 +91,11 @@ class StoppingDecision:
 
 @dataclass(slots=True)
 class _TaskFigures:
-    """Counts over a variant's trials on one task; `missing` are trials that lack a figure or were not run."""
+    """Counts over a variant's trials on one task.
+
+    `trials` are all trials, `figures` those with a value of the metric, and `total` is the sum of these values.
+    `missing` are the trials that were not run or have no value.
+    """
 
     trials: int = 0
     figures: int = 0
@@ -199,7 +204,7 @@ class StoppingMonitor:
     def _advance(self, name: str) -> bool:
         """Add the next task of the plan to the comparison of the variant `name` with the baseline.
 
-        Return False, and add nothing, if no task is left or the results of the next one are not complete.
+        Return False, and add nothing, if no task is left or the results of the next task are not complete.
         """
         found = self._sequences[name]
         if found.positions >= len(self._order):

@@ -162,10 +162,13 @@ class BwrapSandbox:
         return PLACES
 
     def start(self, launch: Launch) -> BwrapRunning:
-        """Start an attempt: create the sandbox, set limits, test its egress, serve the listeners, then start the harness.
+        """Start an attempt (one execution of a trial's harness) in a new sandbox.
 
-        `launch` is the command with its folders, environment and services. If the egress self-test (which checks that the
-        sandbox reaches no network) fails, the harness is not started; the posture of the result reports that.
+        The steps are: create the sandbox, set its limits, test its egress, start the runner's services for the harness
+        in it, and start the harness. `launch` is the command with its folders, environment and services.
+
+        The egress test checks that the sandbox reaches no network. If it fails, the harness is not started;
+        `posture.egress_self_test` of the result says so, and the caller has to end the attempt.
 
         Raises:
             SandboxError: one of these steps failed.

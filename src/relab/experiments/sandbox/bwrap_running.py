@@ -142,7 +142,13 @@ class BwrapProcess:
             raise SandboxError(f"process {self.pid} does not end, though it was killed")
 
     def _read_pid(self, stderr: Path) -> int:
-        """Return the id of the sandbox's first process in this machine's PID namespace."""
+        """Return the id of the sandbox's first process in this machine's PID namespace, as bubblewrap reports it.
+
+        `stderr` is the file with bubblewrap's error messages, of which the last is quoted if there is no sandbox.
+
+        Raises:
+            SandboxError: bubblewrap cannot create the sandbox, or takes too long.
+        """
         readable = select.poll()
         readable.register(self._status, select.POLLIN)
         while b"}" not in self._output:

@@ -60,7 +60,7 @@ class Group:
                 raise SandboxError(f"cannot limit process {pid} by {folder}: {error.strerror}") from error
 
     def add_tree(self, find: Callable[[], Sequence[int]]) -> None:
-        """Move processes into the group until `find`, which returns process ids, returns no process outside of it.
+        """Move the processes that `find` returns into the group; repeat this until `find` returns no further ones.
 
         Raises:
             SandboxError: the kernel refuses.
@@ -147,8 +147,7 @@ class Cgroups:
     def prepare(self) -> None:
         """Find the usable controllers, remove the groups that a killed runner left, and create the run's own groups.
 
-        Afterwards `enforced` maps each enforced limit to its controller, and `missing` maps each other limit to the
-        reason.
+        Afterwards `enforced` maps each enforced limit to its controller, and `missing` each other limit to a reason.
         """
         wanted = [name for name in _CONTROLLERS if getattr(self._limits, name) is not None]
         for limit in wanted:
@@ -198,7 +197,8 @@ class Cgroups:
     def _remove_stale(self, base: Path) -> None:
         """Remove the control groups in `base` that earlier runners left.
 
-        Of this run, all are removed, with their processes; of other runs, those of dead runners, if without processes.
+        Groups of this run are removed together with their processes. Groups of other runs are removed if their runner
+        has ended and they contain no processes.
         """
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix):
@@ -208,7 +208,7 @@ class Cgroups:
                 _remove_empty(folder)
 
     def _check(self, hierarchy: _Hierarchy, limit: str) -> None:
-        """Set the limit in a test group, because a kernel may have the controller and still reject the value.
+        """Set `limit` in a test group, because a kernel may have the controller and still reject the value.
 
         Raises:
             OSError: the kernel rejects the value.
@@ -291,7 +291,7 @@ def _own_groups(proc: Path) -> Iterator[tuple[str, str]]:
 
 
 def _mounts(proc: Path) -> Iterator[tuple[frozenset[str], Path, str]]:
-    """Yield `(controllers, mount point, root)` of each mounted cgroup hierarchy; version 2 has no controllers here."""
+    """Yield `(controllers, mount point, root)` of each mounted cgroup hierarchy; version 2 has empty `controllers`."""
     for line in (proc / "mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
@@ -309,10 +309,9 @@ def _below(mount: Path, root: str, path: str) -> Path:
 
 
 def _unified(own: Path, mount: Path, controller: str) -> Path:
-    """Return the group below which new groups can use a controller: this process's group, else its parent.
+    """Return the control group in which new groups can use `controller`: this process's group `own`, else its parent.
 
-    A group with processes cannot delegate controllers, so new groups may have to be created beside the runner's own
-    group.
+    The parent is needed if `own` contains processes, because such a group cannot delegate controllers.
 
     Raises:
         OSError: neither group can be used.
@@ -345,7 +344,7 @@ def _remove_tree(folder: Path) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a runner's group and the groups of its attempts; those with processes stay."""
+    """Remove the control group `folder` of a runner and the groups in it; groups that contain processes stay."""
     with contextlib.suppress(OSError):
         for child in [*(path for path in folder.iterdir() if path.is_dir()), folder]:
             with contextlib.suppress(OSError):

@@ -60,8 +60,9 @@ _instances = itertools.count(1)
 class DockerSandbox:
     """Starts each attempt of a trial in its own container.
 
-    If the image has a shell, the container waits in it until the egress self-test is done and the listeners are served.
-    An image without a shell starts its harness immediately; the self-test reports this as `before_start: false`.
+    If the image has a shell, the harness starts only after the egress self-test (a check of the container's network)
+    and after the runner's services for the harness listen in the container. An image without a shell starts its harness
+    immediately; the self-test reports this as `before_start: false`.
 
     Args:
         run_id: a label of the containers, by which a later runner of the same run can remove leftovers.

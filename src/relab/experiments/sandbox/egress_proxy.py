@@ -77,15 +77,15 @@ class _RefusedError(Exception):
 class EgressProxy:
     """The filtering HTTP proxy of one sandbox.
 
-    A listed name permits only addresses in public or private networks. Loopback, link-local and cloud metadata
-    addresses must be listed by address as well.
+    A rule for a host name permits the public and private addresses of the host. If the name leads to a loopback,
+    link-local or cloud metadata address, another rule must list this address.
 
     Args:
         allowed_hosts: rules in the syntax of `EgressRule.parse`.
         log: the file to which a JSON line is appended for each decision; created with the first line.
         resolve: resolves names; None for the resolver of this machine.
-        bounds: limits of connections and times.
-        clock: the source of the times in the log.
+        bounds: the largest number of connections, and the time-outs; None for the defaults.
+        clock: the source of the times in the log; None for the machine's clock.
         destination: the host and port to which every connection is forwarded, without reading an HTTP request; None to
             act as an HTTP proxy.
 
@@ -203,7 +203,9 @@ class EgressProxy:
             raise _RefusedError(431, f"the request's head has more than {_HEAD_BYTES:,} bytes") from None
 
     async def _decide(self, decision: _Decision) -> list[str]:
-        """Decide about the request in `decision`; return the addresses of its host to which it may connect.
+        """Check whether the request in `decision` is permitted; return the permitted addresses of the requested host.
+
+        If the request is permitted, `decision.allowed` is set.
 
         Raises:
             _RefusedError: the host is not listed, cannot be resolved, or has no permitted address.

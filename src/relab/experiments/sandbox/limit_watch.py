@@ -34,10 +34,10 @@ class LimitWatch:
 
     Args:
         limits: the limits of the attempt.
-        group: the attempt's control group, whose limits are not measured; None if there is none.
+        group: the attempt's control group, whose limits are not measured; None without one.
         processes: returns the ids of the attempt's processes in this machine's PID namespace.
         own_tasks: the number of these processes that belong to the sandbox itself.
-        memory_folders: folders of the attempt that are stored in memory, below `/proc/<pid>/root`.
+        memory_folders: the folders that are stored in memory, as paths inside the sandbox.
         measures_all: whether to measure also the limits that the group enforces, because the attempt started before it
             was in the group.
     """
@@ -69,13 +69,16 @@ class LimitWatch:
         return self._found
 
     def finish(self) -> None:
-        """Read the counts of the control group for the last time, and stop measuring; `exceeded` stays usable."""
+        """Check for the last time which limits the control group reports as exceeded, and stop measuring.
+
+        `exceeded` can still be called afterwards.
+        """
         self._found = self._found or self._counted()
         self._group = None
         self._limits = SandboxLimits()
 
     def hidden_bytes(self) -> int:
-        """Return the bytes that the attempt has written outside its visible files: in memory, or in deleted open files."""
+        """Return how many bytes the attempt has written to memory file systems and to deleted files that are open."""
         pids = self._processes()
         total = sum(_used_in(f"/proc/{pids[0]}/root{folder}") for folder in self._memory_folders) if pids else 0
         return total + _deleted_bytes(pids)

@@ -89,7 +89,7 @@ def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict
 
 
 def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, int]]:
-    """Serve listeners on free ports of this machine, for sandboxes that share its network.
+    """Start services for sandboxes that share this machine's network, each on a free port of this machine.
 
     Returns:
         The functions that stop the services, and `{requested port: real port}`.
@@ -124,7 +124,7 @@ class SandboxNetworks:
         self._helper: tuple[Child, socket.socket] | None = None
 
     def serve(self, pid: int, listeners: Sequence[Listener]) -> list[Closer]:
-        """Serve listeners in the network namespace of the process `pid`; return the functions that stop the services.
+        """Start services in the network namespace of the process `pid`; return the functions that stop the services.
 
         Raises:
             SandboxError: the namespace cannot be entered, or a port is taken.
@@ -143,7 +143,7 @@ class SandboxNetworks:
         return [listener.serve(listening) for listener, listening in zip(listeners, sockets, strict=True)]
 
     def close(self) -> None:
-        """End the helper process."""
+        """End the helper process that enters the sandboxes' network namespaces."""
         with self._lock:
             self._end()
 
@@ -232,7 +232,11 @@ def _answer(channel: socket.socket, namespace: int, places: Sequence[tuple[str, 
 
 
 def main(channel: socket.socket) -> None:
-    """Answer requests of the runner on the socket `channel` until the runner closes it."""
+    """Open listening sockets in network namespaces on request, until the runner closes the socket `channel`.
+
+    Each request on `channel` has a network namespace (a file descriptor) and the addresses to listen on; it is answered
+    in a child process.
+    """
     while True:
         request, fds, _, _ = socket.recv_fds(channel, _MAX_MESSAGE, 1)
         if not request:

@@ -32,9 +32,9 @@ def written_folders(folders: Folders) -> list[Path]:
 
 
 def make_mountpoints(launch: Launch) -> None:
-    """Create the mount points for the folders and files that are mounted below the workspace.
+    """Create the mount points in the workspace for the folders and files that `launch.mounts` lists.
 
-    `launch` lists them. Otherwise the Docker Engine would create them, owned by root.
+    The Docker Engine would create missing mount points itself, owned by root.
 
     Raises:
         SandboxError: a mount point cannot be created, or a part of its path is a link, which the harness of an earlier

@@ -285,10 +285,12 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
 
 
 def _is_orphan(pid: int, since_s: float) -> bool:
-    """Return whether a child of this process is an adopted orphan, which a harness has left.
+    """Return whether a child of this process is an orphan: left by a harness and adopted by this process.
 
-    An orphan is in another session than this process and started at the time `since_s` or later. A child that this
-    program has started itself lacks one of the two. `since_s` is in seconds since the start of the machine.
+    An orphan is in another session than this process, and started at the time `since_s` or later. A child that this
+    program started itself is in the same session or is older.
+
+    `since_s` is in seconds since the start of the machine.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
