@@ -43,7 +43,7 @@ class SupervisorClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the supervisor."""
         self._client.close()
 
     def ask(

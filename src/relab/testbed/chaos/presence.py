@@ -21,7 +21,7 @@ class Presence:
         self._query = query
 
     def begun(self) -> None:
-        """Record the state right after the injection of the fault, with which later tests are compared.
+        """Record the state right after the injection of the fault; later tests are compared with it.
 
         The base class records nothing.
         """

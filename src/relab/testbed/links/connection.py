@@ -231,11 +231,11 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """Stop sending to a socket whose buffer is full, or resume sending when the socket accepts bytes again.
+        """Pause the delivery of bytes to one of the two sockets while its buffer is full, or resume the delivery.
 
         Args:
             way: `up` for the client's socket, `down` for the server's socket.
-            full: True if the socket's buffer is full, False if the socket accepts bytes again.
+            full: True if the socket's buffer is full; False if the socket accepts bytes again.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 

@@ -23,14 +23,14 @@ _MIN_SLICE: Final = 64
 
 
 class Sink(Protocol):
-    """The receiving half of a connection, to which a flow writes."""
+    """The receiving half of a connection, to which a `ByteQueue` writes the bytes that it delivers."""
 
     def write(self, data: bytes) -> None:
         """Send bytes to the receiver."""
         ...
 
     def finish(self) -> None:
-        """Send the end of the stream to the receiver."""
+        """Pass the end of the stream on to the receiver: no more bytes follow."""
         ...
 
 

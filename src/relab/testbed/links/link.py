@@ -163,7 +163,7 @@ class Link:
             self._start(self._follow_upstream())
 
     async def _follow_upstream(self) -> None:
-        """If the server refuses connections, stop listening until it accepts them again."""
+        """Stop listening if the server behind this link refuses connections; listen again when it accepts them."""
         try:
             # A server that shuts down closes its connections first and its port later, so probe several times.
             for pause_s in _POLL_PAUSES_S:

@@ -134,7 +134,7 @@ Provider = Annotated[
 
 
 class RegexTolerance(_Part):
-    """A tolerance that is met if the regular expression `pattern` is found in the output.
+    """A condition for the output of a probe: the regular expression `pattern` is found in the output.
 
     With `target`, it must be found in this field of the output.
     """
@@ -154,10 +154,10 @@ class RegexTolerance(_Part):
 
 
 class JsonPathTolerance(_Part):
-    """A tolerance that is met if a JSON path finds the right values in the output, or in its field `target`.
+    """A condition for the output of a probe: the JSON path `path` finds the expected values in the output.
 
-    With `expect`, the path must find exactly these values. Otherwise, with `count`, it must find this number of values.
-    Without both, it must find at least one value.
+    With `target`, only this field of the output is searched. With `expect`, the path must find exactly these values.
+    Otherwise, with `count`, it must find this number of values. Without both, it must find at least one value.
     """
 
     type: Literal["jsonpath"]
@@ -175,7 +175,7 @@ class JsonPathTolerance(_Part):
 
 
 class RangeTolerance(_Part):
-    """A tolerance that is met if the output, or its field `target`, is a number in the range, ends included."""
+    """A condition for the output of a probe: the output, or its field `target`, is a number in `range`, ends included."""
 
     type: Literal["range"]
     range: tuple[float, float]

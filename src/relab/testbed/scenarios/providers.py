@@ -45,10 +45,10 @@ def perform(activity: Activity, variables: Variables) -> Any:
 
 
 def refusal(output: Any) -> str | None:
-    """Return the status and body of a rejected request (status 400 or above) as text; None if it was not rejected.
+    """Return a message with the status and body of a rejected request (status 400 or above); None if it was not rejected.
 
     Args:
-        output: the output of an activity, as `perform` returns it.
+        output: the output of an activity, such as the `{status, headers, body}` of an HTTP request.
     """
     if not isinstance(output, dict) or not isinstance(output.get("status"), int) or output["status"] < BAD_STATUS:
         return None

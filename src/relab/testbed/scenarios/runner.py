@@ -286,7 +286,7 @@ class _Watch:
 def share_met(states: Sequence[dict[str, Any]]) -> float | None:
     """Return the share of checks, 0 to 1, in which the service was in its steady state; None if there were no checks.
 
-    `states` are the journal's entries of the checks.
+    `states` are the results of the checks, as the journal (the record of a run) contains them.
     """
     return sum(bool(state["steady_state_met"]) for state in states) / len(states) if states else None
 

@@ -16,7 +16,7 @@ _PAIR: Final = 2
 
 
 def why_not_within(tolerance: Any, output: Any, variables: Variables) -> str | None:
-    """Return None if an output is within a tolerance, else the reason why it is not.
+    """Return the reason why the output of a probe is not within a tolerance (a condition); None if it is.
 
     Args:
         tolerance: the tolerance of a probe: a value, a list, or one of the tolerance classes.

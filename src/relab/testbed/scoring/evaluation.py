@@ -75,12 +75,15 @@ class ModelAccess:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """The request for an evaluation.
+    """The request for an evaluation: a comparison of responders by many episodes (tests), in several parts.
+
+    One responder is measured in all parts: relab's own, or the first one of `responders`.
 
     Attributes:
         episodes: number of episodes that the measured responder runs in the parts `compared` and `further` together.
         compared: number of those episodes that all other responders run, too (the part `compared`).
-        unknown: number of additional episodes with causes for which the measured responder has no runbook.
+        unknown: number of additional episodes with causes for which the measured responder has no runbook. Ignored if
+            `responders` is given.
         healthy: number of additional episodes with noise but no fault.
         at_once: number of additional episodes in which two faults begin together.
         after_escalation: number of additional episodes in which a fault begins while a person handles the incident of

@@ -134,9 +134,9 @@ class Observed:
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
     def compared_seconds(self) -> list[ObservedSecond]:
-        """Return the entries of `seconds` that the score uses: all from the start of the baseline period to the end.
+        """Return the entries of `seconds` that the score uses: those from the start of the baseline period on.
 
-        The property `usual_from_s` is the start of the baseline period.
+        `usual_from_s` is the start of the baseline period.
         """
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 

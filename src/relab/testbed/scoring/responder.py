@@ -50,7 +50,7 @@ class NoResponderError(UnavailableError):
 
 
 class Bindings(BaseModel):
-    """The bindings (settings) of a variant in an experiment: how to start a responder.
+    """The settings in an experiment that say how to start one of the compared responders.
 
     Attributes:
         responder_command: program and arguments. `{python}` stands for the path of this Python interpreter, `{port}`
@@ -60,10 +60,10 @@ class Bindings(BaseModel):
         responder_passes: names of environment variables of this process that the responder gets; no file contains their
             values.
         responder_secrets: names of further environment variables that the responder gets. Their values are removed from
-            all results of a trial.
+            all results.
         poll_interval_s: the interval at which the responder should poll the target.
         start_within_s: time limit from the responder's start until it answers requests for its status.
-        keeps_home: whether the responder keeps its home folder from one episode to the next.
+        keeps_home: whether the responder keeps its home folder from one episode (test) to the next.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)

@@ -83,7 +83,7 @@ class Score:
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
     def metrics(self, poll_s: float) -> dict[str, Metric]:
-        """Return the metrics by the names that experiments use for them, without metrics that do not apply.
+        """Return the metrics by name, as experiments store them; metrics that do not apply are left out.
 
         Args:
             poll_s: the interval in seconds at which the responder polls; `time_to_detect_polls` is computed with it.

@@ -44,9 +44,9 @@ class NoEvaluationError(InvalidInputError):
 
 
 def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int) -> dict[str, Any]:
-    """Create an evaluation: write its plan, and an experiment for each of its parts.
+    """Create an evaluation: write its plan, and an experiment for each of its parts; return the plan as JSON.
 
-    Return the plan: a JSON object with the keys of `evaluation.to_json`, and `home` and `port_base`.
+    The plan has the keys `seed`, `timeout_s`, `concurrency`, `parts`, `home` and `port_base`.
 
     Args:
         folder: the folder in which to create the evaluation.

@@ -161,7 +161,14 @@ class Component:
             await self._stop(gently=gently)
 
     async def restart(self, *, gently: bool = True) -> None:
-        """Stop the component as `stop` does, with the same argument `gently`, and start it again."""
+        """Stop the component and all processes that it has started, and start it again; do not wait until it is ready.
+
+        Args:
+            gently: True to request an orderly end first; False to kill the processes at once.
+
+        Raises:
+            NotAnsweringError: a process does not end even after SIGKILL; the component is not started.
+        """
         async with self._lock:
             await self._stop(gently=gently)
             self._start()
@@ -207,7 +214,7 @@ class Component:
         return not self._wanted
 
     async def _run(self) -> int | None:
-        """Run the program once; return its exit code, or None if it could not be started."""
+        """Run the program until it ends; return its exit code, or None if it could not be started."""
         spec = self.spec
         order = ProcessSpec(
             command=spec.command,

@@ -133,7 +133,7 @@ class Groups:
             )
 
     def set(self, component: str, limits: ResourceLimits, pids: Iterable[int]) -> None:
-        """Set the CPU and memory limits of a component, and move its processes into the groups.
+        """Set the CPU and memory limits of a component, and move its processes into its control groups.
 
         Args:
             component: name of the component.

@@ -38,7 +38,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def become(order: dict[str, object]) -> None:
-    """Prepare this process and replace it by a program; this returns only by an exception.
+    """Replace this process by a program, with the requested user, limits and open files; return only by an exception.
 
     Args:
         order: how to start the program, as JSON. `parent` is the pid of the process that created this one. `command`

@@ -50,7 +50,7 @@ class Template:
 
     @property
     def digest(self) -> str:
-        """The digest of everything that determines the template's content, as `digest_of` returns it."""
+        """The name of the template: a digest of everything that determines its content."""
         return self.folder.name
 
     def credentials(self) -> PostgresPasswords:

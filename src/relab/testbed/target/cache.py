@@ -50,7 +50,7 @@ class Cache:
         return None if value is None else bytes(value)
 
     async def put(self, key: str, value: bytes) -> None:
-        """Store the value of a key for `ttl_s` seconds (see the settings).
+        """Store the value of a key for `ttl_s` seconds, a setting of the cache.
 
         A failure raises no error; it is only counted and reported.
         """
@@ -67,7 +67,7 @@ class Cache:
             self._note_write(error)
 
     async def close(self) -> None:
-        """Close the connections to the server."""
+        """Close the connections to the Redis server."""
         await self.client.aclose()
 
     def _note_write(self, error: Exception) -> None:

@@ -199,7 +199,10 @@ class ShopDatabase:
 
 
 def as_database_error(error: Exception) -> DatabaseError | None:
-    """Convert an error of the driver or of SQLAlchemy to a DatabaseError; return None if the SQL statement is wrong."""
+    """Convert an error of the driver or of SQLAlchemy to a DatabaseError, after which the request may be repeated.
+
+    Return None for errors that a repetition does not avoid, such as an error in the SQL statement.
+    """
     original = error.orig if isinstance(error, exc.DBAPIError) else error
     sqlstate = getattr(original, "sqlstate", None)
     if sqlstate is None or sqlstate[:2] in _UNAVAILABLE or sqlstate in _RETRYABLE:

@@ -115,7 +115,7 @@ class FaissIndex:
         }
 
     def close(self) -> None:
-        """Release the memory."""
+        """Empty the index to release its memory."""
         self.drop()
 
 

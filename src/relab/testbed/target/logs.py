@@ -67,7 +67,7 @@ class Logger:
                 self._files.write(line)
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the worker's current log file."""
         self._files.close()
 
     def _log_suppressed(self, time: Any) -> None:

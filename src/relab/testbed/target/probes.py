@@ -45,7 +45,7 @@ class DependencyProbeResult:
 def probe_database(settings: DatabaseSettings) -> DependencyProbeResult:
     """Open a connection to the database, run `SELECT 1`, fetch `PAYLOAD_BYTES`, and return the durations or the error.
 
-    The call blocks its thread, at most for the time-outs of the connection.
+    The call blocks the calling thread, at most for the time-outs of the connection.
     """
     began_s = time.perf_counter()
     try:

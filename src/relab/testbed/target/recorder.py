@@ -76,6 +76,7 @@ class WorkerCounters:
     Attributes:
         routes: counters of requests, by the name of the route.
         events: number of events other than requests, by name.
+        waits: number of waits for a connection of the pool, by bucket of the waiting time.
     """
 
     routes: dict[str, RouteCounts] = field(default_factory=dict)

@@ -51,7 +51,7 @@ class DatabaseSettings(_Section):
 
     @property
     def patience_s(self) -> float:
-        """Longest wait for a statement's answer, in seconds.
+        """Longest wait for an answer of the database server, in seconds.
 
         It is `read_timeout_s`; if that is None, one second more than `statement_timeout_ms`.
         """

@@ -156,7 +156,7 @@ class Fault(Injectable[Given]):
 
     @abstractmethod
     def presence(self, ground: Ground, given: Given) -> Presence:
-        """Return a test of whether the fault is present. Call this before the fault is injected.
+        """Return an object that tests whether the fault is present. Call this before the fault is injected.
 
         The test uses only data that a responder can neither see nor change.
 

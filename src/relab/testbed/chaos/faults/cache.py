@@ -104,7 +104,7 @@ class CacheFullFault(Fault[FaultParameters]):
         return Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"})
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the cache is full and may not evict entries."""
+        """Return an object that tests whether the cache is full and may not evict entries."""
         return Presence(lambda: _is_full(ground))
 
 
@@ -128,7 +128,7 @@ class CacheAuthFault(Fault[FaultParameters]):
         return Setting(ground, {"requirepass": secrets.token_urlsafe(12)}, drops_clients=True)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the cache rejects the password in the target's settings."""
+        """Return an object that tests whether the cache rejects the password in the target's settings."""
         return Presence(lambda: _rejects_the_target(ground))
 
 

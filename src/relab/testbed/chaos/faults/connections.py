@@ -177,7 +177,7 @@ class LockHolder:
         self._table = given.table
 
     def set_level(self, level: float) -> None:
-        """Lock the table at a level above 0; at level 0 end the transaction, which releases the lock.
+        """Lock the table in a transaction that stays open; at level 0 end the transaction, which releases the lock.
 
         Raises:
             PlantError: the session has been ended, or the database rejects the statement.
@@ -195,7 +195,7 @@ class LockHolder:
             raise PlantError(f"The database: {error}") from error
 
     def end(self) -> None:
-        """Close the session, which also releases the lock. It is not an error if the session was already ended."""
+        """Close the database session that holds the lock, which releases the lock; do nothing if the session has ended."""
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
 
@@ -222,7 +222,7 @@ class PoolLeakFault(Fault[FaultParameters]):
         return PoolLeak(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether any worker of the target holds leaked connections."""
+        """Return an object that tests whether any worker of the target holds leaked connections."""
         return Presence(lambda: ground.any_worker(lambda status: status["connections"] > 0))
 
 
@@ -247,7 +247,7 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the client that has opened idle sessions still has an open session."""
+        """Return an object that tests whether the client that has opened idle sessions still has an open session."""
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -276,7 +276,7 @@ class LockFault(Fault[Lock]):
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
-        """Return a test of whether the client that has locked the table still has its database session."""
+        """Return an object that tests whether the client that has locked the table still has its database session."""
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class MissingIndexFault(Fault[FaultParameters]):
         return DroppedIndexes(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether an expected index is missing or invalid."""
+        """Return an object that tests whether an expected index is missing or invalid."""
         return Presence(lambda: bool(_missing_indexes(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class ServerDown(Fault[FaultParameters]):
         return ServerKiller(ground, self.component)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the server of the dependency is not running."""
+        """Return an object that tests whether the server of the dependency is not running."""
         return Presence(lambda: bool(ground.plant.components(self.component)[0]["state"] != "running"))
 
 

@@ -146,7 +146,7 @@ class SaturationFault(Fault[FaultParameters]):
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the report job runs, the batch job that this fault starts.
+        """Return an object that tests whether the report job runs, the batch job that this fault starts.
 
         The test reads the state of the job through `ground`, fault injection's access to the testbed.
         """
@@ -178,7 +178,7 @@ class DiskFullFault(Fault[FaultParameters]):
         return FullDisk(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the target's volume has less than 1 MiB of free space.
+        """Return an object that tests whether the target's volume has less than 1 MiB of free space.
 
         The testbed's settings, read through `ground`, name the volume.
         """

@@ -202,7 +202,7 @@ class DescriptorsFault(Fault[FaultParameters]):
         return Descriptors(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether any worker of the target has nearly used up its limit of file descriptors."""
+        """Return an object that tests whether any worker has nearly used up its limit of file descriptors."""
         return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -233,7 +233,7 @@ class ThrottleFault(Fault[Quota]):
         return Throttle(ground, given)
 
     def presence(self, ground: Ground, given: Quota) -> Presence:
-        """Return a test of whether any worker's CPU quota is at most the highest quota that the fault sets."""
+        """Return an object that tests whether any worker's CPU quota is at most the highest quota of the fault."""
         return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -265,7 +265,7 @@ class OutOfMemoryFault(Fault[Memory]):
         return TooLittleMemory(ground, given)
 
     def presence(self, ground: Ground, given: Memory) -> Presence:
-        """Return a test of whether any worker's memory limit is at most the limit that the fault sets."""
+        """Return an object that tests whether any worker's memory limit is at most the limit that the fault sets."""
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 
     def draw(self, rng: Random) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Late(FaultParameters):
 
 
 class Cut(FaultParameters):
-    """Parameters of a network path that resets connections; `after_ms` is the age of a connection at its reset."""
+    """Parameters of a network path that resets connections: each one `after_ms` milliseconds after it was opened."""
 
     after_ms: float = Field(50.0, ge=0, le=60_000)
 
@@ -124,7 +124,7 @@ class PathFault(Fault[Given]):
         return ToxicInjector(ground, self.dependency, lambda level: self.toxic(given, level))
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return a test of whether the network path that the target now uses to the dependency is disturbed.
+        """Return an object that tests whether the network path that the target now uses to the dependency is disturbed.
 
         The path is disturbed if its link (a proxy) has a toxic, a simulated network fault. It also counts as disturbed
         if the target connects through no link at all.
@@ -214,7 +214,8 @@ class PathReset(PathFault[Cut]):
     def draw(self, rng: Random) -> dict[str, Any]:
         """Return random values for `intensity` and `after_ms`.
 
-        `intensity` is the share of connections that are reset, `after_ms` the age at which they are reset.
+        `intensity` is the share of connections that are reset. `after_ms` is the time from the opening of such a
+        connection to its reset.
         """
         return {"intensity": draw_between(rng, 0.7, 1.0), "after_ms": round(rng.uniform(5, 80), 1)}
 

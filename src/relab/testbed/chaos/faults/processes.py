@@ -128,7 +128,7 @@ class HangFault(Fault[FaultParameters]):
         return Hang(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether any worker is in the kernel's state `stopped`."""
+        """Return an object that tests whether any worker is in the kernel's state `stopped`."""
         return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class MemoryLeakFault(Fault[Growth]):
         return MemoryLeak(ground, given)
 
     def presence(self, ground: Ground, _given: Growth) -> Presence:
-        """Return a test of whether any worker leaks memory, or still holds leaked memory."""
+        """Return an object that tests whether any worker leaks memory, or still holds leaked memory."""
         return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class SearchIndexFault(Fault[FaultParameters]):
         return DefectInjector(ground, {"op": "drop_search_index"}, "search_index")
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the search index of any worker is not ready."""
+        """Return an object that tests whether the search index of any worker is not ready."""
         return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
 
     def draw(self, rng: Random) -> dict[str, Any]:

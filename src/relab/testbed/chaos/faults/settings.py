@@ -37,7 +37,7 @@ class WrongFlag(FaultParameters):
 
 
 class SettingsChanged:
-    """Injector that creates a wrong version of the target's settings and restarts the target with it.
+    """Injector that creates a version of the target's settings with wrong values, and restarts the target with it.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -52,7 +52,7 @@ class SettingsChanged:
         self._before: dict[str, dict[str, Any]] = {}
 
     def set_level(self, level: float) -> None:
-        """Create a version of the settings with the wrong values and restart the target with it; do nothing at level 0."""
+        """Create a settings version with the wrong values, and restart the target with it; do nothing at level 0."""
         if level > 0:
             now = self._ground.plant.settings()
             self._before = {
@@ -110,7 +110,7 @@ class SettingsFault(Fault[Given]):
     repairs: tuple[str, ...] = ("roll-back-settings",)
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return a test of whether the settings still have the values that the fault sets."""
+        """Return an object that tests whether the settings still have the values that the fault sets."""
         return ChangedDocument(ground.plant.settings)
 
 
@@ -208,7 +208,7 @@ class BadFlagsFault(Fault[WrongFlag]):
         return FlagsChanged(ground, self._WRONG[given.flag])
 
     def presence(self, ground: Ground, _given: WrongFlag) -> Presence:
-        """Return a test of whether the flags still have the values that the fault sets."""
+        """Return an object that tests whether the flags still have the values that the fault sets."""
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:

@@ -308,10 +308,11 @@ def _figures(ground: Ground) -> Mapping[str, float]:
 
 
 def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
-    """Return whether the target's metrics show that it is overloaded.
+    """Return whether the target's metrics show that the target is overloaded.
 
-    This is so if flow control rejects, or clients abandon, many of the requests. It is also so if requests take much
-    longer than usual.
+    It counts as overloaded if one of these conditions holds:
+    - Flow control rejects many of the requests, or clients abandon many of them.
+    - The P95 of the response times is much higher than usual.
 
     Args:
         figures: the metrics, as `_figures` returns them.
@@ -330,7 +331,7 @@ class TrafficFault(Fault[Given]):
     takes_the_machine = True
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return a test of whether the target is overloaded by requests, while its flow control is unchanged."""
+        """Return an object that tests whether the target is overloaded, while its flow control is unchanged."""
         return Overload(ground)
 
 

@@ -25,7 +25,7 @@ _CGROUP_FILES: Final = (
 def host_diagnostics(data_dir: Path) -> dict[str, Any]:
     """Return the machine's figures: CPU, load, memory, pressure, control group, and the disk of `data_dir`.
 
-    The call blocks its thread for a quarter of a second.
+    The call blocks the calling thread for a quarter of a second.
     """
     return {
         "cpu": _cpu_shares(),
