@@ -357,10 +357,10 @@ class _Running:
 
 
 def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
-    """Yield the changes of an injection's level: `(seconds after the injection began, new level, 0 to 1)`.
+    """Yield the changes of an injection's level after its beginning, as `(seconds since the beginning, level, 0 to 1)`.
 
-    The first level of a ramp is left out, because it is set when the injection begins. For an intermittent fault, the
-    pairs never end.
+    For a ramp, the level rises step by step; its first step is left out, because the beginning sets it. For an
+    intermittent fault, the level is 0 and the intensity in turn, and the pairs never end.
     """
     if given.ramp_s > 0:
         for step in range(2, RAMP_STEPS + 1):

@@ -44,7 +44,7 @@ class Half(asyncio.Protocol):
         self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Store the transport of the new socket."""
+        """Store the transport of this socket, and report to the connection that this socket is open."""
         self.transport = cast("asyncio.Transport", transport)
         self._pair.made(self._way)
 
@@ -181,7 +181,7 @@ class Pair:
             self.apply(self._toxics)
 
     def received(self, way: Way, data: bytes) -> None:
-        """Pass on bytes from the client (`way` is `up`) or from the server (`down`).
+        """Pass bytes that came from the client (`way` is `up`) or from the server (`down`) on to the other side.
 
         If a toxic (a simulated network fault) has a limit `after_bytes` and the bytes reach this limit, reset the
         connection instead.
@@ -199,9 +199,9 @@ class Pair:
         self._flows[way].feed(data)
 
     def finished(self, way: Way) -> None:
-        """Pass on the end of the stream from the client (`way` is `up`) or from the server (`down`).
+        """Pass the end of the stream from the client (`way` is `up`) or from the server (`down`) on to the other side.
 
-        The other direction stays open.
+        Bytes of the opposite direction can still flow.
         """
         if way == "down" and "up" not in self._ended:
             self._server_gone()

@@ -45,7 +45,7 @@ def perform(activity: Activity, variables: Variables) -> Any:
 
 
 def refusal(output: Any) -> str | None:
-    """Return a message with the status and body of a rejected request (status 400 or above); None if it was not rejected.
+    """Return a message with the status and body of a rejected request (status 400 or above); otherwise return None.
 
     Args:
         output: the output of an activity, such as the `{status, headers, body}` of an HTTP request.

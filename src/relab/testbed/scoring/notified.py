@@ -46,7 +46,7 @@ class NoticeReceiver:
                 self.wfile.write(b"ok")
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it so
-                """Log nothing; the arrival times are kept."""
+                """Suppress the request log of `http.server`; the arrival times are kept."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), NoticeHandler)
         self._server.daemon_threads = True

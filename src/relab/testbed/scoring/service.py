@@ -133,7 +133,7 @@ def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
 
 
 def runs(folder: Path) -> list[Path]:
-    """Return the folders of the experiment runs of an evaluation's part, oldest first.
+    """Return the folders of the runs of one part (one experiment) of an evaluation, oldest first.
 
     Args:
         folder: the folder of the part, which is the evaluation's folder followed by the name of the part.
@@ -142,7 +142,7 @@ def runs(folder: Path) -> list[Path]:
 
 
 def outputs(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the outputs (`trial_output_v1`) of all trials of an evaluation's part that have ended so far.
+    """Yield the outputs (`trial_output_v1`) of all trials that have ended so far in one part (one experiment).
 
     Args:
         folder: the folder of the part, which is the evaluation's folder followed by the name of the part.

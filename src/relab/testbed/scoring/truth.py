@@ -23,7 +23,7 @@ class ActionEffect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The reference against which a responder is measured.
+    """The true causes of an episode (a test of a responder) and the effects of actions, against which it is scored.
 
     A measured fault is one that the responder is to detect and repair.
 

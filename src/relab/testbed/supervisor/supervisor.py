@@ -139,7 +139,7 @@ class Supervisor:
         return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
 
     def access(self) -> dict[str, Any]:
-        """Return the addresses and credentials, as JSON, by which operators reach the database and the cache directly."""
+        """Return the addresses and credentials, as JSON, by which operators reach database and cache directly."""
         assert self._site is not None
         return table.access_of(self._site)
 
@@ -387,7 +387,7 @@ class Supervisor:
 
 
 def _usual(names: Iterable[str]) -> dict[str, int]:
-    """Return the soft limits with these names that components without limits of their own have: those of this process."""
+    """Return the soft limits with these names of a component without limits of its own: those of this process."""
     return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
 
 

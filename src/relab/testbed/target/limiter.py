@@ -108,8 +108,8 @@ class Limiter:
     def change(self, bounds: Bounds, *, now_s: float) -> None:
         """Replace the bounds, because flags have changed.
 
-        The limit of active requests becomes the new upper bound. It keeps its current value only if the old and the new
-        bounds are adaptive and have the same upper bound.
+        If the old and the new bounds are both adaptive and have the same upper bound, the limit of active requests
+        stays as it is. Otherwise the limit is set to the new upper bound.
 
         Args:
             bounds: the new bounds.

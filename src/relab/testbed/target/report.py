@@ -42,7 +42,7 @@ class LabReport(MiniReport):
     text: str = Field("", max_length=200_000)
 
     def mini(self) -> dict[str, Any]:
-        """Return the figures alone, without `text`, as JSON."""
+        """Return the figures of this report as JSON, without the `text` for people."""
         return self.model_dump(exclude={"text"})
 
 

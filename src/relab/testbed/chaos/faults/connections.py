@@ -195,7 +195,7 @@ class LockHolder:
             raise PlantError(f"The database: {error}") from error
 
     def end(self) -> None:
-        """Close the database session that holds the lock, which releases the lock; do nothing if the session has ended."""
+        """Close the database session that holds the lock, which releases the lock; ignore errors of the database."""
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
 

@@ -26,7 +26,7 @@ _REQUEST: Final = (
 
 
 class Batch(FaultParameters):
-    """Parameters of the noise event `batch_job`; `seconds` is the time after which the job stops working."""
+    """Parameters of the noise event `batch_job`; `seconds` is the time after which the report job stops working."""
 
     seconds: float = Field(20.0, gt=0, le=3_600)
 
@@ -149,7 +149,7 @@ class BatchNoise(Noise[Batch]):
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `seconds`: the time after which the job stops working."""
+        """Return a random `seconds`: the time after which the report job stops working."""
         return {"seconds": draw_between(rng, 5, 25)}
 
 

@@ -43,7 +43,7 @@ def status_page(state: State) -> Iterator[None]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the base class calls it so
-            """Log nothing."""
+            """Suppress the request log of `http.server`."""
 
     with ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), StatusPageHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
