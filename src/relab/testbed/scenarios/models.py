@@ -175,7 +175,7 @@ class JsonPathTolerance(_Part):
 
 
 class RangeTolerance(_Part):
-    """A condition for the output of a probe: it, or its field `target`, is a number in `range`, ends included."""
+    """A condition for a probe's output: the output, or its field `target`, is a number in `range`, ends included."""
 
     type: Literal["range"]
     range: tuple[float, float]

@@ -53,7 +53,7 @@ class _InterruptedError(Exception):
 
 
 class _AbortedError(Exception):
-    """A step of a scenario's method (its list of steps) failed or was rejected, so the remaining steps are skipped."""
+    """An action in a scenario's method (its list of steps) failed or was rejected, so the remaining steps are skipped."""
 
 
 @dataclass
@@ -95,9 +95,10 @@ class Run:
     def run(self) -> Journal:
         """Run the scenario to its end and return the journal (the record of the run).
 
-        The steps of the scenario end early in four cases: an action fails, an action is rejected, a variable has an
-        error, or `stop` is set. The journal's `status` and the attribute `problems` then say so. The rollbacks run in
-        any case. An unforeseen exception is raised only after the rollbacks.
+        If the service is not in its steady state before the steps, the steps are skipped. They end early in four cases:
+        an action fails, an action is rejected, a variable has an error, or `stop` is set. The journal's `status` and
+        the attribute `problems` then say so. The rollbacks run in any case. An unforeseen exception is raised only
+        after the rollbacks.
         """
         journal, began = self.journal, _now()
         # The status if an unforeseen exception is raised.

@@ -188,7 +188,7 @@ def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path
     """Create a home folder for the responder, and yield its path.
 
     Neither the path nor the content reveals the planned faults. If the bindings request to keep the home folder, all
-    trials of the same variant in a run use the same folder, one after another. Otherwise the folder is deleted at the
+    trials of the same responder in a run use the same folder, one after another. Otherwise the folder is deleted at the
     end.
 
     Args:

@@ -36,9 +36,9 @@ class Volume:
         return self._path.is_mount()
 
     def make(self) -> None:
-        """Create the folder, and mount a file system of 64 MiB on it.
+        """Create the target's data folder, and mount a file system of 64 MiB on it.
 
-        Without the right to mount, it stays an ordinary folder.
+        If this process may not mount one, the folder stays an ordinary folder.
 
         Raises:
             OSError: the folder cannot be created.
@@ -53,7 +53,7 @@ class Volume:
             _log.info("no_volume", path=str(self._path), reason=f"{type(error).__name__}: {error}"[:200])
 
     def empty(self) -> None:
-        """Delete the content of the folder."""
+        """Delete the content of the target's data folder."""
         self._path.mkdir(exist_ok=True)
         for entry in self._path.iterdir():
             if entry.is_dir() and not entry.is_symlink():

@@ -34,7 +34,7 @@ def operator_routes(parts: Parts) -> APIRouter:
     async def metrics(
         window_s: Annotated[int | None, Query(ge=2, le=300, description="At most what is kept.")] = None,
     ) -> dict[str, Any]:
-        """Return the metrics of the last `window_s` seconds, summed over all workers.
+        """Return the metrics of the last `window_s` seconds, of all workers together.
 
         Without `window_s`, the metrics cover the longest time for which the workers keep counters. Response times
         include failed requests.

@@ -35,7 +35,11 @@ class Late(FaultParameters):
 
 
 class Cut(FaultParameters):
-    """Parameters of a network path that resets connections: each one `after_ms` milliseconds after it was opened."""
+    """Parameters of a network path that resets connections.
+
+    `after_ms` is the time in milliseconds after which a connection is reset. It begins when the connection is opened;
+    for a connection that is already open, when the fault is injected.
+    """
 
     after_ms: float = Field(50.0, ge=0, le=60_000)
 

@@ -31,7 +31,7 @@ class State:
 
 @contextmanager
 def status_page(state: State) -> Iterator[None]:
-    """Serve the current status on the port in the environment variable `PORT`, until the block ends."""
+    """Serve the status in `state` over HTTP, on the port in the environment variable `PORT`, until the block ends."""
 
     class StatusPageHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
