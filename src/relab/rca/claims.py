@@ -20,7 +20,10 @@ class Confidence(StrEnum):
 
 
 class EvidenceKind(StrEnum):
-    """The kind of object of the run that a piece of evidence quotes."""
+    """The kind of object that a piece of evidence quotes: the run, a part of it, its version, or a run that succeeded.
+
+    The parts are a step, a tool call, a guardrail event, and a line of its log.
+    """
 
     RUN = "run"
     STEP = "step"

@@ -15,7 +15,14 @@ __all__ = ["JudgeCost", "JudgeDrop", "JudgeMethod", "JudgeVerdict", "JudgedStep"
 
 
 class JudgeDrop(StrEnum):
-    """Why an answer of the judge (a language model), or the reason in an answer, was not used."""
+    """Why an answer of the judge (a language model), or the reason in an answer, was not used.
+
+    - `invalid_answer`: the answer does not have the required form.
+    - `wrong_code`: the answer does not repeat the code of the prompt.
+    - `unknown_step`, `repeated_step`: the answer names a step that it may not name, or one step twice.
+    - `too_long`, `quote_too_short`, `quote_not_verbatim`: the quotation in the answer.
+    - `ungrounded_reason`: the run does not support the reason; only the reason is dropped.
+    """
 
     INVALID_ANSWER = "invalid_answer"
     WRONG_CODE = "wrong_code"

@@ -319,7 +319,7 @@ class Report(RcaModel):
 
 
 class RcaStatus(StrEnum):
-    """The status of an analysis."""
+    """The status of an analysis; `queued` and `running` analyses end as `done` (with a report) or `failed`."""
 
     QUEUED = "queued"
     RUNNING = "running"

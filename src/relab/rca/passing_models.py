@@ -10,7 +10,15 @@ from relab.rca.claims import CitedModel, RcaModel
 
 
 class PassingDifferenceKind(StrEnum):
-    """The kind of a difference between a failed run and runs that succeeded."""
+    """The kind of a difference between a failed run and runs that succeeded (passing runs).
+
+    - `missing_tool`: the failed run did not call a tool.
+    - `argument`: the failed run called a tool without an argument, or with another value of it.
+    - `extra_tool`: the failed run called a tool that the passing runs did not call.
+    - `order`: the failed run called two tools in the other order.
+    - `answer`: the final answer has another form.
+    - `first_divergence`: the first call that differs from the most similar passing run.
+    """
 
     MISSING_TOOL = "missing_tool"
     ARGUMENT = "argument"

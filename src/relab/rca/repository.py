@@ -48,7 +48,11 @@ def find_current(session: Session, agent_run_id: str, content_hash: str) -> Curr
 
 
 def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:
-    """Make the current analysis of a run's content no longer current, so that another analysis can become current."""
+    """Unmark the current analysis of a run's content, so that another analysis can become the current one.
+
+    The current analysis is the one that answers further requests for the same content. The unmarked analysis stays
+    stored.
+    """
     session.execute(
         update(table_of(RcaRunRow))
         .where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))

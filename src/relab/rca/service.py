@@ -96,7 +96,7 @@ class RcaService:
     Args:
         word: rewrites the summary of a finished report with a language model; None: the deterministic summary stays.
         judge: asks a language model which step went wrong first; None without a model.
-        sentences: asks a language model whether a run shows the sentences of rules, in analyses with a judge.
+        sentences: asks a language model which behaviours a run shows, if an analysis has a judge; None without a model.
         judge_by_default: the method of the judge if a request names none.
         rules: the rules that describe behaviours (patterns in runs) of this installation.
 
@@ -159,15 +159,13 @@ class RcaService:
                 continue
 
     def analyze_arrivals(self, *, quiet_s: float, max_waiting: int) -> int:
-        """Enqueue analyses of runs that wait for one, newest first, in the lane `background`; return their number.
+        """Enqueue analyses of stored runs that failed or look suspect and have no analysis yet; return their number.
 
-        Runs for which an analysis exists are left out.
+        The newest runs come first; the lane is `background`.
 
         Args:
-            quiet_s: runs that changed within this number of seconds are left out, because their traces may be
-                incomplete.
-            max_waiting: the greatest number of such analyses that are queued or running; further runs wait for a later
-                call.
+            quiet_s: runs that changed within so many seconds are left out, because their traces may be incomplete.
+            max_waiting: the greatest number of queued or running analyses in this lane; a later call enqueues the rest.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
@@ -348,10 +346,11 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
-        """Return whether the current analysis answers a person's request with the method `judge`; promote a queued one.
+        """Return whether the analysis `current` serves a person's request too, so that no new analysis is needed.
 
-        True if a person requested it and `judge` is its method or OFF. True if the run's arrival requested it, and it
-        is queued, or `judge` is OFF and it is running or no model words summaries.
+        Requested by a person: True if `judge` is its method or OFF. Requested by the run's arrival and queued: True; it
+        gets the person's lane and method. Otherwise: True if `judge` is OFF, and `current` is running or no model words
+        summaries.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}
@@ -362,7 +361,7 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """In one transaction, store report and failure, end the progress stream, and enqueue jobs that label the run."""
+        """In one transaction, store report and failure, end the progress, and enqueue jobs that update the run."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

@@ -49,7 +49,14 @@ class WordedSummary(BaseModel):
 
 
 class WordingResult(StrEnum):
-    """Whether a language model's summary replaced that of a report, and if not, why. Only `WORDED` changes the report."""
+    """Whether a language model's summary replaced that of a report, and if not, why. Only `WORDED` changes the report.
+
+    - `ALREADY_WORDED`: the summary is from a model already, so no model was asked.
+    - `INSUFFICIENT_EVIDENCE`, `NO_HYPOTHESES`: the report has no cause to describe, so no model was asked.
+    - `NO_CLAIM_STANDS`: no sentence of the model passed the check.
+    - `CAUSE_NOT_COVERED`: no sentence that passed cites evidence of the first hypothesis.
+    - `MODEL_FAILED`: the model gave no answer.
+    """
 
     WORDED = "worded"
     ALREADY_WORDED = "already_worded"

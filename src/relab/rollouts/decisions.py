@@ -82,9 +82,9 @@ class PersonalDecisions:
             return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before a rollout whose change is in force, and return the record with the decision.
+        """Undo the change of an ended rollout: restore the flags from before it, and return its updated record.
 
-        `by` is the person, `note` the reason for the audit.
+        The change must be in force. `by` is the person, `note` the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -131,10 +131,14 @@ class PersonalDecisions:
     def _change(
         self, record: RolloutRecord, target: RolloutTarget, change: OpenChange, wanted: Any, state: FlagState
     ) -> None:
-        """Make the change of flags `wanted` for a person.
+        """Set the flags of a target for a person; if that fails, restore the flags, store that, and raise the error.
 
-        If that fails, restore the flags from before the rollout, store the result of the restoration, and raise the
-        error.
+        Args:
+            record: the record of the rollout.
+            target: the target.
+            change: how to restore the flags; stored before they are changed.
+            wanted: the change to make.
+            state: the current flags.
         """
         self._store.open_change(record.rollout_id, change)
         try:

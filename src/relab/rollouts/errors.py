@@ -44,7 +44,7 @@ class TargetLeaseLostError(ConflictError):
 
 
 class EndNotStoredError(UnavailableError):
-    """The new flags are in force, but the end of the rollout could not be stored, or not be published or reported."""
+    """The new flags are in force, but the end of the rollout could not be stored, published or reported."""
 
     code = "rollout_end_not_stored"
 

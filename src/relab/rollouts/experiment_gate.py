@@ -42,9 +42,9 @@ _USED_BY_CANARY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class GatedRollout:
-    """A rollout that was decided by a run of an experiment, instead of by windows.
+    """A rollout that applies a change, or not, by the result of an experiment; it measures nothing itself.
 
-    `is_repeat` says that an earlier call decided this rollout and that the present call has done nothing.
+    `is_repeat` is true if `record` is the rollout of an earlier call that decided the same, and this call did nothing.
     """
 
     record: RolloutRecord
@@ -123,9 +123,10 @@ def check_plan(plan: Plan) -> None:
 def earlier_decision(
     stored: Sequence[RolloutRecord], record: RolloutRecord, target: RolloutTarget
 ) -> RolloutRecord | None:
-    """Return the earlier rollout that has decided on the same change by the same run of an experiment.
+    """Return the earlier rollout that has already decided this change by the same comparison of variants, or None.
 
-    Return None if there is none. A PASS that was not applied does not count.
+    A rollout decides a change by a comparison of two variants in a run of an experiment. A PASS that was not applied
+    does not count as decided.
 
     Args:
         stored: the rollouts of the target, newest first.
@@ -159,7 +160,10 @@ def earlier_decision(
 
 
 def _is_same(earlier: RolloutRecord, record: RolloutRecord) -> bool:
-    """Return whether two rollouts are about the same change, and the same comparison of the same run."""
+    """Return whether two rollouts make the same change by the same comparison of variants in the same experiment run.
+
+    The paths of the reports may differ. A dry run `earlier` is never the same.
+    """
     if earlier.experiment is None or record.experiment is None or earlier.is_dry_run:
         return False
     plan = earlier.plan.model_copy(update={"report": record.plan.report})

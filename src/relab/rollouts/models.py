@@ -35,14 +35,14 @@ class Arm(StrEnum):
 
 
 class RouteFigures(_Value):
-    """The figures of one kind of request in one window.
+    """The figures of one route (kind of request) in one window.
 
     Attributes:
         name: name of the request template in the mix.
         completed: number of requests that ended, good or bad.
         bad: how many of these requests failed.
-        p95_ms: 95th percentile of the latencies of these requests in ms. A failed request counts with its time limit at
-            least. None without requests.
+        p95_ms: 95th percentile of the latencies of these requests in ms. The latency of a failed request is raised to
+            its time limit if it is below that. None without requests.
     """
 
     name: str
@@ -65,8 +65,9 @@ class ArmWindow(_Value):
         completed: requests that ended, good or bad.
         bad: completed requests that failed (no answer, time-out, status of 400 or more that the mix does not expect).
         dropped: requests that were due and never sent.
-        p95_ms: 95th percentile of the latencies from the due time, in ms. A failed request counts with its time limit
-            at least. For a measured load, it is the Harrell-Davis estimate over the histogram. None without requests.
+        p95_ms: 95th percentile of the latencies from the due time, in ms. The latency of a failed request is raised to
+            its time limit if it is below that. For a measured load, the percentile is the Harrell-Davis estimate over
+            the histogram. None without requests.
         metric: the figure that is judged; smaller is better. It is `p95_ms` unless the plan names another metric. None
             if it is missing.
         lag_p99_ms: 99th percentile of the delay between due time and start of the requests. The load generator itself
@@ -98,18 +99,24 @@ class ArmWindow(_Value):
 
 
 class Thresholds(_Value):
-    """The thresholds of the judgement; the names and defaults are those of the plan file.
+    """The limits by which a rollout is judged; the names and defaults are those of the plan file.
+
+    A rollout that keeps them can PASS. A FAIL is a clear harm. An EDGE is neither; only a person can then apply the
+    change.
 
     Attributes:
-        pass_delta_p95_max: the greatest change of the P95, in percent of arm A, that passes. A negative change is an
+        pass_delta_p95_max: the greatest change of the P95, in percent of arm A, that can pass. A negative change is an
             improvement.
-        edge_delta_p95_max: the greatest change of the P95, in percent, that is an EDGE; a greater change is a FAIL.
+        edge_delta_p95_max: the change of the P95, in percent, above which the rollout fails. A change between this
+            limit and `pass_delta_p95_max` is an EDGE.
         max_error_rate: error rate of arm B, in percent, at which the rollout fails.
         ab_balance_warn: difference of the arms' numbers of requests, in percent, above which a warning is given.
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
-        max_route_delta_p95: greatest change of one route's P95, in percent, that gives no warning.
-        max_drift: greatest trend of arm A over the rollout, in percent from its first to its last window.
-        max_window_sd: greatest standard deviation of arm A's windows, in percent of their mean.
+        max_route_delta_p95: change of one route's P95, in percent, above which a warning is given.
+        max_drift: change of arm A from its first to its last window by a linear trend, in percent, above which arm A
+            counts as unstable.
+        max_window_sd: standard deviation of arm A's windows, in percent of their mean, above which arm A counts as
+            unstable.
     """
 
     model_config = ConfigDict(strict=True)
@@ -147,7 +154,7 @@ class Effect(_Value):
     Attributes:
         estimate_pct: the estimated change; negative means that arm B is smaller.
         low_pct, high_pct: ends of the confidence interval; None if there are too few rounds for an interval. `high_pct`
-            is also None if the data do not limit the change, or if the limit is above a thousandfold.
+            is also None if there is no upper limit, or if it is above the thousandfold of arm A.
         level: confidence level of the interval, 0..1.
     """
 
@@ -237,7 +244,8 @@ class GateFigures(_Value):
 
     Attributes:
         metric: the metric.
-        gate: the condition; `METRIC is better` for one without a bound.
+        gate: the condition as text, such as `success>=-0.02`. A gate that only demands an improvement is shown as
+            `METRIC is better`.
         verdict, reason: the verdict, and the reason for it in one sentence.
         estimate: the variant minus the baseline, in the metric's own unit. For a relative bound, the variant minus (1 +
             bound) times the baseline.

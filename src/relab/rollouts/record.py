@@ -36,7 +36,16 @@ class RolloutStatus(StrEnum):
 
 
 class RolloutPhase(StrEnum):
-    """The part of a rollout that is in progress; for a rollout that has ended, its last part."""
+    """The part of a rollout that is in progress; for a rollout that has ended, its last part.
+
+    - `plan`: reads the flags and derives the changes.
+    - `health`: checks the health of the target.
+    - `execute`: measures the windows.
+    - `restore`: restores the flags.
+    - `judge`: decides the verdict.
+    - `apply`: applies the change after a PASS.
+    - `report`: writes the reports.
+    """
 
     PLAN = "plan"
     HEALTH = "health"

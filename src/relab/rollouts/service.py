@@ -219,8 +219,8 @@ class RolloutService:
     def execute(self, rollout_id: str, stop: Event) -> RolloutRecord:
         """Execute a queued rollout, or continue a rollout whose worker has died.
 
-        Windows of complete rounds are not measured again. If the rollout is over, only its flags are restored, if they
-        must be. If another thread sets `stop`, the rollout ends early, and its flags are restored.
+        Complete rounds are not measured again. Of a rollout that is over, only flags that are still changed are
+        restored. If another thread sets `stop`, the rollout ends early, and its flags are restored.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.

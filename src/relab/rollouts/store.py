@@ -137,10 +137,10 @@ class StoredJournal:
         self._store.open_change(self._rollout_id, change.model_copy(update={"owner": self._lease.owner}))
 
     def owns_change(self) -> bool:
-        """Return whether this process must restore the flags.
+        """Return whether it is this process, and not another one, that must restore the flags.
 
-        True while it holds the lease of the target. After a lost lease, still true until another process has taken over
-        the target.
+        True while this process holds the lease of the target. After the lease is lost, the result stays true until
+        another process has taken over the target. True also if the database is unavailable.
         """
         if self._lease.is_held:
             return True

@@ -113,7 +113,10 @@ class BehaviourScanner:
         return with_behaviours(report, run, seen, judgement, rates)
 
     def scores(self, rules: Sequence[BehaviourRule], scanned: Iterable[ScannedRun]) -> list[BehaviourScore]:
-        """Return, for each rule that has labels, how often the searches of `scanned` agree with people's labels."""
+        """Return, for each rule with labels, how often the search results in `scanned` agree with people's labels.
+
+        A label says whether a run shows the behaviour of the rule.
+        """
         runs = {
             each.run_id: SearchedRun(each.content_hash, {shown.name for shown in each.shown}, each.not_judged)
             for each in scanned
@@ -124,10 +127,11 @@ class BehaviourScanner:
     def scan(
         self, rules: Sequence[BehaviourRule], run_ids: Iterable[str], *, asks_model: bool = False
     ) -> Iterator[tuple[AgentRun, ScannedRun]]:
-        """Search runs for behaviours in the given order; yield each run with its result. Deleted runs are left out.
+        """Search each of the runs for the behaviours of `rules`, and yield (run, result) in the order of `run_ids`.
 
-        A rule describes a behaviour by a condition on the run, or by a sentence. Sentences are judged by a language
-        model, and only if `asks_model` is true; otherwise the result counts their behaviours as not judged.
+        Deleted runs are left out. A rule describes a behaviour by a condition on the run, or by a sentence. Only a
+        language model can judge a sentence, and only if `asks_model` is true. Otherwise the result counts the
+        behaviours that a sentence describes as not judged.
 
         Raises:
             NoJudgeError: `asks_model` is true, and no language model is configured.

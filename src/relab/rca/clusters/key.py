@@ -77,7 +77,10 @@ def _template(text: str) -> str:
 
 
 def _text(shown: Evidence) -> str:
-    """Return the line of an error's text that names the error: the first line, or of a traceback the last."""
+    """Return the line of the quoted error text `shown` that names the error; "" if the text is blank.
+
+    It is the last line of a traceback, and the first line of any other text.
+    """
     lines = [line for line in shown.snippet.splitlines() if line.strip()]
     if not lines:
         return ""

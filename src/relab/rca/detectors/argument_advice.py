@@ -60,10 +60,10 @@ def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
 
 
 def _cite_schema(facts: Facts, name: str) -> None:
-    """Add a quotation of the tool's schema to `facts`, at the last place that names the argument `name`.
+    """Add a quotation of the tool's schema to `facts`: the last place that names the argument `name`.
 
-    If the schema does not name the argument, its beginning is quoted. If there is no call or no schema, nothing is
-    added.
+    If the schema does not name the argument, the beginning of the schema is quoted. If there is no call or no schema,
+    nothing is added.
     """
     call = facts.call
     text = field_text(call, "tool_schema") if call is not None else None
@@ -152,9 +152,9 @@ def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
 
 
 def _demand(facts: Facts, fault: ArgumentFault) -> str:
-    """Return what the tool expects of an argument, as `: ` and the words of the error; "" if the error does not say so.
+    """Return what the tool expects of an argument, as text to append: `: ` and the words of the error.
 
-    The words are added to the quotations of `facts`.
+    Return "" if the error does not say it. The words are added to the quotations of `facts`.
     """
     place = facts.text.find(fault.demand) if fault.demand else -1
     return f": {facts.part(place, place + len(fault.demand))}" if fault.demand and place >= 0 else ""

@@ -22,7 +22,7 @@ MAX_FAULTS: Final = 5
 
 
 class FaultKind(StrEnum):
-    """What is wrong with an argument."""
+    """What is wrong with an argument: missing, not allowed, or with a wrong value; or the tool itself is unknown."""
 
     MISSING = "missing"
     UNEXPECTED = "unexpected"

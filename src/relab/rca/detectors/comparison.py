@@ -172,7 +172,11 @@ def _steps(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
 
 
 def _tools(now: list[PastRun], then: list[PastRun]) -> tuple[list[_Candidate], list[float]]:
-    """Return the tools that clearly more or fewer runs use now, and the Holm-adjusted p-values of these differences."""
+    """Compare the use of tools in the runs of a new version (`now`) and of the previous version (`then`).
+
+    Return the tools whose share of runs changed by at least `MIN_PRESENCE_CHANGE`, and the Holm-adjusted p-values of
+    these changes, in the same order.
+    """
     used_now, used_then = _uses(now), _uses(then)
     names = sorted({*used_now, *used_then})
     candidates: list[_Candidate] = []

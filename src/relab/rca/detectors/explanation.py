@@ -41,7 +41,10 @@ class Explanation:
 
     @property
     def clause(self) -> str:
-        """`facts` without the full stop and with "it" for the subject at the beginning, as the end of a longer sentence."""
+        """The facts as the end of a longer sentence: without the full stop, and with a small first letter.
+
+        If the facts begin with the name of the subject, "it" replaces the name.
+        """
         name = self.subject[:1].upper() + self.subject[1:]
         facts = f"it{self.facts.removeprefix(name)}" if self.facts.startswith(name) else self.facts
         return (facts[:1].lower() + facts[1:]).removesuffix(".")
@@ -155,7 +158,8 @@ class Facts:
     def explanation(self, facts: str, fix: str) -> Explanation:
         """Return the explanation, with all quotations that were added so far.
 
-        If no quotation is from the call or step that has the problem, a quotation of its status is added.
+        At least one quotation is from the call or step that has the problem: if there is none, the status of that call
+        or step is quoted, too.
 
         Args:
             facts: what happened; becomes a sentence.

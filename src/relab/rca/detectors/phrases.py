@@ -36,7 +36,11 @@ def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
 
 @dataclass(frozen=True, slots=True)
 class PhraseMatch:
-    """The detail of the phrase that matched, and where in the original text it matched."""
+    """The first phrase (typical wording of an error) that was found in a text.
+
+    `detail` is the finer kind of problem that the phrase indicates; None for no finer kind. `where` is the place of the
+    wording in the original text.
+    """
 
     detail: str | None
     where: TextMatch

@@ -156,13 +156,13 @@ def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[De
 def _identical(
     indexes: list[int], sequence: Sequence[Repeatable], fresh_before: list[int], last_progress: int, view: RunView
 ) -> Iterator[DetectedProblem]:
-    """Yield a problem for the identical calls at `indexes`, if they are a loop and not polling.
+    """Yield at most one problem: the identical calls at `indexes`, if they are a loop and not polling.
 
     A loop is at least `MIN_REPEATS` equal outcomes in a row, without a new call in between. A new call is one that is
-    never repeated.
+    never repeated. In a failed run, each of two weaker signs gives a problem with low confidence:
 
-    In a failed run, two weaker signs also give a problem, with low confidence: equal outcomes in a row with new calls
-    in between (such as an edit between two test runs), or at least `MANY_POLLS` calls, whatever their outcomes.
+    - at least `MIN_REPEATS` equal outcomes in a row with new calls in between, such as an edit between two test runs.
+    - at least `MANY_POLLS` calls, whatever their outcomes.
 
     Args:
         indexes: the positions in `sequence` of calls with the same tool and arguments.

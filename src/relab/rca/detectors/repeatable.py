@@ -33,7 +33,7 @@ class Repeatable:
 
 
 def repeatable(placed: PlacedCall) -> Repeatable:
-    """Return a call with the values by which its repetitions are recognised."""
+    """Return the call with a key and an outcome, which are equal for a call that only repeats it."""
     call = placed.call
     fingerprint = call.args_fingerprint
     good = is_good_call(call)

@@ -124,15 +124,20 @@ def _is_unexplained(failure: Failure) -> bool:
 
 
 def _cut_off(latency_ms: float) -> int | None:
-    """Return the common time limit in ms that a latency equals or exceeds by at most `CUT_OFF_TOLERANCE`; None without one."""
+    """Return the common time limit, in ms, at which a latency was probably cut off; None if no limit matches.
+
+    A limit matches if the latency equals it, or exceeds it by at most the share `CUT_OFF_TOLERANCE`.
+    """
     return next((cut for cut in CUT_OFFS_MS if cut <= latency_ms <= cut * (1 + CUT_OFF_TOLERANCE)), None)
 
 
 def _at_cut_off(view: RunView) -> Iterator[DetectedProblem]:
-    """Yield the failures that only their latency explains, as probable time-outs.
+    """Yield failed calls and steps without an informative error whose latency suggests a time-out.
 
-    Of one tool or step, the latencies of two failures must be about equal, or the latency of a failure must be at a
-    common time limit, such as 30 s.
+    The latency suggests a time-out in two cases:
+
+    - It is at a common time limit, such as 30 s.
+    - It is about equal to that of another such failure of the same tool or step.
     """
     by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
     for failure in (*view.call_failures, *view.step_failures):

@@ -93,7 +93,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a refusal looks like a missing permission and has another reason.
+    """Return whether a refusal only looks like a missing permission, because it has another reason.
 
     The other reasons are a rate limit (GitHub answers 403), a content policy, and a proxy that requires a login.
     """

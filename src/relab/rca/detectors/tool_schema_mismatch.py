@@ -117,7 +117,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a failure looks like rejected arguments and has another reason.
+    """Return whether a failure only looks like rejected arguments, because it has another reason.
 
     The other reasons are access, a missing object, a time limit, a too long context, the content, a rate limit, or the
     output.
@@ -151,9 +151,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Return the sign of rejected arguments in a failure whose text does not mention arguments; None without a sign.
+    """Return the sign that a tool rejected its arguments, for a failure whose text does not mention arguments.
 
-    `validates` says whether the error class is that of a validation, such as `ValidationError`.
+    Only the status code and the error class can then show it; return None if they do not. `validates` says whether the
+    error class is that of a validation, such as `ValidationError`.
     """
     code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):

@@ -93,7 +93,7 @@ def _own_attributes(kind: EvidenceKind, source: Quotable) -> Attributes:
 
 
 def _cut(text: str, start: int, end: int) -> str:
-    """Return `text`, or the `MAX_SNIPPET_CHARS` characters of a longer text around the part `start:end`."""
+    """Return the `MAX_SNIPPET_CHARS` characters of `text` around its part `start:end`; a shorter text stays whole."""
     if len(text) <= MAX_SNIPPET_CHARS:
         return text
     centre = (start + min(end, start + MAX_SNIPPET_CHARS)) // 2

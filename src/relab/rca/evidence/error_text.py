@@ -88,7 +88,7 @@ class ErrorText:
     memo: dict[int, object] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def place(self, match: re.Match[str]) -> TextMatch:
-        """Translate a match in `masked` to offsets in the original text."""
+        """Return the place in the original text of a match that a search in `self.masked` found."""
         shift = self.tail_shift if match.start() >= self.tail_at else 0
         return TextMatch(match.start() + shift, match.end() + shift)
 

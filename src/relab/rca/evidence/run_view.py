@@ -165,9 +165,9 @@ class RunView:
             step_id = self.parent_of(step_id)
 
     def step_was_recovered(self, placed: PlacedStep) -> bool:
-        """Return whether the run recovered from the failure of a step.
+        """Return whether the run recovered from the failure of a step; whether the step failed is not checked.
 
-        The run recovered if it succeeded, or if a later successful step of the same agent replaced the failed one (see
+        The run recovered if it succeeded, or if a later successful step of the same agent replaced the step (see
         `RunRecovery`).
         """
         return self.succeeded or self._recovery.step_was_recovered(placed.position)
@@ -224,10 +224,10 @@ class RunView:
 
     @cached_property
     def log_failures(self) -> tuple[Failure, ...]:
-        """The errors in the run's log, in order of time, each located at the failed call or step in which it was written.
+        """The errors in the run's log, in order of time, each located at the failed call or step that wrote the line.
 
-        This is the call or step of the line's span. For a line without such a span, it is the shortest failed call or
-        step that was in progress when the line was written. A line of a call or step that did not fail is left out,
+        A line with a span of the run belongs to the call or step of that span. Any other line belongs to the shortest
+        failed call or step that was in progress at its time. A line of a call or step that did not fail is left out,
         because programs log errors that they then handle. If a run failed, but none of its calls and steps did, the
         lines count as errors of the run.
         """

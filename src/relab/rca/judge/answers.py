@@ -32,9 +32,10 @@ class DroppedAnswerError(RelabError):
 
 
 class JudgeAnswer(BaseModel):
-    """The fields that all answers of the judge (a language model) have: the code of the request and a confidence.
+    """Base of the answers of the judge (a language model): a confidence, and a code that the prompt asks it to repeat.
 
-    No text of the run can contain the code. So an answer with the code was not copied from such a text.
+    No text of the analysed run can contain the code. So the code shows that the answer is the model's own, and was not
+    dictated by a text of the run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -34,10 +34,10 @@ class ShownSentence:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSentences:
-    """The result of asking a model about sentences.
+    """Which behaviours a run shows in the opinion of a language model; a sentence describes each behaviour.
 
-    `shown` maps the name of each behaviour that the run shows in the model's opinion to the place and the reason.
-    `judgement` has the cost, and the names of the behaviours that were and were not judged.
+    `shown` maps the name of each shown behaviour to the place in the run and the model's reason. `judgement` has the
+    cost, and the names of the behaviours that were and were not judged.
     """
 
     shown: Mapping[str, ShownSentence]
@@ -45,7 +45,7 @@ class JudgedSentences:
 
 
 class SentenceJudge:
-    """Asks a language model whether a run shows what sentences describe.
+    """Asks a language model which behaviours a run shows; each behaviour is described by a sentence.
 
     Args:
         gateway: calls the model.

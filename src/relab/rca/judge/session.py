@@ -64,7 +64,7 @@ class JudgeLimits:
 
 
 class JudgeLimitError(RelabError):
-    """A judgement (all requests about one run) has used up its time; the message names the limit."""
+    """The requests about one run have taken the time that `JudgeLimits.max_s` allows; the message names that limit."""
 
     code = "judge_limit"
 
@@ -118,14 +118,21 @@ class JudgeSession:
         return f"the model gave no answer ({error.code})"
 
     def ask(self, prompt: Prompt, code: str, schema: type[AnswerT], check: Callable[[AnswerT], CheckedT]) -> CheckedT:
-        """Send a prompt, unless the answer is stored, and return the result of `check` for the answer.
+        """Send a prompt to the model, and return the result of `check` for the answer.
 
-        An answer that passes `check` is stored, so that the request is not sent again. `code` is the code that the
-        answer must repeat.
+        If an answer to the same prompt is stored, that answer is used and nothing is sent. A new answer that passes
+        `check` is stored.
+
+        Args:
+            prompt: the prompt.
+            code: the code in the prompt, which the answer must repeat.
+            schema: the type of the answer.
+            check: returns the checked form of an answer. It raises `DroppedAnswerError` for an answer that breaks a
+                rule.
 
         Raises:
             JudgeLimitError, LlmBudgetExceededError: a limit is reached; no request was sent.
-            DroppedAnswerError: the answer does not have the code of the request, or does not pass `check`.
+            DroppedAnswerError: the answer does not repeat `code`, or does not pass `check`.
             LlmError: the model gave no answer.
         """
         key = self._key(prompt, schema)

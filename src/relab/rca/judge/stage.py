@@ -41,14 +41,14 @@ class StoredAnswers:
         self._run_id = run_id
 
     def get(self, key: str) -> str | None:
-        """Return the JSON of the answer to a request; None if it is not stored."""
+        """Return the JSON of the answer to the request whose hash is `key`; None if it is not stored."""
         row = RcaJudgeAnswerRow
         statement = select(row.answer).where(row.run_id == self._run_id, row.request == key)
         with self._database.read() as session:
             return session.execute(statement).scalar_one_or_none()
 
     def put(self, key: str, answer: str) -> None:
-        """Store the JSON of the answer to a request; if an answer to it is already stored, that one stays."""
+        """Store the JSON of the answer to the request whose hash is `key`; an answer that is stored already stays."""
         values = {"run_id": self._run_id, "request": key, "answer": answer, "answered_at": self._clock.now_us()}
         try:
             with self._database.write(durable=False) as unit:
@@ -89,7 +89,10 @@ class JudgeStage:
         return wanted or JudgeMethod.OFF
 
     def apply(self, report: Report, run: AgentRun, method: JudgeMethod) -> Report:
-        """Return the report with the opinion of the judge, or the unchanged report if the method is `OFF`."""
+        """Ask the judge (a language model) about `run`, and return `report` with the judge's opinion added.
+
+        Return the report unchanged, without a request, if `method` is `OFF` or no judge is configured.
+        """
         if self._judge is None or method is JudgeMethod.OFF:
             return report
         return self._judge(report, run, method, StoredAnswers(self._database, self._clock, run.run_id))

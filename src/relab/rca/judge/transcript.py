@@ -90,7 +90,10 @@ class ShownRun(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class ShownStep(ShownTexts):
-    """An innermost step and its tool calls; the number of the step counts from 0 in order of time."""
+    """A step of a run as the judge (a language model) reads it, with the step's tool calls.
+
+    The step contains no other steps. `number` counts such steps from 0, in order of time.
+    """
 
     number: int
     placed: PlacedStep
@@ -116,11 +119,13 @@ class ShownStep(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A part of a run as JSON, for a prompt; no text in the JSON can look like the marks around it.
+    """A part of a run as JSON, for a prompt.
+
+    In the prompt, marks stand around the JSON; no text in the JSON can look like these marks.
 
     Attributes:
         data: the JSON.
-        shown: the numbers of the steps in it.
+        shown: the numbers of the steps in `data`.
         left_out: the number of steps that were left out.
         cut: the number of texts that were cut.
         withheld: the number of passages that were withheld, because they read like instructions.

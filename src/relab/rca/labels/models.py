@@ -90,7 +90,7 @@ class LabelScore(BaseModel):
 
 
 class LabelScores(BaseModel):
-    """How often reports agree with labels.
+    """How often reports name the same step or agent as the labels that people gave to the runs.
 
     Attributes:
         labelled: the number of labelled runs.

@@ -61,21 +61,31 @@ def _label(row: Any) -> RunLabel:
 
 
 def save_model(session: Session, source: str, artefact: str, trained_at: int) -> None:
-    """Store the model (`artefact`) of a source in place of an older one; `trained_at` is in microseconds since 1970."""
+    """Store a ranking model, in place of an older model with the same source.
+
+    Args:
+        session: the session of the transaction.
+        source: the text `agent NAME`; the model ranks the steps of this agent's runs.
+        artefact: the model as JSON.
+        trained_at: the time of training, in microseconds since 1970.
+    """
     remove_model(session, source)
     table = table_of(RcaRankingModelRow)
     session.execute(insert(table).values(source=source, trained_at=trained_at, artefact=artefact))
 
 
 def remove_model(session: Session, source: str) -> bool:
-    """Delete the ranking model of a source; return False if it has none."""
+    """Delete the ranking model with this source (the text `agent NAME`); return False if there is no such model."""
     row = RcaRankingModelRow
     statement = delete(table_of(row)).where(row.source == source).returning(row.source)
     return session.execute(statement).one_or_none() is not None
 
 
 def model_versions(session: Session) -> tuple[tuple[str, int], ...]:
-    """Return `(source, time of training in microseconds since 1970)` of each stored ranking model, the oldest first."""
+    """Return `(source, time of training in microseconds since 1970)` of each stored ranking model, the oldest first.
+
+    The source is the text `agent NAME`: the model ranks the steps of this agent's runs.
+    """
     row = RcaRankingModelRow
     found = session.execute(select(row.source, row.trained_at).order_by(row.trained_at, row.source))
     return tuple((source, trained_at) for source, trained_at in found)

@@ -41,8 +41,8 @@ class NoteChange(_NoteModel):
 class WaterfallRow(_NoteModel):
     """One step, tool call or guardrail event of the run, as a bar of a waterfall chart.
 
-    `begin_ms` and `end_ms` are the begin and end in ms since the start of the run. If all items of the run have the
-    same time, they are the index of the item and the next index instead.
+    The bar extends from `begin_ms` to `end_ms`, in ms since the start of the run. If all items of the run have the same
+    time, the bar of item i extends from i to i + 1 instead.
     """
 
     ref_id: str

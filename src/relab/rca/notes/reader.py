@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class NoteReader:
-    """Makes notes of stored analyses, as values, as Markdown and as HTML pages.
+    """Returns notes of stored analyses, as `RunNote`, as Markdown or as an HTML page.
+
+    A note is the report of an analysis, arranged for people: what happened, where, the evidence, and what to change.
 
     Args:
         get: returns the analysis with an id.

@@ -97,9 +97,9 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return the failed run's first call to a tool before which the passing runs call `tool`; None without such a call.
+        """Return the call of the failed run before which it should have called `tool`; None if there is no such call.
 
-        Every passing run that calls `tool` must call the other tool later.
+        It is the first call to another tool, if every passing run that calls `tool` calls that other tool later.
         """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():
@@ -196,9 +196,10 @@ class _Comparison:
         )
 
     def _divergence(self) -> FoundDifference | None:
-        """Return the first call that differs from the passing run with the longest common prefix of calls.
+        """Compare the run with the most similar passing run, and return their first different call as a difference.
 
-        Return None if no call differs, or if the passing runs are not of the same task.
+        The most similar passing run is the one with the longest common prefix of calls. Return None if the calls do not
+        differ, or if the passing runs are not of the same task.
         """
         own = [placed.call.tool_name for placed in self._view.calls]
         if not self._same_task or not own:

@@ -136,6 +136,13 @@ def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str,
     """Return a problem that a ranking model found in a unit (a step or call), as a finding of low confidence.
 
     In a run that succeeded, it counts as recovered.
+
+    Args:
+        evidence: the evidence of the report, by its id.
+        view: the run.
+        unit: the step or call that has the problem.
+        kind: the kind of the problem, a name in `DETAILS`.
+        evidence_id: the id of the evidence that the finding cites.
     """
     detail = DETAILS.get(kind)
     return Finding.citing(
@@ -178,7 +185,10 @@ def _attribution(
     *,
     insufficient: bool,
 ) -> Attribution | None:
-    """Return the attribution (the place of the failure) that a located problem gives; None if `problem` is None."""
+    """Return the attribution (the place of the failure) in which `problem` is located; None if `problem` is None.
+
+    The quotations of the problem are added to the evidence. With `insufficient` evidence, the confidence is low.
+    """
     if problem is None:
         return None
     return Attribution.citing(

@@ -32,7 +32,16 @@ MIN_SUPPORT = 0.5
 
 
 class DropReason(StrEnum):
-    """Why a sentence of a language model was dropped: the rule that it breaks."""
+    """The rule that a sentence (claim) of a language model breaks, so that the sentence is dropped.
+
+    - `no_citation`, `unknown_evidence`, `too_many_citations`: the citations of the sentence.
+    - `too_many_claims`: the answer has more sentences than a summary may have; this is one of the last.
+    - `empty`, `too_long`, `not_plain_text`: the form of the sentence.
+    - `foreign_category`: the sentence names a failure category that no hypothesis of the report has.
+    - `ungrounded_url`, `ungrounded_quotation`, `ungrounded_token`: the sources of the sentence do not contain its URL,
+      quotation, or a name or number in it.
+    - `unsupported`: the sources contain too few of the words of the sentence.
+    """
 
     NO_CITATION = "no_citation"
     UNKNOWN_EVIDENCE = "unknown_evidence"
@@ -126,7 +135,10 @@ class Grounds:
         return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
 
     def has_phrase(self, phrase: str) -> bool:
-        """Whether the words of the hyphenated `phrase` occur in sequence in `text`, joined or separated by `-`, `_`, space."""
+        """Whether `self.text` contains the words of the hyphenated `phrase`, one right after the other.
+
+        Between two words, `-`, `_`, a space or nothing may stand. Case is ignored.
+        """
         joined = r"[-_ ]?".join(map(re.escape, phrase.casefold().split("-")))
         return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
 
@@ -136,18 +148,27 @@ class Grounds:
 
 
 def normal_text(text: str) -> str:
-    """Normalise `text` for check and display: Unicode NFKC, ASCII quotation marks and dashes, no outer space."""
+    """Return `text` in the normal form in which it is checked and displayed.
+
+    The form is Unicode NFKC with ASCII quotation marks and dashes, and without white space at the ends.
+    """
     return _normal(text).strip()
 
 
 def check_claim(
     text: str, evidence_ids: Sequence[str], report: Report, evidence: Mapping[str, Evidence]
 ) -> tuple[DropReason, str] | None:
-    """Return why a language model's claim must be dropped, and the faulty part of it; None if the report may contain it.
+    """Check a language model's sentence about a run; return (broken rule, faulty part), or None if it may be shown.
 
-    The claim must cite evidence, be plain text, and name no failure category except those of the hypotheses. Its names,
-    numbers and quotations must occur in the cited evidence, the summary or the hypotheses. `text` must be the result of
-    `normal_text`; `evidence` is the report's evidence by id.
+    The sentence must cite evidence, be plain text, and name no failure category except those of the report's
+    hypotheses. Its names, numbers and quotations must occur in the cited evidence, or in the summary or the hypotheses
+    of the report.
+
+    Args:
+        text: the sentence, as `normal_text` returns it.
+        evidence_ids: the ids of the evidence that the sentence cites.
+        report: the report that the sentence is for.
+        evidence: the report's evidence, by id.
     """
     problem = _check_citations(evidence_ids, evidence) or _check_form(text)
     if problem is not None:
@@ -159,11 +180,11 @@ def check_claim(
 
 
 def check_text(text: str, pieces: Iterable[str]) -> tuple[DropReason, str] | None:
-    """Return why a sentence says more than the texts `pieces`, and the faulty part of it; None if the sentence may be shown.
+    """Check a sentence against the texts `pieces`; return (broken rule, faulty part), or None if it may be shown.
 
-    Its names, numbers and quotations must occur in `pieces`, it must be plain text, and it may contain no URL. Unlike
-    for a claim (`check_claim`), no citation is needed, and failure categories may be named. `text` must be the result
-    of `normal_text`.
+    The names, numbers and quotations of the sentence must occur in `pieces`. It must be plain text and contain no URL.
+    Unlike for a claim (`check_claim`), no citation is needed, and failure categories may be named. `text` is the
+    sentence, as `normal_text` returns it.
     """
     return _check_form(text) or _check_grounds(text, Grounds.of_pieces(pieces))
 
@@ -245,7 +266,11 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Return whether a claim may contain the token: names, numbers and codes must be in the grounds, plain words need not."""
+    """Return whether a token of a claim is supported by the grounds, or needs no support.
+
+    Names, numbers and codes need support; plain words do not. `opens_sentence` says whether the token is the first of a
+    sentence: its capital letter then does not make it a name, so that a word with the same stem supports it.
+    """
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):
         grounded = True

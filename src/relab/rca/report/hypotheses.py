@@ -25,10 +25,11 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return a quoted error text, result or output on one line and in quotation marks, for a sentence.
+    """Return the quoted text in quotation marks and on one line, to be put into a sentence.
 
-    A text of more than `MAX_QUOTE_CHARS` characters is cut to a part around the quotation. Return None for a quotation
-    of any other field: numbers and arguments do not help the reader of the sentence.
+    Only texts of errors, results and outputs are returned. None for any other field, because numbers and arguments do
+    not help the reader of the sentence. Of a text with more than `MAX_QUOTE_CHARS` characters, only the part around the
+    quotation is returned.
     """
     if quotation.field not in (
         "error_message",

@@ -45,8 +45,7 @@ def summarise(
         causes: the causes that `reportable_causes` keeps, most likely first.
         reason: why the evidence is insufficient; None if it is sufficient.
         explanation: the facts of the first cause; None if there are none.
-        guess: the ranked guess that the report names as the place of the failure; None if it names another place or
-            none.
+        guess: the ranked guess, if it is the place of the failure in the report; otherwise None.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."
@@ -79,9 +78,9 @@ def summarise(
 
 
 def _guessed(guess: CandidateStep, view: RunView) -> str:
-    """Return sentences that say that no error shows the mistake, and which step is the ranked guess of it.
+    """Return sentences that name the step of `guess` as a ranked guess of the first mistake.
 
-    If some object of the run reports an error, only the guess is named.
+    If nothing in the run reports an error, they also say that the mistake is in what a step or call said or did.
     """
     quiet = (
         ""

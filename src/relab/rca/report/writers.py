@@ -19,16 +19,15 @@ _WRITTEN_BADLY = "format_broken"
 
 
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
-    """Merge the detected problems of a run with the problems that `ranking` guessed, so that no error is reported twice.
+    """Merge the detected problems of a run with the problems that `ranking` guessed; each error is reported once.
 
-    The writer of a tool call is the step of the model that requested it. A problem at a call or a failed step is
-    reported at its writer instead, with quotations of both places, in two cases: the writer has a guessed problem, or a
-    model of the run's source considers the writer at least as likely. The guess that the writer wrote something that
-    fails is then left out.
+    The writer of a failed call or step is the model's step that wrote it. A detected problem is moved to its writer,
+    with quotations of both places, if the writer has a guessed problem, or if a model of the run's source considers the
+    writer at least as likely. The guessed problem that describes the same error is then left out.
 
-    An unclassified error gets the first guessed kind, or else the most probable one. A loop of failed calls is added to
-    the problem of the failed call, if that is reported at its writer. A failure that a service or a missing right
-    causes, such as a rate limit, stays at its call.
+    - An unclassified error gets the first kind guessed at the writer, or else the most probable kind.
+    - A loop of failed calls is added to the problem of the failed call, if that problem is moved.
+    - A failure that a service or a missing right causes, such as a rate limit, is never moved.
 
     Returns:
         The problems in order of time, and the guessed problems that are left.
@@ -68,10 +67,11 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
 
 
 def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ranking: Ranking) -> str:
-    """Return the kind of a problem that is now reported at its writer (the step that wrote the failed call).
+    """Return the kind of problem to report at `writer`, the step that wrote the call or step that failed.
 
-    If the problem is unclassified, this is the first of the kinds `guessed` at the writer, or else the kind that the
-    model considers the most probable one there. Otherwise it is `format_broken`.
+    - A problem with a known category: `format_broken`.
+    - An unclassified problem: the first of `guessed` (the kinds guessed at the writer). If that is empty, the kind that
+      the model considers the most probable at the writer; without a model, `format_broken`.
     """
     if problem.category is not Category.UNKNOWN:
         return _WRITTEN_BADLY
@@ -82,9 +82,10 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether a model considers the writer of a call or step at least as likely to have the problem as the call itself.
+    """Return whether the model considers a problem at `writer` at least as likely as at the call or step that has it.
 
-    The model does not judge a step that has other steps inside; its writer then counts as likelier.
+    `writer` is the step that wrote the call or the failed step. A step that contains other steps is not judged by the
+    model; then the result is True. It is False if the model did not judge the writer.
     """
     there = ranking.suspicions.get(writer.key)
     here = ranking.suspicions.get(_place_of(problem))

@@ -338,7 +338,7 @@ class RolloutExecution:
         return f"The canary was rolled back at {violation.share_pct:g} %: {violation.reason}"
 
     def _restore(self, change: OpenChange) -> None:
-        """Restore the flags; only then store and report it, so that no error of a report can prevent the restoration."""
+        """Restore the flags, then store and report the result: a failing report cannot prevent the restoration."""
         self._require_own_change()
         self._begin(RolloutPhase.RESTORE)
         try:

@@ -28,10 +28,10 @@ class RolloutJournal(Protocol):
         ...
 
     def owns_change(self) -> bool:
-        """Return whether this process must restore the flags.
+        """Return whether it is this process, and not another one, that must restore the flags.
 
-        True while it holds the lease of the target. After a lost lease, still true until another process has taken over
-        the target.
+        True while this process holds the lease of the target. After the lease is lost, the result stays true until
+        another process has taken over the target.
         """
         ...
 

@@ -116,11 +116,11 @@ def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
 
 
 def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
-    """Return how many rounds a rollout measures in all, as far as `windows` determine the number yet.
+    """Return how many rounds a rollout measures in all, never more than the time budget allows.
 
-    The number is never greater than the time budget allows. With `rounds: auto`, the number is planned once, from the
-    first `min_rounds` rounds. A new plan after each later round would tend to stop where the deviation happens to look
-    small.
+    With `rounds: auto`, the result is `min_rounds` until so many rounds are measured. From those rounds, the final
+    number is planned, once. A new plan after each later round would tend to stop when the measured deviation is small
+    by chance.
     """
     first, most = plan.experiment.first_rounds, rounds_that_fit(plan)
     planned_from = [window for window in windows if window.round < first]

@@ -77,10 +77,11 @@ class RunningEffect:
 def running_effect(pairs: Pairs) -> RunningEffect:
     """Return the effect after each round of `pairs`; from 3 rounds on, a linear trend over time is removed.
 
-    The slope of the trend is fitted by least squares to the rounds' mean levels over their positions. Each difference
-    between the arms is reduced by the slope times the distance in position of the round's two windows. If windows vary
-    independently, the slope is independent of the differences, so the correction costs no degrees of freedom. The
-    variance of the slope is added to the variance of the mean.
+    The slope of the trend is fitted by least squares to the mean of the two arms in each round, as a function of the
+    round's position. The difference between the arms in a round is then reduced by the slope times the distance in
+    position between the round's two windows. If windows vary independently, the slope is independent of the
+    differences, so the correction costs no degrees of freedom. The variance of the slope is added to the variance of
+    the mean.
     """
     difference, distance = pairs.log_b - pairs.log_a, pairs.index_b - pairs.index_a
     # Counted from the first round, so that the sums of squares lose no digits.

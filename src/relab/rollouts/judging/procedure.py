@@ -38,9 +38,9 @@ class Outcomes:
 def look_alpha(plan: Plan, rounds: int) -> float:
     """Return the one-sided significance level of the early look (interim analysis) after `rounds` rounds.
 
-    The first look is after `MIN_PASS_ROUNDS` rounds, so `rounds` must be at least as large. Of the plan's alpha, the
-    k-th look gets the share 1 / (k (k + 1)). These shares add up to 1 over all k. So all looks together pass a change
-    without effect with a probability of at most this alpha, however many looks there are (Bonferroni).
+    The first look is after `MIN_PASS_ROUNDS` rounds, so `rounds` must be at least as large. The level of the k-th look
+    is the plan's alpha times 1 / (k (k + 1)). These factors add up to 1 over all k. So a change without effect passes
+    at any of the looks with a probability of at most the plan's alpha (Bonferroni).
     """
     assert plan.early_stop is not None
     look = rounds - MIN_PASS_ROUNDS + 1
@@ -55,14 +55,15 @@ def last_rounds(plan: Plan) -> int:
 
 
 def decide(plan: Plan, pairs: Pairs) -> Outcomes:
-    """Return the outcomes of simulated rollouts, each with windows for as many rounds as the plan may measure.
+    """Return the outcomes of simulated rollouts: whether each passes, and after how many rounds.
 
     Only the gates on the effect are applied. The other rules of a verdict concern errors and the validity of the data;
     they can only turn a PASS into another verdict.
 
     Args:
-        plan: the plan; it decides after how many of the rounds a rollout ends.
-        pairs: the windows of all rollouts; the logarithms in it have the shape (rollouts, rounds).
+        plan: the plan, which determines after how many rounds a rollout ends.
+        pairs: the windows of all rollouts, for as many rounds as the plan may measure. The logarithms have the shape
+            (rollouts, rounds).
     """
     running = running_effect(pairs)
     planned = _planned(plan, running)

@@ -83,10 +83,10 @@ class RolloutData:
         return tuple(window for found in self.rounds for window in found.values())
 
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:
-        """Return pairs of judged figures, one pair per round: of the group of arms `first`, and of the group `second`.
+        """Return for each round a pair of judged figures: one of the arms `first`, and one of the arms `second`.
 
-        A group with several arms counts with the mean of the logarithms of their figures, and with the mean of their
-        positions. Return None if there is no complete round, or if a figure is missing or not above 0.
+        The figure of several arms is the mean of their logarithms, and their position is the mean of their positions.
+        Return None if there is no complete round, or if a figure is missing or not above 0.
         """
         groups = (tuple(first), tuple(second))
         figures = [[[found[arm].metric for arm in group] for found in self.rounds] for group in groups]

@@ -148,10 +148,10 @@ def _largest_sds(plan: Plan) -> Floats:
 
 @lru_cache(maxsize=32)
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
-    """Return for each number of rounds the largest standard deviation for which this number suffices.
+    """Return for each number of rounds, from `least` to `greatest` - 1, the largest standard deviation that it allows.
 
-    The numbers of rounds run from `least` to `greatest` - 1. A number suffices if a true effect (log ratio) `effect`
-    meets the gates with the required power.
+    A number of rounds allows a standard deviation of the rounds' log ratios if a true effect `effect` (a log ratio)
+    then meets the gates with the required power.
     """
     grid = np.concatenate([[0.0], np.geomspace(_SMALLEST_SD, _LARGEST_SD, _SDS)])
     needed = np.array([gates.rounds_needed(effect, float(sd)) or MAX_ROUNDS + 1 for sd in grid])

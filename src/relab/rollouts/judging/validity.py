@@ -47,8 +47,8 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
 def biased_data(data: RolloutData) -> tuple[str, ...]:
     """Return the reasons for which the figures may favour one arm, although no data are missing.
 
-    The reasons are lost requests, and arms with unequal numbers of requests. Each is one sentence; the result is empty
-    without a reason.
+    The reasons are requests that were dropped or have no outcome, and arms with unequal numbers of requests. Each is
+    one sentence; the result is empty without a reason.
     """
     if not data.rounds:
         return ()
@@ -109,9 +109,9 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
 
 
 def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, ...]:
-    """Return how the windows of arm A drift or vary more than `thresholds` allow, one sentence each.
+    """Return one sentence for each way in which arm A is unstable: it drifts or varies more than `thresholds` allow.
 
-    The result is empty if arm A is stable or has too few windows.
+    The result is empty if arm A is stable, or has too few windows to judge that.
     """
     windows = data.windows(Arm.A)
     usable = [(data.place(window), window.metric) for window in windows if window.metric and is_usable(window.metric)]

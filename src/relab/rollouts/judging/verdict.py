@@ -21,7 +21,11 @@ from relab.stats.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """The figures that decide: the effect, arm B's error rate with its upper bound, in percent, and the rounds."""
+    """The figures on which a verdict depends.
+
+    `error_rate_pct` is arm B's error rate in percent, `error_upper_pct` its upper bound. `rounds` have been measured;
+    `rounds_needed` would probably give a PASS (None if not known).
+    """
 
     effect: Effect
     error_rate_pct: float

@@ -149,12 +149,12 @@ class Measurement(PlanSection):
 
     @property
     def first_rounds(self) -> int:
-        """The number of rounds that are planned before anything is measured: `min_rounds` if `rounds` is `auto`."""
+        """The number of rounds that are planned before anything is measured: `rounds`; `min_rounds` for `auto`."""
         return self.min_rounds if self.rounds == "auto" else self.rounds
 
 
 class ReportFiles(PlanSection):
-    """The section `report`.
+    """The section `report` of a plan file: where the summary and the history are written.
 
     Attributes:
         max_lines: greatest number of lines of the summary; the section ROLLBACK is never cut.

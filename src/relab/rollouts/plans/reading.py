@@ -49,7 +49,7 @@ def override_plan(plan: Plan, values: Mapping[str, Any]) -> Plan:
 
 
 def flag_plan(key: str, *, a: str, b: str) -> Plan:
-    """Return a plan that changes a flag of this product from its variant `a` to `b`.
+    """Return a plan that changes one of relab's own feature flags from the variant `a` to the variant `b`.
 
     Raises:
         PlanInvalidError: the key or a variant is not valid.

@@ -88,10 +88,7 @@ def next_steps(record: RolloutRecord) -> list[str]:
 
 
 def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
-    """Return what a person should do after a verdict, one sentence each.
-
-    The flags must be those from before the rollout: the change is not in force.
-    """
+    """Return what a person should do after a verdict if the new flags are not in force, one sentence each."""
     apply = f"lab rollout apply {record.rollout_id}"
     if found.verdict is Verdict.FAIL:
         return ["Keep the old flags; change the plan before the next run"]

@@ -77,13 +77,16 @@ class Confirmation(_Value):
 
 
 class SearchResult(_Value):
-    """The current state of a search, which may still run.
+    """The state of a search for the best flags; the search may still run.
+
+    A candidate is a set of values for fields of the plan. Each is screened (measured in a short rollout). The best are
+    confirmed in full rollouts.
 
     Attributes:
         search_id: the id of the search.
         spec: the content of the search file.
-        candidates: the screened candidates, in order.
-        confirmations: the confirming rollouts, in order.
+        candidates: the candidates screened so far, in order.
+        confirmations: the confirming rollouts so far, in order.
         chosen: number of the candidate whose flags a confirming rollout applied; None without one.
         finished: whether nothing is left to do.
         message: the result in one sentence.

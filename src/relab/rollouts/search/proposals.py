@@ -33,9 +33,10 @@ _JITTER: Final = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCandidate:
-    """A measured candidate: its values, the measured effect, and the standard error of the effect.
+    """The values of plan fields that a search has tried in a rollout, with the measured effect and its standard error.
 
-    The effect is the log ratio of arm B to arm A. It is None for a candidate without a valid figure.
+    The effect is the log ratio of arm B (these values) to arm A (the old flags). It is None if the rollout gave no
+    valid figure.
     """
 
     values: Values

@@ -161,7 +161,10 @@ class RolloutSearch:
         return None if record is None else screened(number, values, record)
 
     def _rollout(self, stored: dict[str, RolloutRecord], plan: Plan, what: str) -> RolloutRecord | None:
-        """Return the stored rollout of a plan, or execute the plan if none is stored; None if the rollout was stopped."""
+        """Return the stored rollout of a plan, or execute the plan if none is stored; None if the rollout was stopped.
+
+        `what` names the rollout in messages of progress, such as a candidate of the search.
+        """
         if (found := stored.get(plan.report.output_path)) is not None:
             return found
 

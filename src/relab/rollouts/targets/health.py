@@ -75,7 +75,7 @@ class HealthGate:
 
 
 def lab_config_check(base_url: str, headers: Mapping[str, str]) -> HealthSubject:
-    """Return the check of a service at `base_url` that has the endpoint `/api/lab/config`, as the testbed's shop has.
+    """Return a health check that reads `/api/lab/config` below `base_url`, an endpoint such as the testbed's shop has.
 
     `headers` are sent with each request.
     """

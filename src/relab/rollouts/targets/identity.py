@@ -12,7 +12,7 @@ _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1"})
 
 
 def flag_identity(url: str) -> str:
-    """Return the normal form of the URL of a change, which is the name of the flags.
+    """Return the name of the flags that are changed by requests to `url`: the normal form of this URL.
 
     The normal form has the host in lower case, `localhost` instead of 127.0.0.1 and ::1, always a port, and a path
     without superfluous slashes, dots and escapes. The query may hold a credential and names are shown, so a digest

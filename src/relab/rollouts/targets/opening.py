@@ -53,9 +53,10 @@ class RolloutTarget:
     report: JsonClient | None = None
 
     def label_of(self, arm: Arm) -> str:
-        """Return the text that replaces `$arm` in queries.
+        """Return the text that replaces the placeholder `$arm` in the URLs and queries of the target's metric.
 
-        For one of relab's own flags, this is the name of the arm's variant; for other targets, the letter of the arm.
+        For one of relab's own flags, this is the name of the arm's variant. For all other targets, it is the letter of
+        the arm, such as `A`.
         """
         flag = self.subject.flags
         if isinstance(flag, ProductFlagSubject):
