@@ -24,7 +24,7 @@ class Impossible(Mapping[str, str]):
         self._found: dict[str, str] | None = None
 
     def __getitem__(self, need: str) -> str:
-        """Return the reason why this machine does not meet a requirement."""
+        """Return the reason why this machine does not meet the requirement `need`, such as `cgroup`."""
         return self._known()[need]
 
     def __iter__(self) -> Iterator[str]:

@@ -53,7 +53,7 @@ class _InterruptedError(Exception):
 
 
 class _AbortedError(Exception):
-    """An action in a scenario's method (its list of steps) failed or was rejected, so the remaining steps are skipped."""
+    """An action in a scenario's method (list of steps) failed or was rejected, so the remaining steps are skipped."""
 
 
 @dataclass

@@ -87,7 +87,7 @@ class LeasedTestbed:
 
     @property
     def flags_token(self) -> str:
-        """The token that the target requires for a change of its flags; empty if every local program may change them."""
+        """The token that the target requires for changing its flags; empty if every local program may change them."""
         found = json.loads(self.layout.plan.read_bytes())["target"].get("token")
         return str(found or "")
 

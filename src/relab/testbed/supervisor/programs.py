@@ -156,6 +156,13 @@ def _reachable_copy(folder: Path, version: str) -> Path:
     """Copy a PostgreSQL installation to a folder that every user may read; return the program folder of the copy.
 
     If the copy already exists, only return its program folder.
+
+    Args:
+        folder: the program folder of the installation.
+        version: the version of the installation, for the name of the copy.
+
+    Raises:
+        MissingProgramError: another user could have changed the copy.
     """
     name = hashlib.sha256(f"{folder}:{version}".encode()).hexdigest()[:12]
     copy = Path(tempfile.gettempdir(), f"relab-postgres-{os.geteuid()}-{name}")

@@ -85,10 +85,10 @@ class Injectable(ABC, Generic[Given]):
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values for the parameters that only this fault has, by name.
+        """Return random values for the parameters that only this fault has, by name, as drawn with `rng`.
 
-        Parameters that are absent have defaults. The values are drawn with `rng` from ranges in which users notice the
-        fault. The base class returns no values.
+        The ranges are such that users notice the fault. Parameters that are absent in the result have defaults. The
+        base class returns no values.
         """
         return {}
 

@@ -251,7 +251,7 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`, close to 1: the share of the server's connections that the client holds."""
+        """Return random parameters: `intensity`, near 1, is the share of the server's connections to hold."""
         return {"intensity": draw_between(rng, 0.96, 1.0)}
 
 
@@ -280,7 +280,7 @@ class LockFault(Fault[Lock]):
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return `{"table": name}`: the table to lock, either `orders` or `stock` at random.
+        """Return random parameters: `table` is the table to lock, either `orders` or `stock`.
 
         An order in the shop writes to both tables.
         """

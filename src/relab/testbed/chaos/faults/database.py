@@ -78,7 +78,7 @@ class MissingIndexFault(Fault[FaultParameters]):
         return Presence(lambda: bool(_missing_indexes(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`: the share of the shop's database indexes that are dropped."""
+        """Return random parameters: `intensity` is the share of the shop's database indexes that are dropped."""
         return {"intensity": draw_between(rng, 0.5, 1.0)}
 
 

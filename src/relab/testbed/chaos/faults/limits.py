@@ -206,7 +206,7 @@ class DescriptorsFault(Fault[FaultParameters]):
         return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`: the share of the workers that are affected; of two workers, one or both."""
+        """Return random parameters: `intensity`, the share of the workers that are affected, is 0.5 or 1."""
         return {"intensity": rng.choice((0.5, 1.0))}
 
 
@@ -237,7 +237,7 @@ class ThrottleFault(Fault[Quota]):
         return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random low CPU quota as `cpu_pct`, in percent of one processor."""
+        """Return random parameters: `cpu_pct` is a low CPU quota, in percent of one processor."""
         return {"cpu_pct": draw_between(rng, 3, 9)}
 
 
@@ -269,7 +269,7 @@ class OutOfMemoryFault(Fault[Memory]):
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random limit, `memory_mb`, below what a worker needs."""
+        """Return random parameters: `memory_mb` is a limit below what a worker needs, in MiB."""
         return {"memory_mb": draw_between(rng, 32, 60)}
 
 

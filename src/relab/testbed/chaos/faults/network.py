@@ -159,7 +159,7 @@ class PathLatency(PathFault[Late]):
         return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random delay, `latency_ms`, that users notice."""
+        """Return random parameters: `latency_ms` is a delay that users notice."""
         return {"latency_ms": draw_between(rng, _MIN_LATENCY_MS[self.dependency], _MAX_LATENCY_MS)}
 
 
@@ -178,7 +178,7 @@ class PathBlackhole(PathFault[FaultParameters]):
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random large `intensity`: the share of the connections on which nothing arrives."""
+        """Return random parameters: `intensity`, the share of the connections on which nothing arrives, is large."""
         return {"intensity": draw_between(rng, 0.7, 1.0)}
 
 
@@ -216,7 +216,7 @@ class PathReset(PathFault[Cut]):
         return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random values for `intensity` and `after_ms`.
+        """Return random parameters: `intensity` and `after_ms`.
 
         `intensity` is the share of connections that are reset. `after_ms` is the time from the opening of such a
         connection to its reset.
@@ -240,7 +240,7 @@ class PathBandwidth(PathFault[FaultParameters]):
         return Bandwidth(kind="bandwidth", bytes_per_s=_SLOWEST_BYTES_PER_S / level)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random large `intensity`: the larger it is, the lower is the throughput."""
+        """Return random parameters: a large `intensity`. The larger it is, the lower is the throughput."""
         return {"intensity": draw_between(rng, 0.6, 1.0)}
 
 

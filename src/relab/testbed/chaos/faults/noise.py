@@ -149,7 +149,7 @@ class BatchNoise(Noise[Batch]):
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `seconds`: the time after which the report job stops working."""
+        """Return random parameters: `seconds` is the time after which the report job stops working."""
         return {"seconds": draw_between(rng, 5, 25)}
 
 
@@ -171,5 +171,5 @@ class SlowClientNoise(Noise[Slow]):
         return SlowClient(ground, given)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `byte_s`: the time in seconds between two bytes that the slow client sends."""
+        """Return random parameters: `byte_s` is the time in seconds between two bytes that the slow client sends."""
         return {"byte_s": draw_between(rng, 0.1, 1.0)}

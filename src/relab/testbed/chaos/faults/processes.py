@@ -132,7 +132,7 @@ class HangFault(Fault[FaultParameters]):
         return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`: the share of the workers that are stopped."""
+        """Return random parameters: `intensity` is the share of the workers that are stopped."""
         return {"intensity": rng.choice(_SHARES)}
 
 
@@ -162,7 +162,7 @@ class MemoryLeakFault(Fault[Growth]):
         return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random values for `mb_per_s` and `limit_mb`.
+        """Return random parameters: `mb_per_s` and `limit_mb`.
 
         `mb_per_s` is the speed at which each worker grows (MB per second), `limit_mb` the size at which the growth
         ends.
@@ -194,7 +194,7 @@ class SearchIndexFault(Fault[FaultParameters]):
         return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `intensity`: the share of the workers whose search index is emptied."""
+        """Return random parameters: `intensity` is the share of the workers whose search index is emptied."""
         return {"intensity": rng.choice(_SHARES)}
 
 

@@ -361,7 +361,7 @@ class TrafficSpikeFault(TrafficFault[Spike]):
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `multiple`: the request rate as a multiple of the target's capacity."""
+        """Return random parameters: `multiple` is the request rate as a multiple of the target's capacity."""
         return {"multiple": draw_between(rng, 2.0, 4.0)}
 
 
@@ -394,5 +394,5 @@ class RetryStormFault(TrafficFault[Storm]):
         )
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random `trigger_s` (the duration of the initial overload) and a random `clients`."""
+        """Return random `trigger_s` (seconds of initial overload) and `clients` (maximum number of concurrent requests)."""
         return {"trigger_s": round(rng.uniform(2, 4), 2), "clients": rng.randrange(250, 350)}
