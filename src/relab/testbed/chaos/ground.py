@@ -45,7 +45,7 @@ class Standing:
     def pids(self) -> dict[str, int]:
         """Return the process ids of the components that were not restarted since this snapshot was created, by name.
 
-        A component that had no process then is left out.
+        Components that had no process when it was created are left out.
         """
         now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}

@@ -38,7 +38,7 @@ Seconds = Annotated[float | int | str, PlainValidator(_seconds)]
 
 
 class _Part(BaseModel):
-    """A part of a scenario file; unknown fields are rejected, because a mistake in `rollbacks` must not be ignored."""
+    """A part of a scenario file. Unknown fields are rejected; otherwise, a misspelt `rollbacks` would be ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 

@@ -63,11 +63,11 @@ class Run:
     Args:
         scenario: the scenario to run.
         variables: the values of the scenario's variables in this run.
-        stop: an event that any thread may set to end the method early; the rollbacks still run.
+        stop: an event that any thread may set to end the steps early; the rollbacks still run.
         report: is called with a message about each step, from the thread that performs it.
 
     Attributes:
-        journal: the journal of the run so far.
+        journal: the journal (the record) of the run so far.
         problems: why the run is not clean: the reason for an abort, and rollbacks that failed.
     """
 

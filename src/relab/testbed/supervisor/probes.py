@@ -46,7 +46,7 @@ class RedisReady:
     port: int
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the port is the component's own
-        """Return whether Redis answers."""
+        """Return whether Redis answers PING, or demands a password; `pid` is ignored."""
         answer = await _ask(self.port, b"PING\r\n", until=b"\r\n")
         return answer.startswith((b"+PONG", b"-NOAUTH"))
 

@@ -59,7 +59,7 @@ class Indexes:
 
     Args:
         products: the products with which the indexes are filled.
-        settings: name the folder of the embedded Qdrant engine's files, or the Qdrant server to use.
+        settings: they name the folder of the embedded Qdrant engine's files, or the Qdrant server to use.
         worker: the worker's number; each worker's embedded engine has its own files.
     """
 

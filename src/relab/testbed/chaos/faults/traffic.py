@@ -394,5 +394,5 @@ class RetryStormFault(TrafficFault[Storm]):
         )
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random `trigger_s` (seconds of initial overload) and `clients` (maximum number of concurrent requests)."""
+        """Return random `trigger_s` (seconds of initial overload) and `clients` (maximum of concurrent requests)."""
         return {"trigger_s": round(rng.uniform(2, 4), 2), "clients": rng.randrange(250, 350)}
