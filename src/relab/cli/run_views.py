@@ -147,9 +147,9 @@ def _tree(items: Sequence[TimelineItem]) -> Iterator[tuple[int, TimelineItem]]:
 
 
 def _detail(data: dict[str, Any]) -> str | None:
-    """Return the arguments of a timeline item and its error (or, without an error, its result) as one text.
+    """Return the arguments of a timeline item, and its error or else its result, as one text.
 
-    Each of the two is cut after `MAX_DETAIL_CHARS` characters. Return None if the item has neither.
+    Each of these parts is cut after `MAX_DETAIL_CHARS` characters. Return None if there are no parts.
     """
     from relab.core.json import canonical_json
 

@@ -12,11 +12,12 @@ _THRESHOLDS: Final = (50_000, 20, 50)
 
 
 def collect_seldom() -> None:
-    """Run the cyclic garbage collector less often: a run takes long, and modules, spans and rows form few cycles.
+    """Make the cyclic garbage collector run less often.
 
-    With Python's defaults it took a quarter of the time to read an export (2026-11-21, bench/ingest.py), and an eighth
-    of the time to load the libraries of a command (2026-11-23). The first run waits until there are 400,000 objects.
-    The libraries of a command create about as many, and none of these can be freed.
+    A collection takes long, and modules, spans and rows form few cycles. With Python's defaults, collections took a
+    quarter of the time to read an export (2026-11-21, bench/ingest.py), and an eighth of the time to load the libraries
+    of a command (2026-11-23). The first collection waits until there are 400,000 objects. The libraries of a command
+    create about as many, and none of these can be freed.
     """
     gc.set_threshold(_FIRST, *_THRESHOLDS[1:])
     if _end_of_start not in gc.callbacks:

@@ -102,7 +102,7 @@ def _refuse_infinity(value: JsonValue) -> None:
 
 
 def whole(value: object) -> object:
-    """Return a float without a fraction as an int, because JSON does not distinguish them.
+    """Return a float without a fraction as an int, because JSON does not distinguish 1.0 from 1.
 
     Return other values unchanged.
     """

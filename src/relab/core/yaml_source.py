@@ -32,7 +32,7 @@ class _TooLargeError(Exception):
 
 
 class _Limited(yaml.composer.Composer):
-    """Composes nodes up to the limit on their number and depth.
+    """Builds YAML nodes, and raises `_TooLargeError` as soon as they are too many or too deeply nested.
 
     A node takes about 500 times the memory of a byte of text, so nodes are counted while they are composed: a count
     afterwards would be too late.

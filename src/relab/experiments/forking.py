@@ -182,8 +182,8 @@ def _parents(
 ) -> tuple[list[Parent], Counter[str]]:
     """Return the trials to fork with their checkpoints, and the number of trials that are left out, by reason.
 
-    If a whole variant is forked, trials without a matching checkpoint are left out, because they never reached that
-    point.
+    If a whole variant is forked, its trials without a checkpoint at the selected point are left out, because they never
+    reached this point.
     """
     found: list[Parent] = []
     left_out: Counter[str] = Counter()

@@ -135,7 +135,7 @@ class Ceilings:
     """Ceilings of a whole run: when one is reached, no further trial starts. None for no ceiling.
 
     Attributes:
-        max_trials: the number of trials with a result.
+        max_trials: the number of trials that were started; trials with a result from the result cache do not count.
         max_cost_usd: the sum of the metric `cost_usd` over all attempts.
         max_seconds: the time in which processes worked on the run.
     """

@@ -137,7 +137,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
 
 
 def _remedy(run: RunFolder) -> str:
-    """Return the remedy for a request to a run on which no process works: see its trials, or continue the run."""
+    """Return the remedy for the error that no process works on the run: see its trials, or continue the run."""
     if run.status() == COMPLETED:
         return f"All its trials have ended; to see them: lab trials {run.path}"
     return f"To run its remaining trials: lab run --continue {run.path}"

@@ -235,7 +235,7 @@ class _ScorerError(Exception):
 
 
 def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, home: Path) -> bytes:
-    """Run the scorer for a trial in a copy of its workspace; return what it printed."""
+    """Run the scorer in a copy of a trial's workspace; return what the scorer printed."""
     workspace, answer = home / "workspace", home / "answer"
     given = pydantic_core.to_json(_input(run, entry, workspace))
     (home / "score_input.json").write_bytes(given)
@@ -304,7 +304,7 @@ def _input(run: RunFolder, entry: Mapping[str, Any], workspace: Path) -> dict[st
 
 
 def _special_files(folder: str, names: list[str]) -> list[str]:
-    """Return the `names` in `folder` that are pipes, sockets or devices; a copy would wait for them."""
+    """Return the `names` in `folder` that are pipes, sockets or devices, which cannot be copied without blocking."""
     kinds = ((name, (Path(folder) / name).lstat().st_mode) for name in names)
     return [name for name, mode in kinds if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))]
 

@@ -39,12 +39,12 @@ class AnswerCacheConfig(BaseModel):
 
 
 class ModelGatewayConfig(BaseModel):
-    """A gateway to the server of a model.
+    """A model gateway: a proxy of the runner through which a harness sends its requests to the server of a model.
 
     Attributes:
         variable: the harness's environment variable that is set to the address of the gateway.
         upstream: the address of the server.
-        cache: the cache of answers; None: every request is passed on to the server.
+        cache: the cache of the model's answers; None: every request is passed on to the server.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

@@ -28,7 +28,7 @@ The harness's input, output, events and control file must be in one of them.
 
 
 class IntegrationLevel(StrEnum):
-    """How much a harness (the program under test) declares to report to the runner; `CLI_BASIC`: only its result."""
+    """How much a harness (the program under test) reports to the runner, from `CLI_BASIC` (only a result) upwards."""
 
     CLI_BASIC = "cli_basic"
     CLI_EVENTS = "cli_events"
@@ -190,7 +190,7 @@ class HarnessEvents(_Section):
 
 
 class ControlPlane(_Section):
-    """The control file, in which the runner tells a harness whether to continue; `path` is a path inside the sandbox.
+    """The control file, which says whether a harness is to continue; `path` is the file's path inside the sandbox.
 
     `mode` is passed to the harness.
     """

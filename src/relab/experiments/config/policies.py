@@ -83,7 +83,7 @@ ComparisonDesign = Literal["paired", "unpaired", "none"]
 
 
 class Policies(_Section):
-    """The order of trials, the state that they take from earlier ones, their retries, and what ends a run early."""
+    """The order of trials, the state that they take over from earlier trials, retries, and what ends a run early."""
 
     scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
     state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL

@@ -27,7 +27,7 @@ class StatePolicy(StrEnum):
         return "dependent" if self.carries_state else "independent"
 
     def chain_id(self, variant_id: str, task_id: str, repl_idx: int) -> str:
-        """Return the id of a trial's chain; trials with the same id continue from each other.
+        """Return the id of a trial's chain. Each trial of a chain continues from the trial before it in the chain.
 
         Args:
             variant_id: the id of the variant; it contains no slash.

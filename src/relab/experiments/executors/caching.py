@@ -84,7 +84,10 @@ class CachingExecutor:
         self._restorer = TrialRunner(context, sandbox, network, redactor)
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
-        """Restore a trial from the cache and return a future that has ended, or start it; see `Executor.submit`."""
+        """Return the future of a trial's result: already done if the cache has the result, else the trial is started.
+
+        See `Executor.submit`.
+        """
         assert self._context is not None, "the executor is not open"
         assert self._keys is not None
         if trial.ids.trial_id in self._context.forks or self._is_resumed(trial):

@@ -105,7 +105,7 @@ class RayExecutor:
 
     @property
     def capacity(self) -> int:
-        """The number of trials that are sent at the same time: `design.max_concurrency` of the experiment."""
+        """The largest number of trials that are sent at the same time: `design.max_concurrency` of the experiment."""
         return self._settings.config.design.max_concurrency
 
     @property

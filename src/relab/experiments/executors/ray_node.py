@@ -83,7 +83,7 @@ def check_node(config: ExperimentConfig, run_id: str, version: str) -> str | Non
 
 
 def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[TrialBegun | TrialReport | bytes]:
-    """Run a trial on this node; yield that it has begun, then its report, then the further chunks of its archive.
+    """Run a trial on this node; yield a `TrialBegun`, then the report, then the other chunks of the trial's archive.
 
     Args:
         run: a list with one item, the Ray reference to the `NodeRun`. Without the list, Ray would fetch the `NodeRun`

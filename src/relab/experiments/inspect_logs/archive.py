@@ -181,7 +181,7 @@ class LogArchive:
 
 
 def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> None:
-    """Write an archive of `(name, content)` entries. They are deflated, because every version of Inspect reads this.
+    """Write an archive of `(name, content)` entries, compressed with deflate, which every version of Inspect reads.
 
     Raises:
         OSError: the file cannot be written, for example on a full disk.

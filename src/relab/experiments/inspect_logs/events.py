@@ -94,7 +94,7 @@ def _model_call(event: Mapping[str, Any], turn: int) -> dict[str, Any]:
 def _tokens_in(usage: Mapping[str, Any]) -> int | None:
     """Return the number of tokens of the prompt; None if it is unknown.
 
-    Inspect does not include tokens that were read from or written to a provider's cache in its count; they are added.
+    Inspect's own count leaves out tokens that were read from or written to a provider's cache; they are added here.
     """
     names = ("input_tokens", "input_tokens_cache_read", "input_tokens_cache_write")
     found = [usage[name] for name in names if type(usage.get(name)) is int]

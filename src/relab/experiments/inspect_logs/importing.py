@@ -278,7 +278,7 @@ def _warnings(log: InspectLog) -> Iterator[str]:
 
 
 def _run_id(logs: Sequence[InspectLog], scorer: str | None, options: ImportOptions) -> str:
-    """Return the id of the run as which logs are imported; the same logs and options always give the same id."""
+    """Return the id of the run that an import of logs creates; the same logs and options always give the same id."""
     created = min(_created(log) for log in logs)
     parts = [[log.spec.get("eval_id"), log.spec.get("run_id"), log.status, digest(clean(log.header))] for log in logs]
     unique = digest([parts, scorer, options.success_at, options.baseline]).removeprefix("sha256:")[:6]

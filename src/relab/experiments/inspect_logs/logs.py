@@ -68,7 +68,8 @@ class InspectLog:
     """An open log.
 
     Attributes:
-        header: `eval` (task, model, scorers, configuration), `plan`, `results`, `stats` and `status`.
+        header: the log's header, with the keys `eval` (task, model, scorers, configuration), `plan`, `results`, `stats`
+            and `status`.
         is_finished: whether Inspect finished the log; if not, its process still runs or was killed.
     """
 

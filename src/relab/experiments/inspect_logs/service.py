@@ -41,7 +41,7 @@ class InspectLogService:
         Args:
             root: the folder of the project.
             logs: the `.eval` files.
-            options: the score that decides, and the baseline.
+            options: the score that decides about success, and the baseline.
 
         Raises:
             InspectLogError: a log cannot be read; nothing is left of its run.

@@ -30,7 +30,7 @@ EMPTY_WORKSPACE = FileManifest({})
 
 @dataclass(frozen=True)
 class SamplePlace:
-    """The trial as which a sample is imported: the trial's ids, the index of its task, the task, and its variant."""
+    """The trial that is made from a sample: the trial's ids, the index of its task, the task, and its variant."""
 
     ids: TrialIds
     task_index: int

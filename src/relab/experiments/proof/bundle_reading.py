@@ -219,7 +219,7 @@ def _check_entries(archive: zipfile.ZipFile, max_bytes: int) -> None:
 
 
 def _problem_of(entry: zipfile.ZipInfo) -> str | None:
-    """Return why an entry of an archive is unsafe; None if it is not."""
+    """Return why an entry of an archive is unsafe; None if the entry is safe."""
     name = entry.filename
     parts = name.split("/")
     # `orig_filename` differs if the name had a NUL character, at which the library cuts it.

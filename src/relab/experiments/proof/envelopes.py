@@ -85,5 +85,5 @@ def _encode(payload: bytes, signature: bytes, key_id: str) -> bytes:
 
 
 def _message(payload: bytes) -> bytes:
-    """Return the bytes of a payload that are signed: DSSE's pre-authentication encoding of it."""
+    """Return the bytes that are signed for a payload: the payload in DSSE's pre-authentication encoding."""
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)

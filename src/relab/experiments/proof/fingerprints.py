@@ -104,7 +104,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
-    """Return the place of the first difference between a file and its fingerprint; None if there is none.
+    """Return the place of the first difference between a file and its fingerprint; None if they do not differ.
 
     Args:
         before: the fingerprint of the file as it was.

@@ -50,7 +50,7 @@ class PublicKey:
 
 
 class SigningKey:
-    """A private key in a file that only its owner may read. It is created at its first use.
+    """A private key in a file that only the file's owner may read. The first use creates the file with a new key.
 
     Args:
         path: the file, in PEM (PKCS 8).
@@ -75,7 +75,7 @@ class SigningKey:
             return None
 
     def sign(self, message: bytes) -> bytes:
-        """Return the signature of these bytes, 64 bytes; the same bytes give the same signature.
+        """Return the signature (64 bytes) of `message`; the same message gives the same signature.
 
         Raises:
             SigningKeyError: the key cannot be created or used.

@@ -15,7 +15,7 @@ from relab.experiments.records.file_names import SEAL
 
 
 def changed_since_seal(run_dir: Path, paths: Iterable[str]) -> set[str]:
-    """Return those paths of a run whose files or folders were changed since its seal (their digests) was written.
+    """Return those of `paths` that were changed since the run's seal (the digests of its files) was written.
 
     Args:
         run_dir: the folder of the run.

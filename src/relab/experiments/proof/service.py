@@ -39,7 +39,7 @@ class ProofService:
         return self._key.path
 
     def public_key(self) -> PublicKey:
-        """Return the public key with which others verify what this installation signs; create the pair if there is none.
+        """Return the public key with which others verify what this installation signs; create a missing key pair.
 
         Raises:
             SigningKeyError: the key cannot be created or used.

@@ -63,9 +63,14 @@ def provenance_of(run: RunFolder, subjects: Mapping[str, str], finished_at: str)
 def results_of(run: RunFolder, subjects: Mapping[str, str], outcomes: Mapping[str, str]) -> dict[str, Any]:
     """Return the statement about the outcomes of a run, with in-toto's predicate `test-result/v0.1`, as JSON.
 
-    A trial is a test: it passed if its outcome is `success`, failed if `failure` or `error`, and is warned about if it
-    was not run (`missing`). The result is FAILED if a trial failed, else WARNED if there is a warning, else PASSED.
-    This result is no verdict about variants; `lab compare` gives that verdict.
+    Each trial is a test:
+
+    - passed: the outcome is `success`.
+    - failed: the outcome is `failure` or `error`.
+    - warned: the trial was not run (`missing`).
+
+    The result is FAILED if a trial failed, else WARNED if there is a warning, else PASSED. This result is no verdict
+    about variants; `lab compare` gives that verdict.
 
     Args:
         run: the run.

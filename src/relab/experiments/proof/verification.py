@@ -148,7 +148,7 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
 
 @dataclass
 class _Records:
-    """Facts from the journal of a run, and the files of events that the run has.
+    """What the verification knows about a run's trials, from the journal and from the files of events.
 
     Attributes:
         tally: the counts over the journal's entries.
@@ -330,7 +330,7 @@ class _Check:
                 yield Damage(STATEMENTS, "has other results than the journal")
 
     def _chains(self) -> Iterator[Damage]:
-        """Yield a `Damage` for each file of events whose hash chain differs from the one in the journal."""
+        """Yield a `Damage` for each file of events that does not match its hash chain in the journal."""
         for path, (folder, head) in self._records.chains.items():
             # A trial whose file was not read has no events.
             if head == NO_EVENTS and path not in self._records.with_events:
@@ -384,7 +384,7 @@ def _without_seal(run_dir: Path, state: str) -> Verification:
 
 
 def _state(run_dir: Path) -> str:
-    """Return the stored status of a run on which no process works: `killed` if it is `running`, else as stored."""
+    """Return the state of a run on which no process works: `killed` if `running` is stored, else the stored status."""
     try:
         status = str(json.loads((run_dir / RUN_CONTROL).read_bytes())["status"])
     except (OSError, ValueError, KeyError, TypeError):

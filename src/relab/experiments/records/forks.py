@@ -62,10 +62,12 @@ def is_fork(run: RunFolder) -> bool:
 
 
 def parents_of(run: RunFolder) -> list[Parent]:
-    """Return the parents of a run of forks, in the order of its plan; an empty list for a run without forks.
+    """Return the parents (the trials that were forked) of a run of forks, in the order of the run's plan.
+
+    Return an empty list for a run without forks.
 
     Raises:
-        RunDamagedError: the record is missing, unreadable, or was changed.
+        RunDamagedError: the record of the parents is missing, unreadable, or was changed.
     """
     if not is_fork(run):
         return []
@@ -92,8 +94,8 @@ def _parent(line: bytes) -> Parent:
 def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
     """Return the slots (positions in the plan) of all trials of a run of forks.
 
-    Each parent gets one trial with the changed bindings (variant 1). With `has_control`, a trial without changes
-    (variant 0) precedes each of these.
+    Each parent (a trial that is forked) gets one trial with the changed bindings (variant 1). With `has_control`, a
+    control trial without changes (variant 0) precedes each of these.
     """
     arms = (0, 1) if has_control else (1,)
     places = [(parent.row, arm) for parent in parents for arm in arms]
@@ -104,7 +106,7 @@ def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
     """Return the plan of a run, which may be a run of forks; `tasks` is the number of tasks.
 
     Raises:
-        RunDamagedError: the record of the forks' parents was changed.
+        RunDamagedError: the record of the trials that were forked was changed.
     """
     if not is_fork(run):
         return plan_of(run.config, tasks)

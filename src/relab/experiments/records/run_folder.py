@@ -37,7 +37,7 @@ RESERVE: Final = 256 * 1_048_576
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run that has a manifest.
+    """A run as its folder records it.
 
     Attributes:
         path: the folder.

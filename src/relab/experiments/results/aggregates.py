@@ -109,7 +109,7 @@ class TaskMeans:
         return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:
-        """Return the figures by cluster of tasks: the sum of the task means and the number of tasks, per cluster."""
+        """Return, for each cluster of tasks, the sum of the tasks' means and the number of tasks."""
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
@@ -210,7 +210,7 @@ class TrialData:
 
     @property
     def may_stop_early(self) -> bool:
-        """Whether the run has a rule by which clear results end it early."""
+        """Whether the run has a stopping rule, by which clear results end the run early."""
         return self._stopping is not None
 
     def looked_at(self, baseline: str, variant: str) -> int:
@@ -226,8 +226,8 @@ class TrialData:
     def sequence(self, baseline: str, variant: str) -> list[int] | None:
         """Return the numbers of the tasks that the stopping rule has compared for two variants, in the plan's order.
 
-        Return None for a run without a stopping rule, which cannot end early. All tasks that both variants have are
-        then compared, in any order.
+        Return None for a run without a stopping rule. Such a run cannot end early, so all tasks that both variants have
+        are compared, in any order.
         """
         if self._stopping is None:
             return None
@@ -240,7 +240,7 @@ class TrialData:
         return dict(self.rows("SELECT outcome, count(*) FROM trials WHERE variant_id = ? GROUP BY ALL", [variant]))
 
     def error_types(self, variant: str) -> dict[str, int]:
-        """Return `{error type: number of trials}` of a variant, the most frequent first; other trials do not count."""
+        """Return `{error type: number of trials}` of a variant's trials that have an error, most frequent first."""
         query = (
             "SELECT error_type, count(*) AS n FROM trials WHERE variant_id = ? AND error_type IS NOT NULL "
             "GROUP BY ALL ORDER BY n DESC, error_type"
@@ -248,9 +248,9 @@ class TrialData:
         return dict(self.rows(query, [variant]))
 
     def cached(self, variant: str) -> dict[str, float]:
-        """Return figures about the trials of a variant whose result is from the result cache.
+        """Return figures about the trials of a variant whose results are from the result cache.
 
-        `trials` is their number, `cost_usd` the cost that was saved.
+        `trials` is the number of these trials, `cost_usd` the cost in USD that the cache has saved.
         """
         if not self._has_cache:
             return {"trials": 0, "cost_usd": 0.0}
@@ -308,7 +308,7 @@ class TrialData:
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
-        """Return the name of the primary metric that most trials of the run report; None for a run without trials."""
+        """Return the objective: the name of the primary metric that most trials report; None without trials."""
         found = self.rows(
             "SELECT primary_metric_name FROM trials GROUP BY ALL "
             "ORDER BY count(primary_metric_value) DESC, count(*) DESC, primary_metric_name LIMIT 1"

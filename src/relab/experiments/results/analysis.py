@@ -64,9 +64,9 @@ class _Questions:
 
 
 def analyze_run(run_dir: Path) -> dict[str, Any]:
-    """Write the analysis files of a run by its own configuration (metrics, variants, design); return the summary.
+    """Analyse a run as its own configuration says (metrics, variants, design); return the summary.
 
-    `analyze` describes the files.
+    `analyze` describes the files that are written.
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
@@ -106,8 +106,8 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The configuration decides, else (for a trainer's objective) the trials, else the name of the metric. `data` are the
-    tables of the run; they are needed only if its harness is a trainer.
+    The configuration decides; if it says nothing, the trials decide for a trainer's objective; else the name of the
+    metric. `data` are the tables of the run, needed only if the harness is a trainer.
 
     Raises:
         ValueError: `data` is None, and the harness is a trainer.
@@ -123,7 +123,7 @@ def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> Metric
 
 
 def _objective(facts: RunFacts, data: TrialData | None) -> str | None:
-    """Return the metric that a trainer optimizes; None if it reports none, or the harness is not a trainer."""
+    """Return the metric that a trainer optimizes; None if no metric is reported, or the harness is not a trainer."""
     if not facts.is_trainer:
         return None
     if data is None:
@@ -150,10 +150,10 @@ def analyze(
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, in the order of the configuration, with or without the baseline.
-        primary_metrics: the main metrics. Their intervals hold simultaneously over all variants, and their p values are
-            corrected with Holm's method.
-        secondary_metrics: further metrics to compare, each without correction for the others.
-        comparison: paired by task, unpaired (two samples), or none.
+        primary_metrics: the main metrics. Their intervals are widened for the number of comparisons, so that all of
+            them hold at once, and their p values are corrected with Holm's method.
+        secondary_metrics: further metrics to compare, without correction for the number of comparisons.
+        comparison: whether variants are compared paired by task, as two independent samples (unpaired), or not (none).
         replications: the planned number of repeats of a task, which is the largest k of pass@k and pass^k.
         seed: the seed of the resampling, so that the same run gives the same figures.
         directions: whether each metric should be high or low, written to the summary for the reader.

@@ -20,7 +20,7 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return the number of tasks or repeats that would decide a gate, for each of two assumptions.
 
     1. Variant and baseline are equal. Left out if equal variants would fail the gate or lie on its bound.
-    2. The true difference is the estimate. Left out if that is the same as the first assumption.
+    2. The true difference equals the estimate. Left out if this is the same as the first assumption.
 
     Further tasks are assumed to vary as the tasks of the run do, and further repeats as the repeats within a task.
 
@@ -44,8 +44,8 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
 def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
     """Return the probability (0 to 1) that another run of the same size gives the same verdict on a gate.
 
-    The true difference is assumed to be the estimated one. The standard error is derived from one half of the
-    confidence interval: from the estimate to the end that decided the verdict.
+    The true difference is assumed to equal the estimate. The standard error is computed from the distance between the
+    estimate and the end of the confidence interval that decided the verdict.
 
     Return None in these cases: the verdict is neither PASS nor FAIL, there are fewer than 2 clusters, or this end of
     the interval is infinite.
@@ -111,7 +111,7 @@ def rounded_up(count: int) -> int:
 
 
 def _beyond(gate: Gate, difference: float) -> float:
-    """Return how far a difference is on the passing side of the gate's bound; negative if the gate would fail."""
+    """Return by how much a difference passes the bound of a gate; negative if the difference would fail the gate."""
     bound = 0.0 if gate.is_relative else gate.threshold
     return (difference - bound) if gate.at_least else (bound - difference)
 

@@ -293,7 +293,9 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return the part of the variance of a mean over tasks that comes from repeats; None if no task was repeated.
+    """Return the part of the variance of a mean over tasks that is due to differences between repeats.
+
+    Return None if no task was repeated.
 
     Args:
         arm: the figures of the baseline or of a variant, by task.

@@ -90,7 +90,7 @@ def _refuse(events: Path, problems: list[str]) -> None:
 
 
 def _pauses(folder: Path) -> list[int]:
-    """Read the pause records of a trial; return, for each pause, the `seq` of the last event before it, ascending.
+    """Read the pause records of a trial; return the `seq` of the last event before each pause, in ascending order.
 
     `folder` is the folder of the trial; `seq` is the number of an event in its file.
     """

@@ -28,9 +28,9 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def show_run(root: Path, named: Path) -> dict[str, Any]:
-    """Return a description of a run as JSON, after checking its files.
+    """Return a description of a run as JSON, after checking the run's files.
 
-    It has the status and the isolation of the run; `outcomes` is `{variant id: {outcome: trials}}`, and
+    The description has the status and the isolation of the run. `outcomes` is `{variant id: {outcome: trials}}`.
     `failed_trials` has the ids and the error of each unsuccessful trial, at most `MAX_FAILED`.
 
     Args:

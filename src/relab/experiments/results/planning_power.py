@@ -27,11 +27,12 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 
 
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
-    """Return, as JSON, the smallest difference of the success rate that a plan detects, and its chances to pass gates.
+    """Return, as JSON, the smallest difference of the success rate that a plan detects, and its power for each gate.
 
-    The figures are computed for two cases: tasks do not differ (the worst case), or half of the variance is between
-    tasks. The error level is divided by the number of comparisons. If the comparisons are correlated, the intervals of
-    the run are a little narrower than assumed here.
+    The power for a gate is the probability that the gate passes, at an assumed true difference. The figures are
+    computed for two cases: tasks do not differ (the worst case), or half of the variance is between tasks. The error
+    level is divided by the number of comparisons. If the comparisons are correlated, the intervals of the run are a
+    little narrower than assumed here.
 
     Args:
         tasks: the number of tasks. Each task gives one pair: its results with the baseline and with the variant.
@@ -86,7 +87,7 @@ def _gate(name: str, gate: Gate, tasks: int, replications: int, alpha: float) ->
 
 
 def _distance(gate: Gate, difference: float, rate: float) -> float:
-    """Return how far a true difference is on the passing side of the gate's bound; negative if the gate would fail.
+    """Return by how much a true difference passes the bound of a gate; negative if it would fail the gate.
 
     `rate` is the baseline's success rate, by which the bound of a relative gate is multiplied.
     """

@@ -91,7 +91,7 @@ def list_trials(
 
 
 def show_trial(root: Path, named: str) -> dict[str, Any]:
-    """Return a trial as JSON: its row, documents, last events, end of its output, changed files, and why it ended so.
+    """Return a trial as JSON: row, documents, last events, end of the output, changed files, reasons for the outcome.
 
     Args:
         root: the folder of the project.
@@ -283,7 +283,9 @@ def _patches(
 
 
 def _text(below: Path, path: str, digest: str | None) -> str | None:
-    """Return the text of a file; None if the file was changed, is large, is binary, or does not exist.
+    """Return the text of a file.
+
+    Return None if the file was changed, is larger than `MAX_PATCHED_BYTES`, is not UTF-8 text, or does not exist.
 
     Args:
         below: the folder of the workspace.
@@ -321,7 +323,7 @@ def _file_differences(one: _Seen, other: _Seen) -> Iterator[dict[str, Any]]:
 
 
 def _changed(seen: _Seen) -> dict[str, str | None]:
-    """Return `{path: digest}` of the files that a trial changed; None for a removed one."""
+    """Return `{path: digest}` of the files that a trial changed; the digest of a removed file is None."""
     changes = changes_of(seen.run.path, seen.entry)
     kept: dict[str, str | None] = {item["path"]: item["digest"] for item in [*changes["added"], *changes["modified"]]}
     return kept | {item["path"]: None for item in changes["removed"]}

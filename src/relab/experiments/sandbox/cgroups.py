@@ -30,7 +30,7 @@ _EMPTY_TIMEOUT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Hierarchy:
-    """A hierarchy of control groups: its version, the folder in which groups are created, and their controllers."""
+    """A hierarchy of control groups: its version, the folder in which groups are created, and its controllers."""
 
     version: int
     base: Path
@@ -374,7 +374,7 @@ def _remove(folder: Path) -> None:
 
 
 def group_of(pid: int) -> Group | None:
-    """Return the control group that a process is in, to read its counts; None if it is not visible.
+    """Return the control group that contains a process, to read the group's counts; None if the group is not visible.
 
     Another program manages the group. The caller must not close it, which would remove it.
     """

@@ -236,7 +236,7 @@ class DockerSandbox:
                 self._drop(container["Id"])
 
     def _find_shell(self) -> bool:
-        """Create a container of the image, without starting it, and return whether it has a shell."""
+        """Return whether the image has a shell, found by creating a container that is never started."""
         created = self._engine.call(
             "POST", "/containers/create", body={"Image": self._image, "Cmd": [_SHELL], "Labels": self._labels()}
         )

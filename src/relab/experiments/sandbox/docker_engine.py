@@ -24,7 +24,7 @@ class EngineError(Exception):
     """A call of the Docker Engine failed.
 
     Attributes:
-        status: the HTTP status; 0 if there is none, for example because the engine was not reached.
+        status: the HTTP status; 0 without a response, for example because the engine was not reached.
     """
 
     def __init__(self, status: int, message: str) -> None:

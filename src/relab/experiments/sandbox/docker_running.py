@@ -92,7 +92,7 @@ class DockerRunning:
         self._watch = watch
 
     def exceeded(self) -> str | None:
-        """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it exceeded none.
+        """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it has exceeded no limit.
 
         The engine reports an exceeded memory limit; the limit watch on this machine detects every limit.
         """

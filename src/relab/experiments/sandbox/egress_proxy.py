@@ -308,10 +308,11 @@ class EgressProxy:
 
 
 def _read_request(head: bytes) -> tuple[_Decision, bytes]:
-    """Parse the head of a request to the proxy.
+    """Parse the head (the request line and the headers) of a request to the proxy.
 
     Returns:
-        The host and port to decide about, and the head to send to the server; the head is empty for a tunnel.
+        The host and port, about which the proxy then decides, and the head to send to the server. The head is empty for
+            a tunnel (CONNECT).
 
     Raises:
         _RefusedError: the head is not that of a valid request to a proxy.

@@ -201,7 +201,7 @@ def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], 
 
 
 def stop_all(find: Callable[[], Sequence[int]]) -> None:
-    """Stop processes (SIGSTOP) until `find`, which returns process ids, returns no further ones.
+    """Stop (SIGSTOP) the processes whose ids `find` returns; repeat this until `find` returns no further ids.
 
     A stopped process cannot start others before it is killed.
     """
