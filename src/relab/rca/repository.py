@@ -27,9 +27,10 @@ def current_key(agent_run_id: str, content_hash: str) -> str:
 
 
 class CurrentAnalysis(NamedTuple):
-    """The current analysis of a run's content; `created_at` is in microseconds since 1970.
+    """The current analysis of a run's content: the one that answers further requests for the same content.
 
-    `on_arrival` is true if it was requested automatically because a failed run arrived. `judge` is a `JudgeMethod`.
+    `created_at` is in microseconds since 1970. `on_arrival` is true if the analysis was requested automatically because
+    a failed run arrived. `judge` is a `JudgeMethod`.
     """
 
     rca_run_id: str
@@ -40,7 +41,10 @@ class CurrentAnalysis(NamedTuple):
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
-    """Return the analysis that answers further requests for the same content of a run; None if no analysis is current."""
+    """Return the current analysis of a run's content, which answers further requests for the same content.
+
+    Return None if there is no current analysis.
+    """
     columns = (table_of(RcaRunRow).c[name] for name in CurrentAnalysis._fields)
     statement = select(*columns).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
     row = session.execute(statement).one_or_none()

@@ -94,7 +94,7 @@ def evidence_of(found: VariantComparison, variant: str, run_dir: str) -> Experim
 
 
 def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
-    """Return the verdict about a variant: the worst verdict of its gates, with the reason of that gate."""
+    """Return the verdict about a variant: the worst verdict of the gates in `evidence`, with that gate's reason."""
     verdict = worst([gate.verdict for gate in evidence.gates])
     decisive = next(gate for gate in evidence.gates if gate.verdict is verdict)
     invalid = tuple(f"{gate.gate}: {gate.reason}" for gate in evidence.gates if gate.verdict is Verdict.INVALID)
@@ -107,7 +107,7 @@ def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
 
 
 def check_plan(plan: Plan) -> None:
-    """Check that each field that a plan gives has an effect on a rollout that an experiment decides.
+    """Check a plan for a rollout that an experiment decides: no field that the plan gives may be without an effect.
 
     Raises:
         PlanInvalidError: a field has no effect; the message names each such field.

@@ -269,7 +269,7 @@ class GateFigures(_Value):
 
 
 class ExperimentEvidence(_Value):
-    """The result of comparing two variants in a run of an experiment; a rollout can be judged by it, without windows.
+    """The comparison of two variants in a run of an experiment; it can decide a rollout that measures nothing itself.
 
     Attributes:
         run_id: the id of the run.

@@ -68,7 +68,7 @@ class HealthRecord(_Value):
 
     Attributes:
         ok: whether the target is healthy.
-        reason: why it is not, in one sentence; empty if it is healthy.
+        reason: why the target is not healthy, in one sentence; empty if it is healthy.
         dependencies: whether each dependency is healthy, by its name.
     """
 

@@ -33,10 +33,10 @@ class ShownBehaviour(NamedTuple):
 
 
 class ScannedRun(NamedTuple):
-    """The result of searching a run for behaviours, and the hash of the content that was searched.
+    """The behaviours that a run shows, and the hash of the content of the run that was searched for them.
 
     The value is small, because commands hold one for each of many runs. `judgement` says how a language model judged
-    the behaviours that a sentence describes; None if no rule describes its behaviour by a sentence.
+    the rules that are sentences; None if no rule is a sentence.
     """
 
     run_id: str

@@ -21,10 +21,9 @@ NOT_ASKED: Final = "the language model was not asked, which needs --judge or a j
 
 
 class FoundBehaviours(NamedTuple):
-    """The behaviours that a run shows, in the order of the rules.
+    """The behaviours that a run shows (`seen`), in the order of the rules that describe them.
 
-    `judgement` says how a language model judged the behaviours that a sentence describes; None if no rule describes its
-    behaviour by a sentence.
+    `judgement` says how a language model judged the rules that are sentences; None if no rule is a sentence.
     """
 
     seen: tuple[SeenBehaviour, ...]

@@ -65,8 +65,8 @@ def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
 class Facts:
     """Collects the values that the explanation of a problem names, and a quotation of the run for each value.
 
-    To cite a value is to add its quotation to `quotes`. The methods return a cited value between backticks, on one
-    line.
+    A method that returns a value also cites it: the quotation of the value is added to `quotes`. The value is returned
+    between backticks, on one line.
 
     Args:
         problem: the problem to explain.
@@ -149,17 +149,17 @@ class Facts:
         return self.field("args_json") if self.call is not None else None
 
     def short_arguments(self) -> str | None:
-        """Return the first `MAX_ASIDE_CHARS` characters of the call's arguments, and cite them; None without arguments.
+        """Return the beginning of the call's arguments, at most `MAX_ASIDE_CHARS` characters, and cite it.
 
-        This is for an explanation in which the arguments are not important.
+        Return None if the arguments are not known. This is for an explanation in which they are not important.
         """
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation, with all quotations that were added so far.
+        """Return the explanation, with all quotations that were added so far; if none was, with those of the problem.
 
-        At least one quotation is from the call or step that has the problem: if there is none, the status of that call
-        or step is quoted, too.
+        At least one quotation is from the call or step that has the problem: if none is, the status of that call or
+        step is quoted, too.
 
         Args:
             facts: what happened; becomes a sentence.

@@ -289,7 +289,7 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[Detected
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain what the agent repeated, how often, and with which result; return None if no text shows the problem."""
+    """Explain a loop: what the agent repeated, how often, and with which result; None if no text shows the problem."""
     facts = Facts(problem, view)
     count = problem.occurrences
     if problem.detail not in ("identical_calls", "alternating_cycle", "retries"):

@@ -131,11 +131,11 @@ RULE = ErrorRule(
 
 @dataclass(frozen=True, slots=True)
 class Emptiness:
-    """The way in which the result of a retrieval is empty.
+    """How the result of a retrieval is empty.
 
     Attributes:
-        detail: `empty_result`, `no_results` or `no_output`.
-        is_structured: whether the result is data without items. Otherwise it is a text such as "no results", or blank.
+        detail: `empty_result` (data without items), `no_results` (a text that says so) or `no_output` (blank).
+        is_structured: whether the result is data without items; false for a text or a blank result.
     """
 
     detail: str

@@ -130,7 +130,7 @@ class EvidenceCollector:
         return len(self._by_id)
 
     def has_quoted(self, source: Quotable) -> bool:
-        """Whether any part of `source` is already evidence."""
+        """Whether the collected evidence quotes any field of `source`, an object of the run."""
         return id(source) in self._quoted
 
     def quote(self, quotation: Quotation) -> str:

@@ -46,11 +46,11 @@ def _length(failure: Failure) -> float:
 
 
 def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
-    """Return `{time in microseconds: shortest failed call or step that was in progress then}`.
+    """Return `{moment: failed call or step in progress at that moment}` for the `moments`, in microseconds since 1970.
 
-    Times at which none was in progress are left out. Of equally short ones, the first in `failures` is chosen. A
-    failure with unknown duration is never in progress. Each failure enters and leaves a heap once, so the cost grows
-    with the number of failures and times, not with their product.
+    If several are in progress, the shortest is chosen; if several are equally short, the first in `failures`. Moments
+    without any are left out. A failure with unknown duration is never in progress. Each failure enters and leaves a
+    heap once, so the cost grows with the number of failures and times, not with their product.
     """
     begins = sorted(
         (

@@ -45,7 +45,11 @@ class JudgeAnswer(BaseModel):
 
 
 class StepAnswer(JudgeAnswer):
-    """The judge's answer with the number of the step that went wrong first (null for none), a quotation and the reason."""
+    """The judge's answer to the question which step of a run went wrong first.
+
+    `step` is the number of the step; None if no step did. `quote` is a quotation of the step, `reason` the judge's
+    reason.
+    """
 
     step: int | None
     quote: str
@@ -53,7 +57,10 @@ class StepAnswer(JudgeAnswer):
 
 
 class MistakeAnswer(JudgeAnswer):
-    """The judge's answer that says whether the newest step in the prompt is the first mistake, with quotation and reason."""
+    """The judge's answer to the question whether the last of the shown steps is the first mistake of the run.
+
+    `quote` is a quotation of that step, `reason` the judge's reason.
+    """
 
     is_first_mistake: bool
     quote: str
@@ -61,9 +68,9 @@ class MistakeAnswer(JudgeAnswer):
 
 
 class HalfAnswer(JudgeAnswer):
-    """The judge's answer that says which half of the steps has the first mistake.
+    """The judge's answer to the question which half of the shown steps has the first mistake of the run.
 
-    It has a quotation from that half and the reason.
+    `quote` is a quotation from that half, `reason` the judge's reason.
     """
 
     half: Literal["first", "second"]
@@ -72,9 +79,10 @@ class HalfAnswer(JudgeAnswer):
 
 
 class SentenceAnswer(JudgeAnswer):
-    """The judge's answer that says whether a run shows a behaviour, with a quotation and the reason.
+    """The judge's answer to the question whether a run shows the behaviour that a sentence describes.
 
-    The quotation is from the step with the number `step`, or from the run's own texts if `step` is null.
+    `quote` is a quotation of the step with the number `step`, or of the run's own texts if `step` is None. `reason` is
+    the judge's reason.
     """
 
     is_shown: bool
@@ -123,7 +131,7 @@ class Opinion:
 
 
 def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotation]:
-    """Return the first of `places` that contains `quote` verbatim, and the quotation in this place.
+    """Return the first of the shown parts of a run (`places`) that contains `quote` verbatim, and the quotation there.
 
     Raises:
         DroppedAnswerError: no place contains the quote, or the quote is too long, or too short to show anything.

@@ -98,7 +98,7 @@ def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:
 
 
 def _obstacle(view: RunView, transcript: Transcript, candidates: Sequence[int], method: JudgeMethod) -> str | None:
-    """Return the reason for which the model cannot be asked about a run; None if it can."""
+    """Return why the model cannot be asked about a run by `method`; None if it can be asked."""
     if not view.failed:
         return "the run did not fail"
     if not transcript.steps:

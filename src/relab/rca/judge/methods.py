@@ -185,10 +185,10 @@ METHODS: Final[Mapping[JudgeMethod, Callable[[JudgeRun], Opinion]]] = {
 
 
 def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
-    """Return the prompt of the method `name` for an excerpt of a run (`data`), and the code that the answer must repeat.
+    """Return the prompt of the judge's method `name` for an excerpt of a run (`data`), and the code in the prompt.
 
-    The code is a part of the marks around the data. It is a digest of the data, so that no text in the data can contain
-    it, and equal requests have equal prompts.
+    The answer must repeat the code, which is a part of the marks around the data. It is a digest of the data, so that
+    no text in the data can contain it, and equal requests have equal prompts.
     """
     code = hashlib.sha256(f"{name}\0{data}".encode()).hexdigest()[:32]
     rules, task = (prompt_text("rca", file) for file in ("judge.system.txt", f"judge_{name}.txt"))

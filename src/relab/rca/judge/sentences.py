@@ -100,7 +100,7 @@ class SentenceJudge:
 
 
 def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, sentence: str) -> ShownSentence | None:
-    """Return the place where the run shows what a sentence describes; None if the model says that the run does not.
+    """Ask the model whether the run shows the behaviour that `sentence` describes, and where; None if it does not.
 
     Raises:
         DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
@@ -123,10 +123,10 @@ def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, senten
 
 
 def sentence_prompt(sentence: str, data: str) -> tuple[Prompt, str]:
-    """Return the prompt that asks whether a run shows what a sentence describes, and the code that the answer must repeat.
+    """Return the prompt that asks whether a run shows the behaviour that `sentence` describes, and the prompt's code.
 
-    `data` is an excerpt of the run. The code is a digest of sentence and excerpt. So no text of the run can contain the
-    code, and equal requests have equal prompts.
+    The answer must repeat the code. `data` is an excerpt of the run. The code is a digest of sentence and excerpt. So
+    no text of the run can contain the code, and equal requests have equal prompts.
     """
     code = hashlib.sha256(f"sentence\0{sentence}\0{data}".encode()).hexdigest()[:32]
     # On one line without angle brackets, like the run.

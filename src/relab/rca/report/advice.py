@@ -63,7 +63,7 @@ def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the first general action of a category with the facts and the fix of `explanation` as its description.
+    """Return the most effective action of a category, described by the facts and the fix of `explanation`.
 
     The action cites the quotations of the explanation, which `collector` adds to the evidence of the report.
     """

@@ -96,10 +96,14 @@ def compose(
 
 
 def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) -> Sequence[DetectedProblem]:
-    """Return at most `MAX_FINDINGS` problems in order of time.
+    """Return the problems that the report lists: at most `MAX_FINDINGS`, in order of time.
 
-    If there are more, they are chosen in this order: the first problem of each cause, the first located problem of each
-    cause, the other problems of causes by rank, and the rest.
+    If there are more problems, they are chosen in this order:
+
+    - the first problem of each cause.
+    - the first located problem of each cause (one that names a step or a call).
+    - the other problems of causes, by the rank of the cause.
+    - the rest.
     """
     if len(problems) <= MAX_FINDINGS:
         return problems

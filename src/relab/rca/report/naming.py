@@ -19,7 +19,10 @@ def step_of(problem: DetectedProblem, view: RunView) -> str | None:
 
 
 def place_of(problem: DetectedProblem, view: RunView) -> str | None:
-    """Return the place of a problem: `order_lookup [call-1] in step "Look up" [step-1]`; None if it names no call or step."""
+    """Return a text that names the call and the step of a problem; None if the problem names neither.
+
+    An example is `order_lookup [call-1] in step "Look up" [step-1]`.
+    """
     tool, step = tool_of(problem, view), step_of(problem, view)
     parts = []
     if problem.call_id is not None and tool:

@@ -31,9 +31,9 @@ class EarlyLook:
     """The result of an early look (interim analysis) at the data after a round.
 
     Attributes:
-        should_stop: whether the data already decide, so that the measurement can end.
+        should_stop: whether the data already decide the verdict, so that the measurement can end.
         sentence: the result of the look, in one sentence.
-        effect: the effect with its always-valid interval; None if it cannot be computed yet.
+        effect: the effect, with an interval that holds at all looks together; None if it cannot be computed yet.
     """
 
     should_stop: bool

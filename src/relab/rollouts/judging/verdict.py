@@ -113,9 +113,12 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
 def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return (problems that make the verdict INVALID, doubts that are only warnings), one sentence each.
 
-    `running` is the effect after each round; None if it cannot be computed. By the policy `seed`, only missing data are
-    problems. By `statistical`, biased data are problems too, and so is an unstable arm A unless the change is clearly
-    harmful.
+    `running` is the effect after each round; None if it cannot be computed. Which findings are problems depends on the
+    plan's policy:
+
+    - `seed`: missing data.
+    - `statistical`: missing data, biased data, and an unstable arm A. If the change is clearly harmful, an unstable arm
+      A is only a warning.
     """
     missing, biased, unstable = missing_data(data), biased_data(data), unstable_baseline(data, plan.thresholds)
     if plan.policy is DecisionPolicy.SEED:

@@ -47,7 +47,10 @@ class ProductFlagTarget:
         return FlagState(found.content.model_dump(mode="json"), str(found.version), not found.is_archived)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Add a version with the content `wanted`, if the current version is `expected`; None accepts any version."""
+        """Add a version of the flag with the content `wanted`, if the current version still is `expected`.
+
+        With None, the version is added whatever the current version is.
+        """
         try:
             self._flags.update(
                 self._subject.key,
