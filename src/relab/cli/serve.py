@@ -173,10 +173,10 @@ def _migrate_in_child(services: Services) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process with exit code 0, through its clean-up.
+    """End the process with exit code 0 on a signal; the clean-up code of the callers runs.
 
-    After its shutdown, uvicorn raises again the signal that stopped it. By default, that signal would kill this process
-    before it has waited for its workers.
+    After its shutdown, uvicorn raises the signal that stopped it again. By default, that signal would kill this process
+    before the process has waited for its workers.
     """
     raise SystemExit(0)
 

@@ -67,11 +67,11 @@ class PlannedFork:
 
 
 def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
-    """Plan the fork of trials of a run; write nothing.
+    """Plan a run of forks (new trials that begin at checkpoints of trials of `run`); write nothing.
 
     Args:
         run: the run whose trials are forked.
-        options: which trials, from which checkpoint, and with which bindings.
+        options: which trials, from which checkpoint, and with which changed bindings (values that the harness gets).
 
     Raises:
         ForkInvalidError: the selector, a binding or the choice of trials is invalid.

@@ -28,7 +28,7 @@ MAX_PROBLEM_KINDS: Final = 20
 
 
 class Keep(StrEnum):
-    """Which trials' workspaces are kept after the run."""
+    """Which workspaces are kept after the run: those of all trials, of failed trials, or of no trial."""
 
     ALL = "all"
     FAILED = "failed"

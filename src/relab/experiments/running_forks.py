@@ -76,12 +76,12 @@ class ForkRuns(ExperimentRuns):
     def fork(
         self, planned: PlannedFork, options: ForkOptions, stop: StopSwitch, on_result: OnResult
     ) -> ExperimentRunSummary:
-        """Run planned forks in a new run, and return the summary of that run; the parents' run is not changed.
+        """Run planned forks in a new run, and return its summary; the run of the forked trials is not changed.
 
         Args:
             planned: the planned run of forks, from `plan_fork`.
             options: the options of the command.
-            stop: ends the run early.
+            stop: ends the new run early.
             on_result: is called after each trial.
 
         Raises:

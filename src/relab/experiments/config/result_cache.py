@@ -11,7 +11,7 @@ from relab.experiments.config.policies import STRICT
 
 
 class ResultCacheConfig(BaseModel):
-    """The cache of trial results: a trial takes over the result of an earlier trial with the same inputs and is not run.
+    """The cache of trial results. A trial is not run if the cache has the result of a trial with the same inputs.
 
     Results older than `ttl_hours` are not used. The cache of the project keeps at most `max_mb`, the most recently used
     results. Repeats of a task never share a result.

@@ -285,7 +285,7 @@ class _Bundle:
 
 
 def _safe(name: str) -> str:
-    """Return a file name with `%` and a code for each character that some system or `lab open` rejects."""
+    """Return a file name in which `%` and a code replace each character that some system or `lab open` rejects."""
     marked = _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
     return "".join(letter if letter.isprintable() else f"%{ord(letter):02X}" for letter in marked)
 

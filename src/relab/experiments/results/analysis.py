@@ -277,7 +277,7 @@ def _pass_k(solved: Sequence[tuple[int, int, int]], replications: int) -> Iterat
 
 
 def _tries(replications: int) -> list[int]:
-    """Return the values of k for pass@k: 1 to 20, then doubled each time, and finally the number of repeats."""
+    """Return the values of k for pass@k: 1 to 20, then 40, 80 and so on, and finally the number of repeats."""
     found = list(range(1, min(replications, _EVERY_K) + 1))
     while found[-1] * 2 < replications:
         found.append(found[-1] * 2)

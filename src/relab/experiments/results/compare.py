@@ -340,7 +340,7 @@ class _Judge:
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
-        """Return a sentence if a larger share of the figures than `MAX_MISSING` is missing, else None."""
+        """Return a sentence if more values of the metric than the share `MAX_MISSING` are missing, else None."""
         if delta.is_always_valid:
             # A variant that is decided early has no trials of the later tasks. The rule looks at the missing figures.
             share = 1 - delta.tasks / max(self.data.looked_at(self.baseline, variant), 1)

@@ -77,7 +77,7 @@ def give(folders: Folders, user: TrialUser) -> None:
 
 
 class SharedFolders:
-    """Makes the folders that all trials of a run share readable for the user of the trials. Thread-safe.
+    """Gives the user of the trials read access to the folders that all trials of a run share. Thread-safe.
 
     The files of each folder are changed only once.
     """

@@ -163,7 +163,7 @@ class Child:
         return [pid for first in (*own, *orphans) for pid in descendants(first)]
 
     def close(self) -> None:
-        """End the process, its group and its orphans. May be called repeatedly."""
+        """End the process, its group and its orphans (descendants without a parent). May be called repeatedly."""
         if self._popen.poll() is None:
             self.end(0)
         # The process group exists until its last member ends, so it may outlive its leader.
@@ -233,7 +233,7 @@ def _become_reaper() -> None:
 
 
 def _end_orphans(marker: bytes | None, since_s: float) -> None:
-    """Kill the orphans (adopted processes that harnesses left) of this process until none is left.
+    """Kill the orphans of this process (processes that harnesses left and that it has adopted) until none is left.
 
     Args:
         marker: only orphans of the trial with this marker variable; None: all orphans.
