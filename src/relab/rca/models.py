@@ -174,8 +174,8 @@ class HitRate(RcaModel):
 class BehaviourFinding(CitedModel):
     """A behaviour that a rule of this installation found in the run: the rule's name and description, and the place.
 
-    If `by_model` is true, a language model found the behaviour by the rule's sentence; the finding is then its opinion.
-    The fields that name a step, a call or an agent are null if the place has none.
+    If `by_model` is true, the rule is a sentence, and the finding is the opinion of a language model. The fields that
+    name a step, a call or an agent are null if the place has none.
     """
 
     behaviour: str
@@ -195,7 +195,10 @@ class BehaviourFinding(CitedModel):
     )
 
     def line(self) -> str:
-        """Return the behaviour in words, with its measured hit rate; the opinion of a model is marked as such."""
+        """Return the behaviour in words, with how often such findings were right in labelled runs, if that is known.
+
+        The opinion of a model is marked as such.
+        """
         notes = [f"opinion of the model{f' {self.model}' if self.model else ''}"] if self.by_model else []
         if self.hit_rate is not None:
             notes.append(f"of {self.hit_rate.seen} labelled runs in which it was found, {self.hit_rate.right} show it")

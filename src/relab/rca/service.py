@@ -141,8 +141,9 @@ class RcaService:
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
         """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
-        An analysis exists if it is queued, running or done, and was requested with the same judge method. With `force`,
-        a new one is always enqueued and becomes the current one. If `judge` is None, the settings give the method.
+        An existing analysis is returned if it has not failed and has all that is requested: the opinion of the judge by
+        the same method, and a model's summary if configured. With `force`, a new one is always enqueued and becomes the
+        current one. If `judge` is None, the settings give the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.

@@ -81,7 +81,7 @@ class DroppedClaim:
 
 @dataclass(frozen=True, slots=True)
 class WordingOutcome:
-    """The outcome of an attempt to rewrite a summary.
+    """The result of asking a language model to rewrite the summary of a report.
 
     Attributes:
         report: the report with the new summary, or the unchanged report.

@@ -67,7 +67,7 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
 
 
 def send_to_telemetry(telemetry: TelemetryService, record: RolloutRecord) -> None:
-    """Store a rollout as an agent run.
+    """Store a rollout as an agent run in telemetry, where it is listed like the runs of other agents.
 
     If the database is unavailable, only log that, because the agent run is a copy.
     """

@@ -42,7 +42,7 @@ _USED_BY_CANARY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class GatedRollout:
-    """A rollout that applies a change, or not, by the result of an experiment; it measures nothing itself.
+    """A rollout that applies a change, or not, by the result of an experiment; it measures nothing but a canary.
 
     `is_repeat` is true if `record` is the rollout of an earlier call that decided the same, and this call did nothing.
     """
@@ -56,7 +56,8 @@ def read_evidence(
 ) -> tuple[ExperimentEvidence, RolloutJudgement]:
     """Compare a variant with the baseline, as the command `lab compare` does, and return (figures, verdict).
 
-    The intervals hold for all variants of the run together, so a variant may be chosen after its figures were seen.
+    The confidence level covers the intervals of all variants of the run together. So the verdict is valid even if the
+    variant was chosen after its figures were seen.
 
     Raises:
         ExperimentEvidenceError: there is no such run or variant, or the run is damaged or not finished.

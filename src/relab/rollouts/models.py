@@ -176,9 +176,9 @@ class FactorEffects(_Value):
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
-        interaction: (r1 / r0 - 1) in percent. r1 is the ratio of the figure with the new flow control to that with the
-            old flow control under the new routing, r0 the same ratio under the old routing. 0 if the two factors do not
-            influence each other.
+        interaction: (r1 / r0 - 1) in percent; 0 if the two factors do not influence each other. r1 is the figure with
+            the new flow control divided by the figure with the old flow control, both with the new routing. r0 is the
+            same quotient with the old routing.
         attribution: one sentence that names the factor that caused the improvement, or says that it is unknown.
     """
 
@@ -269,7 +269,7 @@ class GateFigures(_Value):
 
 
 class ExperimentEvidence(_Value):
-    """The comparison of two variants in a run of an experiment; it can decide a rollout that measures nothing itself.
+    """The comparison of two variants in a run of an experiment; it can decide a rollout in place of measured windows.
 
     Attributes:
         run_id: the id of the run.

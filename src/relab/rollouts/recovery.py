@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FlagRestoration:
-    """The restoration of the flags of a rollout whose process died before it restored them.
+    """The result of restoring the flags of a rollout whose process died before it restored them.
 
     Attributes:
         rollout_id, target: the id of the rollout, and the name of its target.
@@ -42,7 +42,8 @@ class FlagRestoration:
 class FlagRecovery:
     """Finds rollouts whose process has died, and restores their flags.
 
-    It also ends such a rollout if a command, not a worker, executed it.
+    It also marks such a rollout as ended if it was started by a command. A worker continues the rollouts that are its
+    jobs.
     """
 
     def __init__(
@@ -60,10 +61,10 @@ class FlagRecovery:
         self._clock = clock
 
     def recover(self) -> list[FlagRestoration]:
-        """Restore the flags of all rollouts whose process has died; rollouts that are running are left alone.
+        """Restore the flags of all rollouts whose process has died, and return one result for each of these rollouts.
 
-        Return the restorations. If a target does not answer, its restoration says so, and no error is raised; the flags
-        can be restored later.
+        Rollouts that are running are left alone. If a target does not answer, no error is raised: the result says so,
+        and a later call can restore the flags.
         """
         return [recovery for found in self._store.list_open() if (recovery := self._recover_one(found)) is not None]
 
@@ -90,7 +91,10 @@ class FlagRecovery:
             return FlagRestoration(record.rollout_id, record.target, False, error.message)
 
     def _settle_one(self, found: StoredRollout) -> FlagRestoration | None:
-        """Restore the flags of a rollout whose process is dead, and end it; return None if its flags were not changed."""
+        """Restore the flags of a rollout whose process is dead; mark the rollout as ended if no worker continues it.
+
+        Return the result of the restoration; None if the flags need none.
+        """
         record = self._store.get(found.record.rollout_id).record
         result = None if found.open_change is None else self._restore(record, found.open_change)
         values: dict[str, Any] = {}

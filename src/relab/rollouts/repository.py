@@ -52,7 +52,7 @@ def list_of_target(session: Session, target: str) -> Sequence[Any]:
 
 
 def list_open(session: Session) -> Sequence[Any]:
-    """Return the rows of the rollouts that another process must end if their own process has died, oldest first.
+    """Return the rows of the rollouts for which something remains to be done if their process dies, oldest first.
 
     These are the rollouts whose flags must be restored, and the rollouts that a command (not a worker) started and that
     are not over.

@@ -74,10 +74,10 @@ class RolloutStore:
             return [_stored(row, []).record for row in repository.list_of_target(session, target)]
 
     def list_open(self) -> list[StoredRollout]:
-        """Return the rollouts that another process must end if their own process has died.
+        """Return the rollouts for which something remains to be done if their process dies, oldest first.
 
         These are the rollouts whose flags must be restored, and the rollouts that a command (not a worker) started and
-        that are not over. They come without windows, the oldest first.
+        that are not over. They come without windows.
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]

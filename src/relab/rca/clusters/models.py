@@ -9,7 +9,7 @@ from relab.rca.models import Category
 
 
 class FailureCluster(BaseModel):
-    """Failed runs that share a cause. Each run counts once, with its newest analysis."""
+    """A group of failed runs that share a cause. Each run counts once, with its newest analysis."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -17,7 +17,7 @@ PENDING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A tool call, and the values by which its repetitions are recognised.
+    """A tool call, and the values by which other calls are recognised as its repetitions.
 
     Attributes:
         key: the tool and the arguments; calls with equal keys are identical. None if the arguments were not reported.
@@ -55,7 +55,7 @@ def is_waiting(item: Repeatable) -> bool:
 
 
 def call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
-    """Return a quotation of the arguments of a call, by which its repetitions are recognised.
+    """Return a quotation of the arguments of a call, which shows that another call repeats it.
 
     If the arguments were not reported, their hash is quoted; if that was not reported either, the status of the call.
     `attributes` are facts by name, such as counts, that are added to the evidence.

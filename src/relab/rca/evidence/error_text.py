@@ -70,9 +70,9 @@ class ErrorText:
     Attributes:
         masked: the text with quoted input blanked; capital and small letters are those of the original.
         lowered: `masked` in lower case, only for cheap substring tests (its length may differ).
-        tail_at: the index in `masked` at which the end part begins.
-        tail_shift: the number to add to an index in the end part to get its offset in the original.
-        classes: pairs of the name of an exception class in the text, such as `TypeError: ...`, and its place.
+        tail_at: the index in `masked` at which the end of the original text begins.
+        tail_shift: the number to add to an index from `tail_at` on to get the offset in the original text.
+        classes: pairs (name, place) of the exception classes in the text, such as `TypeError` of `TypeError: ...`.
         status_code: an HTTP status from 400 to 599 that the text contains; None if there is none.
         status_at: the place of the status code; None if there is none.
         memo: cached search results, by the id of the `Phrases` that searched (`rca/detectors/phrases.py`).
@@ -94,7 +94,10 @@ class ErrorText:
 
 
 def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of the inside of each `arguments {...}`; braces are matched in one pass."""
+    """Yield `(start, end)` of the text between the braces of each `arguments {...}` in an error text.
+
+    Inner braces are matched, in one pass over the text.
+    """
     done = 0
     for opening in _ARGUMENTS_OPEN.finditer(text):
         if opening.end() <= done:
@@ -111,7 +114,10 @@ def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _quoted_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of the inside of each quotation that follows a word such as "query" or "file"."""
+    """Yield `(start, end)` of the text between the quotation marks of each input that an error text repeats.
+
+    Such an input follows a word such as "query" or "file".
+    """
     done = 0
     open_until = dict.fromkeys(_QUOTE_CLOSE, 0)
     for opening in _QUOTED_OPEN.finditer(text):

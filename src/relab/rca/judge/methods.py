@@ -85,7 +85,9 @@ class JudgeRun:
         return Opinion((), None)
 
     def binary_search(self) -> Opinion:
-        """Ask which half of the steps has the first mistake, then which half of this half, until one step is left.
+        """Search the first mistake by halves: ask which half of the steps has it, then which half of that half, and so on.
+
+        The search ends when one step is left.
 
         Raises:
             DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.

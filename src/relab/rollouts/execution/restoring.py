@@ -24,7 +24,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RestoredFlags:
-    """The result of a restoration.
+    """The result of restoring the flags that a rollout may have changed.
 
     Attributes:
         restored: whether the flags have their earlier values.

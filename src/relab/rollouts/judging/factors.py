@@ -16,9 +16,9 @@ def factor_effects(data: RolloutData) -> FactorEffects | None:
 
     Return None without a complete round of all four arms, or if a judged figure is missing.
 
-    All effects are computed as log ratios by round. The effect of flow control is the mean of its effects with the old
-    and with the new routing; the effect of routing is computed in the same way. The interaction is the ratio of the
-    effect of flow control with the new routing to its effect with the old routing.
+    Each effect is computed from log ratios, one for each round. The effect of flow control is the mean of two effects:
+    with the old routing, and with the new one. The effect of routing is computed in the same way. The interaction is
+    the ratio of the effect of flow control with the new routing to the effect of flow control with the old routing.
     """
     flow = _effect(data, (Arm.A, Arm.D), (Arm.C, Arm.B))
     routing = _effect(data, (Arm.A, Arm.C), (Arm.D, Arm.B))

@@ -15,9 +15,10 @@ P95: Final = 0.95
 
 
 def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeout_ms: float) -> float | None:
-    """Return the 95th percentile of a window's latencies in ms; a failed request counts with its time limit at least.
+    """Return the 95th percentile of a window's latencies in ms; None for a window without requests.
 
-    Without this rule, an arm whose requests fail fast would seem fast.
+    The latency of a failed request is raised to `timeout_ms` if it is below that. Without this rule, an arm whose
+    requests fail fast would seem fast.
 
     Args:
         every: the latencies of all requests that ended.

@@ -37,9 +37,9 @@ class RolloutData:
 
     @classmethod
     def of(cls, windows: Sequence[ArmWindow], plan: Plan) -> RolloutData:
-        """Build the data of a rollout from its measured windows, sorted by round and arm.
+        """Group the measured windows of a rollout by round, and separate the complete rounds from the incomplete ones.
 
-        `plan` says which arms a round must have.
+        `plan` says which arms a complete round has.
         """
         arms = set(arms_of(plan))
         by_round: dict[int, dict[Arm, ArmWindow]] = {}

@@ -140,7 +140,7 @@ def _trend(places: Floats, logs: Floats) -> tuple[float, float, float]:
 
     Returns:
         (change of the line from the first to the last place, standard error of this change, standard deviation of
-        `logs` from the line).
+            `logs` from the line).
     """
     centred = places - places.mean()
     squares, span = float(centred @ centred), float(places[-1] - places[0])

@@ -77,7 +77,7 @@ def rounds_that_fit(plan: Plan) -> int:
 def flags_of(plan: Plan, arm: Arm, before: ServiceFlags) -> Document:
     """Return the flags to set for an arm of a plan that changes flow control and routing, as a JSON document.
 
-    The documents of all arms have the same fields. So setting the flags of one arm replaces those of any other arm.
+    The documents of all arms have the same fields, so that an arm leaves no flag as the arm before it had set it.
 
     Args:
         plan: the plan.

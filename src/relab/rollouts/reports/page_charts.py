@@ -145,9 +145,9 @@ def _counting(numbers: Sequence[Any]) -> Spec:
 
 
 def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[float, float]:
-    """Return the ends of the vertical axis: it shows all estimates, and the last interval with a margin on both sides.
+    """Return the ends of the vertical axis: it shows 0, the thresholds, all estimates, and the last interval.
 
-    The margin is half the length of the last interval.
+    On both sides of the last interval, half of the interval's length is left free.
     """
     values = [0.0, thresholds.pass_delta_p95_max, thresholds.edge_delta_p95_max, *(row["estimate"] for row in rows)]
     last = rows[-1] if rows else None

@@ -52,7 +52,7 @@ class MetricSource(Protocol):
 
 
 class JsonMetricSource:
-    """Reads the metric from a JSON endpoint, without a delay.
+    """Reads the metric from a JSON endpoint, which has all figures of a window as soon as the window ends.
 
     Args:
         subject: the URL, the pointers to the numbers in the answer, and the headers.
