@@ -190,7 +190,7 @@ def _run(
 
 
 def _drop(*_arguments: object) -> None:
-    """Ignore an OTLP export of the harness; it is stored only in the trial's folder."""
+    """Ignore an OTLP export of the harness, because the export of a replay is stored only in the trial's folder."""
 
 
 def _compared(

@@ -194,7 +194,7 @@ class ExperimentRuns:
     def continue_run(
         self, run_dir: Path, stop: StopSwitch, on_result: OnResult, options: ContinueOptions = CONTINUE_ALL
     ) -> ExperimentRunSummary:
-        """Run the trials of a run that have no result, after a crash, a stop or a pause, and return the summary of the whole run.
+        """Run the trials without a result of a crashed, stopped or paused run; return the summary of the whole run.
 
         A paused trial goes on from its checkpoint.
 

@@ -64,7 +64,7 @@ class Trial:
 
     @property
     def ids(self) -> TrialIds:
-        """The ids of the trial, as in every document about it."""
+        """The ids of the trial, as every document about the trial contains them."""
         return TrialIds(
             self.run_id, trial_id_of(self.number), self.variant.variant_id, self.task.task_id, self.repl_idx
         )

@@ -120,10 +120,10 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return, for each cluster, how much it contributes to the error of the estimated difference.
+        """Return the contribution of each cluster to the error of the estimated difference.
 
-        Several comparisons use these values to compute how their errors are correlated. Return None for an unpaired
-        comparison, and for a run that could stop early, because its number of tasks is not fixed.
+        The correlation between the errors of several comparisons is computed from these values. Return None for an
+        unpaired comparison, and for a run that could stop early, because its number of tasks is not fixed.
         """
         if self.pairs is None or self.is_sequential:
             return None
