@@ -365,7 +365,7 @@ def _origin(log: InspectLog) -> dict[str, Any]:
 def _write_trials(
     run: RunFolder, plan: _Plan, logs: Mapping[str, InspectLog], trials: SampleTrials, send: SendRun
 ) -> dict[str, dict[str, int]]:
-    """Write a trial per planned sample (outcome MISSING if the log lacks it); return `{variant id: {outcome: count}}`."""
+    """Write a trial per planned sample (MISSING if the log lacks it); return `{variant id: {outcome: count}}`."""
     outcomes: dict[str, Counter[str]] = {variant: Counter() for variant in logs}
     indices = {name: index for index, name in enumerate(plan.tasks)}
     journal = Journal(run.path)
