@@ -27,7 +27,7 @@ class RcaHandlers:
             _log.info("rca_run_deleted", error=str(error))
 
     def search(self, args: Mapping[str, Any]) -> None:
-        """Search new runs for behaviours (patterns that rules in a file describe), and store which runs show which.
+        """Search new runs for behaviours (patterns that rules in a file describe), and store which ones each run shows.
 
         Runs that changed within the last `args["quiet_s"]` seconds are left for a later job.
         """

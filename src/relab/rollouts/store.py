@@ -140,7 +140,7 @@ class StoredJournal:
         """Return whether it is this process, and not another one, that must restore the flags.
 
         True while this process holds the lease of the target. After the lease is lost, the result stays true until
-        another process has taken over the target. True also if the database is unavailable.
+        another process has taken over the target; true, too, if the unavailable database cannot say whether one has.
         """
         if self._lease.is_held:
             return True
@@ -156,7 +156,11 @@ class StoredJournal:
         self._store.add_window(self._rollout_id, window)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store the current record; with `closes_change`, delete the `OpenChange`: the flags need no restoration any more."""
+        """Store the current record.
+
+        With `closes_change`, also delete the stored `OpenChange` (how to restore the flags), because the flags need no
+        restoration any more.
+        """
         self._store.save(record, closes_change=closes_change)
 
     def begin_phase(self, record: RolloutRecord) -> None:

@@ -34,7 +34,7 @@ class BehaviourFinder:
     """Finds the behaviours of a run: patterns that rules describe by a condition or by a sentence.
 
     Args:
-        judge: asks a language model whether a run shows what a sentence describes; None if no model is configured.
+        judge: asks a language model whether a run shows the behaviour of a sentence; None if no model is configured.
     """
 
     def __init__(self, database: Database, clock: Clock, judge: SentenceJudging | None) -> None:

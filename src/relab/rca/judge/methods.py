@@ -85,9 +85,9 @@ class JudgeRun:
         return Opinion((), None)
 
     def binary_search(self) -> Opinion:
-        """Search the first mistake by halves: ask which half of the steps has it, then which half of that half, and so on.
+        """Find the first mistake by halves: ask which half of the steps has it, then which half of that half.
 
-        The search ends when one step is left.
+        The search goes on until one step is left.
 
         Raises:
             DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.

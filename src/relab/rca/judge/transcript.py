@@ -167,7 +167,7 @@ class Transcript:
         return bool(self.steps) or next(ShownRun(self.view.run).quotations(), None) is not None
 
     def number_of(self, step_id: str | None) -> int | None:
-        """Return the number of a step; None if it is not an innermost step of the run."""
+        """Return the number of a step; None if the run has no such step, or if the step contains other steps."""
         return next((step.number for step in self.steps if step.step_id == step_id), None)
 
     def excerpt(self, numbers: Sequence[int], anchors: Collection[int] = (), **facts: Any) -> Excerpt:

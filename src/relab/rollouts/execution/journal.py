@@ -20,7 +20,11 @@ class RolloutJournal(Protocol):
         ...
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store the current record; with `closes_change`, delete the `OpenChange`: the flags need no restoration any more."""
+        """Store the current record.
+
+        With `closes_change`, also delete the stored `OpenChange` (how to restore the flags), because the flags need no
+        restoration any more.
+        """
         ...
 
     def begin_phase(self, record: RolloutRecord) -> None:

@@ -136,7 +136,11 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
 
 
 def _expected_improvement(points: Floats, effects: Sequence[float], errors: Sequence[float], pool: Floats) -> Floats:
-    """Return for each point of `pool` by how much its effect is expected to lie below the best effect so far."""
+    """Return the expected improvement of each point of `pool`: how far below the best effect so far it may lie.
+
+    The expectation is that of a Gaussian process, which is fitted to the `effects` measured at `points`, with the
+    standard errors `errors`.
+    """
     import numpy as np
     from scipy import linalg, special
 
