@@ -59,7 +59,8 @@ def settings_for(
     Args:
         poll_interval_s: the time between two polls, in seconds.
         policy: the limits for actions.
-        critical_error_rate_pct: the share of errors, in percent, above which `seed_rule` may find an anomaly
+        critical_error_rate_pct: the share of failed requests, in percent, above which the detector `seed_rule` reports
+            an anomaly, if the connection pool is critical and answers are slow as well
             (`ANOMALY_THRESHOLD_ERROR_RATE`).
         use_incident_history: whether past incidents raise the prior probabilities of causes.
         model: when a language model is called; None: never.

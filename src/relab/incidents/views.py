@@ -30,14 +30,14 @@ class LikelyCause(_View):
 
 
 class ActionSummary(_View):
-    """The summary of an action that was requested for an incident."""
+    """An action that was requested for an incident, and the result of the action."""
 
     action: str
     verdict: str | None = Field(description="The result of the action for users; null while it is unknown.")
 
 
 class OpenIncident(_View):
-    """The summary of a target's open incident."""
+    """A target's open incident: its status, its likely causes, and its actions."""
 
     id: str
     title: str
@@ -52,7 +52,7 @@ class OpenIncident(_View):
 
 
 class ResponderStatus(_View):
-    """What the responder of this process is doing."""
+    """What the responder of this process is doing: its target, polls, open incident, and the costs of models."""
 
     target: str | None = Field(description="The watched target; null if no target is watched.")
     autonomy: Autonomy
@@ -86,7 +86,7 @@ class IncidentDetails(Incident):
 
 
 class Triggered(_View):
-    """The result of triggering an incident: the incident that now covers the problem that a person reported."""
+    """The incident that now covers the problem that a person reported."""
 
     incident_id: str
     created: bool = Field(description="False if an incident was open already; the report was added to it.")

@@ -16,7 +16,10 @@ DEFAULT_MAX_ATTEMPTS = 3
 
 
 class Lane(StrEnum):
-    """How urgent a job is, most urgent first. A worker starts no job while a runnable job of an earlier lane waits."""
+    """The urgency of a job: interactive, background, long or training, the most urgent first.
+
+    A worker starts no job while a runnable job of an earlier lane waits.
+    """
 
     INTERACTIVE = "interactive"
     """A person waits for the job."""
@@ -36,7 +39,7 @@ DEFAULT_TIME_LIMITS_S: Final[Mapping[Lane, float]] = MappingProxyType(
 
 
 class JobStatus(StrEnum):
-    """The status of a job. A `parked` job has failed permanently and waits for a person."""
+    """The status of a job: pending, running, done, or parked (it has failed permanently and waits for a person)."""
 
     PENDING = "pending"
     RUNNING = "running"

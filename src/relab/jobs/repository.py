@@ -324,9 +324,13 @@ def _first_runnable(session: Session, now: int, lane: Lane) -> str | None:
 
 
 def _runnable(now: int, lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Return the conditions for runnable jobs: pending and due, or running with an expired lease and attempts left.
+    """Return two conditions on rows of the table of jobs; a job is runnable if one of them holds.
 
-    Both conditions begin with the status and the lane, like the index of the table, so that the database can use it.
+    - The job is pending and due.
+    - The job is running, but its lease has expired, and it has attempts left.
+
+    Each condition begins with the status and the lane, like the index of the table, so that the database uses this
+    index.
     """
     lane = JobRow.lane.in_(lanes)
     return (

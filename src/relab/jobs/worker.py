@@ -160,8 +160,8 @@ class LeasedLoop:
     def _may_work(self) -> bool:
         """Return whether this process holds the lease of the loop.
 
-        The lease is acquired or renewed only after a third of its length. Until then, the previous answer is returned,
-        so that not every part of the work writes to the database.
+        To save writes to the database, the lease is acquired or renewed at most once per third of its length. In
+        between, the previous answer is returned.
         """
         if time.monotonic() >= self._asks_at_s:
             self._asks_at_s = time.monotonic() + LOOP_LEASE_S / 3

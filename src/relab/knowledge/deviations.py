@@ -36,7 +36,8 @@ class Deviation:
         fact: the name of the fact.
         seen: the condition that describes the value in the incident, such as "equals" this value.
         required: a condition that recognizes the same deviation in another incident.
-        expected: conditions that indicate the deviation, including conditions of runbooks in use.
+        expected: conditions that hold for the value in the incident, but for no usual value. They come from the
+            runbooks in use, and from the value itself.
         usual: a condition that holds when the value is usual again; None if the fact exists only during incidents.
         strength: how far the value was from the usual values, 0 to 1.
         is_symptom: whether such a deviation appears in many kinds of incidents, so that it does not identify a cause.
@@ -63,8 +64,8 @@ def deviations(
         facts: the facts known at a moment of the incident, by name.
         well: the values of the same facts when the incident was over.
         usual: all values that each fact had when incidents were over, by the name of the fact.
-        runbooks: the runbooks in use. If a condition of a runbook holds for the deviating value but for no usual value,
-            it becomes part of the deviation's `expected`.
+        runbooks: the runbooks in use. A condition of a runbook that holds for the deviating value, but for no usual
+            value, is added to the deviation's `expected`.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:

@@ -45,8 +45,8 @@ class _Lesson:
 
     Attributes:
         incident: the past incident, which a person resolved.
-        marks: deviations that may identify the cause, the strongest first.
-        symptoms: deviations that appear in many kinds of incidents.
+        marks: deviations that distinguish the cause from other causes, the strongest first.
+        symptoms: deviations that appear in many kinds of incidents, and so do not identify the cause.
         acts: the person's actions that helped.
     """
 
@@ -65,7 +65,7 @@ class _Lesson:
 
     @property
     def cause(self) -> str:
-        """The name of the cause: a digest of the required deviations, so equal deviations always give the same name."""
+        """The name of the unknown cause: a digest of `required`, so equal deviations give the same name."""
         signs = sorted(f"{each.fact} {each.required.operator.value} {_sign(each)}" for each in self.required)
         return PREFIX + digest(signs).removeprefix("sha256:")[:10]
 
@@ -82,9 +82,10 @@ def learnt_runbooks(
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the runbooks in use. No runbook is created for a cause that one of them has, such as an accepted
-            draft. If a condition of one of them holds in an incident, but for no usual value of the condition's fact,
-            the new runbook expects that condition too. So all runbooks are judged by the same conditions.
+        runbooks: the runbooks in use. If one of them already has the name of a cause, for example because its draft was
+            accepted, the result has no runbook for this cause. A condition of a runbook in use that holds in an
+            incident, but for no usual value of its fact, is also expected by the new runbook. So old and new runbooks
+            are compared by the same conditions.
         looks: the names of the facts that each probe can give, by the name of the probe; None: no probe is known.
     """
     past = list(incidents)

@@ -223,7 +223,7 @@ def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _instead(name: str, known: Collection[str]) -> str:
-    """Return a suggestion for an unknown name, for a message: the nearest known name, or a list of all known names."""
+    """Return the end of a message about an unknown name: the most similar known name, or a list of all known names."""
     return nearest(name, sorted(known)) or f"; there are {', '.join(sorted(known)) or 'none'}"
 
 

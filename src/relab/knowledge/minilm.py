@@ -40,7 +40,8 @@ class MiniLm:
         size: the number of components of a vector.
 
     Raises:
-        UnavailableError: a file is missing, cannot be read, or is not a BERT of this shape.
+        UnavailableError: a file is missing or cannot be read, or the model is not a BERT model with GELU activation and
+            absolute positions.
     """
 
     def __init__(self, folder: Path) -> None:

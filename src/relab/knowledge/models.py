@@ -23,7 +23,7 @@ _FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
 
 class Operator(StrEnum):
-    """How a condition compares a fact with its value."""
+    """How a condition compares a fact with a value: at least, at most, equal (`is`) or not equal (`is_not`)."""
 
     AT_LEAST = "at_least"
     AT_MOST = "at_most"
@@ -67,11 +67,11 @@ class FactCondition:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A condition, and how probable it is with and without a cause.
+    """A condition of a runbook, and how probable the condition is with and without the runbook's cause.
 
     Attributes:
-        likely: the probability that the condition holds if this is the cause.
-        otherwise: the probability that the condition holds if this is not the cause.
+        likely: the probability that the condition holds if the cause is present.
+        otherwise: the probability that the condition holds if the cause is absent.
     """
 
     condition: FactCondition
@@ -102,7 +102,7 @@ class RunbookAction:
 
 
 class Risk(StrEnum):
-    """How much harm an action of the runbook may do if the cause is another one."""
+    """How much harm the actions of a runbook may do if the incident has another cause: low, medium or high."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -160,7 +160,7 @@ class Runbook:
 
 
 class TriedActionResult(StrEnum):
-    """The result of an action that was tried in an incident."""
+    """The result of an action tried in an incident: it helped, changed nothing, made things worse, or was not done."""
 
     HELPED = "helped"
     CHANGED_NOTHING = "changed_nothing"
@@ -169,7 +169,7 @@ class TriedActionResult(StrEnum):
 
 
 class Resolver(StrEnum):
-    """The kind of actor that ended an incident."""
+    """The kind of actor that ended an incident: the responder, a person, or `itself` if it ended without an action."""
 
     RESPONDER = "responder"
     PERSON = "person"
@@ -218,11 +218,13 @@ class PastIncident(_Remembered):
         cause: the final diagnosis of the incident. There may be no runbook for this cause.
         facts: the facts that were known at the diagnosis, by name; if a person ended the incident, the facts that were
             known before this person acted.
-        templates: the log templates that were known at the same moment, with the number of lines of each.
+        templates: the log templates (log messages with their variable parts masked) that were known at the moment of
+            `facts`, with the number of lines of each.
         well: the usual values of the facts, by name: the values that the same probes gave when the incident was over
             and the service was healthy.
         tried: the actions tried, in order.
-        resolved_by, resolver: the kind of actor that ended the incident, and the name of the actor.
+        resolved_by: the kind of actor that ended the incident.
+        resolver: the name of this actor.
         note: a comment by a person.
     """
 
@@ -277,7 +279,7 @@ def _kind(value: object) -> type:
 
 
 class HitKind(StrEnum):
-    """The kind of a search hit."""
+    """The kind of a search hit: a runbook or a past incident."""
 
     RUNBOOK = "runbook"
     INCIDENT = "incident"

@@ -196,7 +196,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, with the causes of learnt runbooks that are no longer in use without it.
+        """Delete a past incident; return it, and the causes whose learnt runbooks go out of use without this incident.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -210,7 +210,7 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Replace the cause of a past incident; return it, with the causes of learnt runbooks now in or out of use.
+        """Replace the cause of a past incident; return it, and which learnt runbooks this puts into or out of use.
 
         Args:
             incident_id: the id of the incident.
@@ -268,7 +268,7 @@ class KnowledgeService:
     def learnt(
         self, target: str, runbooks: Sequence[Runbook], looks: Mapping[str, Collection[str]]
     ) -> tuple[Runbook, ...]:
-        """Return runbooks for unknown causes of a target, learnt from how people repaired them; see `knowledge.learnt`.
+        """Return new runbooks, one for each unknown cause that a person has repaired at a target by an action.
 
         Args:
             target: the service, by the name that its responder uses.
@@ -278,7 +278,7 @@ class KnowledgeService:
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return the runbook of a cause with the changes that past incidents suggest; empty if they suggest none.
+        """Return the cause's runbook with the changes that past incidents suggest; an empty tuple without suggestions.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.

@@ -75,9 +75,9 @@ class LlmConfig(BaseModel):
 
     @property
     def endpoint(self) -> str:
-        """The URL of the model server.
+        """The URL of the model server: the configured URL, or else the provider's own.
 
-        It is never None: without a URL, the libraries would read one from the environment.
+        The libraries always get this URL. Without a URL, they would read one from the environment.
         """
         return self.base_url or PROVIDERS[self.provider].endpoint
 

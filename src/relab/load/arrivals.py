@@ -22,7 +22,7 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stage of a load, with the exact number of seconds and of expected arrivals before the stage."""
+    """A stage of a load as exact fractions: its start in seconds, the arrivals expected before it, length and rates."""
 
     start_s: Fraction
     before: Fraction

@@ -20,7 +20,7 @@ EXIT_FAILED = 1
 
 
 class Clients:
-    """Runs one load at a time, in a separate thread, until it is replaced or stopped."""
+    """Sends one load at a time, in a separate thread, until another load replaces it or `become(None)` stops it."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -52,7 +52,11 @@ def _fail(error: RelabError) -> None:
 
 
 def main() -> None:
-    """Read load plans from standard input, one JSON value per line, and run each until the next line arrives."""
+    """Read load plans from standard input, one JSON value per line, and send the load of the last plan that was read.
+
+    Each line ends the previous load at once. The line `null` starts no new load. At the end of the input, the process
+    exits without waiting for requests in flight.
+    """
     clients = Clients()
     try:
         for line in sys.stdin:

@@ -137,7 +137,10 @@ class LatencyHistogram:
         return self._counted
 
     def _count(self) -> None:
-        """Move the latencies that `record` has collected into the buckets, as the library's `record_value` would do."""
+        """Move the latencies that `record` has collected into the buckets of the HdrHistogram, all at once.
+
+        The result is the same as that of the library's `record_value` for each latency.
+        """
         hdr = self._counted
         values = np.clip(np.array(self._waiting, dtype=np.int64), 0, MAX_NS)
         self._waiting.clear()

@@ -122,7 +122,17 @@ async def run(
 ) -> LoadResult:
     """Run a load to its end on the caller's event loop; other tasks on this loop would delay requests.
 
-    The arguments, the result and the errors are the same as for `run_load`.
+    Args:
+        plan: what to send.
+        on_window: is called with the results of each time window, in order, once all requests of the window have ended.
+        stop: an event that ends the load early when any thread sets it; the result covers the time until then.
+        on_progress: is called with the current progress every `window_s` seconds (a field of the plan).
+
+    Raises:
+        RemoteTargetError: the target is another machine, and the plan does not allow that.
+        UnreachableTargetError: the target's name has no address. A target that refuses connections raises no error: its
+            requests count as failed sends.
+        MixError: a template of the mix cannot be filled.
     """
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
     _allow_descriptors(plan.connections or plan.max_in_flight)

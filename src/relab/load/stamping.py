@@ -34,9 +34,10 @@ class StampingConnector(aiohttp.TCPConnector):
 
 
 class StampedResponse(aiohttp.ClientResponse):
-    """An answer whose arrival time can be read after the whole answer was read, in `arrived_ns`.
+    """A response of aiohttp with the time at which its last bytes arrived, in `arrived_ns`.
 
-    aiohttp has then already returned the connection, which knows the time, to its pool.
+    The connection records this time. aiohttp returns the connection to the pool as soon as the whole response was read,
+    so this object keeps a reference to it.
     """
 
     _handler: _StampingHandler | None = None

@@ -35,7 +35,13 @@ class ProgressLog:
     def publish_within(self, unit: UnitOfWork, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
         """Append an event to a topic in the transaction `unit`, so that it becomes visible when the caller commits.
 
-        The arguments after `unit` are those of `publish`.
+        Args:
+            unit: the transaction of the caller.
+            topic: the id of the work, such as an analysis.
+            status: the status of the work; `done` and `failed` end it.
+            step: the name of the current step.
+            pct: the completed part of the work in percent.
+            message: a sentence for people.
         """
         at = self._clock.now_us()
         repository.append(unit.session, topic, status=status, step=step, pct=pct, message=message, at=at)

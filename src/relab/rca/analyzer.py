@@ -104,5 +104,13 @@ def analyze(
     logs: Sequence[LogLine] = (),
     models: RankingModels | None = None,
 ) -> Report:
-    """Analyse one run in all three stages; see `collect_evidence` for `history` and `logs`, `classify` for `models`."""
+    """Analyse a run in all three stages (collect evidence, classify the failure, build the report); return the report.
+
+    Args:
+        run: the run to analyse.
+        history: earlier runs of the same agent in the same environment, of this version and others, in any order; it
+            may contain the run itself.
+        logs: the warnings and errors in the log of the run's trace.
+        models: the models that rank the steps; None for the models that relab ships.
+    """
     return build_report(classify(collect_evidence(run, history, logs), models))

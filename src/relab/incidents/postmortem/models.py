@@ -57,7 +57,7 @@ class IncidentRecord:
 
 
 class MarkKind(StrEnum):
-    """The kinds of moments that a chart marks."""
+    """The kind of a moment that a chart marks: onset of the problem, detection, action, verification, or end."""
 
     ONSET = "onset"
     DETECTION = "detection"

@@ -48,7 +48,7 @@ def render(found: Postmortem, libraries: str | None = None) -> pages.ChartPage:
 
 
 def page_template() -> Template:
-    """Return the template of the page."""
+    """Return the template of a postmortem's HTML page."""
     return pages.template(_TEMPLATES, "page.html", number=_number)
 
 

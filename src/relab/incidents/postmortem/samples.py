@@ -119,9 +119,10 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 
 
 def _usual_interval(times: Sequence[int], place: int) -> float:
-    """Return the median interval between polls near the index `place`, except the interval that begins at `place`.
+    """Return the median interval between polls around the index `place`, without the interval that begins there.
 
-    Without any other interval, the result is infinity. The unit is that of `times`.
+    At most `_NEIGHBOURS` intervals on each side are used. Without any, the result is infinity. The unit is that of
+    `times`.
     """
     around = list(_intervals(times, place))
     return statistics.median(around) if around else float("inf")

@@ -33,7 +33,7 @@ def signals_event(
         polls: the polls in memory, in order; the event is the only place that keeps their signals.
         opened_us: when the incident was opened, in microseconds since 1970; polls more than `BEFORE_S` seconds earlier
             are left out.
-        wanted: the names of the signals that the findings are about.
+        wanted: the names of the signals that the incident's findings are about.
         once: the key of the event; a second event with the same key is not stored.
         most: the maximum number of points of each signal.
     """
@@ -46,7 +46,7 @@ def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int 
     """Return the signals of polls, downsampled to at most `most` points each.
 
     The signals are those in `ALWAYS` and `wanted`, at most `MAX_SIGNALS`. Each group of consecutive polls becomes one
-    point: the value furthest from the median.
+    point: the value furthest from the median of the signal.
     """
     names_seen = {name for poll in polls for name in poll.numbers}
     names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in names_seen][:MAX_SIGNALS]
@@ -118,7 +118,7 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
 def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """Return the points of a signal, downsampled to at most `MAX_SHOWN`.
 
-    Of each group of consecutive points, only the one furthest from the median is kept.
+    Of each group of consecutive points, only the point furthest from the median of all points is kept.
     """
     size = max(math.ceil(len(points) / MAX_SHOWN), 1)
     if size == 1:

@@ -77,9 +77,10 @@ def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observat
 
 
 def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the target's feature flags for the load limit and the routing, as facts.
+    """Read, as facts, the target's feature flags that set the load limit and the routing of requests.
 
-    If the value of one of these flags is harmful, further facts name that flag and the value that it usually has.
+    The fact `flags.unusual` says which of the two has a harmful value: `limit`, `route` or `none`. If one has, a
+    further fact gives the value that this flag usually has.
     """
     found, whole = FactCollector(), root_of(answers, 0)
     control, routing = whole.at("control"), whole.at("routing")

@@ -111,7 +111,14 @@ def _read_volume(found: FactCollector, volume: JsonValue) -> None:
 
 
 def _read_endings(found: FactCollector, workers: Sequence[_Worker], place: JsonValue, now_us: int) -> None:
-    """Read how many workers are down, how restarting workers ended, and the limits of the workers' memory."""
+    """Add to `found` how many workers are down, why restarting workers ended, and the memory limits of the workers.
+
+    Args:
+        found: collects the facts.
+        workers: the workers, with their values in the first and in the last answer.
+        place: the JSON value that proves the facts about all workers.
+        now_us: the current time, in microseconds since 1970.
+    """
     found.see("workers.count", float(len(workers)), place)
     found.see("workers.down", float(sum(_state(worker.now) not in {"running", "frozen"} for worker in workers)), place)
     found.see(

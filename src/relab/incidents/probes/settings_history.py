@@ -23,7 +23,11 @@ _ADDRESS: Final = ("port", "host", "url")
 
 
 def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Read, as facts, the newest recent change of the target's settings that is still effective and is no repair."""
+    """Read, as facts, the newest settings change of the target that may have caused a problem.
+
+    Such a change is at most `RECENT_S` seconds old, was not made as a repair, and was not undone completely by later
+    repairs. Without such a change, the fact `settings.recent_change` is `none`.
+    """
     found, versions = FactCollector(), root_of(answers, 0).at("versions")
     rows = versions.rows()
     if not rows:
@@ -47,13 +51,14 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 
 
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
-    """Return the newest recent change of the settings that repairs have not undone completely.
+    """Return the newest settings change that may have caused a problem, with the settings that it still affects.
 
     `rows` holds the versions of the settings, the oldest first.
 
     Returns:
-        The index of that version in `rows`, and the names of those settings that no later repair has changed again.
-        None if there is no such version. A version that is itself a repair does not count.
+        The index in `rows` of the version with the change, and the names of those of its settings that no later repair
+        has changed again. A version that is itself a repair does not count. None if there is no such version within the
+        last `RECENT_S` seconds.
     """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):
@@ -72,10 +77,11 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
 
 
 def _touches(names: Sequence[str]) -> str:
-    """Return the category of a change of settings with these names: `password`, `pool`, `address` or `other`.
+    """Return the category of a settings change, given the names of the changed settings.
 
-    If several categories fit, the first one in this order is returned. `password` comes first, because no fact of
-    another probe shows a changed password.
+    The category is the first of these that a name fits: `password` (also tokens and secrets), `pool` (also other limits
+    of connections and concurrency), `address` (host, port or URL). It is `other` if no name fits. `password` comes
+    first, because no other probe can show that a password has changed.
     """
     lowered = " ".join(names).lower()
     for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):

@@ -127,9 +127,10 @@ class AssessmentNodes:
         return {**changed, "way": "plan"}
 
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
-        """Run new probes and diagnose the incident from the start, because the service may have changed since.
+        """Run new probes and diagnose the incident from the start.
 
-        For example, the responder, a person or another client has acted. Return the changed keys of the state.
+        The service may have changed since the last diagnosis, for example because the responder, a person or another
+        client has acted. Return the changed keys of the state.
         """
         feed = self._world.watch.feed
         poll = feed.latest or load_poll(state["symptoms"])

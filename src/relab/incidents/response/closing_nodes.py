@@ -153,10 +153,11 @@ class ClosingNodes:
                 return await self._diagnose_again(state, news, f"{_AGAIN}: {news[-1].message}")
 
     async def _has_mended(self, state: IncidentState) -> bool:
-        """Return whether the last action has ended the incident after all; if so, set its effect to `VERIFIED`.
+        """Return whether the last action has ended the incident; if so, set the effect of this action to `VERIFIED`.
 
         The last action has ended the incident if three conditions hold:
-        - The action was for the cause that is diagnosed now, and its effect so far is `MITIGATED`.
+        - The action was for the cause that is diagnosed now, and its effect so far is `MITIGATED` (the cause was gone,
+          but the service was not back to normal in time).
         - Probes show that this cause is still gone.
         - No person or other client has acted.
         """
@@ -177,9 +178,9 @@ class ClosingNodes:
     async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
         """Return the cause that the probes at the handover to people indicate, if the diagnosis so far is `unknown`.
 
-        These probes may indicate a cause that the investigation missed: a problem that comes and goes may have been
-        absent at that time. Return an empty text if the diagnosis is known, or if the probes indicate no cause. `known`
-        holds the facts of the probes.
+        These probes may indicate a cause that the investigation missed, because a problem that comes and goes may have
+        been absent during the investigation. Return an empty text if the diagnosis is known, or if the probes indicate
+        no cause. `known` holds the facts of the probes.
         """
         if state.get("diagnosis", UNNAMED) != UNNAMED:
             return ""
@@ -238,8 +239,8 @@ class ClosingNodes:
     async def _keep_signals(self, incident_id: str, when: str) -> None:
         """Store the signals of the polls in memory in the incident's timeline, where postmortems find them.
 
-        No other place stores these signals. `when` is the name of the calling node: for each name, they are stored only
-        once.
+        No other place stores these signals. `when` is the name of the calling node; a node that runs again stores
+        nothing.
         """
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]

@@ -66,9 +66,9 @@ class PollState:
     outages: OutageTracker = field(default_factory=lambda: OutageTracker(DetectionSettings().poll_interval_s))
 
     async def begin_anew(self) -> None:
-        """Delete the results of earlier polls, which may be days old.
+        """Delete the results of earlier polls when this process becomes the leader again.
 
-        Since these polls, another process may have been the leader.
+        These polls may be days old: since then, another process may have been the leader.
         """
         await self.feed.clear()
         self.findings, self.wrong_at_us = DetectionResult(), None
@@ -134,13 +134,14 @@ class ResponseContext:
         return {name: usual.median for name, usual in found.items() if usual is not None}
 
     def bounds(self, before: Snapshot | None = None) -> HealthBounds:
-        """Return the upper bounds of error share and P95 latency up to which users count as served well.
+        """Return the bounds of error share and P95 latency; polls within these bounds show that users are served well.
 
         The bounds follow the thresholds of the detectors; the bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or at the beginning of the incident. If given, the bound of P95 is lowered
-                so that most of the excess latency in this poll must have disappeared. None: the bound is not lowered.
+            before: the poll before a repair, or at the beginning of the incident. If given, the bound of P95 is
+                lowered, so that it holds only after most of the excess latency of this poll has disappeared. None: the
+                bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
@@ -162,7 +163,8 @@ class ResponseContext:
     async def runbooks(self) -> tuple[Runbook, ...]:
         """Return the runbooks in use.
 
-        If the settings allow the use of past incidents, the runbooks that `learnt` returns are included.
+        If the settings allow the use of past incidents, the result includes the runbooks that are learnt from how
+        people repaired this target.
         """
         found = (await self.blocking(self.knowledge.library)).runbooks
         return (*found, *await self.learnt()) if self.settings.use_incident_history else found

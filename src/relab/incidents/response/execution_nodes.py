@@ -244,7 +244,7 @@ class ExecutionNodes:
         return None if ruling.is_allowed else await self._not_asked(state, plan, ruling.reason)
 
     async def _rejected_by(self, state: IncidentState, plan: ActionPlan) -> str | None:
-        """Return the name of the person who rejected the plan's action on this part of the service; None without one.
+        """Return the name of the person who rejected the plan's action on the plan's target; None if no person did.
 
         All approval requests of the incident count, also withdrawn ones.
         """

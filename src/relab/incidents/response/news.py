@@ -85,11 +85,11 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the keys of the state, with their new values, that change before an incident is diagnosed again.
+    """Return the keys of the workflow's state that change before an incident is diagnosed again, with their new values.
 
-    Usually the reason for the new diagnosis is news, that is, an outage of which people have not been notified before.
+    The usual reason to diagnose again is news: people were notified of an outage that the last diagnosis did not cover.
     If the news is that the problem has come back after a recovery, earlier actions may be tried again. Plans that
-    people rejected stay rejected. All actions of the incident, also the earlier ones, count in its budgets.
+    people rejected stay rejected. All actions of the incident, also the earlier ones, count in the incident's budgets.
 
     Args:
         state: the state of the incident workflow.

@@ -52,8 +52,8 @@ class Recovery:
     async def has_passed(self) -> bool:
         """Return whether users have been served well for `min_quiet_s`, with no other anomaly and no firing alert.
 
-        Only alerts of this incident count. `min_quiet_s` is longer than the time after which a repair is verified, so
-        that a problem that comes and goes stays one incident.
+        Only alerts of this incident count. `min_quiet_s` is longer than the time of good service after which a repair
+        counts as verified, so that a problem that comes and goes stays one incident.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:

@@ -234,7 +234,7 @@ class Responder:
         self._task.add_done_callback(self._notice_end)
 
     def _notice_end(self, task: asyncio.Task[None]) -> None:
-        """Stop work on the incident if the task of its workflow failed; otherwise no new incident could be opened."""
+        """If the task of an incident's workflow failed, give the incident up, so that new incidents can be opened."""
         if task is not self._task or task.cancelled() or (error := task.exception()) is None:
             return
         _log.error("incident_dropped", incident_id=self._incident_id, exc_info=error)
@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return the anomalies of P95 latency that verification accepts: they must not open a new incident."""
+        """Return the P95 latency anomalies that verification accepts as healthy: they must open no new incident."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item

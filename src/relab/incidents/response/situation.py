@@ -166,7 +166,8 @@ class SituationReader:
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
         """Return all actions of the incident, and all actions on the target within the last `action_window_s` seconds.
 
-        Actions whose outcome is not known yet are updated first, except the one with the key `leave_out`.
+        If the outcome of an action is not known yet, the action is first updated from the action server's record. The
+        action with the key `leave_out` is not updated.
         """
         world = self._world
         since_us = now_us - int(world.settings.policy.action_window_s * _US)

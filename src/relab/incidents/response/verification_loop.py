@@ -64,7 +64,7 @@ class VerificationLoop:
     ) -> VerificationResult:
         """Wait until the result of an action is certain, and return it.
 
-        Requests that the service rejects count as failed, unlike in `watched`.
+        Requests that the service rejects count as failed, even if the action makes the service reject requests.
 
         Args:
             act: the finished action.
@@ -127,15 +127,15 @@ class VerificationLoop:
     def _bounds_of_those_let_in(self) -> HealthBounds:
         """Return the health bounds for the requests that the service accepts while it sheds load (rejects others).
 
-        Because the load is high, the P95 latency of these requests may rise to the operators' threshold. After the load
-        limit has been rolled back, the service is verified once more with the usual bounds. Only if the limit cannot be
-        rolled back do these bounds alone resolve an incident.
+        Because the load is high, the P95 latency of these requests may rise to the operators' threshold for slow
+        answers. Once the load limit is rolled back, the service is verified again with the usual bounds. If the limit
+        cannot be rolled back, there is no second verification, and these wider bounds decide.
         """
         usual = self._world.bounds()
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.slow_response_ms))
 
     def _has_subsided(self, course: ActionObservations, book: Runbook) -> bool:
-        """Return whether the load is low enough again for a service that does not reject requests.
+        """Return whether the load is so low again that the service need not reject requests any more.
 
         This is so if hardly any request is rejected now, or if recent facts show that a condition in the runbook's
         `requires` does not hold, that is, the cause is gone.
@@ -178,8 +178,8 @@ class VerificationLoop:
         """Return whether probes should check now whether the cause is gone.
 
         The last such check must be at least `between_s` seconds ago. In addition, one of two conditions must hold:
-        users have been served well for almost the required time, or the cause should be gone by now, given the time
-        since the action.
+        - Users have been served well for the required time (`min_healthy_s`), or will have been within two more polls.
+        - So much time has passed since the action that the cause should be gone by now.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:
@@ -191,7 +191,7 @@ class VerificationLoop:
 
 
 class _Follow:
-    """Collects the polls since an action."""
+    """Waits for polls of the target after an action, and collects them for verification."""
 
     def __init__(self, world: ResponseContext, incident_id: str) -> None:
         self._world = world
@@ -200,7 +200,7 @@ class _Follow:
         self._polls: list[Snapshot] = []
 
     async def polls(self) -> list[Snapshot]:
-        """Wait for the next poll, and return the polls so far, at most `_MAX_POLLS`.
+        """Wait for the next poll of the target; return the polls since this object was created, at most `_MAX_POLLS`.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.

@@ -115,7 +115,8 @@ class ActionLog:
         """Store the result of an action, and return the changed action.
 
         A result is final, with one exception: an action that succeeded or failed can still become `undone`. If the
-        action already has the result `status`, or if `status` is `asked`, only `record_id` is stored.
+        action already has the result `status`, or if `status` is `asked` (the result is still open), only `record_id`
+        is stored.
 
         Args:
             key: the idempotency key of the action.

@@ -117,8 +117,9 @@ def _note(
     """Store alerts, and return the keys of new and changed alerts, each with the id of its incident (None without one).
 
     An alert that has ended is never changed back to firing. If the problem recurs, Alertmanager sends an alert with a
-    later starting time, which is a new alert. A firing alert with an earlier starting time than a stored one counts as
-    the stored alert: if two Prometheus servers send it, Alertmanager uses the earlier of the two times.
+    later starting time, which is a new alert. Two Prometheus servers may send the same alert with different starting
+    times, of which Alertmanager uses the earlier one. Therefore a firing alert that began earlier than a stored firing
+    alert with the same fingerprint counts as that alert.
     """
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])

@@ -47,8 +47,16 @@ class Switches:
     def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
         """End the pause of a target, or the pause of all targets (None).
 
-        While all targets are paused, a target stays paused even if its own pause has ended. The arguments and the
-        result are those of `pause`.
+        While all targets are paused, a target stays paused even if its own pause has ended.
+
+        Args:
+            target: the target; None for the pause of all targets.
+            by: the name of the person who ends the pause.
+            why: the reason.
+            at_us: the current time, in microseconds since 1970.
+
+        Returns:
+            The new state of the switch.
         """
         return self._turn(target, is_paused=False, by=by, why=why, at_us=at_us)
 

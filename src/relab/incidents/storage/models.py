@@ -20,9 +20,9 @@ _EVENT_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 
 class IncidentStatus(StrEnum):
-    """The present status of an incident.
+    """The present status of an incident: open, waiting for approval, escalated to a person, resolved, or closed.
 
-    Until an incident is resolved or closed, no other incident is opened for the same target.
+    A resolved or closed incident is over. Until then, no other incident is opened for the same target.
     """
 
     OPEN = "open"
@@ -39,7 +39,7 @@ class IncidentStatus(StrEnum):
 
 
 class Phase(StrEnum):
-    """The phase of the response to an incident.
+    """The phase of the response to an incident, such as `diagnose`, `execute` or `verify`.
 
     Each phase has the name of the workflow node in `incidents/response/graph.py` that runs during this phase.
     """
@@ -58,7 +58,7 @@ class Phase(StrEnum):
 
 
 class IncidentOutcome(StrEnum):
-    """How an incident ended."""
+    """How an incident ended: repaired by the responder, ended by a person, ended by itself, or dismissed."""
 
     RESOLVED = "resolved"
     """The responder repaired it and verified the repair."""

@@ -123,8 +123,8 @@ def _merged(
 ) -> tuple[list[IncidentFinding], list[IncidentFinding]]:
     """Merge new findings into the findings of an incident; return all findings, and those that are news to people.
 
-    There is one finding for each pair of detector and signal. A finding is news if its pair is new, or if it is more
-    severe than before.
+    There is one finding for each pair of detector and signal. A finding is news if the incident had no finding with
+    this pair, or if its severity is higher than ever before in the incident.
     """
     merged = {(each.detector, each.signal): each for each in known}
     fresh = []

@@ -105,9 +105,10 @@ class _Cutter:
         """The limit of a single text, so that it leaves room for the rest of the document."""
 
     def taken(self, value: object, depth: int) -> JsonValue:
-        """Return a copy of a value, cut so that it fits into the remaining size.
+        """Return a copy of a JSON value, cut so that all values that this object has copied stay within the size limit.
 
-        `depth` is the number of lists and objects around the value; containers at `MAX_DEPTH` or deeper become a mark.
+        `depth` is the number of lists and objects around the value. A list or object at depth `MAX_DEPTH` or deeper is
+        replaced by a text that says that it was cut.
         """
         if isinstance(value, str):
             return self._text(value)

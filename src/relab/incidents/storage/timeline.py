@@ -81,7 +81,10 @@ def event_of(row: Any) -> TimelineEvent:
 
 
 def can_be_id(incident_id: str) -> bool:
-    """Return whether a text can be the id of an incident; PostgreSQL rejects some other texts as a query parameter."""
+    """Return whether a text can be the id of an incident: 1 to 36 printable ASCII characters.
+
+    Check this before a query, because PostgreSQL rejects some other texts as a parameter.
+    """
     return 1 <= len(incident_id) <= 36 and incident_id.isascii() and incident_id.isprintable()
 
 

@@ -28,7 +28,7 @@ class EmbeddedBackend:
         self._poll_s = poll_s
 
     def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
-        """Do nothing: a worker finds the row within its poll interval."""
+        """Do nothing: each worker reads new jobs from the database at its poll interval."""
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
         """Do nothing: no announcement can be lost."""

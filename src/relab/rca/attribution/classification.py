@@ -45,8 +45,8 @@ def classify_problems(problems: Sequence[DetectedProblem], view: RunView) -> tup
     """Return the possible causes of the run's failure, most likely first.
 
     A successful run has no causes. In a run that neither failed nor succeeded, only unrecovered problems count. A
-    regression means that a new version of the agent is worse. It is a cause only in a failed run, and only if the new
-    version has worse outcomes.
+    regression (a new version of the agent behaves differently from the earlier one) is a cause only in a failed run,
+    and only if the outcomes of runs, not just steps or tool calls, became worse.
     """
     if view.succeeded:
         return ()
@@ -92,8 +92,8 @@ def _rank(problem: DetectedProblem, stated: set[Category]) -> tuple[object, ...]
 def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
     """Insert the regression (the cause "the new version is worse") at its place in the ranked causes.
 
-    Its place is before the first cause that explains the failure less well than the change of version does. So it comes
-    after confident causes outside of the agent.
+    The regression comes directly before the first cause that explains the failure less well than the change of version
+    does. So confident causes outside of the agent stay before the regression.
     """
     regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
     if regression is None:

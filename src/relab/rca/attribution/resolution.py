@@ -73,9 +73,10 @@ _BEHAVIOUR = frozenset({"retries", "identical_calls", "alternating_cycle", "iden
 
 
 def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Split `problems` into repetitions (loops and regressions) and single errors; return both lists in this order.
+    """Split `problems` into behaviours over several calls or runs (loops and regressions) and single errors.
 
-    Of several errors at the same call, step or event, only the first by `_rank` is kept.
+    Return both lists in this order. Of several errors at the same call, step or event, only the most informative one
+    (the first by `_rank`) is kept.
     """
     loops: list[DetectedProblem] = []
     best: dict[Place, DetectedProblem] = {}
@@ -102,9 +103,9 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     """Merge each error line of the log into the problem of the call or step in which the line was written.
 
-    The merged problem also cites the line. If the problem is vague, it gets the category that the line states, and
-    quotes the line first. A line without such a problem is dropped. If the run shows no other errors at all, all lines
-    stay as separate problems.
+    A line is merged only if both may describe the same problem. A merged problem also cites the line. If the problem
+    was vague, the problem takes over the category of the line, and the quotation of the line comes first. A line that
+    is not merged is dropped. If `errors` contains only log lines, all of them stay as separate problems.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -184,8 +185,8 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
     """Drop each error of a step that only repeats the error of a call, or of another step, inside this step.
 
-    To find such echoes, the category and the recovery of each error are recorded at all steps around the error. The
-    walk to the outer steps stops at the first step that already has the same record, so deep nesting takes linear time.
+    To find such repetitions, each error is noted at every step that contains it, as a pair of its category and whether
+    the run recovered from it. A step notes equal pairs only once, so deep nesting takes linear time.
     """
     inside: dict[str, set[_Mark]] = defaultdict(set)
     inner = [error for error in errors if error.kind is not EvidenceKind.STEP]
@@ -225,10 +226,11 @@ def _with_run_error(
     """Merge the error of the run itself into another problem that explains it; return `(errors, loops)`.
 
     The first rule that applies decides what happens to the run's error:
-    - The error is unclassified, and another unrecovered problem has an error text: the error is dropped.
-    - Unrecovered problems have the same category: the error is dropped. The earliest of these problems cites the error,
-      and its confidence rises, if the error is strong and the confidence is not at its maximum.
-    - Otherwise the error stays.
+    - The run's error is unclassified, and another unrecovered problem has an error text: the run's error is dropped.
+    - An unrecovered problem has the same category: the run's error is dropped. If the run's error has at least medium
+      confidence, the earliest such problem also cites it, and the confidence of that problem rises by one level. At the
+      maximum confidence, that problem does not change.
+    - Otherwise the run's error stays.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
@@ -254,7 +256,11 @@ def is_bare(problem: DetectedProblem) -> bool:
 
 
 def _explains_loop(error: DetectedProblem) -> bool:
-    """Return whether an error is a reason for which the agent repeated a call."""
+    """Return whether an error may be the reason why the agent repeated a call.
+
+    An unclassified error is never a reason. Neither is an error of low confidence with the category UNKNOWN or
+    RETRIEVAL_EMPTY.
+    """
     if error.detail == UNCLASSIFIED:
         return False
     return error.is_strong or error.category not in (Category.UNKNOWN, Category.RETRIEVAL_EMPTY)

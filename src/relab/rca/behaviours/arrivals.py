@@ -22,7 +22,9 @@ SEARCHED_RUNS: Final = 200
 
 
 class BehaviourArrivals:
-    """Searches new runs for behaviours. Runs that are analysed are left out: their analysis contains this search.
+    """Searches new runs for behaviours, and enqueues notifications about the runs that show one.
+
+    Runs that are analysed are left out, because an analysis searches for behaviours itself.
 
     Args:
         scanner: searches stored runs, and has the rules.

@@ -266,10 +266,10 @@ def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Q
 
 
 def _matched(default: Quotation, tests: dict[str, str | None]) -> Quotation | None:
-    """Return the place where the first test matches if all tests match; None if any test does not match.
+    """Return the place at which the first test matches, if all tests match; None if a test does not match.
 
     Args:
-        default: the place to return if no test has a pattern; then the result is None if its field has no text.
+        default: the place to return if no field is tested. If the field of this place has no text, None is returned.
         tests: the pattern of each field, by the name of the field; a field with the pattern None is not tested.
     """
     found = None

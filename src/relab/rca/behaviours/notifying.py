@@ -25,7 +25,7 @@ def notice_of(
 
     The first run in each time window of the rule gets a notification. Later runs in the window are only counted, and
     the next notification contains their number. No notification is due if the rule has no `notify`, or if the run ended
-    long ago.
+    more than a day ago.
 
     Args:
         session: the session of the transaction, which stores the time window.
@@ -58,16 +58,18 @@ def notice_of(
 
 
 def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> int | None:
-    """Begin a new time window of a behaviour if its current window is over; return how many runs the ended one counted.
-
-    If the current window is not over, count the run in this window and return None. If the behaviour had no window yet,
-    return 0.
+    """Decide whether a run that shows a behaviour gets a notification: only the first run in each time window does.
 
     Args:
         session: the session of the transaction.
         behaviour: the name of the behaviour.
         now_us: the current time, in microseconds since 1970.
         every_us: the length of a window, in microseconds.
+
+    Returns:
+        None if the behaviour's current window is not over: the run gets no notification, and is counted in the window.
+        Otherwise a new window begins, and the result is the number of runs that were counted in the previous window; 0
+        if this is the first window.
     """
     row = RcaBehaviourNoticeRow
     table = table_of(row)

@@ -92,7 +92,7 @@ class RunTest(_RuleModel):
 
 
 class Item(_RuleModel):
-    """One item of a sequence: a test for a step, or a test for a tool call."""
+    """A test for one item of a run, either a step or a tool call: exactly one of `step` and `call` is given."""
 
     step: StepTest | None = None
     call: CallTest | None = None
@@ -153,7 +153,8 @@ class RuleCondition(_RuleModel):
 class Notify(_RuleModel):
     """How people are notified of runs that show a behaviour.
 
-    There is at most one notification in `every_minutes`. With `page`, it is also sent through PagerDuty.
+    At most one notification about a behaviour is sent per `every_minutes`. With `page`, the notification also goes to
+    PagerDuty.
     """
 
     every_minutes: Annotated[int, Field(ge=1, le=10_080)] = 60
@@ -165,8 +166,8 @@ class BehaviourRule(_RuleModel):
     """The rule of one behaviour: its name, a description, and how to find the behaviour in a run.
 
     Exactly one of `when` and `sentence` is given. `when` is a condition on the run. `sentence` describes the behaviour,
-    and a language model judges whether the run shows it. `notify` is null if nobody is notified; `true` in a file
-    stands for its default values.
+    and a language model judges whether the run shows it. `notify` says how people are notified; null means that nobody
+    is notified. In a file, `notify: true` is short for a notification with the default values of `Notify`.
     """
 
     name: Annotated[str, Field(pattern=BEHAVIOUR_PATTERN)]
