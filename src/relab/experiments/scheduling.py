@@ -93,9 +93,9 @@ class PlanRunner:
         self.progress = RunProgress(len(plan), outcomes={name: Counter() for name in self._variants})
 
     def count_finished(self, entry: Mapping[str, Any]) -> None:
-        """Count a trial that an earlier process of the run finished; call it in the order in which the trials ended.
+        """Count a trial that an earlier process of the run finished, for the progress and for ending variants early.
 
-        `entry` is the trial's journal entry, as JSON.
+        Call this method in the order in which the trials ended. `entry` is the trial's journal entry, as JSON.
         """
         row = entry["row"]
         self._prune(self._variants[row["variant_id"]], success=row["success"])
@@ -110,9 +110,9 @@ class PlanRunner:
 
     @functools.cached_property
     def not_needed(self) -> int:
-        """The number of trials that are not run because the comparison of their variant is decided.
+        """The number of trials that are not run because the comparison of their variant with the baseline is decided.
 
-        Read it after `run`.
+        Read it only after `run`, because the value is cached.
         """
         if self.stopping is None or not self.stopping.decisions:
             return 0
@@ -124,7 +124,10 @@ class PlanRunner:
         return self.progress.done + self.not_needed >= self.progress.total
 
     def status(self, paused: Sequence[str]) -> str:
-        """Return the status of the run after `run`; `paused` has the ids of its paused trials."""
+        """Return the status of the run after `run`: `completed`, `budget_reached`, `paused` or `interrupted`.
+
+        `paused` has the ids of the run's paused trials.
+        """
         if self.is_finished:
             return "completed"
         if self.ceiling is not None:
@@ -173,11 +176,14 @@ class PlanRunner:
                 self._last_of_chain[self._chain(slot)] = slot.trial_id
 
     def _fill(self, stop: StopSwitch) -> None:
-        """Start trials until the executor is busy, a trial has ended, or a stop or a ceiling of the budget forbids it.
+        """Start the next trials of the plan, until the executor is busy or no further trial may start.
 
-        A slot (one position of the plan) whose chain has a running trial waits for that trial, and counts as started. A
-        slot of a pruned variant (ended early after too many failures) is recorded at once, without the executor. If a
-        result of a running trial has arrived, the method returns, so that many pruned slots do not delay it.
+        No further trial may start after a stop or a pause of the run, or above a ceiling of the budget. The method also
+        returns when a running trial has ended, so that its result is recorded soon.
+
+        - A slot (one position of the plan) may continue from another trial of its chain that still runs. Then the slot
+          waits for that trial, and counts as started.
+        - A slot of a pruned variant (ended early after too many failures) is recorded at once, without the executor.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()

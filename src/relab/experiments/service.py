@@ -290,7 +290,9 @@ class ExperimentService:
         return cleaning.clean(planned)
 
     def init_knobs(self, root: Path) -> Sequence[Path]:
-        """Write an example manifest of knobs and an empty file of overrides; return their paths.
+        """Write an example manifest of knobs (fields that may be overridden) and an empty file of overrides.
+
+        Return the paths of both files.
 
         Raises:
             ExperimentInvalidError: the files exist already.
@@ -326,9 +328,14 @@ class ExperimentService:
     def validate_knobs(
         self, root: Path, overrides: Path, manifest: Path | None = None
     ) -> Sequence[tuple[knobs.Knob, Any]]:
-        """Check a file of overrides (values for knobs); return each knob in the file, with its value.
+        """Check a file of overrides, which holds values for knobs (fields of an experiment that may be overridden).
 
-        `manifest` is the path of the manifest of knobs; None for the manifest that the file of overrides names.
+        Return each knob in the file, with its value.
+
+        Args:
+            root: the folder of the project.
+            overrides: the file of overrides.
+            manifest: the manifest of knobs; None for the manifest that the file of overrides names.
 
         Raises:
             ExperimentInvalidError: a value names an unknown knob, has the wrong type, or is out of bounds.

@@ -201,7 +201,9 @@ class ExperimentSets:
         on_result: OnResult,
         options: ContinueOptions,
     ) -> ExperimentRunSummary:
-        """Run one experiment of a set, continue its run, or return the summary of its finished run.
+        """Run one experiment of a set to its end, and return the summary of its run.
+
+        If the run was begun before, it is continued. If it is finished, nothing is run.
 
         Args:
             found: the set, whose lock the caller holds.
@@ -244,7 +246,7 @@ class ExperimentSets:
         metrics: Sequence[str] = (),
         gates: Sequence[str] = (),
     ) -> SetComparison:
-        """Judge each run of a set; the verdict on the set is the worst one.
+        """Compare the variants of each run of a set with the baseline; the verdict on the set is the worst one.
 
         The confidence level is corrected for the number of runs (Bonferroni), so that the intervals of all runs hold
         together. Differences are not averaged over runs, because the runs have different tasks, and their metrics
@@ -253,8 +255,8 @@ class ExperimentSets:
         Args:
             found: the set.
             baseline: the id of the variant to compare with in each run; None for each configuration's baseline.
-            metrics: metrics that must be better.
-            gates: conditions on the differences.
+            metrics: metrics in which a variant must be better than the baseline.
+            gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
         Raises:
             GateInvalidError: a gate cannot be parsed.
@@ -292,7 +294,7 @@ class ExperimentSets:
         }
 
     def _with_runs(self, found: ExperimentSet, root: Path) -> ExperimentSet:
-        """Return the set with the folder and the state of the run of each experiment that has begun."""
+        """Return a copy of the set in which each experiment that has begun has its run's folder and state."""
         runs = dict(_runs_of(root, found.set_id))
         entries = [
             replace(entry, run_dir=path, is_finished=open_run(path).status() == COMPLETED)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 
 class TrialOutcome(StrEnum):
-    """How a trial ended; the values are those of AgentLab's documents.
+    """How a trial ended: success, failure, missing or error. The values are those of AgentLab's documents.
 
     MISSING means that the trial was not run, or gave no answer.
     """

@@ -39,12 +39,12 @@ class _Strict(BaseModel):
 
 
 class ControlFlags(_Strict):
-    """Flags of a service's flow control, which limits the number of requests that it works on at a time.
+    """Flags of a service's flow control, which limits how many requests the service handles at the same time.
 
     Attributes:
-        policy: `aimd` adapts the limit to the P95, from 1 to `max_concurrency`; `fixed` keeps it at `max_concurrency`.
-        target_p95_ms: the P95 latency, including waiting, that the limit must keep.
-        max_concurrency: the largest number of requests in progress in the whole service; each worker may have one.
+        policy: `fixed`: the limit is `max_concurrency`. `aimd`: it is lowered, to 1 at least, while P95 is too high.
+        target_p95_ms: the largest P95 latency that `aimd` accepts, including the time that requests wait.
+        max_concurrency: the maximum number of requests that all workers together handle at a time; at least one each.
         max_batch_size: maximum number of searches that are answered together.
         enabled_actuators: the limits that apply. Without `concurrency`, the number of requests is not limited; without
             `batch_size`, each search is answered separately.
@@ -185,7 +185,8 @@ class SplitPart(_Strict):
 class Serve(_Strict):
     """The result of a rule that matches: one variant, or a split of all targeting keys among several variants.
 
-    A split gives each part, in order, the next of 10,000 buckets. If one part grows and no other part does, every
+    Each targeting key is in one of 10,000 buckets. The first part of a split gets the first buckets, as many as its
+    weight, and each further part gets the buckets that follow. If one part grows and no other part does, every
     targeting key of this part stays in it.
     """
 
@@ -225,8 +226,8 @@ class FlagContent(_Strict):
 
     Attributes:
         value_type: the type of all variants' values.
-        value_schema: `service_flags` requires that each value is a complete `{control, routing}` document. The JSON
-            field is called `schema`.
+        value_schema: `service_flags`: each value must be a complete `{control, routing}` document. None: each value
+            needs only the type. The JSON field is called `schema`.
         variants: the values, by the name of the variant.
         default_variant: the variant that is served if no rule matches, or while the flag is disabled.
         is_enabled: whether the rules are evaluated.

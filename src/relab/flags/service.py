@@ -70,9 +70,9 @@ class FlagService:
     """Creates, changes, reads and evaluates versioned flags.
 
     Every accepted change adds one version; no version is ever changed or deleted. Methods that change a flag return the
-    new version, and store `author` and `note` with it. Their argument `expected` holds the version numbers that the
-    author expects. If the current version is not one of them, the change is rejected. So the second of two concurrent
-    writers gets an error. None accepts any current version.
+    new version, and store `author` and `note` with it. Their argument `expected` holds version numbers. If the current
+    version is not one of them, the change is rejected, so the second of two concurrent writers gets an error. If
+    `expected` is None, any current version is accepted.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -125,7 +125,12 @@ class FlagService:
     ) -> FlagVersion:
         """Add a version with the content of the earlier version `version`; an archived flag is put back into use.
 
-        The other arguments are those of `update`.
+        Args:
+            key: the flag.
+            version: the number of the version whose content is restored.
+            expected: the numbers of versions of which one must be the current one; None to accept any.
+            author: the name of the caller, stored with the new version.
+            note: the reason, stored with the new version.
 
         Raises:
             FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag has no such version.

@@ -45,7 +45,10 @@ def _no_check() -> None:
 
 
 def public() -> Any:
-    """Return the dependency of a public route. Such a route needs no token and must return no secrets."""
+    """Return the FastAPI dependency of a public route; it accepts every request, without a token.
+
+    A public route must return no secrets.
+    """
     return Depends(_no_check)
 
 

@@ -271,7 +271,7 @@ class JsonBody(DocumentedBody):
         self._max_bytes = max_bytes
 
     async def __call__(self, request: Request) -> Any:
-        """Return the body as an object of the model.
+        """Read the JSON body of a request, validate it by the model, and return the resulting object.
 
         Raises:
             UnsupportedMediaError: the body is not JSON, or is compressed.

@@ -34,7 +34,14 @@ def _range(item: str) -> tuple[str, float] | None:
 
 
 def _quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """Return the quality of the most specific matching range; 0 if no range matches."""
+    """Return the quality (preference, 0 to 1) that an `Accept` header gives to the media type `media`.
+
+    The most specific range that matches decides. Without one, the quality is 0.
+
+    Args:
+        media: a media type such as `text/html`.
+        ranges: the media ranges of the header, such as `text/*`, each with its quality.
+    """
     for wanted in (media, f"{media.partition('/')[0]}/*", "*/*"):
         found = [quality for given, quality in ranges if given == wanted]
         if found:

@@ -37,7 +37,10 @@ def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, An
 def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
     """Return the JSON Schemas of a model and of all models that it uses, by their names in the OpenAPI document.
 
-    `template` is the form of references between the schemas, as in `reference`; the names have the same form.
+    Args:
+        model: the model.
+        template: the form of a reference from one schema to another; `{model}` in it is replaced by the model's name.
+            The keys of the result are these references without the beginning `#/components/schemas/`.
     """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})

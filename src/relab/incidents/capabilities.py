@@ -82,9 +82,10 @@ def server_unknown_classes(url: str, token: str | None, named: Collection[str]) 
 
 
 def unknown_classes(catalogue: Catalogue, named: Collection[str]) -> list[str]:
-    """Return the action classes in `named` that no action of the catalogue has, each with the nearest existing name.
+    """Return the action classes in `named` that no action of the catalogue has, as texts for a message.
 
-    A setting for such a class has no effect. The general setting applies instead.
+    Each text is the quoted name, followed by a suggestion such as ` (did you mean 'restart'?)` if a class of the
+    catalogue is similar. A setting for an unknown class has no effect: the setting for all classes applies instead.
     """
     offered = sorted({entry.action_class for entry in catalogue.actions.values()})
     return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]

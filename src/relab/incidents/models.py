@@ -16,7 +16,7 @@ processor before that.
 
 
 class AbsenceReason(StrEnum):
-    """The reason why a part of a poll, such as `health` or `metrics`, has no usable answer.
+    """Why a part of a poll, such as `health` or `metrics`, is absent: no connection, a time-out, or an unusable answer.
 
     Each reason needs a different reaction of the operators.
     """
@@ -62,7 +62,7 @@ class Snapshot:
 
 
 class Severity(StrEnum):
-    """How much of a problem users notice. The members are ordered, the least severe first."""
+    """How severely a problem affects users: warning, degraded or critical. The members are ordered, the least first."""
 
     WARNING = "warning"
     DEGRADED = "degraded"

@@ -107,8 +107,8 @@ class Launch:
         folders: the folders of the attempt, on this machine.
         stdin: the file that the harness reads as standard input.
         stdout, stderr: the files for the harness's output, truncated first. If both are the same path, the file has the
-            whole lines of both streams. On this machine they are in order; a container engine sends the streams
-            separately, and keeps only the order within each.
+            whole lines of both streams. The lines are in the order of writing; but from a container only the order
+            within each stream is kept, because the engine sends the streams separately.
         mounts: further read-only folders or files: `{path in the sandbox: path on this machine}`.
         listeners: services of the runner inside the sandbox's network.
         max_file_bytes: the largest size of a file that the harness writes; None for no limit.

@@ -75,7 +75,10 @@ def tasks_of_user() -> int:
 
 
 def _set(pid: int, kind: int, size: int) -> bool:
-    """Lower a resource limit to this size, or leave a lower one; return whether the limit is in effect."""
+    """Lower the resource limit `kind` (such as `RLIMIT_NOFILE`) of a process to `size`; never raise it.
+
+    Return whether the limit is in effect, which is also True if the process has ended.
+    """
     try:
         soft, hard = resource.prlimit(pid, kind)
         infinity = resource.RLIM_INFINITY

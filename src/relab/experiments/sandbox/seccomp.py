@@ -187,21 +187,24 @@ def compile_filter(machine: str) -> bytes:
 
 
 class _Program:
-    """Builds a seccomp filter from instructions; all its jumps go to return instructions at its end."""
+    """Builds a seccomp filter from instructions. A jump skips some instructions, or leads to a return at the end."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, int, int | None, int | None]] = []
         """Operation, operand, and the return values for a true and a false condition; None continues with the next line."""
 
     def load(self, offset: int) -> None:
-        """Add an instruction that loads the word of `struct seccomp_data` at an offset."""
+        """Add an instruction that loads the 32-bit word at `offset` of `struct seccomp_data`, for the next `jump`."""
         self._lines.append((_LOAD, offset, None, None))
 
     def jump(self, operation: int, operand: int, *, then: int | None = None, otherwise: int | None = None) -> None:
-        """Add an instruction that compares the loaded word with `operand` (see `load`).
+        """Add an instruction that compares the word that was loaded last with `operand`.
 
-        If the condition is true, the filter ends and returns `then`, else `otherwise`; None goes on with the next
-        instruction.
+        Args:
+            operation: the kind of comparison, as the code of a BPF jump instruction.
+            operand: the value to compare with.
+            then: the filter's return value if the comparison is true; None to go on with the next instruction.
+            otherwise: the same if the comparison is false.
         """
         self._lines.append((operation, operand, then, otherwise))
 

@@ -57,10 +57,10 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 
 
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Yield `(JSON pointer, message)` for an error of validation.
+    """Yield `(JSON pointer, message)` for each reason of a validation error.
 
-    If none of several alternatives (`oneOf`) matches, the errors of the alternative for the document's `event_type` are
-    yielded instead.
+    A document that matches none of several alternatives (`oneOf`) has one error. If exactly one alternative is for the
+    document's `event_type`, the errors of this alternative are yielded instead of that one.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}

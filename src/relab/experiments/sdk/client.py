@@ -20,8 +20,7 @@ class LabClient:
     """Runs the command `lab` and reads its answers.
 
     Args:
-        runner_bin: the program; default: `AGENTLAB_RUNNER_BIN`, else `lab` in the folder of this Python, else `lab` on
-            the PATH.
+        runner_bin: the program; default: `AGENTLAB_RUNNER_BIN`, else `lab` beside this Python, else `lab` on the PATH.
         cwd: the project's root; default: the working directory.
         env: environment variables to add to those of this process.
     """
@@ -60,11 +59,11 @@ class LabClient:
         """Run an experiment with the sandbox and network of its configuration, and wait for its end.
 
         Args:
-            experiment: the experiment file.
+            experiment: the experiment file, relative to the project's root.
             container: whether trials must run in a container.
-            overrides: a file of values for knobs; None without one.
+            overrides: a JSON file with values that replace those of the experiment file; None to replace none.
             keep_workspaces: which workspaces to keep: `all`, `failed` or `none`; None for the default.
-            result_cache: whether results of equal trials of earlier runs are used; None for what the experiment file says.
+            result_cache: whether to use results of equal trials of earlier runs; None for what the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -86,7 +85,7 @@ class LabClient:
             experiment: the experiment file, relative to the project's root.
             setup: a shell command that prepares the workspace once, before all trials; None without one.
             overrides: a JSON file with values that replace those of the experiment file; None to replace none.
-            result_cache: whether results of equal trials of earlier runs are used; None for what the experiment file says.
+            result_cache: whether to use results of equal trials of earlier runs; None for what the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -105,7 +104,7 @@ class LabClient:
         Args:
             experiment: the experiment file, relative to the project's root.
             overrides: a JSON file with values that replace those of the experiment file; None to replace none.
-            result_cache: whether results of equal trials of earlier runs are used; None for what the experiment file says.
+            result_cache: whether to use results of equal trials of earlier runs; None for what the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -120,8 +119,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             retry_errors: whether trials that ended in an error run again.
-            ceilings: new values of the ceilings `max_trials`, `max_cost_usd` and `max_seconds` of the run's budget; 0
-                for no ceiling.
+            ceilings: new values of the budget's ceilings `max_trials`, `max_cost_usd`, `max_seconds`; 0: no ceiling.
 
         Raises:
             LabRunnerError: the run cannot be continued.
@@ -131,7 +129,7 @@ class LabClient:
         return _run_response(self._call("run", **{"continue": run_dir, "retry_errors": retry_errors, **limits}))
 
     def rescore(self, run_dir: str, *, scorer: str, name: str, timeout: float = 60.0, jobs: int = 1) -> dict[str, Any]:
-        """Score the finished trials of a run by another scorer; return `outcomes`, `changed`, `failed` and `folder`.
+        """Score the finished trials of a run by another scorer, without running them again.
 
         Args:
             run_dir: the folder or the id of the run.
@@ -139,6 +137,10 @@ class LabClient:
             name: the name under which the scores are stored.
             timeout: seconds for one trial.
             jobs: the number of trials that are scored at the same time.
+
+        Returns:
+            `outcomes` by variant, the numbers of trials with another outcome (`changed`) and without a score
+            (`failed`), and the `folder` of the scores.
 
         Raises:
             LabRunnerError: the run cannot be scored.
@@ -162,7 +164,8 @@ class LabClient:
             timeout_s: seconds after which a harness that has not stopped is ended; None for the default, 60.
 
         Returns:
-            The answer of `lab pause`. Each of its `trials` has a `status`: `paused`, `stopped` or `ended`.
+            The answer of `lab pause`. Each of its `trials` has a `status`: `paused`, `stopped` (paused, but without the
+            harness's acknowledgement) or `ended` (it had a result before it could be paused).
 
         Raises:
             LabRunnerError: nothing can be paused. A harness that had to be ended does not raise.
@@ -223,8 +226,7 @@ class LabClient:
             bindings: the values to change, by dotted names such as `model.temperature`; None to change none.
             strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
             control: whether to fork each trial also without changes, and to compare the forks with and without changes.
-            allow_drift: whether to fork from checkpoints that were changed after their run was sealed. The forks record
-                it.
+            allow_drift: whether to fork from checkpoints that changed after their run was sealed; the forks record it.
 
         Returns:
             The result of the run of the forks; `response["fork"]` says what they began from.
@@ -331,8 +333,7 @@ class LabClient:
 
         Args:
             file: the path of the file.
-            schema: the name of the schema, such as `trial_output_v1`; None for the `schema_version` of the first
-                document.
+            schema: the schema's name, such as `trial_output_v1`; None for the `schema_version` of the first document.
 
         Raises:
             LabRunnerError: the file does not match the schema; `details` lists each violation.

@@ -158,8 +158,8 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
 
     Raises:
         CheckpointMissingError: the file does not exist.
-        CheckpointInvalidError: the path is outside of the trial's folders, behind a link, neither a file nor a folder,
-            or the path of a document of the runner.
+        CheckpointInvalidError: the path is outside of the trial's folders, is behind a link, or is neither a file nor a
+            folder. Or the path is or contains a document of the runner, such as the input or the events.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)

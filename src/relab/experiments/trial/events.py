@@ -107,9 +107,10 @@ class _Dialogue:
         return None
 
     def last_problem(self) -> str | None:
-        """Return a sentence if the file ends without a `control_ack` after its last `agent_step_end`; None otherwise.
+        """Return a sentence if the file's last `agent_step_end` is not followed by a `control_ack`; None otherwise.
 
-        Call this method after `problem` was called for each event. A harness that need not acknowledge has no problem.
+        Return None also if the harness need not acknowledge. Call this method after `problem` was called for each
+        event.
         """
         return self._unanswered(self._owed)
 

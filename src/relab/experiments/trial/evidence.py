@@ -36,7 +36,8 @@ class TrialEvidence:
         events: the file of the trial's events.
         before, after: the SHA-256 digests, in hexadecimal, of the lists of the workspace's files before and after the
             trial.
-        diff, patch: the SHA-256 digests of the documents with the changed files and with the changes to be applied.
+        diff: the SHA-256 digest of the document that lists the changed files.
+        patch: the SHA-256 digest of the document with the changes that turn the workspace before into the one after.
     """
 
     folder: TrialFolder
@@ -102,11 +103,14 @@ class TrialEvidence:
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
-        """Return the chain state of the trial, the JSON object `task_chain_state_v1`; its `step_index` is always 0.
+        """Return the JSON object `task_chain_state_v1`: how the trial changed the workspace of its chain.
+
+        A chain consists of trials that continue from each other. The object refers to the lists of files before and
+        after the trial, and to the changes. Its `step_index` is always 0.
 
         Args:
             row: the result of the trial.
-            chain_id: the id of the trial's chain (trials that continue from each other).
+            chain_id: the id of the trial's chain.
             state_policy: which earlier trials a trial continues from.
         """
         refs = self._workspace_refs()
@@ -215,11 +219,11 @@ def store_document(run_dir: Path, name: str, raw: bytes) -> None:
 
     Args:
         run_dir: the folder of the run.
-        name: the name of the document in the store.
-        raw: its bytes.
+        name: the name of the document in the store: the SHA-256 of `raw` in hexadecimal, and `.json`.
+        raw: the bytes of the document.
 
     Raises:
-        ArchiveInvalidError: the name does not have the digest of the bytes.
+        ArchiveInvalidError: the digest in the name is not that of the bytes.
         OSError: the document cannot be written, for example on a full disk.
     """
     if name != f"{hashlib.sha256(raw).hexdigest()}.json":

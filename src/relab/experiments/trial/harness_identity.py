@@ -31,7 +31,8 @@ def harness_identity(
     Args:
         config: the experiment.
         script: the command's script on this machine.
-        root: the folder of the project; for a container, only a script below it is the one that runs.
+        root: the folder of the project. If trials run in a container, the script is used only if it is below this
+            folder.
         image_digest: the digest of the container's image; None without one.
     """
     command = list(config.runtime.harness.command)

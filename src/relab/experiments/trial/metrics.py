@@ -168,9 +168,15 @@ def _lines(path: Path) -> int:
 
 
 def collect(workspace: Path, patterns: Sequence[str], base: str, paths: Sequence[str]) -> list[str]:
-    """Return the files to copy as artifacts, of the changed files `paths` of a workspace.
+    """Return those of the paths `paths` that are to be copied as artifacts of a trial.
 
-    They are the regular files below the folder `base` in the workspace that match one of the patterns.
+    A path is returned if it is a regular file below the folder `base` and matches one of the patterns.
+
+    Args:
+        workspace: the workspace of the trial.
+        patterns: globs for paths relative to `base`.
+        base: a folder, as a path below the workspace.
+        paths: the files that the trial changed, as paths below the workspace.
     """
     folder = PurePosixPath(base)
     prefix = f"{folder}/" if folder.parts else ""

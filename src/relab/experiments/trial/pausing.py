@@ -96,7 +96,11 @@ class PausedTrial(BaseModel):
         return self.earlier_seqs if self.events_seq is None else [*self.earlier_seqs, self.events_seq]
 
     def ext(self) -> dict[str, Any]:
-        """Return the JSON object for the field `ext.resume` of the input that a resumed harness gets."""
+        """Return the object `ext.resume`, which the input of a resumed harness contains as JSON.
+
+        It holds the label of the pause, the checkpoint to resume from, the `seq` of the last event, and the number of
+        pauses.
+        """
         return {
             "label": self.label,
             "checkpoint": None if self.checkpoint is None else self.checkpoint.model_dump(exclude_none=True),

@@ -56,12 +56,14 @@ def write_documents(
 ) -> None:
     """Write the documents that a harness reads: its input and the control file.
 
+    Outputs and events of an earlier attempt are deleted first. The events are kept if `is_resumed`.
+
     Args:
         context: the values that all trials share.
         folder: the folder of the trial.
         trial_input: the input, `trial_input_v1` as JSON.
         started_us: when the attempt began, in microseconds since 1970.
-        is_resumed: whether a paused attempt continues; the events that it has written then stay.
+        is_resumed: whether a paused attempt continues.
 
     Raises:
         OSError: a document cannot be written, or a link of an earlier trial leads out of the trial's folder.

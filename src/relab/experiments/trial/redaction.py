@@ -101,7 +101,11 @@ class Redactor:
         return count
 
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
-        """Yield the files and links below a folder; afterwards rename those whose names contain the value of a secret."""
+        """Yield the files and links below a folder; afterwards rename those whose names contain the value of a secret.
+
+        If `root` is a file, only this file is yielded. If it is a link, nothing is. If a folder cannot be read, the
+        entry of `root` that contains it is deleted, the error is added to `errors`, and all files are yielded again.
+        """
         if root.is_symlink():
             return
         if root.is_file():

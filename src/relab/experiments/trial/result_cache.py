@@ -103,7 +103,9 @@ class ResultCache:
         return self._folder / key[:2] / key
 
     def find(self, key: str) -> StoredResult | None:
-        """Return the stored result with this key, with its file open; None if there is no such result or it is too old.
+        """Return the stored result with this key; None if there is no such result or it is too old.
+
+        The result has its file open. The call also sets the time of the last use of the file.
 
         Raises:
             StoredResultInvalidError: the entry was changed, cut or moved here; it is deleted.

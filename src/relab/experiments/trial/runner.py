@@ -149,7 +149,9 @@ class TrialRunner:
     def _attempt(
         self, trial: Trial, folder: TrialFolder, stop_now: threading.Event, number: int, paused: PausedTrial | None
     ) -> FinishedAttempt:
-        """Run an attempt of a trial; `paused` is the record of the pause if the attempt is resumed, else None.
+        """Run the attempt with this number (from 1) of a trial; `stop_now` is set to end it at once.
+
+        `paused` is the record of the pause if the attempt is resumed; None for a new attempt.
 
         Raises:
             TrialPaused: the trial was paused.
@@ -263,7 +265,8 @@ class TrialRunner:
     ) -> tuple[AttemptEnd, wire.ReadOutput, EventStream]:
         """Cut large logs and mask secrets in the folder of an ended attempt; then read its output and its events.
 
-        Return the end of the attempt (after a full disk, without its incomplete files), its output and its events.
+        If the attempt exceeded its disk limit, sparse files are deleted before. Return `end` (the message then states
+        the number of deleted files), the output and the events.
         """
         config = self._context.config
         for path in (folder.stdout, folder.stderr):
@@ -297,9 +300,11 @@ class TrialRunner:
         number: int,
         before: PausedTrial | None,
     ) -> None:
-        """Write the record and the state document of a paused trial; the parameters are as in `record_pause`.
+        """Write the record of a pause and the state document into the folder of a paused trial.
 
-        The checkpoints and the number of the last event are read from the harness's documents.
+        The checkpoints and the number of the last event are read from the harness's documents. `manifest` lists the
+        workspace's files when attempt `number` began. `before` is the record of the attempt's previous pause; None if
+        this is the first one.
         """
         assert end.pause is not None
         _, output, stream = self._read_documents(trial, folder, end, before)
@@ -383,7 +388,10 @@ class TrialRunner:
         return TrialResult(row, None, entry | {"cached": source.provenance()})
 
     def _broken(self, trial: Trial, folder: TrialFolder, error: OSError, begun: float) -> TrialResult:
-        """Return the result of a trial whose files could not be created, read or deleted: outcome ERROR."""
+        """Return the result of a trial whose files could not be created, read or deleted: outcome ERROR.
+
+        `error` gives the message, and `begun` is the `time.perf_counter()` at the start of the trial.
+        """
         message = self._redactor.text(f"{error.strerror or error}: {error.filename or folder.root}")
         problem = (ErrorType.WORKSPACE.value, message)
         row = make_row(self._context.config, trial, TrialOutcome.ERROR, problem, attempts=1)

@@ -75,8 +75,7 @@ def run_setup(
 def _end_of(path: Path) -> str:
     """Return the last `_READ_BYTES` bytes of a file as text.
 
-    This is more than the error message shows, so that the beginning of the text, where a secret may be cut and thus not
-    be redacted, is not shown.
+    The caller must show only the end of this text: a secret at the beginning may be cut, and then it is not redacted.
     """
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _READ_BYTES, 0))

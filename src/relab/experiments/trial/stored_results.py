@@ -81,24 +81,26 @@ class StoredHead:
 
     @property
     def times(self) -> AttemptTimes:
-        """The times of the trial's last attempt."""
+        """When the trial's last attempt began and ended, and how long its harness ran."""
         return AttemptTimes(self.started_us, self.ended_us, self.duration_ms)
 
     @property
     def isolation(self) -> Posture:
-        """The isolation that was in effect."""
+        """The isolation that was in effect in the sandbox of the trial's last attempt."""
         return Posture(**self.posture)
 
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A result of the cache whose digest was checked; the archive with its files is in `file`, from `begin` to `end`.
+    """A result from the result cache, after a successful check of its digest.
+
+    An archive with the files of the result is stored in `file`, from the offset `begin` to the offset `end`.
 
     Attributes:
         key: the key of the result in the cache.
         head: the facts about the result.
         stored_at: when the result was stored, in ISO 8601.
-        digest: the keyed digest of the whole entry, in hexadecimal.
+        digest: the keyed digest of the whole cache entry, in hexadecimal.
     """
 
     key: str

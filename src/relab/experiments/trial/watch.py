@@ -237,9 +237,9 @@ def cut(path: Path, limit: int) -> bool:
 
 
 def without_holes(end: AttemptEnd, folder: TrialFolder) -> AttemptEnd:
-    """Delete the files of a trial that are mostly holes (sparse), because reading them would take long.
+    """Delete the sparse files of a trial (mostly holes, that is ranges without stored data); they take long to read.
 
-    Return `end`, the end of the attempt, with the number of deleted files added to its message.
+    Return `end`. If files were deleted, the message of the returned object also states their number.
     """
     count = remove_hollow_files(folder.workspace, folder.state, folder.out)
     if not count:

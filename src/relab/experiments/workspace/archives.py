@@ -64,8 +64,8 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
             without one.
 
     Raises:
-        ArchiveInvalidError: the archive is damaged, has a path that leads out of the folder or exists already, an entry
-            of another kind, or is too large. A part of it may have been unpacked.
+        ArchiveInvalidError: the archive is damaged or too large, has a path that leads out of the folder or exists
+            already, or has an entry that is not a file, a folder or a link. A part of it may have been unpacked.
         OSError: the disk is full, or permission is missing.
     """
     with SpooledTemporaryFile(max_size=CHUNK_BYTES, dir=str(root.parent)) as spool:
@@ -85,13 +85,13 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
 
 
 def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]) -> None:
-    """Delete the changed files of a fresh copy of the project, before an archive with their new content is unpacked.
+    """Delete files of a fresh copy of the project, before an archive with a trial's changed files is unpacked into it.
 
     Folders that are empty afterwards are deleted, too.
 
     Args:
         workspace: the copy.
-        paths: the files to delete, as paths below the copy: the archive replaces them, or they were deleted.
+        paths: the files that the trial changed or deleted, as paths below the copy; all of them are deleted.
         known: the paths of all files of the copy.
 
     Raises:
@@ -210,7 +210,8 @@ def _checked(name: str) -> str:
 def _make_folder(path: str, folders: set[str]) -> None:
     """Create a folder and its missing parents, and add them to `folders`, the folders that are known to exist.
 
-    A folder that exists already must be a folder and no link.
+    Raises:
+        FileExistsError: one of the paths is a link or a file.
     """
     missing = []
     while path not in folders:
@@ -226,7 +227,13 @@ def _make_folder(path: str, folders: set[str]) -> None:
 
 
 def _write(spool: IO[bytes], member: tarfile.TarInfo, path: str) -> None:
-    """Write the content of an entry, which begins at its offset in the archive, to a new file."""
+    """Create the file `path`, and write the content of an archive's entry to it.
+
+    Args:
+        spool: the whole archive.
+        member: the entry; its content begins at `offset_data` in the archive.
+        path: the path of the new file.
+    """
     spool.seek(member.offset_data)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)

@@ -194,10 +194,10 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return the files in `seen` whose later changes can be detected by their ctime.
+    """Return the files of which every later change alters the ctime, so that their ctime shows whether they changed.
 
-    Files with the latest ctime are left out, because a change within the same tick of the kernel's clock would not
-    alter the ctime.
+    These are all files in `seen` (stamps by path) except those with the latest ctime. A change of such a file may
+    happen within the same tick of the kernel's clock, and then the ctime stays the same.
     """
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
@@ -217,7 +217,10 @@ def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> FileManifest:
 
 
 def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices."""
+    """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices.
+
+    `spec` has the patterns of the files and folders to skip. None skips no others.
+    """
     stack = [("", root)]
     while stack:
         prefix, folder = stack.pop()

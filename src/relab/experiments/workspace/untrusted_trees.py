@@ -66,7 +66,8 @@ def allow_owner(path: Path) -> None:
 def check_holes(path: Path, status: os.stat_result) -> None:
     """Check that a file has at most `MAX_HOLES` bytes of holes, so that it can be read in reasonable time.
 
-    `status` is the status (stat) of the file.
+    A hole is a range of a sparse file without stored data; it is read as zeros. `status` is the status (stat) of the
+    file.
 
     Raises:
         OSError: the file has more holes.

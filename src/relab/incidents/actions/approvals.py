@@ -73,7 +73,7 @@ class SeveralPlansError(ConflictError):
 
 
 class ApprovalState(StrEnum):
-    """The present status of an approval request and its answer."""
+    """The present status of an approval request: pending, approved, rejected, or no longer valid."""
 
     PENDING = "pending"
     APPROVED = "approved"

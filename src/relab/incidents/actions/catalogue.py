@@ -32,7 +32,10 @@ _NUMBER: Final = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 
 
 class UserImpact(StrEnum):
-    """The worst effect of an action that users may notice. The members are ordered, the smallest effect first."""
+    """How much of a service an action or an incident affects for users. The members are ordered, the smallest first.
+
+    The members are: nothing, some requests, one dependency, and the whole service.
+    """
 
     NONE = "none"
     SOME_REQUESTS = "some_requests"
@@ -212,9 +215,10 @@ def _entry(row: Any) -> ActionEntry | None:
 
 
 def _rules(schema: Any) -> dict[str, ParameterRule] | None:
-    """Return `{parameter: rule}` of an object's JSON schema; None if it is not a usable schema.
+    """Return `{parameter: rule}` for the properties of an object's JSON schema.
 
-    The rules cover only a part of the schema; the server checks the rest.
+    The rules cover only a part of the schema; the server checks the rest. Return None if the schema or its `properties`
+    is not an object, or has too many parameters.
     """
     if not isinstance(schema, Mapping):
         return None

@@ -9,7 +9,7 @@ from relab.core.errors import ConflictError, ForbiddenError, RelabError, Unavail
 
 
 class Reaction(StrEnum):
-    """The responder's reaction to an error of the action server."""
+    """What the responder does after an error of the action server, such as retry, diagnose again or escalate."""
 
     WAIT = "wait"
     """Nothing was done; retry the same action later."""

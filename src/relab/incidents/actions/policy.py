@@ -31,7 +31,7 @@ class Autonomy(StrEnum):
 
 
 class Permission(StrEnum):
-    """The decision of the policy on an action."""
+    """The policy's decision on an action: allowed, allowed after an approval, refused, or no action at all for now."""
 
     ALLOWED = "allowed"
     NEEDS_APPROVAL = "needs_approval"
@@ -41,7 +41,10 @@ class Permission(StrEnum):
 
 
 class PolicyRule(StrEnum):
-    """The policy's rule that decided on an action."""
+    """The rule of the policy that decided on an action, such as the kill switch, a budget or the cooldown.
+
+    `WITHIN_LIMITS` means that no rule objects to the action.
+    """
 
     READ_ONLY = "read_only"
     KILL_SWITCH = "kill_switch"

@@ -53,10 +53,10 @@ def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
 
 
 def _t_beyond(z: float, freedom: float) -> float:
-    """Return the quantile of Student's t for the probability that a standard normal value is below `z`.
+    """Return the value of Student's t distribution at the same quantile as the standard normal value `z`.
 
-    The formula is the expansion 26.7.5 of Abramowitz and Stegun. A library has the exact function, but loading it takes
-    longer than a poll.
+    `freedom` is the number of degrees of freedom. The formula is the expansion 26.7.5 of Abramowitz and Stegun. A
+    library has the exact function, but loading it takes longer than a poll.
     """
     terms = (
         z,

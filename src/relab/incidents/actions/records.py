@@ -21,7 +21,7 @@ _MAX_NUMBER: Final = 1e15
 
 
 class ActionStatus(StrEnum):
-    """The progress of an action."""
+    """The status of an action: requested, succeeded, failed, refused, or rolled back afterwards."""
 
     ASKED = "asked"
     """The responder has stored the action, and perhaps requested it; it is unknown whether it was done."""
@@ -35,7 +35,7 @@ class ActionStatus(StrEnum):
 
 
 class RepairResult(StrEnum):
-    """The effect of an action: whether the cause that it repairs is gone, and whether users are served well again."""
+    """The result of verifying an action: whether its cause is gone, and whether users are served well again."""
 
     NOT_YET = "not_yet"
     RECOVERING = "recovering"
@@ -138,7 +138,10 @@ class ActionRecord(BaseModel):
 
     @property
     def counts(self) -> bool:
-        """Whether the budgets count the action: it may have changed something, and is not a rollback."""
+        """Whether the action counts towards the policy's budgets (maximum numbers of actions).
+
+        Every action counts, except one that the server refused, and a rollback.
+        """
         return self.status is not ActionStatus.REFUSED and self.undoes is None
 
 

@@ -141,10 +141,11 @@ def _rest(
     """Return why the service is not back to normal although the cause is gone; None if there is no such reason.
 
     Returns:
-        - `RECOVERING`: users are served better than before the action, but not yet normally.
-        - `OTHER_CAUSE`: users are not served, or no better than before the action, and the cause was seen before the
-          action. (If it was not seen, the action may have been for the wrong cause.)
-        - None: the cause is not known to be gone, or no problem is left, or the cause was not seen before the action.
+        - `RECOVERING`: users get answers, and the service is better than before the action, but not yet normal.
+        - `OTHER_CAUSE`: users get no answers, or the service is no better than before the action; and the cause was
+          seen before the action.
+        - None: in all other cases. The cause is not known to be gone, no problem is left, or the cause was not seen
+          before the action (then the action may have been for the wrong cause).
     """
     if not polls or not _is_gone(course, polls, settings):
         return None
@@ -160,9 +161,10 @@ def _rest(
 
 
 def _was_seen(course: ActionObservations) -> bool:
-    """Return whether the cause was seen before the action.
+    """Return whether the facts from before the action showed the cause that the action was to repair.
 
-    If the cause was not seen, the action may have been for the wrong cause.
+    They showed it if a condition in `course.mended` was false. If they did not, the action may have been for the wrong
+    cause.
     """
     return any(item.holds(course.facts_before or {}) is False for item in course.mended)
 
@@ -228,10 +230,10 @@ def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], setting
 
 
 def _is_served(course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds) -> bool:
-    """Return whether the latest poll shows that users are served well, except for the target's own health status.
+    """Return whether users are served well in the latest poll, apart from the target's own health status.
 
-    Return False if a dependency fails that worked before the action. This failure explains the health status and is
-    another cause, so waiting would not help.
+    That status is ignored. Return False without a poll, and if a dependency fails that worked before the action: this
+    failure is another cause, so waiting would not help.
     """
     if not polls or _problem(course, without_health_status(polls[-1]), bounds):
         return False
@@ -335,7 +337,8 @@ def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: Veri
 def _exceeds(course: ActionObservations, poll: Snapshot, settings: VerificationSettings, *, is_ruin: bool) -> str:
     """Return a text about the figure of a poll that is worse than before the action; empty if no figure is worse.
 
-    With `is_ruin`, only errors count, and they must have increased by `much_worse_errors_pct`.
+    If the target no longer answers, the text says so. If `is_ruin`, only such a target and an increase of errors by
+    more than `much_worse_errors_pct` count as worse.
     """
     before = course.before.numbers
     was_absent = any(part in course.before.absent for part in NEEDED_PARTS)

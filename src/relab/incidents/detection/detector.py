@@ -166,9 +166,9 @@ class Detector:
         return not 0 < since_us <= _MAX_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
-        """Return the anomalies in `found` that are not muted (see `mute`).
+        """Return the anomalies in `found` that are not muted (ignored because they remained after an earlier incident).
 
-        Anomalies that have not been seen for `_GONE_US` (microseconds) are no longer muted afterwards.
+        A muted anomaly that was absent for `_GONE_US` (microseconds) before `at_us` is no longer muted afterwards.
         """
         for item in found:
             muted = self._muted.get((item.detector, item.signal))

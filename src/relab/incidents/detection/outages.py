@@ -43,7 +43,7 @@ _SEVERITIES: Final = list(Severity)
 
 
 class OutageNewsKind(StrEnum):
-    """Why people must be notified again about an open incident."""
+    """Why people must be notified of an outage in an open incident: it is new, much worse, or back after a recovery."""
 
     RECURRED = "recurred"
     NEW = "new"
@@ -132,14 +132,14 @@ class _Signal:
         return None
 
     def is_at_once(self, kind: OutageNewsKind, at_us: int) -> bool:
-        """Return whether people who are in charge of the incident must be notified of this news at once.
+        """Return whether people who are in charge of the incident must be notified of this outage at once.
 
-        `kind` is the kind of the news, and `at_us` is the current time. Other news waits until the outage is overdue.
+        `kind` says what has changed, and `at_us` is the current time in microseconds since 1970. Return True in these
+        cases, and only if enough polls confirm the latest anomaly:
 
-        - If the latest anomaly is not confirmed by enough polls: no.
-        - If the outage is new or much worse: yes.
-        - If the signal has an anomaly again: only if it had none for 30 s before, and the last notification was long
-          enough ago. The required time is 30 s, and doubles with each recurrence.
+        - The outage is new or much worse.
+        - The signal has an anomaly again, after at least 30 s without one, and the last notification was long enough
+          ago. The required time is 30 s, and doubles with each recurrence.
         """
         if not self.is_confirmed:
             return False
@@ -164,9 +164,9 @@ class OutageTracker:
     _last_us: int | None = None
 
     def begin(self) -> None:
-        """Begin to track a new incident; the outages of the earlier incident are deleted.
+        """Begin to track a new incident: delete the outages of the earlier incident.
 
-        Each anomaly that users notice is then news until people are notified of it.
+        From then on, `due` treats each anomaly that users notice as news, until people were notified of it.
         """
         self._signals.clear()
         self._last_us = None
@@ -290,8 +290,8 @@ def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
 
     A higher severity is always much worse. Otherwise the values decide:
 
-    - A share of errors must be at least ten percentage points higher. The share of failed requests must also be at
-      least twice as large, or the share of successful requests at most half as large.
+    - A share of failed requests must be at least ten percentage points higher. In addition, it must be at least twice
+      as large, or the share of successful requests must be at most half as large.
     - A duration must be at least twice as long, and at least 200 ms longer.
     - Any other number must be at least twice as far from its bound as before, and at least 1 away from it.
     """

@@ -43,8 +43,8 @@ def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
 def burn_rate(history: Sequence[Snapshot], settings: DetectionSettings) -> list[Anomaly]:
     """Return an anomaly if the error budget (the share of requests that may fail) is used up too fast.
 
-    The share of errors must be too high in a long window and also in a short window of time. Each window has as many
-    polls as it has with a poll interval of 30 s. So it covers less time if polls are more frequent.
+    The share of errors must be too high in a long window and also in a short window of time. A window is converted to a
+    number of polls as if they were at least 30 s apart. So it covers less time if polls are more frequent.
 
     Args:
         history: the polls, oldest first.

@@ -95,8 +95,8 @@ class Diagnosis:
         memory: the factor by which past incidents raise the prior of a cause, by cause; each factor is limited to the
             range 1 to `MAX_HISTORY_FACTOR`.
         mended: causes that were repaired in this incident. Such a cause is no candidate, and signs that remain of it
-            are no evidence for another cause. But if a condition in `mended` of its runbook is known to be false, the
-            cause is a candidate again.
+            are no evidence for another cause. The runbook of a cause lists conditions that are true while the cause is
+            gone. If one of them is known to be false, the cause is a candidate again.
     """
 
     def __init__(
@@ -159,9 +159,10 @@ class Diagnosis:
         return max(float(_entropies(before[None, :])[0]) - after, 0.0) if chosen else 0.0
 
     def _is_gone(self, book: Runbook) -> bool:
-        """Return whether a repaired cause is still gone.
+        """Return whether the repaired cause of the runbook `book` is still gone.
 
-        It is gone unless a condition in `mended` of its runbook is known to be false.
+        The conditions in `book.mended` are true while the cause is gone. So the cause is gone unless one of these
+        conditions is known to be false.
         """
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 

@@ -28,11 +28,11 @@ _PROBABLE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class KnownFacts:
-    """The facts that are known so far in an incident.
+    """The facts (named values, such as `flags.version`) that probes and polls have found so far in an incident.
 
     Attributes:
         facts: the latest value of each fact, by name.
-        evidence: the latest evidence of each fact, by name.
+        evidence: the latest evidence of each fact, by name: what a probe found, in a form that can be cited.
         looked: the names of the probes that were run, in the order of their first run.
     """
 
@@ -189,10 +189,10 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the cause that may be present together with the best candidate, and needs more probes to decide this.
+        """Return the cause that may be present besides the most probable one, if only more probes can decide this.
 
-        Return None if no more probes are needed: the probability of the pair is at least `sure_probability`, or below
-        `suspected_probability`.
+        Return None if this is already decided: the probability that both are present is at least `sure_probability`, or
+        below `suspected_probability`.
         """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:
@@ -200,9 +200,10 @@ class Investigator:
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the names of the probes that find the facts in the runbooks of the candidates.
+        """Return the names of the probes on which the probabilities of `candidates` are based.
 
-        Return `FIRST_PROBES` if there are no such probes.
+        These are the probes that give the facts in the conditions of the candidates' runbooks. If there are no such
+        probes, return `FIRST_PROBES`.
         """
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]

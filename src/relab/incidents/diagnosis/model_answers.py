@@ -44,7 +44,7 @@ class ModelAnswer(BaseModel):
 
 
 class AnswerRejection(StrEnum):
-    """Why a language model's answer is rejected."""
+    """Why a language model's answer about an incident is rejected; each value is a phrase for a message."""
 
     UNKNOWN_PROBE = "it requests a probe that is not offered"
     TOO_MANY_PROBES = "it requests more probes than allowed"

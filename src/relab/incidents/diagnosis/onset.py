@@ -50,10 +50,11 @@ def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBasel
 def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
     """Return the index of the poll in which the current deviation of a kind of signals began.
 
+    Up to three consecutive polls in which the kind does not deviate do not end a deviation.
+
     Args:
         kind: the kind of signals, such as `latency`; it deviates from the baseline in the last poll.
-        kinds: for each poll, oldest first, the kinds that deviate in it. A deviation continues over up to three polls
-            in a row without it.
+        kinds: for each poll, oldest first, the kinds that deviate in it.
     """
     begin = len(kinds) - 1
     for place in range(len(kinds) - 1, -1, -1):

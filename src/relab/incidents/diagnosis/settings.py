@@ -28,7 +28,7 @@ class InvestigationSettings:
 
 
 class AskWhen(StrEnum):
-    """In which incidents a language model is called."""
+    """When an investigation calls a language model: never, only if the runbooks' rules are not sure, or always."""
 
     NEVER = "never"
     UNSURE = "unsure"

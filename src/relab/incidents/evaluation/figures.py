@@ -110,7 +110,7 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
 
 
 def _judged_failed(troubled: Sequence[Metrics]) -> dict[str, Any] | None:
-    """Return the share of correct repairs that the responder judged as failed; None if there were none."""
+    """Return the share of correct repairs that the responder judged as failed; None if no repair was correct."""
     found = []
     for metrics in troubled:
         right, judged = (int(metrics.get(name, 0)) for name in ("right_repairs", "right_repairs_judged_failed"))

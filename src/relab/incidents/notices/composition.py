@@ -46,7 +46,7 @@ class NoticeContext:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The parts of a notice that depend on the kind of its event."""
+    """The kind, texts, commands and flags of a notice, as they follow from the kind of its event."""
 
     kind: NoticeKind
     title: str

@@ -13,7 +13,7 @@ from relab.incidents.models import Severity
 
 
 class NoticeKind(StrEnum):
-    """What a notice is about."""
+    """What a notice is about, such as an opened incident, a diagnosis, an action or an approval that is needed."""
 
     OPENED = "opened"
     DIAGNOSED = "diagnosed"

@@ -26,7 +26,7 @@ _SEVERITIES: Final = {Severity.WARNING: "warning", Severity.DEGRADED: "error", S
 
 
 class PageTrigger(StrEnum):
-    """Which event of an incident triggers the alert in PagerDuty."""
+    """When an incident triggers an alert in PagerDuty: when it opens, or only when a person has to act."""
 
     OPENED = "opened"
     PERSON_NEEDED = "person_needed"

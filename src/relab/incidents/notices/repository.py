@@ -47,7 +47,7 @@ def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) 
 
 
 def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
-    """Return `(incident_id, seq)` of incidents that have events after a receiver's position, the first opened first.
+    """Return `(incident_id, seq)` of incidents with events that a receiver has not processed, the first opened first.
 
     `seq` is the receiver's position: the number of the last event that it has processed, or 0. Three groups of
     incidents are searched, each by an index: open incidents, incidents whose end the receiver has not processed, and
@@ -56,7 +56,8 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: a time in microseconds since 1970.
+        opened_from: the time from which on closed incidents are returned even if the receiver has processed none of
+            their events, in microseconds since 1970.
         limit: how many incidents to return at most.
     """
     candidates = union(

@@ -47,7 +47,10 @@ class PollFeed:
             self._arrival.notify_all()
 
     async def after(self, number: int) -> list[Snapshot]:
-        """Return the stored polls with a number above `number`, oldest first; wait if there are none yet."""
+        """Return the stored polls after poll number `number`, oldest first; wait if there are none yet.
+
+        The polls are numbered from 1 in the order in which they were added.
+        """
         async with self._arrival:
             await self._arrival.wait_for(lambda: self._number > number)
             return [poll for at, poll in self._polls if at > number]

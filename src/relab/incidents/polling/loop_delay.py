@@ -14,7 +14,7 @@ class LoopDelay:
     """Measures the delay of the event loop while its `async with` block runs.
 
     Attributes:
-        worst_s: by how many seconds the latest timer fired too late.
+        worst_s: the longest delay of a timer since the start of the block, in seconds.
     """
 
     def __init__(self) -> None:

@@ -53,7 +53,10 @@ class Poller:
         self._cursor = "latest"
 
     async def poll(self) -> Snapshot:
-        """Send the requests and return a snapshot of the target; parts without a usable answer are marked as absent."""
+        """Request health, metrics, pool, processes and new log lines of the target; return a snapshot of the answers.
+
+        Parts without a usable answer are marked as absent in the snapshot.
+        """
         at_us, began_s = self._clock.now_us(), time.monotonic()
         logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")
         # Retries over other connections take up to a third of the time limit more.

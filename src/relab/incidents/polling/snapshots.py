@@ -21,7 +21,11 @@ _NOT_POLLED: Final = frozenset(("traffic.abandoned",))
 
 @dataclass(slots=True)
 class _Draft:
-    """A snapshot while it is built."""
+    """A snapshot while it is built.
+
+    Attributes:
+        absurd: the names of values of the wrong type or out of bounds; the values themselves are not stored.
+    """
 
     numbers: dict[str, float] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
@@ -29,7 +33,10 @@ class _Draft:
     told_at_us: int | None = None
 
     def number(self, name: str, value: Any) -> None:
-        """Store a number; if the value is not a number within bounds, add its name to `absurd`. None is ignored."""
+        """Store a number under `name`; None is ignored.
+
+        A value that is not a number, is negative or is too large is not stored. Its name is added to `absurd`.
+        """
         if value is None:
             return
         most = 100.0 if name in PERCENTAGES else _MAX_VALUE
@@ -39,9 +46,9 @@ class _Draft:
             self.numbers[name] = float(value)
 
     def word(self, name: str, value: Any) -> None:
-        """Store a word, truncated to 100 characters; True becomes `ok`, False becomes `failing`, and None is ignored.
+        """Store a text, truncated to 100 characters, under `name`; True is stored as `ok`, False as `failing`.
 
-        If the value is of another type or empty, add its name to `absurd`.
+        None is ignored. An empty text, or a value of another type, is not stored. Its name is added to `absurd`.
         """
         if isinstance(value, bool):
             value = "ok" if value else "failing"
@@ -51,9 +58,9 @@ class _Draft:
             self.absurd.append(name)
 
     def time(self, value: Any) -> None:
-        """Store the time that the target states in one part of its answers; keep the latest one of all parts.
+        """Store the time that the target states in one part of its answers, if it is later than the stored time.
 
-        If the value is not a valid time, add `timestamp` to `absurd`. None is ignored.
+        None is ignored. If the value is not a valid time, the name `timestamp` is added to `absurd`.
         """
         try:
             start_us = parse_time(value) if isinstance(value, str) else None
