@@ -96,7 +96,7 @@ class AccessState(BaseModel):
 
 
 class AccessEventKind(StrEnum):
-    """The kind of a change of access."""
+    """What an event of the audit log records: a token was created or revoked, or the installation was reopened."""
 
     TOKEN_CREATED = "token_created"  # noqa: S105 a kind of event, not a token
     TOKEN_REVOKED = "token_revoked"  # noqa: S105

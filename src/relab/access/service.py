@@ -293,7 +293,7 @@ class AccessService:
         return Caller(name=row.name, scopes=frozenset(Scope(scope) for scope in row.scopes))
 
     def _record(self, unit: UnitOfWork, kind: AccessEventKind, by: str, token_id: str | None = None) -> None:
-        """Append an event to the audit log, in the same transaction as the change."""
+        """Append an event to the audit log, in the transaction `unit`, which also stores the change of access."""
         event = {"event_id": new_id(), "at": self._clock.now_us(), "kind": kind.value}
         repository.add_event(unit.session, event | {"token_id": token_id, "actor": by[:MAX_ACTOR_LENGTH]})
 

@@ -40,9 +40,9 @@ _Verdict = Annotated[
 
 
 async def _reserved(request: Request) -> AsyncGenerator[None]:
-    """Reserve capacity for the body of a request until the response is sent.
+    """Reserve memory for the body of a request until the response is sent; reject the request if none is left.
 
-    A body of undeclared length reserves the largest allowed size.
+    If the request does not declare the length of its body, the largest allowed length is reserved.
     """
     async with request.app.state.ingest_gate.reserve(declared_length(request) or MAX_BODY_BYTES):
         yield

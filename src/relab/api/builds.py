@@ -74,7 +74,10 @@ def get_simulated_build(services: ServicesDep, simulation: Annotated[SimulationR
     summary="Simulate the build in the body",
 )
 def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> SimulatedBuild:
-    """Simulate a build as GET does; the body has the fields of the query, and may be missing."""
+    """Return a simulated build, as `GET /simulate_build` does.
+
+    The body has the same fields as the query of the GET request. A missing body counts as an empty one.
+    """
     return services.builds.simulate(simulation)
 
 
@@ -101,7 +104,10 @@ def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Qu
     summary="Choose the best action for the build in the body",
 )
 def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
-    """Choose an action as GET does; the body has the fields of the query, and may be missing."""
+    """Choose an action for the next build, and log the decision, as `GET /get_best_action` does.
+
+    The body has the same fields as the query of the GET request. A missing body counts as an empty one.
+    """
     return services.builds.decisions.best_action(
         symptoms, default_policy=services.build_promotion.policy_of(symptoms.project)
     )

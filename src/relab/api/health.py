@@ -40,7 +40,7 @@ class Readiness(BaseModel):
 
 @router.get("/", dependencies=[public()], summary="Show that the service is up")
 def get_root(services: ServicesDep) -> ServiceStatus:
-    """Return that the service is up, and its name (the setting `RELAB_SERVICE_NAME`)."""
+    """Return `ok` and the name of the service (the setting `RELAB_SERVICE_NAME`); nothing else is checked."""
     return ServiceStatus(status="ok", service=services.settings.service_name)
 
 

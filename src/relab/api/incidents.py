@@ -77,7 +77,7 @@ class SwitchRequest(_Body):
 
 
 class Dismissal(_Body):
-    """The reason why an incident is a false positive."""
+    """The body of a request to dismiss an incident as a false positive: the reason, which may be empty."""
 
     why: str = Field("", max_length=1_000)
 
@@ -197,7 +197,10 @@ def list_agent_incidents(
     ] = None,
     limit: PageSize = 50,
 ) -> IncidentPage:
-    """Return a page of incidents, without findings, symptoms and plans (see `GET /agent/incidents/{id}` for these)."""
+    """Return a page of incidents, newest first.
+
+    Findings, symptoms and plans are left out; `GET /agent/incidents/{id}` returns them.
+    """
     return services.incidents.log.list_incidents(target=target, statuses=status or (), cursor=cursor, limit=limit)
 
 
@@ -293,10 +296,10 @@ def get_agent_postmortem(
     summary="Approve or reject a plan",
 )
 def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: _Author) -> Decision:
-    """Approve or reject a plan. The first decision is final, but an approved plan may still be rejected.
+    """Approve or reject a plan.
 
-    The same decision again changes nothing. 409 for the approval of a plan that was rejected or whose approval request
-    has expired.
+    An approved plan may still be rejected; a rejected plan cannot be approved. The same decision again changes nothing.
+    409 for the approval of a plan that was rejected or whose approval request has expired.
     """
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 

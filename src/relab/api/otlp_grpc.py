@@ -99,7 +99,7 @@ def _handler(exporter: _Exporter, signal: Signal) -> grpc.GenericRpcHandler:
 
 
 class _Exporter:
-    """Implements the method `Export` of the three OTLP services."""
+    """Implements the method `Export` of the three OTLP services (traces, logs and metrics) over gRPC."""
 
     def __init__(self, services: Services, gate: IngestGate, metrics: HttpMetrics) -> None:
         self._services = services
@@ -114,7 +114,10 @@ class _Exporter:
         return functools.partial(self._serve, signal)
 
     async def _serve(self, signal: Signal, requests: AsyncIterable[bytes], context: Any) -> bytes:
-        """Answer one request, count and log it."""
+        """Handle one gRPC call of `Export`: store its items, log and count it, and return the serialized response.
+
+        An error becomes a gRPC status, with which the call is aborted.
+        """
         started = time.perf_counter()
         source = self._services.access.source_of(_address_of(context.peer()), _texts(context.invocation_metadata()))
         status = Status()

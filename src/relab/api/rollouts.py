@@ -129,10 +129,10 @@ def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDe
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
 def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Apply the new flags of a rollout, as the caller has decided, and check them by reading them back.
+    """Apply the new flags of a rollout that has the verdict EDGE or PASS, and read them back to check them.
 
-    The audit names the caller. 409 if the verdict is neither EDGE nor PASS, 412 if the flags are not those from before
-    the rollout.
+    The audit names the caller as the person who decided this. 409 if the rollout has another verdict, 412 if the
+    target's flags have changed since the rollout.
     """
     return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
 

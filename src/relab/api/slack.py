@@ -56,7 +56,7 @@ _Command = Annotated[SlackCommand, _SIGNED]
 
 
 class SlackAnswer(BaseModel):
-    """The reply, which Slack shows only to the user of the command."""
+    """The reply to a Slack command, which Slack shows only to the user of the command."""
 
     response_type: str = Field("ephemeral", examples=["ephemeral"])
     text: str = Field(description="In Slack's markup; texts from outside are escaped.")

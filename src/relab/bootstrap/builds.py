@@ -43,7 +43,7 @@ def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
 
 
 def build_training(base: Foundation) -> TrainingService:
-    """Return the service that trains policies."""
+    """Return the service that trains the build policy `dqn` on simulated builds."""
     from relab.builds.training.service import TrainingService
 
     return TrainingService(base.database, base.clock, base.queue, base.progress, models=_models(base))

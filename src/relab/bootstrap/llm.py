@@ -25,9 +25,10 @@ _HOUR_S = 3_600.0
 def build_gateway(settings: Settings) -> LlmGateway:
     """Return the model gateway that the settings describe.
 
-    Without an API key or a base URL, this is a `NullGateway`, which has no model. If a key is set but the extra is not
-    installed, log a warning and return a `NullGateway`. This is no error, because many environments contain keys by
-    chance, and every report is complete without a model. `lab doctor` reports what is missing.
+    Return a `NullGateway`, which has no model, in two cases: the settings have neither an API key nor a base URL, or a
+    model is configured but its Python package is not installed. The second case is logged as a warning and is no error:
+    many environments contain keys by chance, and every report is complete without a model. `lab doctor` reports what is
+    missing.
 
     Raises:
         ConfigurationError: no provider has the name in the settings.

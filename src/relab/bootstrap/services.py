@@ -116,14 +116,14 @@ class Services(Foundation):
 
     @composed
     def build_promotion(self) -> PromotionService:
-        """The service that promotes policies of builds."""
+        """The service that stores which build policy each project uses, and replaces it only by a better one."""
         from relab.bootstrap.builds import build_promotion
 
         return build_promotion(self, self.flags)
 
     @composed
     def build_training(self) -> TrainingService:
-        """The service that trains policies of builds."""
+        """The service that trains the build policy `dqn` on simulated builds."""
         from relab.bootstrap.builds import build_training
 
         return build_training(self)
@@ -200,7 +200,7 @@ class Services(Foundation):
         return self.queue.worker_lives()
 
     def tailer(self) -> ProgressTailer[ProgressEvent]:
-        """Return a tailer that sends new progress events to the subscribers of one event loop."""
+        """Return a new tailer, which sends new progress events of jobs to its subscribers in one event loop."""
         from relab.progress.tailer import ProgressTailer
 
         settings = self.settings.progress
@@ -209,7 +209,7 @@ class Services(Foundation):
         )
 
     def incident_tailer(self) -> ProgressTailer[TimelineEvent]:
-        """Return a tailer that sends new events of incident timelines to the subscribers of one event loop."""
+        """Return a new tailer, which sends new events of incident timelines to its subscribers in one event loop."""
         from relab.progress.tailer import ProgressTailer
 
         settings = self.settings.progress

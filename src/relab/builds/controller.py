@@ -105,12 +105,15 @@ class BuildController:
         self._advisor = advisor
 
     def run(self, configuration: BuildConfiguration, *, stop: Event, events: PassEvents) -> BuildPass:
-        """Build until a build succeeds, the retries (`retries` of the configuration) are used up, or `stop` is set.
+        """Build the project and, while the build fails, build it again; return all builds with their decisions.
+
+        The optimizer changes the configuration before each retry. The pass ends when a build does not fail, when the
+        retries are used up (`retries` of the configuration), or when `stop` is set.
 
         Args:
             configuration: the configuration of the first build.
-            stop: ends the running build when set.
-            events: the functions to call with each build, decision and suggestion.
+            stop: ends the running build when set; no other build starts.
+            events: the functions to call with each build, decision and suggestion, and at the end with the pass.
 
         Raises:
             BuildSandboxError, BuildFolderError: a build cannot be run.

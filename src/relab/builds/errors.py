@@ -98,7 +98,7 @@ class SuggestionNotFoundError(NotFoundError):
 
 
 class DecisionStateError(ConflictError):
-    """The decision has an outcome already."""
+    """An outcome was reported for a decision that already has one."""
 
     code = "decision_state"
 

@@ -17,7 +17,7 @@ _UNSTABLE_CHANGES: Final = 3
 
 
 class HistoryStatus(StrEnum):
-    """Whether a test is flaky, broken, fixed or stable, judged by its outcomes in the builds of the history."""
+    """The status of a test, judged by its outcomes in earlier builds, such as flaky, broken or fixed."""
 
     FLAKY = "flaky"
     """One input had both outcomes."""
@@ -61,10 +61,10 @@ class HistoryVerdict:
 
     Attributes:
         status: the status, such as flaky or broken.
-        evidence: the builds that show the status, the earlier one first. `flaky`: two builds of one input, or one build
-            with both outcomes. `broken`: the last pass and the first failure after it. `failing`: the first and the
-            last failure. `fixed`: the last failure and the first pass after it. `changing`: the last pass and the last
-            failure. `stable`: no builds. If both are the same build, this build alone.
+        evidence: the builds that show the status, the earlier one first; a single one if both are the same. For
+            `flaky`, they are two builds of one input, or one build with both outcomes. For `broken`, the last pass and
+            the first failure after it. For `failing`, the first and the last failure. For `fixed`, the last failure and
+            the first pass after it. For `changing`, the last pass and the last failure. Empty for `stable`.
         streak: the number of newest builds in a row with the same outcome, in one lane (the same job, configuration and
             branch).
         was_flaky: whether the test has both failed and passed for the same input.
@@ -84,9 +84,9 @@ _URGENCY: Final = tuple(HistoryStatus)
 def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
     """Judge a test by its outcomes in builds of one project: is it flaky, broken, failing, changing, fixed or stable?
 
-    A test is flaky if it both failed and passed for the same input. If it then fails many times in a row, it is broken.
-    If it then passes many times in a row, it is fixed. "Many times" means that a flaky test would have such a row with
-    a probability below 1 %, given how often it had this outcome before. Skipped tests are ignored.
+    A test is flaky if it both failed and passed for the same input. A flaky test that then fails in a long streak of
+    builds is broken; one that then passes in a long streak is fixed. A streak is long if it has a probability below
+    1 %, given how often the test had this outcome before. Skipped tests are ignored.
 
     Args:
         observations: the outcomes of the test in any order.
@@ -168,12 +168,12 @@ def _changes(lane: Sequence[ObservedOutcome]) -> int:
 
 
 def _is_chance(earlier: Sequence[ObservedOutcome], outcome: BuildTestOutcome, streak: int) -> bool:
-    """Return whether a row of equal outcomes may be chance: its probability for this test is at least 1 %.
+    """Return whether a streak of equal outcomes may be chance: its probability for this test is at least 1 %.
 
     Args:
-        earlier: the outcomes before the row, from which the probability is estimated.
-        outcome: the outcome in the row.
-        streak: the number of outcomes in the row.
+        earlier: the outcomes before the streak, from which the probability is estimated.
+        outcome: the outcome of each build in the streak.
+        streak: the number of outcomes in the streak.
     """
     alike = sum(each.outcome is outcome for each in earlier)
     # Laplace's rule of succession: without any outcome, both are equally probable.

@@ -30,7 +30,8 @@ class BuildHandlers:
     def train(self, args: Mapping[str, Any]) -> None:
         """Train a policy; `args` has `training_id` and the fields of a `TrainingRequest`.
 
-        An error that a retry cannot solve ends the training as failed.
+        While the database is unavailable, the error is raised, so that the job is retried. Any other error of relab is
+        stored as the reason why the training failed.
         """
         from relab.builds.training.models import TrainingRequest
 

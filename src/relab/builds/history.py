@@ -98,7 +98,8 @@ class _BuildFacts:
     Attributes:
         input: identifies the input of the build, such as its commit, and how it was built; None if unknown.
         lane: identifies a sequence of comparable builds: the same job, configuration and branch.
-        passes_all: whether every test counts as passed that the log does not name, because the build succeeded.
+        passes_all: whether the build succeeded and runs the same tests as the others of its lane. Then a test that its
+            log does not name counts as passed.
     """
 
     build_id: str
@@ -244,10 +245,14 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 
 
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
-    """Yield the outcomes of a test: in each build whose log names it, and a pass in some successful builds that do not.
+    """Yield the known outcomes of one test, and the passes that are inferred from successful builds.
 
-    A pass without a name in the log is concluded only in lanes (job, configuration and branch) in which another build
-    names the test.
+    An outcome is known if the log of a build names the test. A pass is inferred if a successful build does not name the
+    test, but another build of the same lane (job, configuration and branch) does.
+
+    Args:
+        rows: the results of the test.
+        builds: `{build id: facts}` of the builds in which the test may have run.
     """
     named = {row.build_id for row in rows}
     lanes = set()

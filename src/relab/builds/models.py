@@ -33,7 +33,10 @@ class BuildStatus(StrEnum):
 
 
 class BuildFailure(StrEnum):
-    """The kind of a failure, as the runner measured it; the log may explain more."""
+    """The limit that a failed build hit, or the way in which its command ended, as relab measured it.
+
+    The kind does not depend on the log. `not_started` means that the command could not be started.
+    """
 
     OUT_OF_MEMORY = "out_of_memory"
     TIMED_OUT = "timed_out"

@@ -53,7 +53,7 @@ def running_in(session: Session, folder: str) -> Sequence[dict[str, Any]]:
 def running_folders(session: Session) -> set[str]:
     """Return the folders of all builds with the status `running`, as digests (`BuildFolder.identity`).
 
-    A build that runs elsewhere has no folder.
+    Builds that relab did not run are left out, because they have no folder here.
     """
     row = BuildRow
     is_wanted = (row.folder.is_not(None), row.status == BuildStatus.RUNNING.value)
@@ -244,9 +244,9 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the longest beginning of `ids` whose builds have at most `_MAX_TESTS_OF_BATCH` test results together.
+    """Return the longest prefix of `ids` whose builds together have at most `_MAX_TESTS_OF_BATCH` stored test results.
 
-    At least the first id is returned, even if its build has more.
+    The prefix has at least the first id, even if this build alone has more test results.
     """
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)

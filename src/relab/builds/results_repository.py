@@ -19,7 +19,11 @@ _FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildT
 
 @dataclass(frozen=True, slots=True)
 class FoundTest:
-    """A test, by its project and key, with the id of one build: the newest that meets the condition of the query."""
+    """A test that a query found, with the id of one build.
+
+    The test is identified by its project and its key. The build is the newest one in which the test meets the condition
+    of the query, such as its newest failed build.
+    """
 
     project: str
     test_key: int

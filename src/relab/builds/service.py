@@ -350,9 +350,9 @@ class BuildService:
         return self._store.running()
 
     def totals(self) -> list[StoredSeries]:
-        """Return the metrics of builds that are counted in the database, such as ended builds, decisions and rewards.
+        """Return the build metrics that are counted in the database, such as ended builds, decisions and rewards.
 
-        They are exported by `/metrics`. They are shared by all processes, and stay when old builds are deleted.
+        All processes share these counters, and `/metrics` exports them. They are kept when old builds are deleted.
         """
         with self._database.read() as session:
             return counters.read(session, METRICS)

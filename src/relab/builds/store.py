@@ -161,7 +161,8 @@ class BuildStore:
     def running_folders(self) -> set[str]:
         """Return the folders of all builds with the status `running`, as digests (`BuildFolder.identity`).
 
-        The process of such a build may have died. Builds that run elsewhere have no folder.
+        The process of such a build may have died. Builds that relab did not run are left out, because they have no
+        folder here.
         """
         with self._database.read() as session:
             return repository.running_folders(session)

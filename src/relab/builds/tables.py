@@ -74,7 +74,7 @@ class BuildTestRow(Base):
 
 
 class BuildDecisionRow(Base):
-    """One decision of the optimizer."""
+    """A decision of the build optimizer: the action chosen for the next build, and the reward of that build."""
 
     __tablename__ = "build_decisions"
     __table_args__ = (

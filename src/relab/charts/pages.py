@@ -137,7 +137,10 @@ class _CompiledTemplates(BytecodeCache):
     """
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Read the compiled template of a bucket; leave the bucket empty if it is not cached, or damaged."""
+        """Load a compiled template from its cache file into `bucket`, Jinja's container for it.
+
+        The bucket stays empty if the file is missing or damaged; Jinja then compiles the template again.
+        """
         try:
             bucket.bytecode_from_string(self._path(bucket).read_bytes())
         except OSError:
@@ -146,7 +149,7 @@ class _CompiledTemplates(BytecodeCache):
             bucket.reset()
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        """Write the compiled template of a bucket."""
+        """Write the compiled template in `bucket`, Jinja's container for it, to its cache file."""
         _keep(self._path(bucket), bucket.bytecode_to_string())
 
     def _path(self, bucket: Bucket) -> Path:

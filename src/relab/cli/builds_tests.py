@@ -27,10 +27,10 @@ def list_tests(
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List the tests that have failed, with what the builds show about each; those that failed last come first.
+    """List the tests that have failed in recorded builds, each with its status and the builds that show the status.
 
-    A test is flaky if the same input had both outcomes. It is broken if it passed once and has failed in each build
-    since. The two builds that show this are named. The newest 300 builds of a project are examined.
+    A test is flaky if it both failed and passed for the same input. A test is broken if it passed once and has failed
+    in each build since. The tests that failed last come first. The newest 300 builds of a project are examined.
     """
     from relab.cli.context import open_services
 

@@ -71,7 +71,10 @@ def _code(verdict: Any) -> int:
 
 
 def _show_set(found: Any, json: bool) -> int:
-    """Print the verdicts on the runs of a set; return the exit code of the worst one."""
+    """Print the verdict on each run of a set of experiments and on the whole set; return the set's exit code.
+
+    The set's verdict is the worst one of its runs. With `json`, one JSON object is printed instead of text.
+    """
     code = _code(found.verdict)
     if json:
         print_json("compare", **found.to_json(), exit_code=code)

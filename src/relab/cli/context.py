@@ -46,9 +46,10 @@ def operator() -> str:
 
 
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
-    """Run the follow-up jobs that a command has enqueued (labels, deletions), if no worker is alive to run them.
+    """Run the jobs that this command left behind for workers, if no worker is alive to run them.
 
-    Only the newest `at_most` pending jobs are considered.
+    Only jobs that follow from labels, marked behaviours and deleted runs are run, and only if they are among the newest
+    `at_most` pending jobs.
     """
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB

@@ -180,7 +180,7 @@ def run_dev(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Run trials with full network access, in containers or in bubblewrap, for development.
+    """Run the trials of an experiment in containers or bubblewrap with full network access, for development.
 
     The option `--keep-workspaces` says which workspaces (each trial's copy of the project) are kept afterwards.
     """
@@ -213,7 +213,7 @@ def run_experiment(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Run trials without network access, in containers or in bubblewrap, for final results."""
+    """Run the trials of an experiment in containers or bubblewrap without network access, for results to publish."""
     from relab.experiments.models import Command, RunOptions
 
     options = RunOptions(

@@ -111,9 +111,17 @@ def _write_lines(lines: Iterable[str], path: Path | None) -> None:
 
 @contextmanager
 def _target(output: str, *, force: bool) -> Iterator[Path]:
-    """Yield the path of a temporary file to write to; after the block, rename it to the output file.
+    """Yield the path of a temporary file to write to. After the block, put this file in the place of the output file.
 
-    By then, the file is complete and on disk. After an error in the block, the output file is not changed.
+    The temporary file is synced to disk before it gets the output file's name. If the output is `-`, its content is
+    copied to stdout instead. After an error in the block, the output file is not changed.
+
+    Args:
+        output: the path of the output file, or `-` for stdout.
+        force: whether to replace an existing output file.
+
+    Raises:
+        ConflictError: the output file exists, and `force` is false.
     """
     # Resolved, so that a link is followed and not replaced by the file.
     final = Path(output).resolve() if output != _STDOUT else None

@@ -80,7 +80,10 @@ class HttpServer(uvicorn.Server):
             self._checking.cancel()
 
     async def _check(self, connections: Connections) -> None:
-        """Check the time limits of all connections, several times within the shortest limit."""
+        """Check the time limits of all connections, again and again, until the task is cancelled.
+
+        The pause between two checks is at most a quarter of the shortest time limit.
+        """
         limits = self._limits
         shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.stalled_reader_timeout_s)
         loop = asyncio.get_running_loop()

@@ -137,7 +137,13 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
 
 
 def _run(folder: Path, plan: Mapping[str, Any], *, quiet: bool) -> bool:
-    """Run those parts of an evaluation that are not finished; return whether all parts are finished now."""
+    """Run the unfinished parts of an evaluation, one after the other; return whether all parts are finished now.
+
+    Args:
+        folder: the folder of the evaluation, with one folder for each part.
+        plan: the plan of the evaluation; `parts` lists the parts.
+        quiet: whether to show no progress.
+    """
     from relab.testbed.scoring import service
 
     with stoppable_run() as stop, service.kept(plan):

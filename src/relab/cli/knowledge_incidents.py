@@ -83,9 +83,13 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files of learnt runbooks that are no longer in use because a past incident was changed.
+    """Return the draft files of learnt runbooks that relab no longer uses because a past incident was changed.
 
-    The files are kept, because a person may be editing them. `change` is the result of the change.
+    The files are not deleted, because a person may be editing them.
+
+    Args:
+        services: the services of the command.
+        change: the effect of the change; `gone` has the causes of the runbooks that are no longer used.
     """
     return [each.path for each in services.knowledge.drafts()[0] if each.runbook.cause in change.gone]
 

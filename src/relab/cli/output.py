@@ -144,7 +144,10 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace the content of a regular file."""
+    """Replace the content of an existing regular file atomically; permissions and, if possible, the owner stay.
+
+    If the file cannot be replaced, for example because it is a mount point, it is written in place.
+    """
     from relab.core.atomic_files import replacing
 
     old = path.stat()

@@ -86,7 +86,7 @@ def show(
 
 
 def open_proof() -> ProofService:
-    """Return the service of proofs with the key of this installation."""
+    """Return the service that verifies runs and bundles, and signs bundles with the key of this installation."""
     from relab.core.home import default_home, signing_key_path
     from relab.experiments.proof.service import ProofService
 

@@ -34,10 +34,14 @@ _NAME_CHARS: Final = 40
 
 
 def print_note(note: RunNote, console: Console | None = None) -> None:
-    """Print a note of an analysis so that it fits the terminal: in at most 44 lines of at most 120 columns.
+    """Print a note (the summary of a root cause analysis) so that it fits the terminal.
 
-    In a smaller terminal, it has as many lines (at least 24) and columns as the terminal. Long texts are cut; `--full`
-    prints all of them. Without a `console`, stdout is used.
+    The note has at most 44 lines of at most 120 columns. In a smaller terminal, it is cut to the terminal's columns and
+    lines, but never below 24 lines. Long texts are cut; `--full` prints all of them.
+
+    Args:
+        note: the note.
+        console: the terminal to print to; None for stdout.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     width = min(console.width, WIDTH)
@@ -50,7 +54,14 @@ def print_note(note: RunNote, console: Console | None = None) -> None:
 
 
 def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator[tuple[str, str]]:
-    """Yield `(line, style)` for each line of a note, so that it fits a terminal of `width` columns and `height` lines."""
+    """Yield `(line, style)` for each line of a note (the summary of an analysis), cut to fit the terminal.
+
+    Args:
+        note: the note.
+        console: the terminal, by which the width of texts is measured.
+        width: the number of columns of the terminal.
+        height: the number of lines of the terminal.
+    """
     is_small = height < HEIGHT
     head = list(_head(note, console, width, is_small=is_small))
     # One line for the heading of the evidence, one for that of the changes, one for the footer.
@@ -118,9 +129,9 @@ def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Ite
 
 
 def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield the lines about recommended changes: a heading, and at most `left` lines below it.
+    """Yield `(line, style)` for the recommended changes of a note: a heading, and at most `left` lines below it.
 
-    The first change is shown in full if it fits, each of the others in few lines.
+    The first change is shown in full if it fits, each of the others in few lines. Nothing is yielded without changes.
     """
     if not note.changes:
         return

@@ -31,7 +31,7 @@ MAX_SHOWN = 20
 
 @app.command()
 def lint(file: RuleFile, as_json: JsonOption = False) -> None:
-    """Check a file of rules, and name each mistake with its line. Exit code 1 if there is one."""
+    """Check a file of behaviour rules, and print each mistake with its line. Exit code 1 if the file has a mistake."""
     from relab.rca.service import RuleFileError, read_rules
 
     try:
@@ -79,8 +79,8 @@ def apply(
 ) -> None:
     """Search stored runs for the behaviours of this installation's rules, and mark the runs that show them.
 
-    `lab agent-runs list --behaviour` lists marked runs. A failed run is searched when it is analysed. So this command
-    is for the other runs, and for new rules.
+    Use this command after a change of the rules, and for runs that did not fail: a failed run is also searched when it
+    is analysed. `lab agent-runs list --behaviour` lists the marked runs.
     """
     _scan(options, None, None, limit, asks_model=judge, as_json=as_json, is_stored=True)
 
@@ -133,7 +133,15 @@ def _scan(
 
 
 def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dict[str, Any]:
-    """Return the output of a search as JSON: counts, what was not judged and why, cost, and the runs that show behaviours."""
+    """Return the output of a search for behaviours as a JSON object.
+
+    The object has the number of searched runs, the number of runs that show each behaviour, the reasons why the model
+    did not judge runs, the model's cost, and the runs that show a behaviour.
+
+    Args:
+        rules: the rules of the behaviours that were searched for.
+        found: the result for each searched run.
+    """
     from relab.rca.service import add_costs
 
     counts = Counter(each.name for scanned in found for each in scanned.shown)

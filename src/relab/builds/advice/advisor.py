@@ -49,9 +49,9 @@ class BuildAdvisor:
         self._failures = failures
 
     def examine_build(self, build: Build, passed: Build | None) -> Examination:
-        """Find out how a build failed, store the failure's key with the build, and return the findings.
+        """Return the known failures that a failed build's log shows; store the key of its failure with the build.
 
-        By the key, the build is found when a later build fails in the same way.
+        Builds with the same key failed in the same way, so this build is found when a later build fails like it.
 
         Args:
             build: the failed build, whose log is stored.
@@ -72,7 +72,12 @@ class BuildAdvisor:
         return examined
 
     def suggest_for_build(self, build: Build, examined: Examination) -> FixSuggestion:
-        """Suggest a fix for an examined build, store the suggestion, and return it."""
+        """Suggest a fix for a failed build, store the suggestion, and return it.
+
+        Args:
+            build: the failed build.
+            examined: the result of `examine_build` for this build.
+        """
         return self._suggest(examined, build.project, build)
 
     def suggest(self, request: SuggestionRequest) -> FixSuggestion:

@@ -36,7 +36,7 @@ class RememberingSource:
     def read(self, size: int, /) -> bytes:
         """Return the next bytes of the source, at most `size`; empty at the end.
 
-        The first call returns the first bytes of the source, although `first` has been read before.
+        Reading starts at the first byte of the source: the bytes in `first` are returned too.
         """
         if self._unread:
             piece, self._unread = self._unread[:size], self._unread[size:]
@@ -48,9 +48,9 @@ class RememberingSource:
         return self._hash.hexdigest()
 
     def ends(self) -> tuple[bytes, bytes]:
-        """Return the first and the last bytes that were read and kept, as two parts that do not overlap.
+        """Return the beginning and the end of the bytes that were read so far, as far as they are kept.
 
-        If everything that was read is kept, the two parts together are all bytes.
+        The two parts do not overlap. If all bytes are kept, the two parts together are all bytes.
         """
         return bytes(self._head), bytes(self._tail[-TAIL_BYTES:])
 

@@ -73,7 +73,7 @@ def read_junit(source: ByteSource) -> JUnitReport:
 
 
 class _Reader:
-    """Makes a report from the events of the XML parser."""
+    """Parses a JUnit XML file in chunks; `report` is the result after `read`."""
 
     def __init__(self) -> None:
         self.report = JUnitReport()

@@ -198,6 +198,11 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
 
     If the message shows a problem outside of the project, such as a network that is down, the cause is only the
     message.
+
+    Args:
+        score: how surely the cause explains the failure of the build, from 0 to 1.
+        name: the name of the test.
+        message: the failure message; empty if unknown.
     """
     if message.endswith(("...", "…")):
         # It was cut at a width that depends on the numbers in it, so only the kind of the error is sure.

@@ -43,7 +43,7 @@ class BuildLog:
 
 
 class LineRole(StrEnum):
-    """The role of a relevant line in the explanation of a failure."""
+    """What a relevant line reports: an error, a detail of an error, or only that the build failed."""
 
     ERROR = "error"
     """It reports an error."""

@@ -80,7 +80,11 @@ def named_tests(lines: Iterable[BuildLine]) -> LoggedTests:
 
 
 def bounded_test_name(text: str) -> str:
-    """Return a test's name on one line, with at most 500 characters; a longer name becomes its digest and its end."""
+    """Return a test's name on one line, at most 500 characters long.
+
+    A longer name is replaced by a digest of the whole name, followed by the end of the name. A name without text
+    becomes "(a test without a name)".
+    """
     name = " ".join(text.split())
     if len(name) <= MAX_NAME_CHARS:
         return name or "(a test without a name)"

@@ -162,11 +162,17 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 
 
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
-    """Return the blocks of the last build step that contains an error with a high weight.
+    """Return the error blocks of the step in which the build failed, with the weaker blocks and consequences near them.
 
-    Blocks after the line that reports the failure of the step are left out, except consequences that follow it closely.
-    If no error has a weight of at least 0.65, errors from 0.5 count, and otherwise all errors. The result is empty if
-    no error precedes this line.
+    The step is the one that contains the last error with a weight of at least 0.65. If no error has this weight, it is
+    the one with the last error of at least 0.5, and otherwise the one with the last error. Only errors up to the line
+    that reports the failed step count. After this line, only consequences in the next 15 lines are returned. The result
+    is empty if no error counts.
+
+    Args:
+        blocks: the blocks of the log, in the order of their first lines.
+        steps: the steps of the build.
+        line_count: the number of lines of the log; used if no line reports a failed step.
     """
     end = steps.failure if steps.failure is not None else line_count
     before = [block for block in blocks if block.positions[0] <= end]

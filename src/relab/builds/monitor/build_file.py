@@ -38,7 +38,7 @@ class BuildSandbox(StrEnum):
 
 
 class BuildNetwork(StrEnum):
-    """The network access of builds in bubblewrap: `none` or `full`."""
+    """The network access of builds in bubblewrap: `none` (no network) or `full` (the network of this machine)."""
 
     NONE = "none"
     FULL = "full"

@@ -57,7 +57,7 @@ class KeptFolders:
     def total(self, *, unused_since_us: int = 0) -> KeptFiles:
         """Count the kept folders, and those that `enforce` would remove now, with their sizes; remove nothing.
 
-        Running builds are not considered, although `enforce` does not remove the folder of a running build.
+        A folder that a running build uses is counted like any other, although `enforce` would not remove it.
 
         Args:
             unused_since_us: folders that were last used before this time, in microseconds since 1970, count as to be

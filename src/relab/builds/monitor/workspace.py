@@ -181,7 +181,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
-    """Return a read-only copy of the project's current files, and delete the copies of earlier files.
+    """Return a read-only copy of the project's current files, and delete the older copies in the same folder.
 
     Raises:
         ExperimentInvalidError: a pattern in `ignore` is invalid, or a file cannot be read.

@@ -32,9 +32,9 @@ class BuildAction:
     Attributes:
         action_id: the id of the action in the API.
         description: the name of the action in the API, such as `use cache`.
-        values: the knobs that the action sets to a value.
-        factors: the knobs that the action multiplies, up to the project's limit.
-        largest: the knobs that the action sets to the project's limit.
+        values: `{knob: new value}`.
+        factors: `{knob: factor}`: the current value is multiplied by the factor, up to the project's limit.
+        largest: the knobs that are set to the project's limit.
     """
 
     action_id: int

@@ -199,9 +199,10 @@ def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedD
 def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> float:
     """Return the effective sample size: the number of decisions of equal weight that would carry as much information.
 
-    It is Kish's effective sample size. Its importance weights and their squares are expected values over the actions,
-    given the logged propensities. The weights of the chosen actions are not used: if by chance no action with a large
-    weight was chosen, all weights look equal, and the result would be too large.
+    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`, with expected values in place of both sums. An
+    expected value is taken over the actions, with their logged propensities. The weights of the chosen actions alone
+    would give too large a result if by chance no action with a large weight was chosen. The result is 0 if the policy
+    may choose an action whose logged propensity is 0.
 
     Args:
         chances: for each decision, the policy's probability of each possible action.
@@ -245,8 +246,8 @@ def _value(
 def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
     """Return, for each decision, the reward that a regression predicts for each possible action (cross-fitting).
 
-    The decisions are divided by turns into two halves. A decision's prediction comes from the regression that was
-    fitted to the half without this decision.
+    The decisions are divided into two halves: those at even and those at odd positions. The prediction for a decision
+    comes from the regression that was fitted to the other half.
     """
     halves = np.arange(len(decisions)) % 2
     models = [

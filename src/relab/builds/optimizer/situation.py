@@ -67,7 +67,7 @@ class BuildSituation(BaseModel):
         )
 
     def features(self) -> tuple[float, ...]:
-        """Return the values of `FEATURES`, each 0 or 1."""
+        """Return the situation as numbers for a policy: one value, 0 or 1, for each name in `FEATURES`."""
         named = {BuildFailure.OUT_OF_MEMORY, BuildFailure.TIMED_OUT}
         flags = (
             True,

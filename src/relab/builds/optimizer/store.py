@@ -11,7 +11,7 @@ from relab.storage import Database, counters
 
 
 class DecisionStore:
-    """Stores and reads decisions."""
+    """Stores and reads the decisions of the build optimizer, and counts decisions and rewards in the metrics."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

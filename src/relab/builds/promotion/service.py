@@ -129,11 +129,11 @@ def flag_of(project: str) -> str:
 
 
 class PromotionService:
-    """Promotes policies, and returns the policy that a project uses.
+    """Stores which policy chooses the actions for the builds of a project, and replaces it only by a better one.
 
     Args:
         database, clock: the database and the clock of this process.
-        flags: the product's flags.
+        flags: the product's flags; the policy of a project is stored as a flag.
         models: the folder of trained policies.
     """
 

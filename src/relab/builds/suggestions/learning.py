@@ -44,9 +44,9 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
 def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> list[FailureMatch]:
     """Return the matches, best first, without the known failures that earlier verdicts show to be probably wrong.
 
-    For each match, the probability that the suggestion is right is estimated from the verdicts. A match with a
-    probability of at most 0.5 is left out. For the others, strength and confidence are multiplied by this probability
-    divided by the probability without verdicts. So a match without verdicts is not changed. A confidence is at most 1.
+    For each match, the verdicts give the probability that the suggestion is right (`chance_right`). A match with a
+    probability of at most 0.5 is left out. The strength and the confidence of each other match are multiplied by its
+    probability / 0.75, where 0.75 is the probability without verdicts. A confidence above 1 becomes 1.
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.

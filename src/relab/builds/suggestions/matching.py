@@ -94,16 +94,17 @@ def _weights(failures: Sequence[KnownFailure]) -> dict[str, float]:
 
 
 class _SignIndex:
-    """Finds the signs (typical log lines of known failures) that a line matches.
+    """Finds the signs that a log line matches. A sign is a typical line of a known failure, as a sequence of words.
 
-    An index by word keeps the search fast, however many signs there are.
+    The index maps each word to the signs that contain the word. So a line is compared only with signs that share words
+    with the line.
 
     Args:
         signs: the words of each sign.
-        weights: the weight of each word of the signs.
+        weights: `{word: weight}` with every word of the signs.
 
     Attributes:
-        totals: the sum of the weights of each sign's words.
+        totals: for each sign, in the order of `signs`, the sum of the weights of its words.
     """
 
     def __init__(self, signs: Sequence[Sequence[str]], weights: dict[str, float]) -> None:

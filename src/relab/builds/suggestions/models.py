@@ -105,7 +105,7 @@ class QuotedLine(BaseModel):
 
 
 class PastFixKind(StrEnum):
-    """The kind of evidence for a past fix."""
+    """The kind of evidence for a past fix: another configuration, a repeated build, or a person's note."""
 
     CONFIGURATION = "configuration"
     """The same input succeeded with another configuration."""
@@ -191,7 +191,8 @@ class SuggestionRequest(BaseModel):
         log: the log of the failed build, as the CI system or the tool printed it.
         error: the build's error in one sentence, such as `/simulate_build` returns it.
         passing: the log of a build of the same kind that passed. Lines that it contains too do not explain the failure.
-        project: the name of the project. Its verdicts count most, and its past fixes are shown.
+        project: the name of the project. Verdicts of people about earlier suggestions for this project weigh more than
+            those of other projects, and past fixes of this project are returned.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_one_is_needed)

@@ -19,10 +19,11 @@ Settings: TypeAlias = Mapping[str, str]
 
 @dataclass(slots=True)
 class _Change:
-    """One change of settings, with a build that failed before it and the builds that succeeded after it.
+    """One change of settings after which failed builds succeeded, with its evidence.
 
-    `failed` is the newest failed build without the change. `succeeded` is `{build id: build}`: builds of the same input
-    as a failed one, with the change.
+    Attributes:
+        failed: the newest build that failed before the change.
+        succeeded: `{build id: build}` of the builds that succeeded after the change, with the input of a failed build.
     """
 
     failed: Build
@@ -44,8 +45,9 @@ def past_fixes(
             None if unknown.
 
     Returns:
-        First a fix of the kind `flaky` if the same input later succeeded without any change. No change is concluded
-        from such a failure. Then at most `MAX_CHANGES` changes, the most reliable one first.
+        At most one fix of the kind `flaky`: the same input later succeeded with unchanged settings. For such a failed
+        build, no change of settings counts as a fix.
+        Then at most `MAX_CHANGES` changes, the one with the highest share of successes first.
     """
     failed = [build for build in failures if _input_of(build)[0] is not None]
     by_input: dict[tuple[str | None, ...], list[Build]] = {}

@@ -81,7 +81,8 @@ def suggest(
 def examine(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> Examination:
     """Return the known failures that the log and the error of a request show, and the template of the failure.
 
-    The texts of the request are untrusted data: they are only compared with known failures, never executed.
+    The template is the line that shows the failure, with `#` in place of numbers. The texts of the request are
+    untrusted data: they are only compared with known failures, never executed.
     """
     log = _log(request.log)
     passing = None if request.passing is None else _log(request.passing)
@@ -98,15 +99,17 @@ def examine_lines(
 ) -> Examination:
     """Return the known failures that a log shows, and the template (masked line) by which failures are compared.
 
-    The lines are compared with the signs of the known failures, then the last lines of the log. If no sign matches, the
-    lines are compared with the hints, which show less than signs.
+    Three comparisons are tried in this order, until one finds a known failure:
+
+    - the relevant lines with the signs (typical lines) of the known failures;
+    - the last lines of `log` with the signs;
+    - the relevant lines with the hints of the known failures. A hint shows less than a sign.
 
     Args:
         lines: the relevant lines of the log.
-        log: the log of the failed build, whose last lines are compared if the relevant lines show no known failure;
-            None if only the lines are available.
-        passing: the log of a build of the same kind that passed; its lines are ignored at the end of `log`. None if no
-            such log is known.
+        log: the log of the failed build; None if only the relevant lines are available.
+        passing: the log of a build of the same kind that passed. Last lines of `log` that also occur in `passing` are
+            ignored. None if no such log is known.
         failures: the known failures.
     """
     matches = match_failures(lines, failures)

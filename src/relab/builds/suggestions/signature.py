@@ -36,5 +36,9 @@ def failure_template(text: str) -> str:
 
 
 def failure_key(template: str) -> str:
-    """Return a digest of a template, of 32 characters."""
+    """Return the key that identifies a kind of failure: 32 hexadecimal characters of a digest of its template.
+
+    `template` is the result of `failure_template`: a log line with `#` in place of numbers. Equal templates have equal
+    keys.
+    """
     return digest(template).rpartition(":")[2][:KEY_CHARS]

@@ -19,20 +19,21 @@ _HISTORY: Final = 200
 
 
 class SimulatedProject:
-    """A simulated project that is built for one input (state of its files) after another. Each input has one fault.
+    """A simulated project on which a policy is trained: it has one input (state of its files) after another.
 
-    All faults are equally probable. Each action is applied to the default configuration, because the real builds, from
-    which the simulator draws, were measured with one action each.
+    Each input has one fault; all faults are equally probable. An action (a change of the configuration) always changes
+    the default configuration, also after other actions. The reason is that the measured builds behind the simulator had
+    one action each.
 
     Args:
         simulator: simulates the builds.
-        generator: the source of randomness of the faults and of the first builds.
-        outcomes: the source of randomness of builds with a chosen action; None: `generator`. With a separate source,
-            the faults and the first builds of all inputs do not depend on the chosen actions.
+        generator: the source of randomness for the fault and the first build of each input.
+        outcomes: the source of randomness for the builds after an action; None: `generator`. With a separate source,
+            the faults and the first builds are the same whatever actions are chosen.
 
     Attributes:
         fault: the fault of the current input; policies do not see it.
-        situation: the situation after the last build.
+        situation: the situation (the facts by which a policy chooses an action) after the last build.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class SimulatedProject:
 
     @property
     def actions(self) -> list[int]:
-        """The ids of the possible actions."""
+        """The ids of the actions that `apply` can simulate for the fault of the current input."""
         return self._simulator.actions(self.fault)
 
     def next_input(self) -> BuildSituation:

@@ -54,9 +54,10 @@ class ResultRule:
         line: the pattern of the line, matched at the start of its text. If the pattern has a group `duration`, the
             group is the time that the build took.
         status: the status that the line reports; None if it reports the duration only.
-        is_final: whether the line reports the end of the whole job, and not only of one tool in it.
-        is_default: whether the line counts only if no earlier line reports the end of the whole job and no line of the
-            log was left out.
+        is_final: True: the line reports the end of the whole job. False: the line reports the end of one tool in the
+            job.
+        is_default: whether the line is weak evidence. Such a line is ignored after a line that reports the end of the
+            whole job, and in a log whose middle was left out.
     """
 
     line: re.Pattern[str]

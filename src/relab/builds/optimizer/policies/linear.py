@@ -83,10 +83,12 @@ class LinUcbPolicy(_LinearPolicy):
 
 
 class ThompsonPolicy(_LinearPolicy):
-    """Chooses each action with the probability that it is the best one, by the posterior of linear models.
+    """Chooses an action by Thompson sampling: with the probability that the action is the best one.
+
+    The probability comes from one Bayesian linear regression of the reward for each action.
 
     Args:
-        deviation: the standard deviation of rewards that the posterior assumes.
+        deviation: the assumed standard deviation of a reward around the prediction.
         exploration: the share of probability that is distributed evenly over all actions.
     """
 

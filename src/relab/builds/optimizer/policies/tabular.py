@@ -63,7 +63,11 @@ class UcbPolicy:
         self._speeds: defaultdict[int, float] = defaultdict(float)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
-        """Count one build; a reward above 0 is a success."""
+        """Update the chance of success and the speed of the action `action_id` with one build.
+
+        A reward above 0 means that the build succeeded; the reward is then its speed. A reward of 0 means that it
+        failed.
+        """
         cell = (_kind(features), action_id)
         self._tried[cell] += 1
         if reward > 0:
