@@ -340,10 +340,10 @@ def _generator(seed: int) -> np.random.Generator:
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
     """Return the interval of the mean of differences that are all equal; without bounds it is infinite.
 
-    The lower end assumes the worst case in which no lower difference was observed by chance: a share q of all
-    differences lies at the lower bound. Then n differences contain none of these with probability (1 - q)^n. q is the
-    share for which this probability equals the tail probability (1 - level) / 2. The upper end is computed in the same
-    way.
+    The lower end is the mean in the worst case that the data still allow: a share q of all possible differences lies at
+    the lower bound, but by chance none of these was observed. The probability of this is (1 - q)^n for n differences. q
+    is the share for which this probability equals the tail probability (1 - level) / 2. The upper end is computed in
+    the same way, with the upper bound.
     """
     if bounds is None:
         return Interval(-math.inf, math.inf, level, "none: the differences do not vary")

@@ -68,11 +68,11 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 
 
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> int | None:
-    """Return the number of differences after which a confidence interval shows the true mean's side of a bound.
+    """Return the number of differences that a confidence interval needs to lie completely on one side of a bound.
 
-    With this number of differences, the whole interval lies on the same side of the bound as the true mean with
-    probability `POWER`. The number is computed from quantiles of Student's t; the noncentral t would give one or two
-    more or fewer. It is None if more than a billion differences would be needed, or if the true mean lies on the bound.
+    With this number, the whole interval lies on the same side of the bound as the true mean with probability `POWER`.
+    The number is computed from quantiles of Student's t; it differs by one or two from that of the noncentral t. It is
+    None if more than a billion differences would be needed, or if the true mean lies on the bound.
 
     Args:
         distance: distance of the true mean from the bound, in either direction.
@@ -170,11 +170,18 @@ def _detectable_shift(freedom: int, alpha: float, power: float) -> float:
 def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) -> float:
     """Return the power of a t test if the true mean lies `shift` standard errors above 0.
 
-    The test is two-sided if `both`, else it only tests for a mean above 0. The test rejects if |Z + shift| (for the
-    one-sided test, Z + shift) exceeds S times the critical value of the two-sided test. Z is normal, and S is a chi
-    variable divided by the root of its degrees of freedom. The function integrates the probability over S. scipy's
-    noncentral t is not used, because it returns nan for few degrees of freedom (in scipy 1.17 for 3 of them at a shift
-    of 12, which occurs with 4 tasks if the level is divided among comparisons).
+    The power is the probability that |Z + shift| exceeds S times the critical value of the two-sided test; for the
+    one-sided test, that Z + shift exceeds this product. Z is standard normal. S is a chi variable divided by the root
+    of its degrees of freedom; the function integrates over S.
+
+    scipy's noncentral t is not used, because it returns nan for few degrees of freedom (in scipy 1.17 for 3 of them at
+    a shift of 12, which occurs with 4 tasks if the level is divided among comparisons).
+
+    Args:
+        shift: the true mean, in standard errors.
+        freedom: degrees of freedom.
+        alpha: significance level of the two-sided test, 0..1.
+        both: True for the two-sided test; False to count only rejections in favour of a mean above 0.
     """
     if math.isinf(shift):
         return float(both or shift > 0)

@@ -51,10 +51,11 @@ class MarginFinding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeanEvidence:
-    """The evidence that the true mean is above a tested mean, and that it is below it, as natural logarithms.
+    """The evidence that the true mean lies above, and the evidence that it lies below, a tested mean.
 
-    If the tested mean is the true mean, the probability that a field ever exceeds log(2 / a), at any number of values,
-    is at most a / 2. The value -inf means that there is no evidence.
+    Both are natural logarithms, and -inf means that there is no evidence. The evidence may be computed again after
+    every new value: if the tested mean is the true mean, each field ever exceeds log(2 / a) with probability a / 2 at
+    most.
 
     Attributes:
         above: the logarithm of the evidence that the true mean is above the tested one.
@@ -66,7 +67,10 @@ class MeanEvidence:
 
     @property
     def p_value(self) -> float:
-        """The always-valid two-sided p-value, 0..1."""
+        """The two-sided p-value, 0..1, of the hypothesis that the true mean equals the tested mean.
+
+        It is always valid: it may be computed again after each new value.
+        """
         return min(1.0, 2 * math.exp(-max(self.above, self.below, 0.0)))
 
 
@@ -194,9 +198,10 @@ def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tupl
 
 
 def _mixed(log_wealth: Floats) -> Floats:
-    """Return the logarithm of the mean wealth of bettors, one for each stake; this mean is the evidence of their bets.
+    """Return the logarithm of the mean wealth of several bettors, each of whom bets with another stake.
 
-    `log_wealth` is the logarithm of the wealth of each bettor; its last axis is the stakes.
+    The mean wealth is the evidence against the hypothesis on which the bets were made. `log_wealth` has the logarithm
+    of each bettor's wealth; the last axis, which the mean removes, is the stakes.
     """
     import numpy as np
 
@@ -228,11 +233,11 @@ def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float])
 
 
 def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
-    """Return the evidence against each of the tested `means`, for values without bounds, as logarithms.
+    """Return the evidence against each of the tested `means`, as natural logarithms, for values without bounds.
 
     Returns:
-        Two arrays of the shape of `means`: the evidence that the true mean is above the tested mean, and that it is
-            below.
+        Two arrays of the shape of `means`: the evidence that the true mean is above the tested mean, and the evidence
+            that it is below.
     """
     import numpy as np
 

@@ -33,11 +33,11 @@ _SEED = 20_261_123
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """The statistical error of one comparison's estimate, as the sum of a contribution of each cluster.
+    """The statistical error of one comparison's estimate, divided among the clusters: the error is the sum of `values`.
 
     Attributes:
-        ids: ids of the clusters, unique, and the same in every comparison.
-        values: the contribution of each cluster to the error, in any unit.
+        ids: ids of the clusters, unique. A cluster has the same id in every comparison.
+        values: the contribution of each cluster to the error, in any unit; as many as `ids`.
     """
 
     ids: Ints
@@ -65,8 +65,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     """Return the confidence level of each single interval that gives all intervals together the joint level `level`.
 
     Args:
-        errors: the errors of each comparison; None for a comparison whose correlation with the others is unknown, in
-            which case Bonferroni's level is returned.
+        errors: one item for each comparison: the error of its estimate, divided among the clusters. If an item is None,
+            its correlation with the other comparisons is unknown, and Bonferroni's level is returned.
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 

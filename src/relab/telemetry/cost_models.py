@@ -82,7 +82,10 @@ class CostEstimate(BaseModel):
 
 
 def billed_tokens(usage: ModelUsage) -> BilledTokens | None:
-    """Return the tokens of a model that are billed; None if its prompt or completion tokens are not known."""
+    """Return the token counts of a model by which its cost is computed.
+
+    Return None if the number of prompt tokens or of completion tokens is not known.
+    """
     if usage.tokens_prompt is None or usage.tokens_completion is None:
         return None
     return BilledTokens(
@@ -95,7 +98,7 @@ def usage_by_model(cost: Cost | None, model: str | None) -> list[ModelUsage]:
 
     Args:
         cost: the tokens of the run; None if not reported.
-        model: the model of the run. All tokens belong to it if they were not reported by model.
+        model: the model of the run. If `cost` has no separate counts for each model, all tokens belong to this model.
     """
     if cost is None or cost.calls_without_tokens:
         return []

@@ -63,8 +63,8 @@ class RunExport:
 
     Args:
         database: the database to read.
-        open_first: opens the transaction that selects the runs. In this transaction, all runs include their newest
-            spans.
+        open_first: opens the read transaction that selects the runs. Before that, it must compute all runs from their
+            newest spans.
         run_filter: selects the runs.
         what: complete runs, their timeline items, their raw spans (of runs that have spans), or their log records.
         prices: the prices of models, for the estimated costs in Parquet rows of runs.

@@ -151,7 +151,7 @@ class ToolCall(TelemetryModel):
 
 
 class GuardrailEvent(TelemetryModel):
-    """One message of a guardrail, such as a schema check, a policy or a content filter, about the step or call that it names."""
+    """One event of a guardrail (such as a policy or a content filter), about the step or tool call whose id it has."""
 
     event_id: ExternalId
     type: ShortText
@@ -319,7 +319,7 @@ STEP, CALL, EVENT = 0, 1, 2
 
 
 class ItemKind(NamedTuple):
-    """One kind of timeline item: its name, the field of a run that lists such items, and the item's id and title fields."""
+    """A kind of timeline item, with the names of the run's list of these items and of an item's id and title fields."""
 
     name: TimelineKind
     list_name: Literal["steps", "tool_calls", "guardrail_events"]

@@ -53,7 +53,15 @@ class PassingReader:
 
 
 def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
-    """Return runs of the agent of `run` that succeeded and match `like`, a column and its value."""
+    """Return at most `MAX_RUNS` runs of the agent of `run` that succeeded, newest first, with their answers and calls.
+
+    Only the newest `MAX_SEARCHED` runs of the agent are searched, without `run` itself.
+
+    Args:
+        session: the session of the transaction.
+        run: the run to compare with.
+        like: `(column, value)`: the runs must have this value in this column.
+    """
     row = AgentRunRow
     columns = (row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count)
     # A range of the index of agent and start, whatever the conditions on the runs are.

@@ -18,7 +18,7 @@ Receipt = IngestReceipt | OtlpReceipt
 
 @dataclass(frozen=True)
 class PostedRun:
-    """A complete run, posted as JSON."""
+    """A complete run that was posted as JSON, as the rows to store."""
 
     record: RunRecord
 
@@ -37,7 +37,7 @@ class PostedRun:
 
 @dataclass(frozen=True)
 class PostedSpans:
-    """The spans of an OTLP request."""
+    """The checked spans of one OTLP request, ready to be stored."""
 
     batch: SpanBatch
 
@@ -49,7 +49,7 @@ class PostedSpans:
 
 @dataclass(frozen=True)
 class PostedLogs:
-    """The log records of an OTLP request."""
+    """The decoded log records of one OTLP request, ready to be stored."""
 
     batch: LogBatch
 

@@ -74,10 +74,10 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Count runs just marked as unprojected; return whether all unprojected runs together are within the limit.
+        """Record that more runs were marked as unprojected; return whether all unprojected runs are within the limit.
 
-        `size` is the size (`size_of`) of the spans that were just stored for these runs. The total size for all
-        processes is read from the database only after a size of 5,000 was added, or when the limit seems to be
+        `size` is the size (`size_of`) of the spans that were just stored for the newly marked runs. The total size for
+        all processes is read from the database only after a size of 5,000 was added, or when the limit seems to be
         exceeded.
         """
         self._added += size

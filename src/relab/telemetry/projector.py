@@ -36,9 +36,12 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProjectionBacklog:
-    """The number of unprojected runs, and the total size of their traces, which is about their number of spans.
+    """The backlog of runs that are not computed from their newest spans yet (unprojected).
 
-    See `postponing.size_of` for the size.
+    Attributes:
+        runs: the number of these runs.
+        size: the total size (`postponing.size_of`) of their traces. It is about the number of their spans, because most
+            spans have size 1.
     """
 
     runs: int

@@ -86,7 +86,7 @@ def run_record(
     search_parts: Iterable[str | None],
     mapper_version: int | None = None,
 ) -> RunRecord:
-    """Build the record of a run.
+    """Return the rows to store for a run: decide its outcome, and count its items and tokens.
 
     Args:
         fields: the validated fields of the run.
@@ -178,7 +178,7 @@ def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
 
 
 def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the stored items of a run as activities, which decide its outcome."""
+    """Yield the steps and tool calls among the stored items of a run, in the form that the outcome rules read."""
     return activities_with((item, from_json(item.data)) for item in items)
 
 
@@ -193,7 +193,7 @@ def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> It
 
 
 def record_of(run: AgentRun) -> RunRecord:
-    """Return the record of a run that was sent as JSON."""
+    """Return the rows to store for a run that was sent as JSON."""
     body = run.model_dump(mode="json", exclude_unset=True)
     content_hash = digest(body)
     lists = {kind.list_name: body.pop(kind.list_name, []) for kind in ITEM_KINDS}

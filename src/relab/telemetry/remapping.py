@@ -119,10 +119,11 @@ def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int)
 
 
 def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
-    """Mark the runs of `run_ids` whose traces have no end as incomplete; return the number of marked runs.
+    """Set the status of runs whose traces have no end to `incomplete`; return the number of changed runs.
 
-    A trace that received a span or a log record at or after `before_us` is left out. Times are in microseconds since
-    1970. `shard` is the shard of the roll-up sums that this process updates.
+    Of the runs `run_ids`, only those are changed whose traces received nothing (no span and no log record) at or after
+    `before_us`. Times are in microseconds since 1970. `shard` is the shard of the roll-up sums that this process
+    updates.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, before_us, shard)
@@ -306,7 +307,13 @@ class _Remap:
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
         """Decide the outcome of a run again by the present rules, and count its tokens again.
 
-        All other columns of the run stay unchanged, including the failure category.
+        The new values are collected, to be written with the other changes of the transaction. All other columns of the
+        run stay unchanged, including the failure category.
+
+        Args:
+            former: the run as the roll-up sums include it now.
+            run: the stored row of the same run.
+            items: the run's timeline.
         """
         fields = RunFields.model_validate(from_json(run.data))
         outcome = decide(fields, items.values(), activities_in(items.values()), source=run.source)
@@ -370,9 +377,10 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def _candidates(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[tuple[str, int, int]]:
-    """Return up to `limit` outdated runs that started at or after `since_us`, oldest first.
+    """Return up to `limit` outdated runs (computed by an older version of relab), oldest first.
 
-    Each run is `(run id, start, number of items)`. Only runs after the position `after` are returned; None for all.
+    Each run is `(run id, start, number of items)`. Only runs that started at or after `since_us` are returned. If
+    `after`, a position (start and id), is not None, only runs after this position are returned.
     """
     items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
     statement = select(AgentRunRow.run_id, AgentRunRow.started_at, items).where(*_outdated(since_us))

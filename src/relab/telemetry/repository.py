@@ -287,7 +287,10 @@ def list_items(
 
 
 def set_category(session: Session, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
-    """Set the category of a run if its content hash is still `content_hash`; return whether it was set."""
+    """Set the failure category of a run if its content hash is still `content_hash`; return whether it was set.
+
+    `confidence` is the confidence in the category: `high`, `medium` or `low`; None if it is not known.
+    """
     statement = (
         update(table_of(AgentRunRow))
         .where(AgentRunRow.run_id == agent_run_id, AgentRunRow.content_hash == content_hash)
@@ -298,10 +301,7 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def list_awaiting(session: Session, before_us: int, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs that wait for their analysis, newest first.
-
-    Only runs that were last written at or before `before_us` are returned.
-    """
+    """Return `{run id: content}` of runs that wait for analysis, last written at or before `before_us`, newest first."""
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(
         AWAITING_ANALYSIS, row.updated_at <= before_us
@@ -318,10 +318,7 @@ def count_awaiting(session: Session) -> int:
 
 
 def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
-    """Mark runs as no longer waiting for their analysis, if their content is still the one given in `contents`.
-
-    `contents` is `{run id: content}`. A run whose content has changed since then still waits.
-    """
+    """Mark the runs of `{run id: content}` as no longer waiting for analysis, if they still have this content."""
     table = table_of(AgentRunRow)
     # In the order in which all writers lock runs.
     for run_id, content in sorted(contents.items(), key=lambda item: item[0]):
@@ -360,7 +357,10 @@ def version_before(session: Session, agent_name: str, environment: str | None, b
 
 
 def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[PastRun]:
-    """Return up to `limit` runs of a version that started by `until_us`, newest first."""
+    """Return up to `limit` runs of the agent version with the key `version_key`, newest first.
+
+    Only runs that started at or before `until_us`, in microseconds since 1970, are returned.
+    """
     from relab.telemetry.past_models import PastRun
 
     statement = (

@@ -61,7 +61,10 @@ class Contribution:
 
     @classmethod
     def of(cls, run: StoredRun | FormerRun, latencies_ms: list[float]) -> Contribution:
-        """Return the contribution of a run whose steps have these latencies."""
+        """Return the values that a run adds to the roll-up sums.
+
+        `latencies_ms` are the latencies of the run's steps.
+        """
         usage = from_json(run.token_usage or "{}")
         return cls(
             run.started_at,

@@ -30,10 +30,11 @@ _ON: Final = "on"
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add the finished runs in `records` that need no analysis to the runs to search for behaviours (`RunSearches`).
+    """Add runs to the list of runs to search for behaviours (`RunSearches`).
 
-    If searches are switched off, nothing is added. `now_us` is the time at which the runs are written, in microseconds
-    since 1970.
+    Of the runs in `records`, those are added that have ended and need no analysis: they succeeded, or nothing shows
+    that they failed. If searches are switched off, no run is added. `now_us` is the time at which the runs are written,
+    in microseconds since 1970.
     """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})
     if not ids or not _is_on(session):

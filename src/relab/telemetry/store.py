@@ -74,8 +74,9 @@ class BatchOutcome:
     Attributes:
         created: ids of the new runs.
         conflicts: ids of the runs already ingested from another source (OTLP / JSON); their data was not written.
-        overfull: `{trace id: ids of rejected spans}` of the traces that are full.
-        overfull_logs: `{trace id: keys of rejected log records}` of the traces that are full.
+        overfull: `{trace id: ids of rejected spans}` of the traces that have reached the limit of spans.
+        overfull_logs: `{trace id: keys of rejected log records}` of the traces that have reached the limit of log
+            records.
     """
 
     created: set[str] = field(default_factory=set)
@@ -108,7 +109,7 @@ def write_batch(
 
 
 class _Batch:
-    """Collects the rows of one transaction, and writes them."""
+    """Collects the rows of runs, timelines, spans and log records that one transaction writes, and writes them."""
 
     def __init__(self, session: Session, now_us: int, shard: int) -> None:
         self._session = session
@@ -259,9 +260,10 @@ class _Batch:
             self._growing.append(Waiting(trace_id, due, size, self._now_us, started_at))
 
     def _merge(self, trace_id: str, trace: TraceSpans, stored: int) -> tuple[set[str], list[str]]:
-        """Collect the new spans of a stored trace, and its spans that a new report changes; return the ids of both.
+        """Collect the changes to the spans of a stored trace; return `(ids of new spans, ids of changed spans)`.
 
-        `stored` is the number of spans that are stored for the trace.
+        A stored span is changed if a new report of the span adds something to it. `stored` is the number of spans that
+        are stored for the trace.
         """
         repeated = span_repository.load_some(self._session, trace_id, trace.spans)
         fresh = trace.spans.keys() - repeated

@@ -204,7 +204,10 @@ class FormerRun(NamedTuple):
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """A value that detects concurrent changes: it differs after each batch of spans and each projection."""
+        """A value that detects concurrent changes of the run: a new batch of spans or a new projection changes it.
+
+        It consists of the content hash, the size of the trace and the time of the last write.
+        """
         return self.content_hash, self.waiting_size, self.updated_at
 
     @property

@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 def place(run: AgentRun) -> Iterator[Place]:
-    """Yield a `Place` for every step, call and event of the run, in no particular order."""
+    """Yield the sort key and the latency (`Place`) of every step, call and event of a run, in no particular order."""
     for position, step in enumerate(run.steps):
         yield Place(step.started_at, STEP, position, step.step_id, step.effective_latency_ms)
     for position, (call, at) in enumerate(zip(run.tool_calls, run.call_starts(), strict=True)):
@@ -50,7 +50,7 @@ def present(item: StoredItem) -> TimelineItem:
 def page_json(run_id: str, rows: Sequence[StoredItem], total: int, next_cursor: str | None) -> bytes:
     """Return the JSON of a `TimelinePage` with the items `rows`; `total` counts the items of the whole timeline.
 
-    Each item has the same fields as the result of `present`; the stored JSON text of the item is copied unchanged.
+    Each item has the fields of a `TimelineItem`. The stored JSON text of the item is copied unchanged.
     """
     items = [_item_json(row) for row in rows]
     head = to_json({"run_id": run_id}).decode().removesuffix("}")

@@ -55,7 +55,18 @@ class ServiceFlagsTarget:
         )
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Set the fields in `wanted`, if the flags still have the version `expected`; None accepts any version."""
+        """Set the fields in `wanted`; leave all other fields of the flags unchanged.
+
+        Args:
+            wanted: the fields to set, with their new values.
+            expected: the version that the flags must still have; None accepts any version.
+
+        Raises:
+            FlagsChangedError: the flags have another version than `expected`.
+            FlagsRejectedError: the service rejects the values.
+            ChangesForbiddenError: the service refuses the change for another reason, or redirects the request.
+            TargetUnavailableError: the service does not answer, or cannot answer at the moment.
+        """
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         answer = self._client.request("POST", self._write_url, wanted, headers=headers)
         check_change(self._write_url, answer.status, answer.problem())

@@ -84,7 +84,10 @@ class TraceAgents:
         return self.names.get(span_id) or self.names.get(calls.asked_by.get(span_id, ""))
 
     def fields(self) -> list[dict[str, Any]] | None:
-        """Return the fields of each agent (`ReportedAgent`), by time; None unless the trace has several agents."""
+        """Return the fields of each agent (those of `ReportedAgent`), in the order in which the agents began.
+
+        Return None if the trace has only one agent or none.
+        """
         if not self.names:
             return None
         outer = {name: self._agent_around(name) for name in self._members}
@@ -105,9 +108,10 @@ class TraceAgents:
         return found
 
     def _agent_around(self, name: str) -> str | None:
-        """Return the other agent whose span encloses the agent `name`; None if no other agent's span encloses it.
+        """Return the agent whose span encloses the spans of the agent `name`; None if no other agent's span does.
 
-        The position of `name` is that of its own first agent span, or else of its first model or tool span.
+        Only one span of `name` is examined: its first span with the role of an agent, or else its first span of a model
+        or a tool.
         """
         acting = self._members[name]
         # A span inside may have the same start as the agent's own.

@@ -76,11 +76,19 @@ def _join_model_calls(
     by_id: Mapping[str, SpanFacts],
     changed: dict[str, SpanFacts],
 ) -> None:
-    """Join the two reports of each model call that a span and a span inside it report; add the results to `changed`.
+    """Join model calls that were reported twice: by a span and by a span inside it. Add the results to `changed`.
 
-    `changed` then has the outer span with the fields of both reports, and the inner span marked as no timeline item
-    (`NO_ITEM`). Two reports are joined if the outer span encloses exactly one model call, and both ended with the same
-    status. Otherwise the inner model calls are attempts, which the outer call has retried.
+    Two such spans report the same call if the outer span encloses exactly one model call, and both ended with the same
+    status. Otherwise the inner spans are attempts, which the outer call has retried; these are not joined.
+
+    After a join, `changed` has the outer span with the fields of both reports, and the inner span marked as no timeline
+    item (`NO_ITEM`).
+
+    Args:
+        spans: the spans of the trace, sorted by start.
+        around: `{span id: nearest ancestors of the span}`.
+        by_id: `{span id: facts}` of the same spans.
+        changed: `{span id: new facts}`; results are added here.
     """
     inside: dict[str, list[SpanFacts]] = {}
     for facts in spans:

@@ -72,13 +72,13 @@ _Counts = dict[str, tuple[int, bool]]
 
 
 def _by_model(billed: Sequence[SpanFacts], counts: _Counts) -> list[dict[str, Any]] | None:
-    """Return the token counts of each model, sorted by the model's name.
+    """Return one object of token counts for each model, sorted by the model's name.
 
     Return None if a call names no model, or if there are more than `MAX_MODELS` models.
 
     Args:
         billed: the spans whose tokens are counted.
-        counts: the token counts, summed over all spans in `billed`.
+        counts: the token counts summed over all spans in `billed`; they are reused if all spans have the same model.
     """
     groups: dict[tuple[str | None, str], list[SpanUsage]] = {}
     for facts in billed:

@@ -66,7 +66,8 @@ def join_spans(one: bytes, other: bytes) -> bytes:
 def _within_limits(joined: SpanMessage) -> SpanMessage:
     """Remove the parts of a joined span that exceed the limits of a span, so that the span can still be read.
 
-    The remaining parts depend on the order of the reports only if the joined span is larger than 8 MB.
+    A part is an attribute, an event or a link. Which parts remain is independent of the order in which the reports of
+    the span arrived, unless the joined span is larger than 8 MB.
     """
     del joined.attributes[MAX_PARTS:]
     del joined.events[MAX_PARTS:]

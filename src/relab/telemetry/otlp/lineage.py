@@ -62,8 +62,8 @@ def _climb(
     Args:
         span_id: the id of the span.
         facts: `{span id: facts}` of all spans.
-        outside: `{span id: nearest ancestors}`; the function adds its results here.
-        inside: a cache of `{span id: nearest ancestors of the children of this span}`.
+        outside: `{span id: nearest ancestors of the span}`; the function adds its results here.
+        inside: a cache, `{span id: nearest ancestors of the children of the span}`; the function reads and fills it.
     """
     path: dict[str, None] = {}
     here = span_id

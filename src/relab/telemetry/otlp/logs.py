@@ -116,7 +116,7 @@ def _log_line(stored: StoredLog) -> LogLine | None:
 
 
 class _Body(NamedTuple):
-    """The body of a record in the form of an attribute, so that its values can be counted like those of attributes."""
+    """The body of a log record as a pair of key and value, like an attribute, so that `count_values` can count it."""
 
     key: str
     value: Any

@@ -246,7 +246,10 @@ class _Projection:
         return items
 
     def _schema_of(self, tool: str) -> dict[str, Any] | None:
-        """Return the JSON Schema of a tool's arguments, as the models were given it; None if they were given none."""
+        """Return the JSON Schema of a tool's arguments from the tool definitions that the models got.
+
+        Return None if no model or agent span contains a definition of this tool.
+        """
         spans = (facts.span.attributes for facts in self._spans if facts.role in (Role.LLM, Role.AGENT))
         return given_schema(tool, spans)
 

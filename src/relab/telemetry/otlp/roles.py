@@ -16,7 +16,7 @@ MAPPER_VERSION: Final = 6
 
 
 class Role(StrEnum):
-    """The role of a span in an agent's run; the value is the `span_kind` of its step."""
+    """The role of a span in an agent's run; a step made of the span has this value in its field `span_kind`."""
 
     AGENT = "agent"
     CHAIN = "chain"

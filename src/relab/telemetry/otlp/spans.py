@@ -144,11 +144,11 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Decode all spans of a group at once; return an iterable that gives `check_span` the message of each span.
+    """Decode all spans of a group at once; return the decoded `Span` messages in the order of `group.items`.
 
-    The messages have the order of `group.items`. To decode all at once is faster than one by one. If that fails, or if
-    the group came as JSON or is too large, the iterable yields None without end. `check_span` then decodes each span
-    alone, so that an invalid span does not affect the others.
+    To decode all at once is faster than one by one. Pass each message to `check_span` together with the bytes of its
+    span. If decoding fails, or if the group came as JSON or is too large, the returned iterable yields None without
+    end. `check_span` then decodes each span alone, so that an invalid span does not affect the others.
     """
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
         try:

@@ -81,8 +81,10 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
     """Give unanswered tool calls the error of the nearest failed span (a step, an agent or the run) around them.
 
-    A call gets the error only if both conditions hold: the same answer of the model requests no other unanswered call,
-    and no model or tool inside the failed span reports an error, which would explain the failure.
+    A call gets the error only if both conditions hold:
+
+    - It is the only unanswered call that its model span requested.
+    - No model or tool inside the failed span reports an error, which would explain the failure.
     """
     unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
     if not unanswered:
@@ -207,9 +209,9 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Return the span of the tool that `request` asks for, and mark it as taken; None if there is no such span.
+        """Return the span of the tool that `request` asks for; None if there is no such span.
 
-        The first span found in this order is returned:
+        The span is marked as taken: later requests do not get it. The first span found in this order is returned:
 
         - a span with the id of the call and the name of the tool
         - the next span with the name of the tool and without an id
@@ -246,10 +248,10 @@ class _Joining:
         return None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Return the tool's next span without a call id that began at or after `since_us`; None if there is none.
+        """Return the next span of the tool `name` that has no call id and began at or after `since_us`.
 
-        Earlier spans are skipped for good: requests come in order of time, so later requests do not need these spans
-        either.
+        Return None if there is no such span. Spans before the returned one are skipped for good: tool requests are
+        joined in order of time, so later requests do not need these spans either.
         """
         name = _plain(name)
         named = self._named.get(name, ())
@@ -301,15 +303,18 @@ class _Joining:
 
 
 def _plain(name: str) -> str:
-    """Return a tool's name in a form for comparison: CrewAI offers the tool "Delegate work" as `delegate_work`."""
+    """Return a tool's name in lower case, with `_` in place of other characters than letters, digits and `_`.
+
+    Names are compared in this form, because CrewAI offers the tool "Delegate work" to the model as `delegate_work`.
+    """
     return _NOT_WORD.sub("_", name.casefold())
 
 
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
-    """Return the results of tools, as `{(call id, None) or (None, tool name): results in order}`.
+    """Return the tool results in the messages of the spans, grouped by call, each group in order of time.
 
-    The name is the key of results without a call id. Each call of a model repeats all results so far, so the longest
-    list that one span has is the complete list.
+    The key of a group is `(call id, None)`, or `(None, tool name)` for results without a call id. Each model call
+    repeats all earlier results in its input, so the longest list in a single span is the complete list.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:
@@ -328,7 +333,15 @@ def _is_error(result: ToolResult) -> bool:
 
 
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
-    """Return the fields that the messages have and the span of the tool call (`item`) lacks."""
+    """Return the fields of a tool call that are in the messages of a model, but not in the span of the tool call.
+
+    A result that is an error also replaces a reported success by a failure.
+
+    Args:
+        item: the fields of the tool call that were read from its span.
+        request: the model's request for the call.
+        result: the result of the call in the messages; None if they contain no result.
+    """
     added: dict[str, Any] = {}
     known = item.get("args_json")
     if request.arguments is not None and not isinstance(known, dict | list) and known != request.arguments:

@@ -163,7 +163,10 @@ _ORDER: Final = itemgetter(*map(RunActivity._fields.index, ("at_us", "kind", "po
 
 
 def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
-    """Return the activities sorted by time; each one without an agent gets the agent of the nearest step around it."""
+    """Return the activities sorted by time.
+
+    An activity without an agent is replaced by a copy with the agent of the nearest enclosing step that has an agent.
+    """
     ordered = sorted(activities, key=_ORDER)
     steps: dict[str, RunActivity] = {}
     for activity in ordered:

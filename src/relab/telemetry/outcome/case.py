@@ -156,9 +156,10 @@ class Case:
         return last if same and all(call.arguments == last[0].arguments for call in last) else []
 
     def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
-        """Yield `(index, step)` of the failed steps with these roles; of all failed steps if no role is given.
+        """Yield `(index, step)` of the failed steps with one of these roles; of all failed steps if no role is given.
 
-        Only the status counts: the output of a model that begins with "Error:" is content.
+        `index` is the step's position in `steps`. Only the status decides whether a step failed. An output that begins
+        with "Error:" does not make a step fail, because it may be the text that a model wrote.
         """
         for place, step in enumerate(self.steps):
             if (not roles or step.role in roles) and step.status is StepStatus.FAILURE:
@@ -177,8 +178,10 @@ class Case:
     def needed_failures(self) -> Iterator[RunActivity]:
         """Yield the unrecovered failed calls whose results the run needed, the last call first.
 
-        A result was not needed if a good call replaces the failed call and the answer of the agent that made the failed
-        call reports no failure.
+        The result of a failed call was not needed if both conditions hold:
+
+        - A later good call replaces the failed call (`RunRecovery.has_substitute`).
+        - The agent that made the failed call has an answer, and this answer reports no failure.
         """
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]

@@ -90,12 +90,13 @@ _NOT_WORD_BUT_SPACE = re.compile(r"[^\w' ]+")
 
 
 def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) -> bool:
-    """Return whether a later call of the same tool tries the same thing as a failed one.
+    """Return whether a later call of the same tool tries the same thing as a failed call.
 
     Args:
         failed: the arguments of the failed call.
         later: the arguments of the later call.
-        is_correction: the tool rejected the arguments of the failed call (`rejects_arguments`).
+        is_correction: True if the tool had rejected the arguments of the failed call (`rejects_arguments`). The later
+            call may then name another entity, such as another order number.
     """
     if failed.fingerprint is not None and failed.fingerprint == later.fingerprint:
         return True
@@ -133,8 +134,8 @@ def is_related(failed: Arguments, other: Arguments) -> bool:
 def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
     """Return whether `value` equals or resembles one of the `known` values.
 
-    An identifier resembles a value that contains it or that it contains. Any other text resembles a short value of
-    similar spelling. Values of less than three characters must be equal.
+    If `is_identifier` is True, two values are similar if one of them contains the other. If it is False, two short
+    values are similar if their spelling is. Values of less than three characters must be equal.
     """
     if value in known:
         return True
@@ -166,7 +167,11 @@ def _plain(text: str) -> str:
 
 
 def _scalars(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield `(path, value)` of every scalar in depth-first order, without null; nesting is limited by the JSON reader."""
+    """Yield `(path, scalar)` of every scalar inside a JSON value, in depth-first order; null is left out.
+
+    The paths begin with `path`, to which the keys and list indexes are appended with dots, such as `items.0.id`. The
+    nesting of `value` is limited by the JSON reader.
+    """
     stack = [(path, value)]
     while stack:
         here, node = stack.pop()

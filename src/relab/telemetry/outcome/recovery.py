@@ -118,9 +118,10 @@ class RunRecovery:
         )
 
     def _step_was_repeated(self, step_id: str | None) -> bool:
-        """Return whether a failed step was repeated by a later good step of the same agent and name without tool calls.
+        """Return whether the step `step_id` failed, and a later step without tool calls repeated it successfully.
 
-        The later step is taken to have made the same tool calls again, although the run lists none for it.
+        The later step must have the same agent and name. The run lists no tool calls for it, so it is assumed that it
+        made the tool calls of the failed step again.
         """
         place = self._place_of_step.get(step_id or "")
         if place is None or not self.steps[place].has_error:

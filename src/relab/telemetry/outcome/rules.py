@@ -42,7 +42,7 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 def judge(case: Case) -> OutcomeReport:
     """Return the outcome of a run and of each of its agents.
 
-    If the rules call the run succeeded but an agent that answers the user failed, the outcome of the run is "completed
+    If the run would count as succeeded, but an agent that answers the user failed, the outcome of the run is "completed
     with errors". An agent that another agent called does not answer the user.
     """
     report = _judge_alone(case)
@@ -277,8 +277,8 @@ def _step_failed(case: Case) -> OutcomeReport | None:
 
     It matches if a step that was made of a span failed, and no later step or call of its agent succeeded.
 
-    Spans report success for a root by default, so a run made of spans can contain such a step. For a run that was
-    posted as JSON, the reporter's success stands: the rule does not apply to its steps.
+    Such a step can occur in a successful run, because a root span reports success by default. The rule does not apply
+    to the steps of a run that was posted as JSON: there, a status of success is the reporter's own decision.
     """
     for place, step in reversed(list(case.failed_steps())):
         if step.role is not None and not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):

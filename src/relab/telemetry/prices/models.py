@@ -112,7 +112,8 @@ class PriceTable:
         """Return the price of a model; None if the table has no price for it.
 
         Args:
-            provider: the provider as telemetry names it; None for any provider, or the one with which `model` begins.
+            provider: the provider as telemetry names it. None: the provider with which `model` begins, or any provider
+                if `model` does not begin with a provider.
             model: the model as telemetry names it; it may begin with the provider (`openai/gpt-4o`, `models/gemini-…`).
         """
         name = model.casefold()

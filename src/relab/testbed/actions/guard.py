@@ -66,7 +66,7 @@ class Guard:
     def known(self, request: ActionRequest) -> Record | None:
         """Return the record of an earlier request by the same caller with the same idempotency key.
 
-        Return None if there is none.
+        Return None if there was no such request, or if `request` has no key.
 
         Raises:
             KeyReusedError: the earlier request was for another action, or had other parameters.

@@ -155,7 +155,7 @@ class Plant:
     def flags(self) -> dict[str, Any]:
         """Return the target's flags as `{section: {name: value}}`, with the flags' version under the key `version`.
 
-        One of the sections is `control`.
+        The section `control` is the flow control, and `routing` the choice of the index for searches.
         """
         return self._flags("GET")
 

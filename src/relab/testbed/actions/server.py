@@ -168,9 +168,10 @@ def logs(
     component: Annotated[str, Query(max_length=100)],
     lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 200,
 ) -> dict[str, Any]:
-    """Return the last lines of a component's log, oldest first.
+    """Return the last `lines` lines of the log of a component, oldest first.
 
-    For the component `target`, these are the lines of the structured logs of all its workers.
+    `component` is a component's name as `GET /components` returns it. The name `target` stands for the structured log
+    of the target, merged over all its workers.
     """
     asking.require(ActionScope.READ)
     return services.looks.logs(component, lines)

@@ -38,7 +38,10 @@ class Dialect:
 
 
 def add(values: Values, name: str, value: Any) -> None:
-    """Add a value under a name of the vocabulary, unless the value is None or the name already has a value."""
+    """Set `values[name]` to `value`, unless `value` is None or `name` already has a value.
+
+    `name` is one of the attribute names in `vocabulary.py`.
+    """
     if value is not None and values.get(name) is None:
         values[name] = value
 

@@ -44,10 +44,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
-    """Add Gemini's token counts (`usage`) to `values`, under the names of the vocabulary.
+    """Add Gemini's token counts (`usage`) to `values`, under the names of `vocabulary.py`.
 
-    Gemini's prompt count includes cached tokens. Its candidates count leaves out reasoning tokens, which are added
-    here.
+    Gemini's count of prompt tokens includes cached tokens. Its count of answer tokens (`candidates_token_count`) leaves
+    out reasoning tokens; the output count in `values` includes them.
     """
     answered = usage.get("candidates_token_count", values.get(v.OUTPUT_TOKENS))
     thought = usage.get("thoughts_token_count", values.get("gen_ai.usage.experimental.reasoning_tokens"))

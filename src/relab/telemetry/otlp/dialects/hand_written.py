@@ -111,7 +111,10 @@ def _add_usage(attributes: Attributes, prefix: str, values: Values) -> None:
 
 
 def _nested(attributes: Attributes, prefix: str) -> Any:
-    """Return the object or list that was flattened into the attributes with the prefix `prefix`; None without any."""
+    """Return the object or list that was flattened into the attributes whose names begin with `prefix`.
+
+    Return None if no attribute has this prefix.
+    """
     root: dict[str, Any] = {}
     found = 0
     for name, value in attributes.items():

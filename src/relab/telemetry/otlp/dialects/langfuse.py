@@ -52,9 +52,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
-    """Add the token counts in `usage` to `values`, under the names of the vocabulary.
+    """Add the token counts in `usage` to `values`, under the names of `vocabulary.py`.
 
-    Langfuse's own `input` leaves out cached tokens, and its `output` leaves out reasoning tokens. Both are added here.
+    Langfuse's own `input` leaves out cached tokens, and its `output` leaves out reasoning tokens. The input and output
+    counts in `values` include these tokens.
     """
     cached = _first(usage, "input_cached_tokens", "input_cache_read", "cache_read_input_tokens")
     written = _first(usage, "input_cache_creation", "cache_creation_input_tokens")

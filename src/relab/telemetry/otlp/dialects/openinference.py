@@ -78,7 +78,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _role(span: Span, declared: Role | None) -> Role | None:
-    """Return the role of a span: the declared role, or another one if the span's attributes or name contradict it."""
+    """Return the role of a span: `declared`, or another role if the span's attributes or name contradict it.
+
+    `declared` is the role that the instrumentation reports; None if it reports no role.
+    """
     attributes = span.attributes
     if declared is Role.AGENT:
         return next((other for sign, other in _NO_AGENTS if sign in attributes), declared)
@@ -167,7 +170,10 @@ def _metadata(attributes: Attributes) -> Mapping[str, Any]:
 
 
 def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Values) -> None:
-    """If the instrumentation names no model, add the model's name, as LangChain reports it, to `values`."""
+    """Add the name of the requested model to `values`, unless `values` already names a model.
+
+    The name is read from LangChain's data in the span: the invocation parameters, `metadata`, or the output.
+    """
     if text_of(values, v.REQUEST_MODEL, v.RESPONSE_MODEL) is not None:
         return
     parameters = parsed(text_of(attributes, "llm.invocation_parameters") or "")

@@ -40,8 +40,8 @@ def _add_cached(attributes: Attributes, values: Values) -> None:
     """Add the cached tokens to the input tokens in `values`, if the input tokens do not include them.
 
     Before version 6, the SDK passes on the provider's counts, and Anthropic's input tokens leave out cached tokens.
-    Since version 6, the input tokens include cached tokens, as in OpenTelemetry. Only version 6 reports the details of
-    the input tokens, by which it is recognized.
+    Since version 6, the input tokens include cached tokens, as in OpenTelemetry. The SDK counts as version 6 if the
+    attributes contain details of the input tokens, because no earlier version reports these.
     """
     cached, given = values.get(v.CACHED_TOKENS), values.get(v.INPUT_TOKENS)
     provider = str(attributes.get("ai.model.provider", ""))

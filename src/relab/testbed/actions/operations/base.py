@@ -81,5 +81,9 @@ class PlantOperation(ABC, Generic[Given]):
         """Perform the action and return what it has changed; called by `act`."""
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo the action for `undo`; return what this has changed. The base class raises NotReversibleError."""
+        """Undo the action and return what this has changed; called by `undo`.
+
+        The arguments are the parameters of the action, and the state that `look` returned before the action. The base
+        class raises NotReversibleError.
+        """
         raise NotReversibleError(f"{self.ACTION.name!r} cannot be undone.")

@@ -147,7 +147,8 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
     """Return the requested limits that are higher than the current limits.
 
-    A limit of memory or processor time is left out if it is currently not set.
+    Memory and processor time have no limit unless one is set. A requested limit for them is left out in this case,
+    because it would be lower.
     """
     # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
