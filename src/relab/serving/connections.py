@@ -143,7 +143,7 @@ class Connections:
         return sum(1 for _ in range(most) if self._evict_somewhere())
 
     def check_all(self, now_s: float) -> None:
-        """Close each connection that has exceeded one of its time limits; log the number of repeated rejections.
+        """Close each connection that has exceeded one of its time limits; log how often rejections were repeated.
 
         `now_s` is the current time of the event loop, in seconds.
         """

@@ -176,7 +176,7 @@ class LimitedProtocol(HttpToolsProtocol):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Unregister the connection and delete reference cycles, because cyclic garbage is rarely collected here."""
+        """Unregister the connection and break its reference cycles, because this process rarely collects cycles."""
         self._registry.remove(self, self._client_key)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()

@@ -149,9 +149,10 @@ def list_waiting(
 
 
 def count_waiting(session: Session, before_us: int) -> int:
-    """Return the number of log records of traces without a run whose newest record was received before `before_us`.
+    """Return the number of log records that belong to traces without a run.
 
-    `before_us` is in microseconds since 1970. The query visits every log record.
+    A trace is counted if its newest record was received before `before_us`, in microseconds since 1970. The query
+    visits every log record.
     """
     waiting = _waiting(before_us).subquery()
     return int(session.execute(select(func.coalesce(func.sum(waiting.c.records), 0))).scalar_one())

@@ -40,7 +40,7 @@ Items = Annotated[list[Item], FailFast(), Field(max_length=MAX_ITEMS)]
 
 
 class RunStatus(StrEnum):
-    """How a run ended, or that it has not ended, as it was reported."""
+    """The reported status of a run: how the run ended, that it still runs, or that its end was never reported."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -51,7 +51,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """How a step or a tool call ended, or that it has not ended, as it was reported."""
+    """The reported status of a step or a tool call: how it ended, that it still runs, or that it was skipped."""
 
     SUCCESS = "success"
     FAILURE = "failure"

@@ -35,10 +35,10 @@ class PassedCall(BaseModel):
 
 
 class PassingRun(BaseModel):
-    """A run that succeeded, with the fields by which a failed run is compared with it.
+    """A run that succeeded, with the fields that are compared with those of a failed run.
 
-    `calls` are its tool calls that did not fail, in order of time. `answer` is None if the run has none, or if it is
-    too long.
+    `calls` are the run's tool calls that did not fail, in order of time. `answer` is None if the run has no answer, or
+    if the answer is too long.
     """
 
     model_config = ConfigDict(frozen=True)

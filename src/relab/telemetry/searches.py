@@ -72,7 +72,7 @@ class RunSearches:
                 unit.session.execute(delete(table_of(RunSearchRow)))
 
     def due(self, quiet_s: float, limit: int) -> dict[str, int]:
-        """Return up to `limit` runs to search for behaviours, newest first, as `{run id: when it was written}`.
+        """Return up to `limit` runs to search for behaviours, newest first, as `{run id: time of the last write}`.
 
         Times are in microseconds since 1970. Runs that were written within the last `quiet_s` seconds are left out.
         """
@@ -84,9 +84,9 @@ class RunSearches:
             return {run_id: written_at for run_id, written_at in found}  # noqa: C416 rows are no pairs to mypy
 
     def done(self, searched: Mapping[str, int]) -> None:
-        """Remove searched runs, `{run id: when it was written}`, from the list of runs to search.
+        """Remove searched runs from the list of runs to search; `searched` is `{run id: time of the last write}`.
 
-        A run that was written again since then stays in the list. Runs that have waited for more than an hour are
+        A run that was written again after this time stays in the list. Runs that have waited for more than an hour are
         removed too.
         """
         table = table_of(RunSearchRow)

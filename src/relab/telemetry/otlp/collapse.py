@@ -59,7 +59,10 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _ancestors_of_errors(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> set[str]:
-    """Return the ids of all spans that enclose a failed span; failed internal steps of a framework do not count."""
+    """Return the ids of all spans that enclose a failed span, directly or indirectly.
+
+    A failed span that is an internal step of a framework (`is_plumbing`) is ignored.
+    """
     found: set[str] = set()
     for facts in spans:
         if facts.outcome.status is StepStatus.FAILURE and not facts.is_plumbing:

@@ -147,8 +147,8 @@ _ANSWERS: Final = (
 def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
     """Return the text in a captured input or output; None if it contains no text.
 
-    It is the value itself, the text of a message in it, or the text in the first non-empty field of `fields`. `depth`
-    counts the objects around the value.
+    If `value` is a text, it is returned. If it contains messages, the text of a message is returned. If it is another
+    object, the text in the first non-empty field of `fields` is returned. `depth` counts the objects around `value`.
     """
     if isinstance(value, str):
         found = parsed(value) if value.startswith(("{", "[", '"')) else None
@@ -166,10 +166,13 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
 
 
 def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
-    """Return the value that holds the question or the answer in an object; None if there is no such value.
+    """Return the value of an object that holds the question or the answer; None if there is no such value.
 
-    It is the first non-empty field of `fields`. Without one, it is the first argument in `args` or `kwargs`. Without
-    arguments, it is the object's only value, if that is a text.
+    The first of these that exists is returned:
+
+    - the first non-empty field of `fields`
+    - the first argument in the list `args`, or the whole object `kwargs`
+    - the only value of the object, if it is a text
     """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:

@@ -51,9 +51,9 @@ class ToolCalls(NamedTuple):
     """The tool calls that the messages of a trace contain.
 
     Attributes:
-        added: `{id of a tool's span: fields}` that the messages add to the tool call of this span.
+        added: for tool calls with a span, `{id of the tool's span: fields}`: the fields that only the messages contain.
         asked_by: `{id of a tool's span: id of the model's span that requested the call}`.
-        separate: the calls without a span, in order of time.
+        separate: the tool calls without a span of their own, in order of time.
     """
 
     added: Mapping[str, Mapping[str, Any]]

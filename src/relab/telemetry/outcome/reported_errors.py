@@ -27,7 +27,7 @@ _IN_BAND_JSON = re.compile(
 
 
 def filled(text: str | None) -> str | None:
-    """Return a text, or None if it is absent or blank."""
+    """Return `text` unchanged; None if the text is absent or blank."""
     return text if text is not None and text.strip() else None
 
 

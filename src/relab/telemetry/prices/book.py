@@ -118,7 +118,7 @@ def _shipped() -> tuple[Price, ...]:
 
 
 def _prices(source: YamlSource) -> tuple[Price, ...]:
-    """Return the prices of a file, `{prices: [{provider, model, …}, …]}`."""
+    """Return the prices in a file that has the form `{prices: [{provider, model, …}, …]}`."""
     value = source.value
     entries = value.get("prices") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(entries, list) or value.keys() != {"prices"}:

@@ -14,7 +14,10 @@ ModelTokens = tuple[str | None, str, BilledTokens]
 
 
 def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
-    """Return the estimated cost of a run by the prices in `table`; None if a cost or no tokens were reported."""
+    """Return the estimated cost of a run by the prices in `table`.
+
+    Return None if the run reports a cost, because no estimate is needed, or if the run reports no tokens.
+    """
     cost = run.cost
     if cost is None or cost.is_reported:
         return None

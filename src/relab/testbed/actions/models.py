@@ -17,7 +17,7 @@ WHOLE_SERVICE = "service"
 
 
 class ActionClass(StrEnum):
-    """The kind of change that an action makes; a caller's token permits actions by their class."""
+    """The kind of change that an action makes; a token lists the classes of the actions that its caller may perform."""
 
     READ = "read"
     SESSION = "session"

@@ -78,8 +78,8 @@ class Plant:
     def restart(self, name: str) -> list[dict[str, Any]]:
         """Restart a component or a group and wait until it is ready, at most `_READY_S` seconds.
 
-        Return the status of the restarted components, as `components` does. If they are not ready in time, `PlantError`
-        is raised.
+        Return the status of each restarted component, a JSON object with the fields of `ComponentStatus`. If they are
+        not ready in time, `PlantError` is raised.
         """
         answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": _READY_S})
         if not answer["ready"]:

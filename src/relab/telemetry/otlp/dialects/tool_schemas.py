@@ -68,7 +68,10 @@ def _value(text: Any) -> Any:
 
 
 def _schema(value: Any) -> dict[str, Any] | None:
-    """Return `value` if it is a JSON Schema of an object with properties and not very long; None otherwise."""
+    """Return the JSON Schema in `value`, an object or JSON text; None if it is not the schema of an object with properties.
+
+    A schema of more than `MAX_SCHEMA_CHARS` characters is not returned either.
+    """
     if isinstance(value, str) and len(value) > MAX_SCHEMA_CHARS:
         return None
     found = _value(value)
