@@ -334,7 +334,7 @@ def _digest_of(resolved: Resolved) -> str:
 
 
 def _check_same(found: ExperimentSet, entries: Sequence[SetEntry]) -> None:
-    """Check that a recorded set has the same experiments as `entries`, which a command gives.
+    """Check that `entries`, the experiments of the present command, are the same as those of the recorded set `found`.
 
     Raises:
         RunChangedError: an experiment was added, removed or changed.

@@ -75,7 +75,7 @@ class InvalidContextError(InvalidInputError):
 
 
 class TargetingKeyMissingError(InvalidInputError):
-    """A split decides the value of the flag, but the context has no targeting key."""
+    """A split decides the flag's value, but the context has no targeting key (the id of the user or other subject)."""
 
     code = "targeting_key_missing"
 

@@ -59,7 +59,7 @@ _KEY = re.compile(FLAG_KEY_PATTERN)
 
 
 class _Change(NamedTuple):
-    """The action and content of a version that is to be added."""
+    """A version to be added: the kind of change, the content and, after a rollback, the number of the restored version."""
 
     action: FlagAction
     content: FlagContent

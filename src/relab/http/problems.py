@@ -129,9 +129,10 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def scoped_problems(*statuses: int, has_body: bool = False) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI descriptions of the errors of a route that requires a scope and has parameters or a body.
+    """Return the OpenAPI `responses` for the errors of a route that requires a scope and has parameters or a body.
 
-    These are 401, 403, 422, 503 and `statuses`, described as by `problem_responses`; with a body also 408, 413 and 415.
+    Each status is described as a problem document. The statuses are 401, 403, 422, 503 and `statuses`; with a body also
+    408, 413 and 415.
     """
     return problem_responses(401, 403, 422, 503, *((408, 413, 415) if has_body else ()), *statuses)
 

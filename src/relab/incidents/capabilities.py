@@ -65,9 +65,9 @@ def health_of(url: str) -> str:
 
 
 def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Return the classes in `named` that no action of the action server at `url` has.
+    """Return the classes in `named` that no action of the action server at `url` has, as texts for a message.
 
-    Each class is followed by the nearest existing name, as in `unknown_classes`.
+    Each text is the quoted name, followed by a suggestion if a class of the server is similar.
 
     Args:
         url: the address of the server.

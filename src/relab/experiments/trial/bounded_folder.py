@@ -19,7 +19,7 @@ class BoundedFolder:
     """Limits the total size of the files `<two characters>/<name>` in a folder, by deleting those not used for longest.
 
     Several threads and processes may use the folder. The time of the last use of a file is its modification time, which
-    each user of the file must set. Files whose names begin with a dot are being written.
+    each user of the file must set. Files whose names begin with a dot are still being written, and are not counted.
 
     Args:
         folder: the folder; it may not exist yet.

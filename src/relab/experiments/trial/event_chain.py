@@ -89,7 +89,10 @@ class EventChain:
 
 
 def _chain_of(path: Path, below: Path, length: int | None) -> _Links:
-    """Return the hash chain over the first `length` bytes of a file (None: all bytes); empty without a file."""
+    """Return the hash chain over the first `length` bytes of a file (None: all bytes); empty without a file.
+
+    No link below the folder `below` is followed.
+    """
     links = _Links()
     file = open_plain(path, below=below)
     if file is None:

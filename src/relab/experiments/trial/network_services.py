@@ -49,7 +49,10 @@ class TrialNetwork:
         self._gateways = ModelGateways(runtime.model_gateways, cache, redactor)
 
     def services(self, folder: TrialFolder, ids: TrialIds) -> TrialServices:
-        """Create the services of the trial with this folder and these ids, and return them."""
+        """Create the trace receiver, the proxies and the model gateways that the experiment requires for one trial.
+
+        Return their addresses inside the sandbox, and the environment variables that tell the harness these addresses.
+        """
         found: list[Listener] = []
         environment: dict[str, str] = {}
         runtime = self._config.runtime

@@ -72,7 +72,7 @@ class FinishedAttempt:
         return self.output.output.outcome
 
     def is_retried(self, retry_on: Sequence[str]) -> bool:
-        """Return whether another attempt is to follow this one.
+        """Return whether the trial must be attempted again after this attempt.
 
         `retry_on` has the kinds of attempts that are retried: `timeout`, `error` or `failure`.
         """

@@ -263,7 +263,10 @@ def _workspace(config: ExperimentConfig, after: FileManifest) -> str:
 
 
 def _rename(path: Path, source: TrialIds, ids: TrialIds, *, below: Path) -> None:
-    """Replace the run id and the trial id of `source` by those of `ids` in a file of JSON or JSON lines."""
+    """Replace the run id and the trial id of `source` by those of `ids` in a file of JSON or JSON lines.
+
+    Do nothing if the file is missing, is too large, or is behind a link below the folder `below`.
+    """
     raw = read_plain(path, MAX_OUTPUT_BYTES * 16, below=below)
     if raw is None:
         return

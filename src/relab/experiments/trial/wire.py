@@ -171,8 +171,8 @@ class TrialOutput(_Open):
     """The document that a harness writes as the result of a trial (`trial_output_v1`).
 
     `answer` is the harness's answer to the task, of any type. `metrics` are values by the metric's name. A training run
-    also reports `objective` and `checkpoints`. `error` says why the trial failed. Unknown fields are rejected, except
-    in `ext`.
+    also reports `objective` and `checkpoints`. `error` says why the trial failed. A document with an unknown field is
+    invalid; further data may be in `ext`.
     """
 
     schema_version: Literal["trial_output_v1"]
@@ -269,7 +269,7 @@ def _unread(error_type: ErrorType, message: str) -> ReadOutput:
 def _last_line(path: Path, below: Path) -> bytes | None:
     """Return the last non-blank line of a file, reading only the last `MAX_LAST_LINE_BYTES` bytes.
 
-    Return None if the file has no such line.
+    Return None if the file has no such line. No link below the folder `below` is followed.
     """
     file = open_plain(path, below=below)
     if file is None:

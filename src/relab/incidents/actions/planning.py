@@ -158,7 +158,10 @@ def _unknown(standing: Sequence[Candidate], best: Candidate, *, was_refuted: boo
 
 
 def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bool:
-    """Return whether all possible actions (`steps`) for a cause were tried; False if no action is possible."""
+    """Return whether a cause is refuted: all actions for it (those of `steps` that can be executed) were tried.
+
+    Return False if no action can be executed.
+    """
     doable = [step for step in steps if step.entry is not None]
     return bool(doable) and all(_was_tried(step, tried) for step in doable)
 

@@ -57,10 +57,13 @@ def verify(course: ActionObservations, bounds: HealthBounds, settings: Verificat
 def _worse_since(
     course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings, worse: str
 ) -> VerificationResult:
-    """Return the verdict on an action since which the service has become worse: `WORSE` or `OTHER_CAUSE`.
+    """Return the verdict on an action after which the service has become worse.
 
-    `OTHER_CAUSE` requires that another cause is confirmed, and that the cause of this action was seen before and is
-    gone. `worse` is a text about the figure that is worse.
+    `worse` is a text about the figure that is worse.
+
+    Returns:
+        - `OTHER_CAUSE`: another cause is confirmed; the cause of this action was seen before the action and is gone.
+        - `WORSE`: in all other cases.
     """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
@@ -78,11 +81,11 @@ def _undecided(
     streak: Sequence[Snapshot],
     waits_for: Sequence[str],
 ) -> VerificationResult:
-    """Return the verdict on an action that is neither verified nor known to have failed.
+    """Return the verdict on an action that is neither verified nor known to have made the service worse.
 
-    The verdict depends on what is still wrong and on the time since the action. `streak` holds the latest consecutive
-    polls in which users were served well. `waits_for` holds a text for each condition in `course.mended` that is false
-    or unknown.
+    The verdict depends on what is still wrong and on the time since the action: `NOT_YET`, `RECOVERING`, `MITIGATED`,
+    `OTHER_CAUSE` or `FAILED`. `streak` holds the latest consecutive polls in which users were served well. `waits_for`
+    holds a text for each condition in `course.mended` that is false or unknown.
     """
     well_s = (streak[-1].at_us - streak[0].at_us) / _US if streak else 0.0
     is_sustained = well_s >= settings.min_healthy_s and len(streak) >= settings.min_healthy_polls
@@ -170,9 +173,9 @@ def _was_seen(course: ActionObservations) -> bool:
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a recent probe shows that the cause of the incident is gone.
+    """Return whether the last probe since the action shows that the cause of the incident is gone.
 
-    Probes within `metrics_window_s` after the action do not count.
+    The result of an old probe (see `_memory_us`), or of one within `metrics_window_s` after the action, does not count.
     """
     if not course.mended or course.facts is None or course.facts_at_us is None:
         return False
@@ -181,7 +184,7 @@ def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: Ve
 
 
 def _memory_us(settings: VerificationSettings) -> int:
-    """Return the age up to which a poll counts as recent, in microseconds.
+    """Return the age up to which polls and probes count as recent in a verification, in microseconds.
 
     This age is longer than the window of time that the target's figures cover. So a single short failure cannot spoil
     all recent polls, but a lasting one does.

@@ -243,9 +243,12 @@ class OutageTracker:
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news (outages that are new or have changed) of which people must be notified now.
 
-        The list is sorted by kind and then by age. It is empty if no news is due, and for 20 s after a notification. As
-        soon as one item is due, the list has all items that are confirmed by enough polls or overdue (older than a
-        limit of at most 30 s).
+        Nothing is returned for 20 s after a notification. After that:
+
+        - An outage is overdue if it is older than a limit of at most 30 s.
+        - If no outage is overdue, and none needs a notification at once, nothing is returned.
+        - Otherwise all outages that are overdue or confirmed by enough polls are returned, sorted by kind and then by
+          age.
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.

@@ -35,7 +35,7 @@ from relab.llm import LlmError, Prompt
 
 
 class SecondOpinion(Protocol):
-    """A language model for one incident, with a budget; its results are appended to the incident's timeline."""
+    """Calls a language model for one incident within a budget, and appends events to the incident's timeline."""
 
     async def ask(self, prompt: Prompt) -> ModelAnswer:
         """Call the model and return its answer; record the call and its cost.

@@ -35,7 +35,7 @@ _MAY_BE_SECRET: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PromptInput:
-    """The content of a prompt.
+    """The content of a prompt that asks a language model for the cause of an incident.
 
     Attributes:
         known: the facts that are known, with their evidence.

@@ -58,9 +58,9 @@ class _Words:
 
 
 def notice_of(event: TimelineEvent, context: NoticeContext) -> Notice | None:
-    """Return the notice of an event; None if people do not need a notice of it.
+    """Return the notice that people get about an event; None if no notice is sent.
 
-    For example, they need no notice of a repeated diagnosis, or of an approval request that was already decided.
+    For example, no notice is sent of a repeated diagnosis, or of an approval request that was already decided.
     """
     reader = _READERS.get(event.kind)
     words = None if reader is None else reader(event, context)

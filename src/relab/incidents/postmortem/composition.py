@@ -183,7 +183,7 @@ def _exhibits(case: IncidentRecord) -> Iterator[CitedEvidence]:
 
 
 def _attempts(case: IncidentRecord, signals: Signals) -> Iterator[ActionReview]:
-    """Yield the responder's actions, each with the samples around it and the last verdict of its verification."""
+    """Yield the responder's actions, each with its effect on the signals and the last verdict of its verification."""
     verdicts, closed_us = _verdicts(case), case.incident.closed_at
     # A refused action changed nothing, so it does not end the time of the action before it.
     begins = [act.asked_at for act in case.actions if act.status is not ActionStatus.REFUSED]

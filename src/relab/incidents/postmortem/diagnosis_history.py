@@ -79,7 +79,10 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
 
 
 def _again(earlier: DiagnosisPeriod, fresh: DiagnosisPeriod) -> DiagnosisPeriod:
-    """Merge two diagnoses of the same causes: `fresh` with the time of `earlier`, confirmed if either is confirmed."""
+    """Merge two diagnoses of the same causes: `fresh`, but made at the time of `earlier`.
+
+    The result is confirmed if either of the two is confirmed.
+    """
     return DiagnosisPeriod(
         earlier.at, fresh.causes, fresh.probability, fresh.evidence, earlier.is_confirmed or fresh.is_confirmed
     )
