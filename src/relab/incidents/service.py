@@ -283,10 +283,10 @@ class IncidentService:
         Args:
             detail: the problem, in a person's words.
             by: the name of the person.
-            target: the name of the target; by default the watched one.
+            target: the name of the target; None for the only watched target.
 
         Raises:
-            NoTargetError: no target is given, and not exactly one is watched.
+            NoTargetError: `target` is None, and no target or more than one is watched.
         """
         said = detail.strip() or "A person reports a problem."
         anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, f"{by}: {said}")

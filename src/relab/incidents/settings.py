@@ -19,9 +19,10 @@ class ResponderSettings:
         poll_interval_s: the time between two polls (`POLL_INTERVAL_SECONDS`).
         detection, investigation, planning, policy, verification: the settings of these parts of the response.
         approval_valid_s: how long an approval request is valid.
-        stand_down_s, max_stand_downs: how long the responder waits if it must not act, and how often at most. It must
-            not act while a kill switch is on, while people or other clients act, while the measured values are stale,
-            or while the host and several dependencies fail at once.
+        stand_down_s: how long the responder waits each time when it must not act. It must not act while a kill switch
+            is on, while people or other clients act, while the measured values are stale, or while the host and several
+            dependencies fail at once.
+        max_stand_downs: how often the responder waits in this way before it hands an incident over to people.
         server_retry_s, max_server_retries: how long to wait before a retry if the action server is busy or does not
             answer, and the maximum number of retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.

@@ -149,8 +149,8 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
         session: the session of the transaction.
         now: the current time; it becomes the `run_after` of corrected pending jobs.
         latest_start: pending jobs with a later `run_after` are corrected, because no backoff ends later than this.
-        latest_lease: running jobs whose lease ends later are corrected. Such a lease is older than the change of the
-            clock, because no newer lease ends so late.
+        latest_lease: running jobs whose lease ends later are corrected. No lease that is acquired now ends so late, so
+            such a lease was acquired before the clock was set back.
         lease_until: the new end of the leases of corrected jobs. A worker that is alive extends its lease before that
             time.
     """
@@ -170,9 +170,9 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
     """Find runnable jobs that were not announced to workers since `announced_before`; return their ids and lanes.
 
-    At most `limit` jobs of each lane are returned. Their `announced_at` is set to `now`. Jobs that were not announced
-    for the longest time come first, because the others may still wait in the broker's queue. Times are in microseconds
-    since 1970.
+    At most `limit` jobs of each lane are returned. Their `announced_at` is set to `now`. The jobs whose last
+    announcement is oldest come first: the ids of recently announced jobs may still wait in the broker's queue. Times
+    are in microseconds since 1970.
     """
     jobs: list[tuple[str, Lane]] = []
     for lane in LANES:

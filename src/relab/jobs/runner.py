@@ -219,7 +219,10 @@ class JobRunner:
 
     @contextlib.contextmanager
     def _heartbeat(self, job_id: str, limit_s: float) -> Iterator[None]:
-        """Extend the lease of a job in a background thread while the block runs, up to the time limit."""
+        """Extend the lease of a job again and again, in a background thread, while the `with` block runs.
+
+        After `limit_s` seconds, the lease is no longer extended, so that another worker can take the job over.
+        """
         done = threading.Event()
         ends_at = time.monotonic() + limit_s
 

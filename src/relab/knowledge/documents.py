@@ -66,7 +66,7 @@ def of_runbook(runbook: Runbook) -> Document:
 
 
 def of_incident(incident: PastIncident) -> Document:
-    """Return the search document of a past incident: its log templates, text facts, actions and note."""
+    """Return the search document of a past incident: its log templates, facts with text values, actions and note."""
     title = incident.cause.replace("_", " ")
     often = sorted(incident.templates, key=lambda template: -incident.templates[template])[:_MAX_TEMPLATES]
     return Document(
@@ -82,7 +82,11 @@ def of_incident(incident: PastIncident) -> Document:
 
 
 def _seen(incident: PastIncident) -> Iterator[str]:
-    """Yield an incident's log templates, text facts and action names; numbers are left out, as queries have none."""
+    """Yield the texts that were seen in an incident and that a search compares with a query.
+
+    These are the log templates, the facts whose values are texts, and the names of the actions. Facts with numbers are
+    left out, because queries do not contain these numbers.
+    """
     yield from incident.templates
     yield from (f"{name} {value}" for name, value in incident.facts.items() if isinstance(value, str))
     yield from (each.action for each in incident.tried)

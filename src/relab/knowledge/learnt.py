@@ -57,9 +57,9 @@ class _Lesson:
 
     @property
     def required(self) -> tuple[Deviation, ...]:
-        """The strongest deviations in `marks` that have a usual value, at most `_MAX_REQUIRED`.
+        """The strongest deviations in `marks` of facts that have a usual value, at most `_MAX_REQUIRED`.
 
-        Deviations without a usual value are left out: no later probe could show that they are gone.
+        Deviations of facts that exist only during incidents are left out: no later probe could show that they are gone.
         """
         return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
 
@@ -186,9 +186,10 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
 
 def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
-    """Return the parameters of an action in the form in which a runbook can reuse them in a later incident.
+    """Return the parameters of an action, by name, in the form in which a runbook can reuse them in a later incident.
 
-    A value that came from a fact becomes a placeholder `{fact}`; other values stay the same.
+    A value that came from a fact becomes a placeholder `{fact}`, for which the later incident's value of the fact is
+    inserted. Other values stay the same.
 
     Args:
         act: the action that was tried.
@@ -201,13 +202,13 @@ def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]
 def _place(
     act: TriedAction, name: str, value: FactValue, incident: PastIncident, runbooks: Sequence[Runbook]
 ) -> FactValue:
-    """Return the value of a parameter in the form in which a runbook can reuse it.
+    """Return the value of an action's parameter in the form in which a runbook can reuse it in a later incident.
 
-    If the value came from a fact of the incident, the form is a placeholder `{fact}`; otherwise it is the value itself.
-    For example, the worker to be restarted may have another name in the next incident. Which fact the value came from
-    is decided in this order:
-    - A runbook has the same action, and its placeholder names a fact with this value.
-    - The value is a name with a digit, and a fact has the same value.
+    A value that came from a fact becomes a placeholder `{fact}`: for example, another worker may have to be restarted
+    then. Any other value stays. The value came from a fact in two cases, checked in this order:
+    - A runbook has the same action, with a placeholder for this parameter, and the fact of the placeholder has this
+      value.
+    - The value is a name with a digit, and a fact of the incident has this value.
     """
     facts = incident.facts
     for runbook in runbooks:

@@ -105,14 +105,14 @@ def alike(one: Runbook, other: Runbook) -> bool:
 def _likely(
     own: Mapping[FactCondition, Expectation], other: Mapping[FactCondition, Expectation], condition: FactCondition
 ) -> float:
-    """Return the probability of a condition if the cause of a certain runbook is present.
+    """Return the probability of a condition if the cause of one of two runbooks is present.
 
-    It is `likely` from that runbook's own expectations. If they lack the condition, it is `otherwise` from the other
-    runbook.
+    If the expectations of this runbook, `own`, contain the condition, the result is their `likely`. Otherwise it is the
+    `otherwise` of the expectations of the second runbook, `other`.
 
     Args:
-        own: the expectations of the runbook, by condition.
-        other: the expectations of another runbook, by condition.
+        own: the expectations of the runbook whose cause is present, by condition.
+        other: the expectations of the second runbook, by condition.
         condition: the condition, which at least one of the two runbooks has.
     """
     return own[condition].likely if condition in own else other[condition].otherwise
@@ -228,10 +228,10 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each fact that an action's parameter refers to, but that the runbook cannot know.
+    """Yield an error for each fact that an action's parameter needs, but that is not known when the runbook is used.
 
-    A runbook knows the facts of its expectations, its requirements and its probes, and the facts in `around.facts`. If
-    the runbook names probes, but the facts of probes are unknown (`around.looks` is None), nothing is yielded.
+    Known are the facts of the runbook's expectations, requirements and probes, and the facts in `around.facts`. If the
+    runbook names probes, but the facts of probes are unknown (`around.looks` is None), nothing is yielded.
     """
     if runbook.looks and around.looks is None:
         return

@@ -29,9 +29,9 @@ def memory_factors(
 ) -> dict[str, float]:
     """Return, by cause, the factor by which the prior probability of the cause should be multiplied.
 
-    A cause has a factor if similar past incidents had this cause. A factor is above 1 and at most
-    `MAX_ODDS_FROM_MEMORY`; it is higher for more, and more similar, incidents. Causes that no similar incident had are
-    absent.
+    A cause has a factor if similar past incidents had this cause. The factor is above 1 and at most
+    `MAX_ODDS_FROM_MEMORY`. It grows with the number of these incidents, and with their similarity to the current
+    incident. Other causes are absent from the result.
 
     Args:
         facts: the facts of the current incident, by name.

@@ -45,7 +45,7 @@ class VectorStore:
         self._most = most
 
     def get(self, texts: Collection[str]) -> dict[str, bytes]:
-        """Return the stored vectors of these texts, as `{text: bytes}`; texts without one are absent.
+        """Return the stored vectors of these texts, as `{text: bytes}`; texts without a stored vector are left out.
 
         Raises:
             VectorStoreError: the file cannot be used.

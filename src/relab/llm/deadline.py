@@ -27,9 +27,9 @@ _GRACE_S = 0.5
 class DeadlineRunner:
     """Runs up to `max_concurrency` coroutines at the same time, each in its own thread and with its own deadline.
 
-    Cancelling a coroutine cannot stop a thread that waits in the DNS resolver of the C library. Such a thread continues
-    until the resolver's timeout, and counts as running until then. So there are never more than `max_concurrency`
-    threads.
+    A thread that waits in the DNS resolver of the C library cannot be stopped: after the deadline, it continues until
+    the resolver's timeout. Until then the thread still counts as running, so that there are never more than
+    `max_concurrency` threads.
     """
 
     def __init__(self, max_concurrency: int) -> None:

@@ -20,7 +20,7 @@ class Provider:
         package: the Python package that implements the protocol; an optional dependency (extra) of relab installs it.
         endpoint: the provider's own URL.
         default_model: the model that is used if the settings name none.
-        methods: the ways to ask for JSON that the protocol has; the first one is the default.
+        methods: the protocol's methods for requesting an answer as JSON; the first one is the default.
         load: a function that loads the package, which takes seconds, and returns the chat backend.
     """
 

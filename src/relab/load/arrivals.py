@@ -114,8 +114,8 @@ def _levels(seed: int) -> Iterator[float]:
 def _in_ramp(piece: _Piece, level: float) -> int:
     """Return when the expected number of arrivals since the beginning of a stage reaches `level`.
 
-    The time is in ns after the start of the load. With t the time since the beginning of the stage, it solves a t + (b
-    - a) t² / 2T = level, where the rate changes from a to b within T seconds.
+    The result is in ns after the start of the load. The time t since the beginning of the stage solves a t + (b - a) t²
+    / 2T = level. In this formula, the rate changes from a to b within the T seconds of the stage.
     """
     first, last, duration_s = float(piece.from_rate), float(piece.to_rate), float(piece.duration_s)
     # This form of the root loses no precision where the ramp is nearly flat.

@@ -131,7 +131,7 @@ class LatencyHistogram:
 
     @property
     def _hdr(self) -> Any:
-        """The HdrHistogram library's object, after adding the latencies that wait to be counted."""
+        """The histogram object of the HdrHistogram library, with all latencies that were recorded so far."""
         if self._waiting:
             self._count()
         return self._counted

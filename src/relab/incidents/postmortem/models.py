@@ -177,8 +177,8 @@ class SignalChange:
     """The change of a signal (a measured value of the target) around an action.
 
     Attributes:
-        before: the median of the last samples before the action; None if there are none, or if the action began in a
-            gap.
+        before: the median of the last samples before the action; None without samples, or if the action began in a gap
+            (a time without samples).
         after: the median of the last samples of the period after the action; None if there are too few.
         within_s: how long the change took: seconds from the beginning of the action to the first sample from which on
             every sample was nearer to `after` than to `before`. None if the signal has not changed, or if even the last

@@ -104,10 +104,10 @@ def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | None:
-    """Return which of two flags has a harmful value, and that value; None if values are missing.
+    """Return which of the target's two flags has a harmful value, and the JSON value that shows this.
 
-    The flag is given as a word: `limit` for the limit of concurrent requests, `route` for the routing, or `none` if
-    neither value is harmful.
+    The flag is given as a word: `limit` for the limit of concurrent requests, `route` for the routing of requests, or
+    `none` if neither value is harmful. Return None if it is not known, because values are missing.
 
     Args:
         control: the flag that limits the load.

@@ -31,7 +31,12 @@ JOB_FACTS: Final = ("jobs.running", "jobs.competing_per_cpu", "jobs.processes", 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """A worker of the target in two successive answers of the supervisor: `then` in the first, `now` in the last."""
+    """A worker of the target, as the supervisor (the program that restarts workers) described it at two moments.
+
+    Attributes:
+        then: the worker in the supervisor's first answer.
+        now: the worker in the supervisor's last answer.
+    """
 
     name: str
     then: JsonValue
@@ -39,12 +44,15 @@ class _Worker:
 
     @property
     def is_same(self) -> bool:
-        """Whether both answers show the same process, and it was ready in the first answer."""
+        """Whether the worker is the same process in both answers, and was ready in the first answer already."""
         pids = (self.then.at("pid").amount, self.now.at("pid").amount)
         return pids[0] is not None and pids[0] == pids[1] and self.then.at("ready_at").value is not None
 
     def grown(self, *keys: str) -> float | None:
-        """Return the increase of a value between the two answers; None if one of the values is missing."""
+        """Return the increase of a number between the two answers; None if the number is missing in one of them.
+
+        `keys` is the path of field names to the number.
+        """
         then, now = self.then.at(*keys).amount, self.now.at(*keys).amount
         return None if then is None or now is None else now - then
 
@@ -243,7 +251,11 @@ def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def _last_start(lines: JsonValue) -> JsonValue | None:
-    """Return the log line of the start of the job that still runs; None if the last started job has ended."""
+    """Return the log line about the start of the job that runs now; None if no job runs.
+
+    Args:
+        lines: the list of log lines, the earliest first.
+    """
     begun: JsonValue | None = None
     for line in lines.rows():
         event = line.at("event").word

@@ -117,8 +117,8 @@ def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
     """Read the latency of the path to each dependency, for a small and for a large payload, as facts.
 
     Each latency is the minimum over several answers, because a busy processor makes single answers late. The noise that
-    remains affects all dependencies alike. Therefore the fact `late_ms` compares dependencies: it is the latency of one
-    dependency minus the lowest latency of the others.
+    remains affects all dependencies alike. Therefore a further fact, `late_ms`, compares each dependency with the
+    fastest other one: it is the difference of the two latencies, at least 0.
     """
     found = FactCollector()
     trips: dict[str, JsonValue] = {}

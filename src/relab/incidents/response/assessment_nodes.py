@@ -62,8 +62,8 @@ class AssessmentNodes:
     async def detect(self, state: IncidentState) -> IncidentState:
         """Check whether the problem is still there, and return the answer as the state's `is_unhealthy`.
 
-        The problem may have passed, for example during a restart of this process. Then the next node and the reason are
-        returned as well.
+        The problem may have passed, for example during a restart of this process. If it has passed, the result also
+        contains the next node and the reason.
         """
         incident = await self._world.blocking(self._world.log.get, state["incident_id"])
         if any(finding.detector in _BELIEVED for finding in incident.findings):

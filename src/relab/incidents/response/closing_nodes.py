@@ -52,7 +52,11 @@ class ClosingNodes:
         self._world = world
 
     async def learn(self, state: IncidentState) -> IncidentState:
-        """Store the incident, with its facts and the results of its actions, as a past incident; then close it."""
+        """Store a past incident for later diagnoses, and close the open incident with the result of its response.
+
+        The past incident contains the known facts and the results of the actions. Without known facts, it is not
+        stored.
+        """
         world, incident_id = self._world, state["incident_id"]
         incident = await world.blocking(world.log.get, incident_id)
         acts = await world.blocking(world.log.actions.of_incident, incident_id)
@@ -265,7 +269,7 @@ class ClosingNodes:
     async def _others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> tuple[ServerRecord, ...]:
-        """Return the action server's records of actions of people and other clients during the incident, newest first.
+        """Return what people and other clients did during the incident: the action server's records, newest first.
 
         Raises:
             ActionServerError: a request to the action server failed.
@@ -282,7 +286,7 @@ class ClosingNodes:
     async def _done_by_others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> list[ServerRecord]:
-        """Return the action server's records of actions of people and other clients during the incident, oldest first.
+        """Return what people and other clients did during the incident: the action server's records, oldest first.
 
         The result is empty if the records cannot be read.
         """
@@ -357,8 +361,9 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
     """Return the facts and the counts of log templates that were known before a person's action helped.
 
-    If no person acted, return those of the last diagnosis. After a person's action, the last diagnosis is not used: it
-    may be later than the action, and then its facts show the effect of the action and not the cause.
+    These are the values of the last handover to people before the action. The last diagnosis is not used: it may be
+    later than the action, and then its facts show the effect of the action and not the cause. If no person acted, or
+    the incident was not handed over, the values of the last diagnosis are returned.
 
     Args:
         state: the state of the incident workflow.

@@ -115,7 +115,7 @@ class ResponseContext:
             incident_id: the id of the incident.
             phase: the phase of the response that the incident is in now.
             events: the events to append.
-            change: the new values of fields of the incident, as `IncidentLog.update` takes them.
+            change: further fields of the incident with their new values, such as `status`; see `IncidentChange`.
         """
         return await self.blocking(
             self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, events=events, **change

@@ -160,8 +160,9 @@ class ExecutionNodes:
     ) -> VerificationResult:
         """Wait until the result of the action `act` is certain, and return it.
 
-        If the action sheds load (makes the service reject requests), there is a second part. When the service can serve
-        the whole load again, roll the action back, and verify the service once more without it.
+        An action that sheds load (makes the service reject requests) is verified twice. The first verification lasts
+        until the service can serve the whole load again. Then the action is rolled back, and the service without the
+        action is verified.
 
         Args:
             state: the state of the incident workflow.

@@ -22,8 +22,8 @@ def build_graph(world: ResponseContext, checkpointer: BaseCheckpointSaver[Any] |
     """Build the workflow of incidents, a LangGraph graph whose nodes detect, diagnose, repair and verify.
 
     Each incident is one thread of the graph; the thread's id is the id of the incident. The state is stored after every
-    node. If the process is killed while a node runs, the node runs again, so every node must tolerate that. Actions are
-    not executed twice, because their idempotency keys are derived from the state.
+    node. If the process is killed while a node runs, the next process runs this node again from its beginning. Actions
+    are not executed twice, because their idempotency keys are derived from the state.
 
     Args:
         world: the services that the nodes use.

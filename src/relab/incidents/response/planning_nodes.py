@@ -113,6 +113,7 @@ class PlanningNodes:
     async def approve(self, state: IncidentState) -> IncidentState:
         """Request a person's approval of the last plan and wait for the decision; return the changed keys of the state.
 
+        These keys name the next node: execute the plan, escalate the incident, investigate again, or wait again.
         Approval has a separate node because LangGraph runs the whole node again when the decision arrives.
         """
         world, incident_id = self._world, state["incident_id"]
@@ -190,9 +191,10 @@ class PlanningNodes:
         return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
     async def _still_asked(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Withdraw the approval request for `plan` if the policy now allows the plan without approval; then plan again.
+        """Check whether `plan` still needs the approval that it waits for; return the changed keys of the state.
 
-        If the plan still needs approval, continue to wait for the decision. Return the changed keys of the state.
+        If the policy now allows the plan without approval, withdraw the approval request and investigate again.
+        Otherwise continue to wait for the decision.
         """
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
@@ -231,7 +233,13 @@ class PlanningNodes:
         """Carry out the policy's ruling on a plan, and return the changed keys of the state, including the next node.
 
         If the ruling refuses the plan only for a limited time, wait until this time has passed and return None: the
-        caller must then get a new ruling. `waits` is the number of such waits so far.
+        caller must then get a new ruling.
+
+        Args:
+            state: the state of the incident workflow.
+            ready: the plan and the ruling.
+            waits: how often the workflow has waited so far until a temporary refusal of a plan ended. After
+                `max_server_retries` waits, a temporary refusal counts as final.
         """
         world, ruling = self._world, ready.ruling
         if ruling.verdict is Permission.STAND_DOWN:

@@ -18,9 +18,9 @@ _US: Final = 1_000_000
 
 
 class RemainingCause:
-    """After an action, diagnoses whether the service has another cause of failure besides the one that has ended.
+    """Finds out, after an action has ended one cause, whether another cause still affects the service.
 
-    Such a diagnosis is due at most once in a quarter of `effect_timeout_s`.
+    Such a diagnosis is made at most once per quarter of `effect_timeout_s`.
 
     Args:
         world: the services and settings of the incident workflow.
@@ -33,7 +33,7 @@ class RemainingCause:
         self._diagnosed_at_us: int | None = None
 
     def is_due(self) -> bool:
-        """Return whether `cause` was never called, or was called at least a quarter of `effect_timeout_s` ago."""
+        """Return whether no diagnosis was made yet, or the last one at least a quarter of `effect_timeout_s` ago."""
         between_us = int(self._world.settings.verification.effect_timeout_s / 4 * _US)
         at_us = self._diagnosed_at_us
         return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us

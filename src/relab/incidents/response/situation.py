@@ -93,8 +93,9 @@ class SituationReader:
     async def settled(self, act: ActionRecord) -> ActionRecord:
         """Update `act`, an action whose outcome is not known yet, from the server's record; return the changed action.
 
-        The action is never requested again. If the server has no record of the action, return `act` unchanged until
-        `SETTLE_TIMEOUT_S` seconds after the request. Later, the action counts as refused.
+        The action is never requested again. If the server has no record of the action, its age decides. Up to
+        `SETTLE_TIMEOUT_S` seconds after the request, the request may still arrive, and `act` is returned unchanged.
+        Later, the action is stored as refused.
 
         Raises:
             ActionServerError: whether the server has a record is unknown, because a request failed or the server's list
@@ -126,10 +127,10 @@ class SituationReader:
         )
 
     async def settle_all(self) -> None:
-        """Update up to `_MAX_SETTLED` actions whose outcome is not known yet from the action server's records.
+        """Update the actions on the target whose outcome is not known yet, from the action server's records.
 
-        The actions of incidents that are over are included. Call this method early: the server lists only its newest
-        records, and later the records of these actions may be missing.
+        At most `_MAX_SETTLED` actions are updated, also of incidents that are over. Call this method early: the server
+        lists only its newest records, and later the records of these actions may be missing.
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:

@@ -106,10 +106,14 @@ def set_request(session: Session, approval_id: str, request: Mapping[str, Any], 
 
 
 def pending_approvals(session: Session, target: str | None, now: int) -> Sequence[Any]:
-    """Return the approval requests that can be decided at the time `now`, the oldest first.
+    """Return the approval requests of open incidents that can be decided at the time `now`, the oldest first.
 
-    The result has rows `(approval_id, incident_id, request, decision)`. They belong to open incidents of the target
-    `target`; None means of any target. `now` is in microseconds since 1970.
+    Each row is `(approval_id, incident_id, request, decision)`.
+
+    Args:
+        session: the session of the transaction.
+        target: only requests of incidents of this target; None for all targets.
+        now: the time, in microseconds since 1970.
     """
     statement = (
         select(*_APPROVAL)

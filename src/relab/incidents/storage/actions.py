@@ -68,8 +68,8 @@ class ActionLog:
             IncidentNotFoundError: no incident has this id.
             IncidentOverError: the incident is over.
             PausedError: the responder is paused.
-            ActionRejectedError: a person rejected this action on this part of the service, at any time in this
-                incident.
+            ActionRejectedError: a person rejected this action on the same part of the service, such as a worker, at any
+                time in this incident.
             LeaseLostError: another process has acquired the lease.
             ActionConflictError: the key belongs to another action.
             InvalidInputError: the action cannot be stored unchanged. If it were changed, a process that restarts would

@@ -76,7 +76,7 @@ class AlertLog:
         return AlertIntake(tuple(received[key] for key in fresh), opened)
 
     def fires(self, incident_id: str, *, since_us: int) -> bool:
-        """Return whether an alert of an incident still fires; alerts last seen before `since_us` are ignored."""
+        """Return whether an incident has a firing alert that was received at `since_us` (µs since 1970) or later."""
         with self._database.read() as session:
             return alert_repository.count_firing(session, incident_id, since_us) > 0
 
@@ -99,9 +99,9 @@ class AlertLog:
 
 
 def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
-    """Return alerts by key, sorted by key.
+    """Return alerts by key, in ascending order of the keys.
 
-    All processes lock the rows of alerts in this order, so that they do not block each other.
+    All processes must lock the rows of alerts in this order, so that their transactions do not block each other.
     """
     found: dict[AlertKey, ReceivedAlert] = {}
     for alert in alerts:

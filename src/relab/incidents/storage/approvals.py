@@ -63,8 +63,9 @@ class ApprovalLog:
     def decide(self, approval_id: str, *, approved: bool, by: str, now_us: int, note: str = "") -> Decision:
         """Store a person's decision on an approval request, and return the decision that is now in force.
 
-        If the person repeats an earlier decision, the earlier one is returned. An approved plan may still be rejected.
-        Concurrent decisions on the same request are processed one after the other.
+        If the request was decided in the same way before, the earlier decision is returned. An approved plan may still
+        be rejected; a rejected plan cannot be approved. Concurrent decisions on the same request are processed one
+        after the other.
 
         Args:
             approval_id: the id of the approval request.
@@ -127,7 +128,7 @@ class ApprovalLog:
         return None
 
     def get(self, approval_id: str) -> tuple[ApprovalRequest, Decision | None]:
-        """Return an approval request with its decision, which is None if there is none.
+        """Return an approval request with the decision on it; the decision is None if nothing was decided.
 
         Raises:
             ApprovalNotFoundError: no approval request has this id.
@@ -137,13 +138,17 @@ class ApprovalLog:
         return _read(row, approval_id)
 
     def of_incident(self, incident_id: str) -> list[tuple[ApprovalRequest, Decision | None]]:
-        """Return the approval requests of an incident with their decisions (None without one), the oldest first."""
+        """Return the approval requests of an incident, oldest first, each with its decision (None if undecided)."""
         with self._database.read() as session:
             rows = action_repository.approvals_of_incident(session, incident_id) if can_be_id(incident_id) else []
         return [_read(row, row.approval_id) for row in rows]
 
     def pending(self, *, now_us: int, target: str | None = None) -> list[ApprovalRequest]:
-        """Return the approval requests of a target (None: of all) that can be decided at `now_us`, the oldest first."""
+        """Return the approval requests that can be decided at `now_us` (µs since 1970), the oldest first.
+
+        A request can be decided if its incident is open, it has no decision, and it has not expired. `target` restricts
+        the result to the incidents of one target; None means all targets.
+        """
         name = None if target is None else name_of(target)
         with self._database.read() as session:
             rows = action_repository.pending_approvals(session, name, now_us)
@@ -162,7 +167,7 @@ class ApprovalLog:
     def _go_on(self, unit: UnitOfWork, incident_id: str) -> None:
         """Set the status of an incident from "waiting for approval" to "open"; any other status stays.
 
-        The caller has just stored a decision on the approval request, or has withdrawn the request.
+        Call this after a decision on the incident's approval request, or after its withdrawal.
         """
         if self._timeline.lock(unit, incident_id).status == IncidentStatus.WAITING_APPROVAL:
             repository.change(unit.session, incident_id, {"status": IncidentStatus.OPEN})
@@ -175,7 +180,7 @@ def _read(row: Any | None, approval_id: str) -> tuple[ApprovalRequest, Decision 
 
 
 def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
-    """Convert a row of the table of approval requests to the request and its decision, which is None without one."""
+    """Convert a row of the table of approval requests to the request and the decision on it (None if undecided)."""
     decision = None if row.decision is None else Decision.model_validate(row.decision)
     return ApprovalRequest.model_validate(row.request), decision
 

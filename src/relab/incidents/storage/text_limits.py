@@ -90,7 +90,7 @@ def bounded(value: object, most_bytes: int) -> JsonValue:
 
 
 def bounded_object(value: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
-    """Return a JSON object cut to at most `most_bytes`, as `bounded` does."""
+    """Return a JSON object cut to at most `most_bytes` (which must be 4,000 or more), with a mark at each cut."""
     found = bounded(value, most_bytes)
     assert isinstance(found, dict)
     return found

@@ -33,8 +33,8 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 def time_order(problem: DetectedProblem) -> tuple[object, ...]:
     """Return a sort key that orders problems by time, earliest first.
 
-    At equal times, problems of specific categories come before problems of general ones. Then problems of calls come
-    before problems of steps, guardrail events and the run.
+    At equal times, problems of specific categories come before problems of general categories (`is_general`). If these
+    are equal as well, problems of calls come before problems of steps, guardrail events and the run.
     """
     return (
         problem.at_us,
@@ -133,9 +133,11 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     """Merge each guardrail event into the problem of the call or step that the event refers to.
 
-    The merged problem also cites the event, and its confidence rises unless the event is vague. An event stays a
-    separate problem in two cases: there is no problem at its call or step, or that problem has another category and
-    both are specific (not vague).
+    A merged problem also cites the event, and its confidence rises unless the event is vague. An event stays a separate
+    problem in three cases:
+    - Its call or step has no problem.
+    - The problem of its call has another category, and neither the problem nor the event is vague.
+    - It refers to a step, and no problem of this step has the event's category.
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -211,10 +213,14 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
 
 
 def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
-    """Return whether a step's own error is explained by problems inside the step; `inside` holds their marks.
+    """Return whether a step's own error is explained by problems inside the step.
 
-    A mark is a problem's category and whether the run recovered from it. A recovered problem explains only an error
-    that is recovered as well.
+    A problem inside explains the error if it has the same category, or if the error is unclassified or has low
+    confidence. A problem that the run recovered from explains only an error that the run recovered from.
+
+    Args:
+        error: the error of the step.
+        inside: for each problem inside the step, its category and whether the run recovered from it.
     """
     explaining = {category for category, recovered in inside if error.recovered or not recovered}
     return bool(explaining) and (error.category in explaining or error.detail == UNCLASSIFIED or not error.is_strong)
