@@ -176,13 +176,19 @@ def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
 def write_projected(
     session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
 ) -> list[str]:
-    """Write runs that were computed from their traces, unless they changed since `traces` was read.
+    """Write the runs that were computed from their traces, and return the ids of runs that must be computed again.
 
-    A run that was deleted, or that another process has projected meanwhile, is not written either. `shard` is the shard
-    of the roll-up sums that this process updates.
+    Three kinds of runs are not written:
 
-    Returns:
-        The ids of the runs that were not written, because their traces have received more data.
+    - runs whose traces have received more data since `traces` was read; only these are returned
+    - runs that were deleted
+    - runs that another process has projected (computed from their spans) meanwhile
+
+    Args:
+        session: the session of the transaction.
+        traces: the data from which the runs were computed.
+        records: `{run id: computed run}`.
+        shard: the shard of the roll-up sums that this process updates.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 

@@ -301,7 +301,7 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def list_awaiting(session: Session, before_us: int, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs that wait for analysis, last written at or before `before_us`, newest first."""
+    """Return `{run id: content}` of runs that wait for analysis and were not written after `before_us`, newest first."""
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(
         AWAITING_ANALYSIS, row.updated_at <= before_us

@@ -89,9 +89,10 @@ class RunRemapper:
                 time.sleep(time.monotonic() - began)
 
     def remap_in_background(self, after: StartKey | None = None) -> None:
-        """Remap at most 2,000 runs that follow the position `after` (start and id); enqueue a job for the rest, if any.
+        """Remap (compute again by the present rules) at most 2,000 runs; enqueue a job for the rest, if any.
 
-        To remap a run is to compute it again with the present rules. None begins with the oldest run.
+        The oldest runs come first. `after` is a position (start and id): only runs after this position are remapped.
+        None begins with the oldest run.
         """
         for number, done in enumerate(self.remap(after=after), start=1):
             if number == REMAP_BATCHES_PER_JOB:

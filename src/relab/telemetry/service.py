@@ -283,10 +283,10 @@ class TelemetryService(TelemetryParts):
     def prune(self, before_us: int, *, batch: int = PRUNE_BATCH) -> Iterator[PruneCounts]:
         """Delete the runs that started before `before_us`, oldest first; yield what each transaction has deleted.
 
-        A transaction deletes at most `batch` runs. It is safe to stop between two transactions or within one: the next
-        call of `prune` continues. A run that is ingested with an old start time during the pruning may remain until the
-        next call. One job per transaction deletes what other packages store about the runs. At the end, log records
-        that were received before `before_us` and never got a run are deleted.
+        A transaction deletes at most `batch` runs; a job then deletes what other packages store about these runs. It is
+        safe to stop between two transactions or within one: the next call of `prune` continues. A run that is ingested
+        with an old start time during the pruning may remain until the next call. At the end, log records that were
+        received before `before_us` and never got a run are deleted.
         """
         from relab.telemetry import retention
         from relab.telemetry.rollups import BUCKET_LENGTHS_US

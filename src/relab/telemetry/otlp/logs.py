@@ -191,14 +191,14 @@ def read_event(raw: bytes) -> SpanEvent:
 
 
 def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
-    """Yield the facts of each span; a span for which log records hold events is read again together with these events.
+    """Yield the facts of each span, in which the events from log records are included.
 
     Events that report an exception are used in two cases: the span itself reports a failure, or it is a tool call whose
     status is not set. Otherwise they are ignored, because agents and models also log exceptions that they handle. A
     span keeps at most 10,000 events.
 
     Args:
-        spans: `(facts of the span, the span as protobuf bytes)`.
+        spans: `(facts of the span, the span as protobuf bytes)`. A span with events in log records is decoded again.
         events: `{span id: events}`, read from the log records of the trace.
     """
     for facts, raw in spans:
