@@ -54,8 +54,8 @@ def state(session: Session) -> Any | None:
 def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
     """Store whether the installation needs a token; if this changes, set `changed_at` to `now`.
 
-    The row stays locked until the transaction ends. On PostgreSQL, the lock serializes the creation of a token and `lab
-    auth reopen`; SQLite has only one writer at a time.
+    The row stays locked until the transaction ends. So on PostgreSQL, the creation of a token and `lab auth reopen`
+    cannot run at the same time; SQLite has only one writer at a time.
 
     Args:
         session: the session of the transaction.

@@ -92,7 +92,7 @@ class DatabaseCollector(Collector):
 
 
 def family_of(series: StoredSeries) -> Metric:
-    """Convert a metric that is counted in the database to the form that Prometheus reads."""
+    """Convert a metric that the database counts to a counter or a histogram of the Prometheus client."""
     metric = series.metric
     if isinstance(metric, StoredCounter):
         counter = CounterMetricFamily(metric.name, metric.text, labels=metric.labels)

@@ -69,13 +69,16 @@ _CONTENT: Final[dict[str, Any]] = {
 
 
 def documented_body(signal: Signal) -> dict[str, Any]:
-    """Return the OpenAPI description of the body of a signal's route."""
+    """Return the OpenAPI description of the body of an OTLP route: the one for traces, logs or metrics (`signal`)."""
     description = f"An OTLP `Export{signal.service}ServiceRequest`; may be gzip."
     return {"requestBody": {"required": True, "description": description, "content": _CONTENT}}
 
 
 def documented_responses(signal: Signal) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of the responses of a signal's route, by HTTP status."""
+    """Return the OpenAPI description of the responses of an OTLP route, by HTTP status.
+
+    `signal` says which route it is: traces, logs or metrics.
+    """
     status = {"description": "`google.rpc.Status`, encoded like the request"}
     success = (
         f"`Export{signal.service}ServiceResponse`, encoded like the request; names what was rejected or not stored"

@@ -74,7 +74,10 @@ async def post_metrics(request: Request, services: ServicesDep) -> Response:
     summary="Show the spans that a run was made from",
 )
 def get_spans(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit: PageSize = 500) -> SpanPage:
-    """Return a page of the spans that were received for a run, ordered by span id; empty for a run posted as JSON."""
+    """Return a page of the spans that were received for a run, ordered by span id.
+
+    The page is empty if the run was posted as JSON.
+    """
     return services.telemetry.spans(run_id, cursor=cursor, limit=limit)
 
 

@@ -62,9 +62,9 @@ def build_promotion(base: Foundation, flags: FlagService) -> PromotionService:
 
 
 def subscriptions(training: Callable[[], TrainingService]) -> Sequence[Subscription]:
-    """Return the handlers of the jobs of builds.
+    """Return the functions that a worker calls for the jobs of builds, each with the name of its jobs.
 
-    `training` returns the service that trains policies; the first job calls it.
+    `training` returns the service that trains policies; it is called only when the first job runs.
     """
     handlers = BuildHandlers(training)
     return [Subscription(TRAIN_JOB, handlers.train, handlers.training_parked)]

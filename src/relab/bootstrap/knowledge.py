@@ -7,7 +7,7 @@ from relab.knowledge.service import KnowledgeService, packaged_meaning
 
 
 def build_knowledge(base: Foundation) -> KnowledgeService:
-    """Return the service of runbooks and past incidents."""
+    """Return the service that stores and searches runbooks and past incidents."""
     settings = base.settings
     return KnowledgeService(
         base.database,

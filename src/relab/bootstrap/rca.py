@@ -84,9 +84,11 @@ def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, Sent
 
 
 def subscriptions(service: RcaService, notices: Callable[[], NoticeService]) -> Sequence[Subscription]:
-    """Return the handlers of the jobs of root cause analysis.
+    """Return the functions that a worker calls for the jobs of root cause analysis, each with the name of its jobs.
 
-    `notices` returns the service that notifies people; it is called when a job posts a notice.
+    Args:
+        service: the service of root cause analysis.
+        notices: returns the service that notifies people; called for each job that posts a notification.
     """
 
     def post(args: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ def build_rollouts(
     experiments: Callable[[], ExperimentService],
     gateway: Callable[[], LlmGateway],
 ) -> RolloutService:
-    """Return the service of rollouts.
+    """Return the service that executes rollouts: it measures changed flags, judges them, and applies them after a PASS.
 
     Args:
         base: the database, clock, queue and settings of the process.
@@ -53,6 +53,9 @@ def build_rollouts(
 
 
 def subscriptions(service: Callable[[], RolloutService]) -> Sequence[Subscription]:
-    """Return the handlers of the jobs of rollouts; the first job calls `service`, which returns the service."""
+    """Return the functions that a worker calls for the jobs of rollouts, each with the name of its jobs.
+
+    `service` returns the service of rollouts; it is called only when the first job runs.
+    """
     handlers = RolloutHandlers(service)
     return [Subscription(EXECUTE_JOB, handlers.execute, handlers.execution_parked)]

@@ -67,49 +67,49 @@ class Services(Foundation):
 
     @composed
     def telemetry(self) -> TelemetryService:
-        """The service of agent runs and spans."""
+        """The service that stores and searches agent runs and their spans."""
         from relab.bootstrap.telemetry import build_telemetry
 
         return build_telemetry(self)
 
     @composed
     def rca(self) -> RcaService:
-        """The service of root cause analysis."""
+        """The service that analyses why agent runs failed (root cause analysis)."""
         from relab.bootstrap.rca import build_rca
 
         return build_rca(self, self.telemetry, self.gateway)
 
     @composed
     def flags(self) -> FlagService:
-        """The service of versioned flags."""
+        """The service that stores and evaluates feature flags; each change of a flag is a new version."""
         from relab.flags.service import FlagService
 
         return FlagService(self.database, self.clock)
 
     @composed
     def knowledge(self) -> KnowledgeService:
-        """The service of runbooks and past incidents."""
+        """The service that stores and searches runbooks and past incidents."""
         from relab.bootstrap.knowledge import build_knowledge
 
         return build_knowledge(self)
 
     @composed
     def incidents(self) -> IncidentService:
-        """The service of the incident responder."""
+        """The service that detects, diagnoses and repairs incidents of the watched target."""
         from relab.bootstrap.incidents import build_incidents
 
         return build_incidents(self, self.knowledge, self.telemetry, self.gateway)
 
     @composed
     def rollouts(self) -> RolloutService:
-        """The service of rollouts."""
+        """The service that executes rollouts: it measures changed flags, judges them, and applies them after a PASS."""
         from relab.bootstrap.rollouts import build_rollouts
 
         return build_rollouts(self, self.flags, self.telemetry, self.experiments, lambda: self.gateway)
 
     @composed
     def builds(self) -> BuildService:
-        """The service of builds."""
+        """The service that runs, records and explains builds."""
         from relab.bootstrap.builds import build_builds
 
         return build_builds(self, self.telemetry)
@@ -162,7 +162,7 @@ class Services(Foundation):
         ]
 
     def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
-        """Return the job runner of one worker, which runs only jobs of these lanes (classes of urgency)."""
+        """Return a job runner for one worker; it runs only jobs of these lanes (queues by urgency)."""
         from relab.jobs.runner import JobRunner
 
         jobs = self.settings.jobs

@@ -10,12 +10,12 @@ from relab.telemetry.service import BEHAVIOURS_JOB, LABEL_JOB, REMAP_JOB, Teleme
 
 
 def build_telemetry(base: Foundation) -> TelemetryService:
-    """Return the service of agent runs and spans."""
+    """Return the service that stores and searches agent runs and their spans."""
     return TelemetryService(base.database, base.clock, base.queue, prices_folder=base.settings.home)
 
 
 def subscriptions(service: TelemetryService) -> Sequence[Subscription]:
-    """Return the handlers of the jobs of telemetry."""
+    """Return the functions that a worker calls for the jobs of telemetry, each with the name of its jobs."""
     from relab.telemetry.handlers import TelemetryHandlers
 
     handlers = TelemetryHandlers(service)

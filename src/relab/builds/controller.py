@@ -61,11 +61,11 @@ class PassEvents:
 
 
 def had_two_outcomes(builds: Iterable[Build]) -> bool:
-    """Return whether two of these builds had the same input and configuration, and one succeeded and one failed.
+    """Return whether builds are flaky: two had the same input and configuration, and one succeeded and one failed.
 
-    Such builds are flaky: neither the project nor the configuration explains the difference. Builds that keep a cache
-    or a workspace are ignored, because these files change between builds. Configurations that differ only in `retries`
-    count as the same.
+    Three kinds of builds are ignored: those that keep a cache or a workspace, because these files change between
+    builds; those that relab did not run; and those that neither succeeded nor failed. Configurations that differ only
+    in `retries` count as the same.
     """
     outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}
     for build in builds:

@@ -52,9 +52,15 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
 
 
 def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
-    """Return the first build of a group as JSON, or with `is_last` the last one, by the time of its start.
+    """Return the build of a group that started first, as JSON; with `is_last`, the one that started last.
 
-    Return None if no build of the group is left. With `project`, only the builds of this project count.
+    Return None if no build of the group is left.
+
+    Args:
+        session: the session of the transaction.
+        group: the key of the group.
+        project: only builds of this project; None for all.
+        is_last: whether to return the last build instead of the first one.
     """
     row = BuildRow
     order = (row.started_at.desc(), row.build_id.desc()) if is_last else (row.started_at, row.build_id)

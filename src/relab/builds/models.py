@@ -303,13 +303,13 @@ def _text(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeptFiles:
-    """The files (caches, workspaces, snapshots) that builds keep for later builds, and which of them were removed.
+    """The files (caches, workspaces, snapshots) that builds keep for later builds, and the result of a removal of them.
 
     Attributes:
         folders, size_bytes: the number of projects with kept files, and the disk space that these files use; after a
             removal, what is left.
         removed_folders, removed_bytes: the number of projects whose files were removed, and the disk space of these
-            files. If nothing has been removed yet, what a removal would remove now.
+            files. In a preview of a removal, what would be removed.
     """
 
     folders: int

@@ -114,7 +114,7 @@ def results_of_tests(session: Session, project: str, keys: Iterable[int], *, sin
 
 
 def failed_in_build(session: Session, build_id: str, *, limit: int) -> list[ResultRow]:
-    """Return at most `limit` results of a build that are `failed` or `flaky`, in the order of names."""
+    """Return the results of the tests that failed in a build or were flaky in it, sorted by name; at most `limit`."""
     row = BuildTestRow
     statement = (
         select(row.test_key, row.build_id, row.outcome, row.name, row.message)

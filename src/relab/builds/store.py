@@ -23,9 +23,14 @@ class BuildStore:
         self._database = database
 
     def add(self, build: Build, *, folder: str | None = None) -> None:
-        """Insert a build that begins, or a build that ran elsewhere and has ended. An ended build is counted in the metrics.
+        """Insert a build that begins on this machine, or an ended build that relab did not run.
 
-        `folder` identifies the host and the folder in which the build runs; None if it runs elsewhere.
+        An ended build is counted in the metrics.
+
+        Args:
+            build: the build.
+            folder: the digest of this host's name and the build's folder (`BuildFolder.identity`); None for a build
+                that relab did not run.
         """
         with self._database.write() as unit:
             repository.add(unit.session, {**_columns(build), "build_id": build.build_id, "folder": folder})

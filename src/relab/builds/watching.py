@@ -45,13 +45,13 @@ class WatchEvents:
 
 
 def watch(build_once: Callable[[int], BuildPass], plan: WatchPlan, *, stop: Event, events: WatchEvents) -> None:
-    """Run passes (each a build and its retries) until their number is reached or `stop` is set.
+    """Run passes (each a build and its retries) as a plan says, until its number is reached or `stop` is set.
 
     An error in one pass does not end the others.
 
     Args:
         build_once: runs one pass with at most the given number of retries.
-        plan: when passes start, and their budget of retries.
+        plan: when passes start, how many there are, and their budget of retries.
         stop: ends the watch when set.
         events: functions to call after each pass.
     """

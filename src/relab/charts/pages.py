@@ -57,7 +57,7 @@ def environment(templates: Path) -> Environment:
 
 @functools.cache
 def template(folder: Path, name: str, **filters: Callable[..., Any]) -> Template:
-    """Return a page template, compiled once per process, because compiling takes as long as drawing the charts.
+    """Return a page template. Each template is compiled only once per process, because compiling takes long.
 
     Args:
         folder: the folder of the template.
@@ -92,7 +92,7 @@ def render(
     Args:
         page: a template that extends `chart_page.html`.
         specs: the Vega-Lite specifications of its charts.
-        libraries: the drawing libraries as one script; None for `vega`.
+        libraries: the drawing libraries as one script; None for the script that `vega()` returns.
         values: the other values of the template, by name.
     """
     scripts = []

@@ -66,7 +66,7 @@ def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
 def open_services(*, prepare: bool = True) -> Iterator[Services]:
     """Yield the services of this command, and close them afterwards.
 
-    Only warnings are logged, because the result of a command is its output.
+    Log messages below the level WARNING are dropped, because the output of a command is its result.
 
     Args:
         prepare: whether to check the schema of the database first. An older SQLite schema is migrated; any other schema

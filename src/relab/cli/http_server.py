@@ -22,8 +22,8 @@ _log = get_logger("relab.serve")
 class HttpServer(uvicorn.Server):
     """Runs the app within limits. At a stop, it ends the event streams before it waits for open requests.
 
-    Otherwise, each idle event stream would delay the stop for the whole grace period, and then be cancelled with a
-    traceback in the log.
+    If the streams were not ended, each idle stream would delay the stop for the whole grace period, and then be
+    cancelled with a traceback in the log.
 
     Args:
         limits: the limits of connections and requests.

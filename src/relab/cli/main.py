@@ -57,7 +57,8 @@ class DefaultGroup(LabGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the group, and return those that are left for its command.
 
-        If the first of `args` names no command of the group, `run` is put before it.
+        If the first of `args` is neither a command of the group nor `--help`, the default command `run` is put before
+        it.
         """
         if args and args[0] not in {*self.commands, "--help"}:
             args = [self.default_command, *args]

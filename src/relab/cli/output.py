@@ -213,7 +213,7 @@ def _undecodable_argument(text: str) -> str | None:
 
 
 def _discard_stdout() -> None:
-    """Discard the output that could not be printed; otherwise Python fails again when it exits."""
+    """Redirect stdout to the null device after a failed write; otherwise Python fails again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -83,9 +83,9 @@ class ChildProcesses:
 
 
 def stop_with_parent(read_end: int, stop: threading.Event) -> None:
-    """Set `stop` when the process at the other end of the pipe has ended; a thread waits for this.
+    """Start a thread that sets `stop` when the parent process has ended.
 
-    `read_end` is the file descriptor of the pipe's read end.
+    `read_end` is the file descriptor of the read end of a pipe whose other end only the parent process holds.
     """
 
     def wait() -> None:

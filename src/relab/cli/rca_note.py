@@ -147,9 +147,9 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
 
 
 def _chosen(quotes: Sequence[NoteQuote], most: int) -> list[NoteQuote]:
-    """Return at most `most` quotes of evidence, at most one for each field, in their original order.
+    """Return the quotes of evidence to print: at most `most`, at most one for each field, in their original order.
 
-    If there are more, the quotes on which the stated cause is based are preferred.
+    If some must be left out, those are kept on which the stated cause is based.
     """
     by_field: dict[tuple[str, str], int] = {}
     for index in sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key):

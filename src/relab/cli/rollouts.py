@@ -73,7 +73,7 @@ def init(
     path: Annotated[Path, typer.Argument(help="Where to write the plan.")] = Path("plan.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented plan file."""
+    """Write a plan file for a rollout, with comments, to start from."""
     from relab.core.errors import ConfigurationError, InvalidInputError
     from relab.rollouts.service import starter_text
 
@@ -178,9 +178,9 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of newest lines.")] = 20,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the history of rollouts in this folder, and check that each line is unchanged.
+    """Show the history of the rollouts in this folder, newest last, and check that no line was changed afterwards.
 
-    Exit code 1 if one was changed.
+    Exit code 1 if a line was changed.
     """
     from relab.cli.context import open_services
 
@@ -291,7 +291,7 @@ def _plan(path: Path | None, policy: str | None, base_url: str | None) -> Plan:
 
 
 def _applied_text(entry: dict[str, Any]) -> str | None:
-    """Return whether the change in a line of the history was applied, as text; None if the line does not say."""
+    """Return "yes" or "no": whether the change in a line of the history was applied. None if the line does not say."""
     result = entry.get("result")
     application = result.get("application") if isinstance(result, dict) else None
     return None if not isinstance(application, dict) else "yes" if application.get("applied") else "no"

@@ -104,7 +104,10 @@ def read_source(source: ByteSource, status: BuildStatus | None = None) -> Source
 
 
 def quoted(lines: Iterable[RelevantLine]) -> tuple[RecordedLine, ...]:
-    """Return the lines to store with a failed build, sorted by number: at most `MAX_QUOTED_LINES`, preferably errors."""
+    """Return the lines to store with a failed build, secrets masked, sorted by number.
+
+    If there are more than `MAX_QUOTED_LINES`, those that explain the failure best are kept.
+    """
     kept = sorted(_ranked(lines)[:MAX_QUOTED_LINES], key=lambda line: line.number)
     return tuple(
         RecordedLine(number=line.number, text=mask_secrets(line.text)[:MAX_QUOTED_CHARS], why=line.why) for line in kept

@@ -32,7 +32,7 @@ _EMPTY_WORDS: Final = frozenset(
 
 
 def is_generic(text: str) -> bool:
-    """Return whether a line says only that something failed, such as "make: *** [all] Error 1", so that it identifies no cause."""
+    """Return whether a line says only that something failed, and not what, such as "make: *** [all] Error 1"."""
     text = text.removeprefix("##[error]").strip()
     if _GENERIC.match(text):
         return True

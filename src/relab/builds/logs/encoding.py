@@ -32,7 +32,7 @@ def as_utf8(source: ByteSource) -> ByteSource:
 
 
 def peek(source: ByteSource, size: int) -> tuple[bytes, ByteSource]:
-    """Return the first bytes of a source, at most `size`, and a source that still returns all bytes, these included."""
+    """Read at most `size` bytes of a source; return these bytes, and a source that returns all bytes from the start."""
     head = b""
     while len(head) < size and (piece := source.read(size - len(head))):
         head += piece
@@ -40,7 +40,7 @@ def peek(source: ByteSource, size: int) -> tuple[bytes, ByteSource]:
 
 
 class _Rest:
-    """A source whose first bytes have been read; it returns them again before the rest."""
+    """A source whose first bytes have already been read: it returns these bytes again, and then the rest."""
 
     def __init__(self, head: bytes, source: ByteSource) -> None:
         self._head = head

@@ -170,10 +170,10 @@ def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]
 
 
 def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidate | None:
-    """Return the cause in a block whose first line (`line`) does not say what went wrong; None without a message.
+    """Return the cause of an error whose first line (`line`) does not say what went wrong, such as "Traceback".
 
-    The message is in one of the `details`, the lines after the first line. If the first line names a test, the name of
-    the test is part of the cause.
+    The cause is the message in one of the `details`, the lines after the first line; None if no detail is a message. If
+    the first line names a test, the name of the test is part of the cause.
     """
     spoken = [
         each.text
@@ -214,13 +214,13 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
 
 
 def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine]) -> FailureCause | None:
-    """Return the last output before the failure as the cause; None without such output.
+    """Return the last lines that a build printed before it failed as the cause of the failure; None without them.
 
     This is for a build whose log shows no specific error, for example because relab does not know the tool's format.
 
     Args:
-        relevant: the lines that explain the failure. If they contain an error, the output is the lines before the first
-            error; otherwise it is the details among them.
+        relevant: the lines that explain the failure. If one of them reports an error, the lines before the first error
+            are used; otherwise the lines with the role `LineRole.DETAIL`.
         lines: all lines of the log.
     """
     reported = [line.number for line in relevant if line.role is LineRole.ERROR]

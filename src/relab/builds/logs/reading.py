@@ -205,7 +205,10 @@ def _after_next_line_end(data: bytearray, start: int) -> int:
 
 
 def _read_up_to(source: ByteSource, size: int) -> bytes:
-    """Return the next `size` bytes, or fewer at the end; a pipe returns them in pieces."""
+    """Return the next `size` bytes of a source, or fewer at its end.
+
+    The source is read repeatedly, because a pipe returns its bytes in pieces.
+    """
     pieces: list[bytes] = []
     while size > 0:
         piece = source.read(min(size, _CHUNK_BYTES))

@@ -97,10 +97,11 @@ def _relevant(line: BuildLine, role: LineRole, score: float, why: str) -> Releva
 
 
 def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
-    """Return the error blocks that are new, that is, not in the log of the passing build, with their consequences.
+    """Return those blocks of a failed build's log that the log of the passing build does not explain.
 
-    A block whose first line also occurs in the passing log is new if at least 30 % of its lines are new. A block that
-    reports a consequence is kept if its first line is new, or if it begins at most 15 lines after a kept block.
+    - A block that reports an error is returned if its first line is new, or if at least 30 % of its lines are new.
+    - A block that reports a consequence is returned if its first line is new, or if it begins at most 15 lines after
+      a returned block.
 
     Args:
         blocks: the blocks of the failed build's log, in the order of the log.
@@ -121,9 +122,15 @@ def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
 def _new_neighbours(
     lines: Sequence[BuildLine], blocks: Sequence[Block], is_new: Sequence[bool], chosen: Chosen
 ) -> Chosen:
-    """Return further lines near an error that belong to no chosen block and do not occur in the passing log.
+    """Return lines near an error that do not occur in the passing log and that are not chosen yet.
 
     Such a line is, for example, the message of a tool whose output format relab does not know.
+
+    Args:
+        lines: all lines of the failed build's log.
+        blocks: the blocks of this log; they say which lines report errors.
+        is_new: for each line, whether the passing log does not contain the line.
+        chosen: the lines that are chosen already, by position.
     """
     errors = sorted(each for block in blocks if block.rule.role is LineRole.ERROR for each in block.positions)
     of_no_interest = {each for block in blocks if block.rule.weight < _LEAST_WEIGHT for each in block.positions}
@@ -220,7 +227,10 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
 
 
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
-    """Return the blank lines between chosen lines, at most two in a row, so that a passage can be quoted as a whole."""
+    """Return the blank lines in the gaps between chosen lines, so that a passage can be quoted as a whole.
+
+    A gap counts only if it consists of one or two blank lines, and if no chosen line beside it is a consequence.
+    """
     found: Chosen = {}
     spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)
     for before, after in pairwise(spoken):

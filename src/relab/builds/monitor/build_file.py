@@ -67,9 +67,10 @@ class KnobChange(_Section):
 
 
 def _knob_text(value: Any) -> Any:
-    """Replace the texts `on` and `off` by booleans in the values of those knobs (settings) that are switches.
+    """Return the content of a build file with booleans in place of the texts `on` and `off`.
 
-    `value` is the parsed content of a build file. If it is not a mapping, it is returned unchanged.
+    Only the values of those knobs (settings) are replaced that are switches. If `value`, the parsed content of the
+    file, is not a mapping, it is returned unchanged.
     """
     if not isinstance(value, dict):
         return value
@@ -148,7 +149,7 @@ class BuildFile(_Section):
 
     @property
     def test_selections(self) -> list[str]:
-        """The names of test selections, which are the possible values of the knob `tests`."""
+        """The names of the project's test selections (sets of tests to run), the values of the knob `tests`."""
         return sorted({self.defaults.tests, *self.knobs.get("tests", {})} - {ANY})
 
     def largest(self, knob: str) -> float:

@@ -70,8 +70,8 @@ class KeptFolders:
     def enforce(self, *, unused_since_us: int = 0) -> KeptFiles:
         """Remove the kept files of projects, the least recently used first, until the rest is within the limit.
 
-        Files of a project that another process is building stay. The next build of a removed project starts without
-        kept files.
+        Files of a project that another process is building are not removed. The next build of a project whose files
+        were removed starts with an empty cache and workspace. Return what was removed and what is left.
 
         Args:
             unused_since_us: files that were last used before this time, in microseconds since 1970, are removed too.
@@ -102,10 +102,10 @@ class KeptFolders:
         return found
 
     def _remove(self, root: Path) -> bool:
-        """Move the kept files of a project's folder to a folder of removed files; return False if a build uses them.
+        """Move the kept files of a project's folder to a folder of removed files; return whether they were moved.
 
-        The folder is locked only for the move. `_delete_removed` then deletes the files, which takes longer. If an
-        error prevents the move, it is logged, and the result is also False.
+        They are not moved if a build uses the folder, or if an error prevents the move; the error is logged. The folder
+        is locked only for the move. `_delete_removed` then deletes the files, which takes longer.
         """
         try:
             with try_lock(root) as is_ours:
@@ -124,9 +124,9 @@ class KeptFolders:
         return True
 
     def _delete_removed(self) -> None:
-        """Delete all files that `_remove` has moved away, also leftovers of a process that was killed before this step.
+        """Delete the folders of removed files, into which `_remove` moves files.
 
-        An error is logged.
+        This includes folders that a process left because it was killed before this step. An error is logged.
         """
         if not self._home.is_dir():
             return

@@ -110,17 +110,17 @@ def locked_builds(
 ) -> Iterator[ProjectBuilds]:
     """Lock the folder of a project below `home`, copy the project's files, and yield an object that runs its builds.
 
-    Before the builds, records of builds in this folder whose process has died become `interrupted`. After the block,
-    the least recently used kept files are removed until the rest is within the limit of `kept`; other projects' files
-    go first.
+    First, the records of builds in this folder whose process has died are set to `interrupted`. After the block, the
+    lock is released, and the least recently used kept files of all projects are removed until the rest is within the
+    limit of `kept`.
 
     Args:
         project: the project to build.
         home: the folder with one folder for each project.
-        kept: the kept files of all projects, with their limit.
+        kept: the kept files (caches, workspaces, snapshots) of all projects, with their limit.
         store: where the records of the builds are stored.
         clock: gives the times of the builds.
-        environment: the environment variables of the process, from which those of the builds are made.
+        environment: the environment variables of this process, from which builds get theirs.
 
     Raises:
         ProjectBusyError: another process builds the project.

@@ -52,7 +52,7 @@ class BuildFolder:
 
     @property
     def snapshots(self) -> Path:
-        """The folder of the snapshots of the project."""
+        """The folder that contains the read-only copies (snapshots) of the project's files."""
         return self.root / "cache-of-snapshots"
 
     def folders(self, snapshot: ProjectSnapshot, *, keeps_cache: bool) -> Folders:
@@ -112,9 +112,9 @@ class BuildFolder:
     def _take_copied(self) -> set[str] | None:
         """Return the paths of the project's files that were copied to the workspace, and delete the list of the paths.
 
-        Return None if there is no complete list, because the process that made the workspace was killed. In this case,
-        two kinds of files in the workspace cannot be distinguished: files that a build created, and copies of files
-        that were deleted from the project later.
+        Return None if the list is missing or incomplete, for example because the process that made the workspace was
+        killed. Then files that a build created cannot be told from copies of files that were later deleted from the
+        project.
         """
         try:
             return set(json.loads(self._copied.read_text()))

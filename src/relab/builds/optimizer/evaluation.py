@@ -68,10 +68,13 @@ class PolicyValue:
 
 @dataclass(frozen=True, slots=True)
 class PolicyEvaluation:
-    """The estimated mean reward of a policy, by two estimators, from `count` logged decisions.
+    """The estimated mean reward of a policy, by two estimators, from logged decisions.
 
-    `snips` is the self-normalized importance sampling estimate, `doubly_robust` the doubly robust estimate. `logged` is
-    the mean reward that was really earned with the logged decisions, for comparison.
+    Attributes:
+        snips: the self-normalized importance sampling estimate.
+        doubly_robust: the doubly robust estimate.
+        logged: the mean reward that the logged decisions earned, for comparison.
+        count: the number of logged decisions.
     """
 
     snips: PolicyValue

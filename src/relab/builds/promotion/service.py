@@ -144,9 +144,10 @@ class PromotionService:
         self._models = models
 
     def policy_of(self, project: str) -> str:
-        """Return the name of the policy that a project uses unless a request names another one.
+        """Return the name of the policy that a project uses if a request names no policy.
 
-        The first of these that exists counts: the project's own flag, the flag `builds.policy`, the policy `ucb`.
+        It is the value of the project's own flag; without this flag, the value of the flag `builds.policy`; without
+        both, `ucb`.
         """
         for key in (flag_of(project), FLAG):
             try:

@@ -26,10 +26,10 @@ def match_failures(
 ) -> list[FailureMatch]:
     """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
-    A known failure has signs: typical log lines as sequences of words. A line matches a sign if it has at least 85 % of
-    the sign's words in the same order. The words are weighted: a word counts more if fewer signs have it. The failures
-    are sorted by their strength, the weight of the matched words in their best line. Failures of equal strength stay in
-    their order.
+    A known failure has signs: typical log lines as sequences of words. Each word of the signs has a weight, which is
+    higher if fewer signs have the word. A line matches a sign if it has, in the same order, words with at least 85 % of
+    the sign's weight. The strength of a match is the weight of these words in the best line. Matches are sorted by
+    strength, and equal ones by the order of `failures`.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are read, those that report errors first.
@@ -59,8 +59,8 @@ def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, Relev
 
     Args:
         failure: the known failure.
-        matched: for each line, at least one: the weight of the sign's words that the line has, this weight as a share
-            of the whole sign (0 to 1), and the line.
+        matched: at least one triple for a matching line: the weight of the sign's words that the line has, this weight
+            as a share of the whole sign (0 to 1), and the line.
     """
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]

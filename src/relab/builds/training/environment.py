@@ -20,11 +20,12 @@ Observation = NDArray[np.float32]
 
 
 class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read the package
-    """An environment in which an episode is a pass (a build and its retries) over one input of a simulated project.
+    """A Gymnasium environment in which an agent learns to choose actions (configuration changes) for builds.
 
-    The observation is the situation after the last build, as the values of `FEATURES`. The action is an id of the
-    catalogue; an action that is not possible keeps the configuration. The reward is that of the build with this action.
-    An episode ends with a successful build or after `BUDGET` actions.
+    An episode is one input of a simulated project: its first build, and up to `BUDGET` builds after actions. The
+    episode ends early if a build after an action succeeds. The observation is the situation after the last build, as
+    the values of `FEATURES`. The action is an id of the catalogue; an action that is not possible keeps the
+    configuration. The reward is that of the build with this action.
 
     Args:
         simulator: simulates the builds.

@@ -39,7 +39,7 @@ class FixedPolicy:
         return np.full(len(actions), 1.0 / len(actions))
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
-        """Learn nothing."""
+        """Do nothing: a fixed policy does not learn."""
 
 
 class BestFixedPolicy:

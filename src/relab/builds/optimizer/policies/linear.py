@@ -22,10 +22,12 @@ _DRAWS: Final = 512
 
 @dataclass
 class _Ridge:
-    """The ridge regression of the reward of one action.
+    """The ridge regression of the reward of one action, updated with one build after another.
 
-    `inverse` is the inverse of the regularized Gram matrix of the features, `weighted` the sum of the features times
-    the rewards. Their product is the vector of coefficients.
+    Attributes:
+        inverse: the inverse of the regularized Gram matrix of the features.
+        weighted: the sum of the features times the rewards. The product `inverse @ weighted` is the vector of
+            coefficients.
     """
 
     inverse: NDArray[np.float64] = field(default_factory=lambda: np.eye(len(FEATURES)))
