@@ -65,8 +65,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     """Return the confidence level of each single interval that gives all intervals together the joint level `level`.
 
     Args:
-        errors: one item for each comparison: the error of its estimate, divided among the clusters. None for a comparison
-            whose correlation with the others is unknown; Bonferroni's level is then returned.
+        errors: one item for each comparison: the error of its estimate, divided among the clusters. None for a
+            comparison whose correlation with the others is unknown; Bonferroni's level is then returned.
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 

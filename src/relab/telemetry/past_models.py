@@ -35,7 +35,7 @@ class PassedCall(BaseModel):
 
 
 class PassingRun(BaseModel):
-    """A run that succeeded, with the fields that are compared with those of a failed run.
+    """A run that succeeded, with the fields that an analysis compares with those of a failed run.
 
     `calls` are the run's tool calls that did not fail, in order of time. `answer` is None if the run has no answer, or
     if the answer is too long.

@@ -40,8 +40,8 @@ class ProjectionBacklog:
 
     Attributes:
         runs: the number of these runs.
-        size: the total size (`postponing.size_of`) of their traces. It is about the number of their spans, because most
-            spans have size 1.
+        size: the total size (`postponing.size_of`) of their traces. A span of less than 4,096 bytes has size 1, so this is
+            about the number of spans.
     """
 
     runs: int

@@ -301,7 +301,7 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def list_awaiting(session: Session, before_us: int, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs that wait for analysis and were not written after `before_us`, newest first."""
+    """Return `{run id: content}` of runs that wait for analysis and were last written by `before_us`, newest first."""
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(
         AWAITING_ANALYSIS, row.updated_at <= before_us
@@ -318,7 +318,7 @@ def count_awaiting(session: Session) -> int:
 
 
 def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
-    """Mark the runs of `{run id: content}` as no longer waiting for analysis, if they still have this content."""
+    """Mark the runs in `contents` (`{run id: content}`) as not waiting for analysis, if they still have this content."""
     table = table_of(AgentRunRow)
     # In the order in which all writers lock runs.
     for run_id, content in sorted(contents.items(), key=lambda item: item[0]):

@@ -303,7 +303,7 @@ class _Joining:
 
 
 def _plain(name: str) -> str:
-    """Return a tool's name in lower case, with `_` in place of other characters than letters, digits and `_`.
+    """Return a tool's name in lower case, with one `_` in place of each sequence of spaces, punctuation and `_`.
 
     Names are compared in this form, because CrewAI offers the tool "Delegate work" to the model as `delegate_work`.
     """

@@ -135,7 +135,7 @@ def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
     """Return whether `value` equals or resembles one of the `known` values.
 
     If `is_identifier` is True, two values are similar if one of them contains the other. If it is False, two short
-    values are similar if their spelling is. Values of less than three characters must be equal.
+    values are similar if they are spelled similarly. Values of less than three characters must be equal.
     """
     if value in known:
         return True

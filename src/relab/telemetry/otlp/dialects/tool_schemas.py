@@ -68,7 +68,7 @@ def _value(text: Any) -> Any:
 
 
 def _schema(value: Any) -> dict[str, Any] | None:
-    """Return the JSON Schema in `value`, an object or JSON text; None if it does not describe an object with properties.
+    """Return the JSON Schema in `value`, an object or JSON text; None if it does not describe an object's properties.
 
     A schema of more than `MAX_SCHEMA_CHARS` characters is not returned either.
     """
