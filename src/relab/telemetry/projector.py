@@ -40,8 +40,8 @@ class ProjectionBacklog:
 
     Attributes:
         runs: the number of these runs.
-        size: the total size (`postponing.size_of`) of their traces. A span of less than 4,096 bytes has size 1, so this is
-            about the number of spans.
+        size: the total size (`postponing.size_of`) of their traces. A span of less than 4,096 bytes has size 1, so
+            this is about the number of spans.
     """
 
     runs: int

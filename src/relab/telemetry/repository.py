@@ -318,7 +318,7 @@ def count_awaiting(session: Session) -> int:
 
 
 def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
-    """Mark the runs in `contents` (`{run id: content}`) as not waiting for analysis, if they still have this content."""
+    """Mark the runs in `contents` (`{run id: content}`) as not waiting for analysis, if their content is unchanged."""
     table = table_of(AgentRunRow)
     # In the order in which all writers lock runs.
     for run_id, content in sorted(contents.items(), key=lambda item: item[0]):
