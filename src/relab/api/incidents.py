@@ -70,7 +70,7 @@ class ApprovalAnswer(_Body):
 
 
 class SwitchRequest(_Body):
-    """The target to pause or resume (default: all targets), and the reason."""
+    """A request to pause or resume responders: the target (by default all targets), and the reason."""
 
     target: Target | None = Field(None, description="The name of the target; null: all targets.")
     why: str = Field("", max_length=1_000)

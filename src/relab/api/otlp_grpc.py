@@ -49,7 +49,10 @@ Method = Callable[[AsyncIterable[bytes], Any], Awaitable[bytes]]
 async def serving(services: Services, gate: IngestGate, metrics: HttpMetrics) -> AsyncGenerator[int]:
     """Serve OTLP/gRPC at the address of the settings while the block runs; yield the port.
 
-    `gate` limits how many requests are handled at once; `metrics` counts the requests.
+    Args:
+        services: the services of the process.
+        gate: limits how many requests are handled at once.
+        metrics: counts the requests.
 
     Raises:
         UnavailableError: the port cannot be bound.

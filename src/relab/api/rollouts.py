@@ -100,7 +100,8 @@ def get_rollout(rollout_id: ObjectId, services: ServicesDep) -> RolloutRecord:
 async def stream_rollout(rollout_id: ObjectId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
     """Send every event of the rollout so far, then each new one; the stream ends with the rollout.
 
-    A rollout that was started by a command has only its last event. Comments (`: ping`) keep idle connections open.
+    Of a rollout that a `lab` command executes, only the last event is sent. Comments (`: ping`) keep idle connections
+    open.
     """
     await run_in_threadpool(services.rollouts.get, rollout_id)
     return stream(tailer.follow(rollout_id, after), lambda event: event.model_dump_json(exclude={"seq"}))

@@ -218,7 +218,7 @@ class Services(Foundation):
         )
 
     def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
-        """Work as a worker: run jobs of these lanes (classes of urgency), and clean up regularly, until `stop` is set.
+        """Work as a worker until `stop` is set: run jobs of these lanes (queues by urgency), and clean up regularly.
 
         A worker of the lane `background` also computes the runs of traces that have just arrived.
         """

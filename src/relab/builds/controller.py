@@ -127,7 +127,11 @@ class BuildController:
         return done
 
     def _build(self, done: BuildPass, configuration: BuildConfiguration, stop: Event, events: PassEvents) -> None:
-        """Run the builds of a pass (a build and its retries), and add them to `done`."""
+        """Run the builds of a pass (a build and its retries), and add them to `done`.
+
+        The optimizer's decisions and the suggestion of a fix are added too. The functions in `events` are called with
+        each new build, decision and suggestion.
+        """
         history = self._store.list_builds(project=self._builds.project.file.name, limit=_HISTORY)
         reference_s = usual_duration_s(history)
         passed = next((each for each in history if each.result.status is BuildStatus.SUCCESS), None)

@@ -40,9 +40,10 @@ class ObservedOutcome:
     Attributes:
         build_id: the build.
         started_at: when the build started, in microseconds since 1970.
-        input: identifies the input of the build and how it was built; None if unknown: such a build is not compared.
-        lane: identifies a sequence of comparable builds: the same job, configuration and branch. Only within a lane, a
-            change of the outcome says something about the test.
+        input: identifies the input of the build and how it was built. None if unknown; then the outcome is not compared
+            with those of other builds of the same input.
+        lane: identifies a sequence of comparable builds: the same job, configuration and branch. A change of the
+            outcome says something about the test only within a lane.
         outcome: `passed` or `failed`; `flaky` if the test both failed and passed in this build.
         is_inferred: whether the test is not named in the log, and counts as passed because the whole build succeeded.
     """

@@ -196,7 +196,7 @@ class BuildHistory:
 def _judged(
     session: Session, tests: Sequence[queries.FoundTest], builds: dict[str, list[_BuildFacts]]
 ) -> dict[int, JudgedTest]:
-    """Judge tests by their results in the newest `MAX_BUILDS` builds of their projects; return `{test key: judged test}`.
+    """Judge tests by their results in the newest `MAX_BUILDS` builds of their projects: `{test key: judged test}`.
 
     A test without a result in these builds is left out.
 

@@ -67,8 +67,8 @@ def rows_of_tests(
 ) -> list[tuple[Any, ...]]:
     """Return the rows of the table `build_tests` for a build: one for each test, at most `MAX_STORED_TESTS`.
 
-    If there are more tests, the failed ones are kept first, and then those that failed in earlier builds, because their
-    next outcome says whether they are flaky or fixed.
+    If there are more tests, the tests that failed are kept first. Next are tests that failed in earlier builds, because
+    their outcome shows whether they are flaky or fixed.
 
     Args:
         build_id: the build.

@@ -107,9 +107,10 @@ def _run_one(
     options: ContinueOptions,
     quiet: bool,
 ) -> _Ran:
-    """Run one experiment of a set, and return its result. An error is returned too, so that the others still run.
+    """Run one experiment of a set, and return its result.
 
-    An experiment that has finished before is not run again. If a stop was requested, nothing is run.
+    An error of the experiment is returned, not raised, so that the other experiments still run. An experiment that has
+    finished before is not run again. If a stop was requested, nothing is run.
     """
     from relab.cli.experiment_output import live_progress
     from relab.core.errors import RelabError

@@ -76,7 +76,7 @@ def fork(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Run trials again from a checkpoint, with changed bindings, as a new run.
+    """Run trials again from a checkpoint, as a new run, with changed bindings (values that the harness gets).
 
     The original trials (parents) and their run are not changed. Each new trial is a fork of its parent. `lab compare`
     pairs the forks with their parents.

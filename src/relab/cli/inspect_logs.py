@@ -31,9 +31,10 @@ def import_logs(
     no_telemetry: Annotated[bool, typer.Option("--no-telemetry", help="Do not record samples as agent runs.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Import logs of Inspect as runs of this project, for `lab trials`, `lab compare` and `lab rca`.
+    """Import logs of Inspect (an evaluation framework) as runs of this project.
 
-    Each sample of a log becomes a task, each epoch a repeat of the tasks, and each log a variant.
+    Each log becomes a variant, each sample a task, and each epoch a repeat of the tasks. `lab trials`, `lab compare`
+    and `lab rca` can read the runs.
     """
     from relab.core.clock import SystemClock
     from relab.experiments.inspect_logs.service import ImportOptions, InspectLogService
@@ -69,7 +70,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The folder that the logs are written to.")] = Path("logs"),
     json: JsonOption = False,
 ) -> None:
-    """Write a run as logs of Inspect, one .eval file for each variant, which Inspect's reader and viewer open."""
+    """Write a run as logs of Inspect (an evaluation framework): one .eval file for each variant."""
     from relab.core.clock import SystemClock
     from relab.experiments.inspect_logs.service import InspectLogService
 

@@ -51,7 +51,7 @@ def list_jobs(
 
 @app.command()
 def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
-    """Queue jobs again that were parked because they failed permanently; each gets all its attempts again."""
+    """Queue jobs again that relab gave up (status `parked`) because they failed permanently, with all attempts anew."""
     from relab.cli.context import open_services
 
     with open_services() as services:

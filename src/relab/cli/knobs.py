@@ -11,7 +11,10 @@ from relab.cli.output import JsonOption, plain, print_json, print_table
 
 
 def knobs_init(json: JsonOption = False) -> None:
-    """Write an example manifest of knobs and an empty file of overrides to .lab/knobs/."""
+    """Write an example manifest of knobs (fields of the experiment that may be changed) to .lab/knobs/.
+
+    An empty file of overrides (new values of knobs) is written beside the manifest.
+    """
     from relab.cli.experiments import open_experiments
 
     with open_experiments(telemetry=False) as service:
@@ -32,7 +35,10 @@ def knobs_validate(
     ),
     json: JsonOption = False,
 ) -> None:
-    """Check that each override names a knob of the manifest, and has a value of the right type within the bounds."""
+    """Check a file of overrides (new values of knobs) against the manifest of knobs.
+
+    Each override must name a knob of the manifest, and its value must have the right type and lie within the bounds.
+    """
     from relab.cli.experiments import open_experiments
 
     with open_experiments(telemetry=False) as service:

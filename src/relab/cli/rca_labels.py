@@ -30,9 +30,9 @@ def label(
     remove: Annotated[bool, typer.Option("--remove", help="Delete the label of the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Label the step of a run that went wrong first; an older label is replaced. Without options, show the label.
+    """Record your judgement of a run: the step that went wrong first. Your older label is replaced.
 
-    With --behaviour, label whether the run shows a behaviour.
+    Without options, show the label. With --behaviour, record whether the run shows a behaviour.
     """
     from pydantic import ValidationError
 

@@ -16,9 +16,10 @@ def train(
     remove: Annotated[bool, typer.Option("--remove", help="Delete the model of --agent.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the ranking of the steps of failed runs on your labels (`lab rca label`), one model for each agent.
+    """Train one model for each agent that ranks the steps of a failed run by the chance that they went wrong first.
 
-    New analyses use the trained models. To use them for older runs, analyse these again with --force.
+    The models learn from your labels (`lab rca label`). New analyses use them. To use them for older runs, analyse
+    these again with --force.
     """
     from relab.cli.context import open_services
 

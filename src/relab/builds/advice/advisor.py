@@ -35,7 +35,7 @@ _MAX_QUOTED_NOTE: Final = 300
 
 
 class BuildAdvisor:
-    """Examines failed builds, and suggests fixes.
+    """Examines failed builds for known failures, and suggests fixes.
 
     Args:
         database, clock: the database and the clock of this process.

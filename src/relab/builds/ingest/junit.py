@@ -52,9 +52,9 @@ class JUnitReport:
 
 
 def is_junit(first: bytes) -> bool:
-    """Return whether a file is read as JUnit XML, which is the case if its first bytes look like XML.
+    """Return whether a file is read as JUnit XML: whether its first bytes, `first`, look like XML.
 
-    `read_junit` rejects XML that is not JUnit's.
+    XML that is not JUnit's is rejected later, by `read_junit`.
     """
     start = first[:2_000].removeprefix(b"\xef\xbb\xbf")
     return _ROOT.match(start) is not None or start.startswith((b"\xff\xfe<\x00", b"\xfe\xff\x00<"))

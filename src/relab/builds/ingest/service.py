@@ -96,7 +96,7 @@ class BuildIngest:
             ) from error
 
     def ingest(self, source: ByteSource, given: GivenFacts) -> BuildReceipt:
-        """Record the build whose log or JUnit XML file is read from `source`.
+        """Record the build whose log or JUnit XML file is read from `source`; return its id and whether it is new.
 
         The facts in `given` override those in the file. If a build of the project with the same bytes is already
         recorded, nothing is recorded.

@@ -70,9 +70,9 @@ class FailureCause:
     is_shared: bool = False
 
     def group_of(self, project: str) -> str:
-        """Return the key of the group for a build of this project.
+        """Return the key of the failure group for a build of a project that failed for this cause.
 
-        Builds of different projects have the same key only if the cause lies outside of the projects.
+        Builds of different projects have the same key only if the cause lies outside of the projects (`is_shared`).
         """
         content = "\0".join(("" if self.is_shared else project, *self.parts))
         return hashlib.sha256(content.encode(errors="replace")).hexdigest()[:_KEY_CHARS]
@@ -119,8 +119,8 @@ def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
 def _surest(found: Sequence[_Candidate]) -> FailureCause | None:
     """Return the candidate cause with the highest score; None if there are no candidates.
 
-    Among equal scores, the most frequent cause wins, and among equally frequent ones, the alphabetically first. So the
-    result does not depend on the order of the candidates.
+    If several causes have this score, the most frequent one is returned. If several are equally frequent, the
+    alphabetically first is returned. So the result does not depend on the order of the candidates.
     """
     if not found:
         return None

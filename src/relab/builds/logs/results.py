@@ -38,15 +38,14 @@ class LogResult:
 
 
 def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResult:
-    """Return how the build that wrote these lines ended.
+    """Return how the build that wrote these lines ended, and how long it took.
 
     The status is that of the last line that reports the end of the whole job. If there is no such line, it is that of
     the last line in which a single tool reports its result.
 
     Args:
         lines: the lines of the log.
-        is_whole: whether no line of the log was left out. Only then, a success may be concluded from the absence of
-            failures.
+        is_whole: whether no line of the log was left out. Only then may the absence of failures count as a success.
     """
     final: tuple[BuildStatus, str] | None = None
     of_tool: tuple[BuildStatus, str] | None = None

@@ -34,7 +34,8 @@ class BuildFolder:
 
     Attributes:
         root: the path of the folder.
-        key: the name of the folder, by which leftovers of an earlier process are recognised.
+        key: the name of the folder. Control groups and temporary folders of builds contain this name, so that a later
+            process can find those that an earlier one left.
     """
 
     root: Path
@@ -77,11 +78,11 @@ class BuildFolder:
         )
 
     def prepare(self, snapshot: ProjectSnapshot, *, keeps_cache: bool, incremental: bool) -> Folders:
-        """Create the folders of one build with the project's current files, and return them.
+        """Create the folders of one build, with the project's current files in the workspace; return the paths.
 
         Args:
             snapshot: the project's files.
-            keeps_cache: whether the cache folder keeps its content.
+            keeps_cache: whether the cache folder keeps the content that earlier builds left.
             incremental: whether the files that the last build created stay in the workspace.
 
         Raises:

@@ -32,8 +32,8 @@ class LoggedDecision:
         propensities: the probability with which the logging policy would have chosen each of `actions`.
         action_id: the chosen action; its probability is more than 0.
         reward: the reward of the build that followed, 0 to 1.
-        group: the number of the pass (a build and its retries) that the decision belongs to. Decisions of the same pass
-            are about the same input, so they are not independent. Decisions of different passes are independent.
+        group: the number of the pass (a build and its retries) that the decision belongs to. Only decisions of
+            different passes are independent, because those of one pass are about the same input.
     """
 
     features: Features

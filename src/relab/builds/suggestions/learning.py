@@ -26,11 +26,11 @@ WITHHELD_AT: Final = 0.5
 def chance_right(verdicts: Iterable[PastVerdict]) -> float:
     """Return the probability, 0 to 1, that a suggestion of one known failure is right, given the verdicts about it.
 
-    It is the mean of the posterior of a beta-Bernoulli model. Without verdicts, it is the mean of the prior, 0.75.
+    The probability is the posterior mean of a beta-Bernoulli model. Without verdicts, it is 0.75.
 
     Args:
-        verdicts: the verdicts about one known failure, for lines with one template. Verdicts of other projects count
-            less.
+        verdicts: the verdicts about one known failure, for lines with one template. A verdict of another project counts
+            at most a quarter of one of the same project.
     """
     own: list[bool] = []
     others: list[bool] = []

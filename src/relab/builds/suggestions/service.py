@@ -149,11 +149,11 @@ def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
 def answer(examined: Examination, verdicts: Sequence[PastVerdict] = (), past: Sequence[PastFix] = ()) -> FixSuggestion:
     """Return the suggestion of a fix: the advice for the best known failure, or the statement that none is known.
 
-    Known failures that verdicts have mostly rejected are not suggested.
+    Known failures that people have mostly rejected are not suggested.
 
     Args:
         examined: what the log shows.
-        verdicts: verdicts about suggestions for failures with the same template.
+        verdicts: the verdicts of people about suggestions for failures with the same template.
         past: past fixes of the project; their texts follow the advice.
     """
     ranked = rank(examined.matches, verdicts)

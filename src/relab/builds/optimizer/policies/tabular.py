@@ -38,11 +38,11 @@ _SPREAD: Final = 0.15
 class UcbPolicy:
     """Chooses the action with the highest upper confidence bound of its reward, separately for each kind of failure.
 
-    A failed build has the reward 0. So the expected reward is the chance of success times the speed (the mean reward of
-    successful builds). The chance is learnt for each pair of a kind of failure and an action. The speed is learnt for
-    each action from all builds.
+    The expected reward of an action is its chance of success times its speed, because a failed build has the reward 0.
+    The speed is the mean reward of the successful builds with this action. The chance of success is learnt separately
+    for each kind of failure of the last build.
 
-    The prior of the chance of success is:
+    Before any build, the chance of success is:
 
     - 0.9 if the last build did not fail;
     - 0.8 if the last build hit a limit and the action raises this limit;
