@@ -36,7 +36,10 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
 
 
 def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> bool:
-    """Return whether a job of these lanes is runnable at `now` (in µs since 1970): due, or with an expired lease."""
+    """Return whether a job of these lanes is runnable at `now` (in µs since 1970).
+
+    A job is runnable if it is pending and due, or if it is running with an expired lease and attempts left.
+    """
     statement = select(or_(*(select(JobRow.job_id).where(each).exists() for each in _runnable(now, lanes))))
     return bool(session.execute(statement).scalar_one())
 
@@ -108,9 +111,9 @@ def release(session: Session, job_id: str, owner: str, *, run_after: int, error:
 
 
 def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> bool:
-    """Park a failed job until a person retries or drops it; return False if `owner` no longer holds its lease.
+    """Park a failed job until a person retries or drops it; return False if `owner` no longer holds the job's lease.
 
-    `now` (in µs since 1970) is stored as the time when it ended, `error` as the reason.
+    `now` (in µs since 1970) is stored as the time at which the job ended, `error` as the reason.
     """
     return _changed(
         session,

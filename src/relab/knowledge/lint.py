@@ -55,14 +55,12 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The actions and facts that a responder has.
-
-    None means that they are not known; then the checks that need them are skipped.
+    """The actions and facts that the runbooks of a responder may use.
 
     Attributes:
-        actions: names of actions.
+        actions: the names of the actions; None if they are not known. Then actions are not checked.
         looks: the names of the facts that each probe can give, by the name of the probe; `*` in a fact's name matches
-            any text.
+            any text. None if the probes are not known. Then probes and their facts are not checked.
         facts: names of facts that are known without a probe.
     """
 

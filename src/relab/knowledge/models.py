@@ -117,16 +117,16 @@ class Runbook:
         cause: the name of the cause in one word, unique among the runbooks in use.
         title: the title for people.
         symptoms: sentences as an engineer on call would write them; a search covers them.
-        expects: conditions that are likely if this is the cause.
+        expects: conditions that are likely if the cause is present.
         looks: names of the most informative probes (requests that give facts).
         actions: the actions that may repair the cause, in the order in which to try them.
         mended: conditions that hold when the cause is gone.
-        risk: how much harm an action may do if the cause is another one.
-        requires: conditions that must hold. If one is known not to hold, the cause is very improbable. If one is
-            unknown, the probability does not change.
+        risk: how much harm an action may do if the incident has another cause.
+        requires: conditions that must hold if the cause is present. If one is known not to hold, the cause is very
+            improbable. If one is unknown, the probability does not change.
         sheds: whether the repair rejects requests on purpose (load shedding). If so, rejected requests do not mean that
             the repair failed, and the repair is rolled back when the load is back to normal.
-        prior: how often this is the cause of an incident, relative to the `prior` of other runbooks.
+        prior: how often the cause is the cause of an incident, relative to the `prior` of other runbooks.
         text: Markdown for people.
         source: where the runbook comes from, such as its file; messages name it.
         lines: the line numbers of the fields in the runbook's file, by the dotted name of the field; absent fields have

@@ -41,7 +41,7 @@ class _LoadedWhenAsked:
         self._loaded: Meaning | None = None
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
-        """Compare a query with texts; see `Meaning.likeness`."""
+        """Load the model at the first call, then compare a query with texts as `Meaning.likeness` does."""
         with self._lock:
             if self._loaded is None:
                 self._loaded = self._load()

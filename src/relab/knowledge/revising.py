@@ -41,8 +41,9 @@ class _Record:
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
     """Return a runbook with changes to its actions that past incidents suggest; None if they suggest none.
 
-    The actions are sorted by their success in the past, and actions that helped but that the runbook lacks are added. A
-    section of the text lists the incidents. Only incidents count in which one action failed before another one helped.
+    Only incidents are used in which one action failed before another action helped. The actions of the result are
+    sorted by their success in the past. Actions that helped, but that the runbook lacks, are added. A section of the
+    text lists the incidents.
 
     Args:
         runbook: the runbook in use.
@@ -107,9 +108,10 @@ def _number(actions: Sequence[RunbookAction], act: TriedAction) -> int | None:
 
 
 def _is(action: RunbookAction, act: TriedAction) -> bool:
-    """Return whether the tried action `act` is an execution of `action`, an action of a runbook.
+    """Return whether `act`, an action that was tried in an incident, is the action `action` of a runbook.
 
-    A parameter with a `{fact}` placeholder matches any value.
+    Both must have the same name, and `act` must have the parameters of `action`. A parameter of `action` with a
+    `{fact}` placeholder matches any value.
     """
     return action.action == act.action and all(
         act.parameters.get(name) == value

@@ -173,7 +173,7 @@ class KnowledgeService:
         return parse_runbook(text, str(target))
 
     def search(self, query: str, *, limit: int = 10, with_incidents: bool = True) -> list[Hit]:
-        """Return up to `limit` runbooks and (`with_incidents`) past incidents that match a sentence or log line best.
+        """Return up to `limit` runbooks, and past incidents if `with_incidents`, that match a query, best first.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.

@@ -156,7 +156,10 @@ def _bind(
 
 
 def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) -> LlmError:
-    """Return the `LlmError` for an exception, without the text of the exception (see `errors.py`)."""
+    """Return the `LlmError` for an exception of the SDK. Its message does not contain the exception's text.
+
+    This text is untrusted, and may contain the key.
+    """
     own: BaseException | None = error
     while own is not None:
         if isinstance(own, LlmError):

@@ -7,9 +7,9 @@ from enum import StrEnum
 
 
 class OutputMethod(StrEnum):
-    """The ways to ask a model's server for JSON that follows a schema; each is a feature of the servers' protocols.
+    """The method with which a model's server is asked for JSON: a JSON schema, the JSON mode, or a function call.
 
-    The gateway validates every answer, whichever method is used.
+    Each method is a feature of the servers' protocols. The gateway validates every answer, whichever method is used.
     """
 
     JSON_SCHEMA = "json_schema"

@@ -114,8 +114,8 @@ ValueSource = Annotated[
 class RequestTemplate(_Value):
     """One kind of request; a template with twice the `weight` of another is sent twice as often.
 
-    `{name}` in path, query, headers and body is a placeholder for a value of the mix. If a string in a JSON body is
-    nothing but `{name}`, the value keeps its type: a number stays a number. An answer with a status of 400 or more
+    `{name}` in path, query, headers and body is a placeholder for a value of the mix. If a string in a JSON body
+    consists of `{name}` only, the value keeps its type: a number stays a number. An answer with a status of 400 or more
     counts as bad, unless the status is in `expect`.
     """
 

@@ -48,7 +48,7 @@ class EventLog(Protocol[Event_co]):
     def read_after(self, topic_id: str, seq: int = 0, /) -> Sequence[Event_co]:
         """Return the events of a topic with a number greater than `seq`, in order.
 
-        If there are many events, return only the first ones.
+        If there are many events, only the first ones are returned, and the caller must call again with the last number.
         """
         ...
 

@@ -34,7 +34,10 @@ _MASKS: Final = (
 
 
 def template_of(message: str) -> str:
-    """Return the template of a log message: variable parts are masked, and it is one line of up to 160 characters."""
+    """Return the template of a log message: the message with its variable parts masked, as one line.
+
+    The template has at most 160 characters.
+    """
     text = message[:_MAX_LETTERS]
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)

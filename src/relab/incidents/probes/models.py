@@ -44,12 +44,12 @@ class ProbeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResponse:
-    """The answer to a probe's request, or the reason why there is none.
+    """The answer to a probe's request, or the reason why no answer came.
 
     Attributes:
         request: the request, such as `target GET /path`.
-        document: the JSON; None if there is no answer.
-        absence: why there is no answer; None if there is one.
+        document: the JSON of the answer; None if no answer came.
+        absence: why no answer came; None if an answer came.
         reason: `absence` in words, for people.
         at_s: when the answer arrived, in seconds of a monotonic clock; it serves to compute the time between two
             answers.

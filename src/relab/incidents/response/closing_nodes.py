@@ -202,7 +202,7 @@ class ClosingNodes:
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
-        """Return a sentence about the load limit that the responder has set and that stays in force; empty without one.
+        """Return a sentence about a load limit that the responder has set and that stays in force; empty without a limit.
 
         The sentence asks people to reset the limit later, and is also written to the timeline.
         """
@@ -344,7 +344,9 @@ class ClosingNodes:
 def _mended(cause: str, acts: Sequence[ActionRecord]) -> str:
     """Return a sentence that names all causes that the responder repaired in an incident.
 
-    These are `cause`, the last one, and the causes that earlier actions in `acts` ended.
+    Args:
+        cause: the cause that was repaired last.
+        acts: the actions of the incident; the causes that earlier actions ended are named as well.
     """
     before = [act.cause for act in acts if act.effect is RepairResult.MITIGATED and act.cause != cause]
     causes = [*dict.fromkeys(before), cause]

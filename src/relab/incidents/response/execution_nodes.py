@@ -95,7 +95,8 @@ class ExecutionNodes:
     async def _refused(self, state: IncidentState, act: ActionRecord, error: ActionServerError) -> IncidentState:
         """Store that the action server refused an action, and return the changed keys of the state.
 
-        If the reason is temporary, wait for a moment; then the action may be planned again.
+        If the reason is temporary, wait `server_retry_s` seconds, and allow the action to be planned again. This is
+        done for at most `_MAX_REPEATS` actions of an incident.
         """
         act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
         again = state.get("again", [])

@@ -64,8 +64,10 @@ async def unused_news(world: ResponseContext, state: IncidentState, incident: In
     """Return the news (timeline events about new outages) for which the incident should be diagnosed again now.
 
     News up to the event with the number `heard_seq` of `state` has already been used. The result is empty in three
-    cases: the target's measured values are out of date; no anomaly that opens incidents is present; or the incident was
-    diagnosed again `MAX_REDIAGNOSES` times within the last hour.
+    further cases:
+    - The target's measured values are out of date.
+    - No anomaly is present that opens incidents.
+    - The incident was diagnosed again `MAX_REDIAGNOSES` times within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
     if incident.last_seq <= seq or not world.watch.findings.opens:

@@ -316,8 +316,8 @@ class PlanningNodes:
 def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[ExcludedAction]:
     """Return the actions of an incident that must not be tried again.
 
-    These are the actions that failed, were refused, were rolled back, or did not help. There are two kinds of
-    exceptions, `again` and earlier outages.
+    These are the actions that failed, were refused, were rolled back, or did not help. The arguments `again` and
+    `since_us` make exceptions.
 
     Args:
         actions: the actions of the incident.

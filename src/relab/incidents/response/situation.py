@@ -72,8 +72,8 @@ class SituationReader:
     async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
         """Return whether a plan that waits for a person's approval may now be executed without approval.
 
-        Approval was requested because the action affects more users than the incident did (its blast radius is larger).
-        Now the plan may be executed without approval if three conditions hold:
+        This can become possible if approval was requested only because the action affects more users than the incident
+        did (its blast radius is larger). Three conditions must hold:
         - The autonomy for the plan's class of actions is `ACT`.
         - The action affects no more users than the incident does now.
         - A new ruling of the policy allows the plan.
@@ -200,7 +200,7 @@ class SituationReader:
 
 
 def _of_now(state: IncidentState, incident: Incident) -> list[Anomaly]:
-    """Return the anomalies of the present outage, without those that were last found in an earlier outage.
+    """Return the anomalies of the present outage: anomalies that were last found in an earlier outage are left out.
 
     Only present anomalies can justify an action that affects more users than the incident does.
     """

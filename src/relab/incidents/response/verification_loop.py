@@ -44,7 +44,7 @@ class VerificationLoop:
         """Wait until the result of an action is certain, and return it.
 
         If the action sheds load (makes the service reject excess requests), only the requests that the service accepts
-        decide the result. Then this method also waits until the service can serve all requests again.
+        decide the result. In this case, the method also waits until the service can serve all requests again.
 
         Args:
             act: the finished action.

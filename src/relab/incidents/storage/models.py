@@ -361,7 +361,8 @@ class AlertIntake:
     """The result of storing the alerts of a notification.
 
     Attributes:
-        fresh: the alerts that were new, changed, or fire again; other alerts of the notification had no effect.
+        fresh: the alerts that are new or changed, or that still fire although their incident is over. All other alerts
+            of the notification had no effect.
         opened: the incident that the firing alerts in `fresh` opened or joined; None if none of them fires.
     """
 

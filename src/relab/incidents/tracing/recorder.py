@@ -72,8 +72,9 @@ class RunRecorder:
     def _is_wanted(self, incident: IncidentSummary) -> bool:
         """Return whether the agent run of an incident must be written now.
 
-        A run that does not cover the incident's last event must be written. A missing run must be written, too, unless
-        the incident ended over a day ago: then the run was deleted and must not be written again.
+        A stored run must be written again if it does not cover the incident's last event. A missing run must be written
+        unless the incident ended over a day ago. In that case the run was written earlier and deleted since, and must
+        stay deleted.
         """
         try:
             header = self._telemetry.get(agent_run_id(incident.incident_id))

@@ -47,8 +47,8 @@ class BehaviourArrivals:
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
         """Enqueue a job that searches new runs for behaviours, unless such a job is unfinished or no run waits.
 
-        The job has the lane `background`. No job is enqueued if `is_on` is False or no rule has a condition. Then the
-        list of waiting runs is deleted, and new runs are no longer added to it.
+        The job has the lane `background`. If `is_on` is False or no rule has a condition, no job is enqueued, the list
+        of waiting runs is deleted, and new runs are no longer added to this list.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched, so that their traces are

@@ -208,9 +208,9 @@ class BehaviourLabels:
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
         """Return how often the search was right when it found a behaviour, measured on labelled runs.
 
-        Of the labelled runs in which the search found the behaviour, count those whose label says that they show it.
-        The run `except_run`, and runs that changed after they were labelled, are left out. Return None if no run
-        remains.
+        The rate is the share of runs that are labelled as showing the behaviour, among the labelled runs in which the
+        search found it. The run `except_run`, and runs that changed after they were labelled, are left out. Return None
+        if no run remains.
         """
         labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
         marked = self._telemetry.marks.content_showing(behaviour, labels)
