@@ -62,7 +62,7 @@ def build_promotion(base: Foundation, flags: FlagService) -> PromotionService:
 
 
 def subscriptions(training: Callable[[], TrainingService]) -> Sequence[Subscription]:
-    """Return the functions that a worker calls for the jobs of builds, each with the name of its jobs.
+    """Return the job handlers of builds: for each job name, the function that a worker calls.
 
     `training` returns the service that trains policies; it is called only when the first job runs.
     """

@@ -84,7 +84,7 @@ def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, Sent
 
 
 def subscriptions(service: RcaService, notices: Callable[[], NoticeService]) -> Sequence[Subscription]:
-    """Return the functions that a worker calls for the jobs of root cause analysis, each with the name of its jobs.
+    """Return the job handlers of root cause analysis: for each job name, the function that a worker calls.
 
     Args:
         service: the service of root cause analysis.

@@ -53,7 +53,7 @@ def build_rollouts(
 
 
 def subscriptions(service: Callable[[], RolloutService]) -> Sequence[Subscription]:
-    """Return the functions that a worker calls for the jobs of rollouts, each with the name of its jobs.
+    """Return the job handlers of rollouts: for each job name, the function that a worker calls.
 
     `service` returns the service of rollouts; it is called only when the first job runs.
     """

@@ -15,7 +15,7 @@ def build_telemetry(base: Foundation) -> TelemetryService:
 
 
 def subscriptions(service: TelemetryService) -> Sequence[Subscription]:
-    """Return the functions that a worker calls for the jobs of telemetry, each with the name of its jobs."""
+    """Return the job handlers of telemetry: for each job name, the function that a worker calls."""
     from relab.telemetry.handlers import TelemetryHandlers
 
     handlers = TelemetryHandlers(service)

@@ -116,7 +116,7 @@ class BuildStore:
             repository.change(unit.session, build.build_id, _columns(build))
 
     def set_failure_key(self, build_id: str, key: str) -> None:
-        """Store with a build the key that identifies how it failed; builds with the same key failed in the same way.
+        """Store the key of a build's failure; builds with the same key failed in the same way.
 
         `key` is the digest of the template (text without numbers) of the line that shows the failure.
         """

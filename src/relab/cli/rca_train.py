@@ -18,8 +18,8 @@ def train(
 ) -> None:
     """Train one model for each agent that ranks the steps of a failed run by the chance that they went wrong first.
 
-    The models learn from your labels (`lab rca label`). New analyses use them. To use them for older runs, analyse
-    these again with --force.
+    The models learn from your labels (`lab rca label`). New analyses use the models. To use them for older runs,
+    analyse these runs again with --force.
     """
     from relab.cli.context import open_services
 

@@ -52,7 +52,7 @@ class JUnitReport:
 
 
 def is_junit(first: bytes) -> bool:
-    """Return whether a file is read as JUnit XML: whether its first bytes, `first`, look like XML.
+    """Return whether the first bytes of a file, `first`, look like XML; such a file is read as JUnit XML.
 
     XML that is not JUnit's is rejected later, by `read_junit`.
     """

@@ -171,10 +171,10 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
     """Return the error blocks of the step in which the build failed, with the weaker blocks and consequences near them.
 
-    The step is the one that contains the last error with a weight of at least 0.65. If no error has this weight, it is
-    the one with the last error of at least 0.5, and otherwise the one with the last error. Only errors up to the line
-    that reports the failed step count. After this line, only consequences in the next 15 lines are returned. The result
-    is empty if no error counts.
+    This step is the one with the last error of weight 0.65 or more. If there is no such error, it is the one with the
+    last error of weight 0.5 or more, and otherwise the one with the last error of any weight. Errors after the line
+    that reports the failed step are ignored. After this line, only consequences in the next 15 lines are returned. The
+    result is empty if no error is left.
 
     Args:
         blocks: the blocks of the log, in the order of their first lines.

@@ -69,8 +69,8 @@ class KnobChange(_Section):
 def _knob_text(value: Any) -> Any:
     """Return the content of a build file with booleans in place of the texts `on` and `off`.
 
-    Only the values of those knobs (settings) are replaced that are switches. If `value`, the parsed content of the
-    file, is not a mapping, it is returned unchanged.
+    Only knobs (settings) that are switches are changed. If `value`, the parsed content of the file, is not a mapping,
+    it is returned unchanged.
     """
     if not isinstance(value, dict):
         return value

@@ -111,8 +111,8 @@ def locked_builds(
     """Lock the folder of a project below `home`, copy the project's files, and yield an object that runs its builds.
 
     First, the records of builds in this folder whose process has died are set to `interrupted`. After the block, the
-    lock is released, and the least recently used kept files of all projects are removed until the rest is within the
-    limit of `kept`.
+    lock is released. Then the least recently used kept files of all projects are removed until the rest is within the
+    limit of `kept`; those of this project are the last ones to go.
 
     Args:
         project: the project to build.

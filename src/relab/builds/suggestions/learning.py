@@ -30,7 +30,7 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
 
     Args:
         verdicts: the verdicts about one known failure, for lines with one template. A verdict of another project counts
-            at most a quarter of one of the same project.
+            at most a quarter as much as one of the same project.
     """
     own: list[bool] = []
     others: list[bool] = []

@@ -59,8 +59,8 @@ def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, Relev
 
     Args:
         failure: the known failure.
-        matched: at least one triple for a matching line: the weight of the sign's words that the line has, this weight
-            as a share of the whole sign (0 to 1), and the line.
+        matched: one triple for each matching line, at least one: the weight of the sign's words that the line has, this
+            weight as a share of the whole sign (0 to 1), and the line.
     """
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]
