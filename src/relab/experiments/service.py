@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class ExperimentService:
-    """Use cases of experiments. All data except telemetry is in the project's own folder.
+    """Runs, pauses, compares, lists and deletes experiments. All data except telemetry is in the project's own folder.
 
     Args:
         clock: the source of the times in manifests and rows.

@@ -186,7 +186,7 @@ class ExperimentSets:
         return self._with_runs(found, project)
 
     def locked(self, found: ExperimentSet) -> AbstractContextManager[None]:
-        """Hold the lock of a set while its runs are run.
+        """Return a context manager that holds the lock of a set, so that no other process runs the set's experiments.
 
         Raises:
             RunBusyError: another process works on the set.
@@ -357,7 +357,7 @@ def _changed(found: ExperimentSet, entry: SetEntry) -> RunChangedError:
 
 
 def _runs_of(root: Path, set_id: str) -> Iterator[tuple[int, Path]]:
-    """Yield the position in the set and the folder of each run that belongs to it, oldest first."""
+    """Yield the position in the set, and the folder, of each run of the set `set_id`; the oldest run first."""
     for path in sorted(runs_folder(root).glob(f"*/{MANIFEST}")):
         try:
             member = json.loads(path.read_bytes())["ext"].get("set")

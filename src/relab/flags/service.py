@@ -59,7 +59,7 @@ _KEY = re.compile(FLAG_KEY_PATTERN)
 
 
 class _Change(NamedTuple):
-    """A version to be added: the kind of change, the content and, after a rollback, the number of the restored version."""
+    """A version to be added: the kind of change, the content and, after a rollback, the restored version's number."""
 
     action: FlagAction
     content: FlagContent
@@ -287,7 +287,7 @@ class FlagService:
 
 
 def read_as(model: type[Model], value: JsonValue) -> Model:
-    """Validate a parsed JSON document and return it as a model of this class.
+    """Validate a parsed JSON document, and return it as an object of the class `model`.
 
     Raises:
         InvalidFlagError: the document is not valid; the error names the invalid fields, at most 50.

@@ -302,7 +302,7 @@ def read_model(model: type[BaseModel], value: JsonValue, *, is_strict: bool = Fa
     Args:
         model: the model.
         value: the parsed JSON of the body.
-        is_strict: whether values must have the JSON types of the model, as for `JsonBody`.
+        is_strict: whether values must have the JSON types of the model, so that a number is not accepted for a boolean.
 
     Raises:
         InvalidInputError: the body is not valid; the error names the invalid fields, at most 20.

@@ -99,7 +99,9 @@ class HttpMetrics:
         gauge.labels("stream").set_function(lambda: connections.stream_count)
 
     def watch(self, gate: IngestGate, telemetry: TelemetryService) -> None:
-        """Register gauges that read the ingest requests in progress, and their size, at each scrape.
+        """Register gauges that read the number and size of the ingest requests in progress, and the spans that wait.
+
+        The gauges are read at each scrape.
 
         Args:
             gate: counts the requests in progress and the size of their bodies.

@@ -33,7 +33,10 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The paths of an attempt's folders inside its sandbox, by the same names as their outside paths in `Folders`."""
+    """The paths of an attempt's folders inside its sandbox.
+
+    The names are those of `Folders`, which holds the paths of the same folders on this machine.
+    """
 
     workspace: str
     state: str

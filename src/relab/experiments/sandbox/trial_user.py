@@ -65,9 +65,9 @@ def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialU
 
 
 def id_ranges(path: Path) -> list[Range]:
-    """Return the ids that exist in this process's user namespace, from its `uid_map` or `gid_map`.
+    """Return the ids that exist in this process's user namespace, as ranges (first id, number of ids).
 
-    A system without user namespaces has all ids.
+    `path` is the namespace's `uid_map` or `gid_map`. A system without user namespaces has all ids.
     """
     try:
         lines = path.read_text().splitlines()

@@ -75,10 +75,11 @@ def make_user_namespace(user: TrialUser) -> int:
 
 @contextlib.contextmanager
 def acting_as(user: TrialUser | None) -> Iterator[None]:
-    """Inside the block, set the effective user id of this thread, and no other, to `user`; None changes nothing.
+    """Set the effective user id of this thread, but of no other thread, to `user` inside the block.
 
-    The owner of a user namespace has every capability over the processes in it. root may have fewer: in a container it
-    often lacks CAP_SYS_RESOURCE, and then cannot set the resource limits of another user's process.
+    None changes nothing. This is needed to set the resource limits of another user's process. The owner of a user
+    namespace has every capability over the processes in it. root may have fewer: in a container it often lacks
+    CAP_SYS_RESOURCE.
 
     Raises:
         OSError: the kernel refuses.

@@ -40,7 +40,7 @@ class LabClient:
         Args:
             experiment: the experiment file, relative to the project's root.
             overrides: a JSON file with values that replace those of the experiment file; None to replace none.
-            gates: conditions on the differences from the baseline, as for `compare`.
+            gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -248,7 +248,7 @@ class LabClient:
             key: the key that must have signed: its id, or the path of a PEM file; None if any key is accepted.
 
         Returns:
-            The answer of `lab verify`: `verdict`, and `first`, the first damage with its `path` and its `offset`.
+            `verdict`, such as `verified` or `damaged`, and `first`: the first damage, with its `path` and `offset`.
 
         Raises:
             LabRunnerError: there is no such run or bundle. A damaged one does not raise.

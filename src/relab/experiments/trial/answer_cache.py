@@ -32,7 +32,7 @@ class CachedAnswer:
 
     @property
     def body(self) -> bytes:
-        """The whole body."""
+        """The whole body of the answer."""
         return b"".join(self.pieces)
 
 

@@ -37,7 +37,7 @@ class TrialEvidence:
         before, after: the SHA-256 digests, in hexadecimal, of the lists of the workspace's files before and after the
             trial.
         diff: the SHA-256 digest of the document that lists the changed files.
-        patch: the SHA-256 digest of the document with the changes that turn the workspace before into the one after.
+        patch: the SHA-256 digest of the document with the changes that turn the earlier workspace into the later one.
     """
 
     folder: TrialFolder

@@ -28,7 +28,9 @@ _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "htt
 
 
 class TrialNetwork:
-    """Creates the runner's services in the network of each trial: a trace receiver and a proxy; thread-safe.
+    """Creates the runner's services in the network of each trial; thread-safe.
+
+    The services are a trace receiver, proxies and gateways to the servers of models.
 
     Args:
         config: the experiment, which determines whether a trial gets these services.

@@ -161,8 +161,8 @@ class PauseDialogue:
         """Take the next step of a pause, if it is possible now; call this method repeatedly while the harness runs.
 
         Returns:
-            None while no pause was requested or the harness still has time to stop; after its time limit, how the pause
-            ended.
+            How the pause ended, if the harness did not stop within its time limit. None if no pause was requested, or
+            the harness still has time to stop.
 
         Raises:
             OSError: the control file cannot be written.

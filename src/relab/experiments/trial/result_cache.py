@@ -40,9 +40,9 @@ def cache_folder(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An entry of the cache, for a list: the facts about its result, its size, and when it was stored and used last.
+    """An entry of the result cache, as lists show it: the facts about the result, the size, and the times.
 
-    Times are in microseconds since 1970.
+    Times (when the entry was stored and last used) are in microseconds since 1970.
     """
 
     path: Path

@@ -28,7 +28,7 @@ _NOT_OF_THE_TRIAL: Final = ("run_id", "trial_id")
 
 
 class ResultKeys:
-    """Makes the documents from which the keys of a run's trials in the result cache are computed; thread-safe.
+    """Makes a document for each trial of a run; the trial's key in the result cache is computed from it. Thread-safe.
 
     Args:
         context: the values that all trials share.

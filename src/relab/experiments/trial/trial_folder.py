@@ -81,7 +81,7 @@ class TrialFolder:
         remove_tree(self.root)
 
     def make(self) -> None:
-        """Create the folders except the workspace, which `clone` creates.
+        """Create the folders of the trial except the workspace, which `clone` creates.
 
         Raises:
             OSError: the disk is full, or permission is missing.
@@ -127,7 +127,10 @@ def trial_folder(run_dir: Path, trial_id: str) -> TrialFolder:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Create a hard link to `source`, a file that is no longer written, or a copy if links fail; replace an existing target."""
+    """Create a hard link `target` to the file `source`, or a copy if links fail; replace an existing target.
+
+    `source` must be a file that is no longer written.
+    """
     try:
         os.link(source, target)
     except FileExistsError:

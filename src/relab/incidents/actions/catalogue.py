@@ -32,9 +32,9 @@ _NUMBER: Final = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 
 
 class UserImpact(StrEnum):
-    """How much of a service an action or an incident affects for users. The members are ordered, the smallest first.
+    """How much of a service is affected: nothing, some requests, one dependency, or the whole service.
 
-    The members are: nothing, some requests, one dependency, and the whole service.
+    It is the impact of an action or an incident on users. The members are ordered, the smallest impact first.
     """
 
     NONE = "none"

@@ -84,7 +84,7 @@ class ActionsClient:
         url: the address of the server.
         token: the bearer token; without one each request raises `DeniedError`.
         patience: the time limits and the numbers of retries of requests.
-        pause: a function that sleeps for some seconds; tests pass one that returns at once.
+        pause: a function that sleeps for the given number of seconds; tests pass one that returns at once.
         transport: the transport of the HTTP client, which replaces the network in tests; None for the network.
 
     Raises:
@@ -223,12 +223,13 @@ class ActionsClient:
     async def _by_key(
         self, action: str, key: str, doubt: ActionServerError | None, *, is_unknown: bool
     ) -> ServerRecord:
-        """Search the server's records for the finished action with the key `key`, and return its record.
+        """Search the server's records for the finished action with the idempotency key `key`, and return its record.
 
         `doubt` is the error of the last request, if any. `is_unknown` says whether a request may have begun the action.
 
         Raises:
-            ActionServerBusyError: the server was busy with another action at every request, so this one was not begun.
+            ActionServerBusyError: the action was not begun, because the server was busy with another one at every
+                request.
             OutcomeUnknownError: there is no finished record, or the records cannot be read.
         """
         try:

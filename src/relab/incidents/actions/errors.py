@@ -48,7 +48,7 @@ class DeniedError(ActionServerError, ForbiddenError):
 
 
 class RefusedError(ActionServerError, ConflictError):
-    """The server refuses the request: it does not fit the service's present state, or the server's catalogue."""
+    """The action server refuses a request: it does not fit the service's present state, or the server's catalogue."""
 
     code = "action_refused"
     reaction = Reaction.ANOTHER_PLAN
@@ -62,7 +62,7 @@ class StateChangedError(ActionServerError, ConflictError):
 
 
 class ActionServerBusyError(ActionServerError, UnavailableError):
-    """The server is busy: another action is in progress, or there were too many requests.
+    """The action server is busy: another action is in progress, or there were too many requests.
 
     Attributes:
         retry_after_s: the pause before a retry, in seconds: the server's `Retry-After` up to a maximum, or a default.
@@ -84,14 +84,14 @@ class ActionServerStoppedError(ActionServerError, UnavailableError):
 
 
 class UnreachableError(ActionServerError, UnavailableError):
-    """The server cannot be reached, or reports that a part of the service does not answer; nothing was done."""
+    """The action server cannot be reached, or reports that a part of the service does not answer; nothing was done."""
 
     code = "action_server_unreachable"
     reaction = Reaction.WAIT
 
 
 class UnreadableError(ActionServerError, UnavailableError):
-    """The server's answer is not usable: too long, not JSON, or not an answer to the request."""
+    """The action server's answer is not usable: too long, not JSON, or not an answer to the request."""
 
     code = "action_server_unreadable"
     reaction = Reaction.WAIT

@@ -35,7 +35,7 @@ class ActionStatus(StrEnum):
 
 
 class RepairResult(StrEnum):
-    """The result of verifying an action: whether its cause is gone, and whether users are served well again."""
+    """The result of verifying an action: whether the repaired cause is gone, and whether users are served well."""
 
     NOT_YET = "not_yet"
     RECOVERING = "recovering"
@@ -251,8 +251,8 @@ def of_others(
     A record belongs to this responder in two cases:
 
     - It has the key or the id of one of the responder's actions.
-    - It is the rollback of such an action, requested with the same token. (A rollback has no key, and a responder that
-      was killed while it requested a rollback does not know the record's id.)
+    - It is the rollback of such an action, requested with the token of that action. (A rollback has no key, and a
+      responder that was killed while it requested a rollback does not know the record's id.)
 
     Args:
         records: records of the action server.

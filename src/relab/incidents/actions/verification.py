@@ -26,7 +26,7 @@ _US: Final = 1_000_000
 
 
 def verify(course: ActionObservations, bounds: HealthBounds, settings: VerificationSettings) -> VerificationResult:
-    """Return the verdict on an action so far; its result is pending while more polls are needed.
+    """Return the verdict on an action so far; the verdict is pending while more polls are needed.
 
     Args:
         course: the observations since the action.

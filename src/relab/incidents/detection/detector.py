@@ -67,7 +67,7 @@ class DetectionResult:
 
 @dataclass(slots=True)
 class _Muted:
-    """The state of a muted anomaly: its distance from the expected value, when it was last seen, and its severity."""
+    """A muted (ignored) anomaly: its distance from the expected value, when it was last seen, and its severity."""
 
     distance: float | None
     seen_at_us: int
@@ -260,11 +260,11 @@ class Detector:
         return self._restarted_at_us + int(pause_s * 1e6)
 
     def _notice_restart(self, snapshot: Snapshot) -> None:
-        """Begin a grace period when the uptime of a worker is less than in the poll before.
+        """Begin a grace period when the uptime of a worker is less than in the poll before (the worker was restarted).
 
-        Workers are often restarted one after the other, so each may restart once. A worker is in a crash loop if it
-        restarts again before there was a poll without anomalies. Then there is no further grace period until such a
-        poll.
+        One restart of each worker is normal, because workers are often restarted one after the other. A second restart
+        of a worker before there was a poll without anomalies is a crash loop: until such a poll, no grace period
+        applies.
         """
         for name, uptime_s in snapshot.numbers.items():
             if not (name.startswith("worker.") and name.endswith(".uptime_s")):

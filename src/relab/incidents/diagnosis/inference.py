@@ -247,7 +247,7 @@ class Diagnosis:
         Args:
             cause: the index of the cause.
             number: the index of the feature.
-            holds: whether the condition of the feature holds.
+            holds: whether the condition of the feature holds. If not, the probabilities of its absence are compared.
         """
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))

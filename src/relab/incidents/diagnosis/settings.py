@@ -8,7 +8,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class InvestigationSettings:
-    """When an investigation stops.
+    """How many probes an investigation runs, and when it stops.
 
     Attributes:
         sure_probability: a cause of at least this probability is sure. Then only the probes on which the diagnosis is

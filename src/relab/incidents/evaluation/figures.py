@@ -129,7 +129,8 @@ def _counted(known: Sequence[EpisodeMetrics]) -> list[str]:
 def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
     """Count for each subject (such as an injected fault) how many episodes were detected, diagnosed and mitigated.
 
-    The result is `{subject: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`.
+    The result is `{subject: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`. An episode
+    counts as diagnosed if the first cause of the diagnosis is right.
 
     Only episodes with a fault count.
     """
@@ -139,8 +140,9 @@ def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[i
 def by_kind(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
     """Count for each kind of episode (test) how many episodes were detected, diagnosed and mitigated.
 
-    The result is `{kind: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`. A kind is, for
-    example, an episode with one fault, with two faults at once, or with a fault after an escalation.
+    The result is `{kind: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`. An episode counts
+    as diagnosed if the first cause of the diagnosis is right. A kind is, for example, an episode with one fault, with
+    two faults at once, or with a fault after an escalation.
 
     Only episodes with a fault count.
     """

@@ -46,7 +46,7 @@ class NoticeContext:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The kind, texts, commands and flags of a notice, as they follow from the kind of its event."""
+    """The kind, texts, commands and yes/no fields of a notice, as they follow from the kind of the notice's event."""
 
     kind: NoticeKind
     title: str
