@@ -93,7 +93,7 @@ class Triggered(_View):
 
 
 class AlertsAccepted(_View):
-    """The effect of a notification from Alertmanager: how many alerts were new, and the incident that they opened."""
+    """The result of receiving alerts from Alertmanager: how many of them were new or changed, and their incident."""
 
     fresh: int = Field(description="The number of its alerts that are new or changed.")
     incident_id: str | None = Field(description="The incident that they opened or joined; null if there is none.")

@@ -65,7 +65,7 @@ class _Lesson:
 
     @property
     def cause(self) -> str:
-        """The name of the unknown cause: a digest of `required`, so equal deviations give the same name."""
+        """The name of the cause: a digest of the deviations in `required`; equal deviations give the same name."""
         signs = sorted(f"{each.fact} {each.required.operator.value} {_sign(each)}" for each in self.required)
         return PREFIX + digest(signs).removeprefix("sha256:")[:10]
 
@@ -204,8 +204,9 @@ def _place(
 ) -> FactValue:
     """Return the value of an action's parameter in the form in which a runbook can reuse it in a later incident.
 
-    A value that came from a fact becomes a placeholder `{fact}`: for example, another worker may have to be restarted
-    then. Any other value stays. The value came from a fact in two cases, checked in this order:
+    A value that came from a fact becomes a placeholder `{fact}`, because the fact may differ in the later incident: for
+    example, another worker has to be restarted. Any other value stays. The value came from a fact in two cases, checked
+    in this order:
     - A runbook has the same action, with a placeholder for this parameter, and the fact of the placeholder has this
       value.
     - The value is a name with a digit, and a fact of the incident has this value.

@@ -114,8 +114,10 @@ def _levels(seed: int) -> Iterator[float]:
 def _in_ramp(piece: _Piece, level: float) -> int:
     """Return when the expected number of arrivals since the beginning of a stage reaches `level`.
 
-    The result is in ns after the start of the load. The time t since the beginning of the stage solves a t + (b - a) t²
-    / 2T = level. In this formula, the rate changes from a to b within the T seconds of the stage.
+    The result is in ns after the start of the load. If the rate changes from a to b within the T seconds of the stage,
+    the time t since the beginning of the stage solves this equation:
+
+    a t + (b - a) t² / 2T = level
     """
     first, last, duration_s = float(piece.from_rate), float(piece.to_rate), float(piece.duration_s)
     # This form of the root loses no precision where the ramp is nearly flat.

@@ -37,7 +37,7 @@ class StampedResponse(aiohttp.ClientResponse):
     """A response of aiohttp with the time at which its last bytes arrived, in `arrived_ns`.
 
     The connection records this time. aiohttp returns the connection to the pool as soon as the whole response was read,
-    so this object keeps a reference to it.
+    so this object keeps a reference to the connection.
     """
 
     _handler: _StampingHandler | None = None

@@ -107,7 +107,7 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
     """Return which of the target's two flags has a harmful value, and the JSON value that shows this.
 
     The flag is given as a word: `limit` for the limit of concurrent requests, `route` for the routing of requests, or
-    `none` if neither value is harmful. Return None if it is not known, because values are missing.
+    `none` if neither value is harmful. Return None if no harmful value is seen, but a value is missing.
 
     Args:
         control: the flag that limits the load.

@@ -56,9 +56,9 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
     `rows` holds the versions of the settings, the oldest first.
 
     Returns:
-        The index in `rows` of the version with the change, and the names of those of its settings that no later repair
-        has changed again. A version that is itself a repair does not count. None if there is no such version within the
-        last `RECENT_S` seconds.
+        The index of the changed version in `rows`, and the names of the changed settings, without those that a later
+        repair has changed again. A version that is itself a repair does not count. None if there is no such version
+        within the last `RECENT_S` seconds.
     """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):

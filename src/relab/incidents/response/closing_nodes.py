@@ -52,10 +52,10 @@ class ClosingNodes:
         self._world = world
 
     async def learn(self, state: IncidentState) -> IncidentState:
-        """Store a past incident for later diagnoses, and close the open incident with the result of its response.
+        """Close an incident whose problem has ended, and store it as a past incident, which later diagnoses use.
 
-        The past incident contains the known facts and the results of the actions. Without known facts, it is not
-        stored.
+        The past incident contains the known facts and the results of the actions. If no facts are known, no past
+        incident is stored.
         """
         world, incident_id = self._world, state["incident_id"]
         incident = await world.blocking(world.log.get, incident_id)
@@ -202,7 +202,7 @@ class ClosingNodes:
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
-        """Return a sentence about a load limit that the responder has set and that stays in force; empty without a limit.
+        """Return a sentence about a load limit that the responder set and that stays in force; empty without a limit.
 
         The sentence asks people to reset the limit later, and is also written to the timeline.
         """

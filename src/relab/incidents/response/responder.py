@@ -198,7 +198,7 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return whether this process has not given the incident up within the last `_GIVEN_UP_S` seconds."""
+        """Return True unless this process gave the incident up, after failures, in the last `_GIVEN_UP_S` seconds."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:

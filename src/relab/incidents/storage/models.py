@@ -22,7 +22,7 @@ _EVENT_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,59}")
 class IncidentStatus(StrEnum):
     """The present status of an incident: open, waiting for approval, escalated to a person, resolved, or closed.
 
-    A resolved or closed incident is over. Until then, no other incident is opened for the same target.
+    A resolved or closed incident is over. While an incident is not over, no other incident is opened for its target.
     """
 
     OPEN = "open"

@@ -58,7 +58,7 @@ def notice_of(
 
 
 def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> int | None:
-    """Decide whether a run that shows a behaviour gets a notification: only the first run in each time window does.
+    """Decide whether a run that shows a behaviour gets a notification: only the first run in each time window gets one.
 
     Args:
         session: the session of the transaction.
