@@ -24,7 +24,10 @@ class Alarm(Protocol):
     """A timer that calls a function once after each `set`, at the given time or shortly after it."""
 
     def set(self, at_ns: int) -> None:
-        """Set the time (as of `time.monotonic_ns`) of the next call; it may be in the past, and replaces the earlier time."""
+        """Set the time (as of `time.monotonic_ns`) at which the timer calls its function next.
+
+        The time may be in the past. It replaces a time that was set earlier.
+        """
         ...
 
     def close(self) -> None:
@@ -76,7 +79,7 @@ class KernelAlarm:
         loop.add_reader(self._descriptor, self._rung)
 
     def set(self, at_ns: int) -> None:
-        """Set the time (`time.monotonic_ns`) of the next call.
+        """Set the time (`time.monotonic_ns`) at which the alarm calls its function next.
 
         Raises:
             OSError: the kernel rejects the time.
@@ -119,7 +122,7 @@ class LoopAlarm:
         self._handle: asyncio.Handle | None = None
 
     def set(self, at_ns: int) -> None:
-        """Set the time (`time.monotonic_ns`) of the next call."""
+        """Set the time (`time.monotonic_ns`) at which the alarm calls its function next."""
         self.close()
         self._at_ns = at_ns
         self._wait()

@@ -106,7 +106,7 @@ class JsonValue:
 
 
 class FactCollector:
-    """Collects facts in the list `sightings`, each with its position in an answer."""
+    """Collects, in the list `sightings`, the facts that a probe reads from its answers, each with its position."""
 
     def __init__(self) -> None:
         self.sightings: list[Observation] = []

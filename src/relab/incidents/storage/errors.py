@@ -88,6 +88,6 @@ class InvalidIncidentCursorError(InvalidInputError):
 
 
 class BaselineTooLargeError(TooLargeError):
-    """The baseline has too many signals to be saved; the earlier stored one is kept."""
+    """The baseline has too many signals and is not saved; the baseline that was stored earlier is kept."""
 
     code = "baseline_too_large"

@@ -23,7 +23,7 @@ _MARK_BYTES: Final = 48
 
 
 def clean_text(text: str) -> str:
-    """Return a text with NUL and lone surrogates replaced, which PostgreSQL cannot store."""
+    """Return a text in which NUL and lone surrogates, which PostgreSQL cannot store, are replaced."""
     if not _NO_TEXT.search(text):
         return text
     # A valid surrogate pair becomes its character.
@@ -97,7 +97,7 @@ def bounded_object(value: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
 
 
 class _Cutter:
-    """Copies a document part by part until the size limit is reached."""
+    """Copies a JSON document part by part within a size limit. A mark replaces the parts that are too much."""
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes

@@ -37,7 +37,7 @@ class RankedCause:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """The names of the tools that have the problems, in order of rank."""
+        """The names of the tools to which the problems of this cause belong, without repetition, in order of rank."""
         return tuple(dict.fromkeys(problem.tool_name for problem in self.problems if problem.tool_name))
 
 
