@@ -133,9 +133,9 @@ def list_agent_runs(
     cursor: Cursor = None,
     limit: PageSize = 50,
 ) -> RunPage:
-    """Return a page of the runs that match every given filter, the latest start first.
+    """Return a page of the runs that match every given filter, newest start first.
 
-    `text` is searched, ignoring case, in ids, names and error messages of the run and its items.
+    The filter `text` is searched, ignoring case, in ids, names and error messages of the run and its items.
     """
     return services.telemetry.list_runs(wanted, cursor=cursor, limit=limit)
 

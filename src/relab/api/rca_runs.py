@@ -58,7 +58,10 @@ def post_rca_run(
     summary="Show an analysis, with its report when it is done",
 )
 def get_rca_run(rca_run_id: ObjectId, services: ServicesDep) -> RcaRun:
-    """Return status and report of an analysis. `report.evidence_index` contains all evidence that claims cite."""
+    """Return the status and the report of an analysis.
+
+    `report.evidence_index` contains all evidence that the claims of the report cite.
+    """
     return services.rca.get(rca_run_id)
 
 

@@ -63,7 +63,10 @@ async def post_logs(request: Request, services: ServicesDep) -> Response:
     summary="Accept OpenTelemetry metrics (OTLP/HTTP)",
 )
 async def post_metrics(request: Request, services: ServicesDep) -> Response:
-    """Count data points. None of them is stored, and the response says so. The route exists so that no exporter fails."""
+    """Accept OTLP metrics, but only count their data points. The route exists so that no exporter fails.
+
+    Nothing is stored, and the response says so.
+    """
     return await receive(request, services, METRICS)
 
 

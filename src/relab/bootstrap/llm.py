@@ -76,9 +76,10 @@ def check_provider(settings: Settings) -> None:
 
 
 def _provider(settings: Settings) -> str:
-    """Return the name of the language model provider to use.
+    """Return the name of the language model provider to use, from the setting `provider`.
 
-    If the setting is `auto`, this is the default provider if it is configured, otherwise another provider with a key.
+    If the setting is `auto`, return the default provider if it has a key or a base URL, otherwise the first provider
+    with a key.
     """
     llm, keys = settings.llm, settings.provider_keys
     if llm.provider != "auto":

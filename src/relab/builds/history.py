@@ -171,7 +171,8 @@ class BuildHistory:
     def failing_tests(self, build_id: str) -> list[JudgedTest]:
         """Return at most `MAX_FAILING_SHOWN` tests that failed in a build, sorted by name.
 
-        Each is judged by its outcomes in the newest builds of the project, such as flaky or broken.
+        Each test has a status, such as flaky or broken, which is judged by its outcomes in the newest builds of the
+        project.
         """
         with self._database.read() as session:
             rows = queries.failed_in_build(session, build_id, limit=MAX_FAILING_SHOWN)

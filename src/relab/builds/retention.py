@@ -46,7 +46,7 @@ class BuildRetention:
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
         """Delete the builds, decisions and suggestions from before a time, oldest first, in several transactions.
 
-        The age of a build is that of its start. A caller may stop at any time; the next call continues.
+        The time of a build is its start. A caller may stop at any time; the next call continues.
 
         Args:
             before_us: the time, in microseconds since 1970.

@@ -305,7 +305,7 @@ class BuildService:
     def get(self, build_id: str) -> Build:
         """Return a build.
 
-        If relab ran the build with this home folder, and its process has died, the status is `interrupted`.
+        The status is `interrupted` if relab ran the build below this home folder, and the process that ran it has died.
 
         Raises:
             BuildNotFoundError: no build has this id.

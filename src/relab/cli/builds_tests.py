@@ -50,7 +50,10 @@ def list_tests(
 
 
 def print_tests(tests: Sequence[JudgedTest]) -> None:
-    """Print a line for each test, with its status and the builds that show the status; flaky tests come first."""
+    """Print a line for each failed test, with its status and the builds that show the status; flaky tests come first.
+
+    If there are many tests, the number of the others is printed instead of them.
+    """
     ordered = sorted(tests, key=lambda test: (test.status.value != "flaky", test.name))
     for test in ordered[:_MAX_PRINTED]:
         print(f"[Tests]    -> {plain(test.name)}: {plain(evidence_text(test))}", flush=True)

@@ -93,9 +93,9 @@ class HttpServer(uvicorn.Server):
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Log the error with which the task that enforces the time limits of connections ended.
+    """Log the error that ended `task`, the task that closes connections that exceed a time limit.
 
-    Afterwards, slow connections are no longer closed.
+    After such an error, slow connections are no longer closed. A cancelled task is not an error.
     """
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("http_checks_failed", exc_info=error)

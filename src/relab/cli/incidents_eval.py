@@ -117,9 +117,9 @@ def evaluate(
 
 
 def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
-    """Put the key of the language model into the environment of this process if a continued evaluation needs the key.
+    """Set the environment variables with the key of the language model, if a responder of an evaluation uses the model.
 
-    It is needed if a responder of the evaluation uses a model. The files of the evaluation do not contain the key.
+    An evaluation that is continued gets the key in this way, because its files do not contain the key.
 
     Args:
         plan: the plan of the evaluation.

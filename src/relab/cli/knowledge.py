@@ -34,7 +34,7 @@ AskOption = Annotated[
 
 @app.command("list")
 def list_runbooks(as_json: JsonOption = False) -> None:
-    """List the runbooks in use: those in the runbook folder, and the shipped ones that these do not replace."""
+    """List the runbooks in use: those in the runbook folder, and the shipped ones for all other causes."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -215,7 +215,7 @@ def accept(
     cause: Annotated[str, typer.Argument(help="Cause of the draft.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Put a draft into use, in place of the runbook that it changes.
+    """Put the draft of a runbook into use. It replaces the runbook of the same cause.
 
     Read the draft first: lab knowledge drafts CAUSE.
     """

@@ -17,7 +17,10 @@ def overview(
     hours: Annotated[float, typer.Option(min=0.001, max=10_000_000, help="Length of the window that ends now.")] = 24.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Show figures of the runs that started in the last hours: success rate, latency, cost, failing tools."""
+    """Show figures of the runs that started in the last 24 hours, or in --hours.
+
+    The figures are success rate, latency, cost and failing tools.
+    """
     from relab.cli.context import open_services
 
     with open_services() as services:

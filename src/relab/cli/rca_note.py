@@ -86,10 +86,10 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
 
 
 def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield `(line, style)` for the part of a note above the evidence: what happened, where, guesses and opinions.
+    """Yield `(line, style)` for the first part of a note: what happened, where, and the possible causes.
 
     Args:
-        note: the note of an analysis.
+        note: the note (the summary of an analysis), with guesses and opinions about the cause.
         console: the terminal, by which the width of texts is measured.
         width: the largest number of columns of a line.
         is_small: whether the terminal is small; then there are fewer lines.

@@ -212,8 +212,8 @@ def stop(
 ) -> int:
     """Stop a rollout, even if a worker or another command executes it, and restore its flags.
 
-    Exit code 1 if the rollout has not ended within the time limit. The request to stop stays, and the rollout ends
-    later.
+    Exit code 1 if the rollout has not ended within --timeout. The rollout still ends later, because the request to stop
+    is stored.
     """
     from time import monotonic, sleep
 

@@ -17,7 +17,7 @@ _JUDGED: Final = (SuggestionState.ACCEPTED.value, SuggestionState.REJECTED.value
 
 
 class SuggestionStore:
-    """Stores and reads suggestions.
+    """Stores and reads suggestions of fixes for failed builds, with the verdicts of people about them.
 
     Args:
         database: the database of the builds.

@@ -21,10 +21,11 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 
 
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
-    """Join the patterns of all formats for lines about tests; return `(rule of each alternative, joined pattern)`.
+    """Join the patterns of all formats for lines about tests to one pattern; return `(places, joined pattern)`.
 
-    The alternative with the number n is the named group `rn` of the joined pattern. Its rule is `(index of the format
-    in FORMATS, index of the rule in its tests)`. The second index is None if the rule is the format's `test_scope`.
+    The joined pattern has the named groups `r0`, `r1` and so on. `places[n]` says which rule the group `rn` stands for:
+    `(index of the format in FORMATS, index of the rule in its tests)`. The second index is None if the rule is the
+    format's `test_scope`.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []

@@ -109,7 +109,7 @@ def unwrap(raw: str) -> tuple[str, str]:
 
 
 def envelope_times_us(raw: bytes) -> list[int]:
-    """Return the timestamps of a CI system in some log lines, in order, in microseconds since 1970.
+    """Return the timestamps that a CI system put into log lines, in order, in microseconds since 1970.
 
     A timestamp is before the text of a line, or in a GitLab marker of a section's start or end. Lines without a
     timestamp are skipped.

@@ -204,8 +204,8 @@ def _move_created(earlier: Path, workspace: Path, copied: Collection[str]) -> No
     Args:
         earlier: the workspace of the last build.
         workspace: the new workspace, with the project's current files.
-        copied: the paths of the project's files that were copied to the earlier workspace. They are not moved: if the
-            new workspace lacks one, it was deleted from the project.
+        copied: the paths of the project's files that were copied to the earlier workspace. These files are not moved,
+            because those that the new workspace lacks were deleted from the project.
     """
     top = os.path.realpath(workspace)
     folders = {str(parent) for path in copied for parent in PurePosixPath(path).parents}

@@ -52,7 +52,7 @@ class BuildAction:
 
         Args:
             configuration: the configuration to change.
-            limit: returns the largest allowed value of a knob, for the name of the knob.
+            limit: called with the name of a knob; returns its largest allowed value.
             selections: the names of the project's test selections.
         """
         changed = dict(self.values)
@@ -116,13 +116,13 @@ def action_of(action_id: int) -> BuildAction:
 def possible_actions(
     configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
 ) -> dict[int, BuildConfiguration]:
-    """Return `{action id: changed configuration}` of the possible actions.
+    """Return `{action id: changed configuration}` of the actions that are possible for a configuration.
 
     An action that would change nothing is left out, except action 0, which keeps the configuration.
 
     Args:
         configuration: the configuration to change.
-        limit: returns the largest allowed value of a knob, for the name of the knob.
+        limit: called with the name of a knob; returns its largest allowed value.
         selections: the names of the project's test selections.
     """
     after = {number: action.apply(configuration, limit, selections) for number, action in CATALOGUE.items()}

@@ -66,10 +66,10 @@ class BestAction(BaseModel):
     Attributes:
         action_id: the id of the action in the catalogue; 1 is "use cache".
         action_description: the name of the action.
-        decision_id: the id with which the caller reports the outcome.
+        decision_id: the id of this decision, with which the caller later reports the outcome of the build.
         policy: the name of the policy that chose the action.
         propensity: the probability with which the policy chose the action.
-        catalogue_version: the version of the catalogue.
+        catalogue_version: the version of the catalogue of actions.
     """
 
     action_id: int

@@ -93,8 +93,11 @@ class RewardEstimate(BaseModel):
 class PolicyEstimates(BaseModel):
     """The mean reward that a policy would earn, estimated by two estimators from logged decisions.
 
-    `effective_count` is the effective sample size: the number of decisions of equal weight that would carry as much
-    information.
+    Attributes:
+        snips: the self-normalized importance sampling estimate.
+        doubly_robust: the doubly robust estimate.
+        effective_count: the effective sample size: the number of decisions of equal weight that would carry as much
+            information.
     """
 
     snips: RewardEstimate
