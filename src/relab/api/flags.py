@@ -77,14 +77,14 @@ class FlagUpdate(_Body):
 
 
 class FlagRollback(_Body):
-    """The version whose content the flag should have again, and a note for its history."""
+    """The body of a request to roll back a flag: the version whose content is restored, and a note for its history."""
 
     version: VersionNumber
     note: Note = ""
 
 
 class FlagArchiving(_Body):
-    """The reason why the flag is archived, for its history."""
+    """The body of a request to archive a flag: the reason, for the flag's history."""
 
     note: Note = Field("", examples=["The rollout is over."])
 

@@ -52,7 +52,7 @@ def get_healthz() -> Health:
 
 @router.get("/health", dependencies=[public()], summary="Liveness: another name of /healthz")
 def get_health() -> Health:
-    """Return the same as `GET /healthz`."""
+    """Return `ok` as long as the process can respond, as `GET /healthz` does; no other part is checked."""
     return get_healthz()
 
 

@@ -57,13 +57,13 @@ class _Body(BaseModel):
 
 
 class TriggerRequest(_Body):
-    """A problem that a person reports, in the person's words."""
+    """The body of a request to open an incident: a problem that a person reports, in the person's words."""
 
     detail: str = Field("", max_length=2_000, examples=["Customers say that checkout hangs."])
 
 
 class ApprovalAnswer(_Body):
-    """The decision on a plan that waits for approval, and an optional note."""
+    """The body of a request that approves or rejects a plan, with an optional note."""
 
     approved: bool
     note: str = Field("", max_length=2_000)

@@ -25,7 +25,7 @@ router = APIRouter(tags=["metrics"])
 
 
 class DatabaseCollector(Collector):
-    """Metrics of the shared database, read at each scrape."""
+    """Collects, at each scrape, the metrics that are read from the database, which all processes share."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -48,7 +48,7 @@ class Foundation:
 
     @composed
     def progress(self) -> ProgressLog:
-        """Stores and reads progress events."""
+        """The log of progress events (of jobs and other work) in the database."""
         from relab.progress.service import ProgressLog
 
         return ProgressLog(self.database, self.clock, self.signal)

@@ -104,7 +104,7 @@ def _call(build: Build, number: int, log_of: Callable[[str], str | None]) -> dic
 
 
 def _outcome(build: Build) -> dict[str, Any]:
-    """Return the status, the times and the error of a build, as fields of a step or a tool call."""
+    """Return the status, the times and the error of a build, as the fields of a step or a tool call of an agent run."""
     found: dict[str, Any] = {
         "status": _STATUS[build.result.status],
         "started_at": format_time(build.started_at),

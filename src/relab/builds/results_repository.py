@@ -47,7 +47,7 @@ def add_results(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def failed_keys(session: Session, project: str, limit: int) -> set[int]:
-    """Return the keys of at most `limit` tests of a project that have ever failed."""
+    """Return the keys of tests of a project that have ever failed; at most `limit` keys."""
     row = BuildTestRow
     statement = select(row.test_key).distinct().where(row.project == project, _FAILED).limit(limit)
     return set(session.execute(statement).scalars())

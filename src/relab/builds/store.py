@@ -17,7 +17,7 @@ _KNOWN_FAILURES: Final = 20_000
 
 
 class BuildStore:
-    """Stores and reads builds."""
+    """Stores and reads builds, with their logs and the results of their tests."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -15,7 +15,7 @@ app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
 def upgrade(
     revision: Annotated[str, typer.Argument(help="Target revision.")] = "head", as_json: JsonOption = False
 ) -> None:
-    """Migrate to the newest schema (or to a revision)."""
+    """Migrate the database to the newest schema, or to the schema of a given revision."""
     from relab.cli.context import open_services
     from relab.storage import migrate
 
@@ -29,7 +29,7 @@ def downgrade(
     revision: Annotated[str, typer.Argument(help="Target revision; `base` deletes all tables and all data.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Migrate back to an older schema. Data for which the older schema has no place is lost."""
+    """Migrate the database back to an older schema. Data for which this schema has no place is lost."""
     from relab.cli.context import open_services
     from relab.storage import migrate
 

@@ -144,7 +144,7 @@ def diff(
     to_version: Annotated[int, typer.Argument(min=1, help="Second version.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the contents of two versions of a flag."""
+    """Print the differences between the contents of two versions of a flag."""
     from relab.cli.context import open_services
     from relab.core.json import canonical_json
 

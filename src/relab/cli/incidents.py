@@ -179,7 +179,7 @@ def pause(why: Note = "", target: TargetName = None, by: By = "cli", as_json: Js
 
 @app.command()
 def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: JsonOption = False) -> None:
-    """Resume a paused responder."""
+    """Resume the responder after `lab incidents pause`, so that it executes actions again."""
     from relab.cli.context import open_services
 
     with open_services() as services:

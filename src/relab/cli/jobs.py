@@ -65,7 +65,7 @@ def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
 
 @app.command()
 def drop(job_ids: JobIds, as_json: JsonOption = False) -> None:
-    """Delete jobs that are not running."""
+    """Delete jobs. A running job cannot be deleted; at the first such job, the command ends with an error."""
     from relab.cli.context import open_services
 
     with open_services() as services:

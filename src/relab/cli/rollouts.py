@@ -303,7 +303,7 @@ def _change_text(record: RolloutRecord) -> str | None:
 
 
 def _print_changes(record: RolloutRecord) -> None:
-    """Print what a rollout would change, after a dry run."""
+    """Print, after a dry run of a rollout, which flags the rollout would change in each arm."""
     from json import dumps
 
     print(f"Dry run on {plain(record.target)}: the target is healthy.")

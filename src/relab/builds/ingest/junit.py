@@ -61,11 +61,11 @@ def is_junit(first: bytes) -> bool:
 
 
 def read_junit(source: ByteSource) -> JUnitReport:
-    """Read a JUnit XML file.
+    """Read a JUnit XML file, and return its tests, times and counts.
 
     Raises:
         BuildSourceInvalidError: the XML is malformed, has a document type, a tag of more than `MAX_TOKEN_BYTES`,
-            elements that are nested deeper than `MAX_DEPTH`, or a root that is not one of JUnit's.
+            elements that are nested deeper than `MAX_DEPTH`, or a root element that is not JUnit's.
     """
     reader = _Reader()
     reader.read(source)
@@ -195,7 +195,7 @@ def _name(attributes: Mapping[str, str]) -> str:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Return a time attribute in seconds; None if it is missing or no number from 0 to a billion."""
+    """Return a time attribute of JUnit XML in seconds; None unless it is a number from 0 to a billion."""
     try:
         # Some writers group digits: "1,234.56".
         value = float((text or "").replace(",", "")[:40])

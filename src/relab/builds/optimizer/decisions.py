@@ -49,7 +49,7 @@ class BuildDecision(BaseModel):
 
     @property
     def propensity(self) -> float:
-        """The probability with which the policy chose the chosen action."""
+        """The probability with which the policy chose the action `action_id`."""
         return self.propensities[self.actions.index(self.action_id)]
 
 

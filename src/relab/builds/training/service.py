@@ -121,7 +121,7 @@ class TrainingService:
         return trained
 
     def fail(self, training_id: str, error: str) -> None:
-        """Publish that a training has failed; `error` is the message."""
+        """Publish the progress event that a training has failed; `error` is the message for people."""
         self._progress.publish(training_id, status="failed", step=_STEP, pct=0, message=error)
 
 
