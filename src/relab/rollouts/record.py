@@ -44,7 +44,6 @@ class RolloutPhase(StrEnum):
     - `restore`: restores the flags.
     - `judge`: decides the verdict.
     - `apply`: applies the change after a PASS.
-    - `report`: writes the reports.
     """
 
     PLAN = "plan"
@@ -53,7 +52,6 @@ class RolloutPhase(StrEnum):
     RESTORE = "restore"
     JUDGE = "judge"
     APPLY = "apply"
-    REPORT = "report"
 
 
 class PhaseStart(_Value):

@@ -315,10 +315,10 @@ class RuntimeConfig(_Section):
 
 
 class Validity(_Section):
-    """Which violations make the runner reject a run.
+    """Which violations of the sanitization profile make the runner reject a run; the trials' rows record the others.
 
-    `fail_on_profile_invariant_violation`: violations of the experiment's sanitization profile. `fail_on_state_leak` is
-    accepted, but has no effect.
+    `fail_on_profile_invariant_violation: false` permits every violation; `fail_on_state_leak: false` permits only a state
+    policy that carries state from trial to trial.
     """
 
     fail_on_state_leak: bool = True

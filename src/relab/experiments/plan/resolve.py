@@ -16,6 +16,7 @@ from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
 from relab.experiments.config.result_cache import with_result_cache
 from relab.experiments.config.sanitization import EFFECTS, Profile, violations
+from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.models import Command
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
@@ -210,14 +211,14 @@ def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode
 
 
 def _check_profile(config: ExperimentConfig, command: Command) -> None:
-    profile = config.design.sanitization_profile
+    profile, validity = config.design.sanitization_profile, config.validity
     found = violations(
         profile,
-        state_policy=config.design.policies.state,
+        state_policy=config.design.policies.state if validity.fail_on_state_leak else StatePolicy.ISOLATE_PER_TRIAL,
         network_effective=config.runtime.network.mode.value,
     )
     # `run-dev` always opens the network; the rows of its trials record the violation.
-    if found and config.validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
+    if found and validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
         raise PostureRefusedError(
             f"The sanitization profile {profile.value!r} would be violated: {found[0]}. {EFFECTS[profile].summary}",
             remedy=f"Set design.sanitization_profile to {Profile.HERMETIC_FUNCTIONAL.value}, or "

@@ -119,7 +119,7 @@ class Guard:
     def _check(self, request: ActionRequest) -> None:
         if self.is_stopped:
             raise KillSwitchError(
-                "The kill switch is on: all actions are rejected.", remedy="PUT /kill-switch turns it off."
+                "The kill switch is on: only actions that read are accepted.", remedy="PUT /kill-switch turns it off."
             )
         for part, name in self._writing.items():
             if part == WHOLE_SERVICE or {WHOLE_SERVICE, part} & request.parts:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.plan.resolve import Command, check_harness, describe, resolve, with_posture
 from relab.experiments.sandbox.kinds import SandboxMode
@@ -120,6 +122,22 @@ def test_the_strict_profile_refuses_an_open_network_and_kept_state() -> None:
         validity={"fail_on_profile_invariant_violation": False},
     )
     assert with_posture(lenient, RUN, False, []).runtime.sandbox.mode is SandboxMode.BWRAP
+
+
+def test_a_state_leak_is_permitted_without_permitting_an_open_network() -> None:
+    def permitted(network: str) -> ExperimentConfig:
+        leaking = config(
+            runtime__sandbox=BWRAP,
+            runtime__network={"mode": network},
+            design__policies={"state": "accumulate"},
+            design__sanitization_profile="hermetic_functional_v2",
+            validity={"fail_on_state_leak": False},
+        )
+        return with_posture(leaking, RUN, False, [])
+
+    assert permitted("none").design.policies.state is StatePolicy.ACCUMULATE
+    with pytest.raises(PostureRefusedError, match="full network access"):
+        permitted("full")
 
 
 def test_an_experiment_is_resolved(tmp_path: Path) -> None:
