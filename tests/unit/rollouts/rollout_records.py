@@ -29,7 +29,7 @@ def record_of(
         "plan": used,
         "target": "http://localhost:8011",
         "status": RolloutStatus.DONE,
-        "phase": RolloutPhase.REPORT,
+        "phase": RolloutPhase.APPLY,
         "requested_by": "somebody",
         "created_at": START_US,
         "started_at": START_US,
