@@ -68,7 +68,7 @@ def test_log_of_a_passing_build_leaves_out_what_it_has_too(api: TestClient) -> N
 
 
 def test_log_of_three_megabytes_is_read(api: TestClient) -> None:
-    line = "\x1b[32mcompiling module 1\x1b[0m\n"
+    line = f"\x1b[32mcompiling {'module ' * 60}1\x1b[0m\n"
     log = line * (THREE_MB // len(line)) + "error: No space left on device\n"
 
     found = api.post("/suggest_fix", json={"log": log}).json()

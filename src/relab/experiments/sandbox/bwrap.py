@@ -167,7 +167,7 @@ class BwrapSandbox:
         The steps are: create the sandbox, set its limits, test its egress, start the runner's services for the harness
         in it, and start the harness. `launch` is the command with its folders, environment and services.
 
-        The egress test checks that the sandbox reaches no network. If it fails, the harness is not started;
+        If the egress test finds that the sandbox reaches a network, the harness is not started;
         `posture.egress_self_test` of the result says so, and the caller has to end the attempt.
 
         Raises:
@@ -207,7 +207,6 @@ class BwrapSandbox:
             posture = self._posture(process.pid, shown, enforced)
             if self._network is not NetworkMode.FULL:
                 closers += self._networks.serve(process.pid, launch.listeners)
-            # If the egress self-test fails, the harness stays blocked; the caller reads the posture and ends the attempt.
             if posture.egress_self_test.get("passed", True):
                 process.start_harness()
             watch = LimitWatch(

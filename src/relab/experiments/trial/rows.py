@@ -14,6 +14,7 @@ from relab.experiments.models import ErrorType, TrialOutcome, TrialResult, Trial
 from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.trial.agent_run import agent_run_id
+from relab.experiments.trial.event_chain import hash_chain
 from relab.experiments.trial.events import EventStream
 from relab.experiments.trial.evidence import TrialEvidence
 from relab.experiments.trial.metrics import guardrails_exceeded, measure
@@ -236,3 +237,24 @@ def _with_attempt(
         violations=violations_of(config, posture),
         guardrails_exceeded=guardrails_exceeded(config, metrics),
     )
+
+
+def journal_entry(
+    config: ExperimentConfig,
+    trial: Trial,
+    folder: TrialFolder,
+    attempt: FinishedAttempt,
+    row: TrialRow,
+    documents: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the journal's entry for a trial: its row, its evidence records and the hash chain of its events.
+
+    `documents` has the references to the documents that the runner wrote for the trial, by name.
+    """
+    entry: dict[str, Any] = {"row": row.to_json()}
+    if attempt.evidence is not None:
+        policy = config.design.policies.state
+        entry["evidence"] = attempt.evidence.record(row, trial.chain_id, policy, documents)
+        entry["chain"] = attempt.evidence.chain(row, trial.chain_id, policy)
+    entry["head"] = hash_chain(folder.host_path(config.runtime.harness.events.path), below=folder.root)
+    return entry

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import Any
 
 from relab.core.atomic_files import is_disk_full
 from relab.core.clock import format_time, uptime_us
@@ -19,7 +18,6 @@ from relab.experiments.trial import wire
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.experiments.trial.checkpoints import begin_fork
 from relab.experiments.trial.context import RunContext
-from relab.experiments.trial.event_chain import hash_chain
 from relab.experiments.trial.events import EventStream, read_events
 from relab.experiments.trial.evidence import REF, EvidenceStore
 from relab.experiments.trial.inventory import inventory
@@ -36,7 +34,7 @@ from relab.experiments.trial.preparing import (
 )
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.resuming import begin_segment, record_pause, resumable
-from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, make_row, metrics_of
+from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, journal_entry, make_row, metrics_of
 from relab.experiments.trial.stored_results import StoredResult, capture
 from relab.experiments.trial.trial_folder import (
     INVENTORY,
@@ -377,12 +375,7 @@ class TrialRunner:
             events=attempt.events.events,
             trace_ids=self._network.trace_ids(folder),
         )
-        entry: dict[str, Any] = {"row": row.to_json(), **({"earlier_cost_usd": usd} if usd else {})}
-        if attempt.evidence is not None:
-            policy = config.design.policies.state
-            entry["evidence"] = attempt.evidence.record(row, trial.chain_id, policy, own)
-            entry["chain"] = attempt.evidence.chain(row, trial.chain_id, policy)
-        entry["head"] = hash_chain(folder.host_path(config.runtime.harness.events.path), below=folder.root)
+        entry = journal_entry(config, trial, folder, attempt, row, own) | ({"earlier_cost_usd": usd} if usd else {})
         if source is None:
             return TrialResult(row, agent_run, entry)
         return TrialResult(row, None, entry | {"cached": source.provenance()})

@@ -43,10 +43,9 @@ def compose(
 ) -> Report:
     """Build the report of the run in `view` from its problems (in order of time), ranked causes and ranked guesses.
 
-    `insufficient` says why the evidence is not sufficient for a conclusion; None if it is sufficient. The report lists
-    the guesses of `ranking` as candidates if the evidence is insufficient, if the first cause has no place with at
-    least medium confidence, or if the first guess is better than that place (`is_guess_better`). `analyzer_version` is
-    only stored.
+    `insufficient` says why the evidence is not sufficient; None if it is. The report lists the guesses of `ranking` as
+    candidates if the evidence is insufficient, if the first cause has no place with at least medium confidence, or if
+    the first guess is better than that place (`is_guess_better`). `analyzer_version` is only stored.
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
