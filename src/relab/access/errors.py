@@ -30,10 +30,10 @@ class MissingScopeError(ForbiddenError):
 
 
 class ForeignOriginError(ForbiddenError):
-    """The installation has no tokens, so only this machine may use it, and the request is not from this machine.
+    """The request is not from this machine, and the installation has no tokens.
 
-    The request came through a proxy, from another address, or from a web page of another site, or its `Host` header
-    names another machine.
+    Without tokens, only this machine may use the installation. A request is foreign if it comes through a proxy, from
+    another address or from a web page of another site, or if its `Host` header names another machine.
     """
 
     code = "foreign_origin"

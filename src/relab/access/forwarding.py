@@ -37,15 +37,13 @@ _PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",
 
 
 def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Sequence[Network] = ()) -> Source:
-    """Return where a request comes from: the address of the client, and whether a proxy forwarded the request.
-
-    A proxy is recognised by the headers that it adds.
+    """Return the source of a request: the address of its client, and whether a proxy forwarded it.
 
     Args:
         peer: the address of the other end of the connection; None for a Unix socket.
         headers: `(name, value)` pairs in the order of the request; names in any case.
-        trusted: the networks of trusted proxies. If the peer is in one of them, the client is the right-most address in
-            the forwarding headers that is not a trusted proxy.
+        trusted: the networks of trusted proxies. For a request from such a proxy, the client is the right-most address
+            in the forwarding headers that is not a trusted proxy.
     """
     seen: dict[str, list[str]] = {}
     for name, value in headers:
@@ -59,10 +57,7 @@ def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Seq
 
 
 def is_loopback(address: str | None) -> bool:
-    """Return whether an address is a loopback address of this machine.
-
-    For a Unix socket (None), return True: its file permissions control the access.
-    """
+    """Return whether an address is a loopback address of this machine; True for a Unix socket (None)."""
     if address is None:
         return True
     found = _parse(address)
@@ -70,28 +65,25 @@ def is_loopback(address: str | None) -> bool:
 
 
 def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str | None:
-    """Return the client address that the headers `X-Forwarded-For` and `Forwarded` name; None without either header.
-
-    If both headers are present and name different addresses, return None too. A proxy that writes only one of them
-    forwards the other one unchanged from the client, which may have forged it.
+    """Return the client address in `X-Forwarded-For` or `Forwarded`; None if both are missing, or if they differ.
 
     Args:
         seen: the forwarding headers, `{name in lower case: values}`.
-        trusted: the networks of trusted proxies, whose addresses are skipped.
+        trusted: the networks of trusted proxies; their own addresses are skipped.
     """
     named = []
     if "x-forwarded-for" in seen:
         named.append(_rightmost(_split(seen["x-forwarded-for"]), trusted))
     if "forwarded" in seen:
         named.append(_rightmost(_hops(", ".join(seen["forwarded"])), trusted))
+    # A proxy that writes only one of the headers forwards the other from the client, which may have forged it.
     return named[0] if len(set(named)) == 1 else None
 
 
 def _rightmost(hops: Sequence[str], trusted: Sequence[Network]) -> str | None:
-    """Return the right-most address in `hops` that is not a trusted proxy: the client.
+    """Return the right-most of the last 50 addresses in `hops` that is not a trusted proxy: the client's address.
 
-    The client may have forged all addresses to the left of it. If all addresses belong to trusted proxies, return the
-    first one. Return None if an address is malformed or missing. Only the last 50 addresses are read.
+    If all of them are trusted proxies, return the first one. Return None if an address is malformed or missing.
     """
     found = None
     for hop in reversed(hops[-_MAX_HOPS:]):

@@ -47,12 +47,12 @@ class Caller(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a request comes from.
+    """The source of a request.
 
     Attributes:
-        client: the address of the client, as text; None for a Unix socket, and behind a proxy that does not name it.
-        via: how the request shows that it came through a proxy, as a phrase for messages such as "it has the header
-            Via"; None if it came directly.
+        client: the client's address as text; None for a Unix socket, and if a proxy does not name the client.
+        via: a phrase for messages that says how a proxy was recognised, such as "it has the header Via"; None without a
+            proxy.
     """
 
     client: str | None

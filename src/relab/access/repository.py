@@ -42,20 +42,19 @@ def count_valid(session: Session, now: int) -> int:
 
 
 def state(session: Session) -> Any | None:
-    """Return `(is_closed, changed_at)` of the installation, or None if the row is missing.
+    """Return `(is_closed, changed_at)` of the installation; None if the row is missing.
 
-    `is_closed` is whether the installation needs a token. `changed_at` is when this last changed, in microseconds since
-    1970.
+    `is_closed` is whether the installation needs a token. `changed_at` is the time of the last change of `is_closed`,
+    in microseconds since 1970.
     """
     row = AccessStateRow
     return session.execute(select(row.is_closed, row.changed_at).where(row.state_id == STATE_ID)).one_or_none()
 
 
 def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
-    """Store whether the installation needs a token; if this changes, set `changed_at` to `now`.
+    """Store whether the installation needs a token; set `changed_at` to `now` if this is a change.
 
-    The row stays locked until the transaction ends. So on PostgreSQL, the creation of a token and `lab auth reopen`
-    cannot run at the same time; SQLite has only one writer at a time.
+    The row stays locked until the transaction ends.
 
     Args:
         session: the session of the transaction.
@@ -64,6 +63,7 @@ def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
     """
     row = AccessStateRow
     since = case((row.is_closed == is_closed, row.changed_at), else_=now)
+    # On PostgreSQL, the lock keeps `lab auth reopen` from running while a token is created; SQLite has one writer.
     changed = session.execute(
         update(table_of(row)).where(row.state_id == STATE_ID).values(is_closed=is_closed, changed_at=since)
     )

@@ -79,11 +79,11 @@ class AccessService:
         database: stores tokens, the access state and the audit log.
         clock: the source of the current time.
         ingest_secret: if set, posting runs needs this secret or a token with the scope `ingest`.
-        allowed_hosts: host names, in addition to the loopback names, that the `Host` header may have while no token is
-            needed.
-        trust_loopback_publish: treat every client as local. Meant for a server in a container whose port is published
-            on 127.0.0.1 only: the server sees the container's gateway as the client of all requests.
-        trusted_proxies: networks of the proxies in front of this server; their statements about the client are trusted.
+        allowed_hosts: host names that the `Host` header may have besides the loopback names. Used only while no token
+            is needed.
+        trust_loopback_publish: whether every client counts as local. For a server in a container whose port is
+            published on 127.0.0.1 only: there, all requests seem to come from the container's gateway.
+        trusted_proxies: networks of proxies in front of this server. Their headers about the client are trusted.
     """
 
     def __init__(
@@ -107,14 +107,14 @@ class AccessService:
     def create_token(
         self, name: str, scopes: Iterable[Scope], *, expires_at: int | None = None, by: str = "unknown"
     ) -> NewToken:
-        """Create a token and return it with its text. From now on, requests need a token.
+        """Create a token, and return it with its secret text, which is not stored.
 
-        The text of the token is not stored.
+        From now on, requests need a token.
 
         Args:
             name: describes the owner of the token.
             scopes: the scopes of the token.
-            expires_at: the time when the token expires, in microseconds since 1970; None: it does not expire.
+            expires_at: when the token expires, in microseconds since 1970; None: never.
             by: the person who creates the token, for the audit log.
 
         Raises:
@@ -231,15 +231,15 @@ class AccessService:
     def has_ingest_secret(self) -> bool:
         """Whether an ingest secret is set.
 
-        If so, a request that posts runs needs the secret or a token with the scope `ingest`.
+        If true, a request that posts runs needs this secret or a token with the scope `ingest`.
         """
         return self._ingest_secret is not None
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
-        """Return the caller of a request if it may use routes that require `scope`.
+        """Return the caller of a request; raise an error if the caller may not use routes that require `scope`.
 
-        A caller is identified by its token or, for the scope `ingest` only, by the ingest secret. While the
-        installation has no tokens, it is enough that the request comes from this machine.
+        A token identifies its caller. For the scope `ingest`, the ingest secret is accepted too. While the installation
+        has no tokens, any request from this machine is accepted.
 
         Args:
             credentials: the data in the request that identify its caller.

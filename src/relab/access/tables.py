@@ -34,10 +34,10 @@ STATE_ID = 1
 
 
 class AccessStateRow(Base):
-    """Whether the installation needs a token.
+    """Whether the installation needs a token; the table has one row, which a migration inserts.
 
-    A migration inserts the only row; if the row is missing, a token is needed. `is_closed` is true if a token is needed;
-    `changed_at` is when this last changed, in microseconds since 1970, or None if it never did.
+    If the row is missing, a token is needed. `is_closed` is true if a token is needed. `changed_at` is the time of the
+    last change of `is_closed`, in microseconds since 1970; None before the first change.
     """
 
     __tablename__ = "access_state"

@@ -177,5 +177,5 @@ def get_timeline(
     summary="Delete a run, its timeline and its analyses",
 )
 def delete_agent_run(run_id: RunId, services: ServicesDep) -> None:
-    """Delete the run before the response is sent; a job then deletes its analyses."""
+    """Delete a run at once; a job deletes its analyses later."""
     services.telemetry.delete(run_id)

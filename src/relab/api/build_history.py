@@ -33,10 +33,10 @@ def list_tests(
     before: _BeforeTest = None,
     limit: PageSize = 50,
 ) -> JudgedTestPage:
-    """Return a page of tests that have failed, each with a status (flaky, broken, fixed) and its evidence.
+    """Return a page of tests that have failed, each with its status (such as flaky or broken) and evidence for it.
 
-    Tests with the newest failures come first. Tests that never failed are returned only if `status` is `stable`. A page
-    may have fewer tests than `limit` although another page follows.
+    Tests with the newest failures come first. Tests that never failed are listed only with `status=stable`. A page may
+    have fewer tests than `limit` although another page follows.
     """
     return services.builds.history.list_tests(project=project, status=status, before=before, limit=limit)
 

@@ -48,11 +48,11 @@ def get_policies(
     summary="Judge a policy, and put it into use if it is better",
 )
 def post_promotion(request: _Request, services: ServicesDep, caller: _Author) -> Promotion:
-    """Judge a policy against the policy that a project uses.
+    """Compare a policy with the current policy of a project, and put it into use if the verdict is PASS.
 
-    The new policy is put into use only after the verdict PASS. A project's policy is stored as a flag. After a PASS,
-    the response names this `flag`, and the caller is the author of its new `version`. To undo the promotion, send
-    `POST /flags/{flag}/rollback` with the version in `restores` and the header `If-Match: "<version>"`. 409 if the
-    policy is in use already or the log has fewer than 60 decisions with an outcome, 412 if another change was faster.
+    The policy of a project is stored as a flag. After a PASS, the response names the `flag` and its new `version`,
+    whose author is the caller. To undo the promotion, send `POST /flags/{flag}/rollback` with the version in `restores`
+    and the header `If-Match: "<version>"`. 409 if the policy is already in use, or if the log has fewer than 60
+    decisions with an outcome. 412 if the flag was changed meanwhile.
     """
     return services.build_promotion.promote(request.policy, request.project, author=caller.name)

@@ -55,12 +55,12 @@ async def _reserved(request: Request) -> AsyncGenerator[None]:
     summary="Suggest a fix for a failed build",
 )
 def post_suggestion_request(failed: _Request, services: ServicesDep) -> FixSuggestion:
-    """Find the known failure that a build's log shows; return its fix and the exact lines that show the failure.
+    """Suggest a fix for a failed build, and return it with the lines of the log that show the failure.
 
-    If the failure is not known, the response says so. The body is at most 16 MiB and contains the `log` of the failed
-    build, its `error` in one sentence, or both. It may also contain the log of a build that passed (`passing`) and the
-    name of the `project`, whose past fixes are then retrieved. The suggestion is stored without these texts, under
-    `suggestion_id`, which a verdict refers to.
+    The body contains the `log` of the failed build, its `error` in one sentence, or both; at most 16 MiB. It may also
+    contain the log of a build that passed (`passing`), and the name of the `project`. With `project`, earlier fixes in
+    the project are returned too. If the failure is not known, the response says so. The suggestion is stored without
+    the texts of the body; a verdict names it by `suggestion_id`.
     """
     return services.builds.suggest_fix(failed)
 
@@ -91,7 +91,7 @@ def list_suggestions(
 def post_verdict(
     suggestion_id: ObjectId, verdict: _Verdict, services: ServicesDep, caller: Annotated[Caller, _OPERATES]
 ) -> StoredSuggestion:
-    """Store the caller's verdict about a suggestion; later suggestions for the same kind of failure learn from it.
+    """Store the caller's verdict about a suggestion. It influences later suggestions for the same kind of failure.
 
     The verdict replaces an earlier one. The same verdict again, without a new note, changes nothing.
     """

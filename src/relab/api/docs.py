@@ -68,7 +68,7 @@ _TYPES: Final = {
 
 
 class BrowserScopeCheck(ScopeCheck):
-    """Checks that the caller has a scope; a token is also accepted as the password of HTTP Basic, with any user name."""
+    """Checks that the caller has a scope. The token may also be the password of HTTP Basic, with any user name."""
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
         """Return the caller of the request.
@@ -92,7 +92,7 @@ class NoSuchFileError(NotFoundError):
 
 @router.get("/openapi.json", dependencies=[_READS], summary="The OpenAPI document")
 def get_openapi(request: Request, services: ServicesDep) -> Response:
-    """Return the OpenAPI 3.1 document. If requests need a token, it lists the credentials that each route accepts."""
+    """Return the OpenAPI 3.1 document. If requests need a token, the document names the credentials of each route."""
     access = services.access
     return JSONResponse(
         request.app.described(is_open=access.is_open(), has_ingest_secret=access.has_ingest_secret),

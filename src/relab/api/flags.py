@@ -242,7 +242,10 @@ def list_flag_versions(
     before: Annotated[int | None, Query(ge=1, le=MAX_INT32, description="`next_before` of the previous page.")] = None,
     limit: PageSize = 100,
 ) -> FlagHistory:
-    """Return a page of a flag's versions, newest first, without contents: for each, who made it, when and why."""
+    """Return a page of a flag's versions, newest first, without their contents.
+
+    Each entry has the author, the time and the reason of the version.
+    """
     return services.flags.history(key, before=before, limit=limit)
 
 
@@ -307,9 +310,9 @@ def post_flag_rollback(
 def post_flag_archive(
     key: Key, archiving: Archiving, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
-    """Archive a flag: add a version that is not in use. Its history stays, and a rollback brings the flag back.
+    """Archive a flag: add a version that is not in use. Its history stays; a rollback puts the flag back into use.
 
-    412 if `If-Match` does not name the current version of the flag, 428 without `If-Match`, 409 if it is already
+    412 if `If-Match` does not name the current version of the flag, 428 without `If-Match`, 409 if the flag is already
     archived.
     """
     flag = services.flags.archive(key, expected=_expected(if_match), author=caller.name, note=archiving.note)

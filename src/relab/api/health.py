@@ -32,7 +32,10 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The response of `GET /readyz`: `ok` or `unavailable`, and for each part (`database`, …) `ok` or the code of its error."""
+    """The response of `GET /readyz`: `ok` or `unavailable`, and the state of each part, such as `database`.
+
+    The state of a part is `ok` or the code of its error.
+    """
 
     status: str
     checks: dict[str, str]

@@ -126,13 +126,13 @@ class _AlertsBody(JsonBody):
         """Return the body of the request as parsed JSON.
 
         Raises:
-            UnavailableError: the body did not arrive in time. Other routes answer 408, but Alertmanager never repeats a
-                notification that is answered with 4xx.
+            UnavailableError: the body did not arrive in time.
         """
         require_json(request)
         try:
             return await super().__call__(request)
         except HTTPException as error:
+            # Not 408 as on other routes, because Alertmanager never repeats a notification after a 4xx.
             raise UnavailableError(f"The notification from Alertmanager is incomplete: {error.detail}.") from error
 
 
@@ -226,7 +226,7 @@ def post_agent_dismissal(
 ) -> IncidentDetails:
     """End an incident as a false positive.
 
-    The anomalies of the incident open no other incident until they have gone or become worse.
+    The anomalies of the incident open no new incident while they last, unless they become worse.
     """
     return services.incidents.dismiss(incident_id, by=caller.name, why=dismissal.why)
 
@@ -341,7 +341,7 @@ def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) ->
 def post_alertmanager(body: Alerts, services: ServicesDep) -> AlertsAccepted:
     """Accept a notification of Alertmanager (webhook version 4).
 
-    A repeated notification changes nothing, so it may be retried. Firing alerts open an incident of the target, or are
-    added to the open one. 503 while no target is watched, 409 if several targets are watched.
+    A firing alert opens an incident of the watched target. If an incident is open, the alert is added to it. A repeated
+    notification changes nothing. 503 while no target is watched, 409 if several targets are watched.
     """
     return services.incidents.take_in_alerts(body)

@@ -25,7 +25,7 @@ router = APIRouter(tags=["metrics"])
 
 
 class DatabaseCollector(Collector):
-    """Collects, at each scrape, the metrics that are read from the database, which all processes share."""
+    """Collects the metrics that all processes share from the database, at each scrape."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -92,7 +92,7 @@ class DatabaseCollector(Collector):
 
 
 def family_of(series: StoredSeries) -> Metric:
-    """Convert a metric that the database counts to a counter or a histogram of the Prometheus client."""
+    """Convert metric values that are stored in the database to a counter or a histogram of the Prometheus client."""
     metric = series.metric
     if isinstance(metric, StoredCounter):
         counter = CounterMetricFamily(metric.name, metric.text, labels=metric.labels)

@@ -43,9 +43,9 @@ class EvaluationMetadata(BaseModel):
 
 
 class EvaluationSuccess(BaseModel):
-    """The value of one flag for the context of a request, its variant, and the reason for it.
+    """The value of one flag for the context of a request, its variant, and the reason for this value.
 
-    The metadata hold the version of the flag.
+    The metadata contain the version of the flag.
     """
 
     key: str
@@ -64,7 +64,7 @@ class FailedEvaluation(BaseModel):
 
 
 class FlagNotFound(BaseModel):
-    """The error response for a key if no flag has the key, or the flag is archived."""
+    """The error response for a key that no flag has, or only an archived flag."""
 
     key: str
     errorCode: Literal["FLAG_NOT_FOUND"] = "FLAG_NOT_FOUND"  # noqa: N815
@@ -72,13 +72,13 @@ class FlagNotFound(BaseModel):
 
 
 class BulkSuccess(BaseModel):
-    """For each flag in use, its value for the context of the request, or the reason why it has no value."""
+    """The response of a bulk evaluation: for each flag in use, its value for the context, or the reason without one."""
 
     flags: list[EvaluationSuccess | FailedEvaluation]
 
 
 class BulkFailure(BaseModel):
-    """The error response of a bulk evaluation: why no flag could be evaluated for the context."""
+    """The error response of a bulk evaluation of flags: the reason why the context cannot be used."""
 
     errorCode: ErrorCode  # noqa: N815
     errorDetails: str = ""  # noqa: N815
@@ -224,5 +224,5 @@ def _json(status: int, answer: BaseModel) -> Response:
 
 
 def _names(if_none_match: str, tag: str) -> bool:
-    """Return whether the header `If-None-Match` names the tag; some clients send it without its quotation marks."""
+    """Return whether the header `If-None-Match` names the entity tag `tag`, with or without quotation marks."""
     return if_none_match.strip() == "*" or tag in re.findall(r"[0-9a-f]{32}", if_none_match)

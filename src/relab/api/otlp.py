@@ -99,7 +99,9 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
 
     Raises:
         UnsupportedMediaError: the body is neither protobuf nor JSON, or its encoding is not gzip.
-        OverloadedError, TooLargeError, MalformedBodyError, UnavailableError: the request is rejected as a whole.
+        OverloadedError: the service is overloaded; nothing was stored.
+        TooLargeError, MalformedBodyError: the body cannot be accepted; nothing was stored.
+        UnavailableError: a part of the service cannot be used; nothing was stored.
     """
     given = media_type(request, default="")
     if given not in PROTOBUF_TYPES and given != JSON_TYPE:
@@ -120,10 +122,10 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
 
 
 def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
-    """Return the OTLP response to a request that was accepted, wholly or in part.
+    """Return the OTLP response to an accepted request.
 
-    If items were ignored and none was rejected, the response is a warning: a partial success with a message and 0
-    rejected items. Exporters then do not count the ignored items as lost.
+    If items were rejected or ignored, the response is a partial success with a message and the number of rejected
+    items.
 
     Args:
         signal: the signal of the request.
@@ -131,6 +133,7 @@ def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
     """
     answer = signal.new_response()
     if receipt.message:
+        # Ignored items are not counted as rejected, so that exporters do not count them as lost.
         setattr(answer.partial_success, signal.rejected_field, receipt.rejected)
         answer.partial_success.error_message = receipt.message
     return answer  # type: ignore[no-any-return]
@@ -144,13 +147,13 @@ def status_of(http_status: int, detail: str) -> Status:
 
 
 def status_response(request: Request, status: int, detail: str, headers: dict[str, str] | None) -> Response:
-    """Return the error response to a request of which nothing was stored.
+    """Return the error response to a request that was rejected as a whole.
 
     Args:
-        request: the request; the response has the same encoding.
-        status: the HTTP status; 422, which OTLP does not have, becomes 400.
+        request: the request; the response has the same encoding (protobuf or JSON).
+        status: the HTTP status; 422 becomes 400, because OTLP does not have 422.
         detail: the error message.
-        headers: headers of the response.
+        headers: headers of the response; None for no further headers.
     """
     # OTLP has no 422: what cannot be read is a bad request.
     return _encoded(request, status_of(status, detail), 400 if status == 422 else status, headers)

@@ -117,9 +117,9 @@ class _Exporter:
         return functools.partial(self._serve, signal)
 
     async def _serve(self, signal: Signal, requests: AsyncIterable[bytes], context: Any) -> bytes:
-        """Handle one gRPC call of `Export`: store its items, log and count it, and return the serialized response.
+        """Handle one gRPC call of `Export`: store its items, log and count the call, and return the response as bytes.
 
-        An error becomes a gRPC status, with which the call is aborted.
+        An error aborts the call with a gRPC status.
         """
         started = time.perf_counter()
         source = self._services.access.source_of(_address_of(context.peer()), _texts(context.invocation_metadata()))

@@ -95,9 +95,9 @@ def list_labels(
 def put_behaviour_label(
     run_id: RunId, behaviour: _Behaviour, label: NewBehaviourLabel, services: ServicesDep, caller: _Author
 ) -> RunBehaviourLabel:
-    """Store a person's label of a run: whether the run shows a behaviour. An earlier label for it is replaced.
+    """Store a person's label of a run: whether the run shows a behaviour. It replaces the earlier label, if any.
 
-    A rule with the name of the behaviour need not exist yet.
+    The behaviour need not be the name of an existing rule.
     """
     return services.rca.behaviours.labels.save(run_id, behaviour, is_shown=label.is_shown, by=caller.name)
 

@@ -100,7 +100,7 @@ def get_rollout(rollout_id: ObjectId, services: ServicesDep) -> RolloutRecord:
 async def stream_rollout(rollout_id: ObjectId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
     """Send every event of the rollout so far, then each new one; the stream ends with the rollout.
 
-    Of a rollout that a `lab` command executes, only the last event is sent. Comments (`: ping`) keep idle connections
+    For a rollout that a `lab` command executes, only the last event is sent. Comments (`: ping`) keep idle connections
     open.
     """
     await run_in_threadpool(services.rollouts.get, rollout_id)
@@ -115,10 +115,10 @@ async def stream_rollout(rollout_id: ObjectId, services: ServicesDep, tailer: Ta
     summary="Stop a rollout",
 )
 def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Request the stop of a rollout, and return its record. The flags are restored, and the audit names the caller.
+    """Request the stop of a rollout, and return its record. The flags are then restored.
 
-    The process that executes the rollout stops within seconds. Follow the stream of the rollout, or read the rollout
-    again, until its status is `interrupted`. 409 if the rollout has ended.
+    The process that executes the rollout stops within seconds. The status is `interrupted` when it has stopped. The
+    audit names the caller. 409 if the rollout has ended.
     """
     return services.rollouts.stop(rollout_id, by=caller.name, note=decision.note)
 

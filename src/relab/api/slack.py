@@ -27,10 +27,9 @@ _log = get_logger(__name__)
 
 
 class SignatureCheck:
-    """A FastAPI dependency that accepts a request only if Slack has signed it and the request is not a replay.
+    """A FastAPI dependency that accepts only requests that Slack has signed, each once.
 
-    The route for Slack commands has this check in place of a scope. The architecture tests check that every other route
-    requires a scope or is declared public.
+    The route for Slack commands uses this check instead of a scope.
     """
 
     async def __call__(self, request: Request, services: ServicesDep) -> SlackCommand:
@@ -94,9 +93,9 @@ _BODY: dict[str, Any] = {
 async def post_slack_command(services: ServicesDep, command: _Command) -> SlackAnswer:
     """Answer `/relab status|incidents|approve|reject|pause|resume|help`.
 
-    Slack must have signed the request (v0) in the last five minutes, and each request is accepted once.
-    RELAB_NOTICES__SLACK_OPERATORS lists the users who may change something; by default nobody. 404 without a signing
-    secret.
+    Slack must have signed the request (v0) in the last five minutes. Each request is accepted once. The setting
+    RELAB_NOTICES__SLACK_OPERATORS lists the Slack users who may change something; by default it is empty. 404 without a
+    signing secret.
     """
     if command.is_check:
         return SlackAnswer(text="")

@@ -45,11 +45,11 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
     summary="Ingest OpenTelemetry logs (OTLP/HTTP)",
 )
 async def post_logs(request: Request, services: ServicesDep) -> Response:
-    """Store the log records of traces. GenAI events and exceptions are read as events of their spans.
+    """Store log records of traces. GenAI events and exceptions become events of their spans.
 
-    The records are durable when the response is sent. They may arrive before their spans, late, repeatedly and in any
-    order. A run is created only when spans arrive. Records without a trace id are counted and not stored, and the
-    response says so.
+    The records are durable when the response is sent. They may arrive before or after their spans, repeatedly and in
+    any order. A run is created only when spans arrive. Records without a trace id are not stored; the response has
+    their number.
     """
     return await receive(request, services, LOGS)
 

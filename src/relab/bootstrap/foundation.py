@@ -28,8 +28,7 @@ class Foundation:
         database: the database of this installation.
         job_backend: wakes workers when jobs are enqueued.
         signal: wakes the processes that wait for new progress events.
-        given_gateway: the gateway to a language model to use instead of the one that the settings describe; None: use
-            the one in the settings.
+        given_gateway: the gateway to a language model to use; None: the gateway that the settings describe.
     """
 
     settings: Settings

@@ -23,12 +23,12 @@ _HOUR_S = 3_600.0
 
 
 def build_gateway(settings: Settings) -> LlmGateway:
-    """Return the model gateway that the settings describe.
+    """Return the gateway to the language model that the settings describe.
 
-    Return a `NullGateway`, which has no model, in two cases: the settings have neither an API key nor a base URL, or a
-    model is configured but its Python package is not installed. The second case is logged as a warning and is no error:
-    many environments contain keys by chance, and every report is complete without a model. `lab doctor` reports what is
-    missing.
+    Returns:
+        A `NullGateway`, which has no model, if the settings have neither an API key nor a base URL.
+        A `NullGateway` too, with a warning in the log, if the Python package of the provider is not installed.
+        Otherwise a `LangChainGateway`.
 
     Raises:
         ConfigurationError: no provider has the name in the settings.
@@ -57,6 +57,7 @@ def build_gateway(settings: Settings) -> LlmGateway:
     try:
         return LangChainGateway(config, budget=Budget(limits))
     except LlmNotConfiguredError as error:
+        # No error, because many environments contain keys by chance; `lab doctor` reports the missing package.
         _log.warning("llm_not_configured", error=str(error))
         return NullGateway()
 

@@ -49,10 +49,10 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
 
 
 def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
-    """Return two functions that ask the language model about a run, with the limits in the settings.
+    """Return `(judge of failures, judge of behaviours)`, two functions that ask the language model about a run.
 
-    The first adds the model's opinion to the report of a failure. The second decides which behaviours a run shows, if
-    the behaviours are described by sentences. Both are None without a model.
+    The judge of failures adds the model's opinion to the report of a failure. The judge of behaviours decides which
+    behaviours a run shows, for behaviours that a sentence describes. Both are None without a model.
 
     Raises:
         ConfigurationError: the cost is limited, and a price is not set.

@@ -30,10 +30,10 @@ def build_rollouts(
 
     Args:
         base: the database, clock, queue and settings of the process.
-        flags: this product's flags.
+        flags: the service of this product's flags.
         telemetry: stores each rollout as an agent run.
-        experiments: returns the service that compares the variants of experiments; called when it is needed.
-        gateway: returns the gateway to the language model; called when it is needed.
+        experiments: returns the service that compares the variants of experiments; called at its first use.
+        gateway: returns the gateway to the language model; called at its first use.
     """
     from relab.rollouts.service import RolloutService
 

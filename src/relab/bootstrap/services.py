@@ -235,9 +235,9 @@ class Services(Foundation):
             work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
 
     def _projecting(self, owner: str, stop: threading.Event) -> AbstractContextManager[None]:
-        """Return a context manager that computes agent runs from their stored spans while its block runs.
+        """Return a context manager: while its block runs, a thread computes agent runs from stored spans.
 
-        A separate thread computes each run as soon as it is due. Only one process at a time does this, by a lease.
+        A lease lets only one process at a time do this.
 
         Args:
             owner: the name of this worker, which holds the lease.
@@ -287,12 +287,11 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
     Args:
         settings: the settings of the process.
         clock: the source of the current time; None: the clock of the machine.
-        llm: the gateway to a language model to use instead of the one that the settings describe; None: use the
-            settings.
+        llm: the gateway to a language model; None: the gateway that the settings describe.
 
     Raises:
-        ConfigurationError: the settings contradict each other or need an extra that is not installed. A mistake in the
-            settings of one service is raised at the first use of that service.
+        ConfigurationError: the settings contradict each other, or need an extra that is not installed. A wrong setting
+            of one service is reported only when that service is first used.
     """
     clock = clock or SystemClock()
     database = Database.open(

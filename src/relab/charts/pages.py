@@ -57,7 +57,7 @@ def environment(templates: Path) -> Environment:
 
 @functools.cache
 def template(folder: Path, name: str, **filters: Callable[..., Any]) -> Template:
-    """Return a page template. Each template is compiled only once per process, because compiling takes long.
+    """Return a page template, compiled at its first use in this process.
 
     Args:
         folder: the folder of the template.
@@ -87,7 +87,7 @@ def render(
 ) -> ChartPage:
     """Render a template and its charts to one HTML page.
 
-    The scripts of the page are the drawing libraries and `page.js`; a page without charts has no scripts.
+    A page with charts contains the drawing libraries and `page.js`. A page without charts has no scripts.
 
     Args:
         page: a template that extends `chart_page.html`.
@@ -117,9 +117,9 @@ def _policy(allowed: Sequence[Markup]) -> str:
 def vega() -> str:
     """Return the drawing libraries Vega, Vega-Lite and vega-embed as one script.
 
-    Bundling them takes a second, so the bundle is cached in the user's own cache directory. It is not cached in a
-    project: a project may come from others, and the bundle runs in the browser of every reader of a page.
+    The script is cached in the user's own cache directory.
     """
+    # Not in a project, which may come from others: the script runs in the browser of every reader of a page.
     path = _cached(f"vega-{version('vl-convert-python')}.js")
     try:
         return path.read_text(encoding="utf-8")
@@ -130,11 +130,7 @@ def vega() -> str:
 
 
 class _CompiledTemplates(BytecodeCache):
-    """Caches compiled templates in the user's own cache directory: compiling takes as long as drawing the charts.
-
-    Jinja itself compiles a template again if its source has changed. A compiled template also depends on the versions
-    of relab and Jinja, so the names of the cache files contain these versions.
-    """
+    """Caches compiled templates in the user's own cache directory."""
 
     def load_bytecode(self, bucket: Bucket) -> None:
         """Load a compiled template from its cache file into `bucket`, Jinja's container for it.
@@ -153,6 +149,7 @@ class _CompiledTemplates(BytecodeCache):
         _keep(self._path(bucket), bucket.bytecode_to_string())
 
     def _path(self, bucket: Bucket) -> Path:
+        # A compiled template depends on both versions; Jinja itself notices a change of the template's source.
         return _cached("templates") / f"{bucket.key}-{__version__}-{version('jinja2')}"
 
 

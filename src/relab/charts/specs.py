@@ -28,10 +28,9 @@ Result = TypeVar("Result")
 
 
 def unchecked(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A decorator: `draw` builds its chart without Altair's checks of each part and row against Vega-Lite's schema.
+    """Decorate `draw` so that it builds its chart without Altair's checks against the schema of Vega-Lite.
 
-    The checks take ten times as long as drawing the chart. They are not needed here, because the form of a chart does
-    not depend on its data, and the tests draw each chart.
+    The checks take ten times as long as drawing the chart. The tests check each chart.
     """
 
     @functools.wraps(draw)
@@ -76,10 +75,7 @@ def quantitative(field: str, **more: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return `text`, the title of a chart, if it has only harmless characters; otherwise return the title `"value"`.
-
-    The page shows the title above the chart.
-    """
+    """Return `text`, the title of a chart, if it has only harmless characters; otherwise return `"value"`."""
     return text if _HARMLESS.fullmatch(text) else "value"
 
 
