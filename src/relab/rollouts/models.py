@@ -40,9 +40,9 @@ class RouteFigures(_Value):
     Attributes:
         name: name of the request template in the mix.
         completed: number of requests that ended, good or bad.
-        bad: how many of these requests failed.
-        p95_ms: 95th percentile of the latencies of these requests in ms. The latency of a failed request is raised to
-            its time limit if it is below that. None without requests.
+        bad: number of requests that failed.
+        p95_ms: 95th percentile of the latencies in ms, with failed requests raised to at least their time limit. None
+            without requests.
     """
 
     name: str
@@ -52,7 +52,7 @@ class RouteFigures(_Value):
 
 
 class ArmWindow(_Value):
-    """The measurements of one arm in one window of time, without its warm-up.
+    """The measurements of one arm (set of flags) in one window of time, without the warm-up.
 
     Attributes:
         index: number of the window in the rollout, from 0.
@@ -60,20 +60,19 @@ class ArmWindow(_Value):
         arm: the flags that were in force.
         started_at: start of the measurement, after the warm-up.
         duration_s: length of the measurement in seconds; 0 for a window that was not measured.
-        offered: requests that were due.
-        sent: requests that were sent.
-        completed: requests that ended, good or bad.
-        bad: completed requests that failed (no answer, time-out, status of 400 or more that the mix does not expect).
-        dropped: requests that were due and never sent.
-        p95_ms: 95th percentile of the latencies from the due time, in ms. The latency of a failed request is raised to
-            its time limit if it is below that. For a measured load, the percentile is the Harrell-Davis estimate over
-            the histogram. None without requests.
-        metric: the figure that is judged; smaller is better. It is `p95_ms` unless the plan names another metric. None
-            if it is missing.
-        lag_p99_ms: 99th percentile of the delay between due time and start of the requests. The load generator itself
-            causes this delay, and all latencies contain it. None if no load was generated.
-        routes: figures by kind of request; empty if they are unknown.
-        problems: what made the window unusable, one sentence each; empty for a valid window.
+        offered: number of requests that were due.
+        sent: number of requests that were sent.
+        completed: number of requests that ended, good or bad.
+        bad: number of completed requests that failed: no answer, time-out, or an unexpected status of 400 or more.
+        dropped: number of requests that were due and never sent.
+        p95_ms: 95th percentile in ms of the latencies, counted from the due time. Failed requests are raised to at
+            least their time limit. Harrell-Davis estimate for a measured load. None without requests.
+        metric: the judged figure; smaller is better. It is `p95_ms` unless the plan names another metric. None if
+            missing.
+        lag_p99_ms: 99th percentile in ms of the delay between due time and start of a request, which the load generator
+            causes. None if no load was generated.
+        routes: figures of each kind of request; empty if they are unknown.
+        problems: why the window is unusable, one sentence each; empty for a valid window.
     """
 
     index: int = Field(ge=0)
@@ -99,16 +98,14 @@ class ArmWindow(_Value):
 
 
 class Thresholds(_Value):
-    """The limits by which a rollout is judged; the names and defaults are those of the plan file.
+    """The limits by which a rollout is judged, with the names and defaults of the plan file.
 
-    A rollout that keeps them can PASS. A FAIL is a clear harm. An EDGE is neither; only a person can then apply the
-    change.
+    PASS: the rollout keeps the limits. FAIL: the change is clearly harmful. EDGE: neither; a person decides.
 
     Attributes:
-        pass_delta_p95_max: the greatest change of the P95, in percent of arm A, that can pass. A negative change is an
-            improvement.
-        edge_delta_p95_max: the change of the P95, in percent, above which the rollout fails. A change between this
-            limit and `pass_delta_p95_max` is an EDGE.
+        pass_delta_p95_max: the greatest change of the P95, in percent of arm A, that can pass; negative for a decrease.
+        edge_delta_p95_max: the change of the P95, in percent, above which the rollout fails. A change between
+            `pass_delta_p95_max` and this limit is an EDGE.
         max_error_rate: error rate of arm B, in percent, at which the rollout fails.
         ab_balance_warn: difference of the arms' numbers of requests, in percent, above which a warning is given.
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
@@ -140,8 +137,9 @@ class Thresholds(_Value):
 class DecisionPolicy(StrEnum):
     """The rule by which a rollout is decided.
 
-    `seed` only compares the estimates with the thresholds. `statistical` makes two more demands for a PASS: the
-    interval of the effect lies below 0, and the upper bound of the error rate lies below its limit.
+    - `seed`: the estimates must keep the thresholds.
+    - `statistical`: also, a PASS requires an interval of the effect below 0, and an upper bound of the error rate below
+      the limit.
     """
 
     STATISTICAL = "statistical"
@@ -149,12 +147,12 @@ class DecisionPolicy(StrEnum):
 
 
 class Effect(_Value):
-    """A change between two arms, in percent of arm A.
+    """A change from arm A to arm B, in percent of arm A.
 
     Attributes:
-        estimate_pct: the estimated change; negative means that arm B is smaller.
-        low_pct, high_pct: ends of the confidence interval; None if there are too few rounds for an interval. `high_pct`
-            is also None if there is no upper limit, or if it is above the thousandfold of arm A.
+        estimate_pct: the estimated change; negative if arm B is smaller.
+        low_pct, high_pct: ends of the confidence interval; None without an interval. `high_pct` is also None if it is
+            unlimited, or above 1,000 times arm A.
         level: confidence level of the interval, 0..1.
     """
 
@@ -171,15 +169,14 @@ class RouteEffect(Effect):
 
 
 class FactorEffects(_Value):
-    """What flow control and routing each contributed, from the four arms of a 2x2 plan.
+    """The separate effects of flow control and of routing, from the four arms of a 2x2 plan.
 
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
-        interaction: (r1 / r0 - 1) in percent; 0 if the two factors do not influence each other. r1 is the figure with
-            the new flow control divided by the figure with the old flow control, both with the new routing. r0 is the
-            same quotient with the old routing.
-        attribution: one sentence that names the factor that caused the improvement, or says that it is unknown.
+        interaction: (r1 / r0 - 1) in percent; 0 if the two factors do not influence each other. r1 is the ratio of new
+            to old flow control with the new routing, r0 with the old routing.
+        attribution: one sentence that names the cause of the improvement, or says that it is unknown.
     """
 
     flow: Effect
@@ -197,25 +194,22 @@ class RolloutJudgement(_Value):
         policy: the rule by which the verdict was decided.
         delta_p95: change of the judged metric from arm A to B, with its interval.
         delta_qps_pct: change of the completed requests per second, in percent of arm A.
-        error_rate_pct: bad requests of arm B in percent of its completed ones.
+        error_rate_pct: failed requests of arm B, in percent of its completed requests.
         error_rate_upper_pct: upper end of the 95 % confidence interval of `error_rate_pct`.
-        ab_imbalance_pct: difference between the numbers of completed requests of arms A and B, in percent of the
-            larger.
+        ab_imbalance_pct: difference between the completed requests of arms A and B, in percent of the larger number.
         windows: number of windows in complete rounds, by arm.
         window_sd_pct: standard deviation of the rounds' log ratios (arm B to A), times 100.
-        minimum_detectable_effect_pct: the smallest true improvement that this number of rounds finds with a power of
-            80 %, as a negative percentage.
+        minimum_detectable_effect_pct: the smallest true improvement, as a negative percentage, that this number of
+            rounds finds with a power of 80 %.
         rounds_needed: number of rounds with which a true change of the plan's `detected_pct` passes with a probability
-            of 80 %, if rounds vary as measured. None after fewer than 2 rounds, or if more than `MAX_ROUNDS` are
-            needed.
-        false_pass_rate: share, 0..1, of simulated rollouts of identical arms that this plan passes, if rounds vary as
-            measured.
+            of 80 %. None after fewer than 2 rounds, or if it exceeds `MAX_ROUNDS`.
+        false_pass_rate: share, 0..1, of simulated rollouts of identical arms that this plan passes.
         warnings: one sentence each; they do not change the verdict.
         problems: why the data are invalid, one sentence each.
         routes: change of the P95 of each kind of request.
-        factors: the contributions of flow control and routing; None unless the plan measures four arms (`factorial`).
-        stopped_early: whether an early look at the data ended the measurement before its planned last round.
-        early_stop: what the last early look showed, in one sentence; None if the plan does not stop early.
+        factors: the effects of flow control and routing; None unless the plan measures four arms (`factorial`).
+        stopped_early: whether an early look (interim analysis) ended the measurement before its planned last round.
+        early_stop: the result of the last early look, in one sentence; None if the plan does not stop early.
     """
 
     verdict: Verdict
@@ -240,17 +234,16 @@ class RolloutJudgement(_Value):
 
 
 class GateFigures(_Value):
-    """The result of one gate of an experiment: a condition on the difference of a metric from the baseline.
+    """The result of one gate: a condition on the difference of a metric between a variant and the baseline.
 
     Attributes:
         metric: the metric.
-        gate: the condition as text, such as `success>=-0.02`. A gate that only demands an improvement is shown as
-            `METRIC is better`.
-        verdict, reason: the verdict, and the reason for it in one sentence.
+        gate: the condition as text, such as `success>=-0.02` or `METRIC is better`.
+        verdict: the verdict of this gate.
+        reason: the reason for the verdict, in one sentence.
         estimate: the variant minus the baseline, in the metric's own unit. For a relative bound, the variant minus (1 +
             bound) times the baseline.
-        low, high: ends of the interval of the estimate. None without an interval, or if the data do not limit the
-            difference on this side.
+        low, high: ends of the interval of the estimate; None if unlimited on this side or without an interval.
         pairs: number of compared tasks, or of clusters of tasks; 0 if the metric could not be compared.
         minimum_detectable_effect: the smallest true difference that this run finds with a power of 80 %.
         false_pass_rate: share of simulated runs of equal variants that this gate passes, 0..1.
@@ -269,15 +262,14 @@ class GateFigures(_Value):
 
 
 class ExperimentEvidence(_Value):
-    """The comparison of two variants in a run of an experiment; it can decide a rollout in place of measured windows.
+    """The comparison of two variants in a run of an experiment, by which a rollout is decided without windows.
 
     Attributes:
         run_id: the id of the run.
         run_dir: the folder of the run.
-        baseline: the variant that corresponds to the flags before the rollout (arm A).
-        variant: the variant that corresponds to the new flags (arm B).
-        level: probability with which all intervals of the comparison hold at the same time; None if it has no
-            intervals.
+        baseline: the variant that stands for the flags before the rollout (arm A).
+        variant: the variant that stands for the new flags (arm B).
+        level: probability that all intervals of the comparison hold at the same time; None without intervals.
         gates: the results of the variant's gates.
     """
 
@@ -291,15 +283,15 @@ class ExperimentEvidence(_Value):
 
 @dataclass(frozen=True, slots=True)
 class ExperimentQuestion:
-    """A question to a run of an experiment: may a variant replace the baseline, by these metrics and gates?
+    """A question to a run of an experiment: may a variant replace the baseline?
 
     Attributes:
-        root: the folder of the project that has the run.
-        run: the run's folder or id.
+        root: the project's folder, which contains the run.
+        run: the folder or id of the run.
         variant: the variant; None for the only one besides the baseline.
-        baseline: the variant to compare with; None for the configuration's baseline.
-        metrics: metrics in which the variant must be better. If neither metrics nor gates are given, the primary
-            metrics.
+        baseline: the variant to compare with; None for the baseline of the experiment's configuration.
+        metrics: metrics in which the variant must be better. If `metrics` and `gates` are both empty, these are the
+            primary metrics.
         gates: conditions on the differences, such as `success>=-0.02`.
     """
 

@@ -31,9 +31,9 @@ class EarlyLook:
     """The result of an early look (interim analysis) at the data after a round.
 
     Attributes:
-        should_stop: whether the data already decide the verdict, so that the measurement can end.
-        sentence: the result of the look, in one sentence.
-        effect: the effect, with an interval that holds at all looks together; None if it cannot be computed yet.
+        should_stop: whether the measurement can end, because the data decide the verdict.
+        sentence: the result in one sentence.
+        effect: the effect, with an interval that is corrected for repeated looks; None if there is no effect yet.
     """
 
     should_stop: bool
@@ -42,16 +42,19 @@ class EarlyLook:
 
 
 def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
-    """Check after a complete round whether the data already decide, and return the result.
+    """Check after a complete round whether the data already decide the verdict.
 
-    Return None if the plan has no early stop. A look ends the measurement in these cases:
+    A look ends the measurement in these cases:
 
-    - From 3 rounds on: the change is harmful beyond chance, by the latency (worse than an EDGE) or by the error rate.
+    - From 3 rounds on: the latency or the error rate is certainly harmful.
     - From `MIN_PASS_ROUNDS` rounds on: the change passes.
 
     Args:
         windows: all windows of the rollout so far; windows of an incomplete round are not used.
         plan: the plan.
+
+    Returns:
+        The result; None if the plan has no `early_stop`.
     """
     if plan.early_stop is None:
         return None
@@ -84,14 +87,15 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
 
 def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
-    """Return in which way the change is harmful beyond chance, as a part of a sentence; None if no harm is certain.
+    """Return in words how a change is harmful beyond chance; None if no harm is certain.
+
+    The result is a clause such as `the error rate is at least 7.10 %`.
 
     Args:
         data: the measured rounds.
         plan: the plan with the limits of errors and of ΔP95.
         effect: the effect with its interval at the one-sided level `alpha`.
-        alpha: the one-sided level for the error rate: the probability, 0..1, with which the lower bound of the error
-            rate lies above the true rate.
+        alpha: one-sided level, 0..1, of the lower bound of the error rate.
     """
     errors = error_interval(data, level=1 - 2 * alpha)
     if errors is not None and errors[0] > plan.thresholds.max_error_rate:
@@ -102,27 +106,27 @@ def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) ->
 
 
 def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
-    """Return how many rounds a plan with `rounds: auto` (the number is chosen after the first rounds) measures in all.
+    """Return how many rounds a plan with `rounds: auto` measures, from its `min_rounds` to its `max_rounds`.
 
-    The number is estimated from the standard deviation of the measured rounds, and lies between the plan's `min_rounds`
-    and `max_rounds`; the time budget is not considered. If a window has no judged figure, the number is `min_rounds`,
-    because the verdict will be INVALID, however many rounds follow.
+    The number is estimated from the standard deviation of the measured rounds. It is `min_rounds` if a window has no
+    judged figure. The time budget is not considered.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     if pairs is None or pairs.rounds < 2:
+        # Without all figures the verdict is INVALID, however many rounds follow.
         return plan.experiment.min_rounds
     sd = running_effect(pairs).sd[-1:]
     return int(planned_rounds(plan, np.asarray(sd), pairs.rounds)[0])
 
 
 def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
-    """Return how many rounds a rollout measures in all, never more than the time budget allows.
+    """Return how many rounds a rollout measures in total, within its time budget.
 
-    With `rounds: auto`, the result is `min_rounds` until so many rounds are measured. From those rounds, the final
-    number is planned, once. A new plan after each later round would tend to stop when the measured deviation is small
-    by chance.
+    With `rounds: auto`, this is `min_rounds` until that number of rounds is measured. Then the final number is
+    estimated from these rounds.
     """
     first, most = plan.experiment.first_rounds, rounds_that_fit(plan)
+    # Planned only once: new plans after later rounds would tend to stop at a deviation that is small by chance.
     planned_from = [window for window in windows if window.round < first]
     if plan.experiment.rounds != "auto" or len(planned_from) < first * len(arms_of(plan)):
         return min(first, most)
@@ -130,11 +134,9 @@ def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
 
 
 def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | None:
-    """Return the lower and upper end of the confidence interval of arm B's error rate, in percent.
+    """Return (lower end, upper end) of the confidence interval of arm B's error rate, in percent.
 
-    `level` is the confidence level, 0..1.
-
-    Return None if `data` has no completed request of arm B.
+    `level` is the confidence level, 0..1. Return None if arm B has no completed request.
     """
     windows = data.windows(Arm.B) if data.rounds else ()
     if not sum(window.completed for window in windows):

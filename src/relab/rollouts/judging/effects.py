@@ -25,14 +25,15 @@ _TREND_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """The windows of two arms, paired by round; the last axis of each array is the round.
+    """The judged figures of two arms, paired by round; the last axis of each array is the round.
+
+    All arrays have the shape (rounds,), or (rollouts, rounds) for simulated rollouts.
 
     Attributes:
-        log_a, log_b: natural logarithm of the judged figure of each window of the first and of the second arm. The
-            shape is (rounds,), or (rollouts, rounds) for simulated rollouts. For a group of arms, it is the mean of
-            their logarithms.
-        index_a, index_b: position of each window in the order of measurement, from 0. The shape is the same as that of
-            `log_a`; it is (rounds,) if all simulated rollouts have the same order.
+        log_a, log_b: natural logarithm of the judged figure of each window, for the first and the second arm. For a
+            group of arms, the mean of their logarithms.
+        index_a, index_b: position of each window in the order of measurement, from 0. The shape is always (rounds,) if
+            all simulated rollouts have the same order.
     """
 
     log_a: Floats
@@ -48,11 +49,11 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunningEffect:
-    """The effect of a change as it is known after each round: element i of the last axis comes from the rounds 0 to i.
+    """The effect of a change after each round; element i of the last axis is computed from the rounds 0 to i.
 
     Attributes:
-        mean: estimate of the log ratio of arm B to arm A, without the part that a linear trend explains.
-        sd: standard deviation of the rounds' log ratios around that estimate; nan after the first round.
+        mean: estimate of the log ratio of arm B to arm A, without a linear trend over time.
+        sd: standard deviation of the rounds' log ratios; nan after the first round.
         error: standard error of `mean`; nan after the first round.
     """
 
@@ -75,16 +76,11 @@ class RunningEffect:
 
 
 def running_effect(pairs: Pairs) -> RunningEffect:
-    """Return the effect after each round of `pairs`; from 3 rounds on, a linear trend over time is removed.
-
-    The slope of the trend is fitted by least squares to the mean of the two arms in each round, as a function of the
-    round's position. The difference between the arms in a round is then reduced by the slope times the distance in
-    position between the round's two windows. If windows vary independently, the slope is independent of the
-    differences, so the correction costs no degrees of freedom. The variance of the slope is added to the variance of
-    the mean.
-    """
+    """Return the effect after each round of `pairs`; from 3 rounds on, a linear trend over time is removed."""
     difference, distance = pairs.log_b - pairs.log_a, pairs.index_b - pairs.index_a
     # Counted from the first round, so that the sums of squares lose no digits.
+    # The slope is fitted by least squares to the mean of both arms. It is independent of their differences, so the
+    # correction costs no degrees of freedom.
     level = (pairs.log_a + pairs.log_b) / 2
     level = level - level[..., :1]
     place = (pairs.index_a + pairs.index_b) / 2
@@ -107,22 +103,22 @@ def running_effect(pairs: Pairs) -> RunningEffect:
 
 
 def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
-    """Return for each round the sum of products (a - mean of a) * (b - mean of b) over the rounds up to this one.
+    """Return for each round the sum of (a - mean of a) * (b - mean of b) over all rounds up to this one.
 
-    The means are also over the rounds up to this one. `count` is the array of numbers of rounds: 1, 2, 3 and so on.
+    `count` is the array 1, 2, 3 and so on, of the numbers of rounds.
     """
     return np.cumsum(a * b, axis=-1) - np.cumsum(a, axis=-1) * np.cumsum(b, axis=-1) / count
 
 
 def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> Effect:
-    """Return the effect of a rollout's change after its last round, in percent, with Student's interval.
+    """Return the effect of a rollout after its last round, in percent, with Student's interval.
 
-    If the rollout has only one round, the result has an estimate but no interval.
+    After only one round, the result has no interval.
 
     Args:
-        running: the effect after each round, of one rollout: its arrays have one axis.
-        alpha: probability, 0..1, with which the true effect lies beyond one end of the interval.
-        scale: factor of the log ratio before it is converted to percent; 2 for the interaction of two factors.
+        running: the effect after each round of one rollout; its arrays have one axis.
+        alpha: probability, 0..1, that the true effect lies beyond one end of the interval.
+        scale: factor of the log ratio; 2 for the interaction of two factors.
     """
     mean, _, error = running.last()
     estimate = percent(scale * mean)

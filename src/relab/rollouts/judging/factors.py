@@ -12,14 +12,11 @@ _ALPHA: Final = 0.025
 
 
 def factor_effects(data: RolloutData) -> FactorEffects | None:
-    """Return the effects of flow control and routing, and their interaction.
+    """Return the effects of flow control and of routing, and their interaction, from the rounds' log ratios.
 
     Return None without a complete round of all four arms, or if a judged figure is missing.
-
-    Each effect is computed from log ratios, one for each round. The effect of flow control is the mean of two effects:
-    with the old routing, and with the new one. The effect of routing is computed in the same way. The interaction is
-    the ratio of the effect of flow control with the new routing to the effect of flow control with the old routing.
     """
+    # The effect of a factor is the mean of its effects with the old and the new value of the other factor.
     flow = _effect(data, (Arm.A, Arm.D), (Arm.C, Arm.B))
     routing = _effect(data, (Arm.A, Arm.C), (Arm.D, Arm.B))
     # The logarithm of a ratio of ratios is the difference of two sums; pairs hold their means, hence the factor 2.

@@ -38,9 +38,11 @@ class Outcomes:
 def look_alpha(plan: Plan, rounds: int) -> float:
     """Return the one-sided significance level of the early look (interim analysis) after `rounds` rounds.
 
-    The first look is after `MIN_PASS_ROUNDS` rounds, so `rounds` must be at least as large. The level of the k-th look
-    is the plan's alpha times 1 / (k (k + 1)). These factors add up to 1 over all k. So a change without effect passes
-    at any of the looks with a probability of at most the plan's alpha (Bonferroni).
+    The k-th look has the level (alpha of the plan) / (k (k + 1)). The levels of all looks add up to alpha (Bonferroni).
+
+    Args:
+        plan: a plan with `early_stop`.
+        rounds: number of rounds, at least `MIN_PASS_ROUNDS`, after which the first look comes.
     """
     assert plan.early_stop is not None
     look = rounds - MIN_PASS_ROUNDS + 1
@@ -57,12 +59,11 @@ def last_rounds(plan: Plan) -> int:
 def decide(plan: Plan, pairs: Pairs) -> Outcomes:
     """Return the outcomes of simulated rollouts: whether each passes, and after how many rounds.
 
-    Only the gates on the effect are applied. The other rules of a verdict concern errors and the validity of the data;
-    they can only turn a PASS into another verdict.
+    Only the gates on the effect are applied, not the rules about errors and invalid data.
 
     Args:
         plan: the plan, which determines after how many rounds a rollout ends.
-        pairs: the windows of all rollouts, for as many rounds as the plan may measure. The logarithms have the shape
+        pairs: the simulated windows, for the greatest number of rounds of the plan. The logarithms have the shape
             (rollouts, rounds).
     """
     running = running_effect(pairs)
@@ -78,14 +79,14 @@ def decide(plan: Plan, pairs: Pairs) -> Outcomes:
 
 
 def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -> Booleans:
-    """Return for each rollout whether its effect after `rounds` rounds meets both gates of a PASS.
+    """Return for each rollout whether its effect after `rounds` rounds meets both gates (conditions) of a PASS.
 
-    The estimate must reach the plan's threshold, and the whole interval must lie below 0.
+    The gates: the estimate reaches the plan's threshold, and the whole interval lies below 0.
 
     Args:
         plan: the plan, for the threshold.
         running: the effect after each round.
-        rounds: number of rounds, at least 2; later rounds are not used.
+        rounds: number of rounds, at least 2.
         alpha: one-sided significance level of the interval.
     """
     from scipy import special
@@ -96,7 +97,7 @@ def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -
 
 
 def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
-    """Return for each rollout the number of rounds after which its measurement ends if no early look ends it before."""
+    """Return for each rollout the number of rounds that it measures without an early look (interim analysis)."""
     runs, most = running.mean.shape[0], running.rounds
     first = min(plan.experiment.first_rounds, most)
     if plan.experiment.rounds != "auto" or first < 2:
@@ -115,9 +116,9 @@ def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> ND
 
 
 def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Booleans:
-    """Return for each rollout whether it passes by the policy `seed`, which only compares the arms' means.
+    """Return for each rollout whether it passes by the policy `seed`, which only compares the means of both arms.
 
-    Each mean is over the judged figures in the rollout's first rounds; `rounds` has their number for each rollout.
+    `rounds` has the number of measured rounds of each rollout.
     """
     last = rounds[:, np.newaxis] - 1
     sums = [np.take_along_axis(np.cumsum(np.exp(logs), axis=-1), last, axis=-1) for logs in (pairs.log_a, pairs.log_b)]
@@ -125,13 +126,13 @@ def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Boolean
 
 
 def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, runs: int = 25_000) -> float:
-    """Return the share of simulated rollouts of identical arms that pass, 0..1; 0 if the rounds are too few for a PASS.
+    """Return the share, 0..1, of simulated rollouts of identical arms that pass; 0 with too few rounds for a PASS.
 
     Args:
-        plan: the plan, for the order of windows, the rounds, the early looks, the thresholds and the policy.
+        plan: the plan.
         window_sd: standard deviation of the natural logarithm of a window's judged figure.
-        rounds: greatest number of rounds; None for as many as the plan may measure.
-        runs: number of simulated rollouts; fewer if the plan has very many rounds.
+        rounds: greatest number of rounds; None for the greatest number of the plan.
+        runs: number of simulated rollouts; fewer are simulated if the plan has very many rounds.
     """
     most = last_rounds(plan) if rounds is None else rounds
     if most < (1 if plan.policy is DecisionPolicy.SEED else MIN_PASS_ROUNDS):
@@ -144,19 +145,16 @@ def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, 
 
 
 def positions(plan: Plan, rounds: int, *, runs: int, draw: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return the positions of the windows of arm A, and those of arm B, in rollouts of a plan.
-
-    A position is a window's place in time, as `RolloutData.place` returns it. If the plan's order is random, an order
-    is drawn for each rollout.
+    """Return the positions in time of all windows of arm A and of arm B, for simulated rollouts.
 
     Args:
         plan: the plan, for its arms and their order.
         rounds: number of rounds.
         runs: number of rollouts.
-        draw: draws the random orders.
+        draw: draws the order of each rollout, if the plan's order is random.
 
     Returns:
-        Two arrays of the shape (rollouts, rounds).
+        (positions of arm A, positions of arm B), each of the shape (rollouts, rounds), as `RolloutData.place` counts.
     """
     number, arms, shape = np.arange(rounds, dtype=np.float64), len(arms_of(plan)), (runs, rounds)
     if plan.subject.live:

@@ -15,18 +15,17 @@ P95: Final = 0.95
 
 
 def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeout_ms: float) -> float | None:
-    """Return the 95th percentile of a window's latencies in ms; None for a window without requests.
+    """Return the 95th percentile of a window's latencies in ms, as the Harrell-Davis estimate.
 
-    The latency of a failed request is raised to `timeout_ms` if it is below that. Without this rule, an arm whose
-    requests fail fast would seem fast.
+    The latency of a failed request is raised to `timeout_ms` if it is below that.
 
     Args:
-        every: the latencies of all requests that ended.
+        every: the latencies of all completed requests.
         good: the latencies of the successful requests, a part of `every`.
         timeout_ms: time limit of a request.
 
     Returns:
-        The Harrell-Davis estimate; None for a window without requests.
+        The percentile; None for a window without requests.
     """
     if not every.count:
         return None
@@ -35,6 +34,7 @@ def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeo
     # The values of one bucket are equal, so those of the successful requests occur among all.
     bad_counts = counts.copy()
     bad_counts[np.searchsorted(values, good_values)] -= good_counts
+    # An arm with requests that fail fast must not seem fast.
     raised = np.concatenate([values, np.maximum(values, timeout_ms)])
     numbers = np.concatenate([counts - bad_counts, bad_counts])
     order = np.argsort(raised, kind="stable")

@@ -21,12 +21,12 @@ MAX_FIGURE: Final = 1e290
 
 @dataclass(frozen=True, slots=True)
 class RolloutData:
-    """The rounds of a rollout in which each arm (set of flags) was measured.
+    """The complete rounds of a rollout; a complete round has one window of each arm (set of flags).
 
     Attributes:
-        rounds: the complete rounds, in order; each has one window of each arm.
+        rounds: the complete rounds, in order.
         missing: one sentence for each incomplete round before the last one.
-        is_cut: whether the last round was begun and not completed. Such a round is not in `rounds`.
+        is_cut: whether the last round was begun and not completed.
         is_live: whether the windows of a round were measured at the same time.
     """
 
@@ -59,10 +59,7 @@ class RolloutData:
         return cls(tuple(complete), tuple(missing), is_cut, plan.subject.live)
 
     def before_gap(self) -> RolloutData:
-        """Return only the rounds before the first gap.
-
-        A gap is a round that is missing or incomplete, or one with a judged figure that is not usable.
-        """
+        """Return only the rounds before the first gap: a missing, incomplete or unusable round."""
         rounds = []
         for number, found in enumerate(self.rounds):
             if any(window.round != number or not is_usable(window.metric) for window in found.values()):
@@ -71,7 +68,7 @@ class RolloutData:
         return replace(self, rounds=tuple(rounds))
 
     def place(self, window: ArmWindow) -> float:
-        """Return the position of a window in time: the number of the window; if `is_live`, the number of its round."""
+        """Return the position of a window in time: its round number if `is_live`, otherwise its window number."""
         return float(window.round if self.is_live else window.index)
 
     def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
@@ -83,10 +80,13 @@ class RolloutData:
         return tuple(window for found in self.rounds for window in found.values())
 
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:
-        """Return for each round a pair of judged figures: one of the arms `first`, and one of the arms `second`.
+        """Return the judged figures of two arms, paired by round.
 
-        The figure of several arms is the mean of their logarithms, and their position is the mean of their positions.
-        Return None if there is no complete round, or if a figure is missing or not above 0.
+        Return None without a complete round, or if a figure is missing or not above 0.
+
+        Args:
+            first: the arms of the first side. For several arms, the mean of their logarithms and of their positions.
+            second: the arms of the second side, likewise.
         """
         groups = (tuple(first), tuple(second))
         figures = [[[found[arm].metric for arm in group] for found in self.rounds] for group in groups]

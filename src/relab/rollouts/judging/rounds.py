@@ -35,23 +35,21 @@ _LARGEST_SD: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class PassGates:
-    """The two conditions (gates) that the effect after the last round must meet for a PASS.
-
-    One is a condition on the estimate of the effect, the other on its interval.
+    """The two conditions (gates) on the effect of a rollout that a PASS requires.
 
     Attributes:
-        bound: the greatest estimate of the log ratio that passes; negative, or 0.
-        alpha: one-sided level of the interval, whose upper end must lie below 0.
+        bound: gate on the estimate: the greatest log ratio of arm B to arm A that passes; negative, or 0.
+        alpha: gate on the interval: the one-sided level at which its upper end must lie below 0.
     """
 
     bound: float
     alpha: float = FINAL_ALPHA
 
     def power(self, effect: float, sd: float, rounds: int) -> float:
-        """Return the probability, 0..1, that a rollout meets both gates.
+        """Return the probability, 0..1, that a rollout meets both gates (conditions on estimate and interval).
 
         Args:
-            effect: the true log ratio.
+            effect: the true log ratio of arm B to arm A.
             sd: standard deviation of the rounds' log ratios.
             rounds: number of rounds.
         """
@@ -69,11 +67,14 @@ class PassGates:
         return float(special.ndtr((greatest - effect) / error).mean())
 
     def rounds_needed(self, effect: float, sd: float) -> int | None:
-        """Return the smallest number of rounds with which both gates are met with a probability of `POWER`.
+        """Return the smallest number of rounds with which a rollout passes with the probability `POWER`.
 
-        Return None if more than `MAX_ROUNDS` are needed.
+        Args:
+            effect: the true log ratio of arm B to arm A.
+            sd: standard deviation of the rounds' log ratios.
 
-        `effect` is the true log ratio between the arms, `sd` the standard deviation of the rounds' log ratios.
+        Returns:
+            The number of rounds; None if it would exceed `MAX_ROUNDS`.
         """
         low, high = MIN_PASS_ROUNDS - 1, MIN_PASS_ROUNDS
         while self.power(effect, sd, high) < POWER:
@@ -86,11 +87,14 @@ class PassGates:
         return high
 
     def detectable_effect(self, sd: float, rounds: int) -> float | None:
-        """Return the true effect nearest to 0 that meets both gates of a PASS with a probability of `POWER`.
+        """Return the smallest true improvement that passes with the probability `POWER`, as a negative log ratio.
 
-        The gates are the condition on the estimate of the effect, and the condition on its interval. The effect is a
-        log ratio; a negative one is an improvement. `sd` is the standard deviation of the rounds' log ratios. Return
-        None for fewer than `MIN_PASS_ROUNDS` rounds.
+        Args:
+            sd: standard deviation of the rounds' log ratios.
+            rounds: number of rounds.
+
+        Returns:
+            The log ratio of arm B to arm A; None for fewer than `MIN_PASS_ROUNDS` rounds.
         """
         if rounds < MIN_PASS_ROUNDS:
             return None
@@ -104,15 +108,20 @@ class PassGates:
 
 
 def gates_of(plan: Plan) -> PassGates:
-    """Return the conditions on the effect that a PASS must meet by the thresholds of a plan."""
+    """Return the gates (conditions on the effect) that a PASS requires by the thresholds of a plan."""
     return PassGates(log_of(plan.thresholds.pass_delta_p95_max), FINAL_ALPHA * plan.alpha_share)
 
 
 def detectable_pct(plan: Plan, sd: float, rounds: int) -> float | None:
-    """Return the smallest true improvement, as a negative percentage, that `rounds` rounds find with a power of 80 %.
+    """Return the smallest true improvement that `rounds` rounds find with a power of 80 %, as a negative percentage.
 
-    `plan` has the thresholds of the verdict, and `sd` is the standard deviation of the rounds' log ratios. Return None
-    for fewer than `MIN_PASS_ROUNDS` rounds.
+    Args:
+        plan: the plan with the thresholds of the verdict.
+        sd: standard deviation of the rounds' log ratios.
+        rounds: number of rounds.
+
+    Returns:
+        The change in percent; None for fewer than `MIN_PASS_ROUNDS` rounds.
     """
     found = gates_of(plan).detectable_effect(sd, rounds)
     return None if found is None else percent(found)
@@ -123,20 +132,20 @@ def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
 
     Args:
         plan: the plan.
-        sd: measured standard deviations of the rounds' log ratios, one for each rollout.
-        rounds: number of rounds from which the standard deviations were measured.
+        sd: the measured standard deviation of the rounds' log ratios, for each rollout.
+        rounds: number of rounds from which `sd` was measured.
     """
     return np.searchsorted(_largest_sds(plan), sd * planning_factor(rounds)) + plan.experiment.min_rounds
 
 
 def planning_factor(rounds: int) -> float:
-    """Return the factor that makes a standard deviation, measured in `rounds` rounds, a cautious value for planning.
+    """Return a factor, above 1, that makes a standard deviation from `rounds` rounds a cautious value for planning.
 
-    The product is the upper bound, at the level 70 %, of the true standard deviation. The measured one is too small in
-    half of all cases.
+    The product is the upper confidence bound of the true standard deviation, at the level 70 %.
     """
     from scipy import special
 
+    # Without the factor, the measured value is too small in half of all cases.
     freedom = rounds - 1
     return math.sqrt(freedom / (2 * float(special.gammaincinv(freedom / 2, 1 - _PLANNED_SD_LEVEL))))
 
@@ -148,10 +157,9 @@ def _largest_sds(plan: Plan) -> Floats:
 
 @lru_cache(maxsize=32)
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
-    """Return for each number of rounds, from `least` to `greatest` - 1, the largest standard deviation that it allows.
+    """Return the largest standard deviation with which each number of rounds passes with the probability `POWER`.
 
-    A number of rounds allows a standard deviation of the rounds' log ratios if a true effect `effect` (a log ratio)
-    then meets the gates with the required power.
+    The numbers are `least` to `greatest` - 1; the standard deviation is of the rounds' log ratios.
     """
     grid = np.concatenate([[0.0], np.geomspace(_SMALLEST_SD, _LARGEST_SD, _SDS)])
     needed = np.array([gates.rounds_needed(effect, float(sd)) or MAX_ROUNDS + 1 for sd in grid])

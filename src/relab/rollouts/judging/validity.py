@@ -26,10 +26,7 @@ _TREND_WINDOWS: Final = 4
 
 
 def missing_data(data: RolloutData) -> tuple[str, ...]:
-    """Return which windows, figures or requests are missing for a verdict, one sentence each; empty if none is.
-
-    Without them, the verdict is INVALID by every policy.
-    """
+    """Return one sentence for each kind of missing data (windows, figures, requests); empty if complete."""
     if not data.rounds:
         return (*data.missing, "No round was measured completely.")
     found = [*data.missing]
@@ -45,10 +42,9 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
 
 
 def biased_data(data: RolloutData) -> tuple[str, ...]:
-    """Return the reasons for which the figures may favour one arm, although no data are missing.
+    """Return one sentence for each reason why the figures may favour one arm; empty if there is no reason.
 
-    The reasons are requests that were dropped or have no outcome, and arms with unequal numbers of requests. Each is
-    one sentence; the result is empty without a reason.
+    The reasons are dropped requests, requests without an outcome, and unequal numbers of requests of the arms.
     """
     if not data.rounds:
         return ()
@@ -136,11 +132,11 @@ def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, .
 
 
 def _trend(places: Floats, logs: Floats) -> tuple[float, float, float]:
-    """Fit a straight line to the logarithms `logs` at the positions `places`, and describe it.
+    """Fit a straight line to the logarithms `logs` at the positions `places`.
 
     Returns:
         (change of the line from the first to the last place, standard error of this change, standard deviation of
-            `logs` from the line).
+        `logs` from the line).
     """
     centred = places - places.mean()
     squares, span = float(centred @ centred), float(places[-1] - places[0])

@@ -23,8 +23,8 @@ from relab.stats.verdicts import Verdict
 class _Figures:
     """The figures on which a verdict depends.
 
-    `error_rate_pct` is arm B's error rate in percent, `error_upper_pct` its upper bound. `rounds` have been measured;
-    `rounds_needed` would probably give a PASS (None if not known).
+    `error_rate_pct` is arm B's error rate in percent, `error_upper_pct` the upper bound of this rate. `rounds` is the
+    number of measured rounds. `rounds_needed` is the number that would probably give a PASS; None if not known.
     """
 
     effect: Effect
@@ -43,11 +43,10 @@ def judge(
     """Judge the measured windows of a rollout by its plan.
 
     Args:
-        windows: all measured windows. Windows of a last round that was not completed are not used. A window that the
-            time budget cut off must not be included.
+        windows: all completely measured windows. An incomplete last round is ignored.
         plan: the plan with its thresholds and its policy.
-        stopped_early: whether an early look (a test before the planned last round) ended the measurement. If so, from
-            `MIN_PASS_ROUNDS` rounds on, the judgement uses the wider interval of that look.
+        stopped_early: whether an early look (interim analysis) ended the measurement. From `MIN_PASS_ROUNDS` rounds on,
+            the wider interval of that look then applies.
     """
     data = RolloutData.of(windows, plan)
     pairs = data.pairs()
@@ -113,12 +112,10 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
 def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return (problems that make the verdict INVALID, doubts that are only warnings), one sentence each.
 
-    `running` is the effect after each round; None if it cannot be computed. Which findings are problems depends on the
-    plan's policy:
+    `running` is the effect after each round; None if it cannot be computed. The problems depend on the plan's policy:
 
     - `seed`: missing data.
-    - `statistical`: missing data, biased data, and an unstable arm A. If the change is clearly harmful, an unstable arm
-      A is only a warning.
+    - `statistical`: missing data, biased data, and an unstable arm A unless the change is clearly harmful.
     """
     missing, biased, unstable = missing_data(data), biased_data(data), unstable_baseline(data, plan.thresholds)
     if plan.policy is DecisionPolicy.SEED:
