@@ -31,15 +31,13 @@ TIMELINE_COLUMNS: Final = ("after", "item", "agent", "status", "took", "tokens",
 
 
 def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator[tuple[str, object]]:
-    """Yield the rows of the summary of an agent run, as `(name, value)`.
+    """Yield the rows of an agent run's summary, as `(name, value)`.
 
-    The rows are the question, the answer, the outcome with its reason and evidence, the cost, the tokens, and the
-    agents.
+    The rows are question, answer, outcome, evidence of the outcome, cost, tokens, and the agents if there are several.
 
     Args:
         run: the agent run.
-        items: the timeline of the run, from which the evidence gets the titles of its steps and calls. For an item that
-            is not given, the row shows the kind of the evidence instead of a title.
+        items: the timeline of the run, for the titles of the evidence; without it, each title is the kind of evidence.
     """
     titles = {item.ref_id: item.title for item in items}
     yield "question", run.question
@@ -114,10 +112,7 @@ def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]
 
 
 def _title(item: TimelineItem) -> str:
-    """Return the title of an item of the timeline.
-
-    If the item is a call that runs another agent, or hands over to it, the title contains the name of that agent.
-    """
+    """Return the title of a timeline item; a call or hand-over to another agent is followed by that agent's name."""
     target = item.data.get("to_agent")
     if target is None or item.title == f"handoff to {target}":
         return item.title

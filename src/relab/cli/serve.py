@@ -54,9 +54,10 @@ def serve(
 ) -> None:
     """Serve the API. With the embedded queue, a worker process runs beside it.
 
-    If TARGET_API_BASE_URL is set, the responder watches that service and responds to its incidents. If several
-    processes share one database, only one of them watches it. SIGTERM and Ctrl-C stop the server and the worker: open
-    requests end, the worker finishes its job, and the exit code is 0.
+    If TARGET_API_BASE_URL is set, the responder also watches that service and responds to its incidents. Only one
+    process
+    per database does this. SIGTERM and Ctrl-C finish the open requests and the worker's job, then stop with exit code
+    0.
     """
     import signal
 
@@ -127,12 +128,10 @@ def _check_grpc(settings: Settings) -> None:
 
 
 def _check(settings: Settings, address: str) -> bool:
-    """Prepare the database and check the settings before the port is bound.
-
-    Return whether the job back end needs a worker beside the server.
+    """Prepare the database and check the settings; return whether the jobs need a worker beside the server.
 
     Raises:
-        RelabError: some part cannot be used; the command prints this error instead of the server's stack trace.
+        RelabError: the database cannot be used, or a setting is invalid.
     """
     from relab.bootstrap import build
     from relab.core.logging import get_logger
@@ -157,27 +156,23 @@ def _check(settings: Settings, address: str) -> bool:
 
 
 def _migrate_in_child(services: Services) -> None:
-    """Migrate an empty or outdated SQLite database in a child process.
-
-    A migration loads 11 MB of modules, which this process would keep in memory. A failure of the child process is
-    ignored here: `Services.prepare`, which runs next, migrates the database itself and reports the error.
-    """
+    """Migrate an empty or outdated SQLite database in a child process; ignore a failure."""
     import subprocess
     import sys
 
     from relab.storage.schema import SchemaState, schema_state
 
     if services.database.is_sqlite and schema_state(services.database)[0] in {SchemaState.EMPTY, SchemaState.OUTDATED}:
+        # A migration loads 11 MB of modules, which this process would keep. After a failure, `Services.prepare`
+        # migrates again and reports the error.
         command = [sys.executable, "-m", "relab", "db", "upgrade"]
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 our own command
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process with exit code 0 on a signal; the clean-up code of the callers runs.
-
-    After its shutdown, uvicorn raises the signal that stopped it again. By default, that signal would kill this process
-    before the process has waited for its workers.
-    """
+    """End the process with exit code 0 on a signal, after the clean-up code of the callers."""
+    # After its shutdown, uvicorn raises the signal again, which by default would kill this process before its workers
+    # end.
     raise SystemExit(0)
 
 

@@ -14,10 +14,10 @@ _KEPT_NAME_CHARS: Final = 60
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write `content` to a new file beside the old one, then let it replace the old one.
+    """Write `content` to a new file, then replace the file at `path` with it.
 
-    Several processes may do so at once. The file survives a crash of the process, but not always a power failure:
-    nothing is synchronized to the disk.
+    Several processes may replace the same file at once. The new content is not synchronized to the disk, so a power
+    failure may lose it.
 
     Args:
         path: the path of the file; its folder must exist.
@@ -35,20 +35,21 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield the path of a new file that the `with` block writes; after the block it replaces the file at `path`.
+    """Yield the path of a new file; after the `with` block, the new file replaces the file at `path`.
 
-    After an error in the block the new file is deleted, and the old file stays; a process that is killed in the block
-    leaves the new file, whose name begins with a dot. Several threads and processes may replace the same file at the
-    same time.
+    After an error in the block, the new file is deleted and the old file stays. Several threads and processes may
+    replace
+    the same file at once.
 
     Args:
         path: the file; its folder must exist.
-        durable: whether the new file is synchronized to the disk first, so that it also survives a power failure.
+        durable: whether the new file is first synchronized to the disk, to survive a power failure.
 
     Raises:
-        OSError: the new file was not written, or cannot replace the old one.
+        OSError: the block wrote no new file, or the new file cannot replace the old one.
     """
     # The end of the name, because with the whole one a long name would exceed the limit of 255 bytes.
+    # The name begins with a dot, because a process that is killed in the block leaves this file.
     fresh = path.with_name(f".{secrets.token_hex(4)}.{path.name[-_KEPT_NAME_CHARS:]}")
     try:
         yield fresh

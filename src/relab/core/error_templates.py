@@ -49,12 +49,12 @@ _MARKS: Final = re.compile(r"#(?:[ ,.:]{0,2}#)+")
 
 
 def cause_of(text: str) -> str:
-    """Return a line of text with `#` in place of the parts that differ between failures with the same cause.
+    """Return a line of text with `#` in place of its variable parts, so that equal causes give equal text.
 
-    These parts are masked: numbers that stand alone, with their units, versions, times and dates, digests, addresses
-    and identifiers that look random. An absolute path is reduced to the name of its file, and the path of a file in a
-    temporary folder to its suffix. Digits inside names (`E0308`, `test_2`) and the codes of HTTP, errors and exits
-    stay, because they say what failed.
+    - Masked: numbers that stand alone, with their units, versions, times, dates, digests, addresses, random
+      identifiers.
+    - Kept: digits inside names (`E0308`, `test_2`), and the codes of HTTP, errors and exits.
+    - Shortened: an absolute path to the file's name; a path in a temporary folder to the file's suffix.
     """
     text = mask_secrets(text[: 8 * MAX_CAUSE_CHARS])
     start = _PREFIX.match(text)

@@ -55,12 +55,12 @@ def parse_json(raw: bytes) -> JsonValue:
 
 
 def _walk(value: JsonValue) -> list[tuple[str, JsonValue]]:
-    """Return `(dotted path, text)` for every object key and `(dotted path, value)` for every scalar in a JSON value.
+    """Return `(dotted path, key)` for every key of an object, and `(dotted path, value)` for every scalar.
 
-    The path of an object key is the path of its object. The path of the whole value is `body`. Deep nesting is no
-    problem, because the function is not recursive.
+    A key has the path of its object. The path of the whole value is `body`.
     """
     found: list[tuple[str, JsonValue]] = []
+    # Not recursive, because the value may be deeply nested.
     stack: list[tuple[str, JsonValue]] = [("", value)]
     while stack:
         path, node = stack.pop()

@@ -85,10 +85,11 @@ class Masked:
 def mask_secrets(text: str) -> str:
     """Return the text with `[masked]` in place of values that look like secrets.
 
-    These values are masked; a secret without such a sign stays:
+    These values are masked:
 
-    - tokens with the prefix of their issuer (GitHub, GitLab, Slack, AWS, Google, npm, PyPI, OpenAI, Stripe, Hugging
-      Face, SendGrid, DigitalOcean), and JSON Web Tokens
+    - tokens with the prefix of a known issuer: GitHub, GitLab, Slack, AWS, Google, npm, PyPI, OpenAI, Stripe, Hugging
+      Face, SendGrid, DigitalOcean
+    - JSON Web Tokens
     - values after names such as `password=` or `token:`
     - credentials of HTTP and of URLs, and private keys
     """

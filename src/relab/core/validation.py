@@ -16,10 +16,9 @@ _TYPE_NAMES: Final = frozenset(
 
 
 class FieldValueError(ValueError):
-    """The validator of a whole Pydantic model has found a wrong value in one field of the model.
+    """A validator of a whole Pydantic model raises this error about one of the model's fields.
 
-    Pydantic would report such an error for the whole model. `field` is the path of keys from the model to the wrong
-    field.
+    `field` is the path of keys from the model to this field.
     """
 
     def __init__(self, field: tuple[str | int, ...], message: str) -> None:

@@ -58,10 +58,7 @@ def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[Bas
 def _resolved(
     location: Sequence[str | int], whole: type[BaseModel]
 ) -> tuple[tuple[str | int, ...], Sequence[type[BaseModel]]]:
-    """Return the path of a problem's field in the file, and the models that may define the last key of this path.
-
-    If a field may have one of several models, Pydantic's location also contains the tag or the name of the model that
-    it tried. The returned path does not contain this part.
+    """Return the path of a problem's field in the file, and the models that may define the last key of the path.
 
     Args:
         location: the location of the problem, as Pydantic gives it.
@@ -70,6 +67,7 @@ def _resolved(
     path: list[str | int] = []
     models, owners = [whole], [whole]
     for part in location:
+        # For a union, the location also contains the tag or the name of the tried model, which is no key of the file.
         if len(models) > 1 and (chosen := [model for model in models if _is_called(model, part)]):
             models = owners = chosen
             continue

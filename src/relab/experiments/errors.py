@@ -38,10 +38,7 @@ class ArchiveInvalidError(RelabError):
 
 
 class StoredResultInvalidError(RelabError):
-    """An entry of the result cache cannot be used: it was changed, or the result restored from it is another one.
-
-    The trial is run instead.
-    """
+    """An entry of the result cache was changed, or does not match its trial; the trial is run instead."""
 
     code = "stored_result_invalid"
 

@@ -39,17 +39,15 @@ _SHOWN: Final = 5
 class PlannedFork:
     """A planned run of forks, whose folder does not exist yet.
 
-    A fork is a trial that begins at a checkpoint of an earlier trial; its bindings may be changed.
+    A fork is a trial that begins at a checkpoint of an earlier trial, for example with changed bindings.
 
     Attributes:
         parent: the run of the earlier trials.
-        config: the experiment of the new run. It has two variants: `variant_plan` contains the variant of the forks,
-            and `baseline` is what the forks are compared with. That is the variant of the earlier trials or, if a
-            control is wanted, the variant of forks with unchanged bindings.
+        config: the experiment of the new run. Its `variant_plan` has the variant of the forks. Its `baseline` is the
+            variant of the earlier trials or, with a control, of forks with unchanged bindings.
         parents: the earlier trials that are to be forked.
         parents_jsonl: `parents` as the content of the new run's file `fork/parents.jsonl`.
-        facts: the options and the result of the planning as JSON values, for the field `ext.fork` of the new run's
-            manifest.
+        facts: the options and the result of the planning as JSON values, for the field `ext.fork` of the manifest.
         warnings: sentences for the user.
     """
 

@@ -247,16 +247,17 @@ class ExperimentRunSummary:
         run_id, run_dir: the id and the folder of the run.
         total: the number of planned trials.
         done: the number of trials with a result.
-        finished: whether every trial has a result or is not needed any more.
+        finished: whether no trial has to be run any more.
         outcomes: `{variant id: {outcome: trials}}`.
-        agent_runs, agent_runs_failed: the numbers of agent runs that telemetry has stored, and that it could not store.
+        agent_runs: the number of agent runs that telemetry has stored.
+        agent_runs_failed: the number of agent runs that telemetry could not store.
         agent_run_error: why the first agent run could not be stored; None if telemetry has stored all of them.
         warnings: sentences for the user.
-        problems: the problems of trials, one per kind.
+        problems: one item for each kind of problem that trials had.
         paused: the ids of the trials that are paused.
         decisions: the decisions of the stopping rule, one per decided variant, as JSON.
         not_needed: the number of trials that are not run because the stopping rule has decided about their variants.
-        ceiling: a sentence about the ceiling of the budget that ended the run; None if no ceiling ended it.
+        ceiling: a sentence about the ceiling (budget limit) that ended the run; None if no ceiling ended it.
         retried: the number of trials whose result was withdrawn so that they run again.
         cached: the number of trials whose result is from the result cache.
     """

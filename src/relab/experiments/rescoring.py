@@ -203,7 +203,10 @@ def _check(scorer: Scorer) -> None:
 def _score(
     run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, scratch: Path, stop: StopSwitch
 ) -> dict[str, Any]:
-    """Return the document about a scored trial: its row with the new outcome and metrics, and an explanation."""
+    """Score a trial; return its row with the new outcome and metrics, the old outcome, an explanation and an error.
+
+    The row is unchanged if the trial ended in neither success nor failure, or if `stop` is set.
+    """
     row = dict(entry["row"])
     document: dict[str, Any] = {"row": row, "outcome_before": row["outcome"], "explanation": None, "error": None}
     if row["outcome"] not in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} or stop.finish.is_set():
@@ -272,9 +275,9 @@ def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeo
 
 
 def _input(run: RunFolder, entry: Mapping[str, Any], workspace: Path) -> dict[str, Any]:
-    """Copy the workspace of a trial to `workspace`, and return the scorer's input, the document `score_input_v1`.
+    """Copy the workspace of a trial to `workspace`; return the scorer's input, the document `score_input_v1`.
 
-    If the run did not keep the workspace, `workspace` becomes an empty folder. `entry` is the trial's journal entry.
+    `entry` is the trial's journal entry. The copy is an empty folder if the run did not keep the workspace.
     """
     row = entry["row"]
     folder = trial_folder(run.path, row["trial_id"])

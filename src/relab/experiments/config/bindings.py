@@ -62,7 +62,7 @@ def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def unknown(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
-    """Return those dotted names of `changes` that do not exist in `bindings`."""
+    """Return the dotted names in `changes` that do not exist in `bindings`."""
     found = []
     for name in changes:
         inner: Any = bindings

@@ -165,10 +165,11 @@ def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None 
 
 
 def apply_overrides(value: JsonValue, overrides: Sequence[tuple[Knob, Any]]) -> tuple[JsonValue, list[Override]]:
-    """Return a copy of an experiment (JSON values) in which knobs have new values, and the list of these changes.
+    """Set knobs (fields that overrides may change) in a copy of an experiment; return the copy and the changes.
 
-    A knob is a field of the experiment that overrides may change. `overrides` are the knobs to set, each with its new
-    value, as `load_overrides` returns them.
+    Args:
+        value: the experiment, as JSON values.
+        overrides: `(knob, new value)` pairs, from `load_overrides`.
 
     Raises:
         ExperimentInvalidError: a knob's pointer leads through a value that is not an object or list, or to a missing

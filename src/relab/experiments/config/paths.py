@@ -105,13 +105,11 @@ def find_script(command: list[str], root: Path) -> Script:
 def _is_script(part: str, path: Path) -> bool:
     """Return whether a word of a command is the path of a script.
 
-    A word that begins with `.` or `/`, or that ends like a script, always counts. Any other word with a slash may also
-    be the name of an image, a package or a model, so it counts only if `path` exists.
-
     Args:
         part: the word.
         path: the file that the word would name.
     """
+    # A word with a slash may also name an image, a package or a model, so its file must exist.
     return part.startswith((".", "/")) or Path(part).suffix in _SCRIPT_SUFFIXES or ("/" in part and path.exists())
 
 

@@ -15,9 +15,9 @@ class _Section(BaseModel):
 
 
 class Resources(_Section):
-    """Resource limits of a trial. 0 means no limit; None means the default limit (for `cpu_count`, no limit).
+    """Resource limits of a trial. 0 means no limit; None means the default limit.
 
-    The state inventory, a document of the trial, records which mechanism enforces each limit.
+    `cpu_count` has no default limit. The trial's state inventory records which mechanism enforces each limit.
     """
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None

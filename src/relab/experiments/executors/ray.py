@@ -78,8 +78,8 @@ class _NodeFilesError(Exception):
 class RayExecutor:
     """Runs trials on the nodes of a Ray cluster.
 
-    It connects to the address in the options or, without one, in `RAY_ADDRESS`. Without either it starts Ray on this
-    machine, on loopback addresses only.
+    The address is the one in the options, else `RAY_ADDRESS`. Without an address, Ray is started on this machine, on
+    loopback addresses only.
     """
 
     def __init__(self, options: ExecutorOptions) -> None:
@@ -307,8 +307,9 @@ class RayExecutor:
 
         Args:
             stream: the stream of messages from the node that runs the trial.
-            is_running: whether the trial has begun. If not, a stop of the run cancels the trial at once; else the trial
-                gets some time to end.
+            is_running: whether the trial has begun. When the run is stopped, a begun trial gets some time to end; any
+                other
+                trial is cancelled at once.
 
         Raises:
             StopIteration: the stream has ended.

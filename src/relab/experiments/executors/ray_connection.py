@@ -95,9 +95,9 @@ def check_fits(config: ExperimentConfig) -> None:
 
 
 def resources(config: ExperimentConfig) -> dict[str, float]:
-    """Return what Ray has to reserve for one trial: `{"num_cpus": n, "memory": bytes}`, from the experiment's limits.
+    """Return the resources that Ray reserves for one trial, `{"num_cpus": n, "memory": bytes}`, from the experiment.
 
-    Without a limit, a trial gets one processor, and `memory` is missing.
+    Without a limit in the experiment, a trial gets one processor, and the key `memory` is missing.
     """
     resources = config.runtime.sandbox.resources
     found: dict[str, float] = {"num_cpus": resources.cpu_count or 1}
@@ -114,11 +114,8 @@ def sentence(error: BaseException) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Restore this program's handlers of SIGINT and SIGTERM after the `with` block.
-
-    Ray replaces these handlers, but Ctrl-C must stop the run as usual. In a thread other than the main thread, do
-    nothing.
-    """
+    """Restore the handlers of SIGINT and SIGTERM, which Ray replaces, after the `with` block."""
+    # Only the main thread can set handlers, and Ray replaces them only there.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

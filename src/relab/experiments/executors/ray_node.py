@@ -83,11 +83,10 @@ def check_node(config: ExperimentConfig, run_id: str, version: str) -> str | Non
 
 
 def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[TrialBegun | TrialReport | bytes]:
-    """Run a trial on this node; yield a `TrialBegun`, then the report, then the other chunks of the trial's archive.
+    """Run a trial on this node; yield a `TrialBegun`, then the report, then further chunks of the trial's archive.
 
     Args:
-        run: a list with one item, the Ray reference to the `NodeRun`. Without the list, Ray would fetch the `NodeRun`
-            for each trial.
+        run: a list with one item, the Ray reference to the `NodeRun` (values that all trials share).
         session: `NodeRun.session`, the id of the process of `lab run` that sends the trial.
         order: the trial to run.
     """
@@ -99,6 +98,7 @@ def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[T
             for worker in _workers.values():
                 worker.close()
             _workers.clear()
+            # The reference is in a list, because Ray would otherwise fetch the value for each trial.
             _workers[session] = _Worker(ray.get(run[0]), order.secrets)
         yield from _workers[session].run(order)
     except (RelabError, TrialStopped) as error:
@@ -215,10 +215,7 @@ class _Worker:
         self._lock.close()
 
     def _fetch(self) -> ProjectSnapshot:
-        """Return this node's copy of the snapshot.
-
-        The first worker on the node fetches the snapshot and the data set.
-        """
+        """Return the project's snapshot on this node; fetch the snapshot and the data set if they are missing."""
         digest = self._run.snapshot_digest
         with _lock(self._folder / "fetch.lock"):
             snapshot = cached_snapshot(self._folder, digest)
@@ -231,11 +228,7 @@ class _Worker:
         return snapshot
 
     def _receive(self, order: TrialOrder, folder: TrialFolder) -> None:
-        """Unpack the files that a trial needs besides the snapshot and the data set.
-
-        These are the archives that `order` contains: the trial's own folder (after a pause), the workspace and state of
-        the previous trial, the checkpoint of a fork, and the data set packs (shared folders) that the task mounts.
-        """
+        """Unpack the archives of `order`: the trial's own folder, the previous trial, a checkpoint, data set packs."""
         if order.paused is not None:
             _receive_folder(order.paused, folder.root)
         if order.trial.previous_id is not None:
@@ -255,9 +248,8 @@ class _Worker:
                         _receive_folder(shipment, target)
 
     def _report(self, folder: TrialFolder, **found: Any) -> tuple[TrialReport, AbstractSet[str]]:
-        """Return a trial's report, and the paths in the trial's folder that are not sent back.
+        """Return a trial's report, and the paths in the trial's folder to leave out of the archive.
 
-        Unchanged files of the snapshot are not sent back, because the machine of `lab run` already has the snapshot.
         `found` are further fields of the report.
         """
         if not folder.workspace.is_dir() or folder.workspace.is_symlink():
@@ -265,6 +257,7 @@ class _Worker:
         before = self._context.snapshot.manifest
         now = Clone(folder.workspace, before).now().files
         changed = [path for path, entry in before.files.items() if now.get(path) != entry]
+        # The machine of `lab run` has the snapshot already.
         kept = before.files.keys() - set(changed)
         return TrialReport(has_workspace=True, changed=changed, **found), {f"workspace/{path}" for path in kept}
 

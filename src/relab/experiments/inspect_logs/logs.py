@@ -119,9 +119,9 @@ class InspectLog:
 
     @property
     def bindings(self) -> dict[str, Any]:
-        """The model, solver, arguments and generation settings of this log's evaluation, as bindings of a variant.
+        """The model, solver, arguments and generation settings of the evaluation, as bindings of a variant.
 
-        They are the settings in which two logs of the same task can differ. Arguments that may be secrets are left out.
+        Arguments that may be secrets are left out.
         """
         found = {
             "model": self.spec["model"],

@@ -40,15 +40,14 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One trial to run: a value without live objects, which any executor can run, in this process or in another.
+    """One trial to run, as a plain value that can be sent to another process.
 
     Attributes:
         number: the trial's position in the plan, from 1.
         variant: the compared configuration that the trial runs with.
         task_index: the position of the task in the data set, from 0.
         repl_idx: the number of the repeat, from 0.
-        chain_id: the id of the trial's chain. Under a state policy that carries state from trial to trial, each trial
-            of a chain continues from the previous one.
+        chain_id: the id of the trial's chain. A chain is a series of trials that continue from each other.
         previous_id: the id of the trial whose workspace and state this trial continues from; None to start from the
             project's snapshot.
     """

@@ -69,8 +69,7 @@ class BundleVerification:
         bundle: the file.
         verdict: VERIFIED, DAMAGED or UNTRUSTED.
         message: one sentence for people.
-        relation: one sentence about the run from which the bundle was made: how many files of the bundle are proven to
-            be unchanged files of that run.
+        relation: one sentence about the original run, with the number of files that are proven unchanged.
         signer: the key that signed the bundle.
         manifest: the manifest of the bundle; None if it cannot be read.
         damage: the differences between the bundle and its manifest, in the order of the check; at most 1,000.

@@ -108,7 +108,7 @@ class SealCheck:
         self._lock()
 
     def note(self, damage: Damage) -> None:
-        """Add a difference that another check has found."""
+        """Add a difference, which another check has found, to `count` and `damage`."""
         self.count += 1
         if len(self.damage) < MAX_SHOWN:
             self.damage.append(damage)
@@ -173,16 +173,14 @@ class SealCheck:
         return Damage(path, what, changed.begin, changed.end, _line_at(self._root / path, changed.begin))
 
     def _exact(self, path: str, before: Fingerprint) -> ChangedAt | None:
-        """Return the place of the first changed byte of a file, by comparison with an intact copy of the old content.
-
-        An intact copy is another file of the run that had the same digest when the run was sealed. Return None if no
-        such copy can be read.
+        """Return the place of a file's first changed byte, by comparison with an unchanged copy; None without a copy.
 
         Args:
             path: the changed file, below the folder of the run.
             before: the fingerprint of the file when the run was sealed.
         """
         try:
+            # Another file of the run may have had the same content when the run was sealed.
             for other in sealed_file(self._root / SEAL, before.sha256, before.size):
                 copy = None if other == path else open_listed(self._root, other)
                 if copy is None:

@@ -79,18 +79,18 @@ def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> List
 
 
 def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
-    """Open a listed file for reading; return its descriptor, which the caller closes, and its status.
+    """Open a listed file for reading; return its descriptor and its status.
 
-    Return None if the path is not a regular file any more. The call does not block, even if the path is now a pipe.
+    The caller closes the descriptor. Return None if the path is not a regular file any more.
 
     Args:
         root: the folder that was listed.
         path: the path of the file below `root`, with `/`.
 
     Raises:
-        OSError: the file cannot be read, or is sparse: it has more than `MAX_HOLES` bytes that are not stored on the
-            disk.
+        OSError: the file cannot be read, or more than `MAX_HOLES` bytes of it are holes (not stored on the disk).
     """
+    # `_READ` is non-blocking, because the path may be a pipe by now.
     descriptor = os.open(f"{root}/{path}", _READ)
     try:
         status = os.fstat(descriptor)
@@ -113,8 +113,7 @@ def open_listed(root: Path, path: str) -> BinaryIO | None:
         path: the path of the file below `root`, with `/`.
 
     Raises:
-        OSError: the file cannot be read, or is sparse: it has more than `MAX_HOLES` bytes that are not stored on the
-            disk.
+        OSError: the file cannot be read, or more than `MAX_HOLES` bytes of it are holes (not stored on the disk).
     """
     opened = descriptor_of(root, path)
     return None if opened is None else os.fdopen(opened[0], "rb", buffering=0)

@@ -34,10 +34,10 @@ class Signer:
 
 
 def usable_signer(path: Path | None) -> Signer:
-    """Return a signer with the key in the file `path`; the file is created if it is missing.
+    """Return a signer with the key in the file `path`; create a missing file with a new key.
 
-    If `path` is None, the signer has no key, so that the run is not signed. If the key cannot be used, the signer has
-    no key, and a warning.
+    The signer has no key, and does not sign, if `path` is None or the key cannot be used. In the second case the signer
+    has a warning.
     """
     if path is None:
         return Signer()

@@ -233,7 +233,7 @@ class _Check:
             return None
 
     def _read_records(self, run: RunFolder) -> None:
-        """Read the journal: store its facts, and the digests of the documents that its entries name as evidence."""
+        """Read the run's journal; store what it says about the trials, and the digests of their documents."""
         self._events_place = f"/{PurePosixPath(run.config.runtime.harness.events.path[1:])}"
         try:
             for entry in read_journal(self._root, self._records.note_head):

@@ -228,10 +228,7 @@ class _Line:
 
 
 def _lines(run_dir: Path) -> Generator[_Line]:
-    """Yield the complete lines of a journal after a check of their checksums.
-
-    The end of the journal is checked against the run's attestation, which records the number of lines at the run's end.
-    """
+    """Yield the complete lines of a journal, after a check against their checksums and the run's attestation."""
     path = run_dir / NAME
     attested = _attested(run_dir)
     head = Head(0, _START)

@@ -120,10 +120,9 @@ class VariantComparison:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A gate that the caller gave, or the default gate "better" (`is_default`).
+    """A gate that the caller gave, or the default gate of a metric (`is_default`).
 
-    The default gate passes if the whole interval of the difference lies on the better side. "Not worse" cannot be a
-    default gate, because data can show it only with a margin, as in the gate `success>=-0.02`.
+    The default gate passes if the whole interval of the difference lies on the better side of 0.
     """
 
     gate: Gate

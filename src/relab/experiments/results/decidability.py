@@ -17,15 +17,15 @@ _MAX_REPEATS = 1e6
 
 
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
-    """Return the number of tasks or repeats that would decide a gate, for each of two assumptions.
+    """Return how many tasks or repeats would decide a gate, under up to two assumptions.
 
-    1. Variant and baseline are equal. Left out if equal variants would fail the gate or lie on its bound.
-    2. The true difference equals the estimate. Left out if this is the same as the first assumption.
+    1. Variant and baseline are equal. Left out if equal variants would not pass the gate.
+    2. The true difference equals the estimate. Left out if assumption 1 is present and says the same.
 
-    Further tasks are assumed to vary as the tasks of the run do, and further repeats as the repeats within a task.
+    New tasks and repeats are assumed to vary as the present ones do.
 
     Args:
-        delta: the difference that was judged; the result is empty if `delta` has no interval or fewer than 2 clusters.
+        delta: the judged difference. The result is empty if `delta` has no interval or fewer than 2 clusters.
         gate: the gate to decide.
         repeats: the planned repeats of each task with each variant.
     """
@@ -144,10 +144,15 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return how many clusters would decide the gate if every cluster had the estimated difference.
+    """Return how many clusters would decide a gate if every cluster had the estimated difference.
 
-    That is the number of clusters for which the interval excludes the gate's bound. Return None if the metric is not a
-    rate, or if the difference lies on the bound.
+    Return None if the metric is not a rate, or if `distance` is 0.
+
+    Args:
+        delta: the difference.
+        gate: the gate to decide.
+        interval: the interval of the difference.
+        distance: the distance of the estimate from the gate's bound.
     """
     share = gate.threshold if gate.is_relative else 0.0
     bounds, mean = rate_bounds(delta.source_name, share), delta.estimate

@@ -120,10 +120,9 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return the contribution of each cluster to the error of the estimated difference.
+        """Return each cluster's share of the error of the difference, to compute how comparisons are correlated.
 
-        The correlation between the errors of several comparisons is computed from these values. Return None for an
-        unpaired comparison, and for a run that could stop early, because its number of tasks is not fixed.
+        Return None for an unpaired comparison, and for a run that could stop early.
         """
         if self.pairs is None or self.is_sequential:
             return None
@@ -135,7 +134,7 @@ class Sample:
     def estimate(self, *, level: float = LEVEL, seed: int = 0) -> Delta:
         """Return the difference between variant and baseline, with its confidence interval and significance test.
 
-        The difference of a sample that is not comparable has neither interval nor test.
+        If `is_comparable` is False, interval and test are None.
 
         Args:
             level: the confidence level of the interval, 0 to 1.
@@ -157,10 +156,10 @@ class Sample:
 
 
 def joint_of(samples: Sequence[Sample], level: float = LEVEL) -> Joint:
-    """Return the confidence level that each interval needs so that all intervals together have the level `level`.
+    """Return the confidence level that each interval needs to reach the joint level `level`.
 
-    `level` is the probability (0 to 1) that every interval contains its true difference. Samples that are not
-    comparable get no interval and do not count.
+    The joint level (0 to 1) is the probability that every interval contains its true difference. Samples that are not
+    comparable do not count.
     """
     return joint_level([sample.errors() for sample in samples if sample.is_comparable], level=level)
 

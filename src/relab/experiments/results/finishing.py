@@ -25,14 +25,14 @@ from relab.experiments.trial.wire import write_json
 
 
 def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = None) -> None:
-    """Write the final files of a run from its journal, replacing older ones.
+    """Write the final files of a run from its journal, replacing older files.
 
-    These are the tables, the analysis, the report, the evidence, and the attestation (the record of the run's digests).
+    The final files are the tables, the analysis, the report, the evidence and the attestation (the run's digests).
 
     Args:
         run: the run; some of its trials have ended.
         is_complete: whether all trials have ended.
-        signed_by: the id of the key that signs the statements about the run; None if they are not signed.
+        signed_by: the id of the key that will sign the run; None if the run will not be signed.
 
     Raises:
         RunDamagedError: the journal is damaged.

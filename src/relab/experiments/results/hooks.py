@@ -40,22 +40,22 @@ class ValidHooks:
 
 
 def validate_hooks(manifest: Path, events: Path) -> ValidHooks:
-    """Check a file of events against the manifest of the harness that wrote it.
+    """Check a harness's file of events against the harness's manifest.
 
     These rules are checked:
 
     - Both files match their schemas.
     - All events have the ids of one trial, and `seq` increases.
-    - If the manifest says that there is a header event, the first event is one.
-    - At the levels `sdk_control` and `sdk_full`, the harness acknowledges the control file at each step's end. After an
-      acknowledged stop, no step starts, except after a pause of which the trial's folder has the record.
+    - The first event is a header event if the manifest promises one.
+    - A harness of the level `sdk_control` or `sdk_full` acknowledges the control file at the end of each step.
+    - After an acknowledged stop, no step starts until the trial is resumed from a recorded pause.
 
     Args:
         manifest: the manifest, `harness_manifest_v1`.
         events: the events, one JSON object in each line.
 
     Raises:
-        ExperimentInvalidError: a file is missing, or one of these rules is violated; `problems` has each violation.
+        ExperimentInvalidError: a file is missing, or a rule is violated; `problems` has each violation.
     """
     check_file(manifest, _MANIFEST)
     declared = jiter.from_json(manifest.read_bytes())

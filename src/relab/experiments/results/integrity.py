@@ -65,9 +65,7 @@ def check_products(facts: RunFacts) -> bool:
 
 
 def damage_of_trials(run_dir: Path) -> Iterator[str]:
-    """Yield a sentence for each changed or missing document of a run's trials or of its evidence store.
-
-    The evidence store is the folder of the documents that the trials' evidence records name.
+    """Yield a sentence for each changed or missing document of a run's trials or of the run's evidence store.
 
     Raises:
         RunDamagedError: the journal is damaged.
@@ -122,12 +120,12 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
-    """Return `{path: digest}` from the attestation, the record that a run writes at its end.
+    """Return the files of a finished run, `{path: digest}`, from the run's attestation.
 
     Return None if the run is incomplete or of an earlier version.
 
     Raises:
-        RunDamagedError: the status of the run and its attestation contradict each other, or one of the two is missing.
+        RunDamagedError: the attestation is missing, or the run's status contradicts it or is missing.
     """
     if facts.status not in (COMPLETED, None):
         return None

@@ -28,10 +28,14 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def show_run(root: Path, named: Path) -> dict[str, Any]:
-    """Return a description of a run as JSON, after checking the run's files.
+    """Return a description of a run as JSON, after a check of the run's files.
 
-    The description has the status and the isolation of the run. `outcomes` is `{variant id: {outcome: trials}}`.
-    `failed_trials` has the ids and the error of each unsuccessful trial, at most `MAX_FAILED`.
+    The keys include:
+
+    - `status`, `sandbox` and `network` of the run
+    - `outcomes`: `{variant id: {outcome: trials}}`
+    - `failed_trials`: ids, outcome and error of each unsuccessful trial, at most `MAX_FAILED`
+    - `integrity`: `checked` or `unchecked`
 
     Args:
         root: the folder of the project.
@@ -39,8 +43,7 @@ def show_run(root: Path, named: Path) -> dict[str, Any]:
 
     Raises:
         RunNotFoundError: there is no such run.
-        RunDamagedError: the journal, or a file that the attestation of the finished run names, was changed or is
-            missing.
+        RunDamagedError: the journal or a file of the finished run was changed, or is missing.
     """
     run = open_run(find_run(root, named))
     is_checked = check_products(read_facts(run.path))

@@ -27,12 +27,11 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 
 
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
-    """Return, as JSON, the smallest difference of the success rate that a plan detects, and its power for each gate.
+    """Return how small a difference of the success rate a planned run can detect, as JSON.
 
-    The power for a gate is the probability that the gate passes, at an assumed true difference. The figures are
-    computed for two cases: tasks do not differ (the worst case), or half of the variance is between tasks. The error
-    level is divided by the number of comparisons. If the comparisons are correlated, the intervals of the run are a
-    little narrower than assumed here.
+    `minimum_detectable_effect` is this difference, computed for two cases: tasks are alike (the worst case), or half of
+    the variance is between tasks. `gates` has the power for each gate: the probability of a pass at an assumed true
+    difference.
 
     Args:
         tasks: the number of tasks. Each task gives one pair: its results with the baseline and with the variant.
@@ -40,6 +39,7 @@ def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequen
         comparisons: the number of variants besides the baseline, times the number of primary metrics or gates.
         gates: the gates that will judge the run; without any, the default gate "success is better".
     """
+    # For correlated comparisons this is a little too strict: the run's own intervals are narrower.
     alpha = ALPHA / max(comparisons, 1)
     cases = {}
     for name, rate, share in _CASES:

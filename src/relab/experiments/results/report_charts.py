@@ -39,14 +39,14 @@ def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_
 
 
 def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -> Spec:
-    """Return the Vega-Lite specification of a forest plot of the differences from the baseline in one metric.
+    """Return the Vega-Lite specification of a forest plot: each variant's difference from the baseline in one metric.
 
-    It has a dot and its interval for each variant, and a line at 0.
+    The chart has a dot and its interval for each variant, and a line at 0.
 
     Args:
         metric: the name of the metric.
         rows: `{variant, mean, low, high}`, where `mean` is the difference; `low` and `high` may be None.
-        variants: the ids of all variants, so that a variant has the same colour in every chart.
+        variants: the ids of all variants; their order gives each variant the same colour in every chart.
     """
     x: Spec = {"title": plain(f"{metric}: variant less baseline"), "scale": {"zero": True}}
     zero = {

@@ -85,10 +85,7 @@ class RunFacts:
 
     @property
     def primary_metrics(self) -> list[str]:
-        """The names of the configured primary metrics.
-
-        A trainer's objective is not among them, because the configuration does not name it; the trials report it.
-        """
+        """The names of the primary metrics in the configuration; the objective of a trainer is not included."""
         marked = [metric.id for metric in self.config.metrics if metric.primary]
         asked = self.config.analysis.primary_metrics
         if self.is_trainer and asked == [SUCCESS]:

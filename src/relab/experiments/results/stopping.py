@@ -37,10 +37,9 @@ class StoppingDecision:
 
     Attributes:
         variant: the id of the variant.
-        finding: whether the difference is above the margin, below minus the margin, or between the two.
+        finding: whether the difference is above the margin, below minus the margin, or between these two bounds.
         tasks: the number of compared tasks.
-        positions: the number of tasks, from the first task of the plan on, that were examined. It includes tasks that
-            could not be compared because they lack figures.
+        positions: the number of examined tasks, in the order of the plan: compared tasks, and tasks without figures.
         estimate: the mean difference over the compared tasks, variant minus baseline.
         interval: the always-valid interval of the estimate.
         better: whether the difference is an improvement; None if it is unknown whether the metric should be high or
@@ -181,10 +180,14 @@ class StoppingMonitor:
         return found
 
     def to_json(self, *, is_complete: bool) -> dict[str, Any]:
-        """Return the rule, the decisions and the compared tasks as the JSON object `stopping_v1`.
+        """Return the stopping rule, its decisions and the examined tasks as the JSON object `stopping_v1`.
 
-        `order` has the task indices in the order of the plan. `positions` says for each variant how many of these
-        tasks, from the first on, were compared with the baseline. `is_complete` is whether the run has ended.
+        `order` has the indices of the examined tasks, in the order of the plan. `positions` is `{variant: n}`: the
+        first n
+        tasks of `order` were examined for the variant.
+
+        Args:
+            is_complete: whether the run has ended.
         """
         positions = {name: found.positions for name, found in self._sequences.items()}
         return {

@@ -111,9 +111,9 @@ class TelemetryLink:
             self.send_run(run)
 
     def send_spans(self, body: bytes, encoding: Encoding) -> None:
-        """Store the body of an OTLP request in `encoding`; do nothing without telemetry.
+        """Store the body of an OTLP request durably before returning; do nothing without telemetry.
 
-        The body is durable when this method returns, as the OTLP response requires.
+        `encoding` is the encoding of `body`.
 
         Raises:
             RelabError: the spans cannot be stored now.

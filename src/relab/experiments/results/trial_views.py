@@ -190,7 +190,7 @@ def _entry_of(run: RunFolder, trial_id: str) -> Mapping[str, Any] | None:
 
 
 def _why(row: Mapping[str, Any]) -> list[str]:
-    """Return sentences about the reasons for a trial's end, and about violations, from its row in the results."""
+    """Return sentences about a trial's end and its violated rules; `row` is the trial's row in the results."""
     found = []
     if row.get("error_type"):
         found.append(f"{row['error_type']}: {row['error_message'] or 'no message'}")

@@ -72,11 +72,10 @@ Seccomp 2 is a seccomp filter.
 class BwrapSandbox:
     """Starts each attempt of a trial in its own bubblewrap sandbox.
 
-    A sandbox ends with the thread that started its attempt, because the kernel sends the parent-death signal for
-    threads: that thread must live until the attempt is closed.
+    The thread that starts an attempt must live until the attempt is closed; otherwise the kernel ends the sandbox.
 
     Args:
-        run_id: a part of the names of folders and control groups, by which leftovers of this run are recognised.
+        run_id: a part of the names of folders and control groups; a later runner of the run finds leftovers by it.
         network: `none` and `allowlist_enforced` get a network namespace without any route; `full` shares the machine's
             network.
         limits: enforced by control groups if this process may use them, else by rlimits as far as possible.
@@ -164,14 +163,14 @@ class BwrapSandbox:
     def start(self, launch: Launch) -> BwrapRunning:
         """Start an attempt (one execution of a trial's harness) in a new sandbox.
 
-        The steps are: create the sandbox, set its limits, test its egress, start the runner's services for the harness
-        in it, and start the harness. `launch` is the command with its folders, environment and services.
+        If the egress self-test fails, the harness does not start, and the caller has to end the attempt;
+        `posture.egress_self_test` of the result contains the test's result.
 
-        If the egress test finds that the sandbox reaches a network, the harness is not started;
-        `posture.egress_self_test` of the result says so, and the caller has to end the attempt.
+        Args:
+            launch: the command of the harness, with its folders, environment and services.
 
         Raises:
-            SandboxError: one of these steps failed.
+            SandboxError: the sandbox, a limit or a service cannot be set up.
         """
         with contextlib.ExitStack() as undo:
             closers: list[Callable[[], None]] = []

@@ -147,7 +147,7 @@ class Cgroups:
     def prepare(self) -> None:
         """Find the usable controllers, remove the groups that a killed runner left, and create the run's own groups.
 
-        Afterwards `enforced` maps each enforced limit to its controller, and `missing` each other limit to a reason.
+        Afterwards `enforced` is `{enforced limit: controller}`, and `missing` is `{other limit: reason}`.
         """
         wanted = [name for name in _CONTROLLERS if getattr(self._limits, name) is not None]
         for limit in wanted:
@@ -195,11 +195,7 @@ class Cgroups:
         self._hierarchies = []
 
     def _remove_stale(self, base: Path) -> None:
-        """Remove the control groups in `base` that earlier runners left.
-
-        Groups of this run are removed together with their processes. Groups of other runs are removed if their runner
-        has ended and they contain no processes.
-        """
+        """Remove the groups that earlier runners left in `base`: groups of this run, and empty groups of ended runners."""
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix):
                 if not folder.name.startswith(self._own_prefix):
@@ -309,14 +305,15 @@ def _below(mount: Path, root: str, path: str) -> Path:
 
 
 def _unified(own: Path, mount: Path, controller: str) -> Path:
-    """Return the control group in which new groups can use `controller`: this process's group `own`, else its parent.
+    """Return the control group below which new groups can use `controller`: this process's group `own`, else its parent.
 
-    The parent is needed if `own` contains processes, because such a group cannot delegate controllers.
+    `mount` is the root of the hierarchy.
 
     Raises:
         OSError: neither group can be used.
     """
     refusal: OSError | None = None
+    # A group that contains processes cannot delegate controllers, so its parent is tried as well.
     for base in (own, own.parent) if own != mount else (own,):
         try:
             if controller not in (base / "cgroup.controllers").read_text().split():
@@ -376,7 +373,7 @@ def _remove(folder: Path) -> None:
 def group_of(pid: int) -> Group | None:
     """Return the control group that contains a process, to read the group's counts; None if the group is not visible.
 
-    Another program manages the group. The caller must not close it, which would remove it.
+    The caller must not close the group, because another program manages it.
     """
     folders: list[tuple[_Hierarchy, Path]] = []
     try:

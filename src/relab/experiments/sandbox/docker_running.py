@@ -216,7 +216,7 @@ class Streams:
         self._thread.start()
 
     def give_input(self, first: bytes) -> None:
-        """Start to send `first`, and then the input file, to the container; the thread of this object sends them."""
+        """Start to send `first`, and then the input file, to the container; return at once."""
         self._first = first
         self._wake_write.send(b"i")
 

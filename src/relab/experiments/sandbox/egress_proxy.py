@@ -77,8 +77,8 @@ class _RefusedError(Exception):
 class EgressProxy:
     """The filtering HTTP proxy of one sandbox.
 
-    A rule for a host name permits the public and private addresses of the host. If the name leads to a loopback,
-    link-local or cloud metadata address, another rule must list this address.
+    A rule for a host name permits the host's public and private addresses. A loopback, link-local or cloud metadata
+    address needs its own rule.
 
     Args:
         allowed_hosts: rules in the syntax of `EgressRule.parse`.
@@ -86,8 +86,7 @@ class EgressProxy:
         resolve: resolves names; None for the resolver of this machine.
         bounds: the largest number of connections, and the time-outs; None for the defaults.
         clock: the source of the times in the log; None for the machine's clock.
-        destination: the host and port to which every connection is forwarded, without reading an HTTP request; None to
-            act as an HTTP proxy.
+        destination: the host and port to which every connection is forwarded unread; None to act as an HTTP proxy.
 
     Raises:
         ValueError: a rule cannot be parsed.

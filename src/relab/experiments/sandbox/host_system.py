@@ -53,14 +53,10 @@ def system_mounts() -> list[str]:
 
 
 def kernel_interface_mounts(covers: Path) -> list[str]:
-    """Return bubblewrap's options that make a sandbox's /proc read-only and mask its parts that reveal this machine.
-
-    Docker makes only some parts of /proc read-only; here one mount makes all of it read-only. The masked parts are
-    Docker's (`MaskedPaths` of its default OCI configuration), except those that only root may read. A sandbox has no
-    /sys. Parts that this machine does not have are left out.
+    """Return bubblewrap's options that make /proc read-only in a sandbox, and hide the parts that reveal this machine.
 
     Args:
-        covers: a folder to create, with an empty folder and an empty file to mount over masked parts.
+        covers: a folder to create, with an empty folder and an empty file that cover the hidden parts.
 
     Raises:
         OSError: the folder cannot be created.
@@ -69,6 +65,7 @@ def kernel_interface_mounts(covers: Path) -> list[str]:
     empty_folder.mkdir(parents=True)
     empty_file.touch()
     options = []
+    # The parts are Docker's `MaskedPaths`. What only root can read needs no cover; a sandbox has no /sys.
     for name in _MASKED_PROC:
         with contextlib.suppress(FileNotFoundError):
             mode = Path("/proc", name).stat().st_mode

@@ -72,10 +72,7 @@ def enforcement_of(network: NetworkMode) -> str:
 
 
 def exit_code_of(status: int) -> int:
-    """Convert the exit status of a sandbox's first process to an exit code that is negative for a signal.
-
-    Such a process reports 128 + n, as shells do, if signal n has ended the harness.
-    """
+    """Convert the exit status of a sandbox's first process to an exit code; 128 + n becomes -n, for signal n."""
     return 128 - status if 128 < status <= 128 + 64 else status
 
 

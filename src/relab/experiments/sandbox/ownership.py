@@ -34,12 +34,10 @@ def written_folders(folders: Folders) -> list[Path]:
 def make_mountpoints(launch: Launch) -> None:
     """Create the mount points in the workspace for the folders and files that `launch.mounts` lists.
 
-    The Docker Engine would create missing mount points itself, owned by root.
-
     Raises:
-        SandboxError: a mount point cannot be created, or a part of its path is a link, which the harness of an earlier
-            trial may have made.
+        SandboxError: a mount point cannot be created, or a part of its path is a link.
     """
+    # The Docker Engine would create missing mount points itself, owned by root. Links may be from an earlier trial.
     for place, source in launch.mounts.items():
         inside = place.removeprefix("/workspace/")
         if inside == place:
@@ -187,8 +185,6 @@ def _visit_all(folders: Iterable[Path], visit: Visitor, failure: str) -> None:
 def _visit(root: Path, visit: Visitor) -> None:
     """Call `visit` for a folder and everything below it; do nothing if the folder is missing or a link.
 
-    Only one folder is open at a time, because a tree may be deeper than the number of files that a process may open.
-
     Raises:
         OSError: an entry cannot be read, or a folder was moved during the call.
     """
@@ -202,6 +198,7 @@ def _visit(root: Path, visit: Visitor) -> None:
         os.close(parent)
     if current is None:
         return
+    # Only one folder is open at a time, because a tree may be deeper than the limit of open files.
     ways_up: list[tuple[int, int]] = []
     waiting: list[list[str]] = []
     try:
