@@ -43,7 +43,7 @@ def ingest(
     """Ingest agent runs. A file contains one run, a list of runs, or one run per line (.jsonl).
 
     A line may also be an OTLP request of traces or logs in JSON, as the OpenTelemetry collector's file exporter writes
-    it. Each run, span and log record is stored or rejected on its own. Exit code 1 if any was rejected.
+    it. A rejected run, span or log record does not affect the others. Exit code 1 if any was rejected.
     """
     from rich.progress import track
 
@@ -173,7 +173,7 @@ app.command()(export)
 def _documents(source: str) -> Iterator[tuple[str, bytes]]:
     """Yield `(origin, bytes of one run)` for every run of the source.
 
-    The origin names the run's file, with the line or index of the run in it if the file has several.
+    The origin is the name of the run's file. If the file has several runs, the line or index of the run follows.
 
     Raises:
         InvalidInputError: the source does not exist, or contains no .json or .jsonl files.
@@ -198,9 +198,12 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes]]:
-    """Yield `(origin, bytes of one run)` for each run in a file; if `lines` is true, each line is a run.
+    """Yield `(origin, bytes of one run)` for each run in a file.
 
-    A file that is not JSON is yielded whole. It is then rejected with a reason when it is ingested.
+    Args:
+        origin: the name of the file.
+        raw: the content of the file. If it is not JSON, it is yielded as one run, which ingestion then rejects.
+        lines: whether each line is a run.
     """
     from relab.core.errors import MalformedBodyError
     from relab.core.json import canonical_json, parse_json

@@ -49,10 +49,10 @@ def run(
     policy: PolicyOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Build a project in the sandbox; after a failure, build it again with the action that the optimizer chooses.
+    """Build a project in the sandbox. After a failure, build it again with a change that the optimizer chooses.
 
-    If the last build fails too, the command suggests a fix and quotes the lines of the log that show the failure. The
-    knob `retries` is the number of further builds that are allowed; its default is in build.yaml.
+    The knob `retries` limits the number of further builds; its default is in build.yaml. If the last build fails too,
+    the command suggests a fix and quotes the lines of the log that show the failure.
 
     Exit code 0: the build succeeded. 1: it failed. 64: the build file or a knob is invalid. 69: the sandbox cannot be
     used. 130: interrupted.

@@ -81,9 +81,9 @@ def explain(
 
 
 def _failing_tests(project: str, log: BuildLog) -> list[JudgedTest]:
-    """Return the tests that failed in a log, each judged by its outcomes in the recorded builds of a project.
+    """Return the tests that failed in a log, each judged by its outcomes in recorded builds of a project.
 
-    Tests that no recorded build names are left out.
+    A test that occurs in no recorded build is left out.
     """
     from relab.builds.logs.service import failed_tests
     from relab.cli.context import open_services
@@ -164,7 +164,7 @@ def _print_passages(console: _Console, passages: list[list[RelevantLine]], width
 def _passages(lines: Iterable[RelevantLine]) -> list[list[RelevantLine]]:
     """Group lines into passages: consecutive lines that explain the failure for the same reason.
 
-    A line that reports an error always starts a new passage, so that it is never hidden when a passage is shortened.
+    A line that reports an error always starts a new passage.
     """
     passages: list[list[RelevantLine]] = []
     for line in lines:

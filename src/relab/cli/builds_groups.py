@@ -49,9 +49,9 @@ def groups(
 
 
 def recurrence_text(builds: BuildService, build: Build) -> str | None:
-    """Return a sentence on how many builds have failed for the same cause as this one.
+    """Return a sentence that says how many builds have failed for the same cause as `build`.
 
-    Return None if this is the first such build, or if its cause is not known.
+    None if `build` is the first one, or if its cause is not known.
     """
     from relab.core.clock import format_time
 
@@ -62,7 +62,7 @@ def recurrence_text(builds: BuildService, build: Build) -> str | None:
 
 
 def print_recurrence(builds: BuildService, build: Build) -> None:
-    """Print how often builds have failed for the same cause as this one, unless it is the first such build."""
+    """Print how many builds have failed for the same cause as `build`; print nothing if it is the first one."""
     text = recurrence_text(builds, build)
     if text is not None:
         print(f"[Monitor]  -> {text}: {plain(build.failure_line)}", flush=True)

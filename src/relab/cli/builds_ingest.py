@@ -40,9 +40,8 @@ def ingest(
 ) -> int:
     """Record builds from logs: GitHub Actions, GitLab CI, Jenkins, Travis, JUnit XML and any other text.
 
-    Status, times, commit and repository are read from the log, unless an option gives them; a fact that neither gives
-    is unknown. A file is recorded only once for the same project. A file that is rejected is named, and the other files
-    are still recorded.
+    Status, times, commit and repository are read from the log. An option replaces the value in the log. The same file
+    is recorded only once in a project. If a file is rejected, the other files are still recorded.
 
     Exit code 0: every file is recorded. 1: at least one was rejected. 64: an option is invalid or nothing was found.
     """
@@ -120,7 +119,7 @@ def _files(source: str) -> Iterator[Path | None]:
         source: a file, a folder (with its subfolders), or `-` for standard input.
 
     Raises:
-        InvalidInputError: the source does not exist, or is a folder without files.
+        InvalidInputError: `source` does not exist, or is a folder without files.
     """
     from relab.core.errors import InvalidInputError
 

@@ -27,11 +27,11 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old builds with their logs, and decisions and suggestions that are as old, oldest first.
+    """Delete old builds with their logs, and old decisions and suggestions, oldest first.
 
-    On this machine, the command also removes the caches and workspaces of projects that have not been built since then.
-    If the remaining ones are together larger than RELAB_BUILDS__MAX_KEPT_GB, it also removes those that were used least
-    recently. Running builds, the counters of /metrics, and the agent runs that record builds are kept.
+    The command also removes caches and workspaces on this machine, for projects without newer builds. If the rest
+    exceeds RELAB_BUILDS__MAX_KEPT_GB, the least recently used ones are removed too. Running builds, the counters of
+    /metrics, and agent runs of builds are kept.
 
     The command may be stopped at any time. Started again, it continues.
     """

@@ -65,8 +65,8 @@ def accept(suggestion_id: SuggestionId, note: Note = "", as_json: JsonOption = F
 def reject(suggestion_id: SuggestionId, note: Note = "", as_json: JsonOption = False) -> None:
     """Reject a suggestion, because it was wrong.
 
-    As soon as a known failure has two more rejections than acceptances for log lines of the same kind, it is no longer
-    suggested for such lines. A new verdict replaces the earlier one.
+    A known failure is no longer suggested for a kind of log line after two more rejections than acceptances there. A
+    new verdict replaces the earlier one.
     """
     _judge("rejected", "builds reject", suggestion_id, note, as_json=as_json)
 

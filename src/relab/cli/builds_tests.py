@@ -29,8 +29,8 @@ def list_tests(
 ) -> None:
     """List the tests that have failed in recorded builds, each with its status and the builds that show the status.
 
-    A test is flaky if it both failed and passed for the same input. A test is broken if it passed once and has failed
-    in each build since. The tests that failed last come first. The newest 300 builds of a project are examined.
+    A flaky test both failed and passed for the same input. A broken test passed once and has failed in each build
+    since. Tests with the newest failures come first. The newest 300 builds of a project are examined.
     """
     from relab.cli.context import open_services
 
@@ -50,9 +50,9 @@ def list_tests(
 
 
 def print_tests(tests: Sequence[JudgedTest]) -> None:
-    """Print a line for each failed test, with its status and the builds that show the status; flaky tests come first.
+    """Print a line for each failed test: its status and the builds that show it. Flaky tests come first.
 
-    If there are many tests, the number of the others is printed instead of them.
+    Only the first tests are printed; the number of the others follows.
     """
     ordered = sorted(tests, key=lambda test: (test.status.value != "flaky", test.name))
     for test in ordered[:_MAX_PRINTED]:

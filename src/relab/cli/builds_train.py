@@ -23,8 +23,8 @@ def train(
 ) -> int:
     """Train the policy dqn on simulated builds, and print its progress; needs the extra [rl].
 
-    The training is a job of the lane `training`. A worker runs the job; if no worker is alive, this command runs it.
-    The network is written to a new file below build_models in the home, with its learning curve as JSON and as a page.
+    A worker runs the training as a job of the lane `training`. If no worker is alive, this command runs it. The network
+    is written to a new file below build_models in the home, with its learning curve as JSON and as a page.
 
     Exit code 0: the policy is trained. 1: the training failed, or the extra is missing.
     """

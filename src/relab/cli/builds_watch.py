@@ -48,10 +48,10 @@ def watch(
 ) -> None:
     """Build a project once per interval, as `lab builds run` does, until Ctrl-C.
 
-    A pass is one such build with its retries. Each pass reads the project and its build.yaml again. A failed build is
-    retried with the action that the optimizer chooses, as often as the knob `retries` and the budget allow. Without
-    --policy, each pass uses the policy that is promoted at that time. If an error ends a pass (for example, another
-    process is building the project), the error is reported, and the next pass starts as planned.
+    A pass is one build and its retries. Each pass reads the project and its build.yaml again. After a failure, the
+    optimizer chooses a change of the configuration, and the project is built again. The knob `retries` and the retry
+    budget limit these retries. Without --policy, each pass uses the policy that is promoted at that time. An error in a
+    pass, such as a locked project, is reported. The next pass starts as planned.
 
     Exit code 0: Ctrl-C or --passes ended the command. 64: the build file or a knob was invalid at the start.
     """

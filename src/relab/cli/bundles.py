@@ -36,8 +36,8 @@ def publish(
 ) -> None:
     """Write a run to one zip archive in which secrets, and texts that look like credentials, are masked.
 
-    The values of declared secrets, and of environment variables whose names suggest a secret, are masked wherever they
-    occur. So these variables must be set when you run this command.
+    The values of declared secrets, and of environment variables whose names suggest a secret, are masked everywhere.
+    These variables must be set when you run this command.
     """
     from relab.experiments.proof.service import BundleRequest
 

@@ -16,8 +16,8 @@ def choice_of(kind: type[ChoiceT], option: str, noun: str, text: str) -> ChoiceT
     Args:
         kind: the enumeration.
         option: the name of the option, for the error message.
-        noun: what a member is, such as "a status", for the error message.
-        text: the value that the user gave.
+        noun: a word for a member, such as "a status", for the error message.
+        text: the value of the option.
 
     Raises:
         InvalidInputError: `text` names no member; the message names the option and all choices.

@@ -46,10 +46,9 @@ def operator() -> str:
 
 
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
-    """Run the jobs that this command left behind for workers, if no worker is alive to run them.
+    """Run the jobs that follow from labels, marked behaviours and deleted runs, if no worker is alive.
 
-    Only jobs that follow from labels, marked behaviours and deleted runs are run, and only if they are among the newest
-    `at_most` pending jobs.
+    Only the newest `at_most` pending jobs are read.
     """
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB
@@ -66,11 +65,9 @@ def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
 def open_services(*, prepare: bool = True) -> Iterator[Services]:
     """Yield the services of this command, and close them afterwards.
 
-    Log messages below the level WARNING are dropped, because the output of a command is its result.
-
     Args:
-        prepare: whether to check the schema of the database first. An older SQLite schema is migrated; any other schema
-            that does not fit is an error.
+        prepare: whether to check the schema of the database first. An older SQLite schema is migrated. Any other wrong
+            schema is an error.
 
     Raises:
         ConfigurationError, DatabaseUnavailableError: the settings or the database cannot be used.

@@ -40,8 +40,8 @@ def _with_parts(count: int | None, parts: tuple[tuple[str, int | None], ...]) ->
 def cost_text(run: RunHeader) -> str | None:
     """Return the cost of a run as text: the reported cost, or else the estimated cost, marked as "estimated".
 
-    If the estimate is not possible, the text is a hyphen and the reason. Return None if the run has neither a reported
-    cost nor an estimate.
+    If the cost cannot be estimated, the text is a hyphen with the reason. None if the run has no reported cost and no
+    estimate.
     """
     cost, estimated = run.cost, run.cost_estimate
     if cost is not None and cost.total_cost_usd is not None:

@@ -172,10 +172,9 @@ def _responder(services: Services) -> list[Check]:
 
 
 def _autonomy(services: Services) -> list[Check]:
-    """Check the names of the action classes for which the settings set an autonomy level of their own.
+    """Check that the action server knows each action class for which the settings set an autonomy level.
 
-    The action server must know each class; a typo in a name would otherwise stay unnoticed. The result is empty if the
-    settings name no class.
+    The result is empty if the settings name no class.
     """
     from relab.core.errors import RelabError
     from relab.incidents.capabilities import server_unknown_classes

@@ -21,10 +21,9 @@ _OUTCOMES = ("success", "failure", "error", "missing")
 
 @dataclass(frozen=True)
 class _Ran:
-    """The result of one experiment of a set.
+    """The result of one experiment of a set: the `summary` of its run, or the `error` that prevented the run.
 
-    Either `summary` is the summary of its run, or `error` says why it did not run. Both are None if the command was
-    stopped before this experiment.
+    Both are None if the command was stopped before this experiment.
     """
 
     entry: SetEntry
@@ -50,7 +49,7 @@ def run_set(
         set_id: the id of the set; None for a new id.
         options: how the trials of all experiments are run.
         quiet: whether to show no progress.
-        no_telemetry: whether trials are not recorded as agent runs.
+        no_telemetry: whether to skip recording trials as agent runs.
         json: whether to print one JSON object instead of tables.
     """
     from relab.experiments.models import ContinueOptions
@@ -66,13 +65,13 @@ def run_set(
 
 
 def continue_set(folder: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
-    """Run those experiments of a recorded set that have not finished; return the exit code of the command.
+    """Run the unfinished experiments of a recorded set; return the exit code of the command.
 
     Args:
         folder: the folder of the set.
         options: how the trials of all experiments are run.
         quiet: whether to show no progress.
-        no_telemetry: whether trials are not recorded as agent runs.
+        no_telemetry: whether to skip recording trials as agent runs.
         json: whether to print one JSON object instead of tables.
     """
     return _run(lambda service: service.sets.find(folder, folder), options, quiet, no_telemetry, json)
@@ -109,8 +108,8 @@ def _run_one(
 ) -> _Ran:
     """Run one experiment of a set, and return its result.
 
-    An error of the experiment is returned, not raised, so that the other experiments still run. An experiment that has
-    finished before is not run again. If a stop was requested, nothing is run.
+    An error of the experiment is returned, not raised. A finished experiment is not run again. If a stop was requested,
+    nothing is run.
     """
     from relab.cli.experiment_output import live_progress
     from relab.core.errors import RelabError

@@ -328,7 +328,7 @@ def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry
 def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
     """Print the summary of a run, and return the exit code of the command that executed the run.
 
-    With `json`, print one JSON object; it has the name of the `command`, the summary and the `extra` fields.
+    With `json`, print one JSON object: the name of the `command`, the summary and the `extra` fields.
     """
     from relab.cli.experiment_output import run_json, show_run
 

@@ -111,13 +111,12 @@ def _write_lines(lines: Iterable[str], path: Path | None) -> None:
 
 @contextmanager
 def _target(output: str, *, force: bool) -> Iterator[Path]:
-    """Yield the path of a temporary file to write to. After the block, put this file in the place of the output file.
+    """Yield the path of a temporary file to write to. After the block, the temporary file becomes the output file.
 
-    The temporary file is synced to disk before it gets the output file's name. If the output is `-`, its content is
-    copied to stdout instead. After an error in the block, the output file is not changed.
+    After an error in the block, the output file is not changed.
 
     Args:
-        output: the path of the output file, or `-` for stdout.
+        output: the path of the output file, or `-`: the content is copied to stdout.
         force: whether to replace an existing output file.
 
     Raises:

@@ -20,16 +20,13 @@ _log = get_logger("relab.serve")
 
 
 class HttpServer(uvicorn.Server):
-    """Runs the app within limits. At a stop, it ends the event streams before it waits for open requests.
-
-    If the streams were not ended, each idle stream would delay the stop for the whole grace period, and then be
-    cancelled with a traceback in the log.
+    """Runs the app within limits. At a stop, it ends the event streams first, then waits for open requests.
 
     Args:
         limits: the limits of connections and requests.
         streams_end_within_s: the time that open requests and streams have to end at a stop, in seconds.
-        other_connections: the number of file descriptors that connections of other servers of this process may use. At
-            least half of all descriptors are left for HTTP.
+        other_connections: the number of file descriptors for connections of other servers of this process. HTTP keeps
+            at least half of all descriptors.
     """
 
     def __init__(self, limits: HttpLimits, streams_end_within_s: int, *, other_connections: int = 0) -> None:
@@ -74,6 +71,7 @@ class HttpServer(uvicorn.Server):
         """Stop accepting connections, end the event streams, then wait for open requests."""
         for acceptor in self._acceptors:
             acceptor.close()
+        # Otherwise each idle stream would delay the stop for the whole grace period, and leave a traceback in the log.
         self.lifespan.state["end_streams"]()
         await super().shutdown(sockets)
         if self._checking is not None:
@@ -93,9 +91,9 @@ class HttpServer(uvicorn.Server):
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Log the error that ended `task`, the task that closes connections that exceed a time limit.
+    """Log the error that ended `task`, the task that enforces the time limits of connections.
 
-    After such an error, slow connections are no longer closed. A cancelled task is not an error.
+    A cancelled task is not an error.
     """
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("http_checks_failed", exc_info=error)

@@ -75,10 +75,10 @@ def evaluate(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure responders on testbeds with faults: detection, diagnosis, repair and harm.
+    """Measure responders (programs that react to incidents) on testbeds with faults.
 
-    Responders are programs that react to incidents. The report compares them with doing nothing and with restarting
-    everything.
+    The report shows how well each responder detects, diagnoses and repairs the faults, and how much harm it does. For
+    comparison, it also shows two simple responders: one that does nothing, and one that restarts everything.
     """
     from relab.cli.context import read_settings
     from relab.cli.incidents_eval_model import model_access
@@ -117,13 +117,11 @@ def evaluate(
 
 
 def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
-    """Set the environment variables with the key of the language model, if a responder of an evaluation uses the model.
-
-    An evaluation that is continued gets the key in this way, because its files do not contain the key.
+    """Set the environment variables with the API key of the language model, if a responder of the plan uses the model.
 
     Args:
         plan: the plan of the evaluation.
-        is_run: whether episodes are run; if False, nothing is done.
+        is_run: whether episodes will be run; if False, nothing is done.
 
     Raises:
         ConfigurationError: no model is configured.
@@ -133,6 +131,7 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
     from relab.testbed.scoring.service import wants_model
 
     if is_run and wants_model(plan):
+        # Also for an evaluation that is continued, because its files do not contain the key.
         model_access(read_settings())
 
 

@@ -23,10 +23,9 @@ A proxy's address may contain a password, so only the names are stored.
 
 
 def model_access(settings: Settings) -> ModelAccess:
-    """Return how the responders of an evaluation can use the configured language model.
+    """Return the names of the variables with which the responders of an evaluation reach the language model.
 
-    The key and other secret values are put into the environment of this process, so that no file contains them. The
-    result has only the names of these variables.
+    The API key and other secret values are put into the environment of this process.
 
     Raises:
         ConfigurationError: no model is configured, or its package is not installed.
@@ -40,6 +39,7 @@ def model_access(settings: Settings) -> ModelAccess:
     address = {} if settings.llm.base_url is None else {"RELAB_LLM__BASE_URL": settings.llm.base_url}
     os.environ.update(address)
     network = [name for name in _NETWORK if os.environ.get(name)]
+    # Only names, because the evaluation stores this object in its files.
     return ModelAccess(environment=_environment(settings), passes=(*address, *network), secrets=tuple(keys))
 
 

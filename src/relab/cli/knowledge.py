@@ -34,7 +34,7 @@ AskOption = Annotated[
 
 @app.command("list")
 def list_runbooks(as_json: JsonOption = False) -> None:
-    """List the runbooks in use: those in the runbook folder, and the shipped ones for all other causes."""
+    """List the runbooks in use: all of the runbook folder, and the shipped ones for the other causes."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -91,9 +91,9 @@ def add(
 ) -> None:
     """Check a runbook as `lab knowledge lint` does, and copy it into the folder of runbooks.
 
-    The runbook replaces the shipped runbook of the same cause. A file without front matter but with signs is not a
-    runbook: it describes a known failure of builds, in one section in the format of `incidents.md`. It replaces the
-    shipped known failure with the same id.
+    The runbook replaces the shipped runbook of the same cause. The file may instead be a known failure of builds: one
+    section in the format of `incidents.md`, with signs and without front matter. It replaces the shipped known failure
+    with the same id.
     """
     if _is_known_failure(file):
         _teach(file, replace=replace, as_json=as_json)
@@ -265,7 +265,7 @@ def lint(
 def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
     """Return the facts and actions that runbooks may use.
 
-    The actions are those of relab's testbed. With `ask`, the configured action server is asked for its actions instead.
+    With `ask`, the configured action server lists its actions. Otherwise, the actions are those of relab's testbed.
     """
     from relab.incidents.capabilities import capabilities, offered_actions
 

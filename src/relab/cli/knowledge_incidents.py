@@ -83,14 +83,13 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files of learnt runbooks that relab no longer uses because a past incident was changed.
-
-    The files are not deleted, because a person may be editing them.
+    """Return the draft files of runbooks that relab no longer uses after a change of a past incident.
 
     Args:
         services: the services of the command.
-        change: the effect of the change; `gone` has the causes of the runbooks that are no longer used.
+        change: the effect of the change; `gone` has the causes of these runbooks.
     """
+    # The caller only names the files, because a person may be editing them.
     return [each.path for each in services.knowledge.drafts()[0] if each.runbook.cause in change.gone]
 
 

@@ -49,7 +49,7 @@ class LabGroup(TyperGroup):
 class DefaultGroup(LabGroup):
     """A group of commands with a default command, `run`.
 
-    If the first word after the group names none of its commands, all words are arguments of `run`.
+    If the first word after the group is not a command of the group, all words are arguments of `run`.
     """
 
     default_command: Final = "run"

@@ -48,7 +48,7 @@ def overview(
 
 
 def _cost(figures: MetricsOverview) -> str | None:
-    """Return the sum of the reported costs as text; None, shown as `-`, if no run reports a cost."""
+    """Return the sum of the reported costs as text; None if no run reports a cost."""
     if figures.total_cost_usd is None:
         return None
     unknown = figures.runs_without_cost
@@ -58,10 +58,7 @@ def _cost(figures: MetricsOverview) -> str | None:
 
 
 def _estimate(figures: MetricsOverview) -> str | None:
-    """Return, as text, the estimated cost of the runs that report no cost.
-
-    Return None, which is shown as `-`, if there is no estimate.
-    """
+    """Return the estimated cost of the runs without a reported cost, as text; None if there is no estimate."""
     if figures.estimated_cost_usd is None:
         return None
     unknown = figures.runs_without_estimate

@@ -89,7 +89,11 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
 def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force") -> None:
     """Write a text to a file; an existing file is replaced only if `overwrite` is true.
 
-    `option` is the command's option for replacing the file; the error message names it.
+    Args:
+        path: the path of the file.
+        text: the text.
+        overwrite: whether to replace an existing file.
+        option: the name of the command's option for `overwrite`, for the error message.
 
     Raises:
         ConflictError: the file exists, and `overwrite` is false.
@@ -110,16 +114,19 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
 
 def write_file(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a text to a file; if the path is a symbolic link, write the file that the link points to.
+    """Write a text to a file; a symbolic link is followed.
 
-    A file that is replaced keeps its permissions, and its owner if this user may set the owner. Other hard links to it
-    keep the old text. A file that can be written but not replaced (its folder is read-only, or it is a mount point) is
-    written in place.
+    A replaced file keeps its permissions and, if possible, its owner.
+
+    Args:
+        path: the path of the file.
+        text: the text.
+        overwrite: whether to replace an existing file.
 
     Raises:
         FileExistsError: the file exists, and `overwrite` is false.
-        OSError: the file cannot be written. An existing file is unchanged, unless it was written in place. No new file
-            is left.
+        OSError: the file cannot be written. An existing file is unchanged, unless it had to be written in place. No new
+            file is left.
     """
     content = text.encode(errors="replace")
     if not overwrite:
@@ -130,6 +137,7 @@ def write_file(path: Path, text: str, *, overwrite: bool) -> None:
     else:
         # Not `Path.resolve`, which raises RuntimeError for a link to itself.
         target = Path(os.path.realpath(path))
+        # The file is replaced, so other hard links to it keep the old text.
         (_replace if target.exists() else _write_new)(target, content)
 
 
@@ -144,9 +152,9 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace the content of an existing regular file atomically; permissions and, if possible, the owner stay.
+    """Replace the content of an existing regular file atomically; its permissions and, if possible, its owner stay.
 
-    If the file cannot be replaced, for example because it is a mount point, it is written in place.
+    A file that cannot be replaced, such as a mount point, is written in place.
     """
     from relab.core.atomic_files import replacing
 
@@ -200,13 +208,10 @@ def report_error(error: Exception) -> int:
 
 
 def _undecodable_argument(text: str) -> str | None:
-    """Return the argument of this command whose invalid UTF-8 caused an error; None if no argument did.
-
-    An argument that is not valid UTF-8 cannot be stored in a database or sent in a request. Its invalid bytes appear in
-    the message of the error, by which the argument is found. The first such argument is returned.
+    """Return the first command-line argument whose invalid UTF-8 caused an error; None if no argument did.
 
     Args:
-        text: the message of the error.
+        text: the message of the error, which contains the invalid bytes.
     """
     invalid = {letter for letter in text if ord(letter) in _SURROGATES}
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)

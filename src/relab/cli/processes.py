@@ -85,7 +85,7 @@ class ChildProcesses:
 def stop_with_parent(read_end: int, stop: threading.Event) -> None:
     """Start a thread that sets `stop` when the parent process has ended.
 
-    `read_end` is the file descriptor of the read end of a pipe whose other end only the parent process holds.
+    `read_end` is the file descriptor of the read end of a pipe. Only the parent process holds the other end.
     """
 
     def wait() -> None:

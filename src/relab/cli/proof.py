@@ -30,8 +30,8 @@ def verify(
 ) -> int:
     """Recompute every digest of a run or a bundle, check its signatures, and name the first byte that was changed.
 
-    Exit code: 0 if nothing was changed. 1 if something was changed, or the run was not signed with the given key. 2 if
-    the run has not ended, or was not sealed (signed at its end). 64 if there is no such run.
+    Exit code: 0 if nothing was changed. 1 if something was changed, or the given key did not sign the run. 2 if the run
+    has not ended, or was not sealed (signed at its end). 64 if there is no such run.
     """
     from relab.core.errors import NotFoundError
 
@@ -94,9 +94,11 @@ def open_proof() -> ProofService:
 
 
 def exit_code_of(verdict: ProofVerdict) -> int:
-    """Return the exit code of `lab verify`: 0 if nothing was changed, 1 if the run is damaged or its key not trusted.
+    """Return the exit code of `lab verify` for a verdict.
 
-    For any other verdict, such as a run that was not sealed, the exit code is 2.
+    - 0: nothing was changed.
+    - 1: the run is damaged, or its key is not trusted.
+    - 2: any other verdict, such as a run that was not sealed.
     """
     from relab.experiments.proof.service import ProofVerdict
 
@@ -144,7 +146,7 @@ def bundle_json(found: BundleVerification) -> dict[str, Any]:
 
 
 def print_damage(sentences: Iterable[str], count: int) -> None:
-    """Print the first differences, one in each line, and the number of the others.
+    """Print the first differences, one in each line, and the number of further differences.
 
     Args:
         sentences: the first differences, as sentences.

@@ -62,8 +62,8 @@ def analyze(
 ) -> None:
     """Analyse why an agent run failed, and print the report. The short form of the command is `lab rca RUN`.
 
-    With --all, the failed runs that match all given options are analysed one after the other. Analyses that other
-    people request go first. Exit code 1 if an analysis itself failed.
+    With --all, the failed runs that match all given options are analysed one after the other. Other requested analyses
+    are done first. Exit code 1 if an analysis itself failed.
     """
     from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus
@@ -94,10 +94,14 @@ def analyze(
 
 
 def _print_report(services: Services, rca_run: RcaRun, *, full: bool, markdown: bool, html: Path | None) -> None:
-    """Print the report of a finished analysis: as Markdown, in full as text, or by default on one screen.
+    """Print the report of a finished analysis, by default as a summary on one screen.
 
-    If `html` is given, the caller has written the report to this file: print only the path of the file, in addition to
-    Markdown or full text if requested.
+    Args:
+        services: the services of the command.
+        rca_run: the analysis, with its report.
+        full: print the whole report as text instead.
+        markdown: print the whole report as Markdown instead.
+        html: the file that contains the report as a page; only its path is printed. None: there is no such file.
     """
     assert rca_run.report is not None
     if markdown:

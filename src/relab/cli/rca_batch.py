@@ -25,9 +25,11 @@ PATIENCE_S: Final = 3.0
 def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_json: bool) -> int:
     """Analyse the failed runs that match the filter, newest first; print the result, and return the exit code.
 
-    With `force`, a run is analysed again even if an analysis of it exists. The analyses are queued in the lane
-    `background`, so an analysis that a person requests is delayed by at most one of them. After Ctrl-C, the workers run
-    the analyses that are still queued.
+    Args:
+        services: the services of the command.
+        run_filter: the filter.
+        force: whether to analyse a run again if an analysis of it exists.
+        as_json: whether to print JSON.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -43,6 +45,8 @@ def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_js
         after = None
         while page := services.telemetry.failed.list(run_filter, after=after, limit=WINDOW):
             after = page[-1]
+            # They are queued in the lane `background`, so a requested analysis waits for at most one. After Ctrl-C,
+            # workers run the rest.
             receipts = services.rca.request_batch({run.run_id: run.content for run in page}, force=force)
             ended = _wait(services, {receipt.rca_run_id for receipt in receipts.values()}, lambda: shown.advance(task))
             run_follow_ups(services, at_most=2 * WINDOW)
@@ -61,10 +65,14 @@ def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_js
 
 
 def _wait(services: Services, rca_run_ids: set[str], advance: Callable[[], object]) -> dict[str, RcaSummary]:
-    """Wait until the analyses have ended, and return the summaries of the analyses by id.
+    """Wait until the analyses have ended, and return `{id: summary}`.
 
-    If no worker runs their jobs, this process does. The summary of an analysis that was deleted meanwhile is missing.
-    `advance` is called for each analysis that has ended.
+    A deleted analysis is missing in the result. If no worker runs the jobs of the analyses, this process does.
+
+    Args:
+        services: the services of the command.
+        rca_run_ids: the ids of the analyses.
+        advance: called once for each analysis that has ended.
     """
     from relab.rca.models import RcaStatus
 

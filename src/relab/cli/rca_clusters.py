@@ -26,7 +26,7 @@ def clusters(
 ) -> None:
     """List clusters of failed runs that share a cause; the cluster with the most runs comes first.
 
-    The newest analysis of each run counts.
+    For each run, only its newest analysis counts.
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time

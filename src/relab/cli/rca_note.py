@@ -34,10 +34,9 @@ _NAME_CHARS: Final = 40
 
 
 def print_note(note: RunNote, console: Console | None = None) -> None:
-    """Print a note (the summary of a root cause analysis) so that it fits the terminal.
+    """Print a note (the summary of a root cause analysis) on one screen; long texts are cut.
 
-    The note has at most 44 lines of at most 120 columns. In a smaller terminal, it is cut to the terminal's columns and
-    lines, but never below 24 lines. Long texts are cut; `--full` prints all of them.
+    The note has at most 44 lines and 120 columns. In a smaller terminal it is cut further, but not below 24 lines.
 
     Args:
         note: the note.
@@ -86,13 +85,13 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
 
 
 def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield `(line, style)` for the first part of a note: what happened, where, and the possible causes.
+    """Yield `(line, style)` for the first part of a note: the failure, the place, and the possible causes.
 
     Args:
-        note: the note (the summary of an analysis), with guesses and opinions about the cause.
+        note: the note (the summary of an analysis).
         console: the terminal, by which the width of texts is measured.
         width: the largest number of columns of a line.
-        is_small: whether the terminal is small; then there are fewer lines.
+        is_small: whether the terminal is small; some parts then get fewer lines.
     """
 
     def wrapped(text: str, most: int, style: str = "") -> Iterator[tuple[str, str]]:
@@ -129,9 +128,16 @@ def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Ite
 
 
 def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield `(line, style)` for the recommended changes of a note: a heading, and at most `left` lines below it.
+    """Yield `(line, style)` for the recommended changes of a note: a heading, then at most `left` lines.
 
-    The first change is shown in full if it fits, each of the others in few lines. Nothing is yielded without changes.
+    The first change gets all lines that the other changes do not need. Without changes, nothing is yielded.
+
+    Args:
+        note: the note (the summary of an analysis).
+        console: the terminal, by which the width of texts is measured.
+        width: the largest number of columns of a line.
+        left: the number of lines that are left on the screen.
+        is_small: whether the terminal is small; each change after the first then gets one line.
     """
     if not note.changes:
         return
@@ -147,9 +153,9 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
 
 
 def _chosen(quotes: Sequence[NoteQuote], most: int) -> list[NoteQuote]:
-    """Return the quotes of evidence to print: at most `most`, at most one for each field, in their original order.
+    """Return at most `most` quotes, at most one for each field, in their original order.
 
-    If some must be left out, those are kept on which the stated cause is based.
+    Quotes on which the stated cause is based (`is_key`) are preferred.
     """
     by_field: dict[tuple[str, str], int] = {}
     for index in sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key):
@@ -178,9 +184,9 @@ def _cut(text: str, width: int) -> str:
 
 
 def _indented(text: str, console: Console, width: int, most: int) -> list[str]:
-    """Return an item of a list as at most `most` lines of at most `width` columns.
+    """Return an item of a list in at most `most` lines of at most `width` columns.
 
-    Leading blanks are kept, and the lines after the first are indented.
+    Leading blanks are kept. The second and later lines are indented.
     """
     if most == 1:
         return [_cut(text, width)]

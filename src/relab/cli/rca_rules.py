@@ -79,8 +79,8 @@ def apply(
 ) -> None:
     """Search stored runs for the behaviours of this installation's rules, and mark the runs that show them.
 
-    Use this command after a change of the rules, and for runs that did not fail: a failed run is also searched when it
-    is analysed. `lab agent-runs list --behaviour` lists the marked runs.
+    Failed runs are searched when they are analysed. Use this command for other runs, and after a change of the rules.
+    `lab agent-runs list --behaviour` lists the marked runs.
     """
     _scan(options, None, None, limit, asks_model=judge, as_json=as_json, is_stored=True)
 
@@ -133,14 +133,18 @@ def _scan(
 
 
 def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dict[str, Any]:
-    """Return the output of a search for behaviours as a JSON object.
-
-    The object has the number of searched runs, the number of runs that show each behaviour, the reasons why the model
-    did not judge runs, the model's cost, and the runs that show a behaviour.
+    """Return the result of a search for behaviours as a JSON object.
 
     Args:
         rules: the rules of the behaviours that were searched for.
         found: the result for each searched run.
+
+    Returns:
+        `searched`: the number of searched runs.
+        `counts`: `{behaviour: number of runs that show it}`.
+        `not_judged`: `{behaviour: {reason: number of runs}}`.
+        `cost`: the cost of the language model.
+        `runs`: the runs that show a behaviour, each with its behaviours.
     """
     from relab.rca.service import add_costs
 
@@ -159,10 +163,7 @@ def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dic
 
 
 def _not_judged(found: Sequence[ScannedRun]) -> dict[str, Counter[str]]:
-    """Return why runs were not judged for the behaviours that only a language model can judge.
-
-    The result is `{behaviour: {reason: number of runs}}`.
-    """
+    """Return `{behaviour: {reason: number of runs}}` for runs that the language model did not judge."""
     reasons: dict[str, Counter[str]] = {}
     for scanned in found:
         for name, reason in scanned.not_judged.items():

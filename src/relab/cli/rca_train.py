@@ -16,10 +16,10 @@ def train(
     remove: Annotated[bool, typer.Option("--remove", help="Delete the model of --agent.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one model for each agent that ranks the steps of a failed run by the chance that they went wrong first.
+    """Train a model for each agent that ranks the steps of a failed run by the chance that they went wrong first.
 
-    The models learn from your labels (`lab rca label`). New analyses use the models. To use them for older runs,
-    analyse these runs again with --force.
+    The models learn from your labels (`lab rca label`). New analyses use the models; analyse older runs again with
+    --force.
     """
     from relab.cli.context import open_services
 

@@ -27,10 +27,8 @@ def replay(
 ) -> int:
     """Run a trial again from its stored artifacts, and show where its outcome, events or files differ.
 
-    The digests of the artifacts are checked first.
-
-    The run is not changed; the files of the replay are in .lab/replays. Exit code: 0 if the replay is identical, 1 if
-    it differs.
+    The digests of the artifacts are checked first. The run is not changed; the files of the replay are in .lab/replays.
+    Exit code: 0 if the replay is identical, 1 if it differs.
     """
     with open_experiments(telemetry=False) as service, stoppable_run() as stop:
         path = service.run_folder(Path.cwd(), run_dir)

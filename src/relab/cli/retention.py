@@ -81,7 +81,7 @@ def parse_age_us(option: str, text: str) -> int:
 
 
 def _prune(services: Services, before_us: int, batch: int, expected: int, *, show: bool) -> tuple[int, int, int]:
-    """Delete the runs from before a time, in batches; return the numbers of deleted runs, spans and log records.
+    """Delete runs that started before a time, in batches.
 
     Args:
         services: the services of the command.
@@ -89,6 +89,9 @@ def _prune(services: Services, before_us: int, batch: int, expected: int, *, sho
         batch: the largest number of runs in one transaction.
         expected: the number of runs that will be deleted, for the progress bar.
         show: whether to show a progress bar on stderr.
+
+    Returns:
+        The numbers of deleted runs, spans and log records.
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -42,8 +42,8 @@ def from_experiment(
 ) -> int:
     """Judge a variant of a run as `lab compare` does, and apply its flags if the verdict is PASS.
 
-    Any other verdict changes nothing. If an earlier call has already decided on the same figures, nothing is done. The
-    exit codes are those of `lab rollout run`; in addition, 64 means that the run is not finished, is damaged, or has no
+    Any other verdict changes nothing. If the same figures were already judged by an earlier call, nothing is done. The
+    exit codes are those of `lab rollout run`. In addition, 64 means that the run is not finished, is damaged, or has no
     such variant.
     """
     from relab.cli.context import open_services, operator

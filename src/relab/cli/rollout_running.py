@@ -30,10 +30,9 @@ def recover(services: Services) -> None:
 def exit_code(record: RolloutRecord) -> int:
     """Return the exit code of a command that executed a rollout.
 
-    - 0: the change is applied; or the record has no verdict, as after a dry run that measured nothing; or a dry run
-      had the verdict PASS.
-    - 1: the verdict was FAIL, or the change is not applied.
-    - 2: the verdict was EDGE or INVALID.
+    - 0: the change is applied. Or a dry run has the verdict PASS, or measured nothing.
+    - 1: the verdict is FAIL, or the change is not applied.
+    - 2: the verdict is EDGE or INVALID.
     - 130: the rollout was interrupted.
     """
     from relab.rollouts.service import RolloutStatus

@@ -41,10 +41,10 @@ def run(
 ) -> int:
     """Execute a rollout: measure the old and the new flags in turn, judge, and apply the new ones on a PASS.
 
-    The verdict is PASS (good enough by the plan's thresholds), FAIL (too little improvement or too many errors), EDGE
-    (in between: a person decides) or INVALID (the measurement cannot be used). The policy `seed` only compares the
-    estimates with the thresholds. The policy `statistical` demands more for a PASS: the confidence interval of the
-    effect shows an improvement, and the upper bound of the error rate is below its limit.
+    The verdict is PASS (the plan's thresholds are met), FAIL (too little improvement or too many errors), EDGE (in
+    between: a person decides) or INVALID (the measurement cannot be used). The policy `seed` compares only the
+    estimates with the thresholds. The policy `statistical` is stricter: the confidence interval of the effect must show
+    an improvement, and the upper bound of the error rate must be below its limit.
 
     Exit code 0: PASS, applied. 1: FAIL, or the change was rolled back. 2: EDGE or INVALID. 64: the plan is invalid. 69:
     the target cannot be used. 130: interrupted. In every case but PASS the flags are as they were.
@@ -178,10 +178,7 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of newest lines.")] = 20,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the history of the rollouts in this folder, newest last, and check that no line was changed afterwards.
-
-    Exit code 1 if a line was changed.
-    """
+    """Show the history of the rollouts in this folder, newest last. Exit code 1 if a line was changed afterwards."""
     from relab.cli.context import open_services
 
     plan = _plan(config, None, None)
@@ -210,10 +207,10 @@ def stop(
     ] = 60.0,
     as_json: JsonOption = False,
 ) -> int:
-    """Stop a rollout, even if a worker or another command executes it, and restore its flags.
+    """Stop a rollout, whichever process executes it, and restore its flags.
 
-    Exit code 1 if the rollout has not ended within --timeout. The rollout still ends later, because the request to stop
-    is stored.
+    Exit code 1 if the rollout has not ended within --timeout. The request to stop is stored, so the rollout still ends
+    later.
     """
     from time import monotonic, sleep
 
@@ -291,7 +288,7 @@ def _plan(path: Path | None, policy: str | None, base_url: str | None) -> Plan:
 
 
 def _applied_text(entry: dict[str, Any]) -> str | None:
-    """Return "yes" or "no": whether the change in a line of the history was applied. None if the line does not say."""
+    """Return "yes" or "no" for a line of the history: whether the change was applied. None if the line does not say."""
     result = entry.get("result")
     application = result.get("application") if isinstance(result, dict) else None
     return None if not isinstance(application, dict) else "yes" if application.get("applied") else "no"
