@@ -44,7 +44,7 @@ class TargetLeaseLostError(ConflictError):
 
 
 class EndNotStoredError(UnavailableError):
-    """The new flags are in force, but the end of the rollout could not be stored, published or reported."""
+    """The new flags are in force, but the end of the rollout could not be stored, published or reported to clients."""
 
     code = "rollout_end_not_stored"
 
@@ -74,7 +74,7 @@ class ChangesForbiddenError(FlagsRejectedError):
 
 
 class FlagsNotAppliedError(UnavailableError):
-    """The target accepted the new flags, but a read returns others; `found` is the value that it returns."""
+    """The target accepted new flags but then reports other flags (`found`)."""
 
     code = "flags_not_applied"
 
@@ -84,7 +84,7 @@ class FlagsNotAppliedError(UnavailableError):
 
 
 class FlagsNotRestoredError(UnavailableError):
-    """A rollout has changed the flags of the target, and the target rejects the change that restores them."""
+    """A rollout has changed the flags of the target, and the target rejects their restoration."""
 
     code = "flags_not_restored"
 

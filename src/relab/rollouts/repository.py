@@ -31,7 +31,10 @@ def get(session: Session, rollout_id: str) -> Any | None:
 
 
 def list_rollouts(session: Session, *, before: str | None, limit: int) -> Sequence[Any]:
-    """Return at most `limit` rows of rollouts, newest first; with `before`, only those with lower ids."""
+    """Return at most `limit` rows of rollouts, newest first.
+
+    `before` is an exclusive upper limit of the ids; None for no limit.
+    """
     statement = select(*_COLUMNS).order_by(RolloutRow.rollout_id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(RolloutRow.rollout_id < before)
@@ -52,10 +55,9 @@ def list_of_target(session: Session, target: str) -> Sequence[Any]:
 
 
 def list_open(session: Session) -> Sequence[Any]:
-    """Return the rows of the rollouts for which something remains to be done if their process dies, oldest first.
+    """Return the rows of the rollouts that a dead process would leave unfinished, oldest first.
 
-    These are the rollouts whose flags must be restored, and the rollouts that a command (not a worker) started and that
-    are not over.
+    These are the rollouts with flags to restore, and the running rollouts that a command (not a worker) started.
     """
     is_open_command = and_(RolloutRow.is_job.is_(False), RolloutRow.status.in_(["queued", "running"]))
     statement = (
@@ -86,7 +88,7 @@ def windows(session: Session, rollout_id: str) -> list[dict[str, Any]]:
 
 
 def put_stop(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert a request to stop a rollout; if there is an earlier request, that one stays and nothing is inserted.
+    """Insert a request to stop a rollout; do nothing if a request is stored already.
 
     `values` holds every column of the table `rollout_stops` by name.
     """
@@ -106,14 +108,14 @@ def stop_of(session: Session, rollout_id: str) -> Any | None:
 def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now: int, latest: int) -> bool:
     """Acquire or renew a lease in one statement; return False while another owner holds it.
 
+    A lease can be acquired if it has expired, if its owner is dead, or if its end is implausible.
+
     Args:
         session: the session of the transaction.
-        values: every column of `rollout_leases` by name.
-        is_dead: a text without wildcards. An owner whose name begins with it is known to be dead, so its lease can be
-            acquired.
+        values: every column of `rollout_leases`, by name.
+        is_dead: the beginning of the names of owners that are dead; without wildcards.
         now: the current time, in microseconds since 1970.
-        latest: the latest plausible end of a lease, in microseconds since 1970. A lease with a later end dates from
-            before the clock was set back, so it can be acquired.
+        latest: the latest plausible end of a lease, in microseconds since 1970.
     """
     statement = insert_into(session, table_of(RolloutLeaseRow)).values(dict(values))
     statement = statement.on_conflict_do_update(
@@ -122,6 +124,7 @@ def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now
         where=or_(
             RolloutLeaseRow.owner.startswith(is_dead, autoescape=True),
             RolloutLeaseRow.until <= now,
+            # Such a lease was stored before the clock was set back.
             RolloutLeaseRow.until > latest,
         ),
     )
@@ -146,6 +149,6 @@ def release_lease(session: Session, target_key: str, owner: str) -> None:
 
 
 def lease_holder(session: Session, target_key: str) -> str | None:
-    """Return the id of the rollout in the lease of a target, also if the lease has expired; None without a lease."""
+    """Return the id of the rollout that has the lease of a target, even an expired lease; None without a lease."""
     statement = select(RolloutLeaseRow.rollout_id).where(RolloutLeaseRow.target_key == target_key)
     return session.execute(statement).scalar_one_or_none()

@@ -354,7 +354,7 @@ class RolloutService:
         return self._store.get(rollout_id).record
 
     def list_rollouts(self, *, before: str | None = None, limit: int = 50) -> RolloutPage:
-        """Return a page of at most `limit` rollouts, newest first; with `before`, only those with lower ids."""
+        """Return a page of at most `limit` rollouts with ids below `before` (None: any ids), newest first."""
         items = self._store.list_records(before=before, limit=limit + 1)
         return RolloutPage(items=items[:limit], next_before=items[limit - 1].rollout_id if len(items) > limit else None)
 

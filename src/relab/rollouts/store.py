@@ -58,7 +58,10 @@ class RolloutStore:
             return _stored(row, repository.windows(session, rollout_id))
 
     def list_records(self, *, before: str | None, limit: int) -> list[RolloutRecord]:
-        """Return at most `limit` records without windows, newest first; with `before`, only those with lower ids."""
+        """Return at most `limit` records without windows, newest first.
+
+        `before` is an exclusive upper limit of the ids; None for no limit.
+        """
         with self._database.read() as session:
             rows = repository.list_rollouts(session, before=before, limit=limit)
         return [_stored(row, []).record for row in rows]
@@ -74,16 +77,15 @@ class RolloutStore:
             return [_stored(row, []).record for row in repository.list_of_target(session, target)]
 
     def list_open(self) -> list[StoredRollout]:
-        """Return the rollouts for which something remains to be done if their process dies, oldest first.
+        """Return the rollouts that a dead process would leave unfinished, oldest first and without windows.
 
-        These are the rollouts whose flags must be restored, and the rollouts that a command (not a worker) started and
-        that are not over. They come without windows.
+        These are the rollouts with flags to restore, and the running rollouts that a command (not a worker) started.
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]
 
     def request_stop(self, rollout_id: str, request: AuditEntry) -> None:
-        """Store the request to stop a rollout, for the process that executes it; an earlier request stays."""
+        """Store a person's request to stop a rollout; do nothing if a request is stored already."""
         values = {"rollout_id": rollout_id, "at": request.at, "actor": request.actor, "note": request.note}
         with self._database.write() as unit:
             repository.put_stop(unit.session, values)
@@ -98,9 +100,8 @@ class RolloutStore:
         """Store a record without its windows (measurements).
 
         Args:
-            record: the record of a rollout that is stored already.
-            closes_change: whether to delete the stored `OpenChange`, because the rollout's flags need no restoration
-                any more. If false, it stays as it is.
+            record: the new state of a stored rollout.
+            closes_change: whether to delete the stored `OpenChange`, because the flags need no restoration any more.
             durable: whether the record must be on the disk when this method returns.
         """
         closing = {"open_change": None} if closes_change else {}
@@ -108,7 +109,7 @@ class RolloutStore:
             repository.change(unit.session, record.rollout_id, **_columns(record), **closing)
 
     def open_change(self, rollout_id: str, change: OpenChange) -> None:
-        """Store how to restore the flags of a rollout; the data are on the disk when this returns."""
+        """Store how to restore the flags of a rollout; the data is on the disk when this method returns."""
         with self._database.write() as unit:
             repository.change(unit.session, rollout_id, open_change=change.model_dump(mode="json"))
 
@@ -137,10 +138,9 @@ class StoredJournal:
         self._store.open_change(self._rollout_id, change.model_copy(update={"owner": self._lease.owner}))
 
     def owns_change(self) -> bool:
-        """Return whether it is this process, and not another one, that must restore the flags.
+        """Return whether this process must restore the flags, because no other process has taken over the target.
 
-        True while this process holds the lease of the target. After the lease is lost, the result stays true until
-        another process has taken over the target; true, too, if the unavailable database cannot say whether one has.
+        The result is also True if the database is unavailable.
         """
         if self._lease.is_held:
             return True
@@ -158,13 +158,15 @@ class StoredJournal:
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
         """Store the current record.
 
-        With `closes_change`, also delete the stored `OpenChange` (how to restore the flags), because the flags need no
-        restoration any more.
+        `closes_change` says whether to delete the stored `OpenChange`, because the flags need no restoration any more.
         """
         self._store.save(record, closes_change=closes_change)
 
     def begin_phase(self, record: RolloutRecord) -> None:
-        """Store the record when a phase begins; do nothing if the lease is lost or the database is unavailable."""
+        """Store the record at the beginning of a phase.
+
+        Do nothing if the lease is lost or the database is unavailable.
+        """
         if record.is_dry_run or record.phase not in _STORED_PHASES or not self._lease.is_held:
             return
         try:

@@ -31,18 +31,18 @@ def run_canary(
     measure: Callable[[], tuple[ArmWindow, ...] | None],
     check_health: Callable[[], str],
 ) -> CanaryViolation | None:
-    """Serve the new flags (arm B) to a growing share of the traffic, step by step, and check each step.
-
-    Return the first violation of a limit; None if all steps keep the limits. A stop of the rollout and an unhealthy
-    target also count as violations.
+    """Serve the new flags (arm B) to a growing share of the traffic, and check each step.
 
     Args:
         canary: the steps and limits.
-        windows: the measured windows of the rollout; the windows of arm A are the baseline.
+        windows: the measured windows of the rollout; arm A is the baseline.
         set_share: changes the flags so that arm B gets this share of the traffic, in percent.
-        measure: measures one step and returns its windows; None if it was stopped. If there are windows of arm A among
-            them, these become the baseline of the step.
-        check_health: returns the reason why the target is unhealthy; empty if it is healthy.
+        measure: measures one step and returns the windows; None if the rollout was stopped. Windows of arm A in the
+            result replace the baseline for this step.
+        check_health: returns why the target is unhealthy; "" if it is healthy.
+
+    Returns:
+        The first violation: an exceeded limit, an unhealthy target, or a stop. None without a violation.
     """
     baseline = [window.metric for window in windows if window.arm is Arm.A and window.metric is not None]
     for share_pct in canary.steps:
@@ -60,12 +60,12 @@ def run_canary(
 
 
 def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -> str:
-    """Return why a window of arm B exceeds a limit of the guard, in one sentence; empty if it keeps all limits.
+    """Return why a window of arm B exceeds a limit of the guard, in one sentence; "" if it keeps all limits.
 
     Args:
         window: the measurements of arm B during a step of the canary.
-        baseline: the judged metric of each window of arm A, in the metric's unit; the window is compared with their
-            median. If it is empty, only the limit of the error rate applies.
+        baseline: the judged metric of each window of arm A. The window is compared with the median. If `baseline` is
+            empty, only the error rate is checked.
         guard: the limits.
     """
     if window.problems:

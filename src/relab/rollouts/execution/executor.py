@@ -50,11 +50,11 @@ class RolloutExecution:
     """Executes one rollout. `run` may be called once.
 
     Args:
-        record: the rollout. If it has windows of complete rounds already, these are not measured again.
-        target: the target, opened.
+        record: the rollout. Its complete rounds are not measured again.
+        target: the opened target.
         journal: stores the state that must survive a crash.
         clock: the wall clock.
-        stop: an event that ends the rollout early when it is set; the flags are restored.
+        stop: ends the rollout early when it is set; the flags are restored.
         on_progress: is called with the progress.
     """
 
@@ -83,15 +83,15 @@ class RolloutExecution:
         return self._record
 
     def run(self) -> RolloutRecord:
-        """Execute the rollout to its end, and return its record, with the flags restored or applied.
+        """Execute the rollout to its end, and return its record. The flags are then restored, or the change is applied.
 
         Raises:
             TargetUnhealthyError: the target is unhealthy; nothing was changed.
-            FlagsChangedError: another client has changed the flags since the rollout read them; nothing was changed.
-            TargetLeaseLostError: another process has taken over the target; nothing more may be stored.
-            EndNotStoredError: the new flags are in force, but that could not be stored.
-            RelabError: the target cannot be measured or changed. The flags were restored. If the restoration raised the
-                error, the journal keeps the change that a later process must undo.
+            FlagsChangedError: another client has changed the flags before the rollout did; nothing was changed.
+            TargetLeaseLostError: another process has taken over the target; the caller must not store anything.
+            EndNotStoredError: the new flags are in force, but this could not be stored.
+            RelabError: the target cannot be measured or changed. The flags were restored, unless their restoration
+                failed.
         """
         self._prepare()
         measurement = self._measurement()
@@ -155,7 +155,7 @@ class RolloutExecution:
         self._journal.save(self._record)
 
     def _is_refused(self) -> bool:
-        """Return whether a run of an experiment has decided against the change, so that the flags stay as they are."""
+        """Return whether an experiment has already decided against the change."""
         found = self._record.judgement
         if self._record.experiment is None or found is None or found.verdict is Verdict.PASS:
             return False
@@ -174,10 +174,10 @@ class RolloutExecution:
         return measurement
 
     def _read_unchanged(self) -> FlagState:
-        """Read the flags of the target, and return them if they still are the flags from before the rollout.
+        """Read and return the flags of the target, which must be the flags from before the rollout.
 
         Raises:
-            FlagsChangedError: another client has changed the flags since.
+            FlagsChangedError: another client has changed the flags.
         """
         state = self._target.flags.read()
         if canonical_json(state.value) != canonical_json(self._record.before):
@@ -208,7 +208,7 @@ class RolloutExecution:
         return OpenChange(inverse=self._target.flags.inverse(changes[Arm.B], before), values=values)
 
     def _measure(self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch) -> bool:
-        """Measure all rounds; return whether an early look at the data ended the measurement before the last round."""
+        """Measure all rounds; return whether an early look (interim analysis) ended the measurement."""
         arms = arms_of(self._plan)
         kept = [window for window in self._record.windows if not window.problems]
         first = len(kept) // len(arms)
@@ -338,7 +338,7 @@ class RolloutExecution:
         return f"The canary was rolled back at {violation.share_pct:g} %: {violation.reason}"
 
     def _restore(self, change: OpenChange) -> None:
-        """Restore the flags, then store and report the result: a failing report cannot prevent the restoration."""
+        """Restore the flags, then store and report the result."""
         self._require_own_change()
         self._begin(RolloutPhase.RESTORE)
         try:
@@ -363,10 +363,10 @@ class RolloutExecution:
             ) from error
 
     def _require_own_change(self) -> None:
-        """Check that no other process has taken over the target; that can happen after this process has lost the lease.
+        """Check that no other process has taken over the target since this process lost the lease.
 
         Raises:
-            TargetLeaseLostError: another process has restored the flags, and may have changed them again.
+            TargetLeaseLostError: another process has taken over the target.
         """
         if not self._journal.owns_change():
             raise TargetLeaseLostError(

@@ -8,11 +8,11 @@ from relab.rollouts.targets.protocol import FlagState, FlagTarget, change_flags
 
 
 class FlagSwitch:
-    """Changes the flags of a target during a rollout; each change is made only if no other client has changed them.
+    """Changes the flags of a target during a rollout, unless another client has changed them.
 
     Args:
         flags: the flags of the target.
-        state: the flags as the rollout last read them.
+        state: the current flags, as the rollout last read them.
         within_s: how long the target may take until a change is in force, in seconds.
     """
 
@@ -22,11 +22,11 @@ class FlagSwitch:
         self._within_s = within_s
 
     def set(self, wanted: JsonValue) -> None:
-        """Make the change of flags `wanted`, and read the flags back; do nothing if the change is in force already.
+        """Change the flags to `wanted` and read them back; do nothing if `wanted` is in force already.
 
         Raises:
             FlagsChangedError: another client has changed the flags since this rollout last read or set them.
-            FlagsNotAppliedError, FlagsRejectedError, TargetUnavailableError: in the same cases as for `change_flags`.
+            FlagsNotAppliedError, FlagsRejectedError, TargetUnavailableError: as for `change_flags`.
         """
         state = self.check()
         if not self._flags.holds(state, wanted) or not state.is_applied:

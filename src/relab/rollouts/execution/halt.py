@@ -30,15 +30,13 @@ class HaltReason(StrEnum):
 
 
 class Halt(Event):
-    """An event that is set when a person stops the rollout, its time is over, or its lease is lost.
-
-    The budget is measured by the monotonic clock, so that a change of the wall clock has no effect.
+    """An event that is set when the measurement must stop: by a person, at the end of its time, or without its lease.
 
     Args:
         stop: set by a person or a signal.
         budget_s: the time budget: seconds from now until the event is set; 0 for no limit.
         still_leased: returns False once the lease is lost.
-        monotonic_s: the monotonic clock, in seconds.
+        monotonic_s: returns the time of the monotonic clock, in seconds.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ class RolloutJournal(Protocol):
     """Stores the state of one rollout durably while it is executed; `StoredJournal` does so in the database."""
 
     def open_change(self, change: OpenChange) -> None:
-        """Store how to restore the flags, before they are changed; the data are on the disk when this returns."""
+        """Store how to restore the flags, before they are changed; the data is on the disk when this method returns."""
         ...
 
     def add_window(self, window: ArmWindow) -> None:
@@ -22,20 +22,18 @@ class RolloutJournal(Protocol):
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
         """Store the current record.
 
-        With `closes_change`, also delete the stored `OpenChange` (how to restore the flags), because the flags need no
-        restoration any more.
+        `closes_change` says whether to delete the stored `OpenChange`, because the flags need no restoration any more.
         """
         ...
 
     def begin_phase(self, record: RolloutRecord) -> None:
-        """Store the current record when a phase begins, so that readers see it; if that fails, the rollout goes on."""
+        """Store the record at the beginning of a phase, for readers; an error is not raised."""
         ...
 
     def owns_change(self) -> bool:
-        """Return whether it is this process, and not another one, that must restore the flags.
+        """Return whether this process must restore the flags, because no other process has taken over the target.
 
-        True while this process holds the lease of the target. After the lease is lost, the result stays true until
-        another process has taken over the target.
+        The result can be True after the lease is lost.
         """
         ...
 

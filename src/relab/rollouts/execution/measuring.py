@@ -31,9 +31,9 @@ _MAX_WINDOW_S = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class LoadMeasurement:
-    """Measures the arms (sets of flags) of a rollout one after the other, in windows of time, by a load of requests.
+    """Measures the arms (sets of flags) one after the other, with a generated load of requests.
 
-    All windows of a round get the same requests, so that the arms of the rollout differ by their flags alone.
+    All windows of a round get the same requests.
 
     Attributes:
         plan: the plan of the rollout.
@@ -48,9 +48,9 @@ class LoadMeasurement:
     clock: Clock
 
     def measure(self, window: PlannedWindow, halt: Halt) -> ArmWindow | None:
-        """Send the load of a window, and return the figures of the window; None if `halt` stopped the load.
+        """Send the load of a window to the target, and return the measurements; None if `halt` stopped the load.
 
-        The caller must have put the flags of the window's arm in force.
+        The flags of the window's arm must be in force.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.
@@ -131,9 +131,7 @@ class LoadMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class LiveMeasurement:
-    """Measures the service's own traffic: both arms are served at the same time, each to a share of the traffic.
-
-    So the two windows of a round (one for each arm) cover the same period of time.
+    """Measures a service's own traffic, of which each arm (set of flags) gets a share at the same time.
 
     Attributes:
         plan: the plan, with the length of the windows and of the warm-ups.
@@ -146,7 +144,7 @@ class LiveMeasurement:
     clock: Clock
 
     def measure_round(self, windows: Sequence[PlannedWindow], halt: Halt) -> tuple[ArmWindow, ...] | None:
-        """Wait for a warm-up and a window, and return the figures of both arms in the window; None if `halt` ended the wait.
+        """Wait for a warm-up and a window, and return the window of each arm; None if `halt` ended the wait.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.
@@ -212,12 +210,12 @@ def mix_of(name: str) -> Mix:
 
 
 def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:
-    """Return a window without figures, whose `problems` say what prevented its measurement.
+    """Return a window without measurements, whose `problems` name the error that prevented them.
 
     Args:
-        window: the window.
+        window: the planned window.
         at: the current time, in microseconds since 1970.
-        error: the problem.
+        error: the error.
     """
     return ArmWindow(
         index=window.index,

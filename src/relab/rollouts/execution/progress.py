@@ -13,17 +13,16 @@ from relab.rollouts.record import RolloutPhase
 
 
 class RolloutProgress(BaseModel):
-    """How far a rollout is.
+    """The progress of a rollout.
 
     Attributes:
-        phase: the phase of the rollout that is in progress.
-        message: what happens now, in one sentence.
-        windows_done, windows_planned: number of measured windows, and of all windows, as far as it is known.
+        phase: the current phase of the rollout.
+        message: the current activity, in one sentence.
+        windows_done, windows_planned: number of measured windows, and of all windows as planned so far.
         figure: the name of the judged figure, `P95` (in ms) or `metric`.
         medians: median of the judged figure over the windows so far, by arm.
-        effect: the effect of the complete rounds so far. None before the first complete round; with one round, it has
-            no interval.
-        left_s: seconds of the time budget that are left; None without a budget.
+        effect: the effect of the complete rounds so far; None before the first. After one round, it has no interval.
+        left_s: remaining seconds of the time budget; None without a budget.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -43,20 +43,17 @@ def restore_flags(
 ) -> RestoredFlags:
     """Restore the flags that a rollout may have changed, and read them back.
 
-    The inverse change is sent even if the flags seem unchanged. If the flags have versions, this invalidates a change
-    that a killed process has sent and that the target has not processed yet. If another client has changed the flags,
-    its change stays. Values that the target itself has derived from a change of this rollout, for example by enforcing
-    a limit, do not count as another client's change.
+    If another client has changed the flags, its change stays and the result has `restored` False.
 
     Args:
         flags: the flags of the target.
-        change: the changes that the rollout may have made, and the change that undoes them.
+        change: the values that the rollout may have set, and the inverse change.
         within_s: how long to retry while the target does not answer, in seconds.
 
     Raises:
-        TargetUnavailableError: the target does not answer within this time; the rollout's change may still be in force.
-        FlagsNotAppliedError: the target accepts the inverse change, but does not make it.
-        FlagsNotRestoredError: the target rejects its own earlier values, and still has others.
+        TargetUnavailableError: the target does not answer within `within_s`. The flags may still be changed.
+        FlagsNotAppliedError: the target accepts the inverse change, but then reports other flags.
+        FlagsNotRestoredError: the target rejects the inverse change, and the flags are still changed.
     """
     ends_s = time.monotonic() + within_s
     own = [*change.values, change.inverse]
@@ -67,6 +64,8 @@ def restore_flags(
                 message = "The flags were changed by another client during the rollout; that change stays."
                 _log.warning("rollout_flags_changed", target=flags.name)
                 return RestoredFlags(False, message)
+            # Sent even if the flags seem unchanged: it invalidates a change that the target has not
+            # processed yet.
             change_flags(flags, change.inverse, expected=state.version, within_s=within_s)
         except FlagsRejectedError as error:
             # For example, a credential has expired: without this, no later rollout could ever begin.
@@ -77,6 +76,7 @@ def restore_flags(
             if time.monotonic() >= ends_s:
                 raise
         except FlagsNotAppliedError as error:
+            # The target may have adapted the value itself, so this is no change of another client.
             own.append(error.found)
             if time.monotonic() >= ends_s:
                 raise

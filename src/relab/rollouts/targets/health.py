@@ -33,8 +33,7 @@ class HealthGate:
     """Checks the health of a target.
 
     Args:
-        subject: the check that the plan describes. None if there is no check, so that the target always counts as
-            healthy.
+        subject: the check that the plan describes; None if the target always counts as healthy.
         environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
     """
@@ -75,7 +74,7 @@ class HealthGate:
 
 
 def lab_config_check(base_url: str, headers: Mapping[str, str]) -> HealthSubject:
-    """Return a health check that reads `/api/lab/config` below `base_url`, an endpoint such as the testbed's shop has.
+    """Return a health check that reads `/api/lab/config` below `base_url`, as the testbed's shop serves it.
 
     `headers` are sent with each request.
     """

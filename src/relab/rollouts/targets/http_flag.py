@@ -38,7 +38,7 @@ class HttpFlagTarget:
         return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:
-        """Return the value of the flag, with its version if the plan says where the answer has the version."""
+        """Return the value of the flag, and its version if the plan names a `version_pointer`."""
         url = self._subject.read_url or self._subject.url
         document = self._client.get(url)
         try:
@@ -54,10 +54,7 @@ class HttpFlagTarget:
         return FlagState(value, version)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Replace the flag's value by `wanted`, if the flag still has the version `expected`.
-
-        If `expected` is None, the value is replaced whatever the version is.
-        """
+        """Set the flag to the value `wanted`, if its version is `expected`; None skips this check."""
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         url, body = self._request_for(wanted)
         answer = self._client.request(self._subject.method, url, body, headers=headers)
@@ -68,11 +65,11 @@ class HttpFlagTarget:
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the change that restores the flag: the value in `before`, whatever value `wanted` set."""
+        """Return the change that restores the flag, which is the value in `before`."""
         return before.value
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a curl command by which a person sets the value `wanted`, whatever the flag's version."""
+        """Return a curl command that sets the flag to `wanted` without a check of its version."""
         url, body = self._request_for(wanted)
         return curl(self._subject.method, url, body, self._subject.headers)
 

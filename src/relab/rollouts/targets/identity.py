@@ -12,11 +12,9 @@ _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1"})
 
 
 def flag_identity(url: str) -> str:
-    """Return the name of the flags that are changed by requests to `url`: the normal form of this URL.
+    """Return the name of the flags that are changed at `url`: the URL in a normal form.
 
-    The normal form has the host in lower case, `localhost` instead of 127.0.0.1 and ::1, always a port, and a path
-    without superfluous slashes, dots and escapes. The query may hold a credential and names are shown, so a digest
-    replaces the query.
+    Host, port and path are normalised, so that equal flags have one name. A digest replaces the query.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -25,5 +23,6 @@ def flag_identity(url: str) -> str:
     elif ":" in host:
         host = f"[{host}]"
     path = posixpath.normpath("/" + unquote(parts.path).lstrip("/"))
+    # The query may hold a credential, and names are shown.
     query = "" if not parts.query else f"?{hashlib.sha256(parts.query.encode()).hexdigest()[:12]}"
     return f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}{quote(path, safe='/$')}{query}"

@@ -47,10 +47,7 @@ class JsonAnswer:
         return 200 <= self.status < 300
 
     def problem(self) -> str:
-        """Return a text about an error response: its status, and its field `detail` if it has one.
-
-        The rest of the body is not quoted, because readers of a rollout may not be allowed to read it.
-        """
+        """Return the status of an error response, with its JSON field `detail` if present, as text."""
         if isinstance(self.document, dict) and isinstance(self.document.get("detail"), str):
             return f"{self.status}: {self.document['detail']}"[:_SHOWN]
         return str(self.status)
@@ -71,10 +68,13 @@ class JsonClient:
     def request(
         self, method: str, url: str, body: JsonValue = None, *, headers: Mapping[str, str] | None = None
     ) -> JsonAnswer:
-        """Send a request and return its answer, whatever its status; redirects are not followed.
+        """Send a request and return its answer, whatever its status. Redirects are not followed.
 
-        `body` is sent as JSON; a GET request with `body` None has no body. `headers` are added to the client's own
-        headers.
+        Args:
+            method: the HTTP method.
+            url: the URL.
+            body: the JSON to send; None sends no body with GET, and `null` with other methods.
+            headers: added to the client's own headers.
 
         Raises:
             TargetUnavailableError: the answer is not complete in time, or is larger than `MAX_BYTES`.
@@ -102,17 +102,17 @@ class JsonClient:
     async def _exchange(
         self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        """Send a request, and return the status and the whole body of the answer.
+        """Send a request, and return (status, whole body) of the answer.
 
         Raises:
-            TimeoutError: the answer is not complete within the client's time limit. The time limit of the HTTP library
-                is not enough: it begins anew with each part of an answer, so that a slow answer could last for ever.
+            TimeoutError: the answer is not complete within the client's time limit.
             TargetUnavailableError: the answer is larger than `MAX_BYTES`.
         """
         import httpx
 
         context = self._context_for(url)
         async with (
+            # The time limit of httpx begins anew with each part of an answer.
             asyncio.timeout(self._timeout_s),
             httpx.AsyncClient(verify=context, timeout=self._timeout_s, trust_env=False) as client,
             client.stream(method, url, content=content, headers=headers) as answer,
@@ -125,10 +125,7 @@ class JsonClient:
             return answer.status_code, bytes(found)
 
     def _context_for(self, url: str) -> ssl.SSLContext:
-        """Return the TLS context that checks the certificate of a URL's server.
-
-        For plain HTTP, the context is empty, because loading the root certificates takes long and is not needed.
-        """
+        """Return the TLS context that checks the server's certificate; an empty context for plain HTTP."""
         return self._unused_context if url.lower().startswith("http:") else self._context
 
     @functools.cached_property
@@ -144,10 +141,10 @@ class JsonClient:
         return httpx.create_ssl_context(verify=False, trust_env=False)
 
     def get(self, url: str) -> JsonValue:
-        """Return the JSON of a successful GET.
+        """Return the JSON body of the answer to a GET request.
 
         Raises:
-            TargetUnavailableError: there is no answer with JSON and a status of 2xx.
+            TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
         """
         answer = self.request("GET", url)
         if not answer.is_success:
@@ -169,13 +166,11 @@ def _unavailable(url: str, reason: str) -> TargetUnavailableError:
 
 
 def with_environment(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return headers with `${ROLLOUT_NAME}` replaced by the environment variable of that name.
+    """Return headers in which environment variables replace the texts `${ROLLOUT_NAME}`.
 
     Raises:
-        SubjectError: in one of four cases. A variable is not set. A variable holds a line end or another character that
-            no header may have. The name of a variable does not begin with `ROLLOUT_`: other variables could be secrets
-            of this process, which a plan must not send. A header of the plan itself holds a credential, which would be
-            stored and shown with the plan.
+        SubjectError: a variable is not set, does not begin with `ROLLOUT_`, or has a character that no header may have.
+            Or a header holds a credential as plain text.
     """
     for name, text in headers.items():
         is_credential = _CREDENTIAL_NAME.search(name) or _CREDENTIAL_VALUE.match(text)
@@ -220,10 +215,13 @@ def at_pointer(document: JsonValue, pointer: str) -> JsonValue:
 
 
 def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | None = None) -> str:
-    """Return a shell command that sends `body` as JSON with curl.
+    """Return a curl command for a shell that sends `body` as JSON.
 
-    `headers` are the headers as the plan writes them. `${ROLLOUT_NAME}` in a header stays, so that the command contains
-    no secret; the shell replaces it by the environment variable.
+    Args:
+        method: the HTTP method.
+        url: the URL.
+        body: the JSON.
+        headers: the headers of the plan. The shell replaces `${ROLLOUT_NAME}` in them by the environment variable.
     """
     lines = [f"curl -X {method} {shlex.quote(url)}", "-H 'Content-Type: application/json'"]
     lines += [f"-H {_quoted(f'{name}: {value}')}" for name, value in (headers or {}).items()]
@@ -232,7 +230,7 @@ def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | No
 
 
 def _quoted(text: str) -> str:
-    """Return a text quoted as one word for a shell; the shell replaces `${ROLLOUT_NAME}` in it, and nothing else."""
+    """Return a text as one quoted word for a shell, which replaces only `${ROLLOUT_NAME}` in it."""
     word, end = "", 0
     for found in _VARIABLE.finditer(text):
         if found[1].startswith(_ALLOWED_PREFIX):

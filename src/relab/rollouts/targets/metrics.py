@@ -18,9 +18,9 @@ _SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
-    """The figures of one arm (set of flags) in one window of time, as a source reports them.
+    """The metric and the numbers of requests and errors of one arm (set of flags) in one window.
 
-    They are the metric, and the numbers of requests and of errors. A figure that is missing is None, never 0.
+    A missing figure is None, never 0.
     """
 
     metric: float | None
@@ -52,7 +52,7 @@ class MetricSource(Protocol):
 
 
 class JsonMetricSource:
-    """Reads the metric from a JSON endpoint, which has all figures of a window as soon as the window ends.
+    """Reads the metric from a JSON endpoint.
 
     Args:
         subject: the URL, the pointers to the numbers in the answer, and the headers.
@@ -67,10 +67,7 @@ class JsonMetricSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Request the URL for an arm and a window, and return the metric and the counts at the plan's JSON pointers.
-
-        A figure is None if the answer has no number at its pointer.
-        """
+        """Request the figures of an arm in a window from the URL; a figure is None without a number at its pointer."""
         document = self._client.get(_filled(self._subject.url, arm, started_at, ended_at, quoted=True))
         return MetricReading(
             _number_at(document, self._subject.pointer),
@@ -94,14 +91,18 @@ class PrometheusSource:
 
     @property
     def delay_s(self) -> float:
-        """The seconds to wait after the end of a window until Prometheus has scraped the last values of it."""
+        """Seconds to wait after the end of a window, until Prometheus has scraped its last values."""
         return self._subject.delay_s
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the values of the plan's queries for an arm, evaluated at `ended_at`.
 
-        A value is None if the query returns no series or NaN. The times are in microseconds since 1970; `$start` and
-        `$end` in a query are replaced by them, in seconds.
+        A value is None if the query returns no series or NaN.
+
+        Args:
+            arm: the text that replaces `$arm` in the queries.
+            started_at: start of the window, in microseconds since 1970; replaces `$start`, in seconds.
+            ended_at: end of the window, in microseconds since 1970; replaces `$end`, in seconds.
         """
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)
@@ -147,11 +148,7 @@ def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: 
 
 
 def _duration(started_at: int, ended_at: int) -> str:
-    """Return the length of a window of time in Prometheus's format for durations.
-
-    The length is not rounded up to seconds: the longer range would include time before the window, in which another
-    arm's flags were in force.
-    """
+    """Return the length of a window, to the millisecond, in Prometheus's format, such as `2500ms`."""
     milliseconds = max(round((ended_at - started_at) / 1_000), 1)
     return f"{milliseconds}ms" if milliseconds % 1_000 else f"{milliseconds // 1_000}s"
 
@@ -166,7 +163,7 @@ def _number_at(document: JsonValue, pointer: str | None) -> float | None:
 
 
 def _parsed(value: JsonValue) -> float | None:
-    """Return a value as a finite number, also if it is a text as Prometheus writes it; None for everything else."""
+    """Return a number, or a number as text, as a finite float; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -33,16 +33,15 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RolloutTarget:
-    """The target of one rollout.
+    """The target of one rollout: a service with its flags, health check and metric.
 
     Attributes:
         base_url: the URL of the service, without a slash at the end; the load is sent there.
-        subject: how flags, health and metric of the target are reached.
+        subject: the section of the plan that describes flags, health and metric.
         flags: the flags of the target.
         health: the health check of the target.
         metric: the source of the judged metric; None for the P95 that the load measures.
-        report: the client for sending the rollout's report to a service that stores the last report, as the testbed's
-            shop does; None if the service has no such endpoint.
+        report: the client that sends the rollout's report to the service; None if the service does not accept reports.
     """
 
     base_url: str
@@ -53,10 +52,9 @@ class RolloutTarget:
     report: JsonClient | None = None
 
     def label_of(self, arm: Arm) -> str:
-        """Return the text that replaces the placeholder `$arm` in the URLs and queries of the target's metric.
+        """Return the text that replaces `$arm` in the URLs and queries of the metric.
 
-        For one of relab's own flags, this is the name of the arm's variant. For all other targets, it is the letter of
-        the arm, such as `A`.
+        This is the name of the arm's variant for relab's own flags, and otherwise the letter of the arm, such as `A`.
         """
         flag = self.subject.flags
         if isinstance(flag, ProductFlagSubject):
@@ -64,12 +62,11 @@ class RolloutTarget:
         return arm.value
 
     def changes_of(self, before: FlagState, planned: Mapping[Arm, JsonValue]) -> dict[Arm, JsonValue]:
-        """Return for each arm the change, as JSON, that puts the flags of this arm in force.
+        """Return `{arm: change of flags as JSON}`; each change puts the flags of its arm in force.
 
         Args:
             before: the flags before the rollout.
-            planned: the flags of each arm by the plan, as documents; used only for the `{control, routing}` flags of a
-                service.
+            planned: the flags of each arm, as documents; used only for the `{control, routing}` flags of a service.
 
         Raises:
             SubjectError: the flag does not fit the plan.
@@ -82,10 +79,9 @@ class RolloutTarget:
         return dict(planned)
 
     def put_report(self, report: Mapping[str, JsonValue]) -> bool:
-        """Send the report of the rollout to the service, if the service has an endpoint that stores the last report.
+        """Send the report of a rollout to the service, and return whether the service stored it.
 
-        Return whether the service stored it. A failure is only logged: the report is for readers of the service, and
-        the rollout has its own files.
+        Return False if the service does not accept reports. A failure is only logged.
         """
         if self.report is None:
             return False
@@ -102,11 +98,12 @@ class RolloutTarget:
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
         """Return the change of flags that serves arm B to a share of the traffic, and arm A to the rest.
 
-        `before` are the flags before the rollout. The share is a percentage of the targeting keys, which identify
-        clients.
+        Args:
+            before: the flags before the rollout.
+            share_pct: percentage of the targeting keys, which identify clients.
 
         Raises:
-            SubjectError: the flags apply to all requests of the service, or the flag does not fit the plan.
+            SubjectError: the flags have no shares, or the flag does not fit the plan.
         """
         if not isinstance(self.flags, ProductFlagTarget):
             raise SubjectError(

@@ -20,13 +20,13 @@ AUTHOR: Final = "rollout"
 
 
 class ProductFlagTarget:
-    """The target of a rollout that changes one of relab's own feature flags.
+    """One of relab's own feature flags as the target of a rollout.
 
-    The value that a rollout reads and sets is the complete content of the flag's current version.
+    The value of the flag is the complete content of its current version.
 
     Args:
         flags: the service of flags.
-        subject: the key of the flag, and the names of the variants that arm A (old) and arm B (new) get.
+        subject: the key of the flag, and the names of the variants for arm A (old) and arm B (new).
     """
 
     def __init__(self, flags: FlagService, subject: ProductFlagSubject) -> None:
@@ -47,10 +47,7 @@ class ProductFlagTarget:
         return FlagState(found.content.model_dump(mode="json"), str(found.version), not found.is_archived)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Add a version of the flag with the content `wanted`, if the current version still is `expected`.
-
-        With None, the version is added whatever the current version is.
-        """
+        """Add a version of the flag with the content `wanted`, if its version is `expected`. None skips this check."""
         try:
             self._flags.update(
                 self._subject.key,
@@ -69,15 +66,18 @@ class ProductFlagTarget:
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the change that restores the flag: the content in `before`, whatever content `wanted` set."""
+        """Return the change that restores the flag, which is the content in `before`."""
         return before.value
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the flag's content from before the rollout, plus a rule that serves arm B to a share of all targeting keys.
+        """Return the content in `before`, plus a rule that serves arm B to a share of all targeting keys (clients).
 
-        The rule is placed before the first rule without conditions, so that earlier rules for certain clients still
-        decide. A targeting key (which identifies a client) that gets arm B keeps it while the share grows. A request
-        without a targeting key is served by the rule only if the share is 0 % or 100 %.
+        A targeting key that gets arm B keeps it while the share grows. Requests without a key get the rule only at 0 or
+        100 %.
+
+        Args:
+            before: the flag before the rollout.
+            share_pct: the share in percent.
 
         Raises:
             SubjectError: the flag is disabled, or lacks a variant that the plan names.
@@ -88,6 +88,7 @@ class ProductFlagTarget:
             problem = f"has no variant {missing[0]!r}" if missing else "is disabled"
             raise SubjectError(f"The flag {self._subject.key!r} {problem}.", remedy="Change the flag or the plan.")
         rules = [rule for rule in content.rules if rule.name != RULE]
+        # Before the first rule without conditions, so that earlier rules for certain clients still decide.
         place = next((index for index, rule in enumerate(rules) if not rule.conditions), len(rules))
         rules.insert(place, Rule(name=RULE, serve=self._serve(share_pct)))
         return content.model_copy(update={"rules": tuple(rules)}).model_dump(mode="json")
