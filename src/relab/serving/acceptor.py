@@ -51,15 +51,12 @@ def connection_capacity(descriptors: int) -> int:
 class Acceptor:
     """Accepts the connections of one listening socket on the running event loop.
 
-    It replaces uvloop's own accept loop. When file descriptors run out, uvloop closes every connection that waits to be
-    accepted, even those of health checks, without a log line. In this case, this class closes only the oldest idle
-    connections, or answers with 503.
+    If file descriptors run out, it closes the oldest idle connections or answers with 503.
 
     Args:
         listener: the listening socket.
         connections: decides which connections are admitted.
-        make_protocol: a function that returns the protocol object of a connection, for the client's address and the
-            connection's admission.
+        make_protocol: returns the protocol object for a client's address and the admission of the connection.
     """
 
     def __init__(self, listener: socket.socket, connections: Connections, make_protocol: MakeProtocol) -> None:
@@ -72,6 +69,7 @@ class Acceptor:
         self._resumes: asyncio.TimerHandle | None = None
         self._is_closed = False
         listener.setblocking(False)
+        # uvloop's own accept loop would close every waiting connection if descriptors run out, health checks included.
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
@@ -122,10 +120,9 @@ class Acceptor:
             accepted.close()
 
     def _make_room(self, error: OSError) -> None:
-        """After `accept` failed for lack of a file descriptor, close the oldest connections that wait for a request.
+        """Close idle connections, or answer one client with 503, after `accept` failed for lack of a file descriptor.
 
-        If there is no such connection, accept one client and answer it with 503; a spare descriptor is closed for this.
-        Then pause accepting for a moment.
+        Accepting pauses for `_PAUSE_S` seconds afterwards.
         """
         open_count = self._connections.open_count
         # Close at most the oldest quarter, so that a health check that has just connected is not closed.

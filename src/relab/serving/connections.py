@@ -82,18 +82,21 @@ class Connections:
         return len(self._streams)
 
     def admit(self, client: str) -> Admission | None:
-        """Return which requests a new connection of a client may send; None if the connection must be closed.
+        """Return which requests a new connection of `client` may send; None if the connection must be closed.
 
-        If the client has reached its limit, its oldest waiting connection (one that waits for a request) is closed. If
-        the total limit is reached, the oldest waiting connection of the client with the most connections is closed. If
-        that client has no waiting connection, one of another client is closed. If no connection can be closed, the new
-        connection may only send health checks, as long as the limit for these is not reached.
+        If a limit is reached, the oldest connection that waits for a request is closed to make room. If no connection
+        can be closed, the new connection may only send health checks.
+
+        Args:
+            client: the address of the client.
         """
         limits = self.limits
         own = self._by_client.get(client, {})
+        # The limit of this client first: it closes a connection of the same client.
         if len(own) >= limits.max_connections_per_client and not self._evict_one(own):
             self.note("too_many_connections_of_client", client=client, limit=limits.max_connections_per_client)
             return self._admit_health_check()
+        # The total limit: it closes a connection of the client with the most connections, or else of another client.
         if self._total >= self._most() and not self._evict_somewhere():
             self.note("too_many_connections", open=self._total, limit=self._most(), streams=len(self._streams))
             return self._admit_health_check()
@@ -125,10 +128,14 @@ class Connections:
                 del self._by_client[client]
 
     def begin_stream(self, connection: Connection, client: str) -> bool:
-        """Count a connection as an event stream from now on, and no longer as one of its client's connections.
+        """Count a connection as an event stream from now on; return whether this was allowed.
 
-        Return True if this was possible. Return False and change nothing if the limit of event streams is reached, or
-        if the connection may only send health checks. `client` is the address of the client.
+        Return False and change nothing if there are too many event streams, or if the connection is for health checks
+        only.
+
+        Args:
+            connection: the connection; it no longer counts as a connection of its client.
+            client: the address of the client.
         """
         most = min(self.limits.max_streams, self.capacity * 3 // 4)
         if len(self._streams) >= most or connection in self._health:

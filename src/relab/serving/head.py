@@ -27,17 +27,16 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-
 def check_head(
     version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], *, is_health_only: bool = False
 ) -> None:
-    """Check the head of an HTTP request.
+    """Check the head (version, target and headers) of an HTTP request.
 
     Args:
         version: the HTTP version, such as `1.1`.
         target: the request target, usually a path.
         headers: `(name, value)` pairs; the names must be in lower case.
-        is_health_only: whether only health checks are accepted.
+        is_health_only: whether targets other than health checks are rejected.
 
     Raises:
-        RequestRejectedError: the head is ambiguous or not supported, or the target is not a health check although
-            `is_health_only` is set.
+        RequestRejectedError: the head is ambiguous or not supported, or the target is not allowed.
     """
     if version not in {"1.1", "1.0"}:
         raise RequestRejectedError(UNKNOWN_VERSION)

@@ -25,27 +25,23 @@ An endless response must call it before it starts; it returns False if the limit
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """The limits of one server. A request that exceeds a limit is answered with the given status.
+    """The limits of one server. A request above a limit gets the stated HTTP status.
 
     Attributes:
-        max_request_line_bytes: the maximum size of the request target; a larger one is answered with 414.
-        max_header_bytes: the maximum size of all header fields of a request together; larger ones are answered with
-            431. The limit also applies to trailers and the framing of chunks.
-        max_headers: the maximum number of header fields of a request; more are answered with 431.
-        header_timeout_s: the maximum time from the first byte of a request until its headers are complete; after that
-            the answer is 408. A new connection that sends no byte in this time is closed.
-        body_timeout_s: the maximum time from the complete headers until the body is complete; after that the answer is
-            408.
-        keep_alive_timeout_s: the time for which an idle connection is kept open after a response, in seconds.
-        stalled_reader_timeout_s: the maximum time during which a client reads none of the bytes that are sent to it;
-            after that its connection is closed.
-        max_pipelined_requests: the maximum number of requests of one connection that wait behind the request in
-            progress.
-        max_connections: the maximum number of open connections; event streams and `max_health_connections` are not
-            counted.
-        max_connections_per_client: the maximum number of open connections from one address.
-        max_streams: the maximum number of open event streams.
-        max_health_connections: the maximum number of additional connections, which may only send health checks.
+        max_request_line_bytes: the largest request target; above it 414.
+        max_header_bytes: the largest total size of a request's header fields, also of its trailers and chunk framing;
+            above it 431.
+        max_headers: the largest number of header fields of a request; above it 431.
+        header_timeout_s: the longest time from the first byte of a request to the end of its headers; then 408. A new
+            connection without a byte is closed after this time.
+        body_timeout_s: the longest time from the end of the headers to the end of the body; then 408.
+        keep_alive_timeout_s: the time after which an idle connection is closed.
+        stalled_reader_timeout_s: the time after which a connection is closed if the client reads no waiting bytes.
+        max_pipelined_requests: the largest number of requests of one connection that wait behind the current request.
+        max_connections: the largest number of open connections, without event streams and health checks.
+        max_connections_per_client: the largest number of open connections from one address.
+        max_streams: the largest number of open event streams.
+        max_health_connections: the largest number of further connections, for health checks only.
     """
 
     max_request_line_bytes: int = 8_192

@@ -48,13 +48,11 @@ class _Reading(Enum):
 
 
 class _PipelineFlow(FlowControl):
-    """Flow control that pauses reading while pipelined requests wait for earlier responses.
-
-    uvicorn resumes reading when a response is complete or the app reads a body. Then requests would accumulate as fast
-    as the client sends them.
-    """
+    """Flow control that pauses reading from the client while pipelined requests wait for earlier responses."""
 
     def __init__(self, transport: asyncio.Transport, owner: LimitedProtocol) -> None:
+        # uvicorn itself resumes reading after each response, so requests would accumulate as fast as the client sends
+        # them.
         super().__init__(transport)
         self._owner = owner
 
@@ -68,9 +66,9 @@ class _PipelineFlow(FlowControl):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """The HTTP protocol of one connection: rejects requests that exceed the limits, and closes the connection.
+    """The HTTP protocol of one connection, with limits for requests.
 
-    The response to a rejected request is a problem document.
+    A rejected request gets a problem document, and the connection is closed.
 
     Args:
         config: uvicorn's configuration.
@@ -78,7 +76,7 @@ class LimitedProtocol(HttpToolsProtocol):
         app_state: the state of the app, for the ASGI scope.
         connections: the registry of open connections, which also has the limits.
         client: the address of the client.
-        admission: with `HEALTH_ONLY`, the connection serves health checks only.
+        admission: which requests the connection may send: all, or health checks only.
     """
 
     def __init__(
@@ -229,14 +227,15 @@ class LimitedProtocol(HttpToolsProtocol):
             raise RequestRejectedError(target_too_long(self._limits))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header field, or discard a trailer field.
+        """Add a header field to the request; discard a trailer field (a field after the body).
 
-        uvicorn would add trailer fields to the headers. Then a field that is received after the check of the headers
-        could be mistaken for a checked header (RFC 9110, 6.5.1).
+        Raises:
+            RequestRejectedError: the fields are too large or too many.
         """
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > self._limits.max_header_bytes:
             raise RequestRejectedError(headers_too_large(self._limits))
+        # The headers are already checked: a trailer must not be mistaken for a checked header (RFC 9110, 6.5.1).
         if self._reading is _Reading.BODY:
             self._trailers += 1
             if self._trailers > self._limits.max_headers:
@@ -289,13 +288,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
 
     async def _with_whole_bodies(self, scope: Any, receive: Any, send: Any) -> None:
-        """Call the app so that it receives a completely received body even if the client has disconnected.
-
-        uvicorn would drop such a body. But a client that stopped waiting (such as Alertmanager, while the server
-        starts) has still sent its complete data.
-        """
+        """Call the app; it receives a complete request body even if the client has disconnected."""
         cycle = self._running
 
+        # uvicorn would drop this body, but a client that stopped waiting (such as Alertmanager) has sent all its data.
         async def received() -> Any:
             if cycle is not None and cycle.disconnected and cycle.body and not cycle.more_body:
                 body = bytes(cycle.body)
@@ -342,9 +338,9 @@ class LimitedProtocol(HttpToolsProtocol):
             raise RequestRejectedError(BAD_REQUEST)
 
     def _reject(self, rejection: Rejection) -> None:
-        """Answer an invalid request with a rejection and close the connection.
+        """Answer an invalid request with `rejection` and close the connection.
 
-        If a response to an earlier request is in progress, complete it instead and send no rejection.
+        No rejection is sent if a response to an earlier request is in progress; this response is completed first.
         """
         self._registry.note(rejection.code, client=self._client_key)
         being_read = self.cycle if self._reading is _Reading.BODY else None

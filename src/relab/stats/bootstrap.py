@@ -23,7 +23,7 @@ _BATCH = 1_000
 def bca_of_mean(
     sums: Floats, sizes: Floats, *, outside: float, resamples: int, random: np.random.Generator
 ) -> tuple[float, float]:
-    """Return the lower and upper end of the BCa interval of the mean, `sums.sum() / sizes.sum()`.
+    """Return the lower and the upper end of the BCa bootstrap interval of the mean, `sums.sum() / sizes.sum()`.
 
     Both ends are nan if the interval cannot be computed.
 
@@ -32,7 +32,7 @@ def bca_of_mean(
         sizes: the size of each cluster, shape (clusters,).
         outside: the probability outside the interval, 0..1.
         resamples: number of bootstrap draws.
-        random: draws the clusters, with replacement.
+        random: the generator that draws the clusters, with replacement.
     """
     import numpy as np
     from scipy import special

@@ -19,26 +19,19 @@ with it 94 %, and intervals became 4 % wider on average."""
 
 
 def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -> Interval:
-    """Return the confidence interval of a rate of success, when trials of one cluster may have similar outcomes.
+    """Return the confidence interval of a success rate whose trials are clustered, such as all trials of one task.
 
-    For example, a cluster holds all trials of one task. The interval is Wilson's score interval at the effective number
-    of trials, with Student's t on clusters - 1 degrees of freedom. The effective number of trials is the number of
-    trials divided by the design effect. The design effect is 1 for independent trials. It is largest in the worst case:
-    all trials of a cluster always have the same outcome.
+    The interval is Wilson's score interval at the effective number of trials. With a single cluster, it is the
+    Clopper-Pearson interval.
 
-    The design effect is estimated from the clusters. If few clusters have the rarer outcome, this estimate is
-    uncertain. So the function uses a weighted mean of two values: the estimate, with the number of such clusters as its
-    weight, and the worst case, with the weight 1. Each end of the interval lies no farther out than the end of the
-    Clopper-Pearson interval for the worst case.
-
-    Sources: L. Kish, "Survey Sampling", 1965, sections 8.2 and 11.7 (design effect, unequal clusters); E. L. Korn, B.
-    I. Graubard, Survey Methodology 24 (1998) 193-201 (exact intervals at an effective sample size); the weight is ours,
-    chosen by simulation.
+    Sources:
+        - L. Kish, "Survey Sampling", 1965, sections 8.2 and 11.7 (design effect, unequal clusters).
+        - E. L. Korn, B. I. Graubard, Survey Methodology 24 (1998) 193-201 (exact intervals at an effective size).
 
     Args:
-        clusters: the clusters. `sums` holds the sum of the successes of each cluster, or the sum of the success rates
-            of its tasks; `sizes` holds the number of summands.
-        trials: the total number of trials; the effective number is not larger.
+        clusters: the sum of the successes of each cluster (or of the success rates of its tasks), and the number of
+            summands.
+        trials: the total number of trials.
         level: confidence level, 0..1.
 
     Raises:
@@ -54,8 +47,10 @@ def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -
     worst = _exact(rate, independent, level)
     if clusters.count < 2:
         return Interval(*worst, level, "Clopper-Pearson over clusters")
+    # The design effect is 1 for independent trials, and largest if all trials of a cluster have the same outcome.
     effective = trials / _design_effect(clusters, rate, trials, max(1.0, trials / independent))
     score = _score(rate, effective, t_quantile((1 + level) / 2, clusters.count - 1))
+    # No end lies farther out than in the worst case.
     low, high = max(score[0], worst[0]), min(score[1], worst[1])
     return Interval(min(low, rate), max(high, rate), level, "Wilson over clusters")
 

@@ -18,10 +18,9 @@ _FEW_WINDOWS = 5
 def dispersed_rate(hits: Sequence[int], totals: Sequence[int], *, level: float = LEVEL) -> Interval:
     """Return the confidence interval of a rate that was counted in several windows of time.
 
-    The events may come in bursts. The interval is the Clopper-Pearson interval at the effective number of trials. The
-    effective number is the number of trials divided by the dispersion, if the dispersion is above 1. The dispersion is
-    estimated by an upper bound, computed from Pearson's chi-square of the windows. If all windows have equal counts,
-    the interval is the exact one. For only a few windows with very long bursts, the interval is still too narrow.
+    The events may come in bursts: this widens the interval. With only a few windows and very long bursts, the interval
+    is still too narrow.
+
     Source: P. McCullagh, J. A. Nelder, "Generalized Linear Models", 1989, section 4.5.
 
     Args:

@@ -73,7 +73,7 @@ class Clusters:
 
     @property
     def spread(self) -> Floats:
-        """The deviation of each cluster's sum from its expected value, the overall mean times the cluster's size."""
+        """The sum of each cluster minus its expected value (the overall mean times the size of the cluster)."""
         return self.sums - self.mean * self.sizes
 
     @property
@@ -160,14 +160,16 @@ def paired_delta(
     bounds: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> PairedDelta:
-    """Estimate the mean of paired differences, with its confidence interval and test.
+    """Estimate the mean of paired differences, with its confidence interval and its test against 0.
+
+    The order of the differences does not change the result.
 
     Args:
         deltas: the difference (variant minus baseline) of each task.
         groups: the name of each task's cluster; None if tasks are independent.
         level: confidence level, 0..1.
         bounds: smallest and largest possible difference, (-1, 1) for rates; None if there are no such limits.
-        seed: seed of the resampling; the same data give the same figures, in any order.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: the differences cannot be clustered (see `cluster`), or the level is not between 0 and 1.
@@ -191,19 +193,17 @@ def interval_of(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Return the confidence interval of the mean difference; it contains the estimate.
+    """Return the confidence interval of the mean difference.
 
-    Two intervals are computed, and each end of the result is the outer one of both. The first is Student's interval.
-    The second is the BCa bootstrap interval over clusters, or from 300 clusters on Hall's interval, which corrects
-    Student's for skewness. The result is cut at the bounds, if they are given.
+    Each end is the outer one of two intervals: Student's interval, and the BCa bootstrap interval over clusters. With
+    300 or more clusters, Hall's interval (for skewed data) replaces the bootstrap.
 
-    If all differences are equal, or there is only one cluster, the variance is unknown. Then the interval is infinite
-    without bounds. With bounds, it is computed from the number of differences (see `_interval_of_equals`).
+    With one cluster, or equal differences, the interval is infinite unless `bounds` are given.
 
     Args:
         clusters: the differences, summed by cluster.
         level: confidence level, 0..1.
-        bounds: smallest and largest possible difference; None if there are no such limits.
+        bounds: smallest and largest possible difference, at which the interval is cut; None if there are no limits.
         seed: seed of the resampling.
         resamples: number of bootstrap draws.
 
@@ -256,13 +256,10 @@ def _test(clusters: Clusters, seed: int) -> TestResult:
 
 
 def _sign_flips(clusters: Clusters, seed: int) -> TestResult:
-    """Return the sign-flip permutation test of whether the mean is 0.
-
-    The p-value is the share of random sign changes of the cluster sums whose total is at least as far from 0 as the
-    observed total.
-    """
+    """Return the sign-flip permutation test of whether the mean is 0."""
     import numpy as np
 
+    # The p-value is the share of sign changes whose total is at least as far from 0 as the observed total.
     # Signs are drawn for absolute sums in ascending order, so that neither the order nor the sign of the data matters.
     sizes = np.sort(abs(clusters.sums)) / float(abs(clusters.sums).max())
     seen = abs(float(clusters.sums.sum())) / float(abs(clusters.sums).max()) - _EQUAL * float(sizes.sum())
@@ -288,11 +285,7 @@ def _student(clusters: Clusters, level: float) -> Interval:
 
 
 def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interval:
-    """Return the BCa bootstrap interval of the mean difference, with the confidence `level`.
-
-    For few clusters, the bootstrap alone would be too narrow. Its tail probabilities are therefore reduced by so much
-    that, for normal data, the interval is as wide as Student's interval.
-    """
+    """Return the BCa bootstrap interval of the mean difference, with the confidence level `level`."""
     import numpy as np
     from scipy import special
 
@@ -303,6 +296,7 @@ def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interva
     error = math.copysign(error, float(((clusters.spread / error) ** 3).sum()))
     deviations = clusters.spread / error
     order = np.lexsort((clusters.sizes, deviations))
+    # The bootstrap of few clusters is too narrow: wider tails make it as wide as Student's interval for normal data.
     quantile = t_quantile((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1))
     # Draws cannot resolve tails smaller than 1 / resamples.
     outside = max(2 * float(special.ndtr(-quantile)), 1 / resamples)
@@ -338,18 +332,14 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
-    """Return the interval of the mean of differences that are all equal; without bounds it is infinite.
-
-    The lower end is the mean in the worst case that the data still allow: a share q of all possible differences lies at
-    the lower bound, but by chance none of these was observed. The probability of this is (1 - q)^n for n differences. q
-    is the share for which this probability equals the tail probability (1 - level) / 2. The upper end is computed in
-    the same way, with the upper bound.
-    """
+    """Return the interval of the mean of differences that are all equal; without bounds, the interval is infinite."""
     if bounds is None:
         return Interval(-math.inf, math.inf, level, "none: the differences do not vary")
     mean, (low, high) = clusters.mean, bounds
     # The effective number of clusters of unequal size (L. Kish, "Survey Sampling", 1965, section 11.7).
     count = float(clusters.sizes.sum()) ** 2 / float(clusters.sizes @ clusters.sizes)
+    # The worst case: a share q of the possible differences lies at a bound, and none of them was observed. The
+    # probability of this is (1 - q)^n; q makes it equal to the tail probability (1 - level) / 2.
     share = 1 - ((1 - level) / 2) ** (1 / count)
     return Interval(
         mean - share * max(0.0, mean - low),

@@ -6,12 +6,14 @@ from math import comb
 
 
 def pass_at_k(successes: int, trials: int, k: int) -> float | None:
-    """Return the unbiased estimate of the probability that at least one of `k` attempts succeeds (pass@k).
-
-    It is estimated from `trials` repeats of a task, of which `successes` succeeded; with fewer than `k` trials it is
-    None.
+    """Estimate the probability that at least one of `k` attempts at a task succeeds (pass@k), without bias.
 
     Source: M. Chen et al., "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, eq. 1.
+
+    Args:
+        successes: number of successful trials.
+        trials: number of trials of the task; with fewer than `k`, the result is None.
+        k: number of attempts.
 
     Raises:
         ValueError: the counts contradict each other, or `k` is not positive.
@@ -24,12 +26,14 @@ def pass_at_k(successes: int, trials: int, k: int) -> float | None:
 
 
 def pass_hat_k(successes: int, trials: int, k: int) -> float | None:
-    """Return the unbiased estimate of the probability that all of `k` attempts succeed (pass^k).
-
-    It is estimated from `trials` repeats of a task, of which `successes` succeeded; with fewer than `k` trials it is
-    None.
+    """Estimate the probability that all of `k` attempts at a task succeed (pass^k), without bias.
 
     Source: S. Yao et al., "tau-bench", arXiv 2406.12045, section 4.
+
+    Args:
+        successes: number of successful trials.
+        trials: number of trials of the task; with fewer than `k`, the result is None.
+        k: number of attempts.
 
     Raises:
         ValueError: the counts contradict each other, or `k` is not positive.

@@ -18,10 +18,10 @@ _FAR = 9.0
 
 
 def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
-    """Return the power of a two-sided t test on `count` differences whose true mean is `effect`.
+    """Return the power of a two-sided t test on `count` normal differences whose true mean is `effect`.
 
-    Exact for normal differences (noncentral t). Sources: N. L. Johnson, B. L. Welch, Biometrika 31 (1940) 362-389;
-    J. Cohen, "Statistical Power Analysis", 1988, ch. 2.
+    Sources: N. L. Johnson, B. L. Welch, Biometrika 31 (1940) 362-389 (noncentral t); J. Cohen, "Statistical Power
+    Analysis", 1988, ch. 2.
 
     Args:
         effect: the true mean of the differences, in their unit.
@@ -43,15 +43,14 @@ def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> f
 
 
 def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
-    """Return the probability that a gate passes.
+    """Return the probability that a gate passes: that the whole confidence interval of a mean meets the gate's bound.
 
-    A gate passes if the whole two-sided confidence interval of a mean meets the gate's bound. The probability is exact
-    for normal differences and Student's interval.
+    The probability is exact for normal differences and Student's interval.
 
     Args:
         distance: distance of the true mean from the bound; negative if the true mean violates the bound.
         sd: standard deviation of the differences, one per task (or cluster).
-        count: number of differences.
+        count: number of differences; with fewer than two the probability is 0.
         alpha: 1 minus the confidence level of the interval.
 
     Raises:
@@ -68,11 +67,10 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 
 
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> int | None:
-    """Return the number of differences that a confidence interval needs to lie completely on one side of a bound.
+    """Return the number of differences with which a confidence interval probably lies on one side of a bound.
 
-    With this number, the whole interval lies on the same side of the bound as the true mean with probability `POWER`.
-    The number is computed from quantiles of Student's t; it differs by one or two from that of the noncentral t. It is
-    None if more than a billion differences would be needed, or if the true mean lies on the bound.
+    This is the side of the true mean; the probability is `POWER`. The result is None if a billion differences are too
+    few, or if the true mean lies on the bound.
 
     Args:
         distance: distance of the true mean from the bound, in either direction.
@@ -88,6 +86,7 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> i
     ratio = variance / distance**2
 
     def suffices(count: int) -> bool:
+        # The quantiles of the noncentral t would change the result by only one or two.
         reach = t_quantile(1 - alpha / 2, count - 1) + t_quantile(POWER, count - 1)
         return reach**2 * ratio <= count
 
@@ -105,17 +104,14 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> i
 def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, power: float = POWER) -> float | None:
     """Return the smallest mean difference that a two-sided t test detects with probability `power`.
 
-    Return None if `count` is below 2.
-
     Args:
         sd: standard deviation of the differences, one per task (or cluster).
-        count: number of differences.
+        count: number of differences; with fewer than two the result is None.
         alpha: significance level of the test, 0..1.
-        power: the required power.
+        power: the required power, above `alpha` and below 1.
 
     Raises:
-        ValueError: the standard deviation is negative or not finite, alpha is not between 0 and 1, or the power does
-            not lie between alpha (which is the power for an effect of 0) and 1.
+        ValueError: the standard deviation is negative or not finite, or alpha or the power is out of range.
     """
     _check(sd, alpha)
     if not alpha < power < 1:
@@ -128,15 +124,15 @@ def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, po
 
 
 def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0) -> float:
-    """Predict, before any data, the standard deviation of one task's difference in success rate between two variants.
+    """Predict the standard deviation of the difference in success rate between two variants on one task.
+
+    No measured data are needed. Source: E. Miller, arXiv 2411.00640, section 4 (paired variance, resampled answers).
 
     Args:
         rate: the assumed success rate of both variants, 0..1.
         replications: repeats of a task with each variant.
-        task_share: the share of the variance that is due to differences between tasks, 0..1. Pairing removes this
-            share. 0 is the worst case as long as each task is equally hard for both variants.
-
-    Source: E. Miller, arXiv 2411.00640, section 4 (paired variance, resampled answers).
+        task_share: the share of the variance that differences between tasks cause, 0..1. Pairing removes it. 0 is the
+            worst case if each task is equally hard for both variants.
 
     Raises:
         ValueError: `rate` or `task_share` lies outside 0..1, or `replications` is below 1.
@@ -170,13 +166,6 @@ def _detectable_shift(freedom: int, alpha: float, power: float) -> float:
 def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) -> float:
     """Return the power of a t test if the true mean lies `shift` standard errors above 0.
 
-    The power is the probability that |Z + shift| exceeds S times the critical value of the two-sided test; for the
-    one-sided test, that Z + shift exceeds this product. Z is standard normal. S is a chi variable divided by the root
-    of its degrees of freedom; the function integrates over S.
-
-    scipy's noncentral t is not used, because it returns nan for few degrees of freedom (in scipy 1.17 for 3 of them at
-    a shift of 12, which occurs with 4 tasks if the level is divided among comparisons).
-
     Args:
         shift: the true mean, in standard errors.
         freedom: degrees of freedom.
@@ -191,6 +180,8 @@ def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) ->
     half = freedom / 2
     constant = math.log(2) + half * math.log(half) - half - float(special.gammaln(half))
 
+    # The power is P(|Z + shift| > S * critical): Z is standard normal, S a chi variable divided by the root of its
+    # degrees of freedom. scipy's noncentral t returns nan for few of them (in scipy 1.17 for 3 at a shift of 12).
     def noticed(s: float) -> float:
         density = math.exp(constant + (freedom - 1) * math.log(s) - half * (s - 1) * (s + 1))
         noticed_above = float(special.ndtr(shift - critical * s))

@@ -10,10 +10,9 @@ if TYPE_CHECKING:
 
 
 def harrell_davis(values: NDArray[np.float64], counts: NDArray[np.int64], share: float) -> float:
-    """Return the Harrell-Davis estimate of the quantile `share` of counted values.
+    """Return the Harrell-Davis estimate of a quantile: a weighted mean of all sorted values.
 
-    The estimate is a weighted mean of all sorted values, so it varies less from sample to sample than a single value
-    does. Source: F. E. Harrell, C. E. Davis, Biometrika 69 (1982) 635-640.
+    Source: F. E. Harrell, C. E. Davis, Biometrika 69 (1982) 635-640.
 
     Args:
         values: distinct values in ascending order.

@@ -21,17 +21,15 @@ def ratio_of_sums(
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[float, Interval]:
-    """Return the ratio of the sum of `above` to the sum of `below`, and its confidence interval.
+    """Return the ratio of the sum of `above` to the sum of `below`, and the confidence interval of the ratio.
 
-    The interval is a percentile bootstrap over clusters. The bootstrap of few clusters is too narrow, so its
-    percentiles are moved outwards: they use Student's quantile times the root of n / (n - 1), for n clusters (T. C.
-    Hesterberg, Am. Statist. 69 (2015) 371-386, section 4.5.2). In 300 simulated runs each with log-normal sums, the
-    coverage was 85 % without and 94 % with this expansion for 6 clusters, and 88 % and 91 % for 20 clusters. If the sum
-    of `below` is 0, the ratio is nan. In this case, and with fewer than five clusters, the interval is (0, infinity).
+    The interval is a percentile bootstrap over clusters, expanded for few clusters (T. C. Hesterberg, Am. Statist. 69
+    (2015) 371-386, section 4.5.2). With fewer than five clusters, it is (0, infinity).
 
     Args:
         above: numerators, one per task, not negative.
-        below: denominators of the same tasks, not negative.
+        below: denominators of the same tasks, not negative. If their sum is 0, the ratio is nan and the interval (0,
+            infinity).
         groups: the name of each task's cluster; None if tasks are independent.
         level: confidence level, 0..1.
         seed: seed of the resampling.
@@ -64,6 +62,7 @@ def ratio_of_sums(
         ratios = (drawn @ tops) / (drawn @ bottoms)
     # Resamples whose denominators sum to 0 give no information about the ratio.
     count = len(numbers)
+    # In 300 simulations with log-normal sums, the expansion raised the coverage from 85 % to 94 % for 6 clusters.
     tail = normal_tail(t_quantile((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1)))
     low, high = np.quantile(ratios[~np.isnan(ratios)], [tail, 1 - tail])
     return ratio, Interval(float(low), float(high), level, "expanded percentile bootstrap over clusters")

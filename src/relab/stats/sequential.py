@@ -51,17 +51,17 @@ class MarginFinding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeanEvidence:
-    """The evidence that the true mean lies above, and the evidence that it lies below, a tested mean.
+    """The evidence against a tested mean, in two directions, as natural logarithms.
 
-    Both are natural logarithms, and -inf means that there is no evidence. The evidence may be computed again after
-    every new value: if the tested mean is the true mean, each field ever exceeds log(2 / a) with probability a / 2 at
-    most.
+    A value of -inf means no evidence. Evidence above log(2 / a) refutes the tested mean at the level `a`, even if it is
+    computed again after every new value.
 
     Attributes:
-        above: the logarithm of the evidence that the true mean is above the tested one.
-        below: the logarithm of the evidence that the true mean is below the tested one.
+        above: the logarithm of the evidence that the true mean is above the tested mean.
+        below: the logarithm of the evidence that the true mean is below the tested mean.
     """
 
+    # If the tested mean is the true mean, each field ever exceeds log(2 / a) with a probability of at most a / 2.
     above: float
     below: float
 
@@ -95,16 +95,16 @@ def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = N
 
 
 def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> tuple[Floats, Floats]:
-    """Return what `evidence` would return after the first 1, 2, ... n values, for several sequences of values at once.
+    """Return the evidence against a tested mean after each value, for several sequences of values.
 
     Args:
-        values: shape `(runs, n)`: independent sequences of values.
+        values: shape `(runs, n)`: one sequence of `n` independent values per row.
         mean: the tested mean; within the bounds.
         bounds: smallest and largest possible value; None if there are no such limits.
 
     Returns:
-        Two arrays of the shape of `values`: `MeanEvidence.above` and `MeanEvidence.below` for the first 1, 2, ... n
-            values.
+        `(above, below)`, the fields of `MeanEvidence`, each with the shape of `values`. Column `i` is the evidence from
+        the first `i + 1` values.
     """
     import numpy as np
 
@@ -122,10 +122,9 @@ def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | Non
 
 
 def always_valid_interval(values: Floats, *, level: float, bounds: tuple[float, float] | None = None) -> Interval:
-    """Return the always-valid confidence interval of the mean: it may be computed again after each new value.
+    """Return a confidence interval of the mean that stays valid if it is computed after each new value.
 
-    It is an element of a confidence sequence: with probability `level`, the intervals after 1, 2, 3, ... values all
-    contain the true mean.
+    With probability `level`, all intervals of the sequence contain the true mean (a confidence sequence).
 
     Args:
         values: independent values, in the order in which they were to be observed.
@@ -156,15 +155,14 @@ def always_valid_test(values: Floats, bounds: tuple[float, float] | None = None)
 def finding(
     values: Floats, *, margin: float, alpha: float, bounds: tuple[float, float] | None = None
 ) -> tuple[MarginFinding, Interval] | None:
-    """Return how the mean relates to a margin, with its always-valid interval; None if the values do not decide it yet.
+    """Return how the mean difference relates to a margin, and the always-valid interval of the mean.
 
-    The function may be called after each new value: all calls together give a wrong finding with a probability of at
-    most `alpha`.
+    Return None if the values do not yet decide the relation. The function may be called after each new value.
 
     Args:
         values: independent differences, in the order in which they were to be observed.
         margin: the smallest difference that matters, 0 or more.
-        alpha: probability of a wrong finding, 0..1.
+        alpha: probability that any of the repeated calls returns a wrong finding, 0..1.
         bounds: smallest and largest possible difference; None if there are no such limits.
     """
     threshold = math.log(2 / alpha)
@@ -181,13 +179,11 @@ def finding(
 
 
 def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Return the logarithms of the gains from bets on each value, for each stake.
-
-    A gain is the factor by which the value changes the wealth of a bettor. `_STAKES` lists the stakes.
+    """Return the logarithms of the gains (factors of a bettor's wealth) from betting each of `_STAKES` on each value.
 
     Returns:
-        Two arrays, for bets that the mean is above `mean` and for bets that it is below. Each has the shape of `values`
-        with one more axis, the stakes.
+        `(above, below)`: the gains of bets that the true mean is above `mean`, and of bets that it is below. Each array
+        has the shape of `values` and one more axis, the stakes.
     """
     import numpy as np
 
@@ -198,13 +194,13 @@ def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tupl
 
 
 def _mixed(log_wealth: Floats) -> Floats:
-    """Return the logarithm of the mean wealth of several bettors, each of whom bets with another stake.
+    """Return the logarithm of the mean wealth of several bettors, one per stake, from the logarithm of each wealth.
 
-    The mean wealth is the evidence against the hypothesis on which the bets were made. `log_wealth` has the logarithm
-    of each bettor's wealth; the last axis, which the mean removes, is the stakes.
+    The mean removes the last axis of `log_wealth`, the stakes.
     """
     import numpy as np
 
+    # The mean wealth is the evidence against the hypothesis on which the bets were made.
     most = log_wealth.max(axis=-1)
     mixed: Floats = most + np.log(np.exp(log_wealth - most[..., None]).mean(axis=-1))
     return mixed
@@ -233,11 +229,11 @@ def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float])
 
 
 def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
-    """Return the evidence against each of the tested `means`, as natural logarithms, for values without bounds.
+    """Return the evidence against each mean in `means`, as natural logarithms, for values without bounds.
 
     Returns:
-        Two arrays of the shape of `means`: the evidence that the true mean is above the tested mean, and the evidence
-            that it is below.
+        `(above, below)`, each with the shape of `means`: the evidence that the true mean is above the tested mean, and
+        the evidence that it is below.
     """
     import numpy as np
 

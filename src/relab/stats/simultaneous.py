@@ -33,11 +33,11 @@ _SEED = 20_261_123
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """The statistical error of one comparison's estimate, divided among the clusters: the error is the sum of `values`.
+    """The statistical error of one estimate, as the sum of contributions of the clusters.
 
     Attributes:
-        ids: ids of the clusters, unique. A cluster has the same id in every comparison.
-        values: the contribution of each cluster to the error, in any unit; as many as `ids`.
+        ids: the unique ids of the clusters. A cluster has the same id in every comparison.
+        values: the contribution of each cluster in `ids` to the error, in any unit.
     """
 
     ids: Ints
@@ -62,11 +62,11 @@ class Joint:
 
 
 def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws: int = DRAWS) -> Joint:
-    """Return the confidence level of each single interval that gives all intervals together the joint level `level`.
+    """Return the confidence level of each interval with which all intervals together have the joint level `level`.
 
     Args:
-        errors: one item for each comparison: the error of its estimate, divided among the clusters. None for a
-            comparison whose correlation with the others is unknown; Bonferroni's level is then returned.
+        errors: the error of each comparison's estimate, divided among the clusters. None if the correlation with the
+            other estimates is unknown; the result is then Bonferroni's level.
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 

@@ -63,10 +63,13 @@ def fisher_exact_greater(hits_a: int, total_a: int, hits_b: int, total_b: int) -
 def mann_whitney(a: Sequence[float], b: Sequence[float], *, alternative: Alternative = "two-sided") -> TestResult:
     """Compare the locations of two samples by the Mann-Whitney U test.
 
-    `alternative="greater"` tests whether values of a tend to be greater than values of b. The test is exact for small
-    samples without ties; else it is the normal approximation with tie and continuity correction (scipy's
-    `method="auto"`). If all values are equal, the p-value is 1. Source: H. B. Mann, D. R. Whitney, Ann. Math. Statist.
-    18 (1947).
+    Source: H. B. Mann, D. R. Whitney, Ann. Math. Statist. 18 (1947).
+
+    Args:
+        a: the values of the first sample.
+        b: the values of the second sample. If all values of both samples are equal, the p-value is 1.
+        alternative: `"greater"` tests whether values of `a` tend to be greater than values of `b`, `"less"` whether
+            they tend to be less.
 
     Raises:
         ValueError: a sample is empty or holds a value that is not finite.
@@ -76,6 +79,7 @@ def mann_whitney(a: Sequence[float], b: Sequence[float], *, alternative: Alterna
 
     if len({*a, *b}) == 1:
         return TestResult("Mann-Whitney U", 1.0, len(a) * len(b) / 2)
+    # Exact for small samples without ties; else the normal approximation with tie and continuity correction.
     result = stats.mannwhitneyu(a, b, alternative=alternative, method="auto")
     return TestResult("Mann-Whitney U", min(1.0, float(result.pvalue)), float(result.statistic))
 

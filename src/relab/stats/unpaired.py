@@ -47,11 +47,11 @@ def newcombe(hits_a: int, total_a: int, hits_b: int, total_b: int, *, level: flo
 
 
 def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: bool = False) -> UnpairedDelta:
-    """Estimate the mean of sample b minus that of sample a, with its confidence interval and test.
+    """Estimate the mean of sample `b` minus the mean of sample `a`, with its confidence interval and test.
 
-    If the values are rates and each of them is 0 or 1, the function uses Newcombe's interval and Fisher's test. In all
-    other cases it uses Welch's interval and test. Welch's interval is infinite and the p-value is 1 in two cases:
-    neither sample varies, or a sample has fewer than two clusters.
+    - Rates that are all 0 or 1: Newcombe's interval and Fisher's test.
+    - Samples that do not vary, or a sample of one cluster: an infinite interval, and the p-value 1.
+    - All other values: Welch's interval and test.
 
     Args:
         a: the values of the first sample, summed by cluster.

@@ -33,13 +33,12 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A bound on the difference between variant and baseline in one metric.
+    """A bound on the difference (variant minus baseline) in one metric.
 
     Attributes:
         metric: name of the metric.
-        at_least: True if the difference (variant minus baseline) must not lie below the threshold; False if it must
-            not lie above it.
-        threshold: the bound, in the unit of the metric, or as a share of the baseline if `is_relative`.
+        at_least: True if the threshold is the lower bound of the difference, False if it is the upper bound.
+        threshold: the bound, in the unit of the metric; if `is_relative`, as a share of the baseline.
         is_relative: whether the difference is measured as a share of the baseline.
     """
 
@@ -76,15 +75,17 @@ class Gate:
         return cls(metric, match["sign"] == ">=", float(number) / (100 if is_relative else 1), is_relative)
 
     def judge(self, interval: Interval, threshold: float | None = None) -> Verdict:
-        """Return whether the confidence interval of a difference meets this gate.
-
-        The verdict is PASS if the whole interval meets the bound, FAIL if the whole interval violates it, and EDGE if
-        the bound lies inside the interval. It is INVALID if an end of the interval or the bound is nan.
+        """Return the verdict of this gate on the confidence interval of a difference.
 
         Args:
-            interval: interval of the difference between variant and baseline, in the unit of the threshold.
-            threshold: the bound to use instead of the gate's own threshold, if the interval has another unit; None for
-                the gate's own.
+            interval: interval of the difference (variant minus baseline), in the unit of the threshold.
+            threshold: the bound, if the interval has another unit; None for the gate's own threshold.
+
+        Returns:
+            - PASS: the whole interval meets the bound.
+            - FAIL: the whole interval violates the bound.
+            - EDGE: the bound lies inside the interval.
+            - INVALID: an end of the interval, or the bound, is nan.
         """
         bound = self.threshold if threshold is None else threshold
         if math.isnan(interval.low) or math.isnan(interval.high) or math.isnan(bound):
@@ -98,12 +99,12 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """The size of a run that would decide a gate with a probability of 80 %, for an assumed true difference.
+    """The size of a run that would decide a gate with a probability of 80 %, if the true difference is as assumed.
 
     Attributes:
         assumed: why this true difference is assumed, as shown to a reader.
         difference: the assumed true difference.
-        verdict: the verdict of a large enough run under this assumption.
+        verdict: the verdict that a large enough run would get.
         tasks: number of tasks needed with the run's repeats; None if no number is enough.
         repeats: number of repeats needed with the run's tasks; None if no number is enough, or if the variance between
             repeats is unknown.
@@ -118,23 +119,22 @@ class Needed:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with the figures behind it.
+    """A gate's verdict with the figures behind it.
 
     Attributes:
         verdict: the verdict.
         reason: the reason for the verdict, in one sentence.
-        estimate: the estimated difference, variant minus baseline; for a relative gate, the variant minus (1 +
-            threshold) times the baseline. None if it cannot be computed.
+        estimate: the estimated difference, variant minus baseline; None if it cannot be computed. For a relative gate,
+            the variant minus (1 + threshold) times the baseline.
         interval: the confidence interval of the estimate; None if it cannot be computed.
-        windows: number of independent observations on which the estimate is based, such as clusters of tasks.
-        minimum_detectable_effect: the smallest true difference that a test with `windows` observations detects with a
-            probability of 80 %; None if unknown.
-        false_pass_rate: how often the procedure passes similar data whose mean lies exactly on the threshold, 0..1;
-            None if it was not or cannot be measured.
-        rerun_chance: for PASS or FAIL, the probability that another run of this size gets the same verdict if the true
-            difference equals the estimate; below 80 % the verdict counts as near the bound of the gate. None if
-            unknown.
-        needed: for EDGE, sizes of a run that would decide the gate; see `Needed`.
+        windows: number of independent observations behind the estimate, such as clusters of tasks.
+        minimum_detectable_effect: the smallest true difference that a test of this size detects with a probability of
+            80 %; None if unknown.
+        false_pass_rate: how often the gate passes similar data whose mean lies on the threshold, 0..1; None if it was
+            not measured.
+        rerun_chance: the probability that another run of this size gets the same verdict, if the true difference equals
+            the estimate. None if unknown, or for a verdict other than PASS or FAIL.
+        needed: for EDGE, sizes of a run that would decide the gate; otherwise empty.
     """
 
     verdict: Verdict
@@ -178,21 +178,18 @@ def false_pass_rate(
     seed: int = 0,
     level: float = LEVEL,
 ) -> float | None:
-    """Estimate by simulation how often a gate passes by chance: the share of passed samples, 0..1.
+    """Estimate by simulation how often a gate passes by chance, as a share 0..1.
 
-    The function shifts the clusters so that their mean lies on the threshold, draws samples of clusters with
-    replacement, and judges each sample like the real data. It returns None if the clusters do not vary, because all
-    samples are then equal.
+    Each simulated sample draws the clusters with replacement, shifted so that their mean lies on the threshold. Return
+    None if the clusters do not vary.
 
     Args:
         clusters: the differences that the gate judges, summed by cluster.
         gate: the gate.
         threshold: the assumed true mean, in the unit of the differences; for a relative gate this is 0.
-        bounds: smallest and largest possible difference, which are shifted with the clusters; None if there are no
-            limits.
+        bounds: smallest and largest possible difference; None if there are no limits.
         runs: number of simulated samples; 200 measure a rate of 5 % to within 3 percentage points.
-        resamples: bootstrap draws per sample; fewer than for a verdict, for speed. With rare events this can change
-            the rate; see `relab.stats.paired.RESAMPLES`.
+        resamples: bootstrap draws per sample; few draws make the rate of rare events less exact.
         seed: seed of the simulation.
         level: confidence level of the judged interval, 0..1.
 

@@ -36,9 +36,6 @@ class Base(DeclarativeBase):
 
 
 def table_of(entity: type[Base]) -> Table:
-    """Return the table of an ORM class, for write statements.
-
-    For a write through the class, SQLAlchemy searches the session for objects to synchronize. relab
-    never keeps such objects, and the search takes longer than the statement.
-    """
+    """Return the table of an ORM class, for INSERT, UPDATE and DELETE statements."""
+    # A write through the class would search the session for objects to update; relab keeps no objects in sessions.
     return cast("Table", entity.__table__)

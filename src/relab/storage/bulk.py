@@ -63,19 +63,17 @@ def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]])
 
 
 def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the rows that do not exist, lock the rows that do, and return the keys of the existing rows.
-
-    The key is the first column of the table, a text. The function inserts or locks the rows one after the other in the
-    byte order of their keys, so that two calls at the same time cannot deadlock.
+    """Insert the rows that do not exist yet, lock the existing ones, and return the keys of the existing rows.
 
     Args:
         session: the session of the transaction. The locks are released when the transaction ends.
-        table: the table.
-        rows: the values of each row, by the name of the column; JSON columns are text.
+        table: the table; the key is its first column, a text.
+        rows: `{column: value}` of each row; JSON columns are text.
     """
     if not rows:
         return set()
     key = table.c[0].name
+    # In the order of the keys, so that two calls at the same time cannot deadlock.
     ordered = sorted(rows, key=lambda row: str(row[key]))
     connection = session.connection()
     if connection.dialect.name == "sqlite":
@@ -94,11 +92,8 @@ def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]
 
 
 def _insert_into_sqlite(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows with many rows per statement.
-
-    One statement per row would be very slow while other threads decode requests. The driver releases the GIL (Python's
-    global lock) for each statement, and may then wait 5 ms until another thread gives the lock back.
-    """
+    """Insert rows into a SQLite table, with many rows per statement."""
+    # The driver releases the GIL for each statement, and may then wait 5 ms for another thread to give it back.
     start = 0
     for size in _SQLITE_ROWS:
         while len(rows) - start >= size:

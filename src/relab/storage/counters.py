@@ -64,13 +64,13 @@ class StoredHistogram:
         name: the name of the metric.
         text: the help text of the metric, as it is exported.
         labels: the names of the metric's labels; each must have a bounded number of values.
-        bounds: the upper bounds of the buckets, ascending and without infinity. If a later version of relab changes the
-            bounds, the totals with the earlier bounds stay stored.
+        bounds: the upper bounds of the buckets, ascending and without infinity.
     """
 
     name: str
     text: str
     labels: tuple[str, ...]
+    # Totals with the bounds of an earlier version stay stored.
     bounds: tuple[float, ...]
 
     def one(self, value: float, *values: str) -> Increments:
@@ -89,9 +89,9 @@ class StoredSeries:
 
     Attributes:
         metric: the metric.
-        totals: for a counter, the number of events by label values. For a histogram, the number of values in each
-            single bucket; the upper bound of the bucket is appended to the label values.
-        sums: for a histogram, the sum of the measured values by label values; empty for a counter.
+        totals: for a counter, `{label values: number of events}`. For a histogram, `{label values and upper bound:
+            number of values in this bucket alone}`.
+        sums: for a histogram, `{label values: sum of the measured values}`; empty for a counter.
     """
 
     metric: StoredMetric
@@ -129,23 +129,20 @@ def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries
 
 
 def bounded_label(session: Session, name: str, value: str, *, limit: int, other: str) -> str:
-    """Return `value` if it is one of the first `limit` values of a label, else `other`.
-
-    The first values that occur get their own series and keep it, so a total never moves from one series to another. To
-    remember these values, the function stores a count of each, under `name`. Transactions that run at the same time can
-    each add one value above `limit`.
+    """Return `value` if it may have its own series, else `other`; at most the first `limit` values may.
 
     Args:
         session: the session of the transaction that counts the event.
-        name: the name under which the values of this label are stored.
+        name: the name under which the known values of this label are stored.
         value: the value, which a user has chosen.
-        limit: the largest number of values with their own series.
+        limit: the largest number of values with their own series. Concurrent transactions may each add one more.
         other: the label value for all other values.
     """
     statement = select(CounterRow.labels).where(CounterRow.name == name).limit(limit)
     known = set(session.execute(statement).scalars())
     if _written((value,)) not in known and len(known) >= limit:
         return other
+    # The stored count of the value remembers it, so that a total never moves from one series to another.
     add(session, [{(name, (value,)): 1.0}])
     return value
 

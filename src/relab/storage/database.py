@@ -45,16 +45,14 @@ class UnitOfWork:
 class Database:
     """Opens transactions on one database.
 
-    Temporary driver errors (unreachable, locked, connection lost) are raised
-    as `DatabaseUnavailableError`, and violated constraints as `ConstraintError`, so that
-    services do not depend on the driver.
+    Driver errors become `DatabaseUnavailableError` (unreachable, locked) or `ConstraintError`.
 
     Args:
         engine: the SQLAlchemy engine, as `create_database_engine` returns it.
         min_free_bytes: `check_writable` fails if the disk of the SQLite file has less free space.
 
     Attributes:
-        is_sqlite: whether the database is SQLite, and not PostgreSQL.
+        is_sqlite: whether the database is SQLite; if False, it is PostgreSQL.
         disk: checks whether the disk of the database has space.
     """
 
@@ -84,8 +82,7 @@ class Database:
             min_free_bytes: `check_writable` fails if the disk of the SQLite file has less free space.
 
         Raises:
-            ConfigurationError: the URL is not a valid URL of SQLite or PostgreSQL, or the folder of the SQLite file
-                cannot be created.
+            ConfigurationError: the URL is not valid, or the folder of the SQLite file cannot be created.
         """
         return cls(create_database_engine(parse_url(url), pool_size=pool_size), min_free_bytes=min_free_bytes)
 
@@ -94,8 +91,7 @@ class Database:
         """Return a context manager that gives the session of a read-only transaction; all its reads see one snapshot.
 
         Raises:
-            DiskFullError: the disk is full, and no process has the database open. If a process has it open, reads
-                succeed.
+            DiskFullError: the disk is full, and no process has the database open.
             DatabaseUnavailableError: the database cannot be used at the moment.
         """
         with translate_errors(), self.disk.watching(), Session(self._reader) as session:
@@ -105,16 +101,16 @@ class Database:
     def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
         """Return a context manager that gives a write transaction; it commits if the block ends without an error.
 
-        A durable transaction survives power loss after the block. Without `durable`, the commit does not wait for the
-        disk: the transaction survives the death of any relab process, but if the machine (or the PostgreSQL server)
-        crashes, the newest transactions may be lost. They are lost in commit order, so no later durable transaction
-        remains without them. Use `durable=False` for writes that are repeated: leases, progress.
+        Args:
+            durable: whether the commit waits for the disk. If False, a crash of the machine may lose the newest
+                transactions; use it only for writes that are repeated, such as leases and progress.
 
         Raises:
             ConstraintError: a write violated a constraint; no write of the block was stored.
             DiskFullError: the disk of the database is full.
             DatabaseUnavailableError: the database cannot be used at the moment.
         """
+        # Transactions are lost in commit order, so no later durable transaction remains without an earlier one.
         writer = self._durable_writer if durable else self._relaxed_writer
         with (
             self._writer or nullcontext(),
@@ -139,10 +135,10 @@ class Database:
     def check_writable(self) -> None:
         """Check that the database can be written; the result is cached for a second.
 
-        On SQLite, commit a write that changes nothing. On PostgreSQL, report only a recent failure of this process.
+        On PostgreSQL, nothing is written: only a recent failure of this process is reported.
 
         Raises:
-            DiskFullError: the disk is full or nearly full, or a write of this process failed recently because of that.
+            DiskFullError: the disk is full or nearly full.
             DatabaseUnavailableError: a write fails for another reason.
         """
         with translate_errors():

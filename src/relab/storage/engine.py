@@ -74,14 +74,11 @@ def parse_url(text: str) -> URL:
 
 
 def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
-    """Return an SQLAlchemy engine for a URL that `parse_url` returned; it does not connect yet.
+    """Return an SQLAlchemy engine for a URL from `parse_url`, without connecting to the database.
 
-    The engine keeps up to `pool_size` connections open. While all of them are in use, it opens up to `pool_size` more.
-
-    SQLite runs in WAL mode with full sync, so that an acknowledged write survives power loss, and waits while the
-    database is busy. Every write transaction begins with IMMEDIATE, because a deferred transaction that reads before it
-    writes fails at once if another process wrote in between. Errors of the driver do not contain the bound values:
-    errors are logged, and the values include tokens and personal data.
+    Args:
+        url: the URL of a SQLite file or a PostgreSQL database.
+        pool_size: number of connections that are kept open; as many more are opened if needed.
 
     Raises:
         ConfigurationError: the folder of the SQLite file cannot be created.
@@ -93,10 +90,13 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
             pool_size=pool_size,
             max_overflow=pool_size,
             json_serializer=canonical_json,
+            # Driver errors are logged, and the bound values include tokens and personal data.
             hide_parameters=True,
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_MS / 1_000, "check_same_thread": False},
         )
         event.listen(engine, "connect", _prepare_sqlite)
+        # With IMMEDIATE, because a deferred transaction fails at once if another process wrote between its read and its
+        # write.
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
@@ -139,11 +139,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _enter_wal(cursor: sqlite3.Cursor) -> None:
-    """Set a SQLite file to WAL mode; retry while another process sets this mode.
-
-    SQLite returns "locked" at once in this case and ignores the busy timeout, because it regards the wait as a
-    deadlock.
-    """
+    """Set a SQLite file to WAL mode; retry while another process sets this mode."""
+    # SQLite takes this wait for a deadlock: it returns "locked" at once, whatever the busy timeout.
     cursor.execute("PRAGMA busy_timeout=0")
     deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1_000
     while True:
@@ -167,14 +164,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    """Acquire SQLite's write lock; while another process holds it, retry every one to three milliseconds.
-
-    SQLite's own busy handler sleeps up to 100 ms between attempts, so a process that writes rarely
-    would starve beside a process that writes continuously.
-    """
+    """Acquire SQLite's write lock; while another process holds it, retry every one to three milliseconds."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1_000
+    # SQLite's own busy handler sleeps up to 100 ms, so a rare writer would starve beside a continuous one.
     driver.execute("PRAGMA busy_timeout=0")
     try:
         while time.monotonic() < deadline:

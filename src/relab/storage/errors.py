@@ -14,11 +14,9 @@ class DatabaseUnavailableError(UnavailableError):
 class DiskFullError(DatabaseUnavailableError):
     """The disk of the database has no space for a write: an operator must free space.
 
-    Processes that have the database open can still read it.
-
     Args:
         place: the file or the server of the database, for the message.
-        free_bytes: the free space of the database's file system; None if this process cannot read it.
+        free_bytes: the free space of the disk; None if this process cannot read it.
         reason: the reason in words, for the message.
     """
 

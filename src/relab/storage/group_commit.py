@@ -55,11 +55,10 @@ class GroupWriter(Generic[Item, Result]):
     """Collects items from many threads and writes them in batches, on a separate thread.
 
     Args:
-        write: stores a batch of items. It returns, for each item in order, its result or an error that concerns only
-            this item.
-        max_batch: the maximum total weight of the items of a batch. A heavier item forms a batch alone.
-        max_waiting: `submit` waits while the total weight of the queued items is this or more.
-        on_commit: is called after each batch, with the weight of the batch and the seconds that the batch took.
+        write: stores a batch of items; returns the result of each item in order, or the error of an item that failed.
+        max_batch: the maximum total weight of a batch. A heavier item forms a batch alone.
+        max_waiting: the total weight of queued items from which on `submit` waits.
+        on_commit: called after each batch, with the weight of the batch and its duration in seconds.
         name: the name of the thread.
     """
 
@@ -144,7 +143,7 @@ class GroupWriter(Generic[Item, Result]):
     def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         """Write a batch and resolve the futures of its items.
 
-        If the database rejects the batch, write its two halves separately, until the bad item is found.
+        If the write fails because of an item, the two halves of the batch are written separately.
         """
         try:
             results = self._write([waiting.item for waiting in batch])

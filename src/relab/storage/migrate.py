@@ -25,14 +25,15 @@ _ADVISORY_LOCK = 0x72656C6162  # "relab" in ASCII: one migration at a time on Po
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrate a database up to a revision, one process at a time; do nothing if it already has this revision.
+    """Migrate a database up to a revision; do nothing if it already has this revision.
 
     Args:
-        database: the database.
+        database: the database. Concurrent processes migrate it one after the other.
         revision: such as `0008`; `head` is the newest one.
 
     Raises:
-        NewerSchemaError, ForeignDatabaseError: a newer version of relab made the schema, or the tables are not relab's.
+        NewerSchemaError: a newer version of relab made the schema.
+        ForeignDatabaseError: the tables are not relab's.
         InvalidInputError: there is no such revision.
         DatabaseUnavailableError: the database cannot be reached.
     """
@@ -104,15 +105,14 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _foreign_keys_off(connection: Connection) -> Iterator[None]:
-    """Disable SQLite's foreign keys while the block runs a migration.
+    """Disable SQLite's foreign keys while the block runs a migration; the block must begin before the transaction.
 
-    A migration rebuilds a table and drops the old one. With foreign keys on, this would delete the rows that refer to
-    it. SQLite ignores the pragma inside a transaction, so the block must begin before the transaction. Source:
-    https://www.sqlite.org/lang_altertable.html#otheralter
+    Source: https://www.sqlite.org/lang_altertable.html#otheralter
     """
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("a connection that is open has a driver connection")
+    # A migration drops a table that it has rebuilt; with foreign keys on, this would delete the rows that refer to it.
     driver.execute("PRAGMA foreign_keys=OFF")
     try:
         yield

@@ -10,9 +10,6 @@ from sqlalchemy.orm import Session
 
 
 def insert_into(session: Session, table: Table) -> Any:
-    """Return an INSERT statement for a table, in the SQL dialect of the session's database.
-
-    The statement has the method `on_conflict_do_update`. Only the module of this one dialect is imported, because each
-    dialect module takes megabytes.
-    """
+    """Return an INSERT statement with `on_conflict_do_update`, in the SQL dialect of the session's database."""
+    # Only this dialect is imported, because each dialect module takes megabytes.
     return import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}").insert(table)

@@ -20,8 +20,7 @@ class FlagState:
 
     Attributes:
         value: the whole value: a document with several flags, or the value of a single flag.
-        version: the version of the flags, with which a change can be made conditional; None if the target has no
-            versions.
+        version: the version of the flags, for conditional changes; None if the target has no versions.
         is_applied: whether all parts of the target, such as its workers, use this value.
     """
 
@@ -39,10 +38,7 @@ class FlagTarget(Protocol):
 
     @property
     def name(self) -> str:
-        """A name that identifies the flags. A rollout leases the flags under this name.
-
-        So two rollouts of the same flags cannot run at the same time.
-        """
+        """A name that identifies the flags; a rollout leases it, so only one rollout at a time changes the flags."""
         ...
 
     def read(self) -> FlagState:
@@ -101,17 +97,19 @@ def change_flags(
     expected: str | None = None,
     within_s: float,
 ) -> FlagState:
-    """Change the flags of a target, read them back until they are in force, and return them.
+    """Change the flags of a target, wait until they are in force, and return them.
 
     Args:
-        target: the flags.
+        target: the target whose flags are changed.
         wanted: the change.
         expected: the version that the flags must have before the change; None accepts any version.
         within_s: how long the target may take, in seconds.
 
     Raises:
-        FlagsNotAppliedError: the flags do not have the wanted values within this time.
-        FlagsRejectedError, FlagsChangedError, TargetUnavailableError: in the same cases as for `FlagTarget.send`.
+        FlagsNotAppliedError: the flags are not in force within this time.
+        FlagsRejectedError: the target rejects the change as invalid.
+        FlagsChangedError: the flags have another version than `expected`.
+        TargetUnavailableError: the target does not answer.
     """
     target.send(wanted, expected)
     deadline_s = time.monotonic() + within_s

@@ -64,8 +64,8 @@ class ServiceFlagsTarget:
         Raises:
             FlagsChangedError: the flags have another version than `expected`.
             FlagsRejectedError: the service rejects the values.
-            ChangesForbiddenError: the service refuses the change for another reason, or redirects the request.
-            TargetUnavailableError: the service does not answer, or cannot answer at the moment.
+            ChangesForbiddenError: the service forbids the change, or redirects the request.
+            TargetUnavailableError: the service does not answer, or is not available at the moment.
         """
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         answer = self._client.request("POST", self._write_url, wanted, headers=headers)
@@ -85,7 +85,7 @@ class ServiceFlagsTarget:
 
 
 def check_change(url: str, status: int, problem: str) -> None:
-    """Raise the error that the response to a change means; return if the change was accepted (2xx).
+    """Raise an error if the service did not accept a change of flags (any HTTP status but 2xx).
 
     Args:
         url: where the change was sent.

@@ -19,14 +19,12 @@ _SWITCH: Final = "kill_switch"
 
 
 class AuditLog:
-    """The records of actions: those of the current episode (test) in memory, all in an append-only file. Thread-safe.
+    """The records of actions, in memory and in an append-only file. Thread-safe.
 
-    A reset of the testbed begins an episode. Earlier records then stay in the file, but are dropped from memory. If the
-    server was stopped while an action ran, the action's record has a start and no end. The status of such a record
-    becomes `interrupted`, because it is unknown how far the action got.
+    A reset of the testbed begins an episode (a test): only records of the current episode are kept in memory.
 
     Args:
-        path: the path of the file, which has the format JSON Lines; the file is created if it does not exist.
+        path: the path of the file, in JSON Lines; the file is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,6 +45,7 @@ class AuditLog:
         if is_cut:
             os.write(self._file, b"\n")
         for record in self._records.values():
+            # The server was stopped while the action ran, so it is unknown how far the action got.
             if record.status is Status.STARTED:
                 record.status = Status.INTERRUPTED
                 self.write(record)
@@ -74,7 +73,7 @@ class AuditLog:
         return self._is_stopped
 
     def switch(self, *, stopped: bool, by: str, at: str) -> None:
-        """Turn the kill switch on or off; while it is on, the server rejects all actions that change anything.
+        """Turn the kill switch, which rejects all actions that change anything, on or off.
 
         Args:
             stopped: True to reject these actions from now on.
@@ -82,7 +81,7 @@ class AuditLog:
             at: the current time, RFC 3339.
 
         Raises:
-            OSError: the change cannot be recorded. If the switch was to be turned on, it is on until the server stops.
+            OSError: the change cannot be recorded. With `stopped`, the switch is on even so, until the server stops.
         """
         with self._lock:
             if stopped:
@@ -91,15 +90,15 @@ class AuditLog:
             self._is_stopped = stopped
 
     def begin_episode(self, at: str) -> None:
-        """Record the start of an episode (a test after a reset of the testbed).
+        """Begin an episode (a test after a reset of the testbed): drop earlier records, and turn the kill switch off.
 
-        Earlier records are dropped from memory, and the kill switch is turned off.
+        The earlier records are dropped from memory only, not from the file.
 
         Args:
             at: the current time, RFC 3339.
 
         Raises:
-            OSError: the start cannot be recorded.
+            OSError: the start of the episode cannot be recorded.
         """
         with self._lock:
             self._append(pydantic_core.to_json({_EPISODE: at}) + b"\n")

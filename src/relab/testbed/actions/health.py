@@ -34,10 +34,10 @@ class TargetHealth:
     def verify(self) -> dict[str, Any]:
         """Return the target's health as JSON.
 
-        `is_healthy` is true if the target answers all probes and no metric is bad. `problems` says in sentences what is
-        wrong. The other keys are figures that the target itself reports: `health_status`, `error_rate` (percent),
-        `avg_response_time_ms`, `p95_ms`, `pool_health` and `pool_utilization`. They are None if the target does not
-        answer.
+        - `is_healthy`: true if the target answers all probes and no metric is bad.
+        - `problems`: a list of sentences; empty if the target is healthy.
+        - `health_status`, `error_rate` (percent), `avg_response_time_ms`, `p95_ms`, `pool_health`, `pool_utilization`:
+          figures that the target reports; None without an answer.
         """
         found: dict[str, Any] = {}
         problems: list[str] = []

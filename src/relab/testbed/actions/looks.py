@@ -41,11 +41,10 @@ class Looks:
     def components(self) -> dict[str, Any]:
         """Return the state of the components and of the machine, as JSON.
 
-        - `components` has the status of each component. In it, `process` holds the kernel's figures of the component's
-          process, or None without a process.
-        - `kernel` has counters of the whole machine.
-        - `volume` has the size and the free space of the target's volume in bytes, or is None if the volume cannot be
-          read.
+        - `components`: the status of each component. The field `process` has figures of the kernel about its process,
+          or None.
+        - `kernel`: counters of the whole machine.
+        - `volume`: the size and the free space of the target's volume in bytes; None if the volume cannot be read.
 
         Raises:
             PlantError: the supervisor does not answer.
@@ -66,7 +65,7 @@ class Looks:
     def logs(self, component: str, lines: int) -> dict[str, Any]:
         """Return the last lines of a component's log as `{"component": name, "lines": [...]}`, oldest first.
 
-        A line that is a JSON object is parsed; any other line is a text.
+        Each line is a parsed JSON object, or else a text.
 
         Args:
             component: name of the component; `target` for the structured log of all workers.

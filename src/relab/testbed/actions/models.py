@@ -62,15 +62,14 @@ class Action:
 
     Attributes:
         name: the name of the action in the API.
-        title: what the action does, as a short sentence.
+        title: a short sentence that says what the action does.
         action_class: the kind of change; permissions are granted by class.
         blast_radius: the worst effect on users while the action runs.
-        parameters: the class of the action's parameters; callers can read its schema.
+        parameters: the class of the action's parameters.
         effect: the expected change, as an operator would see it.
-        preconditions: conditions that must hold, in words; the server checks each of them.
+        preconditions: conditions that must hold, in words; the server checks them.
         inverse: the name of the action that undoes this action; None if it cannot be undone.
-        part: the part of the service that the action changes, if the parameters do not name that part. In JSON, this
-            field is called `target`.
+        part: the part of the service that the action changes (`target` in JSON); None if the parameters name the part.
         also: further parts that no other action may change at the same time.
     """
 
@@ -88,8 +87,8 @@ class Action:
     def part_of(self, parameters: ActionParameters) -> str:
         """Return the part of the service that the action changes with these parameters.
 
-        Only one action at a time may change a part. The part is the action's own `part`, if it has one. Otherwise it is
-        the dependency or component that the parameters name.
+        This is the action's own `part`, or else the dependency or component in the parameters, or else the whole
+        service.
         """
         if self.part is not None:
             return self.part
@@ -129,8 +128,8 @@ class ActionRequest:
         actor: the name of the caller's token.
         at_us: time of the request, in microseconds since 1970.
         key: the `Idempotency-Key`; None if the caller gave none.
-        dry_run: whether the server only checks the request, and changes nothing.
-        fingerprint: a digest of action and parameters, to detect that a key is reused for another request.
+        dry_run: whether the request is only checked, and nothing changed.
+        fingerprint: a digest of action and parameters; two requests with the same key must have the same digest.
         is_undo: whether the request is to undo an action; undos are exempt from the rate limits.
     """
 
@@ -150,16 +149,16 @@ class ActionRequest:
 
     @property
     def parts(self) -> frozenset[str]:
-        """All parts of the service that the action locks: no other action may change them while this action runs.
+        """All parts of the service that are locked while the action runs; no other action may change these parts.
 
-        If the action changes a worker, it also locks the whole target.
+        An action on a worker locks the whole target.
         """
         return frozenset({self.part, _whole_part(self.part), *self.action.also})
 
 
 @dataclass(slots=True)
 class Record:
-    """The record of an action, written before the action starts, and again when the action has ended.
+    """The record of an action; it is written before the action starts, and again at the end.
 
     Attributes:
         record_id: identifies the record.
@@ -168,14 +167,14 @@ class Record:
         actor: name of the caller's token.
         part: the part of the service that the action changes.
         requested_at, completed_at: RFC 3339; `completed_at` is None while the action runs.
-        status: whether the action runs, has succeeded, or how else it ended.
+        status: whether the action runs, or how it ended.
         key: the caller's `Idempotency-Key`; None if the caller gave none.
         fingerprint: a digest of action and parameters.
-        before: the relevant state before the action; an undo restores it.
-        after: the changes, as the action reports them.
+        before: the state before the action; an undo restores it.
+        after: the changes that the action has made.
         error: why the action failed; None if it did not fail.
-        undoes: the id of the record of the action that this one undoes; None if this one is not an undo.
-        undone_by: the id of the record of the undo; None if the action was not undone.
+        undoes: for an undo, the id of the undone record; else None.
+        undone_by: the id of the undo's record; None if the action was not undone.
     """
 
     record_id: str

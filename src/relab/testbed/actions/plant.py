@@ -145,10 +145,10 @@ class Plant:
         return int(self._ask("POST", "/settings/rollback", body)["version"]["version"])
 
     def access(self) -> dict[str, Any]:
-        """Return how operators reach the servers `database` and `cache`.
+        """Return how operators connect to the servers: `{"database": {...}, "cache": {...}}`.
 
-        Each of the two has its host, port, user, password and `paths`: the ports on which the target may connect to the
-        server, by the name of the network path.
+        Each server has `host`, `port`, `user`, `password` and `paths`. `paths` is `{name of a network path: port on
+        which the target may connect to the server}`.
         """
         return self._ask("GET", "/access")
 
@@ -179,11 +179,8 @@ class Plant:
             raise PlantError(f"The database: {str(error).strip() or type(error).__name__}") from error
 
     def _connect(self, known: Mapping[str, Any]) -> psycopg.Connection[dict[str, Any]]:
-        """Connect to the database as an operator; retry for a while if even the reserved connections are in use.
-
-        The database gives each new connection a slot before it authenticates the user. If many clients are refused in
-        quick succession, they also occupy the reserved slots, each for some milliseconds.
-        """
+        """Connect to the database as an operator; retry for a while if even the reserved connections are in use."""
+        # Refused clients also occupy the reserved slots for some milliseconds, until they are authenticated.
         for left in reversed(range(_NO_ROOM_TRIES)):
             try:
                 return psycopg.connect(

@@ -108,12 +108,13 @@ def perform(
     if_state: Annotated[str | None, Query(max_length=100)] = None,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Perform an action; the client sends the action's parameters in the query, in the body, or both.
+    """Perform an action; its parameters are sent in the query, in the body, or both.
 
-    With `dry_run`, the server only returns the state that the action would change. `if_state` is the digest of a state
-    that a dry run returned; the server rejects the action with 412 if the state has changed since. A repeated request
-    with the same `Idempotency-Key` changes nothing, and gets the record of the first request. If the action fails, the
-    answer is 502 with the record of the action.
+    - `dry_run`: the server changes nothing and returns the state that the action would change.
+    - `if_state`: the digest of the state from a dry run; if the state has changed since, the answer is 412.
+    - `Idempotency-Key`: a repeated request changes nothing and gets the record of the first request.
+
+    If the action fails, the answer is 502 with the record of the action.
     """
     asking.require_class(services.actions.action(name).action_class)
     given = {key: value for key, value in request.query_params.items() if key not in _RESERVED} | (body or {})

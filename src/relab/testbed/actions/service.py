@@ -81,9 +81,9 @@ class ActionResult:
     Attributes:
         action: name of the action.
         record: the record of the action; None for a dry run.
-        before: the state of the service that the action found, or in a dry run would find.
-        replayed: whether nothing was done now, because an earlier request had the same idempotency key. `record` is
-            then the record of the earlier request.
+        before: the state of the service before the action.
+        replayed: whether `record` is the record of an earlier request with the same idempotency key. Nothing was done
+            now.
     """
 
     action: str
@@ -136,14 +136,14 @@ class ActionService:
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
     def switch(self, *, stopped: bool, by: str) -> None:
-        """Turn the kill switch, which rejects all actions that change anything, on or off; record the caller.
+        """Turn the kill switch, which rejects all actions that change anything, on or off.
 
         Args:
             stopped: True to reject these actions from now on.
-            by: name of the caller's token.
+            by: name of the caller's token, for the audit log.
 
         Raises:
-            OSError: the change cannot be recorded. If the switch was to be turned on, it is on until the server stops.
+            OSError: the change cannot be recorded. With `stopped`, the switch is on even so, until the server stops.
         """
         self._audit.switch(stopped=stopped, by=by, at=format_time(self._clock.now_us()))
 
@@ -169,27 +169,28 @@ class ActionService:
         dry_run: bool = False,
         if_state: str | None = None,
     ) -> ActionResult:
-        """Perform an action and return its record; with `dry_run`, only return the state that the action would change.
+        """Perform an action and return its record; with `dry_run`, only return the state before it.
 
-        If the action fails, no error is raised: the status of its record is `failed`. If an earlier request had the
-        same `key`, nothing is done, and the record of the earlier request is returned.
+        An action that fails raises no error: the status of its record is `failed`.
 
         Args:
             name: the name of the action.
             given: the action's parameters by name, not yet validated.
             actor: the name of the caller's token.
-            key: the caller's `Idempotency-Key`; None if the caller gave none.
+            key: the caller's `Idempotency-Key`, or None. If an earlier request had this key, only its record is
+                returned.
             dry_run: do all checks and change nothing.
-            if_state: the digest of the state on which the caller based its decision. A dry run returns it as
-                `before["state_digest"]`. None to perform the action in any state.
+            if_state: the state digest from a dry run (`before["state_digest"]`); None accepts any state.
 
         Raises:
-            UnknownActionError, WrongParametersError: the action is unknown, or its parameters are invalid.
+            UnknownActionError: no action has this name.
+            WrongParametersError: the parameters are invalid for the action.
             KeyReusedError: the key was used for a request with another action or other parameters.
             StalePreconditionError: the current state has another digest than `if_state`.
             PreconditionError: the action would be useless or harmful in the current state.
-            KillSwitchError, InProgressError, TooManyActionsError: the kill switch is on, an action on the same part of
-                the service is in progress, or a rate limit is reached.
+            KillSwitchError: the kill switch is on.
+            InProgressError: another action on the same part of the service is in progress.
+            TooManyActionsError: a rate limit is reached.
         """
         operation = self._operation(name)
         parameters = _parameters(operation.action, given)
@@ -216,17 +217,17 @@ class ActionService:
             return ActionResult(name, self._finish(record, lambda: operation.act(parameters, before)), before)
 
     def undo(self, record_id: str, *, actor: str) -> ActionResult:
-        """Restore the state before an action; return the record of the undo, which is an action too.
+        """Undo an action: restore the state before it; return the record of the undo.
 
         Args:
-            record_id: the id of the record of the action that is undone.
+            record_id: the id of the record of the action.
             actor: the name of the caller's token.
 
         Raises:
             UnknownRecordError: no record has this id.
             NotReversibleError: the action has no inverse, is itself an undo, or was already undone.
-            KillSwitchError, InProgressError: the kill switch is on, or an action on the same part of the service is in
-                progress.
+            KillSwitchError: the kill switch is on.
+            InProgressError: another action on the same part of the service is in progress.
         """
         undone = self._audit.get(record_id)
         operation = self._operation(undone.action)
@@ -291,9 +292,9 @@ class ActionService:
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """Return the SHA-256 digest of a state that `Operation.look` returned; the key `state_digest` is left out.
+    """Return the SHA-256 digest of a state that `Operation.look` returned, without its key `state_digest`.
 
-    A caller may send the digest with a request, which is rejected if the state has changed since.
+    A caller may send the digest with a request; the request is rejected if the state has changed since.
     """
     content = {name: value for name, value in state.items() if name != "state_digest"}
     return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()

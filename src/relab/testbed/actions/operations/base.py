@@ -19,8 +19,11 @@ class Nothing(ActionParameters):
 class PlantOperation(ABC, Generic[Given]):
     """Base of the classes that each implement one action; `Given` is the class of the action's parameters.
 
-    Subclasses set `ACTION` and implement `_find` (read the state that the action would change) and `_do` (make the
-    change). If the action can be undone, they also implement `_take_back` (undo the change).
+    Subclasses set `ACTION` and implement these methods:
+
+    - `_find`: read the state that the action would change.
+    - `_do`: make the change.
+    - `_take_back`: undo the change, if this is possible.
 
     Args:
         plant: gives the action access to the testbed: its supervisor, database, cache and flags.
@@ -81,9 +84,10 @@ class PlantOperation(ABC, Generic[Given]):
         """Perform the action and return what it has changed; called by `act`."""
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo the action and return what this has changed; called by `undo`.
+        """Undo the action and return the changes; called by `undo`. The base class raises NotReversibleError.
 
-        The arguments are the parameters of the action, and the state that `look` returned before the action. The base
-        class raises NotReversibleError.
+        Args:
+            _given: the parameters of the action.
+            _before: the state that `look` returned before the action.
         """
         raise NotReversibleError(f"{self.ACTION.name!r} cannot be undone.")

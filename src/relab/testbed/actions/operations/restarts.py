@@ -31,10 +31,12 @@ class ComponentParameters(ActionParameters):
 
 
 class ComponentLimitParameters(ComponentParameters):
-    """New resource limits of a component; a limit that is absent is not changed.
+    """New resource limits of a component; an absent limit is not changed.
 
-    `descriptors` limits the open files of each process. `memory_mb` (MiB) and `cpu_pct` (percent of one processor)
-    limit all processes of the component together.
+    Attributes:
+        descriptors: the maximum number of open files of each process.
+        memory_mb: the maximum memory of all processes together, in MiB.
+        cpu_pct: the maximum processor time of all processes together, in percent of one processor.
     """
 
     descriptors: int | None = Field(None, ge=64, le=1_048_576)
@@ -145,17 +147,14 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 
 
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the requested limits that are higher than the current limits.
-
-    Memory and processor time have no limit unless one is set. A requested limit for them is left out in this case,
-    because it would be lower.
-    """
+    """Return the requested limits that are higher than the current limits."""
     # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}
     found: dict[str, Any] = {}
     if given.descriptors is not None and given.descriptors > rlimits.get("nofile", usual):
         found["rlimits"] = {**rlimits, "nofile": given.descriptors}
+    # Without a current limit, memory and processor time are unlimited, so that any limit would be lower.
     for name in ("memory_mb", "cpu_pct"):
         current, wanted = limits.get(name), getattr(given, name)
         if current is not None and wanted is not None and wanted > current:
@@ -209,8 +208,7 @@ def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
 class RemediatePool(PlantOperation[RestartParameters]):
     """The action against an exhausted database connection pool: it restarts the target.
 
-    If the parameters allow it, and the target cannot reach its database after the restart or its pool is still
-    critical, the action also restarts the database and then the target again.
+    If this does not help and the parameters allow it, the database and then the target are restarted too.
     """
 
     ACTION = Action(

@@ -56,11 +56,11 @@ class Idle(ActionParameters):
 
 
 class Blocking(ActionParameters):
-    """Selects the database sessions to end: those that block others, and idle ones with an exclusive lock on a table.
+    """Selects the database sessions to end: blocking sessions, and idle sessions with an exclusive lock on a table.
 
-    A blocking session is selected if a query of another session waits for it and has run for at least `min_wait_s`
-    seconds. A session with an exclusive lock is selected if it has been idle in a transaction for at least `min_wait_s`
-    seconds.
+    Attributes:
+        min_wait_s: the minimum time in seconds for which the blocked query has run, or the session with the lock has
+            been idle in its transaction.
     """
 
     min_wait_s: float = Field(1.0, ge=0, le=86_400)

@@ -12,16 +12,16 @@ from relab.testbed.actions.operations.base import PlantOperation
 
 
 class FlowParameters(ActionParameters):
-    """New values of the target's flow control, which limits admitted requests; values that are absent are not changed.
+    """New values of the target's flow control, which limits admitted requests; an absent value is not changed.
 
     Attributes:
-        policy: `fixed` always admits up to `max_concurrency` requests at a time; `aimd` lowers this limit as far as
-            needed to keep the P95 latency below `target_p95_ms`.
+        policy: `fixed` always admits up to `max_concurrency` requests at a time; `aimd` lowers this limit while the P95
+            latency is too high.
         target_p95_ms: the P95 latency in milliseconds that `aimd` aims at.
-        max_concurrency: the maximum number of requests that all workers together handle at a time.
+        max_concurrency: the maximum number of requests in progress, over all workers.
         max_batch_size: the maximum number of searches that are answered together.
-        enabled: whether the limits `max_concurrency` and `max_batch_size` apply. If False, all requests are admitted,
-            and batches have size 1.
+        enabled: whether `max_concurrency` and `max_batch_size` apply. If False, all requests are admitted, in batches
+            of 1.
     """
 
     policy: Literal["aimd", "fixed"] | None = None
