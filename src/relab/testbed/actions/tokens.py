@@ -23,7 +23,7 @@ _OWN_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
 class ActionScope(StrEnum):
-    """The scopes of tokens. `act` allows all classes of actions; a scope like `act:restart` allows only one class."""
+    """The scopes of tokens; `act` allows all classes of actions, `act:restart` only the class `restart`."""
 
     READ = "read"
     ACT = "act"
@@ -47,7 +47,7 @@ SCOPES: Final = (*ActionScope, *(f"act:{kind.value}" for kind in ActionClass if 
 
 
 class UnknownActionTokenError(UnauthenticatedError):
-    """The request has no token, or one that is unknown."""
+    """The request has no token, or an unknown token."""
 
     code = "invalid_token"
 
@@ -86,11 +86,10 @@ class ActionCaller:
     def require_class(self, action_class: ActionClass) -> None:
         """Check that the token allows actions of this class.
 
-        The class `read` requires the scope `read`. Any other class requires the scope `act`, or `act:` followed by the
-        name of the class.
+        The class `read` requires the scope `read`. Any other class requires `act` or `act:CLASS`.
 
         Raises:
-            MissingActionScopeError: the token does not allow them.
+            MissingActionScopeError: the token does not allow actions of this class.
         """
         if action_class is ActionClass.READ:
             self.require(ActionScope.READ)
@@ -109,10 +108,7 @@ class PageRefusedError(ForbiddenError):
 
 
 def refuse_pages(headers: Mapping[str, str]) -> None:
-    """Check that a request without a token was sent by a local program and not by a web page.
-
-    A web page can send requests to this machine, even under its own host name, if that name resolves to this machine.
-    But it cannot suppress the headers that the browser adds.
+    """Check that a request without a token comes from a local program and not from a web page.
 
     Args:
         headers: the headers of the request, by their names in lower case.
@@ -120,6 +116,7 @@ def refuse_pages(headers: Mapping[str, str]) -> None:
     Raises:
         PageRefusedError: a web page sent the request, or the header `Host` does not name this machine.
     """
+    # A page may use a host name that resolves to this machine, but cannot suppress the browser's own headers.
     host = headers.get("host", "").rpartition("@")[2].lower()
     name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
     if name not in _OWN_NAMES or "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
@@ -140,17 +137,15 @@ class Tokens:
         self._path = path
 
     def make(self, name: str, scopes: Sequence[str]) -> str:
-        """Create a token and return it; it cannot be read again. An older token of this name is replaced.
-
-        Several processes may create tokens at the same time; a lock prevents lost updates.
+        """Create a token and return it; it cannot be read again. An older token with this name becomes invalid.
 
         Args:
-            name: the name of the token, which records of actions show as the caller.
+            name: the name of the token, shown as the caller in records of actions.
             scopes: the scopes of the token, each of them in `SCOPES`.
 
         Raises:
             WrongScopeError: a scope is not in `SCOPES`, or none is given.
-            WrongTokenNameError: the name is empty, too long or not printable; records and messages contain it.
+            WrongTokenNameError: the name is empty, too long or not printable.
         """
         if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
             raise WrongTokenNameError(
@@ -195,7 +190,7 @@ class Tokens:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock under which only one process at a time reads, changes and writes the file of tokens."""
+        """Hold the lock on the file of tokens while the block runs, against changes by other processes."""
         lock = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

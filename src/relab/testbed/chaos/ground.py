@@ -27,10 +27,7 @@ Found = TypeVar("Found")
 
 
 class Standing:
-    """A snapshot of the processes of some components, to find out which components have been restarted since.
-
-    A fault inside a process ends with the process. If a repair restarts the component, an intermittent fault must not
-    be injected again into the new process.
+    """A snapshot of the processes of some components, which later shows the components that were restarted since.
 
     Args:
         plant: operators' access to the testbed.
@@ -43,10 +40,7 @@ class Standing:
         self._pids: dict[str, int | None] = {item["name"]: item["pid"] for item in plant.components(name)}
 
     def pids(self) -> dict[str, int]:
-        """Return the process ids of the components that were not restarted since this snapshot was created, by name.
-
-        Components that had no process when it was created are left out.
-        """
+        """Return `{name: process id}` of the components that still have the same process as in this snapshot."""
         now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
@@ -55,19 +49,19 @@ class Standing:
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
-        """Return the numbers of the target's workers that were not restarted since this snapshot was created.
+        """Return the numbers of the target's workers that still have the same process as in this snapshot.
 
         The snapshot must have been created for the group `target`.
         """
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault of this level affects, except those that were restarted.
+        """Return the names of the components that a fault of this level affects, without restarted ones.
 
         The affected components are the first ones of this snapshot. A restarted component is not replaced by another.
 
         Args:
-            level: the share, 0 to 1, of the components in this snapshot to affect. Above 0, at least one is affected.
+            level: the share, 0 to 1, of the components to affect. Above 0, at least one is affected.
         """
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()
@@ -79,12 +73,11 @@ class Ground:
     """Fault injection's access to one testbed.
 
     Attributes:
-        plant: operators' access to the testbed, which fault injection uses, too.
+        plant: operators' access to the testbed.
         links: the client of the links, the proxies on the network paths to the dependencies.
         private: the folder of the workers' sockets.
         target_url: the address of the target.
-        changing: a lock. Code that reads and then changes resource limits or the report job holds the lock, because
-            several injections may work on them at the same time.
+        changing: the lock that an injection holds while it reads and then changes resource limits or the report job.
     """
 
     plant: Plant
@@ -103,10 +96,7 @@ class Ground:
         return _wait(self.links.add(link, toxic))
 
     def remove_toxic(self, link: str, toxic_id: str) -> None:
-        """Remove a toxic (a simulated network fault) from the link with this name, if it is still there.
-
-        The toxic may be gone already, for example after a restart of the links.
-        """
+        """Remove a toxic (a simulated network fault) from the link with this name, if the link still has the toxic."""
         with suppress(InvalidInputError, NotAnsweringError):
             _wait(self.links.remove(link, toxic_id))
 
@@ -139,14 +129,11 @@ class Ground:
         return Standing(self.plant, name)
 
     def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some resource limits of a component and keep the others.
-
-        Return all resource limits of the component from before the change.
+        """Change some resource limits of a component; return all limits from before the change.
 
         Args:
             name: the name of the component.
-            changes: new values by the field of `ResourceLimits`. The value of `rlimits` is merged with the current
-                `rlimits`.
+            changes: `{field of ResourceLimits: new value}`; other fields are kept, and `rlimits` are merged by name.
         """
         # The supervisor replaces all limits at once, so two faults at the same time must not overwrite each other's.
         with self.changing:
@@ -161,7 +148,7 @@ class Ground:
         """Return whether `query` returns True for at least one of the target's workers.
 
         Args:
-            query: is called with each worker's answer to the command `status`, which describes the worker's defects.
+            query: is called with a worker's answer to the command `status`, which lists the worker's active defects.
 
         Raises:
             PlantError: a worker does not answer.

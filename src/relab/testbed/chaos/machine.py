@@ -12,8 +12,7 @@ from relab.testbed.actions.plant import Plant
 class Impossible(Mapping[str, str]):
     """Maps each requirement of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the reason.
 
-    Requirements that are met are absent. The mapping queries the supervisor on its first use and not earlier, because
-    the supervisor starts the chaos server before it can answer queries.
+    The first use queries the supervisor; the constructor does not.
 
     Args:
         plant: operators' access to the testbed, including its supervisor.

@@ -43,10 +43,10 @@ class ChaosManager:
     """All injections of one testbed. Thread-safe.
 
     Args:
-        catalogue: all faults and noise events by name, including those that this machine cannot inject.
+        catalogue: all faults and noise events by name, including any that this machine cannot inject.
         ground: fault injection's access to the testbed.
-        impossible: maps each requirement of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the
-            reason.
+        impossible: `{requirement of a fault: reason why this machine does not meet it}`; the requirements are `root`,
+            `cgroup` and `mount`.
         clock: the clock for the times in injections.
     """
 
@@ -61,10 +61,9 @@ class ChaosManager:
         self._lock = threading.Lock()
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return the catalogue as JSON: one entry, the result of `Injectable.to_json`, for each fault and noise event.
+        """Return the catalogue as JSON: one entry for each fault and noise event, from `Injectable.to_json`.
 
-        In each entry, `impossible` is the reason why this machine cannot inject the fault or noise event. It is None if
-        the machine can inject it.
+        Each entry also has `impossible`: the reason why this machine cannot inject the event, or None.
         """
         return [{**event.to_json(), "impossible": self._why_not(event)} for event in self._catalogue.values()]
 
@@ -77,11 +76,11 @@ class ChaosManager:
             name: the name of the fault or noise event.
             given: the parameters by name, not yet validated.
             delay_s: time until the injection begins, in seconds.
-            duration_s: time after which the injection is stopped, in seconds; None to continue until a request stops
-                it.
+            duration_s: time until the injection is stopped, in seconds; None to wait for a request to stop it.
 
         Raises:
-            UnknownFaultError, WrongFaultParametersError: the name is unknown, or the parameters are invalid.
+            UnknownFaultError: no fault or noise event has this name.
+            WrongFaultParametersError: the parameters are invalid.
             AlreadyActiveError: an injection of the same fault is active or waiting for its beginning.
             NotPossibleHereError: this machine does not meet a requirement of the fault.
             UnavailableError: a component that the fault works on does not answer; nothing was changed.
@@ -204,10 +203,10 @@ class ChaosManager:
 
 
 class _Running:
-    """One injection in progress; if it has a delay, a ramp, a period or a duration, a thread of its own carries it out.
+    """One injection in progress, with its own thread for a delay, a ramp, a period or a duration.
 
-    The attribute `injection` is the current state. Each change replaces it by a new object, so any thread may read it
-    at any time.
+    Attributes:
+        injection: the current state, an object that is replaced at each change; any thread may read it.
     """
 
     def __init__(
@@ -239,14 +238,12 @@ class _Running:
     def end(self, phase: InjectionPhase) -> Injection:
         """End the injection, and return it with `phase` as its final phase.
 
-        If that fails, the injection stays active, and this method can be called again.
-
         Args:
-            phase: the reason for the end, such as `stopped` or `expired`.
+            phase: the final phase, such as `stopped` or `expired`.
 
         Raises:
             AlreadyEndedError: the injection has already ended.
-            NotEndedError: the injector of the injection could not be ended.
+            NotEndedError: the injector could not be ended; the injection stays active, and the call can be repeated.
         """
         with self._working:
             if not self.injection.is_open:
@@ -296,10 +293,7 @@ class _Running:
             self._set_level(level)
 
     def _waits_until(self, at_s: float) -> bool:
-        """Wait until `at_s` seconds after the injection began, and return False.
-
-        If the injection ends earlier, return True at once.
-        """
+        """Wait until `at_s` seconds after the injection began; return whether the injection ended before that time."""
         return self._ended.wait(max(self._began_s + at_s - time.monotonic(), 0.0))
 
     def _begin(self) -> None:
@@ -357,10 +351,10 @@ class _Running:
 
 
 def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
-    """Yield the changes of an injection's level after its beginning, as `(seconds since the beginning, level, 0 to 1)`.
+    """Yield the later changes of an injection's level, as `(seconds since the beginning, level from 0 to 1)`.
 
-    For a ramp, the level rises step by step; its first step is left out, because the beginning sets it. For an
-    intermittent fault, the level is 0 and the intensity in turn, and the pairs never end.
+    A ramp yields its steps from the second one on. An intermittent fault yields 0 and the intensity in turn, without
+    end.
     """
     if given.ramp_s > 0:
         for step in range(2, RAMP_STEPS + 1):

@@ -14,9 +14,11 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 class InjectionPhase(StrEnum):
     """The phase of an injection.
 
-    `waiting`: the delay has not ended. `active`: the injection has begun. `stopped`: it ended on request. `expired`: it
-    ended after its duration. `failed`: it could not begin. There is no phase `repaired`, because only a measurement of
-    the target can show a repair.
+    - `waiting`: the delay has not ended.
+    - `active`: the injection has begun.
+    - `stopped`: the injection ended on request.
+    - `expired`: the injection ended after its duration.
+    - `failed`: the injection could not begin.
     """
 
     WAITING = "waiting"
@@ -30,11 +32,11 @@ class FaultParameters(BaseModel):
     """The parameters that every fault and noise event has; subclasses add their own.
 
     Attributes:
-        intensity: the strength of the fault when it is fully developed, above 0 to 1.
-        seed: the seed of all random choices that the fault makes.
+        intensity: the full strength of the fault, above 0 to 1.
+        seed: the seed of all random choices of the fault.
         ramp_s: time in which the fault grows to its intensity; 0 for full intensity at once.
         period_s: length of one period of an intermittent fault; 0 for a constant fault.
-        duty: share of each period for which an intermittent fault is on.
+        duty: share of each period in which an intermittent fault is on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=100)
@@ -63,22 +65,20 @@ class Symptom:
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """The state of one injection of a fault at one moment.
-
-    Points in time are RFC 3339 text.
+    """The state of one injection of a fault at one moment; points in time are RFC 3339 text.
 
     Attributes:
         injection_id: identifies the injection.
         fault: name of the fault or noise event.
         parameters: the parameters of the fault as JSON, by name.
         requested_at: when the injection was requested.
-        delay_s: time from the request until the injection begins.
-        duration_s: time after which the injection is stopped; None to continue until a request stops it.
-        phase: whether the injection waits, is active, or how it ended.
+        delay_s: time from the request to the beginning of the injection.
+        duration_s: time after which the injection is stopped; None to wait for a request to stop it.
+        phase: the phase of the injection, such as `waiting` or `active`.
         began_at: when the fault became active; None before that.
         ended_at: when the injection ended; None before that.
         error: why the injection could not begin; None if it did not fail.
-        notes: errors that did not end the injection, with their time.
+        notes: errors during the injection, with their time, that did not end it.
     """
 
     injection_id: str
@@ -125,7 +125,7 @@ class WrongFaultParametersError(InvalidInputError):
 
 
 class AlreadyActiveError(ConflictError):
-    """The same fault is already active or waiting; two injections of the same fault could not be distinguished."""
+    """An injection of the same fault is already active or waiting."""
 
     code = "already_active"
 

@@ -11,20 +11,17 @@ from relab.core.errors import RelabError
 class Presence:
     """Tests whether one injected fault is still present.
 
-    Create it before the fault is injected, and call `begun` right after the injection.
+    Create this object before the injection of the fault, and call `begun` right after the injection.
 
     Args:
-        query: returns whether the fault is present. It may raise `RelabError` or `OSError` if it cannot find that out.
+        query: returns whether the fault is present; raises `RelabError` or `OSError` if that cannot be determined.
     """
 
     def __init__(self, query: Callable[[], bool]) -> None:
         self._query = query
 
     def begun(self) -> None:
-        """Record the state right after the injection of the fault; later tests are compared with it.
-
-        The base class records nothing.
-        """
+        """Record the state right after the injection, for comparison in later tests; the base class records nothing."""
 
     def is_there(self) -> bool | None:
         """Return whether the fault is present; None if the component that must be queried does not answer."""
@@ -35,13 +32,12 @@ class Presence:
 
 
 class ChangedDocument(Presence):
-    """Tests whether a fault that has changed values of a nested document (settings or flags) is still present.
+    """Tests whether a fault that changed values of a nested document (settings or flags) is still present.
 
-    The fault counts as present while all of the changed values are still as the fault set them. It counts as repaired
-    as soon as one of these values differs.
+    The fault is present as long as every changed value is still as the fault set it.
 
     Args:
-        read: returns the current document, whose values are grouped in sections.
+        read: returns the current document, as `{section: {name: value}}`.
     """
 
     def __init__(self, read: Callable[[], Mapping[str, Any]]) -> None:
@@ -51,9 +47,9 @@ class ChangedDocument(Presence):
         self._made: dict[str, Any] = {}
 
     def begun(self) -> None:
-        """Record which values of the document differ now from those at the creation of this test.
+        """Record the values that differ now from the document at the creation of this object: the fault's changes.
 
-        These are the values that the fault has changed, so call this right after the injection.
+        Call this right after the injection.
         """
         # Names without a dot are the number and the time of the version, which every change alters.
         self._made = {

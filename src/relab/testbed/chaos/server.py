@@ -74,8 +74,8 @@ def inject(
 ) -> dict[str, Any]:
     """Inject a fault or noise event after `delay` seconds, and return the injection.
 
-    It ends after `duration` seconds, or when it is stopped. The parameters of the fault are fields of the query or of
-    the body; the body takes precedence.
+    The injection ends after `duration` seconds, or when it is stopped. The fault's parameters are fields of the query
+    or of the body; the body takes precedence.
     """
     given = {key: value for key, value in request.query_params.items() if key not in _RESERVED_PARAMETERS} | (
         body or {}
@@ -86,16 +86,13 @@ def inject(
 
 @_router.post("/break/{fault}/{injection_id}/stop")
 def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
-    """End the injection with this id, which must be an injection of this fault, and return it."""
+    """End this injection of this fault, and return it."""
     manager.check(fault, injection_id)
     return manager.stop(injection_id).to_json()
 
 
 @_router.post("/break/{fault}/stop")
 def stop_fault(manager: With, fault: _Id) -> dict[str, Any]:
-    """End all active and waiting injections of a fault, if there are any, and return them in `stopped`.
-
-    Rollbacks in a file of chaostoolkit's format need this route, because the file cannot contain the id of an injection
-    that it starts.
-    """
+    """End all active and waiting injections of a fault, if there are any, and return them in `stopped`."""
+    # A rollback in a file of chaostoolkit's format cannot name the id of an injection, so it needs this route.
     return {"stopped": [injection.to_json() for injection in manager.stop_fault(fault)]}

@@ -23,8 +23,8 @@ class ReportJobParameters(BaseModel):
     """The parameters of the report job.
 
     Attributes:
-        processes: number of processes among which the products are divided.
-        nice: nice value of the processes; 0 is the usual priority, 19 the lowest.
+        processes: number of processes; each handles an equal part of the products.
+        nice: nice value of the processes, from 0 (usual priority) to 19 (lowest).
         seconds: time after which the job stops working; None to work without an end.
     """
 

@@ -55,9 +55,9 @@ def read_products(path: Path) -> list[ProductVector]:
 
 
 def read_sales(folder: Path) -> Counter[int]:
-    """Return the number sold of each product, by id, from the receipts in the target's data folder.
+    """Return `{product's id: number of sold items}` from the receipts in the target's data folder.
 
-    Incomplete lines are left out.
+    Incomplete lines are skipped.
     """
     sold: Counter[int] = Counter()
     for path in folder.glob("receipts-*.jsonl"):
@@ -71,7 +71,13 @@ def read_sales(folder: Path) -> Counter[int]:
 def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
     """Yield the report lines of every `parts`-th product, beginning with product number `part` (from 0).
 
-    Each of these products is compared with all products. `sold` is the number of sold items of each product, by its id.
+    Each line lists the most similar of all products.
+
+    Args:
+        products: all products.
+        sold: number of sold items of each product, by id.
+        part: index of the first product.
+        parts: the step between two products.
     """
     for product in products[part::parts]:
         scores = sorted(((_likeness(product, other), other.product_id) for other in products), reverse=True)
@@ -80,10 +86,9 @@ def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, 
 
 
 def write(lines: Sequence[Line], path: Path) -> None:
-    """Write the 200 lines with the highest sales to a file as JSON Lines, best-selling product first.
+    """Write the 200 lines with the highest sales (or all, if fewer) as JSON Lines, best-selling product first.
 
-    If there are fewer lines, write all of them. The file is replaced atomically: the old report stays until the new one
-    is complete.
+    The old file stays until the new one is complete.
 
     Args:
         lines: the lines of all products, in any order.

@@ -16,15 +16,14 @@ _ANSWER_BYTES: Final = 1 << 20
 
 
 class LinksClient:
-    """A client of the process that runs a testbed's links: TCP proxies in which toxics simulate network faults.
+    """A client of the process that runs a testbed's links (TCP proxies that simulate network faults).
 
-    The client opens a new connection for each request.
+    Every method opens a new connection, and raises two errors: `NotAnsweringError` if the process does not answer
+    within
+    five seconds, `InvalidInputError` if it rejects the request.
 
     Args:
         path: the path of the process's Unix socket.
-
-    All methods raise `NotAnsweringError` if the process does not answer within five seconds, and `InvalidInputError` if
-    it rejects the request.
     """
 
     def __init__(self, path: Path) -> None:

@@ -25,12 +25,11 @@ _WAYS: Final[tuple[Way, Way]] = ("up", "down")
 class Half(asyncio.Protocol):
     """One of the two sockets of a connection through a link (a TCP proxy): the client's or the server's.
 
-    Bytes that are read from this socket are queued for the other socket, and bytes from the other socket's queue are
-    written to this one.
+    The bytes that this socket receives are queued for the other socket.
 
     Args:
-        pair: the connection through the link, of which this is one half.
-        way: the direction of the bytes that are read from the socket: `up` from the client, `down` from the server.
+        pair: the connection through the link.
+        way: the direction of the bytes from this socket: `up` from the client, `down` from the server.
 
     Attributes:
         transport: the socket; None before it is open.
@@ -44,7 +43,7 @@ class Half(asyncio.Protocol):
         self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Store the transport of this socket, and report to the connection that this socket is open."""
+        """Store the transport of this socket, and notify the connection that this socket is open."""
         self.transport = cast("asyncio.Transport", transport)
         self._pair.made(self._way)
 
@@ -53,17 +52,15 @@ class Half(asyncio.Protocol):
         self._pair.received(self._way, data)
 
     def eof_received(self) -> bool:
-        """Forward the end of the stream to the other socket, because this socket's peer sends no more bytes.
-
-        Return True, so that asyncio keeps this socket open for the other direction.
-        """
+        """Forward the end of the stream to the other socket; return True, which keeps this socket open for writing."""
         self._pair.finished(self._way)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Mark this socket as closed, and report that to the connection, which then closes the other socket.
+        """Mark this socket as closed, and let the connection close the other socket.
 
-        `exc` is the error that closed this socket, or None if it was closed in an orderly way.
+        Args:
+            exc: the error that closed this socket; None for an orderly end.
         """
         self.gone = True
         self._pair.lost(self._way, exc)
@@ -115,18 +112,17 @@ class Half(asyncio.Protocol):
 
 
 class Pair:
-    """A connection through a link, which is a proxy in front of a server: the client's socket and the server's.
+    """A connection through a link (a proxy in front of a server): the client's socket and the server's socket.
 
-    A toxic is a network fault that the link simulates, such as a delay. `way` is a direction of bytes, `up` from the
-    client or `down` from the server.
+    In all methods, `way` is a direction of bytes: `up` from the client, `down` from the server.
 
     Args:
-        number: the number of the connection on its link. Random choices depend only on this number and on the seeds of
+        number: the number of the connection on its link, which determines the random choices together with the seeds of
             the toxics.
-        statistics: the counters of the link, which the connection updates.
-        toxics: the toxics of the link when the connection opens, by id.
+        statistics: the counters of the link; the connection updates them.
+        toxics: the toxics (simulated network faults) of the link when the connection opens, by id.
         closed: is called once, when both sockets are closed.
-        server_gone: is called when the server ended the connection before the client did.
+        server_gone: is called when the server ends the connection before the client does.
     """
 
     def __init__(
@@ -162,7 +158,7 @@ class Pair:
         self._flows["up"].change(Conditions(held=True))
 
     def connected(self) -> None:
-        """Forward the bytes that the client has sent so far, because the server has accepted the connection."""
+        """Handle the server's acceptance of the connection: forward the bytes that the client has sent so far."""
         if self._done or self.client.gone:
             self.server.reset()
             return
@@ -170,10 +166,9 @@ class Pair:
         self.apply(self._toxics)
 
     def made(self, way: Way) -> None:
-        """Note that one of the two sockets of this connection is open.
+        """Handle the opening of the client's socket (`way` is `up`): count the connection and apply the link's toxics.
 
-        For the client's socket (`way` is `up`), count the connection and apply the link's toxics (simulated network
-        faults). For the server's socket (`down`), do nothing: `connected` is called when the server has accepted.
+        For the server's socket (`down`), do nothing. Toxics are simulated network faults.
         """
         if way == "up":
             self._statistics.accepted += 1
@@ -181,10 +176,10 @@ class Pair:
             self.apply(self._toxics)
 
     def received(self, way: Way, data: bytes) -> None:
-        """Pass bytes that came from the client (`way` is `up`) or from the server (`down`) on to the other side.
+        """Pass bytes from the client (`way` is `up`) or from the server (`down`) on to the other side.
 
-        If a toxic (a simulated network fault) has a limit `after_bytes` and the bytes reach this limit, reset the
-        connection instead.
+        If a toxic (a simulated network fault) has a limit `after_bytes`, reset the connection when the limit is
+        reached.
         """
         if way == "up":
             self._statistics.bytes_up += len(data)
@@ -199,10 +194,7 @@ class Pair:
         self._flows[way].feed(data)
 
     def finished(self, way: Way) -> None:
-        """Pass the end of the stream from the client (`way` is `up`) or from the server (`down`) on to the other side.
-
-        Bytes of the opposite direction can still flow.
-        """
+        """Pass the end of the stream from the client (`way` is `up`) or the server (`down`) on to the other side."""
         if way == "down" and "up" not in self._ended:
             self._server_gone()
         if way not in self._ended:
@@ -210,13 +202,11 @@ class Pair:
             self._flows[way].feed(None)
 
     def lost(self, way: Way, error: Exception | None) -> None:
-        """Handle the end of one of the two sockets.
-
-        The other socket is closed as soon as the queued bytes have been delivered to it.
+        """Handle the end of one socket: close the other socket as soon as its queued bytes are delivered.
 
         Args:
             way: `up` if the client's socket has ended, `down` if the server's.
-            error: the error that ended the socket; None if it was closed in an orderly way.
+            error: the error that ended the socket; None for an orderly end.
         """
         other = self.server if way == "up" else self.client
         if way == "down" and not self._done and "up" not in self._ended:
@@ -231,11 +221,11 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """Pause the delivery of bytes to one of the two sockets while its buffer is full, or resume the delivery.
+        """Pause or resume the delivery of bytes to one of the two sockets.
 
         Args:
             way: `up` for the client's socket, `down` for the server's socket.
-            full: True if the socket's buffer is full; False if the socket accepts bytes again.
+            full: True to pause, because the socket's buffer is full; False to resume.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 
@@ -253,10 +243,9 @@ class Pair:
         self.server.reset()
 
     def apply(self, toxics: Mapping[str, Toxic]) -> None:
-        """Let these toxics (simulated network faults), by id, act on this connection in place of the earlier ones.
+        """Replace the toxics (simulated network faults, by id) that act on this connection.
 
-        A toxic with a share below 1 acts on only this share of the connections, chosen at random, so it may not act on
-        this connection.
+        A toxic with a share below 1 acts only on this share of the connections, chosen at random.
         """
         self._toxics = toxics
         chosen = {key: toxic for key, toxic in toxics.items() if self._is_chosen(key, toxic)}

@@ -54,7 +54,7 @@ class Conditions:
         return not (self.latency or self.held or self.bytes_per_s is not None)
 
     def delay_s(self) -> float:
-        """Return the delay in seconds for bytes that arrive now; a random jitter is included."""
+        """Return the delay, in seconds, of bytes that arrive now, including a random jitter."""
         return sum(max(0.0, ms + rng.uniform(-jitter, jitter)) for ms, jitter, rng in self.latency) / 1_000
 
 
@@ -64,7 +64,7 @@ def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
     The lowest bandwidth applies, and latencies add up.
 
     Args:
-        toxics: pairs of a toxic and the source of its random numbers. Toxics without an effect on bytes are ignored.
+        toxics: `(toxic, source of its random numbers)` for each toxic; toxics without an effect on bytes are ignored.
     """
     latency: list[tuple[float, float, random.Random]] = []
     rates: list[float] = []
@@ -117,10 +117,11 @@ class ByteQueue:
         return self._conditions.held
 
     def change(self, conditions: Conditions) -> None:
-        """Replace the conditions (delays, maximum throughput, suspension) under which bytes are delivered.
+        """Replace the conditions (delays, maximum throughput, suspension) for the delivery of bytes.
 
-        If the new conditions have no effect (`Conditions.clear`), all queued bytes are delivered at once. Otherwise
-        each queued byte keeps its delivery time.
+        If the new conditions have no effect (`Conditions.clear`), deliver all queued bytes at once. Otherwise each
+        queued
+        byte keeps its delivery time.
         """
         self._conditions = conditions
         if conditions.clear:
@@ -146,10 +147,7 @@ class ByteQueue:
             self._drain()
 
     def sink_is_full(self, full: bool) -> None:
-        """Pause reading from the sender if the receiver's buffer is full (`full` is True).
-
-        Resume reading if the receiver accepts bytes again (`full` is False).
-        """
+        """Pause reading from the sender if the receiver's buffer is full; otherwise resume reading."""
         self._paused_by_sink = full
         if full:
             self._pause()

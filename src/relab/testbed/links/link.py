@@ -22,7 +22,7 @@ _CONNECT_S: Final = 5.0
 
 
 class Link:
-    """A TCP proxy from one port of this machine to another one, with toxics (simulated network faults).
+    """A TCP proxy between two ports of this machine, with toxics (simulated network faults).
 
     Args:
         ends: the link's name, its own port and the port of the server behind it.
@@ -112,7 +112,7 @@ class Link:
             pair.apply(self._toxics)
 
     async def _settle(self) -> None:
-        """Start or stop listening: a link listens unless its server is down or a `Refuse` toxic acts on the link."""
+        """Listen if the server is up and no `Refuse` toxic acts on the link; otherwise stop listening."""
         async with self._lock:
             wanted = not self._upstream_is_down and not any(
                 isinstance(toxic, Refuse) for toxic in self._toxics.values()
@@ -163,7 +163,7 @@ class Link:
             self._start(self._follow_upstream())
 
     async def _follow_upstream(self) -> None:
-        """Stop listening if the server behind this link refuses connections; listen again when it accepts them."""
+        """Stop listening while the server behind this link refuses connections; return when it accepts them again."""
         try:
             # A server that shuts down closes its connections first and its port later, so probe several times.
             for pause_s in _POLL_PAUSES_S:

@@ -69,7 +69,7 @@ class _RefusedError(Exception):
 
 
 class LinksServer:
-    """All links (TCP proxies) of a testbed, and the socket for requests to add and remove their toxics.
+    """All links (TCP proxies) of a testbed, and the control socket that accepts requests about links and toxics.
 
     Args:
         config: the links, and the path of the control socket.
@@ -107,10 +107,11 @@ class LinksServer:
         self._socket.unlink(missing_ok=True)
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """Execute the JSON request in a line, and return the answer: `ok` and the result of the request.
+        """Execute the JSON request in a line, and return the answer as JSON: `ok` and the result.
 
-        The docstring of the module lists the requests. If a request is invalid, or names an unknown link or toxic, the
-        answer has `ok: False` and the message `error`; no exception is raised.
+        If the request is invalid, or names an unknown link or toxic, the answer has `ok: False` and the message
+        `error`. The
+        docstring of the module lists the requests.
         """
         try:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}
@@ -175,10 +176,7 @@ async def serve(config: LinksConfig) -> None:
 
 
 def main(config_path: str) -> None:
-    """Read the configuration file and run the links until a signal; if they cannot start, exit with status 1.
-
-    The links run on uvloop, which is fast, because every request of the target passes through them.
-    """
+    """Read the configuration file and run the links until a signal; if they cannot start, exit with status 1."""
     import uvloop  # noqa: PLC0415 not needed where only the classes are used
 
     config = LinksConfig.model_validate_json(Path(config_path).read_bytes())

@@ -24,8 +24,8 @@ Given = TypeVar("Given", bound=FaultParameters)
 class Injector(Protocol):
     """Injects one fault once: begins it, changes its strength, and ends it.
 
-    `set_level` is called once for a constant fault. It is called repeatedly for a fault that grows (a ramp) or that is
-    on and off in turn (an intermittent fault). Two methods of an injector are never called at the same time.
+    `set_level` is called once for a constant fault, and repeatedly for a ramp or an intermittent fault. Calls of the
+    methods never overlap.
     """
 
     def set_level(self, level: float) -> None:
@@ -37,10 +37,9 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """End the injection, and undo the changes that no repair action can undo.
+        """End the injection, and remove everything that no repair action can remove, such as clients or toxics.
 
-        For example, stop clients that the injector has started, or remove its toxic (a simulated network fault). Damage
-        that a repair action should fix remains.
+        Damage that a repair action should fix remains.
         """
         ...
 
@@ -49,15 +48,15 @@ class Injectable(ABC, Generic[Given]):
     """A fault or noise event that the chaos server can inject; `Given` is the type of its parameters.
 
     Attributes:
-        kind: whether this is a fault or noise.
+        kind: `fault` or `noise`.
         name: the name in the URLs of the chaos server and in episodes.
         title: one sentence that says what is wrong.
         parameters: the class of the parameters.
-        symptom: the symptoms that people see.
+        symptom: the symptoms for people.
         repairs: names of actions, each of which alone repairs the fault permanently.
-        harms: names of actions that do not repair the fault, although they look plausible.
-        needs: what the machine must provide: some of `root`, `cgroup`, `mount`.
-        can_vary: whether the fault may grow (a ramp) or be on and off in turn (periods) while it is active.
+        harms: names of actions that look plausible, but do not repair the fault.
+        needs: requirements on the machine: some of `root`, `cgroup`, `mount`.
+        can_vary: whether the fault supports a ramp (growth) and periods (on and off in turn).
     """
 
     kind: ClassVar[Literal["fault", "noise"]]
@@ -72,9 +71,9 @@ class Injectable(ABC, Generic[Given]):
 
     @abstractmethod
     def injector(self, ground: Ground, given: Given) -> Injector:
-        """Return a new injector (an object that begins, varies and ends one injection) with the parameters `given`.
+        """Return a new injector, an object that begins, varies and ends one injection.
 
-        The injector breaks nothing before the first call of its `set_level`.
+        The injector breaks nothing before the first call of `set_level`.
 
         Args:
             ground: fault injection's access to the testbed.
@@ -85,17 +84,16 @@ class Injectable(ABC, Generic[Given]):
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values for the parameters that only this fault has, by name, as drawn with `rng`.
+        """Return random values, by name, for parameters that only this fault has; the base class returns {}.
 
-        The ranges are such that users notice the fault. Parameters that are absent in the result have defaults. The
-        base class returns no values.
+        The values come from ranges in which users notice the fault. Parameters that are left out have defaults.
         """
         return {}
 
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters for an episode by name, including a `seed`.
+        """Return random parameters for an episode, by name, including a `seed`.
 
-        The names and values are those that the chaos server accepts.
+        The chaos server accepts these parameters.
         """
         return {**self.draw(rng), "seed": rng.randrange(1 << 31)}
 
@@ -103,8 +101,9 @@ class Injectable(ABC, Generic[Given]):
         """Validate the parameters `given` by name, and return them as an object of the class `parameters`.
 
         Raises:
-            WrongFaultParametersError: a parameter is unknown or out of range, or a ramp or a period is given although
-                `can_vary` is False.
+            WrongFaultParametersError: a parameter is unknown or out of range, or `can_vary` is False and a ramp or a
+                period
+                is given.
         """
         try:
             found = self.parameters.model_validate(dict(given))
@@ -139,11 +138,11 @@ class Fault(Injectable[Given]):
     """An event that breaks the service until it is repaired.
 
     Attributes:
-        cause: the name of what is wrong, as runbooks and the diagnoses of responders call it.
-        grows: whether the symptoms increase gradually if the fault is injected with a ramp.
-        is_felt: whether users notice the fault at the request rate of episodes. Episodes only use such faults.
+        cause: the name of the cause in runbooks and in the diagnoses of responders.
+        grows: whether the symptoms increase gradually if the fault has a ramp.
+        is_felt: whether users notice the fault at the request rate of episodes; episodes use only such faults.
         takes_the_machine: whether the fault leaves no processor time to other testbeds on the same machine.
-        is_repaired_by_refusals: whether the right repair is to reject excess requests. If so, quick rejections do not
+        is_repaired_by_refusals: whether rejecting excess requests is the right repair, so that quick rejections do not
             count as bad service.
     """
 
@@ -158,11 +157,9 @@ class Fault(Injectable[Given]):
     def presence(self, ground: Ground, given: Given) -> Presence:
         """Return an object that tests whether the fault is present. Call this before the fault is injected.
 
-        The test uses only data that a responder can neither see nor change.
-
         Args:
             ground: fault injection's access to the testbed.
-            given: the parameters with which the fault will be injected.
+            given: the parameters of the later injection.
 
         Raises:
             UnavailableError: the state before the injection cannot be read.
@@ -171,8 +168,7 @@ class Fault(Injectable[Given]):
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
         """Return random parameters for an episode, by name.
 
-        If the symptoms of the fault can grow (`grows`), a quarter of the results have a ramp: a time, `ramp_s`, in
-        which the fault reaches its full intensity.
+        If the fault can grow (`grows`), a quarter of the results have `ramp_s`, the seconds until full intensity.
         """
         found = super().draw_parameters(rng)
         if self.grows and rng.random() < _GROWING_SHARE:

@@ -18,7 +18,7 @@ _RESPONSE_TIMEOUT_S: Final = 1.0
 
 
 class Setting:
-    """Injector that changes the cache's configuration at run time; a restart of the cache resets it.
+    """Injector that changes the cache's configuration at run time; a restart of the cache resets the configuration.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -35,10 +35,9 @@ class Setting:
         self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Set the cache's parameters to the new values at a level above 0, and back to the earlier values at level 0.
+        """Set the cache's parameters to the new values at a level above 0, and to the earlier values at level 0.
 
-        Do nothing if the cache was restarted or reconfigured by something else since this injector first set the
-        values.
+        Do nothing if something else has restarted or reconfigured the cache since the first call.
         """
         if not self._standing.is_whole():
             return
@@ -56,10 +55,7 @@ class Setting:
                 cache.client_kill_filter(_type="normal", skipme=True)
 
     def end(self) -> None:
-        """Restore the earlier value of each configuration parameter that still has the value set by this injector.
-
-        The parameters are those of the cache server.
-        """
+        """Restore the earlier value of each cache parameter that still has this injector's value."""
         with self._ground.plant.cache() as cache:
             for name, value in self._before.items():
                 if str(cache.config_get(name)[name]) == self._values[name]:
@@ -99,7 +95,7 @@ class CacheFullFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
-        """Return an injector that sets the cache's memory limit to 1 byte, and forbids it to evict entries."""
+        """Return an injector that sets the cache's memory limit to 1 byte, and turns off the eviction of entries."""
         # The limit of 1 byte is below the server's own use, so there is never room for a write.
         return Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"})
 

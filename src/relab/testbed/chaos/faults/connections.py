@@ -82,10 +82,9 @@ class PoolLeak:
 
 
 class Hoard:
-    """Injector that acts as a client of the database which opens idle sessions until no connection is free.
+    """Injector that acts as another client of the database, with so many idle sessions that no connection is free.
 
-    The client also takes each connection that becomes free later. It acts like one program: if something else, such as
-    a repair, ends one of its sessions, it closes all its sessions and stops.
+    The client stops and closes all its sessions as soon as something else, such as a repair, ends one of them.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -101,10 +100,9 @@ class Hoard:
         self._room = int(row["max_connections"])
 
     def set_level(self, level: float) -> None:
-        """Open or close idle sessions, until the client holds the share `level` (0 to 1) of the server's connections.
+        """Open or close idle sessions until this client holds the share `level` (0 to 1) of `max_connections`.
 
-        The number of the server's connections is its `max_connections`. If the server has no free connection, the
-        client holds fewer sessions; a thread then takes each connection that becomes free.
+        If the server has no free connection, a thread takes each connection that becomes free later.
         """
         self._wanted = round(self._room * level)
         with self._lock:
@@ -152,10 +150,7 @@ class Hoard:
 
 
 def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
-    """Return the file descriptors of the connections on which the server has sent data that are not read yet.
-
-    The sessions are idle, so the server sends data only when it ends a session.
-    """
+    """Return the file descriptors of the connections with unread data; an idle session has data only at its end."""
     poll = select.poll()
     for connection in connections:
         poll.register(connection.fileno(), select.POLLIN)
@@ -180,7 +175,7 @@ class LockHolder:
         """Lock the table in a transaction that stays open; at level 0 end the transaction, which releases the lock.
 
         Raises:
-            PlantError: the session has been ended, or the database rejects the statement.
+            PlantError: something else has ended the session, or the database rejects the statement.
         """
         try:
             if self._connection.closed:
@@ -195,7 +190,7 @@ class LockHolder:
             raise PlantError(f"The database: {error}") from error
 
     def end(self) -> None:
-        """Close the database session that holds the lock, which releases the lock; ignore errors of the database."""
+        """Close the session that locks the table; ignore errors of the database."""
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
 
@@ -247,11 +242,11 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the client that has opened idle sessions still has an open session."""
+        """Return an object that tests whether the client with the idle sessions still has an open session."""
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `intensity`, near 1, is the share of the server's connections to hold."""
+        """Return a random `intensity` near 1: the share of the server's connections to hold."""
         return {"intensity": draw_between(rng, 0.96, 1.0)}
 
 
@@ -280,10 +275,7 @@ class LockFault(Fault[Lock]):
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `table` is the table to lock, either `orders` or `stock`.
-
-        An order in the shop writes to both tables.
-        """
+        """Return a random `table` to lock: `orders` or `stock`."""
         return {"table": rng.choice(("orders", "stock"))}
 
 

@@ -31,26 +31,30 @@ class DroppedIndexes:
                 connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
 
     def end(self) -> None:
-        """Recreate those indexes that this injector dropped and that do not exist again yet."""
+        """Recreate each index that this injector dropped and that is still missing."""
         with self._ground.plant.database() as connection:
             for name in self._dropped:
                 connection.execute(create_index(name, if_missing=True))
 
 
 class ServerKiller:
-    """Injector that kills the server of a dependency; `component` is the name of the server's component."""
+    """Injector that kills the server of a dependency.
+
+    Args:
+        component: the name of the server's component.
+    """
 
     def __init__(self, ground: Ground, component: str) -> None:
         self._ground = ground
         self._component = component
 
     def set_level(self, level: float) -> None:
-        """Kill the server, as a crash does, so that it stays stopped; do nothing at level 0."""
+        """Kill the server like a crash, so that it stays stopped; do nothing at level 0."""
         if level > 0:
             self._ground.plant.stop(self._component)
 
     def end(self) -> None:
-        """End the injection: start the server that this injector killed, unless it is already running."""
+        """Start the server that this injector killed, unless it is already running."""
         self._ground.plant.start(self._component)
 
 
@@ -78,7 +82,7 @@ class MissingIndexFault(Fault[FaultParameters]):
         return Presence(lambda: bool(_missing_indexes(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `intensity` is the share of the shop's database indexes that are dropped."""
+        """Return a random `intensity`: the share of the shop's database indexes to drop."""
         return {"intensity": draw_between(rng, 0.5, 1.0)}
 
 

@@ -28,7 +28,7 @@ class RunningReportJob:
     Args:
         ground: fault injection's access to the testbed.
         processes: number of processes of the job.
-        nice: nice value of these processes: 0 is the target's nice value, 19 the lowest priority.
+        nice: nice value of these processes, from 0 (same priority as the target) to 19 (lowest priority).
         seconds: time after which the job stops working; None to work without an end.
     """
 
@@ -56,7 +56,7 @@ class RunningReportJob:
             self._pid = self._job()["pid"]
 
     def end(self) -> None:
-        """Stop the job, unless something else has stopped or restarted it since this injector started it."""
+        """Stop the job, unless something else has stopped or restarted it since."""
         with self._ground.changing:
             if self._pid is not None and self._job()["pid"] == self._pid:
                 self._ground.plant.stop(REPORT_JOB)
@@ -69,10 +69,10 @@ class RunningReportJob:
 
 
 class FullDisk:
-    """Injector that fills the target's volume with a large file, as a forgotten export would.
+    """Injector that fills the target's volume with a large file.
 
     Raises:
-        PlantError: the target's data folder is not a separate volume; filling it would harm the machine.
+        PlantError: the target's data folder is not a separate volume, so filling it would harm the machine.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -83,9 +83,9 @@ class FullDisk:
         self._written = 0
 
     def set_level(self, level: float) -> None:
-        """Change the size of the large file so that it takes the share `level` of the volume.
+        """Resize the large file to the share `level` of the volume; at level 1 the file takes all free space.
 
-        At level 1 the file takes all free space. If the file was deleted after this injector wrote it, do nothing.
+        Do nothing if something else, such as a repair, has deleted the file.
 
         Raises:
             PlantError: the file cannot be written.
@@ -108,16 +108,12 @@ class FullDisk:
         self._written = self._path.stat().st_size
 
     def end(self) -> None:
-        """Delete the large file with which this injector has filled the volume, if the file still exists."""
+        """Delete the injector's large file, if it still exists."""
         self._path.unlink(missing_ok=True)
 
 
 class SaturationFault(Fault[FaultParameters]):
-    """The fault `cpu_saturation`: a batch job, the report job, keeps all processors of the machine busy.
-
-    No episode uses this fault. Linux favours processes that sleep most of the time, so at the request rate of episodes,
-    users would be served nearly as well as without the fault (measured in docs/design/testbed.md).
-    """
+    """The fault `cpu_saturation`: the report job (a batch job) keeps all processors busy. Episodes do not use it."""
 
     name = "cpu_saturation"
     title = "A job uses all processors"
@@ -131,25 +127,21 @@ class SaturationFault(Fault[FaultParameters]):
     )
     repairs = ("stop-job",)
     harms = ("restart-target", "restart-database", "restart-cache")
+    # Linux favours processes that mostly sleep, so users hardly notice it (measured in docs/design/testbed.md).
     is_felt = False
 
     def injector(self, ground: Ground, given: FaultParameters) -> RunningReportJob:
         """Return an injector that starts the report job, a batch job that uses processor time.
 
-        The higher the intensity, the more processes the job has, at most four per processor of the machine.
-
         Args:
-            ground: fault injection's access to the testbed, through which the injector starts the job.
-            given: the parameters of the fault, such as the intensity.
+            ground: fault injection's access to the testbed.
+            given: the parameters; the number of the job's processes grows with `intensity`, up to four per processor.
         """
         most = (os.cpu_count() or 1) * _BUSY_PER_CPU
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the report job runs, the batch job that this fault starts.
-
-        The test reads the state of the job through `ground`, fault injection's access to the testbed.
-        """
+        """Return an object that tests whether the report job (a batch job that this fault starts) is running."""
         return Presence(lambda: bool(ground.plant.components(REPORT_JOB)[0]["state"] == "running"))
 
 
@@ -171,17 +163,11 @@ class DiskFullFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> FullDisk:
-        """Return an injector that fills the volume (file system) of the target's data folder.
-
-        The injector finds the volume through `ground`, fault injection's access to the testbed.
-        """
+        """Return an injector that fills the volume (file system) of the target's data folder."""
         return FullDisk(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the target's volume has less than 1 MiB of free space.
-
-        The testbed's settings, read through `ground`, name the volume.
-        """
+        """Return an object that tests whether the target's volume has less than 1 MiB of free space."""
         return Presence(lambda: _is_full(ground))
 
 

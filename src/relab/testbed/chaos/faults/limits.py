@@ -27,7 +27,8 @@ _SPARE_DESCRIPTORS: Final = 8
 class Quota(FaultParameters):
     """Parameters of a CPU quota.
 
-    `cpu_pct` is the quota of each worker at full strength (level 1), in percent of one processor.
+    Attributes:
+        cpu_pct: the quota of each worker at full strength (level 1), in percent of one processor.
     """
 
     cpu_pct: float = Field(5.0, ge=1, le=90)
@@ -43,24 +44,26 @@ class Quota(FaultParameters):
     def highest(self) -> float:
         """The highest CPU quota that the fault sets, in percent of one processor.
 
-        Without a ramp, the fault sets only one quota. With a ramp, the quota falls step by step, so the highest quota
-        is that of the first step.
+        With a ramp, this is the quota of the first step.
         """
+        # During a ramp the quota falls step by step.
         return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)
 
 
 class Memory(FaultParameters):
-    """Parameters of a memory limit; `memory_mb` is the limit of each worker in MiB."""
+    """Parameters of a memory limit.
+
+    Attributes:
+        memory_mb: the limit of each worker, in MiB.
+    """
 
     memory_mb: float = Field(48.0, ge=16, le=96)
 
 
 class LimitChanged(ABC):
-    """Base of injectors that set resource limits of the target's workers that are lower than the workers need.
+    """Base of injectors that set too low resource limits for the target's workers; subclasses implement `limits`.
 
-    `set_level` sets or restores the limits. If something else, such as a repair, has changed the limits of a worker
-    after this injector set them, the injector no longer changes them. A subclass implements `limits`, which returns the
-    limits to set.
+    If something else, such as a repair, changes the limits of a worker, the injector leaves this worker alone.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -79,7 +82,7 @@ class LimitChanged(ABC):
     def set_level(self, level: float) -> None:
         """Set the limits of the share `level` of the workers; at level 0, restore the limits from before the injection.
 
-        A worker is left alone if something else, such as a repair, has changed its limits since the injection.
+        If something else, such as a repair, has changed the limits of a worker, leave this worker alone.
         """
         if level <= 0:
             self.end()
@@ -111,10 +114,7 @@ class LimitChanged(ABC):
 
 
 class Descriptors(LimitChanged):
-    """Injector that lowers the limit of file descriptors of workers, and makes them open sockets and never close them.
-
-    The workers soon reach the limit.
-    """
+    """Injector that lowers the workers' limit of file descriptors, and makes workers leak sockets up to the limit."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
@@ -140,7 +140,7 @@ class Descriptors(LimitChanged):
 
 
 class Throttle(LimitChanged):
-    """Injector that gives each of the target's workers a CPU quota below the processor time that the worker needs."""
+    """Injector that sets a CPU quota below the need of each worker of the target."""
 
     def __init__(self, ground: Ground, given: Quota) -> None:
         super().__init__(ground)
@@ -163,10 +163,7 @@ class Throttle(LimitChanged):
 
 
 class TooLittleMemory(LimitChanged):
-    """Injector that sets a memory limit for the target's workers below what a worker needs to start.
-
-    As a result, the kernel kills each worker again and again.
-    """
+    """Injector that sets the workers' memory limit so low that the kernel kills each worker again and again."""
 
     def __init__(self, ground: Ground, given: Memory) -> None:
         super().__init__(ground)
@@ -206,7 +203,7 @@ class DescriptorsFault(Fault[FaultParameters]):
         return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `intensity`, the share of the workers that are affected, is 0.5 or 1."""
+        """Return a random `intensity`, the share of the affected workers: 0.5 or 1."""
         return {"intensity": rng.choice((0.5, 1.0))}
 
 
@@ -237,7 +234,7 @@ class ThrottleFault(Fault[Quota]):
         return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `cpu_pct` is a low CPU quota, in percent of one processor."""
+        """Return a random `cpu_pct`: a low CPU quota, in percent of one processor."""
         return {"cpu_pct": draw_between(rng, 3, 9)}
 
 
@@ -258,9 +255,9 @@ class OutOfMemoryFault(Fault[Memory]):
     needs = ("cgroup",)
 
     def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
-        """Return an injector that sets a low memory limit for the target's workers.
+        """Return an injector that lowers the memory limit of the target's workers.
 
-        The injector kills the workers once, so that the limit takes effect.
+        It kills the workers once, so that the limit takes effect.
         """
         return TooLittleMemory(ground, given)
 
@@ -269,7 +266,7 @@ class OutOfMemoryFault(Fault[Memory]):
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `memory_mb` is a limit below what a worker needs, in MiB."""
+        """Return a random `memory_mb`: a memory limit in MiB below the need of a worker."""
         return {"memory_mb": draw_between(rng, 32, 60)}
 
 

@@ -37,8 +37,9 @@ class Late(FaultParameters):
 class Cut(FaultParameters):
     """Parameters of a network path that resets connections.
 
-    `after_ms` is the time in milliseconds after which a connection is reset. It begins when the connection is opened;
-    for a connection that is already open, when the fault is injected.
+    Attributes:
+        after_ms: time from the opening of a connection to its reset, in milliseconds; for a connection that is already
+            open, the time from the injection.
     """
 
     after_ms: float = Field(50.0, ge=0, le=60_000)
@@ -47,11 +48,11 @@ class Cut(FaultParameters):
 class ToxicInjector:
     """Injector that adds a toxic (a simulated network fault) to the primary link of a dependency.
 
-    A link is a proxy on a network path from the target to a dependency; the primary link is on the path used normally.
+    The primary link is the proxy on the network path that the target normally uses to reach the dependency.
 
     Args:
         ground: fault injection's access to the testbed.
-        dependency: the server to which the link leads.
+        dependency: the server behind the link.
         make: returns the toxic for a level above 0.
     """
 
@@ -65,8 +66,9 @@ class ToxicInjector:
     def set_level(self, level: float) -> None:
         """Replace this injector's toxic on the link by the toxic for `level`; at level 0 remove it.
 
-        Do nothing if the links were restarted since this object was created, because a restart removes all toxics.
+        Do nothing if the links were restarted since this object was created.
         """
+        # A restart of the links removes all toxics, so it repairs the fault.
         if not self._standing.is_whole():
             return
         before = self._toxic_id
@@ -86,14 +88,14 @@ class PathFault(Fault[Given]):
     """Base of faults of the network path from the target to one dependency (the database or the cache).
 
     Args:
-        dependency: the server to which the path leads.
+        dependency: the server at the end of the path.
 
     Attributes:
-        path_kind: the part of the fault's name after the name of the dependency, such as `refuse`.
-        predicate: the predicate of the title, which is the sentence `The path to the cache PREDICATE`.
+        path_kind: the second part of the fault's name, such as `refuse` in `cache_refuse`.
+        predicate: the end of the fault's title, after `The path to the cache` or `The path to the database`.
         word: the last part of the cause's name, such as `refused` in `cache_path_refused`.
-        shows: the symptoms that the fault has in common with other faults of the path, as in `Symptom`.
-        tells_apart: the findings that occur only with this fault, as in `Symptom`.
+        shows: the symptoms that all faults of the path share.
+        tells_apart: the findings that occur only with this fault.
     """
 
     path_kind: str
@@ -115,32 +117,30 @@ class PathFault(Fault[Given]):
 
     @abstractmethod
     def toxic(self, given: Given, level: float) -> Toxic:
-        """Return the toxic (a simulated network fault) of this fault for a level above 0.
+        """Return this fault's toxic (a simulated network fault) for a level above 0.
 
-        `given` are the fault's parameters.
+        Args:
+            given: the parameters of the fault.
+            level: the strength of the fault, at most 1.
         """
 
     def injector(self, ground: Ground, given: Given) -> ToxicInjector:
-        """Return an injector of this fault into the network path that the target normally uses to reach the dependency.
+        """Return an injector that adds this fault's toxic to the primary link of the dependency.
 
-        The injector adds a toxic (a simulated network fault) to the primary link, the proxy on that path.
+        A toxic is a simulated network fault. The primary link is the proxy on the path that the target normally uses.
         """
         return ToxicInjector(ground, self.dependency, lambda level: self.toxic(given, level))
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether the network path that the target now uses to the dependency is disturbed.
+        """Return an object that tests whether the target's current network path to the dependency is disturbed.
 
-        The path is disturbed if its link (a proxy) has a toxic, a simulated network fault. It also counts as disturbed
-        if the target connects through no link at all.
+        A path is disturbed if its link (a proxy) has a toxic (a simulated network fault), or if the path has no link.
         """
         return Presence(lambda: _is_path_bad(ground, self.dependency))
 
 
 class PathLatency(PathFault[Late]):
-    """The faults `database_latency` and `cache_latency`: all bytes on the network path to the dependency are delayed.
-
-    The dependency is the database or the cache.
-    """
+    """The faults `database_latency` and `cache_latency`: the network path to the server delays all bytes."""
 
     path_kind = "latency"
     predicate = "is slow"
@@ -151,15 +151,15 @@ class PathLatency(PathFault[Late]):
     grows = True
 
     def toxic(self, given: Late, level: float) -> Toxic:
-        """Return a toxic (a simulated network fault) that delays traffic.
+        """Return a toxic (a simulated network fault) that delays bytes by `level` times `given.latency_ms`.
 
-        The delay is `level` times `given.latency_ms`, and its random variation is `level` times `given.jitter_ms`.
+        The delay varies at random by up to `level` times `given.jitter_ms`.
         """
         late_ms, jitter_ms = given.latency_ms * level, given.jitter_ms * level
         return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `latency_ms` is a delay that users notice."""
+        """Return a random `latency_ms`, a delay in milliseconds that is long enough for users to notice."""
         return {"latency_ms": draw_between(rng, _MIN_LATENCY_MS[self.dependency], _MAX_LATENCY_MS)}
 
 
@@ -178,15 +178,12 @@ class PathBlackhole(PathFault[FaultParameters]):
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `intensity`, the share of the connections on which nothing arrives, is large."""
+        """Return a random `intensity`, the share of the connections on which nothing arrives, from 0.7 to 1."""
         return {"intensity": draw_between(rng, 0.7, 1.0)}
 
 
 class PathRefuse(PathFault[FaultParameters]):
-    """The faults `database_refuse` and `cache_refuse`: the network path to the dependency refuses all new connections.
-
-    The dependency is the database or the cache.
-    """
+    """The faults `database_refuse` and `cache_refuse`: the network path to the server refuses all new connections."""
 
     path_kind = "refuse"
     predicate = "refuses connections"
@@ -216,10 +213,9 @@ class PathReset(PathFault[Cut]):
         return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `intensity` and `after_ms`.
+        """Return random `intensity` and `after_ms`.
 
-        `intensity` is the share of connections that are reset. `after_ms` is the time from the opening of such a
-        connection to its reset.
+        `intensity` is the share of reset connections, `after_ms` the age of a connection at its reset, in milliseconds.
         """
         return {"intensity": draw_between(rng, 0.7, 1.0), "after_ms": round(rng.uniform(5, 80), 1)}
 
@@ -240,7 +236,7 @@ class PathBandwidth(PathFault[FaultParameters]):
         return Bandwidth(kind="bandwidth", bytes_per_s=_SLOWEST_BYTES_PER_S / level)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: a large `intensity`. The larger it is, the lower is the throughput."""
+        """Return a random `intensity` from 0.6 to 1; a higher intensity means a lower throughput."""
         return {"intensity": draw_between(rng, 0.6, 1.0)}
 
 

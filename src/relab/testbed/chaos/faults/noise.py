@@ -26,7 +26,11 @@ _REQUEST: Final = (
 
 
 class Batch(FaultParameters):
-    """Parameters of the noise event `batch_job`; `seconds` is the time after which the report job stops working."""
+    """Parameters of the noise event `batch_job`.
+
+    Attributes:
+        seconds: time after which the report job stops working.
+    """
 
     seconds: float = Field(20.0, gt=0, le=3_600)
 
@@ -34,16 +38,17 @@ class Batch(FaultParameters):
 class Slow(FaultParameters):
     """Parameters of the noise event `slow_client`.
 
-    `byte_s` is the time in seconds between two bytes of the client's request.
+    Attributes:
+        byte_s: time in seconds between two bytes of the client's request.
     """
 
     byte_s: float = Field(0.5, gt=0, le=60)
 
 
 class Deployment:
-    """Injector of the noise `deploy_restart`: like a deployment, it restarts the target's workers one by one.
+    """Injector of the noise `deploy_restart`: restarts the target's workers one by one, like a deployment.
 
-    It also adds a version to the settings history, in which no value differs from the previous version.
+    It also adds a version without changes to the settings history.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -53,7 +58,7 @@ class Deployment:
         self._thread = threading.Thread(target=self._roll, name="deployment", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Start the deployment in a thread, in which it continues by itself; do nothing at level 0."""
+        """Start the deployment in a thread of its own; do nothing at level 0."""
         if level > 0:
             self._ground.plant.change_settings({}, "release 4.11.3", author=DEPLOYER, restart=False)
             self._thread.start()
@@ -149,7 +154,7 @@ class BatchNoise(Noise[Batch]):
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `seconds` is the time after which the report job stops working."""
+        """Return random `seconds`: the time after which the report job stops working."""
         return {"seconds": draw_between(rng, 5, 25)}
 
 
@@ -171,5 +176,5 @@ class SlowClientNoise(Noise[Slow]):
         return SlowClient(ground, given)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `byte_s` is the time in seconds between two bytes that the slow client sends."""
+        """Return a random `byte_s`: the time in seconds between two bytes of the slow client's request."""
         return {"byte_s": draw_between(rng, 0.1, 1.0)}

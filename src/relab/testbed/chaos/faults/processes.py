@@ -25,7 +25,7 @@ class Growth(FaultParameters):
 
     Attributes:
         mb_per_s: growth of each worker at full strength (level 1), in MB per second.
-        limit_mb: size of the leaked memory of each worker at which the growth ends, to spare the machine.
+        limit_mb: size of the leaked memory of each worker at which the growth ends.
     """
 
     mb_per_s: float = Field(20.0, gt=0, le=500)
@@ -44,7 +44,7 @@ class Hang:
     def set_level(self, level: float) -> None:
         """Stop the share `level` of the workers by SIGSTOP, and resume the other workers that this injector stopped.
 
-        Workers that something else, such as a repair, has resumed or restarted are left alone.
+        Leave workers alone that something else, such as a repair, has resumed or restarted.
         """
         pids = self._standing.pids()
         self._mended |= {name for name in self._stopped if name not in pids or state_of(pids[name]) != "stopped"}
@@ -56,19 +56,19 @@ class Hang:
         self._stopped = wanted - self._mended
 
     def end(self) -> None:
-        """Resume all workers that this injector stopped and that are still stopped."""
+        """Resume each worker that this injector stopped and that is still stopped."""
         self.set_level(0.0)
 
 
 class DefectInjector:
     """Injector that switches on a defect (a leak or a loss) in the target's workers.
 
-    The defect of a worker ends when the worker's process ends.
+    A worker's defect ends with the worker's process.
 
     Args:
         ground: fault injection's access to the testbed.
-        op: the command to a worker that switches the defect on, as JSON: the name as `op`, and arguments.
-        what: the name of the defect, for the command `release`, which switches it off.
+        op: the JSON command that switches the defect on: the name as `op`, and arguments.
+        what: the name of the defect in the command `release`, which switches the defect off.
     """
 
     def __init__(self, ground: Ground, op: Mapping[str, Any], what: str) -> None:
@@ -80,13 +80,13 @@ class DefectInjector:
     def set_level(self, level: float) -> None:
         """Switch the defect on in the share `level` of the workers.
 
-        Workers that were restarted since this injector was created are left alone.
+        Leave workers alone that were restarted since this injector was created.
         """
         for name in self._standing.share(level):
             self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
-        """Switch the defect off in all workers that have not been restarted since the injection."""
+        """Switch the defect off in each worker that was not restarted since the injection."""
         release(self._ground, self._standing.workers(), self._what)
 
 
@@ -98,7 +98,7 @@ class MemoryLeak(DefectInjector):
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Let each worker leak `level` times `mb_per_s` (MB per second) of memory; at level 0 stop the growth."""
+        """Make each worker leak `level` times `mb_per_s` (MB per second) of memory; at level 0 stop the growth."""
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
@@ -132,7 +132,7 @@ class HangFault(Fault[FaultParameters]):
         return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `intensity` is the share of the workers that are stopped."""
+        """Return a random `intensity`: the share of the workers to stop."""
         return {"intensity": rng.choice(_SHARES)}
 
 
@@ -162,10 +162,9 @@ class MemoryLeakFault(Fault[Growth]):
         return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `mb_per_s` and `limit_mb`.
+        """Return random `mb_per_s` and `limit_mb`.
 
-        `mb_per_s` is the speed at which each worker grows (MB per second), `limit_mb` the size at which the growth
-        ends.
+        `mb_per_s` is the growth of each worker in MB per second, `limit_mb` the size in MB at which the growth ends.
         """
         return {"mb_per_s": round(rng.uniform(20, 60), 1), "limit_mb": rng.randrange(500, 900)}
 
@@ -194,7 +193,7 @@ class SearchIndexFault(Fault[FaultParameters]):
         return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `intensity` is the share of the workers whose search index is emptied."""
+        """Return a random `intensity`: the share of the workers whose search index is emptied."""
         return {"intensity": rng.choice(_SHARES)}
 
 

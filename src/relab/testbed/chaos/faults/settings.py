@@ -19,18 +19,20 @@ DEPLOYER: Final = "deploy"
 
 
 class WrongSetting(FaultParameters):
-    """Parameters of the fault `bad_setting`; `setting` says which setting is wrong.
+    """Parameters of the fault `bad_setting`.
 
-    `pool` means a connection pool that is too small. `port` means a port on which no database listens.
+    Attributes:
+        setting: the mistake: `pool` is a too small connection pool, `port` a port without a database.
     """
 
     setting: Literal["pool", "port"] = "pool"
 
 
 class WrongFlag(FaultParameters):
-    """Parameters of the fault `bad_flags`; `flag` says which flag is wrong.
+    """Parameters of the fault `bad_flags`.
 
-    `concurrency` means that too few requests are admitted. `route` means that all searches go to the slower index.
+    Attributes:
+        flag: the mistake: `concurrency` admits too few requests, `route` sends all searches to the slower index.
     """
 
     flag: Literal["concurrency", "route"] = "concurrency"
@@ -42,7 +44,7 @@ class SettingsChanged:
     Args:
         ground: fault injection's access to the testbed.
         changes: new values, by section and name.
-        note: the reason that the settings history gives for the version, worded as by a person who made this mistake.
+        note: the author's reason for the version, for the settings history.
     """
 
     def __init__(self, ground: Ground, changes: Changes, note: str) -> None:
@@ -61,7 +63,7 @@ class SettingsChanged:
             self._ground.plant.change_settings(self._changes, self._note, author=DEPLOYER)
 
     def end(self) -> None:
-        """Restore the earlier value of each setting that still has the value set by this injector."""
+        """Restore the earlier value of each setting that still has this injector's value."""
         now = self._ground.plant.settings()
         back = {
             section: {name: before[name] for name in before if now[section][name] == self._changes[section][name]}
@@ -86,7 +88,7 @@ class FlagsChanged:
         self._made: dict[str, Any] = {}
 
     def set_level(self, level: float) -> None:
-        """Set the target's flags to this injector's values, which are wrong; do nothing at level 0."""
+        """Set the target's flags to this injector's wrong values; do nothing at level 0."""
         if level > 0:
             now = self._ground.plant.flags()
             self._before = {
@@ -104,13 +106,13 @@ class FlagsChanged:
 class SettingsFault(Fault[Given]):
     """Base of faults in which a new version of the settings breaks the target.
 
-    The fault counts as present while all changed values are still as the fault set them.
+    The fault is present as long as every setting that it changed keeps the wrong value.
     """
 
     repairs: tuple[str, ...] = ("roll-back-settings",)
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether the settings still have the values that the fault sets."""
+        """Return an object that tests whether every setting that the fault changed still has the wrong value."""
         return ChangedDocument(ground.plant.settings)
 
 
@@ -156,7 +158,7 @@ class BadSettingFault(SettingsFault[WrongSetting]):
     }
 
     def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
-        """Return an injector that sets wrong values of the setting which `given.setting` names, such as `pool`."""
+        """Return an injector that sets wrong values for the kind of mistake in `given.setting`, such as `pool`."""
         return SettingsChanged(ground, *self._WRONG[given.setting])
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -204,16 +206,14 @@ class BadFlagsFault(Fault[WrongFlag]):
     }
 
     def injector(self, ground: Ground, given: WrongFlag) -> FlagsChanged:
-        """Return an injector that sets wrong values of the flags which `given.flag` names, such as `concurrency`."""
+        """Return an injector that sets wrong values for the kind of mistake in `given.flag`, such as `concurrency`."""
         return FlagsChanged(ground, self._WRONG[given.flag])
 
     def presence(self, ground: Ground, _given: WrongFlag) -> Presence:
-        """Return an object that tests whether the flags still have the values that the fault sets."""
+        """Return an object that tests whether every flag that the fault changed still has the wrong value."""
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:
-        """Return the parameters of this fault for an episode, which are always `{"flag": "concurrency"}`.
-
-        The fault can also set the flag `route`, but that costs users only a few milliseconds, which they do not notice.
-        """
+        """Return the parameters of this fault for an episode: always `{"flag": "concurrency"}`."""
+        # A wrong `route` costs users only a few milliseconds, which they do not notice.
         return {"flag": "concurrency"}

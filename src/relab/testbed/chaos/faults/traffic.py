@@ -53,7 +53,7 @@ class Spike(FaultParameters):
 
     Attributes:
         multiple: the request rate at full intensity, as a multiple of the target's measured capacity.
-        rate_per_s: the request rate at full intensity; if given, it replaces `multiple`.
+        rate_per_s: the request rate at full intensity; None to use `multiple`.
     """
 
     multiple: float = Field(3.0, gt=0, le=20)
@@ -64,14 +64,12 @@ class Storm(FaultParameters):
     """Parameters of a retry storm: clients that give up after a short time and retry soon.
 
     Attributes:
-        clients: maximum number of concurrent requests; this bounds the rate of all retries together.
-        rate_per_s: number of new visitors per second, each with one request. None for a third of the target's capacity,
-            which is a low load.
+        clients: maximum number of concurrent requests, retries included.
+        rate_per_s: number of new visitors per second, each with one request; None for a third of the target's capacity.
         patience_ms: time after which a client gives up waiting for an answer.
         retries: maximum number of retries of each client.
         retry_delay_ms: delay before a retry.
-        trigger_s: length of the first period, in which more new requests are sent than the target can serve. After it,
-            the retries alone keep the target overloaded.
+        trigger_s: length of the first period, in which new requests alone overload the target.
     """
 
     clients: int = Field(300, ge=10, le=5_000)
@@ -90,16 +88,12 @@ class LoadClients(Protocol):
         ...
 
     def close(self) -> None:
-        """End the clients, and so all of their requests."""
+        """End the clients and all of their requests."""
         ...
 
 
 class ClientProcess:
-    """Clients that send a load of HTTP requests, in a child process.
-
-    The child process reads from a pipe of this process, so it ends in any case when this process ends. A parent-death
-    signal would be too early: the kernel sends it as soon as the thread that started the child process ends.
-    """
+    """Clients that send a load of HTTP requests, in a child process that ends when this process ends."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -128,7 +122,7 @@ class ClientProcess:
             raise PlantError(f"The clients have ended: {output[-500:] or self._process.poll()}") from error
 
     def close(self) -> None:
-        """End the process of the clients, and so all of its requests."""
+        """End the child process with the clients and all of their requests."""
         process = self._process
         if process is None:
             return
@@ -172,7 +166,7 @@ class TrafficSpike:
 
 
 class RetryStorm:
-    """Injector of a retry storm: it sends the requests of few visitors, whose load would be low if they did not retry.
+    """Injector of a retry storm: few visitors, whose many retries overload the target.
 
     Args:
         url: the address of the target.
@@ -194,9 +188,9 @@ class RetryStorm:
     def set_level(self, level: float) -> None:
         """Start the load with `level` (0 to 1) times the request rates of the fault; at level 0 stop the load.
 
-        For the first `trigger_s` seconds, new requests arrive so fast that, at level 1, they exceed the target's
-        capacity and clients begin to retry. After that, new requests arrive only at the low rate of the visitors, and
-        the retries keep the load high.
+        For the first `trigger_s` seconds, new requests overload the target. Later, only the visitors' requests and
+        retries
+        arrive.
         """
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
@@ -243,11 +237,9 @@ def _orders(seed: int) -> Mix:
 def measure_capacity(url: str, given: FaultParameters) -> float:
     """Measure for 2 s how many orders per second the target serves, and return the number.
 
-    The orders are like those that the clients of a traffic fault send.
-
     Args:
         url: the address of the target.
-        given: the parameters of the fault; its seed chooses the product that is ordered.
+        given: the parameters of the fault; the seed chooses the product to order.
 
     Raises:
         PlantError: the target serves no order.
@@ -262,9 +254,9 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 class Overload(Presence):
     """Tests whether the target is overloaded while its flow control is unchanged.
 
-    The target cannot measure how many requests clients send. So the fault counts as absent in two cases:
-    - the target's flow control has been changed since this test was created, so that the overload is contained;
-    - the target was overloaded and now serves all requests without such a change, so that the overload is over.
+    The fault counts as absent in two cases:
+    - The target's flow control was changed after the creation of this object.
+    - The target was overloaded, and now serves all requests.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -290,10 +282,9 @@ class Overload(Presence):
 
 
 def _figures(ground: Ground) -> Mapping[str, float]:
-    """Return the target's metrics of the last seconds, by name.
+    """Return the target's metrics of the last seconds: `requests`, `shed`, `abandoned` and `p95_ms`.
 
-    The names are `requests`, `shed` (requests that flow control rejected), `abandoned` (requests whose client
-    disconnected before the answer) and `p95_ms` (the P95 of the response times).
+    `shed` counts requests that flow control rejected, `abandoned` requests whose client disconnected before the answer.
 
     Raises:
         NotAnsweringError: the target does not return its metrics.
@@ -308,11 +299,7 @@ def _figures(ground: Ground) -> Mapping[str, float]:
 
 
 def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
-    """Return whether the target's metrics show that the target is overloaded.
-
-    It counts as overloaded if one of these conditions holds:
-    - Flow control rejects many of the requests, or clients abandon many of them.
-    - The P95 of the response times is much higher than usual.
+    """Return whether the target is overloaded: many requests fail, or the response time is much higher than usual.
 
     Args:
         figures: the metrics, as `_figures` returns them.
@@ -324,7 +311,7 @@ def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
 
 
 class TrafficFault(Fault[Given]):
-    """Base of faults in which more requests arrive than the target can serve; the repair is to reject the excess."""
+    """Base of faults in which more requests arrive than the target can serve; the repair rejects excess requests."""
 
     repairs = ("set-flow-control",)
     harms = ("restart-target", "restart-database", "restart-cache")
@@ -354,19 +341,19 @@ class TrafficSpikeFault(TrafficFault[Spike]):
     def injector(self, ground: Ground, given: Spike) -> TrafficSpike:
         """Return an injector that sends more requests than the target can serve.
 
-        The rate is `given.rate_per_s`. If that is None, measure the target's capacity and multiply it by
-        `given.multiple`.
+        The peak rate is `given.rate_per_s` or, if that is None, `given.multiple` times the capacity, which is measured
+        first.
         """
         peak_per_s = given.rate_per_s or measure_capacity(ground.target_url, given) * given.multiple
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `multiple` is the request rate as a multiple of the target's capacity."""
+        """Return a random `multiple`: the request rate as a multiple of the target's capacity."""
         return {"multiple": draw_between(rng, 2.0, 4.0)}
 
 
 class RetryStormFault(TrafficFault[Storm]):
-    """The fault `retry_storm`: few users, whose clients retry so fast that the target stays overloaded."""
+    """The fault `retry_storm`: clients of few users retry so fast that the target stays overloaded."""
 
     name = "retry_storm"
     title = "Clients retry faster than the target answers"
@@ -380,10 +367,7 @@ class RetryStormFault(TrafficFault[Storm]):
     )
 
     def injector(self, ground: Ground, given: Storm) -> RetryStorm:
-        """Return an injector of a retry storm.
-
-        Before it returns, this function measures the target's capacity, from which the request rates follow.
-        """
+        """Measure the target's capacity, and return an injector of a retry storm whose rates fit this capacity."""
         capacity_per_s = measure_capacity(ground.target_url, given)
         return RetryStorm(
             ground.target_url,
