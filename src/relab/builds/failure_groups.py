@@ -21,13 +21,13 @@ class FailureGroup(BaseModel):
 
     Attributes:
         group: the key of the group, equal to `failure_group` of its builds.
-        line: the line of the group's last build that shows the cause, secrets masked.
+        line: the line that shows the cause, from the group's last build, secrets masked.
         count: the number of stored builds in the group.
-        first_build, last_build: the ids of the first and the last build by the time of their start.
+        first_build, last_build: the ids of the builds that started first and last.
         first_at, last_at: when these two builds started.
         projects: the projects with builds in the group, at most 20.
-        goes_on: whether the cause is still there: in one of these projects, the last build that succeeded or failed
-            belongs to the group.
+        goes_on: whether the cause is still there: in one of these projects, the last build that succeeded or failed is
+            in the group.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,10 +51,10 @@ class FailureGroupPage(BaseModel):
 
 
 class FailureRecurrence(BaseModel):
-    """How many builds had failed for the same cause as a given build by the time it started.
+    """How many builds have failed for the same cause, up to a given build.
 
     Attributes:
-        count: the number of builds of the same group that had started by then, including the given build.
+        count: the number of builds of the group that had started by the start of the given build, which is counted too.
         since: when the first of these builds started.
     """
 
@@ -99,7 +99,10 @@ class FailureGroups:
         )
 
     def recurrence(self, build: Build) -> FailureRecurrence | None:
-        """Return how many builds had failed for the same cause when `build` started; None if it is in no failure group."""
+        """Return how many builds had failed for the same cause when `build` started.
+
+        None if `build` is in no failure group.
+        """
         if build.failure_group is None:
             return None
         with self._database.read() as session:
@@ -110,13 +113,13 @@ class FailureGroups:
 def _group(
     session: Session, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
 ) -> FailureGroup | None:
-    """Build a `FailureGroup` from a row, with its first and last build; None if its builds have been deleted meanwhile.
+    """Return the `FailureGroup` for a row, with its first and last build; None if its builds were deleted meanwhile.
 
     Args:
         session: the session of the transaction.
         row: the key, the number of builds and the times of the group.
         project: only builds of this project count; None for all projects.
-        last_groups: a cache, `{project: group of the project's last build}`; missing projects are read and added.
+        last_groups: a cache, `{project: group of the project's last build}`; a missing project is read and added.
     """
     first = queries.end_of_group(session, row.group, project, is_last=False)
     last = queries.end_of_group(session, row.group, project, is_last=True)

@@ -38,14 +38,14 @@ class ObservedOutcome:
     """The outcome of a test in one build.
 
     Attributes:
-        build_id: the build.
+        build_id: the id of the build.
         started_at: when the build started, in microseconds since 1970.
-        input: identifies the input of the build and how it was built. None if unknown; then the outcome is not compared
-            with those of other builds of the same input.
-        lane: identifies a sequence of comparable builds: the same job, configuration and branch. A change of the
-            outcome says something about the test only within a lane.
+        input: identifies the input of the build and its settings; None if unknown. Outcomes of the same input show
+            whether the test is flaky.
+        lane: identifies a sequence of comparable builds: the same job, configuration and branch. Changes of the outcome
+            count only within a lane.
         outcome: `passed` or `failed`; `flaky` if the test both failed and passed in this build.
-        is_inferred: whether the test is not named in the log, and counts as passed because the whole build succeeded.
+        is_inferred: whether the test counts as passed only because the build succeeded; the log does not name the test.
     """
 
     build_id: str
@@ -62,10 +62,10 @@ class HistoryVerdict:
 
     Attributes:
         status: the status, such as flaky or broken.
-        evidence: the builds that show the status, the earlier one first; a single one if both are the same. For
-            `flaky`, they are two builds of one input, or one build with both outcomes. For `broken`, the last pass and
-            the first failure after it. For `failing`, the first and the last failure. For `fixed`, the last failure and
-            the first pass after it. For `changing`, the last pass and the last failure. Empty for `stable`.
+        evidence: the one or two builds that show the status, the earlier one first. For `flaky`: two builds of one
+            input, or one build with both outcomes. For `broken`: the last pass and the first failure after it. For
+            `failing`: the first and the last failure. For `fixed`: the last failure and the first pass after it. For
+            `changing`: the last pass and the last failure. Empty for `stable`.
         streak: the number of newest builds in a row with the same outcome, in one lane (the same job, configuration and
             branch).
         was_flaky: whether the test has both failed and passed for the same input.
@@ -85,9 +85,12 @@ _URGENCY: Final = tuple(HistoryStatus)
 def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
     """Judge a test by its outcomes in builds of one project: is it flaky, broken, failing, changing, fixed or stable?
 
-    A test is flaky if it both failed and passed for the same input. A flaky test that then fails in a long streak of
-    builds is broken; one that then passes in a long streak is fixed. A streak is long if it has a probability below
-    1 %, given how often the test had this outcome before. Skipped tests are ignored.
+    - flaky: the test both failed and passed for the same input.
+    - broken: it passed once, and its newest outcomes are failures.
+    - fixed: it failed once, and its newest outcomes are passes.
+
+    A flaky test becomes broken or fixed only by a long streak: its probability is below 1 %, given the earlier
+    outcomes. Skipped tests are ignored.
 
     Args:
         observations: the outcomes of the test in any order.
@@ -133,10 +136,9 @@ def _judge_lane(
 
 
 def _flaky_evidence(ordered: Sequence[ObservedOutcome]) -> _Evidence:
-    """Return the newest evidence that a test is flaky; an empty tuple if the outcomes show none.
+    """Return the newest evidence that a test is flaky; an empty tuple without evidence.
 
-    The evidence is either two builds of the same input with different outcomes, or one build in which the test both
-    failed and passed.
+    The evidence is `(earlier, later)`, two outcomes that differ for the same input. Or it is one outcome, `flaky`.
 
     Args:
         ordered: the outcomes of the test, oldest first.
@@ -169,7 +171,7 @@ def _changes(lane: Sequence[ObservedOutcome]) -> int:
 
 
 def _is_chance(earlier: Sequence[ObservedOutcome], outcome: BuildTestOutcome, streak: int) -> bool:
-    """Return whether a streak of equal outcomes may be chance: its probability for this test is at least 1 %.
+    """Return whether a streak of equal outcomes may be chance, that is, whether its probability is at least 1 %.
 
     Args:
         earlier: the outcomes before the streak, from which the probability is estimated.

@@ -19,7 +19,7 @@ _NEWEST: Final = 200
 class GroupRow:
     """A group of builds that failed for the same cause: its key, the number of builds, and two times.
 
-    The times are those when its first and its last build started, in microseconds since 1970.
+    The times are the starts of its first and its last build, in microseconds since 1970.
     """
 
     group: str
@@ -29,12 +29,12 @@ class GroupRow:
 
 
 def groups(session: Session, *, project: str | None, before: tuple[int, str] | None, limit: int) -> list[GroupRow]:
-    """Return at most `limit` groups of builds that failed for the same cause, those with the newest builds first.
+    """Return at most `limit` groups of builds that failed for the same cause; groups with the newest builds come first.
 
     Args:
         session: the session of the transaction.
         project: only builds of this project; None for all.
-        before: `(time of the last build, key)` of the group after which the page begins; None for the first page.
+        before: `(time of the last build, key)` of the last group of the previous page; None for the first page.
         limit: the largest number of groups.
     """
     row = BuildRow
@@ -52,15 +52,13 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
 
 
 def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
-    """Return the build of a group that started first, as JSON; with `is_last`, the one that started last.
-
-    Return None if no build of the group is left.
+    """Return the build of a group that started first (or last), as JSON; None if no build of the group is left.
 
     Args:
         session: the session of the transaction.
         group: the key of the group.
         project: only builds of this project; None for all.
-        is_last: whether to return the last build instead of the first one.
+        is_last: whether to return the build that started last.
     """
     row = BuildRow
     order = (row.started_at.desc(), row.build_id.desc()) if is_last else (row.started_at, row.build_id)
@@ -77,24 +75,23 @@ def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[s
 
 
 def last_group_of(session: Session, project: str) -> str | None:
-    """Return the failure group of a project's last build; None if the build is in no group, such as a success.
+    """Return the failure group of a project's last build; None if the build is in no group.
 
-    The last build is the one that started last, among those that succeeded or failed. Logs of older builds may be
-    recorded later, so it need not be the newest record. Only the newest records are searched.
+    The last build is the one that started last, among builds that succeeded or failed.
     """
     row = BuildRow
     ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])
     columns = select(row.failure_group, row.started_at, row.build_id)
+    # Logs of older builds may be recorded later, so the newest record need not be the last build.
     newest = columns.where(row.project == project, ended).order_by(row.build_id.desc()).limit(_NEWEST).subquery()
     last = select(newest.c.failure_group).order_by(newest.c.started_at.desc(), newest.c.build_id.desc()).limit(1)
     return session.execute(last).scalar_one_or_none()
 
 
 def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
-    """Return the number of a group's builds up to a given build, and when the first of them started.
+    """Return how many builds of a group had started by the start of a given build, and when the first one started.
 
-    The given build is counted. The time is in microseconds since 1970. If the builds have been deleted meanwhile, the
-    result is `(1, started_at)`.
+    The given build is counted. The time is in microseconds since 1970.
 
     Args:
         session: the session of the transaction.

@@ -30,11 +30,10 @@ class HistoryEvidence(BaseModel):
     """A build that is evidence for the status of a test.
 
     Attributes:
-        build_id: the build.
+        build_id: the id of the build.
         started_at: when the build started.
         outcome: how the test ended in this build; `flaky` if it both failed and passed.
-        is_inferred: whether the test counts as passed because the whole build succeeded, although the log does not name
-            it.
+        is_inferred: whether the test counts as passed only because the build succeeded; the log does not name the test.
         commit: the commit that was built; None if unknown.
         job, branch: the job and the branch in the CI; None if unknown.
     """
@@ -56,18 +55,18 @@ class JudgedTest(BaseModel):
     Attributes:
         test_id: identifies the test by its project and its name.
         project: the project of the test.
-        name: the name of the test, of at most 500 characters.
+        name: the name of the test, at most 500 characters.
         status: `flaky`: it both failed and passed for one input. `broken`: it passed, and has failed since. `failing`:
-            it failed in each build. `changing`: its outcome changes, but no input is known to have had both outcomes.
+            it failed in each build. `changing`: its outcome changes, but no input is known with both outcomes.
             `fixed`: it failed, and has passed since. `stable`: it never failed.
-        evidence: the builds that show the status, the earlier one first. Of a flaky test, these are two builds of one
-            input, or one build in which the test was repeated; of a broken test, the last pass and the first failure;
-            of a fixed test, the last failure and the first pass.
+        evidence: the builds that show the status, the earlier one first. For `flaky`: two builds of one input, or one
+            build with both outcomes. For `broken`: the last pass and the first failure. For `fixed`: the last failure
+            and the first pass.
         streak: the number of newest builds in a row with the same outcome, in the same job and branch.
-        builds: the number of builds of the history in which the test ran.
+        builds: the number of examined builds in which the test ran.
         failures: the number of these builds in which the test failed.
-        was_flaky: whether the test ever both failed and passed for one input, even if it is broken or fixed now.
-        message: the message of the last failure; None if no failure has one.
+        was_flaky: whether the test ever both failed and passed for one input.
+        message: the message of the last failure; None if no failure has a message.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -96,10 +95,10 @@ class _BuildFacts:
     """The facts of a build that are needed to judge its tests.
 
     Attributes:
-        input: identifies the input of the build, such as its commit, and how it was built; None if unknown.
+        input: identifies the input of the build (such as its commit) and its settings; None if unknown.
         lane: identifies a sequence of comparable builds: the same job, configuration and branch.
-        passes_all: whether the build succeeded and runs the same tests as the others of its lane. Then a test that its
-            log does not name counts as passed.
+        passes_all: whether each test counts as passed that the log does not name. True if the build succeeded and runs
+            the same tests as the others of its lane.
     """
 
     build_id: str
@@ -132,15 +131,15 @@ class BuildHistory:
         before: str | None = None,
         limit: int = 50,
     ) -> JudgedTestPage:
-        """Return a page of at most `limit` tests that have failed, those with the newest failures first.
+        """Return a page of at most `limit` tests that have failed; tests with the newest failures come first.
 
-        Tests that never failed are listed only with the status `stable`, in no meaningful order. A page may have fewer
-        tests than `limit`, or none, although a next page exists.
+        Tests that never failed are listed only with the status `stable`. A page may have fewer tests than `limit`, or
+        none, although a next page exists.
 
         Args:
-            project: only tests of this project.
-            status: only tests with this status.
-            before: `next_before` of the previous page.
+            project: only tests of this project; None for all projects.
+            status: only tests with this status; None for each status but `stable`.
+            before: `next_before` of the previous page; None for the first page.
             limit: the largest number of tests.
 
         Raises:
@@ -171,8 +170,7 @@ class BuildHistory:
     def failing_tests(self, build_id: str) -> list[JudgedTest]:
         """Return at most `MAX_FAILING_SHOWN` tests that failed in a build, sorted by name.
 
-        Each test has a status, such as flaky or broken, which is judged by its outcomes in the newest builds of the
-        project.
+        Each test has a status (such as flaky or broken), judged by its outcomes in the newest builds of the project.
         """
         with self._database.read() as session:
             rows = queries.failed_in_build(session, build_id, limit=MAX_FAILING_SHOWN)
@@ -204,7 +202,7 @@ def _judged(
     Args:
         session: the session of the transaction.
         tests: the tests to judge.
-        builds: `{project: its newest builds}`, a cache; the builds of missing projects are read and added.
+        builds: a cache, `{project: its newest builds}`; a missing project is read and added.
     """
     keys: dict[str, list[int]] = {}
     for test in tests:
@@ -246,10 +244,10 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 
 
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
-    """Yield the known outcomes of one test, and the passes that are inferred from successful builds.
+    """Yield the outcomes of one test: those in `rows`, and inferred passes.
 
-    An outcome is known if the log of a build names the test. A pass is inferred if a successful build does not name the
-    test, but another build of the same lane (job, configuration and branch) does.
+    A pass is inferred if a successful build does not name the test, but another build of the same lane does. A lane is
+    the builds with the same job, configuration and branch.
 
     Args:
         rows: the results of the test.
@@ -319,9 +317,9 @@ def _write_cursor(cursor: tuple[str, int]) -> str:
 
 
 def _read_cursor(text: str) -> tuple[str, int]:
-    """Decode the cursor of a page of tests: return `(build id or project, test key)` of the last test before the page.
+    """Decode the cursor of a page of tests: return `(position, test key)` of the last test before the page.
 
-    The first value is a project in the list of tests that never failed, and a build id in all other lists.
+    The position is a build id; in the list of tests that never failed, it is a project.
 
     Raises:
         HistoryCursorError: the text is not from a previous page.

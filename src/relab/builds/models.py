@@ -33,9 +33,9 @@ class BuildStatus(StrEnum):
 
 
 class BuildFailure(StrEnum):
-    """The limit that a failed build hit, or the way in which its command ended, as relab measured it.
+    """The way in which a build failed, as relab measured it: the limit that it hit, or how its command ended.
 
-    The kind does not depend on the log. `not_started` means that the command could not be started.
+    `not_started` means that the command could not be started.
     """
 
     OUT_OF_MEMORY = "out_of_memory"
@@ -53,12 +53,12 @@ class BuildConfiguration(BaseModel):
     """The settings (knobs) of one build, with their values.
 
     Attributes:
-        cache: whether the cache folder keeps its content between builds. If not, each build gets an empty one.
+        cache: whether the cache folder keeps its content between builds. If false, each build gets an empty folder.
         parallelism: the number of jobs that the build may run at once.
         memory_mb: the memory limit of all processes of the build together, in MB.
         time_limit_s: the time limit of one attempt, in seconds.
         retries: the number of further builds after a failure.
-        incremental: whether the build starts in the workspace that the last build left, with the project's current
+        incremental: whether the build starts in the workspace of the last build, updated with the project's current
             files.
         tests: the name of a test selection in the build file.
     """
@@ -86,17 +86,18 @@ KNOBS: Final = tuple(BuildConfiguration.model_fields)
 
 
 class BuildResult(BaseModel):
-    """The outcome of one build; each retry is a build of its own.
+    """The outcome of one build.
 
     Attributes:
         status: `success`, `failed`, `interrupted` or `unknown`.
-        failure: the kind of the failure, as relab measured it; None if the build did not fail, or if it ran elsewhere.
+        failure: the kind of the failure, as relab measured it; None if the build did not fail, or if relab did not run
+            it.
         error: one sentence about the failure; None if the build did not fail.
-        exit_code: the exit code of the command (negative: the signal that ended it); None if the command did not start.
+        exit_code: the exit code of the command, negative for a signal that ended it; None if the command did not start.
         duration_s: the seconds from the start of the command to its end; None if unknown.
-        peak_memory_mb: the highest measured memory of all processes of the build together, in MB. It is sampled, so a
-            shorter peak can be missed; for a build that ran out of memory it is at least the limit. None if unknown.
-        log_bytes: the size of the whole log, in bytes, before its middle was left out.
+        peak_memory_mb: the highest measured memory of all processes together, in MB; None if unknown. Memory is
+            sampled, so a short peak may be missed. If the build ran out of memory, at least the limit.
+        log_bytes: the size of the whole log in bytes; the stored log may be shortened.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -111,12 +112,12 @@ class BuildResult(BaseModel):
 
 
 class BuildOrigin(BaseModel):
-    """What the log or the CI says about a build that relab did not run.
+    """The facts about a build that relab did not run, from its log or its CI.
 
     Attributes:
-        kind: what the record was read from: `github`, `gitlab`, `jenkins`, `travis`, `log` (any other text), `junit` (a
+        kind: the source of the record: `github`, `gitlab`, `jenkins`, `travis`, `log` (any other text), `junit` (a
             JUnit XML file), or `report` (a report of a CI without a log).
-        commit: the commit that was built, as its log or CI names it.
+        commit: the commit that was built.
         branch: the branch or tag.
         job: the name of the CI's job.
         url: the address of the build in its CI.
@@ -138,8 +139,8 @@ class RecordedLine(BaseModel):
 
     Attributes:
         number: the number of the line in the log, from 1.
-        text: its text without escape sequences, at most 300 characters, secrets masked.
-        why: the reason for which it was chosen.
+        text: the text without escape sequences, at most 300 characters, secrets masked.
+        why: the reason why the line was chosen.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -150,7 +151,7 @@ class RecordedLine(BaseModel):
 
 
 class BuildTestOutcome(StrEnum):
-    """How one test of a build ended; `flaky` means that it was repeated in the same build, and both failed and passed."""
+    """How one test of a build ended; `flaky` means that it both failed and passed in repetitions within this build."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -163,10 +164,10 @@ class BuildTest(BaseModel):
 
     Attributes:
         name: the whole name, with file, class or package.
-        outcome: how it ended.
-        duration_s: how long it took, in seconds; None if it is unknown.
-        message: the message of its failure, of at most 300 characters; None without one.
-        line: the number of the line that reports the failure in the file of the results; None if it is unknown.
+        outcome: how the test ended.
+        duration_s: the duration in seconds; None if unknown.
+        message: the message of its failure, at most 300 characters; None without a message.
+        line: the number of the line that reports the failure, in the log or JUnit XML file; None if unknown.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -183,8 +184,7 @@ class BuildTestCounts(BaseModel):
 
     Attributes:
         passed, failed, skipped, flaky: the numbers of tests whose results are known by name.
-        left_out: the number of results that are not stored one by one: those beyond a limit, and results that were not
-            read.
+        left_out: the number of results that were not read, or not stored because there were too many.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -197,27 +197,24 @@ class BuildTestCounts(BaseModel):
 
 
 class Build(BaseModel):
-    """The record of one build, which is one attempt; a retry is a build of its own.
+    """The record of one build (one attempt); a retry is a build of its own.
 
     Attributes:
         build_id: the id.
         project: the name of the project, from its build file, its CI or its log.
-        input_digest: identifies the input of the build. For a build that relab ran, it is a digest of the project's
-            files and the build file; for others, a digest of the input's name (such as the commit), the job and the
-            settings. Builds with the same digest have the same input. None if unknown.
+        input_digest: a digest that identifies the input; None if unknown. For a build that relab ran: of the project's
+            files and the build file. For others: of the input's name (such as the commit), the job and the settings.
         configuration: the settings of the build; None if relab did not run it.
         retry_of: the id of the build that this one retries; None if it is not a retry.
-        sandbox: the kind of sandbox that the build ran in, `bwrap` or `local`; None if relab did not run it.
-        sandbox_note: why the build did not run in the isolating sandbox (`bwrap`); None if it did.
-        started_at: when the build started. If relab did not run it and its log has no times, when it was recorded.
-        result: the outcome so far; its status is `running` until the end.
+        sandbox: the kind of sandbox, `bwrap` or `local`; None if relab did not run the build.
+        sandbox_note: the reason why the build ran without `bwrap`, which isolates it; None if it ran in `bwrap`.
+        started_at: when the build started. For a recorded log without times, when it was recorded.
+        result: the outcome; its status is `running` until the end.
         origin: where the build comes from; None if relab ran it.
-        relevant_lines: the lines of the log that explain the failure, at most 20; only of builds that relab did not
-            run.
-        tests: the numbers of tests whose results the log or JUnit XML names; None if it names none.
-        failure_group: the key of the group of builds that failed for the same cause; None if nothing in the log shows a
-            cause.
-        failure_line: the line that shows the cause, of at most 300 characters, secrets masked; None without a group.
+        relevant_lines: at most 20 lines of the log that explain the failure; empty if relab ran the build.
+        tests: the numbers of tests by outcome, from the log or JUnit XML; None if it names no test.
+        failure_group: the key of the group of builds that failed for the same cause; None if the cause is unknown.
+        failure_line: the line that shows the cause, at most 300 characters, secrets masked; None without a group.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -257,10 +254,10 @@ class SimulationRequest(BaseModel):
     """A request to simulate a build.
 
     Attributes:
-        fault: the fault that the simulated build has, by its name in `examples/build`; None draws one.
-        action_id: the id of the action in the catalogue whose effect is simulated. 0 keeps the default configuration, and
-            5 and 7 change nothing in it.
-        seed: makes the simulation repeatable; None for a new one each time.
+        fault: the fault of the simulated build, by its name in `examples/build`; None for a random fault.
+        action_id: the id of the action whose effect is simulated. 0 keeps the default configuration. The actions 5 and
+            7 change nothing in it.
+        seed: the seed of the simulation; None for a new random seed each time.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -274,7 +271,7 @@ class SimulationRequest(BaseModel):
 
 
 class SimulatedBuild(BaseModel):
-    """A simulated build. `status`, `duration` and `error` are named as in the JSON output of `lab builds run`.
+    """A simulated build.
 
     Attributes:
         status: `success` or `failed`.
@@ -303,13 +300,13 @@ def _text(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeptFiles:
-    """The files (caches, workspaces, snapshots) that builds keep for later builds, and the result of a removal of them.
+    """The amount of files (caches, workspaces, snapshots) that builds keep for later builds.
 
     Attributes:
-        folders, size_bytes: the number of projects with kept files, and the disk space that these files use; after a
-            removal, what is left.
-        removed_folders, removed_bytes: the number of projects whose files were removed, and the disk space of these
-            files. In a preview of a removal, what would be removed.
+        folders, size_bytes: the number of projects with kept files, and the size of these files. After a removal: of
+            the files that are left.
+        removed_folders, removed_bytes: the number of projects whose files were removed, and the size of these files. In
+            a preview: of the files that would be removed.
     """
 
     folders: int

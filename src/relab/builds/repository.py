@@ -34,7 +34,7 @@ def change(session: Session, build_id: str, values: Mapping[str, Any]) -> None:
 
 
 def end_running(session: Session, build_id: str, values: Mapping[str, Any]) -> bool:
-    """Set the columns `values` of a build that is running; return False, without a change, if it is not."""
+    """Set the columns `values` of a running build; return False, without a change, if the build is not running."""
     table = table_of(BuildRow)
     statement = update(table).where(table.c.build_id == build_id, table.c.status == BuildStatus.RUNNING.value)
     return session.execute(statement.values(dict(values)).returning(table.c.build_id)).one_or_none() is not None
@@ -51,9 +51,9 @@ def running_in(session: Session, folder: str) -> Sequence[dict[str, Any]]:
 
 
 def running_folders(session: Session) -> set[str]:
-    """Return the folders of all builds with the status `running`, as digests (`BuildFolder.identity`).
+    """Return the digests (`BuildFolder.identity`) of the folders of all builds with the status `running`.
 
-    Builds that relab did not run are left out, because they have no folder here.
+    Builds that relab did not run have no folder.
     """
     row = BuildRow
     is_wanted = (row.folder.is_not(None), row.status == BuildStatus.RUNNING.value)
@@ -137,7 +137,7 @@ def list_suggestions(
         project: only suggestions for this project; None for all.
         states: only suggestions in one of these states; empty for all.
         failure_key: only suggestions for failures with this key; None for all.
-        before: only suggestions with lower ids.
+        before: only suggestions with lower ids; None to begin with the newest.
         limit: the largest number of suggestions.
     """
     row = BuildSuggestionRow
@@ -169,7 +169,7 @@ def add_decision(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def finish_decision(session: Session, decision_id: str, values: Mapping[str, Any]) -> bool:
-    """Set the columns `values` of a decision that has no reward; return False if it has one, or if it does not exist."""
+    """Set the columns `values` of a decision without a reward; return False if there is no such decision."""
     row = BuildDecisionRow
     statement = update(table_of(row)).where(row.decision_id == decision_id, row.reward.is_(None)).values(dict(values))
     return session.execute(statement.returning(row.decision_id)).one_or_none() is not None
@@ -188,11 +188,10 @@ def list_decisions(
 
     Args:
         session: the session of the transaction.
-        project: return only decisions for this project; None for all projects.
-        version: return only decisions that chose from this version of the catalogue of actions; None for all versions.
-        has_reward: return only decisions whose reward (the rating of the build that followed) is known. If false, the
-            reward may be known or not.
-        before: return only decisions whose ids are lower than this id; None to begin with the newest decision.
+        project: only decisions for this project; None for all projects.
+        version: only decisions that chose from this version of the catalogue of actions; None for all versions.
+        has_reward: whether to return only decisions whose reward is known. False: all decisions.
+        before: only decisions with lower ids; None to begin with the newest decision.
         limit: the largest number of decisions.
     """
     row = BuildDecisionRow
@@ -214,9 +213,9 @@ def count_running(session: Session) -> int:
 
 
 def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
-    """Return the numbers of builds that started, and of decisions and suggestions that were made, before a time.
+    """Return `(builds, decisions, suggestions)`: how many are older than a time, in microseconds since 1970.
 
-    Running builds are not counted. `before_us` is in microseconds since 1970.
+    A build is as old as its start. Running builds are not counted.
     """
     builds = select(func.count()).select_from(BuildRow).where(*_is_old_build(before_us))
     decisions = select(func.count()).select_from(BuildDecisionRow).where(BuildDecisionRow.decided_at < before_us)
@@ -230,10 +229,10 @@ def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
 
 
 def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
-    """Delete up to `limit` builds that started before a time, oldest first, with their logs and tests; return their number.
+    """Delete builds that started before a time, oldest first, with their logs and tests; return their number.
 
-    Running builds are not deleted. Fewer builds are deleted at once if they have many tests, so that the transaction
-    stays short, but always at least one.
+    Running builds are not deleted. At most `limit` builds are deleted; fewer, but at least one, if they have many
+    tests.
     """
     oldest = select(BuildRow.build_id).where(*_is_old_build(before_us)).order_by(BuildRow.started_at).limit(limit)
     ids = _with_few_tests(session, session.execute(oldest).scalars().all())
@@ -244,9 +243,9 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the longest prefix of `ids` whose builds together have at most `_MAX_TESTS_OF_BATCH` stored test results.
+    """Return the first builds of `ids` that together have at most `_MAX_TESTS_OF_BATCH` stored test results.
 
-    The prefix has at least the first id, even if this build alone has more test results.
+    The first build is always returned.
     """
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)

@@ -67,11 +67,10 @@ def rows_of_tests(
 ) -> list[tuple[Any, ...]]:
     """Return the rows of the table `build_tests` for a build: one for each test, at most `MAX_STORED_TESTS`.
 
-    If there are more tests, the tests that failed are kept first. Next are tests that failed in earlier builds, because
-    their outcome shows whether they are flaky or fixed.
+    If there are too many tests, tests that failed are kept first, then tests in `known_failures`.
 
     Args:
-        build_id: the build.
+        build_id: the id of the build.
         project: the project of the build.
         tests: the results of its tests.
         known_failures: the keys of tests of the project that failed in earlier builds.
@@ -91,6 +90,7 @@ def rows_of_tests(
             named[key] = cleaned
     keys: Iterable[int] = named
     if len(named) > MAX_STORED_TESTS:
+        # The outcome of a test that failed earlier shows whether it is flaky or fixed.
         known = frozenset(known_failures)
         keys = sorted(named, key=lambda key: _priority(named[key], is_known=key in known))[:MAX_STORED_TESTS]
     return [_row(build_id, project, key, named[key]) for key in keys]

@@ -19,10 +19,9 @@ _FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildT
 
 @dataclass(frozen=True, slots=True)
 class FoundTest:
-    """A test that a query found, with the id of one build.
+    """A test that a query found, with the newest build that meets the condition of the query.
 
-    The test is identified by its project and its key. The build is the newest one in which the test meets the condition
-    of the query, such as its newest failed build.
+    The test is identified by its project and its key.
     """
 
     project: str
@@ -56,12 +55,12 @@ def failed_keys(session: Session, project: str, limit: int) -> set[int]:
 def tests_that_failed(
     session: Session, *, project: str | None, before: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
-    """Return at most `limit` tests that have ever failed, each with its newest failed build; the newest builds come first.
+    """Return at most `limit` tests that have ever failed; tests with the newest failed builds come first.
 
     Args:
         session: the session of the transaction.
         project: only tests of this project; None for all.
-        before: `(build id, test key)` of the test after which the page begins; None for the first page.
+        before: `(build id, test key)` of the last test of the previous page; None for the first page.
         limit: the largest number of tests.
     """
     row = BuildTestRow
@@ -84,7 +83,7 @@ def tests_that_passed(
     Args:
         session: the session of the transaction.
         project: only tests of this project; None for all.
-        after: `(project, test key)` of the test after which the page begins; None for the first page.
+        after: `(project, test key)` of the last test of the previous page; None for the first page.
         limit: the largest number of tests.
     """
     row = BuildTestRow

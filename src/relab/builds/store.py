@@ -25,15 +25,14 @@ class BuildStore:
     def add(self, build: Build, *, folder: str | None = None) -> None:
         """Insert a build that begins on this machine, or an ended build that relab did not run.
 
-        An ended build is counted in the metrics.
-
         Args:
             build: the build.
-            folder: the digest of this host's name and the build's folder (`BuildFolder.identity`); None for a build
-                that relab did not run.
+            folder: a digest of this host's name and the build's folder (`BuildFolder.identity`); None if relab did not
+                run the build.
         """
         with self._database.write() as unit:
             repository.add(unit.session, {**_columns(build), "build_id": build.build_id, "folder": folder})
+            # Counts only ended builds.
             totals.count_build(unit.session, build)
 
     def record(
@@ -45,13 +44,13 @@ class BuildStore:
         tests: Sequence[BuildTest] = (),
         failure_key: str | None = None,
     ) -> tuple[str, bool]:
-        """Store an ended build that relab did not run, with its log; secrets in the log are masked.
+        """Store an ended build that relab did not run, with its log; each source is recorded only once.
 
         Args:
             build: the build.
-            log: the log of the build, shortened to about 1 MiB.
-            source_key: identifies what the build was read from; each source is recorded once.
-            tests: the results of its tests. At most `MAX_STORED_TESTS` are stored; secrets in them are masked.
+            log: the log of the build, shortened to about 1 MiB; secrets are masked before it is stored.
+            source_key: identifies the source (the log, file or report) of the build.
+            tests: the results of its tests; at most `MAX_STORED_TESTS` are stored, with secrets masked.
             failure_key: identifies how the build failed; None if it did not fail, or if no line shows the failure.
 
         Returns:
@@ -118,7 +117,7 @@ class BuildStore:
     def set_failure_key(self, build_id: str, key: str) -> None:
         """Store the key of a build's failure; builds with the same key failed in the same way.
 
-        `key` is the digest of the template (text without numbers) of the line that shows the failure.
+        `key` is a digest of the log line that shows the failure, without its numbers.
         """
         with self._database.write() as unit:
             repository.change(unit.session, build_id, {"failure_key": key})
@@ -145,8 +144,11 @@ class BuildStore:
     ) -> list[Build]:
         """Return at most `limit` builds, newest first.
 
-        With `project` or `status`, only builds of this project or with this status; with `before`, only builds with
-        lower ids.
+        Args:
+            project: only builds of this project; None for all.
+            status: only builds with this status; None for all.
+            before: only builds with lower ids; None to begin with the newest.
+            limit: the largest number of builds.
         """
         with self._database.read() as session:
             found = repository.list_builds(session, project=project, status=status, before=before, limit=limit)
@@ -164,10 +166,9 @@ class BuildStore:
             return repository.count_running(session)
 
     def running_folders(self) -> set[str]:
-        """Return the folders of all builds with the status `running`, as digests (`BuildFolder.identity`).
+        """Return the digests (`BuildFolder.identity`) of the folders of all builds with the status `running`.
 
-        The process of such a build may have died. Builds that relab did not run are left out, because they have no
-        folder here.
+        The process of such a build may have died. Builds that relab did not run have no folder.
         """
         with self._database.read() as session:
             return repository.running_folders(session)

@@ -49,14 +49,11 @@ class BuildAdvisor:
         self._failures = failures
 
     def examine_build(self, build: Build, passed: Build | None) -> Examination:
-        """Return the known failures that a failed build's log shows; store the key of its failure with the build.
-
-        Builds with the same key failed in the same way, so this build is found when a later build fails like it.
+        """Return the known failures that a failed build's log shows, and store the key of its failure with the build.
 
         Args:
             build: the failed build, whose log is stored.
-            passed: the project's newest build that passed, whose log is compared; None if no build of the project
-                passed.
+            passed: the project's newest build that passed, for comparison; None if no build of the project passed.
         """
         result = build.result
         # For an exit code, the error only repeats a line of the log.
@@ -68,6 +65,7 @@ class BuildAdvisor:
         )
         examined = examine(request, self._failures)
         if examined.key is not None:
+            # A later build that fails in the same way is found by this key.
             self._builds.set_failure_key(build.build_id, examined.key)
         return examined
 
@@ -125,13 +123,11 @@ def _verdict(judged: StoredSuggestion, project: str) -> PastVerdict:
 
 
 def _recorded(judged: Sequence[StoredSuggestion], project: str) -> list[PastFix]:
-    """Return fixes that people recorded in notes: at most `MAX_RECORDED`, from accepted suggestions for this project.
-
-    Suggestions whose last verdict has no note are skipped. If several have the same note, only the first is used.
+    """Return at most `MAX_RECORDED` past fixes: the distinct notes of accepted suggestions for a project.
 
     Args:
-        judged: the suggestions for failures of the same kind, newest first.
-        project: the name of the project.
+        judged: suggestions with verdicts, for failures of the same kind, newest first.
+        project: the name of the project; other projects are skipped.
     """
     found: dict[str, PastFix] = {}
     for suggestion in judged:

@@ -14,7 +14,7 @@ MAX_VERDICTS: Final = 20
 
 
 class SuggestionState(StrEnum):
-    """The verdict of people about a suggestion; `open` means that there is no verdict yet."""
+    """Whether people accepted or rejected a suggestion; `open` means that there is no verdict yet."""
 
     OPEN = "open"
     ACCEPTED = "accepted"
@@ -43,23 +43,23 @@ class SuggestionVerdict(BaseModel):
 
 
 class StoredSuggestion(BaseModel):
-    """A suggestion for a failed build. If no known failure fits, the suggestion is an abstention.
+    """A suggestion for a failed build. If no known failure matches, it is an abstention.
 
     Attributes:
         suggestion_id: the id.
         project: the name of the project; empty if the request named none.
         suggested_at: when the suggestion was made.
-        build_id: the failed build; None if relab does not have it.
-        failure_key: a digest of the first template; suggestions with the same key are for failures of the same kind.
-            None if no line shows the failure.
-        templates: the template of the line that shows how the build failed, then the templates of the other quoted
-            lines. A template has `#` in place of numbers; secrets are masked.
+        build_id: the failed build; None if the build is not stored here.
+        failure_key: a digest of the first template; equal for failures of the same kind. None if no line shows the
+            failure.
+        templates: log lines with `#` in place of numbers, secrets masked. The first one shows the failure; the others
+            are the other quoted lines.
         incident: the id of the known failure; None for an abstention.
         title: the name of the known failure for people; None for an abstention.
         category: the category of the known failure; None for an abstention.
         confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
         state: `open`, `accepted` or `rejected`.
-        verdicts: the last 20 verdicts; the last one decides.
+        verdicts: the last 20 verdicts of people, oldest first; the last one decides the state.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -90,7 +90,7 @@ class VerdictRequest(BaseModel):
 
     Attributes:
         verdict: `accepted` or `rejected`.
-        note: the reason of the verdict, or for an accepted suggestion the fix that helped. Such a fix is quoted when
+        note: the reason of the verdict, or the fix that helped. The note of an accepted suggestion is quoted when
             another build of the project fails in the same way.
     """
 

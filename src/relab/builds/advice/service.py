@@ -67,7 +67,7 @@ class SuggestionService:
     def judge(self, suggestion_id: str, verdict: JudgedState, *, by: str, note: str = "") -> StoredSuggestion:
         """Accept or reject a suggestion, and return it. Later suggestions for the same failure learn from the verdict.
 
-        An earlier verdict is replaced. The same verdict again, without a new note, changes nothing.
+        The verdict replaces an earlier one. The same verdict again, without a new note, changes nothing.
 
         Args:
             suggestion_id: the id of the suggestion.

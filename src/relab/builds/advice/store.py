@@ -57,8 +57,11 @@ class SuggestionStore:
     ) -> list[StoredSuggestion]:
         """Return at most `limit` suggestions, newest first.
 
-        With `project` or `state`, only suggestions for this project or in this state; with `before`, only those with
-        lower ids.
+        Args:
+            project: only suggestions for this project; None for all.
+            state: only suggestions in this state; None for all.
+            before: only suggestions with lower ids; None to begin with the newest.
+            limit: the largest number of suggestions.
         """
         states = () if state is None else (state.value,)
         with self._database.read() as session:

@@ -34,13 +34,13 @@ class JUnitReport:
     """The content of a JUnit XML file.
 
     Attributes:
-        tests: at most `MAX_TESTS` tests in the order of the file, and after them at most `MAX_LATE_FAILURES` later ones
-            that failed. If a test occurs twice, both executions are joined to one result.
-        left_out: the number of further tests.
-        failed: the number of executions that failed, including those of tests that are left out.
+        tests: the first `MAX_TESTS` tests of the file, then at most `MAX_LATE_FAILURES` later tests that failed.
+            Several executions of one test are joined to one result.
+        left_out: the number of tests that are not in `tests`.
+        failed: the number of executions that failed, also of tests that are left out.
         executed: the number of executions.
-        duration_s: the sum of the times of the suites, in seconds; None if no suite has one.
-        started_at: the earliest time of a suite, in microseconds since 1970; None if no suite has one.
+        duration_s: the sum of the times of the suites, in seconds; None if no suite has a time.
+        started_at: the earliest time of a suite, in microseconds since 1970; None if no suite has a time.
     """
 
     tests: dict[str, BuildTest] = field(default_factory=dict)
@@ -52,10 +52,7 @@ class JUnitReport:
 
 
 def is_junit(first: bytes) -> bool:
-    """Return whether the first bytes of a file, `first`, look like XML; such a file is read as JUnit XML.
-
-    XML that is not JUnit's is rejected later, by `read_junit`.
-    """
+    """Return whether a file is read as JUnit XML: whether its first bytes, `first`, look like XML."""
     start = first[:2_000].removeprefix(b"\xef\xbb\xbf")
     return _ROOT.match(start) is not None or start.startswith((b"\xff\xfe<\x00", b"\xfe\xff\x00<"))
 

@@ -29,12 +29,13 @@ class ReportedBuild(BaseModel):
     Attributes:
         project: the name of the project.
         id: the CI's own id of the build. A second report of the project with the same id changes nothing.
-        status: how the build ended, also in the words of GitHub (`failure`, `cancelled`) and GitLab (`canceled`); by
-            default, the status in its log.
-        duration: the duration in seconds; by default, the duration in the log.
-        started_at: when the build started; by default, the time in the log.
-        commit, branch, job, url: as in `BuildOrigin`; a URL begins with http:// or https://.
-        input: identifies the input of the build, such as a digest of its files; by default, the commit.
+        status: how the build ended; also a word of GitHub (`failure`, `cancelled`) or GitLab (`canceled`). Default: the
+            status in the log.
+        duration: the duration in seconds. Default: the duration in the log.
+        started_at: when the build started. Default: the time in the log.
+        commit, branch, job: as in `BuildOrigin`.
+        url: the address of the build in its CI; it begins with http:// or https://.
+        input: identifies the input of the build, such as a digest of its files. Default: the commit.
         configuration: settings of the build, with the CI's own names.
         log: the text of the build's log, or of a JUnit XML file.
     """
@@ -61,8 +62,5 @@ class ReportedBuild(BaseModel):
     log: Annotated[str, Field(max_length=MAX_LOG_CHARS)] | None = None
 
     def ended_status(self) -> BuildStatus | None:
-        """Return the reported status of the build; None if it is missing or `unknown`.
-
-        In this case the status is read from the build's log.
-        """
+        """Return the reported status of the build; None if it is missing or `unknown`."""
         return None if self.status is None else _STATUSES.get(self.status)

@@ -54,12 +54,12 @@ class SourceFacts:
         status: how the build ended; `unknown` if the source does not say so.
         started_at: when the build started, in microseconds since 1970; None if unknown.
         duration_s: the duration of the build in seconds; None if unknown.
-        repository, commit, branch: as the checkout of the code printed them in the log; None if unknown.
+        repository, commit, branch: from the output of the checkout step in the log; None if unknown.
         tests: the results of tests.
         tests_left_out: the number of further results, which were not read.
         lines: the lines that would explain a failure of the build.
         error: the text of the line that explains the failure best; None if no line explains it.
-        cause: the cause by which a failed build is grouped; None if unknown.
+        cause: the cause by which a failed build is grouped with others; None if unknown.
     """
 
     kind: str
@@ -84,7 +84,7 @@ def read_source(source: ByteSource, status: BuildStatus | None = None) -> Source
 
     Args:
         source: the bytes of the file.
-        status: how the build ended; it overrides the status in a log. None: read the status from the log.
+        status: how the build ended, instead of the status in the log. None: read the status from the log.
 
     Raises:
         BuildSourceEmptyError: the source has no text.

@@ -26,13 +26,13 @@ DEFAULT_PROJECT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class GivenFacts:
-    """Facts that a person or a CI gives about a build; they override those in the log. None: the fact is not given.
+    """Facts about a build that a person or a CI gives; they replace the facts in the log. None: not given.
 
     Attributes:
-        project: the name of the project; None for the repository that the log names, or `default` if it names none.
+        project: the name of the project. Default: the repository that the log names, else `default`.
         status: how the build ended.
         commit, branch, job, url: as in `BuildOrigin`.
-        input: identifies the input of the build, such as a digest of its files; None for the commit. Builds of a
+        input: identifies the input of the build, such as a digest of its files. Default: the commit. Builds of a
             project with the same input and job are compared to find flaky tests.
         started_at: when the build started, in microseconds since 1970.
         duration_s: the duration in seconds.
@@ -98,8 +98,11 @@ class BuildIngest:
     def ingest(self, source: ByteSource, given: GivenFacts) -> BuildReceipt:
         """Record the build whose log or JUnit XML file is read from `source`; return its id and whether it is new.
 
-        The facts in `given` override those in the file. If a build of the project with the same bytes is already
-        recorded, nothing is recorded.
+        If the project already has a build from the same bytes, nothing is recorded.
+
+        Args:
+            source: the bytes of the log or file.
+            given: facts that replace those in the log or file.
 
         Raises:
             BuildSourceInvalidError: the source is empty or binary, or its XML is not accepted.
@@ -114,8 +117,7 @@ class BuildIngest:
     def report(self, reported: ReportedBuild) -> tuple[Build, bool]:
         """Record a build that a CI reports; return the build, and whether it was recorded now.
 
-        Reports of a project with the same id are one build, even if their contents differ. Of reports without an id,
-        those with the same content are one build.
+        Nothing is recorded if the project already has a build with this id or, without an id, with this content.
 
         Raises:
             BuildSourceInvalidError: the log contains JUnit XML that is not accepted.
