@@ -91,8 +91,7 @@ def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
 def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]:
     """Yield a row of table cells (see `TIMELINE_COLUMNS`) for each item of a timeline.
 
-    Each step or call is followed by the calls and events that happened in it, indented. An item whose step is not in
-    `items` is not indented. An item that names no agent shows the agent of its step.
+    The calls and events of a step follow it, indented. An item without an agent shows the agent of its step.
     """
     start = items[0].at if items else 0
     agents = {item.ref_id: item.data.get("agent_name") for item in items if item.kind == "step"}

@@ -12,13 +12,10 @@ _THRESHOLDS: Final = (50_000, 20, 50)
 
 
 def collect_seldom() -> None:
-    """Make the cyclic garbage collector run less often.
-
-    A collection takes long, and modules, spans and rows form few cycles. With Python's defaults, collections took a
-    quarter of the time to read an export (2026-11-21, bench/ingest.py), and an eighth of the time to load the libraries
-    of a command (2026-11-23). The first collection waits until there are 400,000 objects. The libraries of a command
-    create about as many, and none of these can be freed.
-    """
+    """Make the cyclic garbage collector run less often; its first collection waits until there are 400,000 objects."""
+    # Modules, spans and rows form few cycles. With Python's defaults, collections took a quarter of the time to read
+    # an export (2026-11-21, bench/ingest.py), and an eighth of the time to load the libraries of a command
+    # (2026-11-23). These libraries create about 400,000 objects, which cannot be freed.
     gc.set_threshold(_FIRST, *_THRESHOLDS[1:])
     if _end_of_start not in gc.callbacks:
         gc.callbacks.append(_end_of_start)
@@ -30,12 +27,9 @@ def _end_of_start(_phase: str, _info: object) -> None:
 
 
 def skip_collections_at_exit() -> None:
-    """Exclude all objects from the garbage collections at exit; the end of the process frees them anyway.
-
-    These collections visited each object several times, which took a quarter of the processor time of `lab agent-runs
-    list` (2026-11-23). If DuckDB is loaded, nothing is excluded, because its module reports every object that is left
-    at the exit on stderr.
-    """
+    """Exclude all objects from the garbage collections at exit; do nothing if DuckDB is loaded."""
+    # The end of the process frees the objects anyway. These collections took a quarter of the processor time of `lab
+    # agent-runs list` (2026-11-23). DuckDB's module would report each object that is left on stderr.
     atexit.register(_freeze)
 
 

@@ -34,10 +34,14 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def parse_json(raw: bytes) -> JsonValue:
-    """Parse UTF-8 JSON and return its value; reject JSON that a later stage could not process or store.
+    """Parse UTF-8 JSON and return its value.
 
-    It rejects bytes that are not UTF-8, nesting deeper than 200, duplicate keys, NUL characters and lone surrogates. It
-    also rejects NaN, infinities, overflowing literals, and integers beyond the range of a double.
+    These are rejected, besides invalid JSON:
+
+    - nesting deeper than 200
+    - duplicate keys
+    - NUL characters and lone surrogates
+    - NaN, infinities, and numbers beyond the range of a double
 
     Raises:
         MalformedBodyError: the JSON is rejected; the message names the position (line and column, or field).

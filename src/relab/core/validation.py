@@ -32,10 +32,9 @@ def plain_message(message: str) -> str:
 
 
 def problems_in(error: ValidationError, value: object, *, root: str) -> tuple[tuple[str, str], ...]:
-    """Return the first 20 problems of `value` as `(dotted field, message)` pairs, one for each field.
+    """Return the first 20 problems of `value` as `(dotted field, message)` pairs.
 
-    If a field may have one of several types, Pydantic reports a problem for each type. The messages of these problems
-    are joined.
+    Each field has one pair; several messages about a field are joined.
 
     Args:
         error: the validation error of Pydantic; it has at least one problem.
@@ -43,6 +42,7 @@ def problems_in(error: ValidationError, value: object, *, root: str) -> tuple[tu
         root: the name of the whole value, for problems that belong to no single field.
     """
     found: dict[str, list[str]] = {}
+    # For a field of several possible types, Pydantic reports a problem for each type.
     for item in error.errors(include_url=False, include_input=False)[:_MAX_PROBLEMS]:
         location = item["loc"] if item["type"] == "missing" else _without_type_name(item["loc"], value)
         field = ".".join(map(str, location))[:_MAX_FIELD_CHARS] or root

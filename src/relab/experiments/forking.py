@@ -65,17 +65,17 @@ class PlannedFork:
 
 
 def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
-    """Plan a run of forks (new trials that begin at checkpoints of trials of `run`); write nothing.
+    """Plan a run of forks (new trials that begin at checkpoints of earlier trials); write nothing.
 
     Args:
-        run: the run whose trials are forked.
+        run: the run of the earlier trials.
         options: which trials, from which checkpoint, and with which changed bindings (values that the harness gets).
 
     Raises:
         ForkInvalidError: the selector, a binding or the choice of trials is invalid.
         TrialNotFoundError: a trial does not exist or has no result.
-        TrialStateError: trials of the run continue from each other, or `strict` refuses a trial.
-        SelectorUnmatchedError: the selector is past a trial's end, before its first checkpoint, or names no checkpoint.
+        TrialStateError: the run's trials continue from each other, or `options.strict` rejects a trial.
+        SelectorUnmatchedError: the selector matches no checkpoint of a trial.
         CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is missing, or cannot be used.
         CheckpointChangedError: the file of a checkpoint was changed after the run was sealed.
         RunDamagedError: a record of the run was changed.
@@ -178,10 +178,9 @@ def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any
 def _parents(
     run: RunFolder, entries: Sequence[Mapping[str, Any]], selector: Selector, options: ForkOptions
 ) -> tuple[list[Parent], Counter[str]]:
-    """Return the trials to fork with their checkpoints, and the number of trials that are left out, by reason.
+    """Return the trials to fork with their checkpoints, and `{reason: number of trials that are left out}`.
 
-    If a whole variant is forked, its trials without a checkpoint at the selected point are left out, because they never
-    reached this point.
+    Only the fork of a whole variant leaves out trials; they have no checkpoint at the selected point.
     """
     found: list[Parent] = []
     left_out: Counter[str] = Counter()

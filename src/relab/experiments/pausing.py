@@ -70,18 +70,18 @@ def pause(
     timeout_s: float,
     on_asked: Callable[[str], None],
 ) -> list[PauseAnswer]:
-    """Ask the process that works on a run to pause trials, and wait until they are paused or have ended.
+    """Ask the process that works on a run to pause trials; wait until the trials are paused or have ended.
 
     Args:
         run: the run.
         trials: the ids of the trials; empty to pause the whole run: no further trial starts, and the process ends.
         label: a name for the checkpoint; None without one.
-        timeout_s: seconds after which a harness that has not stopped is ended.
+        timeout_s: how long a harness may take to stop, in seconds, before it is ended.
         on_asked: is called with the id of each trial for which a request was written.
 
     Raises:
         InvalidInputError: the label or the time-out is out of range.
-        RunNotRunningError: no process works on the run, or it ended without an answer.
+        RunNotRunningError: no process works on the run, or the process ended without an answer.
         TrialNotFoundError, TrialStateError: a trial does not exist, does not run, or is being paused already.
         RunDamagedError: a record cannot be read.
     """

@@ -79,20 +79,19 @@ class Replayed:
 def replay(
     run: RunFolder, trial_id: str, *, strict: bool, clock: Clock, environment: Mapping[str, str], stop: StopSwitch
 ) -> Replayed:
-    """Run a trial of a run again in a new folder, and compare the two results; the run is not changed.
+    """Run a trial again in a new folder, and compare the new result with the old one; the run is not changed.
 
     Args:
         run: the run.
         trial_id: the id of a trial with a result.
-        strict: whether to refuse a trial that cannot be replayed faithfully: its harness is not of the integration level
-            `sdk_full`, or the trial was retried or paused.
+        strict: whether to reject a trial that was retried or paused, or whose harness is not of the level `sdk_full`.
         clock: the source of the times in documents.
-        environment: the environment variables from which the harness gets its variables and secrets by name.
+        environment: the runner's environment, from which the harness gets its variables and secrets.
         stop: the first press prevents the start of the trial; the second press ends the running trial.
 
     Raises:
         TrialNotFoundError: the run has no trial with this id and a result.
-        TrialStateError: the trial continues from another one, or `strict` refuses it.
+        TrialStateError: the trial continues from another trial, or `strict` rejects it.
         RunDamagedError: a document of the trial was changed.
         RunChangedError: the project's snapshot is gone from the cache, or the image is another one.
         RunDiskFullError: the disk is full.
@@ -247,9 +246,9 @@ def _first_difference(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def _document(folder: TrialFolder, name: str) -> Any:
-    """Return a document of a trial as text that can be compared between run and replay; None without the document.
+    """Return a document of a trial as text, to compare the run with the replay; None without the document.
 
-    What a pause added to the document is left out, and `<trial>` stands for the path of the trial's folder.
+    The trial's folder is written as `<trial>`, and the traces of a pause are left out.
     """
     document = document_of(folder, name)
     if document is None:

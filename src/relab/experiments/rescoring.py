@@ -102,19 +102,19 @@ class _Answer(BaseModel):
 
 
 def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: StopSwitch) -> Rescored:
-    """Score every trial of a run that ended in success or failure, and record the scores.
+    """Score the trials of a run whose outcome is success or failure, and store the scores.
 
     Args:
         run: the run.
         root: the folder of the project, below which the scores are written.
         scorer: the scorer.
         clock: the source of the time in the record.
-        stop: ends the command before all trials are scored; then nothing is recorded.
+        stop: ends the command before all trials are scored; then nothing is stored.
 
     Raises:
         InvalidInputError: the name, the time-out or the number of jobs is invalid.
-        ExperimentInvalidError: the command does not exist.
-        ScoresExistError: there are scores of this name.
+        ExperimentInvalidError: the scorer's program does not exist.
+        ScoresExistError: the run already has scores with this name.
         RunDamagedError: the journal or a document of a trial was changed.
         KeyboardInterrupt: `stop` was set.
     """

@@ -238,7 +238,7 @@ class ExperimentRuns:
         stop: StopSwitch,
         on_result: OnResult,
     ) -> Iterator[_Session]:
-        """Yield the objects that a run needs in this process, such as its executor; close the executor after the block.
+        """Yield a run's session (executor, settings, telemetry link); close the executor after the `with` block.
 
         `executor` is the name of the executor, and the address of its cluster (None for the executor's default).
         """
@@ -364,18 +364,18 @@ def _summary(
 
 
 def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
-    """Count the trials that earlier processes of the run finished, and send telemetry the agent runs that it lacks.
+    """Count the trials that earlier processes of the run finished, and queue agent runs that telemetry lacks.
 
-    Return when the last of these trials ended, in microseconds since 1970; None without any.
+    Return the end of the last of these trials, in microseconds since 1970; None without any.
 
     Args:
         context: the values that all trials of the run share.
         runner: counts the trials as finished.
-        spending: counts what the trials have cost.
-        link: sends agent runs that telemetry lacks.
+        spending: adds up what the trials have cost.
+        link: sends the agent runs.
 
     Raises:
-        RunDamagedError: the journal has a trial of a variant that the experiment does not have.
+        RunDamagedError: the journal has a trial of an unknown variant.
     """
     last: deque[Mapping[str, Any]] = deque(maxlen=MAX_PENDING)
     variants = {variant.variant_id for variant in context.config.variants}

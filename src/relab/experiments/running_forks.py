@@ -30,19 +30,20 @@ class ForkRuns(ExperimentRuns):
     """Runs experiments, and runs their trials again: as forks in a new run, or as replays."""
 
     def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool = False) -> Replayed | None:
-        """Run a trial of a run again in a new folder, and compare the two results; the run is not changed.
+        """Run a trial again in a new folder, and compare the new result with the old one; the run is not changed.
 
-        Return None if `stop` was pressed before the trial started, or a second time while it ran.
+        Return None if the trial did not start, or did not end, because of `stop`.
 
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
             stop: the first press prevents the start of the trial; the second press ends the running trial.
-            strict: whether to reject a trial that cannot be replayed faithfully: its harness is not of the integration
-                level `sdk_full`, or the trial was retried or paused.
+            strict: whether to reject a trial that was retried or paused, or whose harness is not of the level
+                `sdk_full`.
 
         Raises:
-            RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such trial, or it cannot be replayed.
+            RunNotFoundError, TrialNotFoundError: the run or the trial does not exist.
+            TrialStateError: the trial cannot be replayed, or `strict` rejects it.
             RunDamagedError, RunChangedError: an artifact was changed or is gone.
             RunDiskFullError: the disk is full.
             ExperimentInvalidError: a secret is not set.

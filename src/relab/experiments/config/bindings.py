@@ -21,8 +21,7 @@ _REMEDY: Final = "Write name=value or outer.inner=value, with a JSON value or a 
 def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
     """Parse changes of bindings, such as `model.name=small`; return `{dotted name: value}`.
 
-    A value is parsed as JSON. If that fails, the value is taken as plain text (`small`). A value that begins like a
-    JSON string, list or object must be valid JSON.
+    A value is JSON, or else plain text (`small`). Text that begins with a quotation mark or a bracket must be JSON.
 
     Raises:
         ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes set the same binding.

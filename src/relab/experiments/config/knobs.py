@@ -139,7 +139,7 @@ def read_overrides(path: Path) -> Overrides:
 def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None = None) -> list[tuple[Knob, Any]]:
     """Read a file of overrides and its manifest of knobs; return each knob with its checked value.
 
-    A knob is a field of the experiment that may be changed; the manifest lists the knobs and their allowed values.
+    A knob is a field of the experiment that may be changed. The manifest lists the knobs and their allowed values.
 
     Args:
         overrides_path: the file of overrides.
@@ -147,8 +147,8 @@ def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None 
         manifest_path: the manifest; None for the one that the overrides name, relative to `root`.
 
     Raises:
-        ExperimentInvalidError: a file is unreadable or invalid, or a value names an unknown knob, has the wrong type,
-            or is out of bounds; the error lists all such values.
+        ExperimentInvalidError: a file is unreadable or invalid, a knob is unknown, or a value is not allowed; the error
+            lists all problems of this kind.
     """
     overrides = read_overrides(overrides_path)
     manifest_path = manifest_path or root / overrides.manifest_path

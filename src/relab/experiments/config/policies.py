@@ -53,9 +53,12 @@ class Pruning(_Section):
 class Stopping(_Section):
     """When a clear result ends the trials of a variant early.
 
-    After each task the always-valid interval of the variant's difference from the baseline in `metric` is computed. The
-    variant is decided once the interval lies completely above `margin`, below minus `margin`, or between the two.
-    `alpha` is the probability of a wrong decision in the whole run, shared equally by the variants.
+    The always-valid interval of the variant's difference from the baseline is computed after each task. The variant is
+    decided once the interval lies above `margin`, below minus `margin`, or between these two bounds.
+
+    Attributes:
+        metric: the compared metric.
+        alpha: the probability of a wrong decision in the whole run; each variant gets an equal part.
     """
 
     metric: Annotated[str, Field(min_length=1, max_length=200)]

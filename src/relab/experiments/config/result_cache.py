@@ -13,8 +13,11 @@ from relab.experiments.config.policies import STRICT
 class ResultCacheConfig(BaseModel):
     """The cache of trial results. A trial is not run if the cache has the result of a trial with the same inputs.
 
-    Results older than `ttl_hours` are not used. The cache of the project keeps at most `max_mb`, the most recently used
-    results. Repeats of a task never share a result.
+    Repeats of a task never share a result.
+
+    Attributes:
+        ttl_hours: the greatest age of a result.
+        max_mb: the largest size of the project's cache; the least recently used results are deleted.
     """
 
     model_config = STRICT

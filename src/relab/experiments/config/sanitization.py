@@ -63,10 +63,11 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return the name of a profile in AgentLab's documents, and whether this name means exactly this profile.
+    """Return the name of a profile in AgentLab's documents, and whether the name is exact.
 
-    The name is always `hermetic_functional_v2`, because AgentLab has no name for a profile that guarantees less. For
-    such a profile the second value is False, and AgentLab's documents name the real profile under `ext`.
+    AgentLab has only the name `hermetic_functional_v2`. It is not exact for a profile that guarantees less; the
+    documents
+    then have the real profile under `ext`.
     """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 

@@ -30,10 +30,9 @@ REJECTED: Final = "cache_rejected"
 
 
 class CachingExecutor:
-    """Restores trials from the result cache of the project, and stores the results of the trials that are run.
+    """Takes the results of trials from the project's result cache, and stores the results of the trials that are run.
 
-    Forks and resumed trials are always run, and their results are not stored, because they depend on more than their
-    own inputs.
+    Forks and resumed trials are always run, and their results are not stored.
 
     Args:
         inner: the executor that runs the trials.
@@ -150,8 +149,7 @@ class CachingExecutor:
             trial: the trial, which was run because the cache had no usable result.
             key: the key of the result in the cache.
             rejected: a sentence about a damaged entry of the cache, for the journal; None if no entry was damaged.
-            done: the future that the caller of `submit` waits for. First the file with the captured result is moved
-                from the trial's folder into the cache; then this future is completed.
+            done: the future that the caller of `submit` waits for; completed after the cache has the result.
             ended: the completed future of the inner executor, with the result or the error of the trial.
         """
         assert self._context is not None

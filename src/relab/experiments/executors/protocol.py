@@ -21,8 +21,7 @@ class ExecutorOptions:
     Attributes:
         settings: the settings of the run.
         stop: is set to stop the run.
-        on_spans: is called, by several threads, with each OTLP export of a harness; the export is also stored in the
-            trial's folder.
+        on_spans: is called with each OTLP export of a harness, by several threads.
         address: the address of a cluster; None for the default of the executor.
     """
 

@@ -25,13 +25,13 @@ _OWN_BYTES: Final = 64 * MB
 def unpack_trial(
     report: TrialReport, chunks: Iterable[bytes], context: RunContext, folder: TrialFolder, on_spans: SpanSink
 ) -> None:
-    """Write the files of a trial that ran on a node as if the trial had run on this machine.
+    """Write the files of a trial that ran on a node into the trial's folder on this machine.
 
     Args:
         report: the node's report about the trial.
         chunks: the archive of the trial's folder on the node.
         context: the values that all trials share.
-        folder: the trial's folder on this machine; it contains only the mark (an empty input) that the trial has begun.
+        folder: the trial's folder on this machine; it has only the mark (an empty input) of a begun trial.
         on_spans: is called with each OTLP export of the harness.
 
     Raises:

@@ -61,12 +61,11 @@ class TrialOrder:
     Attributes:
         trial: the trial.
         secrets: `{name: value}` of the harness's secrets.
-        paused: the archive of the trial's folder if the trial is resumed after a pause; else None.
-        previous: the archives of the folders `workspace` and `state` of the previous trial, by name; empty if the trial
-            does not continue from another one.
-        fork: the parent and the checkpoint of a fork; None if the trial is not a fork.
-        checkpoint: the archive with the file of that checkpoint at its path in the parent's folder; None without one.
-        packs: the archives of the data set packs that the task mounts, by path below `dataset_packs`.
+        paused: the archive of the trial's folder, to resume the trial after a pause; else None.
+        previous: `{"workspace" or "state": archive}` of the trial that this trial continues from; empty without one.
+        fork: the parent (earlier trial) and the checkpoint of a fork; None if the trial is not a fork.
+        checkpoint: the archive of the checkpoint's file, with its path in the parent's folder; None without one.
+        packs: `{path below dataset_packs: archive}` of the data set packs that the task mounts.
     """
 
     trial: Trial

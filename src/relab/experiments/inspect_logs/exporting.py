@@ -73,11 +73,11 @@ class _Totals:
 
 
 def export_run(run: RunFolder, folder: Path) -> Exported:
-    """Write one log of Inspect AI (`.eval`) for each variant of a run; trials that have not started are left out.
+    """Write one log of Inspect AI (`.eval`) for each variant of a run; leave out trials that have not started.
 
     Args:
         run: the run.
-        folder: where the logs are written; created if it is missing.
+        folder: the folder of the logs; created if it is missing.
 
     Raises:
         RunDamagedError: the journal is damaged.
@@ -200,9 +200,9 @@ def _results(totals: _Totals) -> dict[str, Any]:
 def _score(
     scorer: str, name: str, is_letter: bool, values: Sequence[Sequence[float]], totals: _Totals
 ) -> dict[str, Any]:
-    """Return one score of a log's results: its mean over samples, where each sample counts with its mean over epochs.
+    """Return one score of a log's results: its mean over samples and the standard error of this mean.
 
-    The standard error is that of the mean over samples, as Inspect reports it.
+    A sample counts with its mean over epochs.
 
     Args:
         scorer: the name of the scorer.

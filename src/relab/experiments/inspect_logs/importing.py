@@ -112,7 +112,7 @@ def import_logs(
         send: gets the agent run of each trial.
 
     Raises:
-        InspectLogError: a log cannot be read; nothing is left of its run.
+        InspectLogError: a log cannot be read; its run is not created.
         InspectLogsDifferError: logs of one task have different samples or scorers.
         InspectLogImportedError: the project already has a run of these logs.
         OSError: the disk is full.
@@ -157,11 +157,11 @@ def _import(root: Path, logs: Sequence[InspectLog], options: ImportOptions, cloc
 
 
 def _plan_of(logs: Sequence[InspectLog]) -> _Plan:
-    """Read all samples once: check that equal ids mean equal tasks, and collect the tasks and the number of repeats.
+    """Read all samples of some logs; return their tasks and the number of repeats.
 
     Raises:
         InspectLogsDifferError: the same id names different samples in two logs.
-        InspectLogError: the logs have no sample, or two samples would become the same task id.
+        InspectLogError: the logs have no sample or too many epochs, or two samples would become the same task id.
     """
     plan = _Plan(epochs=max(log.epochs for log in logs))
     for log in logs:

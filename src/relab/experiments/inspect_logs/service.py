@@ -34,17 +34,17 @@ class InspectLogService:
         self._telemetry = telemetry
 
     def import_logs(self, root: Path, logs: Sequence[Path], options: ImportOptions) -> list[Imported]:
-        """Create a run for each task of Inspect in these logs, and store the samples as agent runs.
+        """Create a run from the logs of each task of Inspect, and store the samples as agent runs.
 
-        If telemetry cannot store an agent run, the imported run says so in its warnings.
+        An agent run that telemetry cannot store is reported in the run's warnings.
 
         Args:
             root: the folder of the project.
             logs: the `.eval` files.
-            options: the score that decides about success, and the baseline.
+            options: which score decides about success, and which variant is the baseline.
 
         Raises:
-            InspectLogError: a log cannot be read; nothing is left of its run.
+            InspectLogError: a log cannot be read; its run is not created.
             InspectLogsDifferError: logs of one task have different samples or scorers.
             InspectLogImportedError: the project already has a run of these logs.
         """

@@ -93,7 +93,7 @@ class SigningKey:
             raise SigningKeyError(f"The signing key {self.path} was deleted while it was used.") from error
 
     def _create(self) -> None:
-        """Write a new key. Of several processes that do so at once, one succeeds, and the others use its key."""
+        """Write a new key, unless another process has just written one."""
         private = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

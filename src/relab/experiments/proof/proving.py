@@ -51,8 +51,7 @@ def usable_signer(path: Path | None) -> Signer:
 def prove_run(run: RunFolder, signer: Signer) -> None:
     """Write the seal of a run (the digests of its files) and, if `signer` has a key, signed statements about the run.
 
-    The caller holds the run's lock. A command that adds files to a finished run calls `seals.break_seal` first, and
-    this function afterwards.
+    The caller holds the run's lock. To add files to a finished run, call `seals.break_seal` first.
 
     Raises:
         SigningKeyError: the key cannot be used.

@@ -82,18 +82,18 @@ class ProofService:
     def open_bundle(
         self, bundle: Path, target: Path, key: str | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
     ) -> OpenedBundle:
-        """Verify a bundle and unpack it into a new folder; after an error there is no such folder.
+        """Verify a bundle and unpack it into a new folder; after an error, the folder does not exist.
 
         Args:
             bundle: the file.
             target: the folder, which must not exist.
-            key: the key that must have signed: its id, or the path of a PEM file; None if any will do.
+            key: the key that must have signed: its id, or the path of a PEM file; None to accept any key.
             max_bytes: the largest total size of the unpacked files.
 
         Raises:
-            BundleNotFoundError, BundleInvalidError: there is no such file, it is not a bundle, an entry is unsafe, or the
-                target exists.
-            BundleDamagedError: an entry is not what the manifest says, or the given key did not sign.
+            BundleNotFoundError: the file does not exist.
+            BundleInvalidError: the file is not a bundle, an entry is unsafe, or the target exists.
+            BundleDamagedError: an entry differs from the manifest, or the given key did not sign.
             InvalidInputError: the key cannot be read.
         """
         given = None if key is None else read_public_key(key)

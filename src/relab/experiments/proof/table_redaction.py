@@ -23,10 +23,9 @@ _SCALARS: Final = frozenset(
 
 
 def redact_tables(raw: bytes, mask: Mask) -> Redacted:
-    """Mask credentials in a Parquet file, or in each table of a DuckDB database, which becomes a Parquet file.
+    """Mask credentials in a Parquet file, or in each table of a DuckDB database; return Parquet files.
 
-    A Parquet file without credentials is returned as it is. A column of lists, structures or bytes with credentials
-    becomes a column of text. A file that DuckDB cannot read is left out.
+    A Parquet file without credentials is returned unchanged. A file that DuckDB cannot read is left out.
 
     Args:
         raw: the bytes of the file.

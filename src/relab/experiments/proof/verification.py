@@ -307,7 +307,7 @@ class _Check:
                 raise EnvelopeError(f"is about another {name}")
 
     def _contradictions(self, run: RunFolder, statements: list[Mapping[str, Any]]) -> Iterator[Damage]:
-        """Yield contradictions between journal, attestation and `statements`; only called if no sealed file changed."""
+        """Yield contradictions between the run's journal, its attestation and the signed `statements`."""
         for path in self._refs:
             if (self._root / path).parent.is_dir():
                 yield Damage(path, "is missing, although the journal names it")

@@ -56,7 +56,7 @@ def plan_cleaning(
         before_us: selects the runs that were created before this time, in microseconds since 1970; None: selects none.
 
     Raises:
-        InvalidInputError: nothing is selected, or runs are selected in two ways.
+        InvalidInputError: nothing is selected, or more than one of `named`, `runs` and `before_us` is given.
         RunNotFoundError: this project has no such run.
         RunBusyError: a process works on one of the runs.
     """

@@ -138,10 +138,9 @@ def sources_of(run: RunFolder) -> dict[str, ForkSource]:
 
 
 def compared_rows(run: RunFolder) -> Iterator[Mapping[str, Any]]:
-    """Yield the result rows of the parents with which the forks of a run are compared.
+    """Yield the result rows of a run's parents (the trials that were forked), if its forks are compared with them.
 
-    Forks are compared with their parents only if the run has no control (forks without changes). Yield nothing for a
-    run with a control, or for a run without forks.
+    Yield nothing for a run without forks, or for a run whose forks are compared with a control (unchanged forks).
 
     Raises:
         RunDamagedError: the record of the parents was changed.

@@ -62,8 +62,9 @@ class Head:
 class Journal:
     """Appends lines to the journal of a run, each completely or not at all; thread-safe.
 
-    When `append` returns, the kernel has the line, so that the line survives a crash of this process. To protect lines
-    from a power failure, `append` calls fsync if the last fsync was a second ago or more; `close` always calls fsync.
+    A line survives a crash of this process when `append` has returned. It survives a power failure at most a second
+    later,
+    or when `close` has returned.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -362,10 +363,7 @@ def _header(manifest: str | None) -> tuple[bytes, Head]:
 
 
 def _checked(entry: Mapping[str, Any], before: Head) -> tuple[bytes, Head]:
-    """Return the line for an entry, with its checksum, and the journal's new head.
-
-    The head is the number of trials with a line, and the last checksum. `before` is the head before this line.
-    """
+    """Return the line for an entry, with its checksum, and the journal's new head; `before` is the old head."""
     entries = before.entries + 1
     payload = _json({"line": entries + 1, **entry})[:-1]
     check = hashlib.sha256(before.check.encode() + payload).hexdigest()

@@ -35,7 +35,7 @@ def check_retryable(run: RunFolder) -> None:
 def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tuple[set[str], int]:
     """Open the journal of a run; return the ids of the trials that have a result, and the number of withdrawn results.
 
-    Withdrawing a result makes its trial run again. The caller holds the run's lock, and no trial has started.
+    A withdrawn result is ignored, and its trial runs again. The caller holds the run's lock, and no trial has started.
 
     Args:
         run: the run.
@@ -54,13 +54,12 @@ def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tup
 
 
 def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
-    """Withdraw the results of the trials that ended in an error, so that they run again; return these trials' ids.
+    """Withdraw the results of the trials that ended in an error, so that they run again; return the ids of the trials.
 
-    Pruned trials were not run because earlier trials of their variant had failed. Their results are withdrawn as well,
-    but only if a trial of the same variant ended in an error.
+    The skipped (pruned) trials of the same variants run again as well. The caller holds the lock of the run.
 
     Args:
-        run: the run, whose lock the caller holds.
+        run: the run.
         journal: the open journal of the run.
 
     Raises:
@@ -80,9 +79,9 @@ def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
 
 
 def _keep_withdrawn(run_dir: Path, done: set[str]) -> None:
-    """Move the folder of each trial whose result was withdrawn to `retries/<trial id>/<number of withdrawals>`.
+    """Move the folders of withdrawn results to `retries/<trial id>/<number>`, before any trial starts.
 
-    Call this before any trial starts. A trial that already has a new result is left as it is.
+    A trial that already has a new result keeps its folder.
 
     Args:
         run_dir: the folder of the run.

@@ -70,7 +70,7 @@ class PastSessions:
     def seconds_until(self, last_us: int | None) -> float:
         """Return the total time in seconds in which processes worked on the run.
 
-        A session (process) that was killed counts until the last result of the run.
+        The time of a killed process ends with the run's last result.
 
         Args:
             last_us: the time of the last result, in microseconds since 1970; None if the run has no result.

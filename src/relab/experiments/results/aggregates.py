@@ -115,12 +115,12 @@ class TaskMeans:
     def hits(self) -> Clusters:
         """Return, for each cluster of tasks, the sum of the metric over all trials and the number of trials.
 
-        Each task's part of the sum is rounded to an integer. For a rate such as `success`, the sum is the number of
-        successes.
+        The sum is the number of successes if the metric is a rate such as `success`.
         """
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
         trials = self.trials.astype(float)
+        # Each task's part of the sum is whole; the mean times the trials differs from it only by rounding.
         return Clusters(
             sum_by_group(np.rint(self.means * trials), self.groups).sums, sum_by_group(trials, self.groups).sums
         )
@@ -148,8 +148,8 @@ class TrialData:
     Attributes:
         metrics: the numeric metrics that have figures, as `{name: source}`; at most `MAX_METRICS`.
         omitted: the number of further metrics, which are left out.
-        partial: the metrics that a fork measures only from its checkpoint on, and its parent from the beginning. They
-            cannot be compared between forks and parents.
+        partial: the metrics that a fork measures only from its checkpoint on, and that cannot be compared with its
+            parent (the forked trial).
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_dir: Path, wanted: Sequence[str]) -> None:
@@ -187,7 +187,7 @@ class TrialData:
     def name_of(self, metric: str) -> str | None:
         """Return the name under which the figures of a metric are stored; None if no trial has a figure of the metric.
 
-        For `latency_ms` this is the runner's `duration_ms` if no harness reports `latency_ms`.
+        The name differs only for a `latency_ms` that no harness reports: it is the runner's `duration_ms`.
         """
         if metric == SUCCESS or metric in self.metrics:
             return metric
@@ -226,8 +226,7 @@ class TrialData:
     def sequence(self, baseline: str, variant: str) -> list[int] | None:
         """Return the numbers of the tasks that the stopping rule has compared for two variants, in the plan's order.
 
-        Return None for a run without a stopping rule. Such a run cannot end early, so all tasks that both variants have
-        are compared, in any order.
+        Return None for a run without a stopping rule, in which all tasks are compared.
         """
         if self._stopping is None:
             return None
@@ -354,7 +353,7 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
 
 
 def _read_sequences(path: Path) -> tuple[list[int], dict[str, int]] | None:
-    """Read the file in which a stopping rule records the tasks that it has compared; None if the file does not exist.
+    """Read a stopping rule's file of compared tasks; None if the file does not exist.
 
     Returns:
         The indices of the tasks in the order of the plan, and `{variant id: n}`: the first n of these tasks were

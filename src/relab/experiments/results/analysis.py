@@ -150,12 +150,12 @@ def analyze(
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, in the order of the configuration, with or without the baseline.
-        primary_metrics: the main metrics. Their intervals are widened for the number of comparisons, so that all of
-            them hold at once, and their p values are corrected with Holm's method.
+        primary_metrics: the main metrics. Their intervals hold jointly; their p values are corrected with Holm's
+            method.
         secondary_metrics: further metrics to compare, without correction for the number of comparisons.
         comparison: whether variants are compared paired by task, as two independent samples (unpaired), or not (none).
         replications: the planned number of repeats of a task, which is the largest k of pass@k and pass^k.
-        seed: the seed of the resampling, so that the same run gives the same figures.
+        seed: the seed of the resampling; the same run and seed give the same figures.
         directions: whether each metric should be high or low, written to the summary for the reader.
         run_id: the id to write into the documents; None for the name of the folder.
 
@@ -232,12 +232,10 @@ def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapp
 
 
 def _rate(found: TaskMeans) -> dict[str, Any]:
-    """Return the success rate over all trials of a variant, and its interval, as JSON.
-
-    Trials of the same cluster of tasks depend on each other, so the interval counts each cluster as one observation.
-    """
+    """Return the success rate over all trials of a variant, and its interval, as JSON."""
     if not found.tasks.size:
         return {"success_rate": None, "success_rate_interval": None}
+    # Trials of a cluster of tasks depend on each other, so each cluster counts as one observation.
     clusters, total = found.hits(), int(found.trials.sum())
     # The number of hits is whole; the sum of mean times trials differs from it only by rounding.
     rate = round(float(clusters.sums.sum())) / total

@@ -73,7 +73,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
         needed: one item of the result of `needed_of`.
         tasks: the number of tasks of the run.
         repeats: the planned repeats of each task with each variant.
-        knows_repeats: whether the run repeated its tasks. Only then is the effect of more repeats known.
+        knows_repeats: whether the run repeated its tasks, which shows the effect of more repeats.
     """
     assumed = needed.assumed if not needed.difference else f"{needed.assumed} ({needed.difference:+.3g})"
     if needed.tasks is None:

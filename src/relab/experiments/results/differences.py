@@ -36,19 +36,18 @@ class Delta:
         metric: the requested metric.
         source_name: the name under which the figures are stored, such as `duration_ms` for `latency_ms`.
         baseline_mean, variant_mean: the means over the tasks that are compared.
-        estimate: variant minus baseline. For a relative gate, such as "at most 5 % more", the baseline is multiplied by
-            the gate's bound first (by 1.05).
+        estimate: variant minus baseline. For a relative gate ("at most 5 % more"), variant minus 1.05 times baseline.
         interval: the confidence interval of the estimate; None if the difference cannot be judged.
         test: the significance test for a true difference of zero.
         standard_error: the standard error of the estimate.
         tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
         clusters: the number of independent groups of these tasks.
-        unpaired_tasks: the number of tasks that have figures from only one of variant and baseline.
+        unpaired_tasks: the number of tasks with figures from only the variant or only the baseline.
         minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
         differences: the sum of the tasks' differences in each cluster; None for an unpaired comparison.
         repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is
             repeated.
-        is_always_valid: whether interval and test remain valid although the run could stop early.
+        is_always_valid: whether interval and test are valid in a run that may stop early.
         problem: why the difference cannot be judged; None if it can.
     """
 
@@ -97,12 +96,11 @@ class Sample:
     """The data of one comparison, before its interval is computed. Created by `sample_of`.
 
     Attributes:
-        delta: the difference and its other figures, still without interval and test; its `problem` says why no interval
-            is possible.
-        share: the bound of a relative gate, such as 0.05: the variant is compared with (1 + share) times the baseline.
-            0 for every other comparison.
-        pairs: for a paired comparison, the difference of each task, and the number that identifies the task's cluster;
-            else None.
+        delta: the difference and its other figures, still without interval and test. Its `problem` says why the sample
+            is not comparable.
+        share: for a gate relative to the baseline, its bound, such as 0.05. The baseline is multiplied by 1 + share.
+            Otherwise 0.
+        pairs: for a paired comparison, each task's difference and the number of its cluster; else None.
         arms: for an unpaired comparison, the sums by cluster of the baseline (times 1 + share) and of the variant; else
             None.
         is_sequential: whether the run could stop early; the pairs are then in the order of the plan.
@@ -178,8 +176,9 @@ def sample_of(
         baseline: the id of the baseline.
         variant: the id of the variant.
         is_paired: whether tasks are paired; if not, the variants are two independent samples of tasks.
-        share: the bound of a relative gate, such as 0.05: the variant is compared with (1 + share) times the baseline.
-            0 for every other comparison.
+        share: for a gate relative to the baseline, its bound, such as 0.05. The baseline is then multiplied by 1 +
+            share.
+            Otherwise 0.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:
@@ -292,9 +291,7 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return the part of the variance of a mean over tasks that is due to differences between repeats.
-
-    Return None if no task was repeated.
+    """Return the variance that differences between repeats add to the mean over tasks; None if no task was repeated.
 
     Args:
         arm: the figures of the baseline or of a variant, by task.

@@ -53,10 +53,9 @@ def check_compared(facts: RunFacts) -> None:
 
 
 def check_products(facts: RunFacts) -> bool:
-    """Check the files whose digests a finished run's attestation contains; return whether they were checked.
+    """Check the files of a finished run against the digests in its attestation; return whether they were checked.
 
-    Return False, without a check, if the attestation has no digests because an earlier version wrote it, or if the run
-    is not finished, because its files are rewritten at its end.
+    Return False for a run that is not finished, or that an earlier version wrote without digests.
 
     Raises:
         RunDamagedError: a file was changed, or is missing.

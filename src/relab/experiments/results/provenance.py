@@ -198,9 +198,9 @@ def attestation(
     is_complete: bool,
     signed_by: str | None = None,
 ) -> dict[str, Any]:
-    """Return the attestation of a run: the JSON object `attestation_v1`, with a seal (a digest of its content).
+    """Return the attestation of a run, the JSON object `attestation_v1`, with a seal (a digest of its content).
 
-    It contains the digests of the run's experiment, events and files, its outcomes and its grades.
+    An attestation has the outcomes and grades of the run, and the digests of its experiment, events and files.
 
     Args:
         run: the run.
@@ -209,7 +209,7 @@ def attestation(
             checksums.
         files: `{path below the run: digest}` of the files that belong to the run as a whole.
         is_complete: whether every trial has a result.
-        signed_by: the id of the key that signs the statements about the run; None if they are not signed.
+        signed_by: the id of the key that signs the run; None if the run is not signed.
     """
     config = run.config
     contract, _ = identity_fields(config, run.facts.get("harness_identity", {}))

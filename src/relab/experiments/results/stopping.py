@@ -205,9 +205,11 @@ class StoppingMonitor:
         }
 
     def _advance(self, name: str) -> bool:
-        """Add the next task of the plan to the comparison of the variant `name` with the baseline.
+        """Add the plan's next task to the comparison of the variant `name` with the baseline.
 
-        Return False, and add nothing, if no task is left or the results of the next task are not complete.
+        Return whether the task was added.
+
+        A task is added only when all its trials of both variants have a result.
         """
         found = self._sequences[name]
         if found.positions >= len(self._order):

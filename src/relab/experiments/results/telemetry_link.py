@@ -80,17 +80,17 @@ class TelemetryLink:
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
         """Queue the agent runs that an earlier, killed process of this run did not send to telemetry.
 
-        The steps of these agent runs are read again from the trials' folders; the ids of their OTLP traces are lost.
+        Each agent run is built from the files of its trial, without OTLP traces.
 
         Args:
             context: the values that all trials of the run share.
-            rows: the result rows of finished trials, as JSON. The last `MAX_PENDING` rows are enough, because the queue
-                of the killed process had no more agent runs.
+            rows: the result rows of the trials that finished last, as JSON; `MAX_PENDING` rows are enough.
         """
         if self._telemetry is None:
             return
         variants = {variant.variant_id: variant for variant in context.config.variants}
         events_path = context.config.runtime.harness.events.path
+        # The queue of the killed process had at most `MAX_PENDING` agent runs.
         for document in rows:
             try:
                 # A trial that did not start has no agent run, and one from the result cache has that of the trial that ran.

@@ -304,8 +304,8 @@ def _text(below: Path, path: str, digest: str | None) -> str | None:
 def _file_differences(one: _Seen, other: _Seen) -> Iterator[dict[str, Any]]:
     """Yield `{path, changed, patch}` for each file that at least one of two trials changed.
 
-    `changed` is `only in the first`, `only in the second`, `alike` or `different`. `patch` is the unified difference
-    between the file in the first and in the second trial, if `changed` is `different`; else it is empty.
+    - `changed`: `only in the first`, `only in the second`, `alike` or `different`.
+    - `patch`: the unified difference from the first to the second trial if `changed` is `different`; else empty.
     """
     changed = [_changed(one), _changed(other)]
     for path in sorted({*changed[0], *changed[1]}):

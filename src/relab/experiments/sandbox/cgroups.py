@@ -195,7 +195,7 @@ class Cgroups:
         self._hierarchies = []
 
     def _remove_stale(self, base: Path) -> None:
-        """Remove the groups that earlier runners left in `base`: groups of this run, and empty groups of ended runners."""
+        """Remove the groups that earlier runners left in `base`: all of this run, and empty groups of ended runners."""
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix):
                 if not folder.name.startswith(self._own_prefix):
@@ -305,7 +305,7 @@ def _below(mount: Path, root: str, path: str) -> Path:
 
 
 def _unified(own: Path, mount: Path, controller: str) -> Path:
-    """Return the control group below which new groups can use `controller`: this process's group `own`, else its parent.
+    """Return the group below which new control groups can use `controller`: this process's group `own` or its parent.
 
     `mount` is the root of the hierarchy.
 

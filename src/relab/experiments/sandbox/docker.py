@@ -60,9 +60,9 @@ _instances = itertools.count(1)
 class DockerSandbox:
     """Starts each attempt of a trial in its own container.
 
-    If the image has a shell, the harness starts only after the egress self-test (a check of the container's network)
-    and after the runner's services for the harness listen in the container. An image without a shell starts its harness
-    immediately; the self-test reports this as `before_start: false`.
+    The harness starts after the egress self-test (a check of the container's network) has passed. An image without a
+    shell
+    starts its harness at once; the self-test then says `before_start: false`.
 
     Args:
         run_id: a label of the containers, by which a later runner of the same run can remove leftovers.
@@ -296,10 +296,7 @@ class DockerSandbox:
         }
 
     def _watch_of(self, pid: int, container: str) -> LimitWatch:
-        """Return the object that detects which limit a container exceeds.
-
-        For a container that does not run on this machine, the object detects nothing, because its processes are not
-        visible.
+        """Return the watch that detects which limit a container exceeds.
 
         Args:
             pid: the id of the container's first process, as the engine reports it.
@@ -307,6 +304,7 @@ class DockerSandbox:
         """
         group = group_of(pid) if self._enforced.items() >= dict.fromkeys(self._asked(), _SERVED_BY).items() else None
         if not _is_of(pid, container):
+            # The processes of a container on another machine are not visible, so nothing is detected.
             return LimitWatch(SandboxLimits(), None, list)
         processes = functools.partial(descendants, pid)
         return LimitWatch(self._limits, group, processes, own_tasks=1, memory_folders=(PLACES.tmp,))

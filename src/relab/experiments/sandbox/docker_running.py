@@ -28,8 +28,7 @@ _KILL_TIMEOUT_S: Final = 1.0
 class DockerRunning:
     """An attempt (one execution of a trial's harness) in a container.
 
-    The constructor connects to the container's input and output. Create the object before the container is started, so
-    that no output is lost.
+    Create the object before the container is started, so that no output is lost.
 
     Args:
         engine: the Docker Engine of the container.
@@ -72,9 +71,7 @@ class DockerRunning:
     def start_harness(
         self, posture: Posture, closers: list[Callable[[], None]], *, with_line: bool, is_open: bool
     ) -> None:
-        """Let the harness start, unless `is_open` is False, and store the isolation of the container.
-
-        The harness starts as soon as its input arrives.
+        """Send the harness its input, which starts it, and store the isolation of the container.
 
         Args:
             posture: the isolation in effect in the container.

@@ -53,10 +53,11 @@ class EgressRule:
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
     def loopback_places(self) -> list[tuple[str, int]]:
-        """Return the `(address, port)` pairs of a rule for a loopback address; empty for every other rule.
+        """Return the `(address, port)` pairs on which the sandbox has to listen for this rule.
 
-        The sandbox must listen on these pairs itself, because programs connect to loopback addresses without a proxy.
+        The list is empty unless the rule is for a loopback address.
         """
+        # Programs connect to loopback addresses without a proxy.
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)
         if address is None or not address.is_loopback:
             return []

@@ -33,11 +33,8 @@ def has_dead_runner(name: str) -> bool:
 
 
 def _pid_namespace() -> int:
-    """Return the number of this process's PID namespace; 0 if it is unknown.
-
-    A name of a control group contains this number, because containers may share a hierarchy of control groups, and the
-    same process id is another process in each container.
-    """
+    """Return the number of this process's PID namespace; 0 if it is unknown."""
+    # The number is in the names of control groups, because the same process id is another process in each container.
     try:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:

@@ -121,13 +121,12 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
 def interpreter_folders(program: str, environment: Mapping[str, str], project: Path) -> list[Path]:
     """Return the folders that the harness's program needs besides the system's folders.
 
-    These are the installation of the program and, for a program in a virtual environment, the installation of its base
-    interpreter.
+    They are the program's installation and, for a virtual environment, the installation of the base interpreter.
 
     Args:
         program: the first word of the command: a name for PATH, an absolute path, or one below the project.
         environment: the harness's environment, for its PATH.
-        project: the project's snapshot, which no harness can write; links in a workspace could lead anywhere.
+        project: the project's snapshot, which no harness can write.
     """
     if "/" in program:
         path: Path | None = project / program

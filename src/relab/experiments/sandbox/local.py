@@ -50,8 +50,7 @@ class LocalSandbox:
     def prepare(self) -> None:
         """Create the control groups of the run.
 
-        If control groups cannot limit the number of an attempt's tasks (processes and threads), an rlimit on all tasks
-        of the user is computed instead. Root gets no such rlimit.
+        If they cannot limit the processes and threads of an attempt, compute an rlimit instead (not for root).
         """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:

@@ -39,11 +39,12 @@ Closer = Callable[[], None]
 def check_egress(pid: int) -> dict[str, Any]:
     """Perform the egress self-test on the network namespace of a process; return its result as JSON.
 
-    The test passes if the namespace is not the runner's and all routes lead to the loopback device.
+    The test passes if the namespace is not the runner's and has no route except to the loopback device.
 
     Returns:
-        If the namespace was read: `{performed: True, method, interfaces, routes, passed}`, where `routes` are the
-            devices other than loopback to which a route leads. Else: `{performed: False, method, reason}`.
+        `{performed: True, method, interfaces, routes, passed}`, where `routes` are the devices other than loopback that
+            a
+            route leads to. If the namespace cannot be read: `{performed: False, method, reason}`.
     """
     method = "interfaces and routes of the trial's network namespace, read from the kernel"
     process = Path(f"/proc/{pid}")

@@ -99,13 +99,11 @@ class SharedFolders:
 
 
 def lend(folder: Path, user: TrialUser) -> None:
-    """Make a folder readable for the trial's user.
-
-    Files and folders that not every user can read get this user as their owner; the others stay as they are.
+    """Make a folder readable for the trial's user, by changing the owner of each file that not every user can read.
 
     Args:
         folder: a private copy, which is mounted read-only for the trial.
-        user: the trial's user; if it is the user of this process, nothing is done.
+        user: the trial's user; nothing is done for the user of this process.
 
     Raises:
         SandboxError: the owner of a file cannot be changed.
@@ -122,10 +120,9 @@ def lend(folder: Path, user: TrialUser) -> None:
 
 
 def reclaim(launch: Launch) -> None:
-    """Change the owner of an attempt's files back to the runner, and make them harmless.
+    """Change the owner of an attempt's files back to the runner, after every process of the attempt has ended.
 
-    Call it after every process of the attempt has ended. It clears set-user-ID and set-group-ID bits, and deletes
-    devices, pipes and sockets. Symbolic links stay, because the runner follows none.
+    Set-user-ID and set-group-ID bits are cleared. Devices, pipes and sockets are deleted; symbolic links stay.
 
     Raises:
         SandboxError: a file cannot be changed.
