@@ -49,11 +49,13 @@ class Transfer(NamedTuple):
 class TraceAgents:
     """The agents of one trace, the spans that belong to each agent, and the transfers between agents.
 
+    The constructor changes `calls`: a call without a result that runs another agent gets the status and the answer of
+    this agent.
+
     Args:
         spans: the spans of the trace, sorted by start.
         around: `{span id: nearest ancestors of the span}`.
-        calls: the tool calls in the messages of the trace. This class adds the agent's status and answer to each
-            unanswered call that runs another agent.
+        calls: the tool calls in the messages of the trace.
     """
 
     def __init__(self, spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], calls: ToolCalls) -> None:
@@ -78,8 +80,11 @@ class TraceAgents:
     def name_of(self, span_id: str, calls: ToolCalls) -> str | None:
         """Return the name of the agent that a span belongs to; None if no agent is known.
 
-        If the span of a tool lies in no agent's span, it belongs to the agent whose model requested the tool call.
-        `calls` are the tool calls of the trace.
+        A tool's span outside of all agents' spans belongs to the agent whose model requested the call.
+
+        Args:
+            span_id: the id of the span.
+            calls: the tool calls of the trace.
         """
         return self.names.get(span_id) or self.names.get(calls.asked_by.get(span_id, ""))
 
@@ -108,11 +113,7 @@ class TraceAgents:
         return found
 
     def _agent_around(self, name: str) -> str | None:
-        """Return the agent whose span encloses the spans of the agent `name`; None if no other agent's span does.
-
-        Only one span of `name` is examined: its first span with the role of an agent, or else its first span of a model
-        or a tool.
-        """
+        """Return the agent whose span encloses the first span of the agent `name`; None if there is no other agent."""
         acting = self._members[name]
         # A span inside may have the same start as the agent's own.
         first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])
@@ -143,16 +144,14 @@ class TraceAgents:
                 self._add_call(call.item["call_id"], call.at_us, name, call.item)
 
     def _add_call(self, call_id: str, at_us: int, origin: str, item: Mapping[str, Any]) -> None:
-        """If a tool call runs another agent or hands over to it, record a transfer from the agent `origin`.
-
-        Another agent is involved in two cases: the tool's name or an argument names the agent, or an argument equals
-        the question that the agent was asked.
+        """If a tool call runs another agent or hands over to it, record this transfer from the agent `origin`.
 
         Args:
             call_id: the id of the tool call.
             at_us: the start of the tool call, in UTC microseconds.
             origin: the agent that made the tool call.
-            item: the fields of the tool call.
+            item: the fields of the tool call. The tool's name or an argument names the other agent, or an argument
+                equals the first question of the other agent.
         """
         tool = _plain(item["tool_name"])
         arguments = item.get("args_json")
@@ -257,22 +256,18 @@ def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> d
 
 
 def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
-    """Return `{id of a model call's span: name of its conversation}`.
+    """Return `{id of a model call's span: name of its conversation}`; empty unless there are several conversations.
 
-    Model calls whose messages begin with the same text of the user belong to one conversation.
-
-    The result is empty in three cases:
-
-    - There are fewer than two conversations.
-    - A conversation has no final answer, or no earlier tool call.
-    - A model call has no text of a user. A program may then have shortened its messages.
+    Model calls with the same first text of a user belong to the same conversation.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:
         if facts.role is Role.LLM:
             if facts.talk.opening is None:
+                # A program may have shortened the messages of this call.
                 return {}
             found.setdefault(facts.talk.opening, []).append(facts)
+    # A whole conversation has a final answer and earlier tool calls.
     are_whole = all(members[-1].talk.answer and members[-1].talk.earlier for members in found.values())
     if len(found) < 2 or not are_whole:
         return {}

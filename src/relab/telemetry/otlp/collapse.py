@@ -23,11 +23,10 @@ _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
 
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
-    """Return the spans of a trace, with each span that repeats another one marked as no timeline item (`NO_ITEM`).
+    """Return the spans of a trace; a span that repeats another one is marked as no timeline item (`NO_ITEM`).
 
-    Two kinds of spans repeat others: internal steps of frameworks, and further reports of the same model call. Marked
-    spans stay in the result, in the same order, so that parents and children remain connected. If no span is marked,
-    the result is `spans` itself.
+    Internal steps of frameworks, and further reports of the same model call, repeat other spans. The order is kept. If
+    no span is marked, the result is `spans` itself.
 
     Args:
         spans: all spans of a trace, sorted by start.
@@ -55,6 +54,7 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
         _join_model_calls(spans, around, by_id, changed)
     if not changed:
         return spans
+    # Marked spans stay in the list, so that parents and children remain connected.
     return [changed.get(facts.span.span_id, facts) for facts in spans]
 
 
@@ -79,13 +79,9 @@ def _join_model_calls(
     by_id: Mapping[str, SpanFacts],
     changed: dict[str, SpanFacts],
 ) -> None:
-    """Join model calls that were reported twice: by a span and by a span inside it. Add the results to `changed`.
+    """Join each model call that two spans report, an outer and an inner one; add the results to `changed`.
 
-    Two such spans report the same call if the outer span encloses exactly one model call, and both ended with the same
-    status. Otherwise the inner spans are attempts, which the outer call has retried; these are not joined.
-
-    After a join, `changed` has the outer span with the fields of both reports, and the inner span marked as no timeline
-    item (`NO_ITEM`).
+    The outer span gets the fields of both reports, and the inner one becomes no timeline item (`NO_ITEM`).
 
     Args:
         spans: the spans of the trace, sorted by start.
@@ -110,6 +106,7 @@ def _join_model_calls(
     # From the innermost outwards, so that an outer report gets the fields of all reports inside it.
     for outer_id in reversed(order):
         outer, inner = by_id[outer_id], inside[outer_id]
+        # Otherwise the inner spans are attempts that the outer call has retried.
         if len(inner) == 1 and inner[0].outcome.status is outer.outcome.status:
             inner_id = inner[0].span.span_id
             changed[outer_id] = _joined(outer, changed.get(inner_id, inner[0]))

@@ -16,15 +16,12 @@ from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], principal: SpanFacts) -> dict[str, Any] | None:
     """Return the known fields of a run's `Cost`; None if the spans report neither cost nor tokens.
 
-    Each token is counted once, although the spans of agents and gateways may repeat the tokens of model calls inside or
-    around them.
-
     Args:
         spans: the spans of the trace.
         around: `{span id: nearest ancestors of the span}`.
-        principal: the main span, which represents the whole run; its tokens and cost are used only if no model call
-            reports any.
+        principal: the main span of the run; its tokens and cost are used only if no model call reports any.
     """
+    # Spans of agents and gateways may repeat the tokens of model calls: each token is counted once.
     billed = [
         facts
         for facts in spans
@@ -51,11 +48,12 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
 def _silent_calls(
     spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], billed: Sequence[SpanFacts]
 ) -> Iterator[SpanFacts]:
-    """Yield the successful model calls whose tokens are unknown.
+    """Yield the successful model calls whose tokens are unknown: no span inside or around them reports tokens.
 
-    These are the calls for which neither their own span nor a span inside or around it reports tokens.
-
-    `around` is `{span id: nearest ancestors of the span}`; `billed` are the spans whose tokens are counted.
+    Args:
+        spans: the spans of the trace.
+        around: `{span id: nearest ancestors of the span}`.
+        billed: the spans whose tokens are counted.
     """
     outer = {around[facts.span.span_id].step for facts in billed}
     for facts in spans:
@@ -78,7 +76,7 @@ def _by_model(billed: Sequence[SpanFacts], counts: _Counts) -> list[dict[str, An
 
     Args:
         billed: the spans whose tokens are counted.
-        counts: the token counts summed over all spans in `billed`; they are reused if all spans have the same model.
+        counts: the sums of the token counts over all spans in `billed`.
     """
     groups: dict[tuple[str | None, str], list[SpanUsage]] = {}
     for facts in billed:

@@ -50,10 +50,14 @@ class Origin(NamedTuple):
 
 
 class ReceivedSpan(NamedTuple):
-    """A span that was checked and can be stored; its content is decoded only when the run of its trace is computed.
+    """A checked span that can be stored; its content is not decoded yet.
 
-    `origin` is the key of its resource and scope (`Origin.key`), `raw` its protobuf bytes as received. `start_us` is in
-    microseconds since 1970. A root is a span without a parent.
+    Attributes:
+        span_id: the id of the span, lower-case hex.
+        origin: the key of the span's resource and scope (`Origin.key`).
+        raw: the span as protobuf bytes, as received.
+        start_us: the start of the span, in microseconds since 1970.
+        is_root: whether the span has no parent.
     """
 
     span_id: str
@@ -93,7 +97,7 @@ class TraceBatch(Generic[Item]):
         traces: `{trace id: items}`, in the order of the request's body; an item may occur twice.
         origins: `{key: Origin}`: the processes and libraries that created the items.
         rejections: the rejected items.
-        ignored: the number of items that were read but are not stored, because they belong to no trace.
+        ignored: the number of valid items that are not stored, because they belong to no trace.
     """
 
     traces: dict[str, list[Item]] = field(default_factory=dict)
@@ -199,7 +203,7 @@ def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: boo
         batch: the batch to extend.
         group: the spans of one resource and scope.
         parts: the number of parts (attributes, events and values) in the earlier groups of the request.
-        counts: whether to count the parts of small spans too; False if the request is too small to exceed the limit.
+        counts: whether to count the parts of small spans too; False for a request that cannot exceed the limit.
 
     Returns:
         `parts` plus the number of counted parts of the added spans.

@@ -68,15 +68,16 @@ class SpanFacts(NamedTuple):
     """The facts of one span.
 
     Attributes:
-        span: the span, with attributes that have the names of `vocabulary.py`.
+        span: the span; its attributes have the names of `vocabulary.py`.
         resource: the attributes of the process that created the span.
-        role: what the span was for, such as a call of a model or of a tool.
-        outcome: the status of the span, and the error that the span reports.
+        role: the role of the span, such as a call of a model or of a tool.
+        outcome: the status of the span, and the error that it reports.
         kind: the kind of the span's timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM`.
-        item: the fields of the timeline item, without references to other spans. It is shared: copy it before a change.
-        usage: the tokens and the cost of a model's answer; None if the span reports none.
+        item: the fields of the timeline item, without references to other spans. Copy it before a change.
+        usage: the tokens and the cost of a model's answer; None if the span reports neither.
         talk: the question, the answer and the tool calls in the span's messages.
-        is_plumbing: whether the span is an internal step of a framework, which is shown only if it explains an error.
+        is_plumbing: whether the span is an internal step of a framework; such a span is hidden unless it explains an
+            error.
     """
 
     span: Span
@@ -111,10 +112,7 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
 
 
 def _talk_between(attributes: Attributes) -> Talk:
-    """Return the conversation in the messages of a span without a role.
-
-    For example, a runtime reports such a span for a message that one agent sends to another.
-    """
+    """Return the conversation in a span without a role, such as a span for a message from one agent to another."""
     taken, given = attributes.get(v.INPUT_MESSAGES), attributes.get(v.OUTPUT_MESSAGES)
     if taken is None and given is None:
         return Talk()
@@ -140,7 +138,7 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_SHORT_TEXT_CHARS) -> str | None:
-    """Return the first of the attributes that is a non-empty text, cut at `limit` characters; None if there is none."""
+    """Return the first attribute among `keys` that is a non-empty text, cut at `limit` characters; else None."""
     for key in keys:
         value = attributes.get(key)
         if value and isinstance(value, str):
@@ -295,10 +293,10 @@ _NO_PROVIDERS: Final = frozenset(("strands-agents",))
 
 
 def billed_model(attributes: Attributes) -> tuple[str | None, str | None]:
-    """Return `(provider, model)` of a model call, with the names that the table of prices uses; each is None if not known.
+    """Return `(provider, model)` of a model call, as named in the table of prices; each is None if not known.
 
-    The model is the one that answered, or else the one that was requested. `attributes` are those of the call's span,
-    with the names of `vocabulary.py`.
+    Args:
+        attributes: the attributes of the call's span. The model that answered has precedence over the requested model.
     """
     provider = text_attribute(attributes, v.PROVIDER, v.OLDER_PROVIDER)
     return None if provider in _NO_PROVIDERS else provider, text_attribute(

@@ -33,10 +33,14 @@ _TELLING = (
 
 
 def join_spans(one: bytes, other: bytes) -> bytes:
-    """Return one span (as protobuf bytes) that contains what two reports of the same span contain.
+    """Join two reports of the same span into one span; the result does not depend on their order.
 
-    For each field, the greater value is kept, and of two texts the longer one. So the result does not depend on the
-    order of the reports.
+    Args:
+        one: a report of the span, as protobuf bytes.
+        other: another report of the span.
+
+    Returns:
+        The span as protobuf bytes. Of two values of a field, it has the greater value or the longer text.
     """
     if one == other:
         return one
@@ -64,11 +68,8 @@ def join_spans(one: bytes, other: bytes) -> bytes:
 
 
 def _within_limits(joined: SpanMessage) -> SpanMessage:
-    """Remove the parts of a joined span that exceed the limits of a span, so that the span can still be read.
-
-    A part is an attribute, an event or a link. Which parts remain is independent of the order in which the reports of
-    the span arrived, unless the joined span is larger than 8 MB.
-    """
+    """Remove attributes, events and links of a joined span until it keeps the limits of a span; return the span."""
+    # The order of the reports does not decide which parts remain, unless the joined span is larger than 8 MB.
     del joined.attributes[MAX_PARTS:]
     del joined.events[MAX_PARTS:]
     excess = joined.ByteSize() - MAX_SPAN_BYTES

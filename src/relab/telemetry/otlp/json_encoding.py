@@ -21,10 +21,9 @@ from relab.telemetry.otlp.spans import InvalidItemError, PackedGroup, check_grou
 
 
 class JsonShape(NamedTuple):
-    """The names in the JSON of an OTLP request of one signal: traces, logs or metrics.
+    """The field names in the JSON of an OTLP request of one signal: traces, logs or metrics.
 
-    `groups`, `scopes` and `items` are names of JSON fields: first the name in OTLP's JSON, then the protobuf field's
-    name if it differs. Parsers of protobuf's JSON accept both.
+    A field has OTLP's name, and the protobuf name if it differs; both are accepted.
 
     Attributes:
         noun: the word for the items in error messages.
@@ -69,8 +68,12 @@ _UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, Ov
 def iter_json_groups(body: bytes, shape: JsonShape = SPANS) -> Iterator[PackedGroup]:
     """Yield the items of an OTLP request in JSON, each converted to protobuf bytes, grouped by resource and scope.
 
+    Args:
+        body: the body of the request.
+        shape: the field names of the request's signal.
+
     Raises:
-        MalformedBodyError: the body is not JSON, or does not have the shape of an export.
+        MalformedBodyError: the body is not JSON, or not an OTLP request of this signal.
         TooLargeError: the body has too many values, resources or scopes.
     """
     if sum(map(body.count, (b"{", b"[", b","))) > MAX_JSON_PARTS:

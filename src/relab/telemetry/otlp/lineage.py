@@ -16,14 +16,14 @@ from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 
 class Ancestors(NamedTuple):
-    """The nearest step, tool call and agent around a span, and facts about its ancestors (all spans that enclose it).
+    """The nearest step, tool call and agent that enclose a span, and facts about all spans that enclose it (ancestors).
 
     Attributes:
-        step, call, agent: the span id of the nearest ancestor that is a step, a tool call or an agent; None without
-            one.
-        is_known: whether an ancestor has a known role in an agent's run (any `Role` but `OTHER`).
-        is_billed: whether an ancestor is a model's span that reports tokens; its counts include the tokens of this
-            span.
+        step: the span id of the nearest ancestor that is a step; None without one.
+        call: the span id of the nearest ancestor that is a tool call; None without one.
+        agent: the span id of the nearest ancestor that is an agent; None without one.
+        is_known: whether an ancestor has a role in an agent's run (any `Role` but `OTHER`).
+        is_billed: whether an ancestor is a model's span that reports tokens, which include the tokens of this span.
         is_in_model: whether an ancestor is a call of a language model.
     """
 
@@ -57,13 +57,13 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 def _climb(
     span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Ancestors], inside: dict[str, Ancestors]
 ) -> None:
-    """Compute the nearest ancestors of a span and of all spans that enclose it, from the outermost span inwards.
+    """Compute the nearest ancestors of a span and of all spans that enclose it.
 
     Args:
         span_id: the id of the span.
         facts: `{span id: facts}` of all spans.
-        outside: `{span id: nearest ancestors of the span}`; the function adds its results here.
-        inside: a cache, `{span id: nearest ancestors of the children of the span}`; the function reads and fills it.
+        outside: `{span id: nearest ancestors of the span}`; results are added here.
+        inside: a cache, `{span id: nearest ancestors of a child of this span}`; read and filled.
     """
     path: dict[str, None] = {}
     here = span_id

@@ -63,14 +63,14 @@ class ReceivedLog(NamedTuple):
     """One log record of a trace.
 
     Attributes:
-        time_ns: nanoseconds since the epoch, UTC; 0 if the record has no time.
-        record_id: a digest, in hex, of the record with its resource and scope: repeated reports have the same id.
-        span_id: the id, in hex, of the span in which the record was written; empty if the record names none.
+        time_ns: nanoseconds since 1970, UTC; 0 if the record has no time.
+        record_id: a digest of the record with its resource and scope, in hex; repeated reports have the same id.
+        span_id: the id, in hex, of the span in which the record was written; empty if not known.
         severity: OpenTelemetry's severity number; 0 if unknown.
-        event_name: the name of the event; empty if the record is a log line and no event.
+        event_name: the name of the event; empty for a log line.
         is_span_event: whether the record is read as an event of its span.
         origin: the key of the record's origin (its resource and scope).
-        raw: the bytes of the record, as they were received.
+        raw: the bytes of the record, as received.
     """
 
     time_ns: int
@@ -152,6 +152,9 @@ def _take_group(batch: LogBatch, group: PackedGroup, parts: int) -> int:
 
     Returns:
         `parts` plus the number of parts of the valid records in this group.
+
+    Raises:
+        TooLargeError: the request has too many parts.
     """
     try:
         origin = origin_of(group)
@@ -191,21 +194,19 @@ def read_event(raw: bytes) -> SpanEvent:
 
 
 def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
-    """Yield the facts of each span, in which the events from log records are included.
-
-    Events that report an exception are used in two cases: the span itself reports a failure, or it is a tool call whose
-    status is not set. Otherwise they are ignored, because agents and models also log exceptions that they handle. A
-    span keeps at most 10,000 events.
+    """Yield the facts of each span, with the events of the span that were received as log records.
 
     Args:
-        spans: `(facts of the span, the span as protobuf bytes)`. A span with events in log records is decoded again.
-        events: `{span id: events}`, read from the log records of the trace.
+        spans: `(facts of the span, the span as protobuf bytes)`.
+        events: `{span id: events}`, read from the log records of the trace. A span keeps at most 10,000 events.
     """
     for facts, raw in spans:
         added = events.get(facts.span.span_id)
         if added is None:
             yield facts
             continue
+        # Exceptions are kept only for a failed span, or a call without a status: agents and models also log exceptions
+        # that they handle.
         counts_exceptions = _counts_exceptions(facts)
         kept = [event for event in added if event.name != EXCEPTION_EVENT or counts_exceptions]
         span = read_span(raw)
@@ -213,11 +214,11 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
 
 
 def joins_exception(record: LogRecord) -> bool:
-    """Return whether a log record is read as an exception event of its span.
+    """Return whether a log record counts as an exception event of its span.
 
-    This is so if the record has `exception.*` attributes, and its severity is at least that of an error or is not set.
-    OpenTelemetry's conventions give handled exceptions a lower severity.
+    The record must have `exception.*` attributes, and the severity of an error or none.
     """
+    # OpenTelemetry's conventions give handled exceptions a lower severity.
     if 0 < record.severity_number < _SEVERITY_ERROR:
         return False
     return any(pair.key.startswith(_EXCEPTION_PREFIX) for pair in record.attributes)

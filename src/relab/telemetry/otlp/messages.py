@@ -326,11 +326,7 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def read_result(value: Any) -> ToolResult:
-    """Read the result of a tool from the attribute of its span: a text, or parsed JSON.
-
-    LangChain wraps the result in a message. A tool node that handles errors ends its span successfully and reports the
-    error in the message; the results of MCP tools do the same (`isError`).
-    """
+    """Return the result of a tool in the attribute of its span (a text or parsed JSON), and whether it is an error."""
     given = value
     if isinstance(value, str):
         written = _WRITTEN_MESSAGE.match(value[:MAX_WRITTEN_CHARS]) if value.startswith("content=") else None
@@ -368,7 +364,7 @@ _WRITTEN_MESSAGE: Final = re.compile(
 def content_text(content: Any) -> str | None:
     """Return the result of a tool as text; None if it is absent.
 
-    The texts of a list of text parts are joined. Another value that is not text is returned as JSON.
+    A list of text parts is joined; another value is returned as JSON.
     """
     if (
         isinstance(content, list)

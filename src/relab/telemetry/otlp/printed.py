@@ -17,10 +17,13 @@ _OPAQUE: Final = re.compile(r"<[A-Za-z_][\w.]*(?: [^<>\n]*)? at 0x[0-9a-fA-F]+>"
 
 
 def read_printed(text: str) -> Any:
-    """Return the value of an expression that Python has printed (`repr`); None if it is invalid, too long or too deep.
+    """Return the value of an expression that Python has printed (`repr`); None if it cannot be read.
 
-    An object `Name(field=value)` becomes a dictionary of its fields. A member of an enumeration becomes its value. An
-    object that prints only an address becomes None. Nothing is executed.
+    Nothing is executed.
+
+    - An object `Name(field=value)` becomes a dictionary of its fields.
+    - A member of an enumeration becomes its value.
+    - An object that prints only an address becomes None.
     """
     if len(text) > MAX_CHARS:
         return None

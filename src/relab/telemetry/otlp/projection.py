@@ -105,9 +105,8 @@ class _Projection:
     def _end(self) -> _End:
         """Return the end of the run: its status, the time at which its last span ended, and its error.
 
-        The status is decided by the outermost agent and chain spans, or else by the root spans. If one of these failed,
-        the run failed. Otherwise, if one was cancelled, the run was cancelled. Until all of them have ended, the run
-        has no end.
+        The outermost agent and chain spans decide the status, or else the root spans. Until all of them have ended, the
+        run has no end.
         """
         deciders = self._deciders
         is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
@@ -179,8 +178,8 @@ class _Projection:
     def _answer(self) -> str | None:
         """Return the run's answer to the user; None if no span has an answer.
 
-        The first of these that has an answer is used: the single top span that covers the whole run, the agent that
-        ended last, the model call that ended last, and the last message between agents.
+        The first of these answers is returned: of the span that covers the whole run, of the agent that ended last, of
+        the model call that ended last, of the last message between agents.
         """
         if self._whole is not None and self._whole.talk.answer:
             return self._whole.talk.answer

@@ -65,16 +65,20 @@ def is_provider_error(error_class: str | None) -> bool:
 
 
 def read_provider_error(error_class: str | None, message: str | None, status: Any = None) -> dict[str, Any]:
-    """Return the facts that are known about an error of a model call, from its class, its message and its status.
+    """Return the known facts about an error of a model call.
 
     Args:
         error_class: the class of the error; None if not known.
         message: the text of the error; None if not known.
-        status: the status attribute of the response; used only if it is an int from 400 to 599.
+        status: the status attribute of the response; ignored unless it is an int from 400 to 599.
 
     Returns:
-        `status_code` (int), `error_code` (the provider's name of the error), `retry_after_s` (float) and `rate_limit`
-            (int, in the unit of the message). A fact that is not known has no key.
+        A dictionary without keys for unknown facts:
+
+        - `status_code`: int
+        - `error_code`: the provider's name of the error
+        - `retry_after_s`: float
+        - `rate_limit`: int, in the unit of the message
     """
     found: dict[str, Any] = {}
     text = (message or "")[:MAX_CHARS]

@@ -131,9 +131,13 @@ def check_group_count(count: int) -> None:
 
 
 class CheckedSpan(NamedTuple):
-    """The fields of a span that are needed to store it. Ids are lower-case hex, the start is in UTC microseconds.
+    """The fields of a span that are needed to store it.
 
-    `parts` is the number of the span's attributes and events and of the values in both; 0 if they were not counted.
+    Attributes:
+        trace_id, span_id: lower-case hex.
+        is_root: whether the span has no parent.
+        start_us: the start, in UTC microseconds.
+        parts: the number of attributes, events and their values; 0 if they were not counted.
     """
 
     trace_id: str
@@ -144,12 +148,12 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Decode all spans of a group at once; return the decoded `Span` messages in the order of `group.items`.
+    """Return the decoded `Span` messages of a group in the order of `group.items`, or an endless sequence of None.
 
-    To decode all at once is faster than one by one. Pass each message to `check_span` together with the bytes of its
-    span. If decoding fails, or if the group came as JSON or is too large, the returned iterable yields None without
-    end. `check_span` then decodes each span alone, so that an invalid span does not affect the others.
+    Pass each element to `check_span` together with the bytes of its span; for None, `check_span` decodes the bytes.
+    None is returned if the group came as JSON, is too large, or contains an invalid span.
     """
+    # Decoding all spans at once is faster than one by one.
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
         try:
             return ScopeSpans.FromString(group.packed).spans
@@ -159,17 +163,16 @@ def messages_of(group: PackedGroup) -> Iterable[Any]:
 
 
 def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> CheckedSpan:
-    """Check that the bytes are a span that can be stored and read later (`read_spans`); do not decode its attributes.
+    """Check that the bytes are a span that `read_spans` can read later; the attributes are not decoded.
 
     Args:
         raw: the bytes of an OTLP `Span` message.
         message: the decoded message (see `messages_of`); None to decode `raw`.
-        counts: whether to count the parts (attributes, events and values) of a small span. A span of less than 20,000
-            bytes cannot have too many parts by itself. The parts of a larger span are always counted.
+        counts: whether to count the parts (attributes, events and values) of a span below 20,000 bytes. The parts of a
+            larger span are always counted.
 
     Raises:
-        InvalidItemError: the bytes are too large or not a span, or its ids, times or attributes are not valid. The
-            message names the span if its ids are valid.
+        InvalidItemError: the bytes are too large or not a span, or its ids, times or attributes are not valid.
     """
     if message is None:
         message = _decode_alone(raw)

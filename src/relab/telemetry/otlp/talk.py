@@ -19,13 +19,13 @@ MAX_CALLS = 1_000
 
 
 class Talk(NamedTuple):
-    """The parts of a run's conversation that the messages of one span contain.
+    """The parts of a conversation with a model that the messages of one span contain.
 
     Attributes:
         question: the newest text of a user in the input; None if none was captured.
         answer: the text of the output; None if the output requests tools, or if no text was captured.
         requests: the tool calls that the output requests.
-        earlier: the tool calls that earlier messages, which the input repeats, had requested.
+        earlier: the tool calls in the input, from earlier turns.
         results: the results of tools in the input.
         opening: the first text of a user in the input of a model call; it identifies the conversation.
     """
@@ -59,8 +59,7 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 
     Args:
         role: the role of the span.
-        attributes: the attributes of the span. If the input or the output is not a list of messages, the question or
-            the answer is read from the attribute that holds it.
+        attributes: the attributes of the span; they are searched for a question or an answer outside of messages.
         taken: the input messages; None if the input is not a list of messages.
         given: the output messages; None if the output is not a list of messages.
     """
@@ -115,8 +114,8 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
 def _answer_text(messages: Sequence[Message]) -> str | None:
     """Return the answer in the output messages of a span; None if they contain no text.
 
-    If the output is the whole conversation of an agent, only the text after its last tool call or result counts. If the
-    last tool call is to a tool that only states the answer (`ANSWERING_TOOLS`), the answer is that tool's argument.
+    Only the text after the last tool call or result counts. The answer may also be the argument of a tool in
+    `ANSWERING_TOOLS`.
     """
     for place, message in reversed(list(enumerate(messages))):
         final = [request for request in message.requests if request.name in ANSWERING_TOOLS]
@@ -147,8 +146,10 @@ _ANSWERS: Final = (
 def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
     """Return the text in a captured input or output; None if it contains no text.
 
-    If `value` is a text, it is returned. If it contains messages, the text of a message is returned. If it is another
-    object, the text in the first non-empty field of `fields` is returned. `depth` counts the objects around `value`.
+    Args:
+        value: a text, messages, or another object.
+        fields: the names of the object's fields that may hold the text; the first non-empty one is used.
+        depth: the number of objects that enclose `value`.
     """
     if isinstance(value, str):
         found = parsed(value) if value.startswith(("{", "[", '"')) else None
@@ -166,13 +167,10 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
 
 
 def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
-    """Return the value of an object that holds the question or the answer; None if there is no such value.
+    """Return the part of an object that holds the question or the answer; None if no part does.
 
-    The first of these that exists is returned:
-
-    - the first non-empty field of `fields`
-    - the first argument in the list `args`, or the whole object `kwargs`
-    - the only value of the object, if it is a text
+    This is the first non-empty field of `fields`, else the first argument in `args` (or all of `kwargs`), else the only
+    value, if it is a text.
     """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:

@@ -46,10 +46,10 @@ def arguments_of(value: Any) -> JsonValue:
 
 
 def numbered(attributes: Attributes, prefix: str) -> dict[int, dict[str, Any]]:
-    """Return a list that was flattened into attributes, as `{index: {rest of the attribute name: value}}`.
+    """Return a list that was flattened into attributes, as `{index: {rest of the attribute's name: value}}`.
 
-    With the prefix `llm.input_messages.`, the attribute `llm.input_messages.0.message.role` becomes `{0:
-    {"message.role": …}}`.
+    With the prefix `llm.input_messages.`, the attribute `llm.input_messages.0.message.role` gives `{0: {"message.role":
+    …}}`.
     """
     found: dict[int, dict[str, Any]] = {}
     for key, value in attributes.items():

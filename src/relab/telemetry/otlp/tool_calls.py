@@ -32,11 +32,11 @@ _NOT_WORD: Final = re.compile(r"[\W_]+")
 
 @dataclass(slots=True)
 class MessageCall:
-    """A tool call without a span.
+    """A tool call that a message requests and no span reports.
 
     Attributes:
         model: the span of the model, or of the agent, whose message requests the call.
-        item: the fields of the tool call, without its step.
+        item: the fields of the tool call, except the id of its step.
         at_us: the time of the request, in UTC microseconds.
         status: the status of the call.
     """
@@ -51,7 +51,7 @@ class ToolCalls(NamedTuple):
     """The tool calls that the messages of a trace contain.
 
     Attributes:
-        added: for tool calls with a span, `{id of the tool's span: fields}`: the fields that only the messages contain.
+        added: `{id of a tool's span: fields of the call}`, with only the fields that the span itself lacks.
         asked_by: `{id of a tool's span: id of the model's span that requested the call}`.
         separate: the tool calls without a span of their own, in order of time.
     """
@@ -65,11 +65,11 @@ _NO_CALLS: Final = ToolCalls({}, {}, ())
 
 
 def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls:
-    """Return the tool calls that the messages of a trace request, each joined with the span of its tool if it has one.
+    """Return the tool calls that the messages of a trace request; join each one with its tool's span, if there is one.
 
     Args:
         spans: all spans of the trace, sorted by start.
-        has_ended: whether the run has ended. If it has, a request without a result was never answered.
+        has_ended: whether the run has ended, so that a request without a result was never answered.
     """
     if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
         return _NO_CALLS
@@ -79,13 +79,7 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Give unanswered tool calls the error of the nearest failed span (a step, an agent or the run) around them.
-
-    A call gets the error only if both conditions hold:
-
-    - It is the only unanswered call that its model span requested.
-    - No model or tool inside the failed span reports an error, which would explain the failure.
-    """
+    """Give tool calls without a result the error of the nearest failed span that encloses them, if it explains them."""
     unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
     if not unanswered:
         return
@@ -101,6 +95,7 @@ def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> Non
     failed = _failed_around(spans, by_id)
     for call in calls:
         span_id = call.model.span.span_id
+        # The error explains only a single unanswered call, and only if no model or tool inside the failed span failed.
         outer = failed.get(span_id) if call.status is StepStatus.SKIPPED and unanswered[span_id] == 1 else None
         if outer is not None and outer.span.span_id not in explained:
             _fail(call, outer.outcome)
@@ -209,22 +204,14 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Return the span of the tool that `request` asks for; None if there is no such span.
-
-        The span is marked as taken: later requests do not get it. The first span found in this order is returned:
-
-        - a span with the id of the call and the name of the tool
-        - the next span with the name of the tool and without an id
-        - a span with the id of the call, whatever its name
-
-        An id alone comes last, because some programs reuse ids.
+        """Return the span of the tool that `request` asks for, and mark it as taken; None if there is no such span.
 
         Args:
             model: the span whose messages contain the request.
             request: the request.
-            is_earlier: whether the request is in an earlier message, which the input of `model` repeats. Its tool may
-                then have begun before `model`.
+            is_earlier: whether the request comes from an earlier turn, so that its tool may have begun before `model`.
         """
+        # First by id and name, then by name without an id; by id alone comes last, because some programs reuse ids.
         found = None
         if request.call_id is not None:
             found = self._next_of(self._identified.get((request.call_id, _plain(request.name))))
@@ -237,10 +224,7 @@ class _Joining:
         return found
 
     def _next_of(self, spans: deque[SpanFacts] | None) -> SpanFacts | None:
-        """Return the first span in the queue `spans` that no request has taken; remove it and the spans before it.
-
-        Return None if there is no such span.
-        """
+        """Return the first span in the queue `spans` that no request has taken; remove it and all spans before it."""
         while spans:
             facts = spans.popleft()
             if facts.span.span_id not in self._taken:
@@ -248,27 +232,23 @@ class _Joining:
         return None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Return the next span of the tool `name` that has no call id and began at or after `since_us`.
-
-        Return None if there is no such span. Spans before the returned one are skipped for good: tool requests are
-        joined in order of time, so later requests do not need these spans either.
-        """
+        """Return the next span of the tool `name` without a call id that began at or after `since_us`; else None."""
         name = _plain(name)
         named = self._named.get(name, ())
         place = self._next_named[name]
         while place < len(named) and named[place].span.start_us < since_us:
             place += 1
+        # Requests are joined in order of time, so later requests do not need the skipped spans.
         self._next_named[name] = min(place + 1, len(named))
         return named[place] if place < len(named) else None
 
     def _result_of(self, request: ToolRequest) -> ToolResult | None:
         """Return the tool result that belongs to `request`; None if the messages contain no such result.
 
-        Results are found by the call id, or by the tool's name if the request has no id. If several requests have the
-        same key, the first request gets the first result, the second the second, and so on. Each call of this method
-        moves on to the next result.
+        Call this method once per request: it counts the requests with the same call id (or tool name).
         """
         key = (request.call_id, None if request.call_id is not None else request.name)
+        # The first request with this key gets the first result, the second request the second result.
         number = self._count_by_key[key]
         self._count_by_key[key] += 1
         found = self._results.get(key, ())
@@ -311,10 +291,9 @@ def _plain(name: str) -> str:
 
 
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
-    """Return the tool results in the messages of the spans, grouped by call, each group in order of time.
+    """Return `{key of a call: its results}` from the messages of the spans, in order of time.
 
-    The key of a group is `(call id, None)`, or `(None, tool name)` for results without a call id. Each model call
-    repeats all earlier results in its input, so the longest list in a single span is the complete list.
+    The key is `(call id, None)`, or `(None, tool name)` without a call id.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:
@@ -322,6 +301,7 @@ def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
         for result in facts.talk.results:
             key = (result.call_id, None if result.call_id is not None else result.name)
             own.setdefault(key, []).append(result)
+        # Each model call repeats all earlier results, so the longest list of one span is complete.
         for key, results in own.items():
             if len(results) > len(longest.get(key, ())):
                 longest[key] = results
@@ -333,9 +313,7 @@ def _is_error(result: ToolResult) -> bool:
 
 
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
-    """Return the fields of a tool call that are in the messages of a model, but not in the span of the tool call.
-
-    A result that is an error also replaces a reported success by a failure.
+    """Return the fields of a tool call that a model's messages contain, but not the tool's span.
 
     Args:
         item: the fields of the tool call that were read from its span.

@@ -19,15 +19,15 @@ def _leave(_span: Span, _values: Values) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The attribute names of one family of instrumentations, and their translation to the names of `vocabulary.py`.
+    """How the attributes of one family of instrumentations are translated to the names of `vocabulary.py`.
 
     Attributes:
         name: the dialect's name in documents.
-        signs: attributes of which a span in this dialect has at least one.
-        names: pairs `(attribute of the dialect, name in the vocabulary)`. If several attributes have the same name in
-            the vocabulary, the first one that the span has is used. A name that the span already has keeps its value.
+        signs: a span with one of these attributes has this dialect.
+        names: pairs `(attribute of the dialect, name in the vocabulary)`. The first attribute found gives the value; a
+            name that the span already has keeps its value.
         roles: `{attribute: {value: role}}`: the role of a span by the value of an attribute.
-        translate: called with the span and its values so far; adds to these values what the tables cannot express.
+        translate: a function of the span and the values found so far; it adds further values.
     """
 
     name: str

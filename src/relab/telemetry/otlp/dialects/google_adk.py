@@ -44,26 +44,20 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
-    """Add Gemini's token counts (`usage`) to `values`, under the names of `vocabulary.py`.
-
-    Gemini's count of prompt tokens includes cached tokens. Its count of answer tokens (`candidates_token_count`) leaves
-    out reasoning tokens; the output count in `values` includes them.
-    """
+    """Add Gemini's token counts (`usage`) to `values`, under the names of `vocabulary.py`."""
     answered = usage.get("candidates_token_count", values.get(v.OUTPUT_TOKENS))
     thought = usage.get("thoughts_token_count", values.get("gen_ai.usage.experimental.reasoning_tokens"))
     add(values, v.INPUT_TOKENS, usage.get("prompt_token_count"))
     add(values, v.CACHED_TOKENS, usage.get("cached_content_token_count"))
     add(values, v.REASONING_TOKENS, thought)
+    # Gemini's count of answer tokens does not include reasoning tokens; the output count in `values` must.
     if type(thought) is int and values.get(v.OUTPUT_TOKENS) in (None, answered):
         values[v.OUTPUT_TOKENS] = (answered if type(answered) is int else 0) + thought
     add(values, v.OUTPUT_TOKENS, answered)
 
 
 def _result(value: Any) -> Any:
-    """Return the text result of a tool, without the object `{"result": text}` in which Google's ADK wraps it.
-
-    A result of another form is returned unchanged.
-    """
+    """Return the text in `{"result": text}`, the object in which Google's ADK wraps a result; else `value`."""
     found = parsed(value) if isinstance(value, str) and value.startswith("{") else value
     if isinstance(found, dict) and len(found) == 1 and isinstance(found.get("result"), str):
         return found["result"]

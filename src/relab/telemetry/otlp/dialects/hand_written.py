@@ -61,10 +61,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_by_name(span: Span, values: Values) -> None:
-    """Add the role that the name of a span states (agent, tool or model) to `values`, with the span's input and output.
-
-    If the name states no role, nothing is added.
-    """
+    """If the name of a span says that it is an agent, a tool or a model, add its role, input and output to `values`."""
     attributes = span.attributes
     called = _CALLED.fullmatch(span.name)
     given, result = _first(attributes, _INPUTS), _first(attributes, _OUTPUTS)

@@ -33,7 +33,8 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_details(attributes: Attributes, values: Values) -> None:
-    """Add the cached, cache-written and reasoning tokens, which the input and output tokens include, to `values`."""
+    """Add the numbers of cached, cache-written and reasoning tokens to `values`."""
+    # The input and output tokens include these tokens.
     given = parsed(text_of(attributes, "gen_ai.usage.input_token_details") or "")
     if isinstance(given, dict):
         add(values, v.CACHED_TOKENS, given.get("cache_read"))

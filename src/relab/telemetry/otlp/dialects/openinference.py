@@ -98,10 +98,8 @@ def _role(span: Span, declared: Role | None) -> Role | None:
 
 
 def _next_agent(span: Span) -> str | None:
-    """Return the name of the agent that a hand-over span hands over to; None if the span does not name it.
-
-    The OpenAI Agents SDK has it in the name of the span, LlamaIndex in the arguments of the tool.
-    """
+    """Return the name of the agent to which a hand-over span hands over; None if the span does not name it."""
+    # The OpenAI Agents SDK has the name in the span's name, LlamaIndex in the arguments of the tool.
     if span.name.startswith("handoff to "):
         return _text(span.name.removeprefix("handoff to "))
     found = re.search(r'"to_agent":\s*"([^"\\]{1,500})"', text_of(span.attributes, "input.value") or "")
@@ -109,11 +107,9 @@ def _next_agent(span: Span) -> str | None:
 
 
 def _add_current_agent(span: Span, values: Values) -> None:
-    """Add the role of an agent and the agent's name to a LlamaIndex span that is one step of an agent.
-
-    The name is read from the step's input, which contains a Python object printed as text.
-    """
+    """If a LlamaIndex span is a step of an agent, add the role of an agent and the agent's name to `values`."""
     if span.name.endswith(".run_agent_step"):
+        # The input of the step is a Python object, printed as text.
         found = re.search(r"current_agent_name='([^']{1,500})'", text_of(span.attributes, "input.value") or "")
         if found is not None:
             values[v.ROLE] = Role.AGENT

@@ -28,11 +28,11 @@ def own_schema(attributes: Attributes) -> dict[str, Any] | None:
 
 
 def given_schema(tool: str, spans: Iterable[Attributes]) -> dict[str, Any] | None:
-    """Return the schema of a tool's arguments from the tool definitions that models were given; None if there is none.
+    """Return the JSON Schema of a tool's arguments, as a model got it in a tool definition; None if no model got one.
 
     Args:
         tool: the name of the tool.
-        spans: the attributes of the spans of models and agents, in the order in which to search.
+        spans: the attributes of the spans of models and agents; the first definition of the tool is used.
     """
     for attributes in spans:
         for definition in _definitions(attributes):

@@ -37,16 +37,12 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_cached(attributes: Attributes, values: Values) -> None:
-    """Add the cached tokens to the input tokens in `values`, if the input tokens do not include them.
-
-    Before version 6, the SDK passes on the provider's counts, and Anthropic's input tokens leave out cached tokens.
-    Since version 6, the input tokens include cached tokens, as in OpenTelemetry. The SDK counts as version 6 if the
-    attributes contain details of the input tokens, because no earlier version reports these.
-    """
+    """Add the cached tokens to the input tokens in `values`, if the input tokens do not include them."""
     cached, given = values.get(v.CACHED_TOKENS), values.get(v.INPUT_TOKENS)
     provider = str(attributes.get("ai.model.provider", ""))
     if not ("anthropic" in provider or provider.startswith("amazon-bedrock")) or type(given) is not int:
         return
+    # Only an SDK before version 6 passes on Anthropic's count, without cached tokens; it reports no input details.
     if type(cached) is int and not any(key.startswith(_INPUT_DETAILS) for key in attributes):
         values[v.INPUT_TOKENS] = given + cached
 
