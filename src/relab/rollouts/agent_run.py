@@ -27,11 +27,13 @@ def agent_run_id(rollout_id: str) -> str:
 
 
 def agent_run_of(record: RolloutRecord) -> AgentRun:
-    """Return the agent run of a rollout: a step for each phase, and a tool call for each measured window of time.
+    """Return the agent run of a rollout: a step for each phase, and a tool call for each measured window.
 
-    The agent run is a success if the change was applied. It is a failure if the rollout failed, if its verdict is FAIL
-    or INVALID, or if a PASS was not applied. Otherwise it is cancelled: the rollout was interrupted, was a dry run, or
-    ended with an EDGE.
+    Its status is one of:
+
+    - success: the change was applied.
+    - failure: the rollout failed, its verdict is FAIL or INVALID, or a PASS was not applied.
+    - cancelled: the rollout was interrupted, was a dry run, or ended with an EDGE.
     """
     # The wall clock may have been set back during the rollout; times of a run must be in order.
     started_at = record.started_at or record.created_at
@@ -67,10 +69,7 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
 
 
 def send_to_telemetry(telemetry: TelemetryService, record: RolloutRecord) -> None:
-    """Store a rollout as an agent run in telemetry, where it is listed like the runs of other agents.
-
-    If the database is unavailable, only log that, because the agent run is a copy.
-    """
+    """Store a rollout as an agent run in telemetry; only log an error if the database is unavailable."""
     try:
         telemetry.ingest(agent_run_of(record))
     except UnavailableError as error:
@@ -128,10 +127,7 @@ def _steps(record: RolloutRecord, latest: int, error: tuple[str, str]) -> list[d
 
 
 def _failed_here(record: RolloutRecord, phase: RolloutPhase, *, is_last: bool) -> bool:
-    """Return whether a rollout failed in the phase `phase`.
-
-    `is_last` says whether that phase is the last one of the rollout.
-    """
+    """Return whether a rollout failed in `phase`; `is_last` says whether this is the last phase of the rollout."""
     if _status(record) != "failure":
         return False
     if record.status is RolloutStatus.FAILED:

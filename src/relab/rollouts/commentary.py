@@ -40,13 +40,13 @@ class _CommentAnswer(BaseModel):
 
 
 class Commentary(BaseModel):
-    """A language model's commentary on a rollout, with only the sentences that passed the check against the facts.
+    """A language model's commentary on a rollout; only sentences that the facts support are kept.
 
     Attributes:
-        rollout_id: the rollout.
-        claims: the sentences that passed the check, in order; empty if none did.
-        dropped: why each other sentence was dropped, such as `ungrounded_token`.
-        facts: the facts that the model got, by id: lines of the rollout's summary.
+        rollout_id: the id of the rollout.
+        claims: the kept sentences, in order; may be empty.
+        dropped: the reason for each dropped sentence, such as `ungrounded_token`.
+        facts: `{id: line of the rollout's summary}`, the facts that the model got.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,16 +58,16 @@ class Commentary(BaseModel):
 
 
 def comment_on(record: RolloutRecord, summary: str, gateway: LlmGateway) -> Commentary:
-    """Return the commentary of a language model on a rollout that is over.
+    """Return a language model's commentary on an ended rollout.
 
     Args:
         record: the rollout.
-        summary: the summary of the rollout, whose lines are the facts for the model.
+        summary: the summary of the rollout; its lines are the facts for the model.
         gateway: calls the model, within a budget.
 
     Raises:
         RolloutStateError: the rollout is not over.
-        LlmError: there is no model, its budget is spent, or it gave no valid answer.
+        LlmError: there is no model, its budget is spent, or its answer is invalid.
     """
     if not record.status.is_over:
         raise RolloutStateError(f"The rollout {record.rollout_id} is not over; its status is {record.status.value}.")
@@ -100,8 +100,7 @@ def facts_of(summary: str) -> dict[str, str]:
 def comment_prompt(facts: dict[str, str], *, code: str) -> Prompt:
     """Return the prompt that asks a language model for a commentary on `facts`, `{id: fact}`.
 
-    In the prompt, the facts stand between an opening and a closing mark. `code` is a part of both marks. It must be
-    random, so that no fact can forge the closing mark.
+    `code` is a part of the marks around the facts. It must be random, so that no fact can contain a mark.
     """
     # ASCII on one line without angle brackets, so that no part of it can look like the marks around it.
     data = json.dumps(facts).replace("<", "\\u003c").replace(">", "\\u003e")

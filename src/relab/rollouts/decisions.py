@@ -23,10 +23,7 @@ from relab.telemetry.service import TelemetryService
 
 
 class PersonalDecisions:
-    """Applies and rolls back changes of flags because a person decides so.
-
-    Each decision is in the audit of its rollout.
-    """
+    """Applies and rolls back changes of flags by the decision of a person, and records each decision in the audit."""
 
     def __init__(
         self,
@@ -45,19 +42,19 @@ class PersonalDecisions:
         self._clock = clock
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the change of a rollout because a person decides so, and return the record with the decision.
+        """Apply the new flags of an ended rollout with the verdict EDGE or PASS, and return the updated record.
 
-        This is allowed after an EDGE (neither clearly better nor worse), and after a PASS that was not applied. `by` is
-        the person, `note` the reason for the audit.
+        `by` is the person, `note` the reason for the audit. After an error, the flags are as before.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout is not over, the verdict does not allow the change, or the change is in force
+            RolloutStateError: the rollout is not over, its verdict is another one, or the new flags are in force
                 already.
             FlagsChangedError: the current flags differ from those before the rollout.
-            TargetBusyError, TargetUnhealthyError, TargetUnavailableError, FlagsNotAppliedError: another rollout uses
-                the target, or the target is unhealthy, does not answer, or did not keep the change. The flags are as
-                before.
+            TargetBusyError: another rollout uses the target.
+            TargetUnhealthyError: the target is unhealthy.
+            TargetUnavailableError: the target does not answer.
+            FlagsNotAppliedError: the target did not keep the change.
         """
         with self._held(rollout_id) as (record, target):
             verdict = None if record.judgement is None else record.judgement.verdict
@@ -82,14 +79,13 @@ class PersonalDecisions:
             return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Undo the change of an ended rollout: restore the flags from before it, and return its updated record.
+        """Restore the flags from before an ended rollout whose change is in force, and return the updated record.
 
-        The change must be in force. `by` is the person, `note` the reason for the audit.
+        `by` is the person, `note` the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout is not over or has changed nothing, or the earlier flags are in force
-                already.
+            RolloutStateError: the rollout is not over, has changed nothing, or is rolled back already.
             FlagsChangedError: another client has changed the flags since the rollout.
             TargetBusyError, TargetUnavailableError, FlagsNotAppliedError: the flags were not restored.
         """
@@ -114,7 +110,7 @@ class PersonalDecisions:
 
     @contextmanager
     def _held(self, rollout_id: str) -> Iterator[tuple[RolloutRecord, RolloutTarget]]:
-        """Hold the lease of a rollout's target while the block runs, and yield the rollout's record and its target.
+        """Return a context manager that holds the lease of an ended rollout's target, and yields (record, target).
 
         Raises:
             RolloutStateError: the rollout is not over.
@@ -131,13 +127,13 @@ class PersonalDecisions:
     def _change(
         self, record: RolloutRecord, target: RolloutTarget, change: OpenChange, wanted: Any, state: FlagState
     ) -> None:
-        """Set the flags of a target for a person; if that fails, restore the flags, store that, and raise the error.
+        """Set the flags of a target for a person; after an error, restore the flags and raise the error.
 
         Args:
             record: the record of the rollout.
             target: the target.
-            change: how to restore the flags; stored before they are changed.
-            wanted: the change to make.
+            change: how to restore the flags.
+            wanted: the new flags.
             state: the current flags.
         """
         self._store.open_change(record.rollout_id, change)

@@ -42,9 +42,9 @@ _USED_BY_CANARY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class GatedRollout:
-    """A rollout that applies a change, or not, by the result of an experiment; it measures nothing but a canary.
+    """A rollout that an experiment decided.
 
-    `is_repeat` is true if `record` is the rollout of an earlier call that decided the same, and this call did nothing.
+    `is_repeat` says whether an earlier call made this decision. Then `record` is its record, and nothing was done.
     """
 
     record: RolloutRecord
@@ -54,10 +54,9 @@ class GatedRollout:
 def read_evidence(
     service: ExperimentService, question: ExperimentQuestion
 ) -> tuple[ExperimentEvidence, RolloutJudgement]:
-    """Compare a variant with the baseline, as the command `lab compare` does, and return (figures, verdict).
+    """Compare a variant with the baseline in a run of an experiment; return (figures, verdict).
 
-    The confidence level covers the intervals of all variants of the run together. So the verdict is valid even if the
-    variant was chosen after its figures were seen.
+    The verdict is valid even if the variant was chosen after its figures were seen.
 
     Raises:
         ExperimentEvidenceError: there is no such run or variant, or the run is damaged or not finished.
@@ -78,12 +77,13 @@ def read_evidence(
             f"The run {found.run_id} cannot gate a rollout: {found.reason}.",
             remedy=f"`lab compare {run_dir}` judges it in the same way; `lab run --continue {run_dir}` finishes it.",
         )
+    # The confidence level covers the intervals of all variants of the run together.
     evidence = evidence_of(found, variant, run_dir)
     return evidence, judgement_of(evidence)
 
 
 def evidence_of(found: VariantComparison, variant: str, run_dir: str) -> ExperimentEvidence:
-    """Return the figures of one variant of a comparison that has results; `run_dir` is the compared run's folder."""
+    """Return the figures of one variant from a comparison with results; `run_dir` is the folder of the compared run."""
     return ExperimentEvidence(
         run_id=found.run_id,
         run_dir=run_dir,
@@ -108,7 +108,7 @@ def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
 
 
 def check_plan(plan: Plan) -> None:
-    """Check a plan for a rollout that an experiment decides: no field that the plan gives may be without an effect.
+    """Check that each given field of a plan has an effect in a rollout that an experiment decides.
 
     Raises:
         PlanInvalidError: a field has no effect; the message names each such field.
@@ -124,10 +124,9 @@ def check_plan(plan: Plan) -> None:
 def earlier_decision(
     stored: Sequence[RolloutRecord], record: RolloutRecord, target: RolloutTarget
 ) -> RolloutRecord | None:
-    """Return the earlier rollout that has already decided this change by the same comparison of variants, or None.
+    """Return an earlier rollout that decided the same change by the same comparison of variants; None without one.
 
-    A rollout decides a change by a comparison of two variants in a run of an experiment. A PASS that was not applied
-    does not count as decided.
+    A PASS that was not applied does not count as a decision.
 
     Args:
         stored: the rollouts of the target, newest first.
@@ -161,9 +160,9 @@ def earlier_decision(
 
 
 def _is_same(earlier: RolloutRecord, record: RolloutRecord) -> bool:
-    """Return whether two rollouts make the same change by the same comparison of variants in the same experiment run.
+    """Return whether two rollouts make the same change by the same comparison of variants.
 
-    The paths of the reports may differ. A dry run `earlier` is never the same.
+    False for a dry run `earlier`.
     """
     if earlier.experiment is None or record.experiment is None or earlier.is_dry_run:
         return False
@@ -212,7 +211,7 @@ def _gate(result: dict[str, Any]) -> GateFigures:
 
 
 def _unused(plan: Plan, used: frozenset[str]) -> Iterator[str]:
-    """Yield the dotted names of the fields that the plan gives and that are not in `used`."""
+    """Yield the dotted names of the fields that the plan sets and that are not in `used`."""
     for name in sorted(plan.model_fields_set - used):
         section = getattr(plan, name)
         inner = {field for field in used if field.startswith(f"{name}.")}

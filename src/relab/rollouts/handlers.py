@@ -22,19 +22,17 @@ class RolloutHandlers:
     """The functions that a worker calls for the jobs of rollouts.
 
     Args:
-        service: returns the service of rollouts. It is called when the first job runs, because building the service
-            takes time and an idle worker does not need it.
+        service: builds the service of rollouts; called when the first job runs.
     """
 
     def __init__(self, service: Callable[[], RolloutService]) -> None:
         self._service = service
 
     def execute(self, args: Mapping[str, Any]) -> None:
-        """Execute or continue a rollout.
+        """Execute or continue the rollout `args["rollout_id"]`.
 
-        `args` are the arguments of the job, and `rollout_id` in them is the rollout's id. Errors that a retry of the
-        job can solve are raised: the target is in use, or it is down and its flags must be restored. All other errors
-        mark the rollout as failed.
+        Errors that a retry of the job can solve are raised: the target is in use, or its flags must still be restored.
+        All other errors mark the rollout as failed.
         """
         service, rollout_id = self._service(), args["rollout_id"]
         try:

@@ -87,12 +87,12 @@ class TargetLease:
 
 
 class TargetLeases:
-    """Acquires leases of targets.
+    """Acquires leases of targets; a lease is the right of one process to change the flags of a target.
 
     Args:
-        database: holds the rows of leases.
+        database: has the table of leases.
         clock: the clock for the expiry of leases.
-        folder: the folder of the lock files, one for all processes of this installation on this machine.
+        folder: the folder of the lock files, shared by all processes of this installation on this machine.
     """
 
     def __init__(self, database: Database, clock: Clock, folder: Path) -> None:
@@ -102,7 +102,7 @@ class TargetLeases:
 
     @contextmanager
     def hold(self, target: str, rollout_id: str) -> Iterator[TargetLease]:
-        """Return a context manager that holds the lease of a target: the right to change its flags.
+        """Return a context manager that holds the lease of a target while its block runs.
 
         Args:
             target: the name of the target's flags.

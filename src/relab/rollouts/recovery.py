@@ -40,11 +40,7 @@ class FlagRestoration:
 
 
 class FlagRecovery:
-    """Finds rollouts whose process has died, and restores their flags.
-
-    It also marks such a rollout as ended if it was started by a command. A worker continues the rollouts that are its
-    jobs.
-    """
+    """Restores the flags of rollouts whose process has died, and ends such rollouts unless a worker continues them."""
 
     def __init__(
         self,
@@ -61,20 +57,17 @@ class FlagRecovery:
         self._clock = clock
 
     def recover(self) -> list[FlagRestoration]:
-        """Restore the flags of all rollouts whose process has died, and return one result for each of these rollouts.
+        """Restore the flags of all rollouts whose process has died, and return a result for each.
 
-        Rollouts that are running are left alone. If a target does not answer, no error is raised: the result says so,
-        and a later call can restore the flags.
+        A target that does not answer raises no error: its result has `restored` False.
         """
         return [recovery for found in self._store.list_open() if (recovery := self._recover_one(found)) is not None]
 
     def settle(self, target: str) -> None:
-        """Restore the flags of a target if an earlier rollout has left them changed.
-
-        The caller holds the target's lease.
+        """Restore the flags of a target that earlier, dead rollouts left changed; the caller holds the lease.
 
         Raises:
-            RelabError: the flags cannot be restored, so that a new rollout cannot begin.
+            RelabError: the flags cannot be restored, so a new rollout must not begin.
         """
         for found in self._store.list_open():
             if found.record.target == target:
@@ -91,9 +84,9 @@ class FlagRecovery:
             return FlagRestoration(record.rollout_id, record.target, False, error.message)
 
     def _settle_one(self, found: StoredRollout) -> FlagRestoration | None:
-        """Restore the flags of a rollout whose process is dead; mark the rollout as ended if no worker continues it.
+        """Restore the flags of a dead rollout, if they are changed, and end the rollout unless a worker continues it.
 
-        Return the result of the restoration; None if the flags need none.
+        Return the result of the restoration; None if no flags had to be restored.
         """
         record = self._store.get(found.record.rollout_id).record
         result = None if found.open_change is None else self._restore(record, found.open_change)

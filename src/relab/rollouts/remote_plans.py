@@ -11,7 +11,7 @@ from relab.rollouts.plans.models import Plan, ReportFiles
 
 
 def reject_files(plan: Plan) -> None:
-    """Reject a plan that came over HTTP and names files: they would be files of the worker's machine.
+    """Reject a plan from HTTP that names files, which would be files of the worker's machine.
 
     Raises:
         PlanInvalidError: the mix is not a built-in one, or the path of a report is not the default.
@@ -31,10 +31,7 @@ def reject_files(plan: Plan) -> None:
 
 
 def reject_hosts(plan: Plan, allowed: Collection[str]) -> None:
-    """Reject a plan that sends requests to a host that is neither this machine nor allowed.
-
-    The server can reach more hosts than the client. Without this check, a client could use it to reach other services
-    of the server's network.
+    """Reject a plan with the URL of a host that is neither this machine nor in `allowed`.
 
     Args:
         plan: the plan.
@@ -43,6 +40,7 @@ def reject_hosts(plan: Plan, allowed: Collection[str]) -> None:
     Raises:
         PlanInvalidError: a URL names another host.
     """
+    # The server can reach more hosts than the client; a plan must not use the server to reach them.
     problems = []
     for field, url in _urls_of(plan):
         parts = urlsplit(url)

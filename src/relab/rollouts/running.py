@@ -25,10 +25,7 @@ _MAX_STEP: Final = 200
 
 
 class RolloutRunner:
-    """Executes rollouts while the caller holds the lease of the target.
-
-    After the caller has released the lease, `conclude` publishes and reports the end of the rollout.
-    """
+    """Executes rollouts while the caller holds the lease of the target; `conclude` then reports their ends."""
 
     def __init__(
         self,
@@ -52,9 +49,9 @@ class RolloutRunner:
         stop: Event,
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
-        """Store a new rollout and execute it in this process; see `execute` for the arguments, the result and the errors.
+        """Store a new rollout and execute it in this process; arguments, result and errors are those of `execute`.
 
-        A dry run is stored only at its end; if it fails, its error is raised and it is not stored.
+        A dry run is stored only at its end. If a dry run fails, its error is raised and nothing is stored.
         """
         from relab.rollouts.execution.executor import RolloutExecution
 
@@ -77,19 +74,22 @@ class RolloutRunner:
         stop: Event,
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
-        """Execute a stored rollout and store its end; return (record, error that ended the rollout or None).
+        """Execute a stored rollout and store its end.
 
         Args:
             record: the rollout.
             target: the target whose flags are changed and measured.
             lease: the held lease of the target.
-            stop: interrupts the rollout when it is set.
+            stop: ends the rollout early when it is set.
             on_progress: is called with the progress of the rollout.
+
+        Returns:
+            (final record, error that ended the rollout or None).
 
         Raises:
             TargetLeaseLostError: another process has taken over the rollout.
-            DatabaseUnavailableError, EndNotStoredError: nothing can be stored. The next process that starts ends or
-                continues the rollout.
+            DatabaseUnavailableError, EndNotStoredError: the end cannot be stored; a later process ends or continues the
+                rollout.
         """
         from relab.rollouts.execution.executor import RolloutExecution
 
@@ -118,18 +118,24 @@ class RolloutRunner:
     def conclude(
         self, ended: RolloutRecord, error: Exception | None, target: RolloutTarget, root: Path
     ) -> RolloutRecord:
-        """Publish the end of a rollout, write its reports below `root`, and send the report to the target.
+        """Publish the end of a rollout, write its reports, send the report to the target, and return the record.
 
-        Return the record, or raise `error` if it is not None. `ended` and `error` are the result of `execute` or
-        `start`. The caller must have released the lease, so that a client that follows the rollout to its end can apply
-        it or roll it back at once.
+        The caller must have released the lease.
+
+        Args:
+            ended: the final record, from `execute` or `start`.
+            error: the error from `execute` or `start`; if not None, it is raised after the reports are written.
+            target: the target.
+            root: the folder for the reports.
 
         Raises:
-            EndNotStoredError: the new flags are in force, but that could not be published or reported.
+            EndNotStoredError: the new flags are in force, but the end could not be published or the reports not
+                written.
         """
         from relab.rollouts.reports import mini_json, mini_text, write_reports
 
         try:
+            # A client that follows the rollout to its end can apply it at once: the lease is free.
             self.publish_end(ended)
             if not ended.is_dry_run:
                 write_reports(ended, root)
@@ -147,10 +153,8 @@ class RolloutRunner:
         return ended
 
     def store_end(self, record: RolloutRecord) -> None:
-        """Store the record of a rollout that has ended, and its agent run in telemetry.
-
-        The stored `OpenChange` (how to restore the flags) stays, because only a restoration deletes it.
-        """
+        """Store the record of an ended rollout, and its agent run in telemetry; its stored `OpenChange` stays."""
+        # Only a restoration of the flags deletes the `OpenChange`.
         self._store.save(record)
         send_to_telemetry(self._telemetry, record)
 
@@ -167,7 +171,7 @@ class RolloutRunner:
         )
 
     def publish_wait(self, record: RolloutRecord, reason: str) -> None:
-        """Publish the reason why a rollout cannot go on yet; do nothing if the rollout is over."""
+        """Publish, as progress, why a rollout must wait; do nothing if the rollout is over."""
         if not record.status.is_over:
             self._progress.publish(
                 record.rollout_id,

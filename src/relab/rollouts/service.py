@@ -64,11 +64,11 @@ class RolloutService:
         database, clock, queue, progress: the database, clock, job queue and progress events of this process.
         flags: relab's own feature flags, for rollouts that change one of them.
         telemetry: stores each rollout as an agent run.
-        experiments: returns the service that compares the variants of experiments.
-        gateway: returns the gateway to the language model, which writes commentaries.
-        home: the folder of lock files and of reports of rollouts that were started over HTTP.
+        experiments: returns the service that compares variants of experiments.
+        gateway: returns the gateway to the language model, for commentaries.
+        home: the folder for lock files and for reports of rollouts started over HTTP.
         environment: the environment variables that headers in plans may name.
-        allowed_hosts: hosts, besides this machine, that a plan that comes over HTTP may name.
+        allowed_hosts: hosts, besides this machine, that plans over HTTP may name.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class RolloutService:
         root: Path,
         is_dry_run: bool = False,
     ) -> RolloutRecord:
-        """Execute a rollout in this process, to its end, and write its reports.
+        """Execute a rollout in this process to its end, write its reports, and return its record.
 
         Args:
             plan: the plan.
@@ -120,13 +120,12 @@ class RolloutService:
             root: the folder to which the plan's report paths are relative.
             stop: ends the rollout early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins, and after each window.
-            is_dry_run: check the health and derive the changes, without changing or measuring anything; a dry run that
-                fails is not stored.
+            is_dry_run: only check the health and derive the changes. A failed dry run is not stored.
 
         Raises:
             ReportFolderError: the reports cannot be written; nothing was changed.
             TargetBusyError: another rollout of the same flags is running.
-            RelabError: the rollout failed; the flags are as they were, unless the message says otherwise.
+            RelabError: the rollout failed; the flags are restored, unless the message says otherwise.
         """
         from relab.rollouts.reports import check_writable
 
@@ -150,15 +149,14 @@ class RolloutService:
         root: Path,
         is_dry_run: bool = False,
     ) -> GatedRollout:
-        """Apply the flags of a plan if a variant passes in a run of an experiment; nothing is measured except a canary.
+        """Apply the flags of a plan if a variant passes in an experiment. Only a canary, if planned, is measured.
 
-        If an earlier call has decided on the same change by the same figures, this call does nothing and returns the
-        record of the earlier call.
+        The call does nothing if an earlier call decided the same change by the same figures; its record is returned.
 
         Args:
             plan: the target and its flags; the new flags correspond to the variant.
-            question: the run, the variant, and the gates.
-            by: the person who starts it.
+            question: the experiment's run, the variant, and the gates.
+            by: the person who starts the rollout.
             stop: ends a canary early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins.
             root: the folder to which the plan's report paths are relative.
@@ -166,9 +164,9 @@ class RolloutService:
 
         Raises:
             ExperimentEvidenceError: the run cannot be judged, or has no such variant.
-            PlanInvalidError: a field of the plan has no effect without windows.
-            RolloutStateError: a person has rolled back the same change after the same figures.
-            RelabError: the rollout failed; the flags are as they were, unless the message says otherwise.
+            PlanInvalidError: the plan has a field that has an effect only on measured windows.
+            RolloutStateError: a person has rolled back this change, or its flags were changed since.
+            RelabError: the rollout failed; the flags are restored, unless the message says otherwise.
         """
         from relab.rollouts.experiment_gate import GatedRollout, check_plan, earlier_decision, read_evidence
         from relab.rollouts.reports import check_writable
@@ -190,12 +188,14 @@ class RolloutService:
         return GatedRollout(self._runner.conclude(ended, error, target, root), is_repeat=False)
 
     def request(self, plan: Plan, *, by: str) -> RolloutRecord:
-        """Queue a rollout for a worker, and return its record; its reports are written below the service's `home`.
+        """Queue a rollout for a worker, and return its record.
 
-        `by` is the person or token that starts the rollout.
+        Args:
+            plan: the plan.
+            by: the person or token that starts the rollout.
 
         Raises:
-            PlanInvalidError: the plan names files of the machine that runs the worker, or a host that is not allowed.
+            PlanInvalidError: the plan names local files, or a host that is not allowed.
             SubjectError: the plan needs an environment variable that is not set or not allowed.
         """
         reject_files(plan)
@@ -217,17 +217,17 @@ class RolloutService:
         return record
 
     def execute(self, rollout_id: str, stop: Event) -> RolloutRecord:
-        """Execute a queued rollout, or continue a rollout whose worker has died.
+        """Execute a queued rollout, or continue a rollout whose worker has died, and return its record.
 
-        Complete rounds are not measured again. Of a rollout that is over, only flags that are still changed are
-        restored. If another thread sets `stop`, the rollout ends early, and its flags are restored.
+        Complete rounds are not measured again. For an ended rollout, only flags that are still changed are restored. If
+        `stop` is set, the rollout ends early and its flags are restored.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            TargetBusyError: another rollout of the same flags is running; the job is retried later.
+            TargetBusyError: another rollout of the same flags is running; a retry can succeed.
             TargetLeaseLostError: another process has taken over the rollout.
-            DatabaseUnavailableError: the database cannot be used; the job is retried later.
-            EndNotStoredError: the new flags are in force, and that could not be stored or reported.
+            DatabaseUnavailableError: the database is unavailable; a retry can succeed.
+            EndNotStoredError: the new flags are in force, but this could not be stored or reported.
             RelabError: the rollout cannot be executed, or failed.
         """
         from relab.rollouts.reports import check_writable
@@ -250,10 +250,7 @@ class RolloutService:
         return self._runner.conclude(ended, error, target, self._folder(rollout_id))
 
     def fail(self, rollout_id: str, error: str) -> None:
-        """Mark a rollout as failed, with the message `error`, because its job failed and is not retried.
-
-        Its flags are restored first, if possible. Otherwise a later command or rollout restores them.
-        """
+        """Restore the flags of a rollout if possible, and mark it as failed with the message `error`."""
         self.recover()
         record = self._store.get(rollout_id).record
         if not record.status.is_over:
@@ -272,16 +269,15 @@ class RolloutService:
         return self._store.get(rollout_id).open_change is not None
 
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Request the stop of a rollout that is not over, whichever process executes it, and return its record.
+        """Request the stop of a running rollout, and return its record.
 
-        The process that executes the rollout restores the flags and ends the rollout within seconds, with the status
-        `interrupted`. If no process executes it, this call restores the flags and ends the rollout. `by` is the person,
-        `note` the reason for the audit.
+        The executing process restores the flags and ends the rollout within seconds, with the status `interrupted`.
+        Without such a process, this call does it. `by` is the person, `note` the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
             RolloutStateError: the rollout is over.
-            RelabError: no process executes the rollout, and its flags cannot be restored now; its status is unchanged.
+            RelabError: no process executes the rollout, and its flags cannot be restored now.
         """
         found = self._store.get(rollout_id)
         if found.record.status.is_over:
@@ -298,7 +294,7 @@ class RolloutService:
             return self._store.get(rollout_id).record
 
     def wait(self, rollout_id: str, reason: str) -> None:
-        """Publish why a rollout cannot go on yet, as progress; do nothing if the rollout is over. This call does not block."""
+        """Publish, as progress, why a rollout must wait; return at once. Do nothing if the rollout is over."""
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:
@@ -328,9 +324,9 @@ class RolloutService:
 
     @staticmethod
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
-        """Return (lines of a plan's history, oldest first; message about the first line that was changed, or None).
+        """Return (lines of a plan's history, oldest first; message about the first changed line, or None).
 
-        A line is the result of `history_entry`, with the fields `previous` and `hash`.
+        A line has the fields of `history_entry`, and `previous` and `hash`.
 
         Args:
             plan: the plan, which has the path of the history.
@@ -361,21 +357,20 @@ class RolloutService:
     def counts(self) -> dict[tuple[str, str | None], int]:
         """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement.
 
-        Each status has an entry with the verdict None, even if its number is 0, so that a monitoring system sees the
-        first increase.
+        The pair (status, None) is present for each status, even with the number 0.
         """
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the change of a rollout by the decision of the person `by`; see `PersonalDecisions.apply`."""
+        """Apply the new flags of an ended rollout for the person `by`; see `PersonalDecisions.apply`."""
         return self._decisions.apply(rollout_id, by=by, note=note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before a rollout by the decision of the person `by`; see `PersonalDecisions.roll_back`."""
+        """Restore the flags from before an ended rollout for the person `by`; see `PersonalDecisions.roll_back`."""
         return self._decisions.roll_back(rollout_id, by=by, note=note)
 
     def _end_stopped(self, record: RolloutRecord, request: AuditEntry) -> RolloutRecord:
-        """Store and publish the end of a rollout that a person stopped, and whose flags are as before the rollout."""
+        """End a rollout that a person stopped and whose flags are restored; store, publish and return it."""
         values = {"status": RolloutStatus.INTERRUPTED, "finished_at": self._clock.now_us()}
         ended = stopped_by(record.model_copy(update=values), request)
         self._runner.store_end(ended)

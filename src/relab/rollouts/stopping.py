@@ -19,10 +19,7 @@ _log = get_logger(__name__)
 
 @contextmanager
 def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Iterator[None]:
-    """Return a context manager; while its block runs, a thread sets `stop` when a person requests the stop of the rollout.
-
-    The thread polls the store about once a second, also while the database is unavailable.
-    """
+    """Return a context manager; while its block runs, a thread sets `stop` if a person requests to stop the rollout."""
     ended = Event()
 
     def poll() -> None:
@@ -45,9 +42,9 @@ def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Itera
 
 
 def stopped_by(record: RolloutRecord, request: AuditEntry | None) -> RolloutRecord:
-    """Return the record of an ended rollout, with the request that stopped the rollout added to its audit.
+    """Return the record with `request` (the request to stop the rollout) added to its audit.
 
-    The record is returned unchanged if `request` is None, or if the rollout ended for another reason.
+    The record is returned unchanged if `request` is None, or if the rollout was not interrupted.
     """
     if request is None or record.status is not RolloutStatus.INTERRUPTED or request in record.audit:
         return record

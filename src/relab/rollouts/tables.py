@@ -11,7 +11,7 @@ from relab.storage.base import Base, Micros, OwnId
 
 
 class RolloutRow(Base):
-    """One rollout; its windows have a table of their own, because each is stored when it ends."""
+    """One rollout, without its windows, which have their own table."""
 
     __tablename__ = "rollouts"
     __table_args__ = (Index("ix_rollouts_status_verdict", "status", "verdict"),)
@@ -55,7 +55,7 @@ class RolloutStopRow(Base):
 
 
 class RolloutLeaseRow(Base):
-    """A lease: the right of one process (`owner`) to change the flags of one target for one rollout, until a time."""
+    """A lease: the right of a process (`owner`) to change the flags of a target until the time `until`."""
 
     __tablename__ = "rollout_leases"
 

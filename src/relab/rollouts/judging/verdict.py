@@ -96,7 +96,7 @@ def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
 
 
 def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
-    """Return pairs (number of rounds, effect after so many rounds with its 99 % interval).
+    """Return pairs (number of rounds, effect after these rounds, with its 99 % interval).
 
     The pairs end before the first round with a missing window or judged figure.
     """

@@ -13,7 +13,7 @@ Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 class CanaryGuard(PlanSection):
-    """Limits for each step of a canary; if a step exceeds one of them, the old flags are restored.
+    """The limits of each step of a canary; exceeding a limit restores the old flags.
 
     Attributes:
         max_error_rate: greatest error rate of a step, in percent.

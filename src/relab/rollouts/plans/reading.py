@@ -37,7 +37,7 @@ def parse_plan(text: str, source: str) -> Plan:
 
 
 def override_plan(plan: Plan, values: Mapping[str, Any]) -> Plan:
-    """Return a plan in which `values`, `{name of a top-level field: value}`, replace the values of the given plan.
+    """Return a copy of a plan with new values of top-level fields, `{field: value}`.
 
     Raises:
         PlanInvalidError: a value is invalid.

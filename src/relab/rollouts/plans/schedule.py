@@ -19,7 +19,7 @@ _ROUTING_ARMS: Final = frozenset({Arm.B, Arm.D})
 
 @dataclass(frozen=True, slots=True)
 class PlannedWindow:
-    """A time window that is to be measured: its number in the rollout and its round (both from 0), and its arm."""
+    """A planned time window: its number in the rollout and its round (both from 0), and its arm (set of flags)."""
 
     index: int
     round: int
@@ -32,12 +32,11 @@ def arms_of(plan: Plan) -> tuple[Arm, ...]:
 
 
 def windows_of(plan: Plan, rounds: int, rollout_id: str) -> tuple[PlannedWindow, ...]:
-    """Return the windows of the first `rounds` rounds of a rollout, in the order in which they are measured.
+    """Return the windows of the first `rounds` rounds of a rollout, in the order of their measurement.
 
-    A larger `rounds` only appends windows. A random order is drawn with the plan's seed and the id of the rollout. So
-    the order differs between rollouts of one plan, and a regular rhythm of the service cannot distort them all in the
-    same way.
+    A random order is drawn with the plan's seed and the rollout's id, so it differs between rollouts of a plan.
     """
+    # Otherwise, a regular rhythm of the service could distort all rollouts in the same way.
     arms = arms_of(plan)
     return tuple(
         PlannedWindow(number * len(arms) + place, number, arm)
@@ -61,9 +60,9 @@ def window_cost_s(plan: Plan) -> float:
 
 
 def rounds_that_fit(plan: Plan) -> int:
-    """Return the greatest number of whole rounds that the time budget and the cap of each arm allow.
+    """Return the greatest number of whole rounds within the plan's time budget and time limit of each arm.
 
-    The number is `MAX_ROUNDS` if the plan has neither limit. The time for setting flags and for checks is not included.
+    The number is `MAX_ROUNDS` without limits. The time for setting flags and for checks is not included.
     """
     cost_s = window_cost_s(plan)
     limits = [MAX_ROUNDS]
@@ -75,9 +74,9 @@ def rounds_that_fit(plan: Plan) -> int:
 
 
 def flags_of(plan: Plan, arm: Arm, before: ServiceFlags) -> Document:
-    """Return the flags to set for an arm of a plan that changes flow control and routing, as a JSON document.
+    """Return the flags to set for an arm of a plan about flow control and routing, as a JSON document.
 
-    The documents of all arms have the same fields, so that an arm leaves no flag as the arm before it had set it.
+    The documents of all arms have the same fields.
 
     Args:
         plan: the plan.

@@ -25,8 +25,7 @@ Headers = dict[
 class ServiceFlagsSubject(PlanSection):
     """The `{control, routing}` flags of a service, which are read and changed at two paths below the plan's `base_url`.
 
-    `headers` are sent with each request. `${ROLLOUT_NAME}` in them is replaced by the environment variable of this
-    name, which must begin with `ROLLOUT_`.
+    `headers` are sent with each request. The environment variable `ROLLOUT_NAME` replaces `${ROLLOUT_NAME}` in them.
     """
 
     kind: Literal["service"] = "service"
@@ -36,18 +35,17 @@ class ServiceFlagsSubject(PlanSection):
 
 
 class HttpFlagSubject(PlanSection):
-    """Any flag that can be set and read over HTTP; its value is one JSON value.
+    """A flag with one JSON value that is set and read over HTTP.
 
     Attributes:
-        url: the URL to which a change is sent. `$value` in it is replaced by the new value, if that is a text or a
-            number.
+        url: the URL to which a change is sent. A text or number as new value replaces `$value` in it.
         method: the HTTP method of a change.
-        body: the body of a change. The text `$value` in it is replaced by the new value.
+        body: the body of a change; the new value replaces `$value` in it.
         read_url: the URL at which the flag is read; None for `url`.
-        pointer: the position of the flag's value in the answer to a read, as a JSON pointer.
-        version_pointer: the position of the flag's version in this answer; None without versions. A change then sends
-            the version in an `If-Match` header.
-        headers: sent with each request.
+        pointer: the JSON pointer to the flag's value in the answer to a read.
+        version_pointer: the JSON pointer to the flag's version in this answer; None for a flag without versions.
+            Changes send the version in `If-Match`.
+        headers: HTTP headers of each request.
         a: the value of arm A; None for the value before the rollout.
         b: the value of arm B.
     """
@@ -65,9 +63,9 @@ class HttpFlagSubject(PlanSection):
 
 
 class ProductFlagSubject(PlanSection):
-    """One of relab's own feature flags, with the key `key`; the service reads it through OpenFeature.
+    """One of relab's own feature flags, named by `key`.
 
-    `a` and `b` are the names of the variants that arm A and arm B get.
+    `a` and `b` are the names of the variants for arm A and arm B.
     """
 
     kind: Literal["product_flag"]
@@ -83,16 +81,15 @@ class ProductFlagSubject(PlanSection):
 
 
 class HealthSubject(PlanSection):
-    """A health check by a GET of a URL; the status must be 2xx.
+    """A health check by a GET request, whose status must be 2xx.
 
     Attributes:
         url: the URL of the check.
-        pointer: the position, in the JSON answer, of a value that must equal `expected`; None if only the status
-            decides.
-        expected: the value that a healthy target returns.
-        dependencies: the position, in the JSON answer, of an object that maps the name of each dependency to `{"ok":
-            true or false}`; None if dependencies are not checked.
-        headers: sent with the request.
+        pointer: the JSON pointer to a value in the answer that must equal `expected`; None to check only the status.
+        expected: the value of a healthy target.
+        dependencies: the JSON pointer to an object in the answer, `{name of a dependency: {"ok": true or false}}`; None
+            to not check dependencies.
+        headers: HTTP headers of the request.
     """
 
     url: HttpUrl
@@ -105,14 +102,13 @@ class HealthSubject(PlanSection):
 class JsonMetric(PlanSection):
     """A metric from a JSON endpoint; smaller is better.
 
-    These texts in the URL are replaced for each window (the measurement of one arm): `$arm` by the arm's letter, such
-    as `A`, or by the name of the arm's variant if the flag is one of relab's own; `$start` and `$end` by the window's
-    limits, in seconds since 1970.
+    In the URL, `$start` and `$end` stand for the limits of the window, in seconds since 1970. `$arm` stands for the
+    letter of the arm, or for the name of the arm's variant if the flag is one of relab's own.
 
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
-        requests, errors: the positions, in the answer, of the numbers of requests and of failed requests in the window;
-            None if these numbers are not read.
+        requests, errors: the positions of the numbers of requests and of failed requests in the answer; None to not
+            read them.
         headers: HTTP headers of each request.
     """
 
@@ -127,17 +123,18 @@ class JsonMetric(PlanSection):
 class PrometheusMetric(PlanSection):
     """A metric from Prometheus; smaller is better.
 
-    These texts in the queries are replaced for each window (the measurement of one arm): `$arm` by the arm's letter,
-    such as `A`, or by the name of the arm's variant if the flag is one of relab's own; `$start` and `$end` by the
-    window's limits, in seconds since 1970; `$window` by its duration, such as `5s` or `2500ms`. A query is evaluated at
-    the window's end and must return one value.
+    Each query is evaluated at the end of a window and must return one value.
+
+    In queries, `$start` and `$end` stand for the limits of the window, in seconds since 1970, and `$window` for its
+    duration, such as `5s`. `$arm` stands for the letter of the arm, or for the name of the arm's variant if the flag is
+    one of relab's own.
 
     Attributes:
         url: the base URL of Prometheus.
         query: the query of the metric.
-        requests, errors: the queries of the numbers of requests and of failed requests in the window; None if these
-            numbers are not read.
-        delay_s: time between the end of a window and the query, so that Prometheus has scraped the last values.
+        requests, errors: the queries of the numbers of requests and of failed requests in the window; None to not read
+            them.
+        delay_s: seconds between the end of a window and the query, until Prometheus has scraped the last values.
         headers: HTTP headers of each request to Prometheus.
     """
 
@@ -155,15 +152,15 @@ MetricSubject = Annotated[JsonMetric | PrometheusMetric, Field(discriminator="ki
 
 
 class Subject(PlanSection):
-    """What a rollout changes and measures: the flag, the health check and the metric of the target.
+    """The thing that a rollout changes and measures: flag, health check and metric of the target.
 
     Attributes:
         flags: the flag that is changed.
-        health: the health check. None for a check of `/api/lab/config` below `base_url` if `flags` are the flags of a
-            service, and for no check otherwise.
+        health: the health check. None: a check of `/api/lab/config` below `base_url` for the flags of a service, no
+            check for other flags.
         metric: the judged metric; None for the P95 that the load measures.
-        live: whether to measure the service's own traffic instead of a load. Both arms are then served at the same
-            time, each to a share of the traffic.
+        live: whether to measure the service's own traffic instead of a load. Each arm then gets a share of the traffic
+            at the same time.
         allow_remote: whether the load may be sent to another machine.
     """
 
@@ -176,7 +173,7 @@ class Subject(PlanSection):
     @model_validator(mode="before")
     @classmethod
     def _default_kind(cls, value: Any) -> Any:
-        """Set `kind` to `service` in `flags` that name no `kind`."""
+        """Return the section with `kind: service` added to `flags` if `flags` name no `kind`."""
         if isinstance(value, dict) and isinstance(value.get("flags"), dict) and "kind" not in value["flags"]:
             return {**value, "flags": {"kind": "service", **value["flags"]}}
         return value

@@ -35,11 +35,11 @@ class ReportPaths:
 
 
 def paths_of(plan: Plan, root: Path) -> ReportPaths:
-    """Return the paths of a plan's reports; the mini report and the page are in the folder of the summary.
+    """Return the paths of a plan's reports.
 
     Args:
         plan: the plan.
-        root: the folder to which relative paths in the plan are relative.
+        root: the folder to which paths in the plan are relative.
     """
     summary = root / plan.report.output_path
     folder = summary.parent
@@ -53,7 +53,7 @@ def paths_of(plan: Plan, root: Path) -> ReportPaths:
 
 
 def check_writable(plan: Plan, root: Path) -> None:
-    """Check, before a rollout changes anything, that its reports can be written below `root`; create their folders.
+    """Create the folders for a rollout's reports below `root`, and check that the reports can be written.
 
     Raises:
         ReportFolderError: a folder cannot be created or written, or the history is read-only or not a file.
@@ -104,7 +104,7 @@ def write_reports(record: RolloutRecord, root: Path) -> ReportPaths:
 
 
 def history_entry(record: RolloutRecord) -> dict[str, Any]:
-    """Return the line of a rollout in the history as a JSON object: the fields of a LabOps history, and `rollout_id`."""
+    """Return the history line of a rollout as a JSON object, with the fields of a LabOps history and `rollout_id`."""
     found = record.judgement
     verdict = None if found is None else found.verdict.value
     application = record.application

@@ -30,9 +30,9 @@ _BLOCK: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class HistoryProblem:
-    """The first line of a history that was changed after it was written.
+    """A line of a history that was changed after it was written, or is incomplete.
 
-    `line` is the number of the line, from 1, and `message` says what is wrong.
+    `line` is the number of the line, from 1. `message` says what is wrong.
     """
 
     line: int
@@ -40,18 +40,16 @@ class HistoryProblem:
 
 
 def append_history(path: Path, entry: Mapping[str, Any]) -> str:
-    """Append a line to a history and return its hash; the line is on the disk when this returns.
+    """Append a line to a history (a hash chain), and return its hash. The line is then on the disk.
 
-    Several processes may append at once. A line that an earlier crash left incomplete is moved to a file beside it,
-    whose name ends with `.torn`.
+    Several processes may append at once.
 
     Args:
-        path: the path of the history; the file and its folder are created if they are missing.
-        entry: the content of the line, without `previous` and `hash`: JSON values with finite numbers. Characters that
-            relab does not allow in JSON (NUL, lone surrogates) are written as escapes.
+        path: the path of the history; the file and its folder are created if missing.
+        entry: the content of the line, without `previous` and `hash`: JSON values with finite numbers.
 
     Raises:
-        OSError: the file cannot be written. It keeps its earlier content, apart from an incomplete line at its end.
+        OSError: the file cannot be written; its complete lines are unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
@@ -79,10 +77,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def verify_history(path: Path) -> HistoryProblem | None:
-    """Return the first line of a history (hash chain) that was changed after it was written; None if every line is intact.
+    """Return the first line of a history (a hash chain) that was changed or is incomplete.
 
-    A missing file has no problem. An incomplete last line is a problem: a crash has cut it off, or it was edited. The
-    next rollout moves such a line to another file.
+    None if all lines are intact.
+
+    Return None without a file, too.
 
     Raises:
         ReportFolderError: the file cannot be read.
@@ -110,9 +109,9 @@ def verify_history(path: Path) -> HistoryProblem | None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Iterator[bytes]]:
-    """Return a context manager that gives the lines of a history, with their line ends; no lines if there is no file.
+    """Return a context manager that yields the lines of a history, and locks it against appending.
 
-    No process can append to the history while the block runs.
+    The lines have their line ends. Without a file, there are no lines.
     """
     try:
         with path.open("rb") as file:
@@ -125,15 +124,15 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
 
 
 def _repaired_end(file: IO[bytes], path: Path) -> bytes | None:
-    """Repair an incomplete line at the end of a history, and return the last complete line; None if the file has none.
+    """Repair an incomplete line at the end of a history, and return the last complete line; None without a line.
 
-    If a line lacks only its line end, the line end is added, even if its content was edited, so that the edit stays
-    visible. Any other incomplete line is moved to a file beside the history.
+    A complete JSON object gets a line end. Any other incomplete line moves to a file with the suffix `.torn`.
     """
     lines = _last_lines(file)
     if lines and not lines[-1].endswith(b"\n"):
         torn = lines[-1]
         if _parsed(torn) is not None:
+            # Even an edited line is kept, so that the edit stays visible.
             file.write(b"\n")
         else:
             with path.with_name(path.name + ".torn").open("ab") as aside:
@@ -146,7 +145,7 @@ def _repaired_end(file: IO[bytes], path: Path) -> bytes | None:
 
 
 def _last_lines(file: IO[bytes]) -> list[bytes]:
-    """Return the last two lines of a file with their line ends, without reading the lines before them."""
+    """Return the last two lines of a file, with their line ends, without reading the whole file."""
     start = file.seek(0, os.SEEK_END)
     content = b""
     # The third line end from the end is where the last two lines begin, if the last one has an end.
@@ -172,7 +171,7 @@ def _line_of(content: Mapping[str, Any], own: str) -> bytes:
 
 
 def _storable(value: Any) -> Any:
-    """Return a copy of a JSON value in which escapes replace characters that `parse_json` rejects."""
+    """Return a copy of a JSON value with escapes for the characters that `parse_json` rejects."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
     if isinstance(value, dict):

@@ -12,7 +12,7 @@ from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
 
 
 def mini_text(record: RolloutRecord) -> str:
-    """Return the mini report of a rollout as text; it has the lines that parsers of LabOps reports expect."""
+    """Return the mini report of a rollout as text, in the format of LabOps reports."""
     found = record.judgement
     p95_ms, qps = (_difference(record, name) for name in ("p95_ms", "qps"))
     judged_pct = percent(None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct)
@@ -67,10 +67,7 @@ def _valid(record: RolloutRecord, arm: Arm) -> int:
 
 
 def _difference(record: RolloutRecord, name: str) -> float | None:
-    """Return the mean of the figure `name` with the new flags (arm B) minus its mean with the old ones (arm A).
-
-    Return None if a mean is unknown.
-    """
+    """Return the mean of the figure `name` in arm B (new flags) minus its mean in arm A; None if a mean is unknown."""
     means = [_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B)]
     return None if means[0] is None or means[1] is None else means[1] - means[0]
 

@@ -77,7 +77,7 @@ def _unit(record: RolloutRecord) -> str:
 
 
 def _effects(record: RolloutRecord) -> list[tuple[int, Effect]]:
-    """Return pairs (number of rounds, effect after so many rounds); the last effect is the one in the verdict."""
+    """Return pairs (number of rounds, effect after these rounds); the last one is the effect of the verdict."""
     found = effects_by_round(record.windows, record.plan)
     last = None if record.judgement is None else record.judgement.delta_p95
     if found and last is not None:
@@ -90,7 +90,7 @@ def _effect_cells(effect: Effect) -> tuple[str, str, str]:
 
 
 def _figures(record: RolloutRecord) -> list[tuple[str, str, str]]:
-    """Return the rows (name, value, meaning) for the table on the page that shows the figures of the verdict."""
+    """Return the rows (name, value, meaning) of the page's table of the verdict's figures."""
     found = record.judgement
     if record.experiment is not None:
         return evidence_rows(record.experiment)
@@ -138,7 +138,7 @@ def _factors(record: RolloutRecord) -> list[tuple[str, ...]]:
 
 
 def _settings(record: RolloutRecord) -> list[tuple[str, str]]:
-    """Return (field, value) for the fields of the plan that concern measurement and judgement."""
+    """Return (field, value) for each field of the plan about measurement and judgement."""
     plan = record.plan.model_dump(mode="json", include=_SHOWN_FIELDS)
     sections = {name: value if isinstance(value, dict) else {"": value} for name, value in plan.items()}
     return [

@@ -136,18 +136,15 @@ def _limit_lines(thresholds: Thresholds, scale: Spec) -> Spec:
 
 
 def _counting(numbers: Sequence[Any]) -> Spec:
-    """Return an axis of the chart with marks at whole numbers only.
-
-    On a short axis, the library's own marks would repeat numbers.
-    """
+    """Return an axis of the chart with marks only at whole numbers."""
     first, last = (min(numbers), max(numbers)) if numbers else (1, 1)
     return {"values": list(range(first, last + 1, 1 + (last - first) // _MOST_MARKS)), "format": "d"}
 
 
 def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[float, float]:
-    """Return the ends of the vertical axis: it shows 0, the thresholds, all estimates, and the last interval.
+    """Return (lower end, upper end) of the vertical axis.
 
-    On both sides of the last interval, half of the interval's length is left free.
+    The axis shows 0, the thresholds, all estimates, and the last interval with some space around it.
     """
     values = [0.0, thresholds.pass_delta_p95_max, thresholds.edge_delta_p95_max, *(row["estimate"] for row in rows)]
     last = rows[-1] if rows else None

@@ -33,7 +33,7 @@ class _SummarySection:
     Attributes:
         title: its heading.
         lines: its lines.
-        least: number of lines of the section that are kept if the summary is too long.
+        least: number of lines that a shortened section keeps.
     """
 
     title: str
@@ -42,11 +42,9 @@ class _SummarySection:
 
 
 def summary_text(record: RolloutRecord) -> str:
-    """Return the summary of a rollout, if possible with at most the plan's `max_lines` lines.
+    """Return the summary of a rollout, shortened to the plan's `max_lines` lines if possible.
 
-    If the summary is too long, details of the section RESULTS are left out first, then details of other sections. The
-    section ROLLBACK is always complete. The other sections have 27 lines at least, so the summary can be longer than
-    `max_lines`.
+    Details of RESULTS are left out first, then of other sections. ROLLBACK is always complete.
     """
     sections = [
         _SummarySection("INPUTS", _inputs(record), 0),

@@ -22,7 +22,7 @@ def percent(value: float | None, *, digits: int = 1, signed: bool = True) -> str
 
 
 def interval(effect: Effect) -> str:
-    """Return the interval of an effect, such as `99% interval -18.0% to -6.4%`, or a text that says why there is none."""
+    """Return the interval of an effect, such as `99% interval -18.0% to -6.4%`, or why it has none."""
     if effect.low_pct is None or effect.level is None:
         return "no interval: too few rounds"
     high = "any value" if effect.high_pct is None else percent(effect.high_pct)
@@ -30,17 +30,16 @@ def interval(effect: Effect) -> str:
 
 
 def decision(record: RolloutRecord) -> str:
-    """Return the verdict of a rollout, such as `PASS`, or why there is none, such as `NONE (dry run)`."""
+    """Return the verdict of a rollout, such as `PASS`, or `NONE` with a reason, such as `NONE (dry run)`."""
     if record.judgement is not None:
         return record.judgement.verdict.value
     return "NONE (dry run)" if record.is_dry_run else f"NONE ({record.status.value})"
 
 
 def reason(record: RolloutRecord) -> str:
-    """Return why a rollout ended as it did, in one sentence.
+    """Return why a rollout ended with its result, in one sentence.
 
-    It is the error with which the rollout ended, if there is one; otherwise the reason for its verdict; without a
-    verdict, why there is none.
+    This is the error of the rollout, or else the reason for its verdict, or else why it has no verdict.
     """
     if record.error is not None:
         return record.error
@@ -88,7 +87,7 @@ def next_steps(record: RolloutRecord) -> list[str]:
 
 
 def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
-    """Return what a person should do after a verdict if the new flags are not in force, one sentence each."""
+    """Return a person's next steps after the verdict `found` if the old flags are in force, one sentence each."""
     apply = f"lab rollout apply {record.rollout_id}"
     if found.verdict is Verdict.FAIL:
         return ["Keep the old flags; change the plan before the next run"]

@@ -28,11 +28,12 @@ class ScreenedCandidate(_Value):
 
     Attributes:
         number: the number of the candidate in the search, from 1.
-        values: the values that the candidate gives to fields of the plan.
-        rollout_id: the id of the rollout that screened the candidate; None if the target rejected the values.
-        estimate_pct, low_pct, high_pct: change of the judged figure against arm A in percent, with its interval.
-        error_rate_pct: bad requests of arm B in percent.
-        problem: why the candidate cannot be chosen; None if it can be chosen.
+        values: `{field of the plan: value}`.
+        rollout_id: the id of the screening; None if the target rejected the values.
+        estimate_pct: change of the judged figure against arm A, in percent.
+        low_pct, high_pct: ends of the interval of `estimate_pct`.
+        error_rate_pct: failed requests of arm B, in percent.
+        problem: why the candidate cannot be chosen; None if it can.
         seconds: duration of the screening.
     """
 
@@ -53,13 +54,13 @@ class ScreenedCandidate(_Value):
         return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in self.values.items())
 
     def trial(self) -> MeasuredCandidate:
-        """Return the candidate with its measured effect, in the form in which `propose` uses earlier candidates."""
+        """Return the values with their measured effect, as input of `propose`."""
         effect = None if self.problem or self.estimate_pct is None else math.log1p(self.estimate_pct / 100)
         return MeasuredCandidate(self.values, effect, self.error)
 
 
 class Confirmation(_Value):
-    """A rollout that measured the best candidate of a search again with full length, and could apply its flags.
+    """A full-length rollout of one of the best candidates of a search, which can apply its flags.
 
     Attributes:
         candidate: the number of the candidate, from 1.
@@ -77,18 +78,17 @@ class Confirmation(_Value):
 
 
 class SearchResult(_Value):
-    """The state of a search for the best flags; the search may still run.
+    """The state of a search for the best flags, which may still run.
 
-    A candidate is a set of values for fields of the plan. Each is screened (measured in a short rollout). The best are
-    confirmed in full rollouts.
+    A candidate is a set of values for fields of the plan.
 
     Attributes:
         search_id: the id of the search.
         spec: the content of the search file.
-        candidates: the candidates screened so far, in order.
-        confirmations: the confirming rollouts so far, in order.
-        chosen: number of the candidate whose flags a confirming rollout applied; None without one.
-        finished: whether nothing is left to do.
+        candidates: the candidates that were measured in short rollouts, in order.
+        confirmations: the full rollouts of the best candidates so far, in order.
+        chosen: number of the candidate that a confirming rollout applied; None if none was applied.
+        finished: whether the search has ended.
         message: the result in one sentence.
     """
 
@@ -102,10 +102,9 @@ class SearchResult(_Value):
 
 
 def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -> Plan:
-    """Return the plan of the short rollout that measures (screens) candidate `number`.
+    """Return the plan of the short rollout that measures candidate `number`, too short for a PASS.
 
-    `values` replace fields of the search's plan. The rollout has too few rounds for a PASS, and writes its reports to a
-    subfolder of `folder`.
+    `values` replace fields of the search's plan. The reports are in a subfolder of `folder`.
     """
     measured = {"experiment.rounds": spec.screening.rounds, "experiment.seed": spec.plan.experiment.seed + number}
     plan = plan_with(
@@ -115,10 +114,9 @@ def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -
 
 
 def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, folder: str) -> Plan:
-    """Return the plan of a confirming rollout, which may apply the candidate's flags.
+    """Return the plan of a full rollout of a candidate, which may apply its flags.
 
-    `place` is the number of the confirming rollout in the search, from 1. The reports are written to a subfolder of
-    `folder`.
+    `place` is the number of the confirming rollout in the search, from 1. The reports are in a subfolder of `folder`.
     """
     changes = {
         "alpha_share": 1 / spec.confirmations,
@@ -155,13 +153,12 @@ def screened(number: int, values: Values, record: RolloutRecord) -> ScreenedCand
 
 
 def to_confirm(estimates_pct: Sequence[float | None], *, greatest_pct: float, most: int) -> list[int]:
-    """Return the positions of the candidates to confirm, the best one first.
+    """Return the positions of the candidates to confirm, the best first.
 
     Args:
-        estimates_pct: the change that the screening of each candidate showed, in percent; smaller is better. None for a
-            candidate that cannot be chosen.
-        greatest_pct: the greatest change with which a candidate is confirmed. With a greater change, the confirming
-            rollout would fail.
+        estimates_pct: the measured change of each candidate, in percent; smaller is better. None for a candidate that
+            cannot be chosen.
+        greatest_pct: the greatest change, in percent, of a candidate to confirm.
         most: the greatest number of confirmations.
     """
     ranked = sorted((estimate, place) for place, estimate in enumerate(estimates_pct) if estimate is not None)

@@ -12,7 +12,7 @@ from relab.rollouts.search.candidates import SearchResult
 
 
 def candidates_chart(search: SearchResult) -> dict[str, Any]:
-    """Return a Vega-Lite chart of the candidates in order: the change that each screening showed, with its interval.
+    """Return a Vega-Lite chart of the measured change and its interval for each candidate, in order.
 
     The chosen candidate has its own colour and shape.
     """

@@ -33,10 +33,9 @@ _JITTER: Final = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCandidate:
-    """The values of plan fields that a search has tried in a rollout, with the measured effect and its standard error.
+    """Values of plan fields that a search has tried, with the measured effect and its standard error.
 
-    The effect is the log ratio of arm B (these values) to arm A (the old flags). It is None if the rollout gave no
-    valid figure.
+    The effect is the log ratio of arm B (these values) to arm A (the old flags). None without a valid measurement.
     """
 
     values: Values
@@ -56,23 +55,23 @@ def grid(parameters: Mapping[str, Parameter]) -> list[Values]:
 def propose(
     parameters: Mapping[str, Parameter], trials: Sequence[MeasuredCandidate], *, method: str, candidates: int, seed: int
 ) -> Values | None:
-    """Return the values of the next candidate to measure; None if no further candidate is allowed or left.
+    """Return the values of the next candidate of a search; None if no candidate is allowed or left.
 
-    Equal arguments give the same candidate, so that a search that was interrupted continues in the same way as without
-    the interruption.
+    Equal arguments give equal results.
 
     Args:
         parameters: the values to try for each field of the plan.
         trials: the candidates that were measured so far.
         method: `grid` or `bayesian`.
         candidates: the greatest number of candidates.
-        seed: the seed for the choice of the first candidates, and of the pool from which later candidates are chosen.
+        seed: the seed of the random choices of `bayesian`.
     """
     if len(trials) >= candidates:
         return None
     tried = {_key(trial.values) for trial in trials}
     if method == "grid":
         return next((values for values in grid(parameters) if _key(values) not in tried), None)
+    # Equal results let an interrupted search continue as if it had not been interrupted.
     draw = random.Random(f"search:{seed}:{len(trials)}")  # noqa: S311 reproducible on purpose
     pool = [values for values in _pool(parameters, draw) if _key(values) not in tried]
     if not pool:
@@ -99,9 +98,9 @@ def _pool(parameters: Mapping[str, Parameter], draw: random.Random) -> list[Valu
 def _farthest(
     parameters: Mapping[str, Parameter], pool: list[Values], trials: Sequence[MeasuredCandidate], draw: random.Random
 ) -> Values:
-    """Return the candidate of `pool` that is farthest from all tried candidates.
+    """Return the candidate of `pool` with the greatest distance to the nearest tried candidate.
 
-    Return a random candidate if none was tried.
+    A random one without trials.
     """
     import numpy as np
 
@@ -136,10 +135,9 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
 
 
 def _expected_improvement(points: Floats, effects: Sequence[float], errors: Sequence[float], pool: Floats) -> Floats:
-    """Return the expected improvement of each point of `pool`: how far below the best effect so far it may lie.
+    """Return for each point of `pool` by how much it is expected to improve the best effect so far.
 
-    The expectation is that of a Gaussian process, which is fitted to the `effects` measured at `points`, with the
-    standard errors `errors`.
+    A Gaussian process is fitted to the `effects` at `points`, with their standard errors `errors`.
     """
     import numpy as np
     from scipy import linalg, special

@@ -44,7 +44,7 @@ def new_search(spec: SearchSpec) -> SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class RolloutSearch:
-    """Runs searches for the best flags: screens candidates by short rollouts, and confirms the best by full rollouts.
+    """Searches for the best flags: measures candidates in short rollouts, and confirms the best in full rollouts.
 
     Attributes:
         rollouts: executes the rollouts.
@@ -61,7 +61,7 @@ class RolloutSearch:
     root: Path
 
     def check(self, search: SearchResult) -> SearchResult:
-        """Check by a dry run with the first candidate that the target can be used; change and measure nothing.
+        """Check with a dry run of the first candidate that the target can be used; nothing is changed or measured.
 
         Raises:
             RelabError: the target cannot be used, or rejects the plan.
@@ -77,14 +77,13 @@ class RolloutSearch:
         return search.model_copy(update={"candidates": (draft,), "message": "The target is healthy."})
 
     def run(self, search: SearchResult) -> SearchResult:
-        """Run a search to its end, or until it is stopped, and return its result.
+        """Run a search to its end or until it is stopped, and return its result. The report is written after each step.
 
-        The report is written after each step. If `search` has the id of an earlier search, it continues that search.
-        Rollouts of the earlier search that have a verdict are not repeated.
+        A search with the id of an earlier search continues it: rollouts with a verdict are not repeated.
 
         Raises:
             ReportFolderError: the report cannot be written; nothing was changed.
-            RelabError: a rollout failed. The flags are as they were, and the search can be continued.
+            RelabError: a rollout failed; the flags are restored, and the search can be continued.
         """
         spec, folder = search.spec, folder_of(search)
         check_folder(self.root / folder)
@@ -161,9 +160,9 @@ class RolloutSearch:
         return None if record is None else screened(number, values, record)
 
     def _rollout(self, stored: dict[str, RolloutRecord], plan: Plan, what: str) -> RolloutRecord | None:
-        """Return the stored rollout of a plan, or execute the plan if none is stored; None if the rollout was stopped.
+        """Return the stored rollout of a plan, or execute the plan; None if the rollout was stopped.
 
-        `what` names the rollout in messages of progress, such as a candidate of the search.
+        `what` names the rollout in messages of progress, such as `candidate 3`.
         """
         if (found := stored.get(plan.report.output_path)) is not None:
             return found
@@ -175,11 +174,8 @@ class RolloutSearch:
         return record if record.status is RolloutStatus.DONE else None
 
     def _stored(self, folder: str) -> Iterator[tuple[str, RolloutRecord]]:
-        """Yield the rollouts of a search that have a verdict, as (path of the summary, record), the highest id first.
-
-        The rollouts are found among all stored rollouts. If the clock was set back, their ids can be lower than
-        the id of the search, so older rollouts are read, too.
-        """
+        """Yield (path of the summary, record) of a search's rollouts with a verdict, the highest id first."""
+        # All rollouts are read: if the clock was set back, their ids can be lower than the id of the search.
         before: str | None = None
         while True:
             page = self.rollouts.list_rollouts(before=before, limit=_PAGE)

@@ -37,13 +37,13 @@ _Values = Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=1_000,
 
 
 class Parameter(PlanSection):
-    """The values that a search tries for one field of the plan: either a list, or a range.
+    """The values that a search tries for one field of the plan: a list, or a range.
 
     Attributes:
-        values: the list of values.
+        values: the list; None for a range.
         low, high: the ends of the range. If both are whole numbers, only whole numbers are tried.
-        scale: whether neighbouring values of a range have equal differences or equal ratios.
-        points: number of values of a range that are tried.
+        scale: `linear` for equal differences between neighbouring values, `log` for equal ratios.
+        points: number of tried values of a range.
     """
 
     values: _Values | None = None
@@ -85,9 +85,9 @@ class Parameter(PlanSection):
 
 
 class Screening(PlanSection):
-    """How each candidate of a search is measured: in `rounds` rounds.
+    """How each candidate of a search is measured.
 
-    After `time_budget` seconds, no further candidate is measured; 0 means no limit.
+    `rounds` is the number of rounds. After `time_budget` seconds, no further candidate is measured; 0 means no limit.
     """
 
     rounds: Annotated[int, Field(ge=2, le=_MOST_SCREENING_ROUNDS)] = 3
@@ -95,17 +95,16 @@ class Screening(PlanSection):
 
 
 class SearchSpec(PlanSection):
-    """A search file: values of the plan's fields are tried in short rollouts, and the best are confirmed by full rollouts.
+    """A search file: short rollouts try values of the plan's fields, and full rollouts confirm the best values.
 
     Attributes:
         plan: the plan of the confirming rollout; each candidate replaces fields of it.
-        parameters: the values that are tried, by the dotted name of the field.
-        method: `grid` tries all combinations of values; `bayesian` chooses each next combination from the results so
-            far.
+        parameters: the values to try, by the dotted name of the field.
+        method: `grid` tries all combinations of values; `bayesian` chooses each combination by the results so far.
         candidates: the greatest number of candidates.
         screening: how each candidate is measured.
-        confirmations: maximum number of confirming rollouts. The best candidates get one each, until one of them
-            passes. The plan's risk of a false PASS is divided equally among them.
+        confirmations: greatest number of confirming rollouts; the first PASS ends them. They share the plan's risk of a
+            false PASS equally.
         seed: the seed of the choice of candidates.
     """
 
@@ -164,7 +163,7 @@ def read_search(path: Path) -> SearchSpec:
 
 
 def plan_with(plan: Plan, values: Mapping[str, Any]) -> Plan:
-    """Return a plan with other values of some fields, which are given by their dotted names.
+    """Return a copy of a plan with new values of some fields, `{dotted name: value}`.
 
     Raises:
         PlanInvalidError: a field does not exist, or a value does not fit.
