@@ -89,10 +89,9 @@ class Notified:
     Attributes:
         group_key: the key of the group of alerts, as Alertmanager sent it.
         title: the title of the incident that the notification opens.
-        severity: the highest severity of its firing alerts; `WARNING` if no alert is firing.
-        alerts: its alerts; the firing ones come first.
-        left_out: the number of alerts of the group that are missing in `alerts`, because the sender or `MAX_ALERTS`
-            limits them.
+        severity: the highest severity of the firing alerts; `WARNING` if no alert is firing.
+        alerts: the alerts; the firing ones come first.
+        left_out: the number of alerts in the group that are not in `alerts`.
     """
 
     group_key: str
@@ -133,8 +132,7 @@ def read_notification(document: Any) -> Notified:
 def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
     """Return the title of the incident that a notification opens.
 
-    It is the summary that all alerts share. Without one it is the text of the first firing alert. The number of the
-    alerts that the title does not cover is appended.
+    It is the alerts' common summary or else the first alert's text, with the number of further alerts.
     """
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)

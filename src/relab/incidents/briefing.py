@@ -49,10 +49,10 @@ def brief(events: Sequence[TimelineEvent], waiting: Iterable[ApprovalRequest]) -
 
 
 def diagnosis_details(diagnosis: Mapping[str, Any] | None) -> Pairs:
-    """Return the evidence of a diagnosis and the other causes it considers, as pairs of a label and a text.
+    """Return the evidence and the other possible causes of a diagnosis, as pairs of a label and a text.
 
     Args:
-        diagnosis: the content of a `diagnosed` event; missing parts are left out. None gives no pairs.
+        diagnosis: the content of a `diagnosed` event; missing parts are left out, and None gives no pairs.
     """
     return (*(("Evidence", text) for text in _evidence(diagnosis)), *_others(diagnosis))
 
@@ -62,7 +62,7 @@ def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | No
 
     Args:
         request: the approval request.
-        diagnosis: the content of the `diagnosed` event on which the request is based; None if there is no such event.
+        diagnosis: the content of the `diagnosed` event that led to the request; None without one.
     """
     plan = request.plan
     undo = f"{plan.undo} undoes it" if plan.undo else "it cannot be undone"

@@ -23,7 +23,7 @@ _MAX_CHARACTERS: Final = 100
 
 
 def capabilities(actions: Collection[str] = ACTIONS) -> Surroundings:
-    """Return the names that runbooks may use: the probes, the facts that they give, and the actions of a server.
+    """Return the names that runbooks may use: probes, facts found by probes, and actions of the action server.
 
     Args:
         actions: the names of the server's actions; by default those of relab's own action server.
@@ -65,13 +65,13 @@ def health_of(url: str) -> str:
 
 
 def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Return the classes in `named` that no action of the action server at `url` has, as texts for a message.
+    """Return the action classes in `named` that no action of the server at `url` has, quoted for a message.
 
-    Each text is the quoted name, followed by a suggestion if a class of the server is similar.
+    A suggestion follows each name if the server has a similar class.
 
     Args:
-        url: the address of the server.
-        token: the bearer token; None if the settings have none, which is an error.
+        url: the address of the action server.
+        token: the bearer token; None raises `ConfigurationError`.
         named: the action classes that the settings name.
 
     Raises:
@@ -82,10 +82,9 @@ def server_unknown_classes(url: str, token: str | None, named: Collection[str]) 
 
 
 def unknown_classes(catalogue: Catalogue, named: Collection[str]) -> list[str]:
-    """Return the action classes in `named` that no action of the catalogue has, as texts for a message.
+    """Return the action classes in `named` that no action of the catalogue has, quoted for a message.
 
-    Each text is the quoted name, followed by a suggestion such as ` (did you mean 'restart'?)` if a class of the
-    catalogue is similar. A setting for an unknown class has no effect: the setting for all classes applies instead.
+    A suggestion such as ` (did you mean 'restart'?)` follows if the catalogue has a similar class.
     """
     offered = sorted({entry.action_class for entry in catalogue.actions.values()})
     return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]

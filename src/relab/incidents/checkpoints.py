@@ -36,10 +36,7 @@ _CONNECTIONS: Final = 4
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether an error means that the database, or the file of checkpoints, is unavailable at present.
-
-    The errors of the database drivers count too, because the checkpoint savers do not wrap them.
-    """
+    """Return whether an error means that the database or the file of checkpoints is unavailable at present."""
     if isinstance(error, DatabaseUnavailableError):
         return True
     if isinstance(error, sqlite3.OperationalError):
@@ -51,15 +48,17 @@ def is_outage(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
-    """Yield the LangGraph saver that stores the states of incidents: in PostgreSQL, or in `checkpoints.db` in `home`.
+    """Yield the LangGraph saver that stores the states of incidents.
 
-    The file is used if `database` is SQLite. The state of an incident is plain JSON, so the saver loads only plain
-    values, even if the stored data was manipulated.
+    Args:
+        database: the database. PostgreSQL itself stores the states; for SQLite, a separate file does.
+        home: the folder of that file, `checkpoints.db`.
 
     Raises:
         ConfigurationError: PostgreSQL is used without its extra, or its user may not create the schema.
         DatabaseUnavailableError: PostgreSQL cannot be reached.
     """
+    # States are plain JSON, so the saver loads only plain values, even from manipulated data.
     serializer = JsonPlusSerializer(allowed_msgpack_modules=None)
     if not database.is_sqlite:
         async with _in_postgres(database, serializer) as saver:
@@ -82,12 +81,11 @@ async def delete_threads(database: Database, home: Path, thread_ids: Sequence[st
 
     Args:
         database: the database of the installation.
-        home: the folder that holds the file of checkpoints if the database is SQLite.
-        thread_ids: the ids under which the checkpoints of the incidents are stored; ids without checkpoints are
-            ignored.
+        home: the folder of the checkpoint file if the database is SQLite.
+        thread_ids: the ids of the incidents' checkpoints; unknown ids are ignored.
 
     Raises:
-        DatabaseUnavailableError: the database, or the file of checkpoints, cannot be used right now.
+        DatabaseUnavailableError: the database or the checkpoint file cannot be used at present.
     """
     if database.is_sqlite and not (home / FILE).exists():
         return

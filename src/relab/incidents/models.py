@@ -32,13 +32,11 @@ class Snapshot:
 
     Attributes:
         at_us: when the poll was requested, in microseconds since 1970.
-        told_at_us: the time that the target states in its answers, in microseconds since 1970; None if the answers
-            contain no time. If it does not change from poll to poll, the target is frozen.
+        told_at_us: the time stated in the target's answers, in microseconds since 1970; None without one.
         numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others; unknown numbers are absent.
         words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.
-        absent: the parts without a usable answer (such as `health` or `metrics`), with the reason.
-        absurd: the names of impossible values (negative, not a number, above 100 percent). The values themselves are
-            not stored.
+        absent: `{part: reason}` for parts without a usable answer, such as `health` or `metrics`.
+        absurd: the names of values that are impossible (negative, not a number, above 100 percent) and not stored.
         templates: the number of log lines since the previous poll, by template.
     """
 
@@ -74,13 +72,13 @@ class Anomaly:
     """A problem of the target that a detector, an alert or a person has reported.
 
     Attributes:
-        detector: the origin of the report: the detector `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence` or
-            `state`; `alert` for an alert from outside; or `trigger` for a person's report.
+        detector: the origin of the report: the detector (`seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence` or
+            `state`), `alert`, or `trigger` for a person.
         signal: the name of the signal in the snapshot.
         value: the value found; None if there is no number.
-        expected: the bound of the baseline or the rule that the value violates; None if there is no number.
+        expected: the bound that the value violates; None if there is no number.
         detail: one sentence for people.
-        opens: whether this anomaly alone may open an incident, because users notice it or will notice it.
+        opens: whether this anomaly alone may open an incident, because users notice it or soon will.
     """
 
     detector: str

@@ -33,10 +33,9 @@ class ApprovalRequest(BaseModel):
     """The question to people whether a plan may be executed; stored as JSON.
 
     Attributes:
-        state_digest: the action server's digest of the state in which the plan was made; an approval holds only in that
-            state. None if the server sent no digest.
+        state_digest: the action server's digest of the state that an approval is valid for; None if it sent none.
         ground: why a person has to decide, in one sentence.
-        expires_at: the time from which on the plan can no longer be approved.
+        expires_at: the time from which the plan can no longer be approved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +93,7 @@ def approval_request(
     now_us: int,
     valid_s: float,
 ) -> ApprovalRequest:
-    """Return an approval request for a plan, which expires `valid_s` seconds after `now_us`.
+    """Return an approval request for a plan.
 
     Args:
         plan: the action to be approved, with its parameters.
@@ -103,7 +102,7 @@ def approval_request(
         state_digest: the action server's digest of the state in which the plan was made; None if it sent none.
         ground: why a person is asked, in one sentence.
         now_us: the current time, in microseconds since 1970.
-        valid_s: for how many seconds the plan may be approved.
+        valid_s: the request expires this many seconds after `now_us`.
     """
     return ApprovalRequest(
         approval_id=approval_id,
@@ -119,23 +118,21 @@ def approval_request(
 def decide(
     request: ApprovalRequest, earlier: Decision | None, *, approved: bool, by: str, now_us: int, note: str = ""
 ) -> Decision:
-    """Return a person's decision about an approval request.
+    """Return a person's decision about an approval request; `earlier` if it gives the same answer.
 
-    The first decision is final; if the person gives the same answer again, the first decision is returned. There is one
-    exception: a plan that was approved may still be rejected.
+    An approval may later be changed to a rejection, but a rejection is final.
 
     Args:
         request: the approval request.
-        earlier: the decision so far; None if there is none.
+        earlier: the decision so far; None without one.
         approved: whether the person approves the plan.
         by: the name of the person.
         now_us: the current time, in microseconds since 1970.
         note: the person's remark.
 
     Raises:
-        ApprovalExpiredError: the person approves after the request has expired, or before it was made (the clock was
-            set back).
-        ApprovalDecidedError: the person approves a plan that was rejected.
+        ApprovalExpiredError: an approval after the request expired, or before it was made (clock set back).
+        ApprovalDecidedError: an approval of a plan that was rejected.
     """
     if earlier is not None and earlier.approved is approved:
         return earlier
@@ -154,20 +151,18 @@ def decide(
 
 
 def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return the approval request that a person answers if the answer names only the incident: the last request.
-
-    If the requests are about different plans, an approval is an error, because the person may mean an earlier plan. A
-    rejection is always accepted, because it is safe.
+    """Return the approval request that a person means who names only the incident: the last request.
 
     Args:
-        asked: the approval requests of one incident with their decisions (None without one), the last one last; at
-            least one.
+        asked: the incident's approval requests with their decisions (None without one), the last one last; at least
+            one.
         approved: whether the answer is an approval.
 
     Raises:
         SeveralPlansError: the answer is an approval, and the requests are about different plans.
     """
     last = asked[-1][0]
+    # The person may mean an earlier plan; a rejection is always safe.
     if approved and any(request.plan.fingerprint != last.plan.fingerprint for request, _ in asked):
         raise SeveralPlansError(
             f"{last.incident_id} has requested approval of several plans; the last one is {last.plan.action} on {last.plan.target}.",
@@ -177,9 +172,9 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
 
 
 def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
-    """Return the name of the person who rejected `action` on `target`, a part of the service; None if no person did.
+    """Return the name of the person who rejected `action` on `target`, a part of the service; None without one.
 
-    `asked` holds approval requests with their decisions; requests that were withdrawn count too.
+    `asked` holds approval requests with their decisions (None without one); withdrawn requests count, too.
     """
     for request, decision in asked:
         is_same = (request.plan.action, request.plan.target) == (action, target)
@@ -195,7 +190,7 @@ def approval_state(
 
     Args:
         request: the approval request.
-        decision: the decision about it; None if there is none yet. A decision about another request is ignored.
+        decision: the decision; None, or a decision about another request, means undecided.
         plan: the plan to execute.
         state_digest: the action server's digest of the present state, from a dry run; None if it sent none.
         now_us: the current time, in microseconds since 1970.
@@ -212,8 +207,6 @@ def approval_state(
 
 
 def _is_in_time(request: ApprovalRequest, now_us: int) -> bool:
-    """Return whether a request can be approved at `now_us`: not before `asked_at`, and not at or after `expires_at`.
-
-    The lower limit matters if the clock is set back far: without it, the request would stay valid for much too long.
-    """
+    """Return whether a request can be approved at `now_us`: from `asked_at` on, and before `expires_at`."""
+    # If the clock was set back, a request without the lower limit would stay valid for too long.
     return request.asked_at <= now_us < request.expires_at

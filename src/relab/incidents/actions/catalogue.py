@@ -32,9 +32,9 @@ _NUMBER: Final = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 
 
 class UserImpact(StrEnum):
-    """How much of a service is affected: nothing, some requests, one dependency, or the whole service.
+    """The impact of an action or an incident: on nothing, some requests, one dependency, or the whole service.
 
-    It is the impact of an action or an incident on users. The members are ordered, the smallest impact first.
+    The members are ordered, the smallest impact first.
     """
 
     NONE = "none"
@@ -50,9 +50,7 @@ class UserImpact(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParameterRule:
-    """The rule for the values of one parameter of an action.
-
-    The action server checks more than this rule. A value that violates the rule need not be sent to the server.
+    """The rule for the values of one parameter of an action; the action server may check more.
 
     Attributes:
         kinds: the allowed JSON types; empty if the catalogue does not list any.
@@ -70,7 +68,7 @@ class ParameterRule:
     def fit(self, value: ParameterValue) -> ParameterValue | None:
         """Return a value converted to the parameter's type; None if the parameter does not allow it.
 
-        The value often comes from a fact, which may hold a number as a string, or an integer as a float.
+        A number in a string, for example, becomes a number.
         """
         fitted = self._of_kind(value)
         if fitted is None or (self.choices and not any(_is_same(fitted, choice) for choice in self.choices)):
@@ -111,11 +109,11 @@ class ActionEntry:
         title: the name for people.
         action_class: the kind of change; actions of the class `read` change nothing.
         blast_radius: how many users notice the action.
-        parameters: the rules for the values of the action's parameters, by name.
-        effect: what should be different after the action, in words.
-        preconditions: what must hold before the action, in words.
-        inverse: the name of the action that rolls this action back; None if there is no such action.
-        target: the part of the service that the action changes; None if a parameter names the part.
+        parameters: the rules for the parameters' values, by name.
+        effect: the expected effect, in words.
+        preconditions: the conditions for executing the action, in words.
+        inverse: the name of the action that rolls this action back; None without one.
+        target: the part of the service that the action changes; None if a parameter names it.
     """
 
     name: str
@@ -142,10 +140,12 @@ class ActionEntry:
         return self.target or (str(named) if named is not None else WHOLE_SERVICE_TARGET)
 
     def fit(self, given: Mapping[str, ParameterValue]) -> tuple[dict[str, ParameterValue], list[str]]:
-        """Return the valid parameters, converted to the types of the action, and one sentence for each problem.
+        """Return `(valid parameters, problems)`: values converted to the action's types, and one sentence per problem.
 
-        Problems are unknown names, missing required parameters and values that are not allowed. `given` holds the
-        values of the parameters by name.
+        Problems are unknown names, missing required parameters and forbidden values.
+
+        Args:
+            given: `{parameter: value}`.
         """
         fitted: dict[str, ParameterValue] = {}
         problems = [f"{name} is not a parameter of {self.name}" for name in given if name not in self.parameters]
@@ -215,10 +215,9 @@ def _entry(row: Any) -> ActionEntry | None:
 
 
 def _rules(schema: Any) -> dict[str, ParameterRule] | None:
-    """Return `{parameter: rule}` for the properties of an object's JSON schema.
+    """Return `{parameter: rule}` for the properties of an object's JSON schema; the rules cover a part of the schema.
 
-    The rules cover only a part of the schema; the server checks the rest. Return None if the schema or its `properties`
-    is not an object, or has too many parameters.
+    Return None if the schema or its `properties` is not an object, or has too many parameters.
     """
     if not isinstance(schema, Mapping):
         return None

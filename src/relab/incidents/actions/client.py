@@ -37,9 +37,8 @@ class RequestLimits:
 
     Attributes:
         read_timeout_s: the time limit for a request that changes nothing.
-        action_timeout_s: the time limit for an action; for example, a restart of a database is slow.
-        max_attempts: how often an action is requested with the same key while its outcome is unknown, including the
-            first request.
+        action_timeout_s: the time limit for an action.
+        max_attempts: how often an action with an unknown outcome is requested, the first request included.
         retry_pause_s: the pause between two requests of the same action.
         max_retry_after_s: the longest wait that a `Retry-After` header can cause.
     """
@@ -56,8 +55,8 @@ class DryRun:
     """The result of a dry run that succeeded: the server would execute the action.
 
     Attributes:
-        state: the state that the action would change.
-        state_digest: the server's digest of that state; None if the server sends no valid one.
+        state: the part of the service's state that the action would change.
+        state_digest: the server's digest of `state`; None if the server sends no valid digest.
     """
 
     state: Mapping[str, Any]
@@ -70,7 +69,8 @@ class RecentRecords:
 
     Attributes:
         records: the records, newest first.
-        is_whole: False if requested records may be missing: the server's list is too short, or has invalid rows.
+        is_whole: False if some requested records may be missing, because the server's list is too short or has invalid
+            rows.
     """
 
     records: tuple[ServerRecord, ...]
@@ -83,9 +83,9 @@ class ActionsClient:
     Args:
         url: the address of the server.
         token: the bearer token; without one each request raises `DeniedError`.
-        patience: the time limits and the numbers of retries of requests.
-        pause: a function that sleeps for the given number of seconds; tests pass one that returns at once.
-        transport: the transport of the HTTP client, which replaces the network in tests; None for the network.
+        patience: time limits and retries.
+        pause: sleeps for the given seconds; replaced in tests.
+        transport: the transport of the HTTP client; None for the network.
 
     Raises:
         ConfigurationError: the address or the token is not valid.
@@ -125,7 +125,7 @@ class ActionsClient:
         return stopped
 
     async def records_since(self, at_us: int) -> RecentRecords:
-        """Return the server's records of actions that any of its clients requested at `at_us` or later.
+        """Return the server's records of actions requested at `at_us` or later, by any client.
 
         Args:
             at_us: microseconds since 1970, by the local clock.
@@ -140,12 +140,10 @@ class ActionsClient:
         )
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the server's records of all clients' actions that are newer than the records with the ids `seen`.
-
-        If the server lists none of the records `seen`, all listed records are returned.
+        """Return the server's records, of all clients, that are newer than the known records; all if none is listed.
 
         Args:
-            seen: ids of known records. The order of the server's list, not a clock, decides which records are newer.
+            seen: the ids of the known records. The order of the server's list decides which records are newer.
 
         Raises:
             ActionServerError: the request failed.
@@ -178,17 +176,16 @@ class ActionsClient:
         state_digest: str | None = None,
         may_ask: Callable[[], Awaitable[bool]] | None = None,
     ) -> ServerRecord:
-        """Execute an action once, and return the server's record of it, whether the action succeeded or not.
+        """Execute an action once; return the server's record of it, which may show a failure.
 
-        While the outcome is unknown, the client retries, always with the same idempotency key. The server answers a
-        known key with the existing record. So the same call may be repeated at any time, also after a restart.
+        A call may be repeated with the same key, also after a restart: the action is never executed twice.
 
         Args:
             action: the name of the action.
             parameters: the parameters of the action.
-            key: the idempotency key, from the incident and the attempt; the caller stores it before this call.
-            state_digest: the digest of the state in which the action was decided; in another state the server refuses.
-            may_ask: is called before each retry; if it returns False, the client only searches for the record.
+            key: the idempotency key; the caller stores it before this call.
+            state_digest: the digest of the state in which the action was decided; the server refuses in another state.
+            may_ask: called before each retry; if it returns False, the client only searches for the record.
 
         Raises:
             OutcomeUnknownError: it is unknown whether the action was done.
@@ -223,13 +220,16 @@ class ActionsClient:
     async def _by_key(
         self, action: str, key: str, doubt: ActionServerError | None, *, is_unknown: bool
     ) -> ServerRecord:
-        """Search the server's records for the finished action with the idempotency key `key`, and return its record.
+        """Return the server's record of the finished action with the idempotency key `key`.
 
-        `doubt` is the error of the last request, if any. `is_unknown` says whether a request may have begun the action.
+        Args:
+            action: the name of the action.
+            key: the idempotency key.
+            doubt: the error of the last request; None without one.
+            is_unknown: whether a request may have begun the action.
 
         Raises:
-            ActionServerBusyError: the action was not begun, because the server was busy with another one at every
-                request.
+            ActionServerBusyError: the action was not begun, because the server was busy at every request.
             OutcomeUnknownError: there is no finished record, or the records cannot be read.
         """
         try:
@@ -244,14 +244,14 @@ class ActionsClient:
         raise _unknown_outcome(action, doubt, f"key {key!r}") from doubt
 
     async def find(self, key: str, *, since_us: int = 0) -> ServerRecord | None:
-        """Search for the record with an idempotency key, without requesting an action; return None if there is none.
+        """Return the record with an idempotency key; None if the server has none, perhaps not yet.
 
-        The server has no record yet of a request that is still in transit. `since_us` is a time before the request of
-        the action, in microseconds since 1970. If the server's list of records does not reach back to this time, a
-        missing record is an error.
+        Args:
+            key: the idempotency key.
+            since_us: a time before the action was requested, in microseconds since 1970.
 
         Raises:
-            ActionServerError: the request failed, or the record was not found in an incomplete list.
+            ActionServerError: the request failed, or the list lacks the record and does not reach back to `since_us`.
         """
         records, unreadable = await self._records()
         # Do not compare times here: the clocks may differ.
@@ -275,10 +275,9 @@ class ActionsClient:
         return found
 
     async def undo(self, record_id: str) -> ServerRecord:
-        """Roll back the action in record `record_id`; return the record of the rollback, whether it succeeded or not.
+        """Roll back the action in record `record_id`; return the record of the rollback, which may have failed.
 
-        The server rolls back an action only once. If the outcome is unknown, the client searches for the rollback's
-        record.
+        The server rolls back an action only once, so a repeated call is safe.
 
         Raises:
             OutcomeUnknownError: it is unknown whether the action was rolled back.
@@ -308,10 +307,10 @@ class ActionsClient:
         raise _unknown_outcome("undo", doubt, f"record {record_id!r}") from doubt
 
     async def find_undo(self, record_id: str) -> ServerRecord | None:
-        """Search for the record of the rollback of the action in record `record_id`; return None if there is none.
+        """Return the record of the rollback of the action in record `record_id`; None if it was not rolled back.
 
         Raises:
-            ActionServerError: the request failed, or no record was found in an incomplete list.
+            ActionServerError: the request failed, or the server's list is incomplete and lacks the record.
         """
         recent = await self.records_after((record_id,))
         found = [item for item in recent.records if item.undoes == record_id]
@@ -322,7 +321,7 @@ class ActionsClient:
         return next(iter([*over, *found]), None)
 
     async def _undo_over(self, record_id: str) -> ServerRecord | None:
-        """Return the record of the finished rollback of `record_id`; None if there is none, or the request failed."""
+        """Return the record of the finished rollback of `record_id`; None if it is not found or the request failed."""
         try:
             found = await self.find_undo(record_id)
         except ActionServerError:
@@ -330,7 +329,7 @@ class ActionsClient:
         return found if found is not None and found.status is not ActionStatus.ASKED else None
 
     async def _records(self) -> tuple[list[ServerRecord], int]:
-        """Return the newest records of all clients (times by the local clock), and the number of invalid rows left out.
+        """Return `(newest records of all clients, number of invalid rows left out)`; times are by the local clock.
 
         Raises:
             ActionServerError: the request failed.
@@ -341,7 +340,7 @@ class ActionsClient:
         return moved, unreadable
 
     async def _read(self, method: str, path: str, body: dict[str, Any] | None = None) -> JsonValue:
-        """Send a request that changes nothing, and return the JSON of the answer."""
+        """Send a request that changes nothing, and return the answer's JSON."""
         return (await self._ask(method, path, body)).document
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> ServerResponse:
@@ -385,7 +384,7 @@ def _read_answer(answer: ServerResponse) -> ServerRecord | None:
 
 
 def _may_have_begun(error: ActionServerError) -> bool:
-    """Return whether an action may have been begun although the request for it raised this error."""
+    """Return whether the server may have begun an action although its request raised `error`."""
     if isinstance(error, ActionServerBusyError):
         # This action itself may be in progress, if this process requested it with the same key before it was killed.
         return error.server_code == IN_PROGRESS

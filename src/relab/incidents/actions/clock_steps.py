@@ -17,10 +17,9 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the observations without the polls that were made before the clock was last set back.
+    """Return the observations without polls made before the clock was last set back; unchanged if it never was.
 
-    If the clock was not set back, the observations are returned unchanged. The age of the removed polls is unknown. If
-    polls were removed, the end of the action (`ended_at_us`) becomes the time just before the first remaining poll.
+    If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining poll.
     """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):
@@ -29,6 +28,7 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
         last_us = poll.at_us
     if not course.polls or course.polls[begin].at_us >= course.began_at_us:
         return course
+    # The age of the removed polls is unknown.
     course = replace(course, ended_at_us=course.polls[begin].at_us - 1, polls=course.polls[begin:])
     if course.facts_at_us is not None and course.facts_at_us > course.polls[-1].at_us:
         # The facts were seen before the clock was set back.
@@ -37,12 +37,10 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 
 
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
-    """Return the observations with long gaps between polls shortened, as if the process had not slept.
+    """Return the observations with long gaps between polls (a process that slept, a clock set forward) shortened.
 
-    Only gaps longer than `settings.effect_timeout_s` are shortened: without a poll, they show nothing about the effect
-    of the action, so they must not count as waiting time. A shortened gap lasts just over 3 poll intervals (`MAX_GAP`,
-    the longest gap between polls that count as consecutive). So the polls before and after the gap still do not count
-    as consecutive. A clock that was set forward causes such a gap too.
+    Only gaps longer than `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll intervals. The polls
+    around a gap then still do not count as consecutive.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1
@@ -50,6 +48,7 @@ def without_clock_jumps(course: ActionObservations, settings: VerificationSettin
     polls, moved = [], dict[int, int]()
     for poll in course.polls:
         if poll.at_us - last_us > most_us:
+            # Without a poll, this time shows nothing about the action, so it must not count as waiting.
             lost_us += max(poll.at_us - last_us - kept_us, 0)
         last_us = max(poll.at_us, last_us)
         moved[poll.at_us] = poll.at_us - lost_us

@@ -65,7 +65,7 @@ class ActionServerBusyError(ActionServerError, UnavailableError):
     """The action server is busy: another action is in progress, or there were too many requests.
 
     Attributes:
-        retry_after_s: the pause before a retry, in seconds: the server's `Retry-After` up to a maximum, or a default.
+        retry_after_s: the seconds to wait before a retry, from `Retry-After` (limited) or a default.
     """
 
     code = "action_server_busy"

@@ -14,15 +14,15 @@ SHED: Final = "traffic.shed"
 
 
 def without_shed_requests(poll: Snapshot) -> Snapshot:
-    """Return a copy of a poll whose share of errors (`errors.pct`) does not count requests that the target rejected.
+    """Return a copy of a poll whose share of errors ignores requests that the target rejected to shed load.
 
-    The target rejects such requests on purpose, to shed load. If there were any, the target's own health status is
-    removed as well, because it covers all requests.
+    If there were such requests, the copy also lacks the target's own health status.
     """
     requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
     if not requests or errors is None or not poll.numbers.get(SHED):
         return poll
     left = max(errors - 100 * poll.numbers[SHED] / requests, 0.0)
+    # The health status covers the rejected requests, too.
     return without_health_status(replace(poll, numbers={**poll.numbers, ERRORS: left}))
 
 

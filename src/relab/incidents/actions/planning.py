@@ -25,11 +25,11 @@ class ActionPlan(BaseModel):
         parameters: the values of the action's parameters, by name.
         cause: the cause that the action repairs.
         probability: the probability of that cause, 0 to 1.
-        confidence: the probability that the present cause is one that exactly this action repairs, 0 to 1.
+        confidence: the probability, 0 to 1, that this action repairs the present cause.
         target: the part of the service that the action changes.
         why: why the action should help, from the runbook.
-        effect: what should be different afterwards, from the server's catalogue.
-        undo: the name of the action that rolls this action back; None if there is no such action.
+        effect: the expected effect, from the server's catalogue.
+        undo: the name of the action that rolls this action back; None without one.
         runbook: the file of the runbook that names the action, or the cause if the file is unknown.
         risk: how harmful the action is if the diagnosed cause is wrong.
     """
@@ -58,11 +58,11 @@ class ActionPlan(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """The result of planning if no action should be tried, so that a person must take over.
+    """The result of planning if no action should be tried: a person must take over.
 
     Attributes:
         reason: the reason, in one sentence.
-        left_out: the actions of the most probable cause's runbook that were not chosen, each with the reason.
+        left_out: the rejected actions of the most probable cause's runbook, each with the reason.
     """
 
     reason: str
@@ -71,11 +71,10 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class PlanningSettings:
-    """The confidence that a plan needs; with less, the incident is escalated to a person instead.
+    """The confidence that a plan needs; an incident with less is escalated to a person.
 
     Attributes:
-        min_confidence: the minimum `ActionPlan.confidence`, by the risk that the runbook states (how harmful its
-            actions are if the diagnosed cause is wrong).
+        min_confidence: `{risk: minimum ActionPlan.confidence}`; the risk is how harmful a wrong action would be.
     """
 
     min_confidence: Mapping[Risk, float] = field(
@@ -111,16 +110,14 @@ def next_plan(
 ) -> ActionPlan | Escalation:
     """Return the next plan, or an escalation if no action should be tried.
 
-    A cause counts as refuted if all of its possible actions were tried. The probability of a refuted cause is shared
-    out among the other causes. If two causes may be present at once, refuting one of them does not refute the other
-    one.
+    A cause whose possible actions were all tried is refuted; the other causes get its probability.
 
     Args:
         candidates: the causes with their probabilities, including `UNKNOWN`.
         runbooks: the runbooks of the causes.
-        facts: the known facts by name; a fact replaces the placeholder with its name in a runbook's parameters.
+        facts: `{name: value}`; each value replaces the placeholder of that name in a runbook's parameters.
         catalogue: the actions that the server offers.
-        tried: the actions of this incident that must not be tried again, and those that the server refused.
+        tried: the actions of this incident that were tried or that the server refused.
         settings: the confidence that a plan needs.
     """
     books = {runbook.cause: runbook for runbook in runbooks}
@@ -158,10 +155,7 @@ def _unknown(standing: Sequence[Candidate], best: Candidate, *, was_refuted: boo
 
 
 def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bool:
-    """Return whether a cause is refuted: all actions for it (those of `steps` that can be executed) were tried.
-
-    Return False if no action can be executed.
-    """
+    """Return whether all executable actions for a cause were tried; False if `steps` has no executable action."""
     doable = [step for step in steps if step.entry is not None]
     return bool(doable) and all(_was_tried(step, tried) for step in doable)
 
@@ -169,15 +163,14 @@ def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bo
 def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
     """Return whether a step (a runbook's action with its parameters) must be skipped because it was tried.
 
-    An action was tried if it was executed with the same parameters. An action with an inverse was also tried if it was
-    executed on the same part of the service with other parameters: it switches a setting, and afterwards the facts
-    offer the old value as the new parameter. So a second execution would only switch back.
+    An action with an inverse also counts as tried with other parameters on the same part of the service.
     """
     if step.entry is None:
         return False
     if any(item.fingerprint == step.fingerprint for item in tried):
         return True
     target = step.entry.target_of(step.parameters)
+    # Such an action sets a value; a second execution would set the old value again.
     return step.entry.inverse is not None and any(
         (item.action, item.target) == (step.entry.name, target) for item in tried
     )

@@ -70,8 +70,8 @@ class Ruling:
         verdict: the decision.
         ground: the policy's rule that led to the decision.
         reason: the reason, in one sentence.
-        remedy: what would change the decision; empty if the action is allowed.
-        retry_after_s: after how many seconds the decision may change by itself; None if it will not.
+        remedy: how to get the action allowed; empty if it is allowed.
+        retry_after_s: the seconds until the decision may change by itself; None if it will not.
     """
 
     verdict: Permission
@@ -91,8 +91,8 @@ class Policy:
     """The limits on a responder's actions, as the operators of a service set them.
 
     Attributes:
-        autonomy: the autonomy for every class of actions that `autonomy_by_class` does not name.
-        autonomy_by_class: the autonomy by class of actions (the kind of change, such as a restart).
+        autonomy: how much the responder may do without a person, for classes not in `autonomy_by_class`.
+        autonomy_by_class: `{class of actions, such as restart: autonomy}`.
         max_actions_per_incident: the maximum number of actions for one incident.
         max_actions_per_window: the maximum number of actions within `action_window_s`, in total.
         max_actions_per_part: the maximum number of actions within `action_window_s` on one part of the service.
@@ -124,8 +124,7 @@ class ProposedAction:
     Attributes:
         action: the entry of the action in the server's catalogue.
         target: the part of the service that the action changes.
-        is_undo: whether this is the rollback of an action of this responder. A rollback needs no approval of its own,
-            and neither budgets nor the cooldown apply to it.
+        is_undo: whether this rolls back an action of this responder; it then needs no approval, budget or cooldown.
         is_approved: whether a person has approved exactly this action, and the approval is still valid.
     """
 
@@ -144,12 +143,11 @@ class Situation:
         now_us: the current time, in microseconds since 1970.
         scope: how many users notice the incident.
         is_stopped: whether the responder's own kill switch is on.
-        server_is_stopped: whether the kill switch of the action server is on; None if the server does not report it.
+        server_is_stopped: whether the action server's kill switch is on; None if the server does not report it.
         is_stale: whether the target reports old figures.
         failing_dependencies: the names of the service's dependencies that fail.
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
-        others: one description for each recent change that another client of the action server made, and that the
-            responder has not examined yet. None if the server's list of records is incomplete.
+        others: descriptions of other clients' recent changes that the responder has not examined; None if incomplete.
         actions: all actions of this responder on the target, for this incident and for others.
     """
 
@@ -165,10 +163,9 @@ class Situation:
 
 
 def rule(policy: Policy, wish: ProposedAction, situation: Situation) -> Ruling:
-    """Return the policy's decision whether an action may be executed now.
+    """Return the policy's decision: may the action be executed now?
 
-    The rules are checked in a fixed order, and the first rule that objects decides. Actions that change nothing are
-    always allowed.
+    The first rule that objects decides. Actions that change nothing are always allowed.
 
     Args:
         policy: the limits that the operators set.

@@ -14,33 +14,30 @@ _OF_EXCESS: Final = 0.25
 
 
 def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap: float) -> float:
-    """Return how far above the baseline's centre the next poll of a healthy service may be, in the unit of the signal.
+    """Return how far above the baseline's centre the next poll of a healthy service may be, in the signal's unit.
 
-    The width is t(p, n - 1) * s * sqrt(1 + 1 / n), the bound for one future observation of a normal distribution whose
-    mean and deviation are estimated (Hahn and Meeker, Statistical Intervals, 1991, section 4.7):
-
-    - p is Phi(deviations).
-    - n is the number of windows of time in the baseline, not of polls: polls whose figures cover the same window repeat
-      each other.
-    - s is the larger of the robust deviation and the deviation of the upper tail.
+    The width is t(p, n - 1) * s * sqrt(1 + 1 / n), with p = Phi(deviations) (Hahn and Meeker, Statistical Intervals,
+    1991, section 4.7). n is the number of separate windows of time; s is the larger of the robust and the upper-tail
+    deviation.
 
     Args:
         usual: the baseline of the signal.
-        deviations: the bound in standard deviations if the baseline were known without error.
-        overlap: the number of consecutive polls whose figures cover the same window of time; values below 1 count as 1.
+        deviations: the bound in standard deviations if the baseline were known exactly.
+        overlap: the number of consecutive polls whose figures cover the same window; values below 1 count as 1.
     """
+    # Polls whose figures cover the same window repeat each other, so they count once.
     count = max(usual.count / max(overlap, 1.0), 1.0)
     spread = max(usual.deviation, usual.upper_deviation)
     return _t_beyond(deviations, max(count - 1, _MIN_DEGREES_OF_FREEDOM)) * spread * math.sqrt(1 + 1 / count)
 
 
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
-    """Return the highest value with which a signal counts as back to normal after a repair, in the unit of the signal.
+    """Return the highest value with which a signal counts as back to normal after a repair, in the signal's unit.
 
-    - If the signal was at most `narrow` before the repair, or is unknown: the result is `wide`.
-    - If the signal was higher: a quarter of the excess over `narrow` may remain, so the result is `narrow` plus this
-      quarter, but at most `wide`.
-    - The result is never below `narrow`.
+    - The signal was at most `narrow` before the repair, or is unknown: `wide`.
+    - The signal was higher: `narrow` plus a quarter of the excess, at most `wide`.
+
+    The result is never below `narrow`.
 
     Args:
         narrow: the bound for a baseline without uncertainty.
@@ -53,11 +50,11 @@ def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
 
 
 def _t_beyond(z: float, freedom: float) -> float:
-    """Return the value of Student's t distribution at the same quantile as the standard normal value `z`.
+    """Return Student's t at the quantile of the standard normal value `z` (Abramowitz and Stegun, 26.7.5).
 
-    `freedom` is the number of degrees of freedom. The formula is the expansion 26.7.5 of Abramowitz and Stegun. A
-    library has the exact function, but loading it takes longer than a poll.
+    `freedom` is the number of degrees of freedom.
     """
+    # An expansion, because loading a library with the exact function takes longer than a poll.
     terms = (
         z,
         (z**3 + z) / 4,

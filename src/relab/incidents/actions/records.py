@@ -56,12 +56,10 @@ class RepairResult(StrEnum):
 
     @property
     def as_effect(self) -> StoredRepairResult:
-        """The final result as the records of actions store it.
-
-        `OTHER_CAUSE` is stored as `MITIGATED`, because the cause that the action repairs is gone.
+        """The final result in the form stored in action records: `OTHER_CAUSE` becomes `MITIGATED`.
 
         Raises:
-            ValueError: the result is pending, so there is nothing to store.
+            ValueError: the result is not final yet.
         """
         if self is RepairResult.OTHER_CAUSE:
             return RepairResult.MITIGATED
@@ -89,7 +87,7 @@ class ExcludedAction:
 
 
 class ActionRecord(BaseModel):
-    """An action, or the rollback of an action, that this responder has requested; stored as JSON.
+    """An action or a rollback that this responder has requested; stored as JSON.
 
     Attributes:
         key: the `Idempotency-Key`. A request with the same key never executes the action a second time.
@@ -98,15 +96,15 @@ class ActionRecord(BaseModel):
         blast_radius: how many users notice the action.
         parameters: the values of the action's parameters, by name.
         why: why the action should help.
-        asked_at, finished_at: when the action was requested, and when it ended; None while it has not ended.
+        asked_at, finished_at: when the action was requested, and when it ended; None while it runs.
         error: why the action failed; None if it did not fail.
         target: the part of the service that the action changes, such as a component's name.
         cause: the cause that the action was to repair.
-        state_digest: the digest of the state in which the responder decided on the action.
-        record_id: the id of the action server's record of the action; None until it is known.
-        undoes: for a rollback, the id of the server's record whose action is rolled back; None otherwise.
+        state_digest: the digest of the service's state when the responder decided.
+        record_id: the id of the action server's record; None until it is known.
+        undoes: for a rollback, the id of the server's record of the original action; else None.
         approved_by: the person who approved the action; None if no approval was needed.
-        effect: the effect of the action, as verification found it; None until verification has ended.
+        effect: the result of verifying the action; None until verification has ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,10 +136,7 @@ class ActionRecord(BaseModel):
 
     @property
     def counts(self) -> bool:
-        """Whether the action counts towards the policy's budgets (maximum numbers of actions).
-
-        Every action counts, except one that the server refused, and a rollback.
-        """
+        """Whether the action counts towards the policy's maximum numbers: it was not refused, and is no rollback."""
         return self.status is not ActionStatus.REFUSED and self.undoes is None
 
 
@@ -153,9 +148,9 @@ def fingerprint(action: str, parameters: Mapping[str, ParameterValue]) -> str:
 def idempotency_key(incident_id: str, attempt: int, action: str) -> str:
     """Return the idempotency key of an incident's action: `<incident>:<attempt>:<action>`.
 
-    It is derived from stored values only, so that a restarted process sends the same key again. A key that is too long
-    or not printable ASCII is replaced with its digest.
+    A key that is too long or not printable ASCII is replaced by its digest.
     """
+    # Made from stored values only, so that a restarted process sends the same key.
     key = f"{incident_id}:{attempt}:{action}"
     if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
         return key
@@ -174,17 +169,16 @@ _SERVER_STATUSES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:
-    """A record of the action server: one action that one of its clients has requested.
+    """One action that a client has requested, as recorded by the action server.
 
     Attributes:
         actor: the name of the token with which the action was requested.
         target: the part of the service that the action changed.
-        requested_at_us: microseconds since 1970, by the server's clock when it is read; the client converts it to the
-            local clock.
+        requested_at_us: microseconds since 1970; by the server's clock until the client converts it to the local clock.
         key: the `Idempotency-Key` of the request; None without one.
-        undoes: the id of the record whose action this one rolls back; None if this is not a rollback.
+        undoes: for a rollback, the id of the record whose action it rolls back; else None.
         after: the state after the action, as the server sent it.
-        parameters: only numbers, strings and booleans; other parameters are left out.
+        parameters: the parameters that are numbers, strings or booleans; others are left out.
     """
 
     record_id: str
@@ -246,13 +240,10 @@ def read_records(document: Any) -> tuple[list[ServerRecord], int]:
 def of_others(
     records: Collection[ServerRecord], acts: Sequence[ActionRecord], *, since_us: int
 ) -> tuple[ServerRecord, ...]:
-    """Return the server's records of changes that this responder did not make, from `since_us` on.
+    """Return the server's records of changes, from `since_us` on, that this responder did not make.
 
-    A record belongs to this responder in two cases:
-
-    - It has the key or the id of one of the responder's actions.
-    - It is the rollback of such an action, requested with the token of that action. (A rollback has no key, and a
-      responder that was killed while it requested a rollback does not know the record's id.)
+    This responder's records are those with the key or the id of one of its actions, and the rollbacks of its actions
+    by the same token.
 
     Args:
         records: records of the action server.
@@ -267,6 +258,7 @@ def of_others(
         for record in records
         if record.requested_at_us >= since_us
         and record.record_id not in ours
+        # A rollback has no key, and a killed responder does not know the id of its record.
         and not (record.undoes is not None and ours.get(record.undoes) == record.actor)
     )
 

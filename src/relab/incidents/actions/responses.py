@@ -35,8 +35,8 @@ class ServerResponse:
 
     Attributes:
         status: the HTTP status.
-        document: the JSON value in the body, of a bounded size; None if the answer is an error without JSON.
-        retry_after: the `Retry-After` header; None if there is no such header.
+        document: the JSON value in the body; None if an error has no JSON.
+        retry_after: the `Retry-After` header; None without one.
         ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
     """
 
@@ -47,7 +47,7 @@ class ServerResponse:
 
 
 def refusal(answer: ServerResponse) -> ActionServerError:
-    """Return the error for an unsuccessful answer. Its message quotes the server's text, which is cut if it is long."""
+    """Return the exception for an unsuccessful answer; its message quotes the server's text, cut if long."""
     code, said = _error_of(answer)
     about = f"The action server answered {answer.status}{f' ({code})' if code else ''}{f': {said}' if said else '.'}"
     if answer.status == 429 or code == IN_PROGRESS:

@@ -58,12 +58,12 @@ class Transport:
     async def send(
         self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float, *, key: str | None = None
     ) -> ServerResponse:
-        """Send a request and return the answer, whatever its status.
+        """Send a request and return the answer, also with an error status.
 
         Args:
             method: the HTTP method.
             path: the path with the query.
-            body: is sent as JSON; None to send no body.
+            body: sent as JSON; None to send no body.
             within_s: the time limit until the last byte of the answer, in seconds.
             key: the `Idempotency-Key`; None to send none.
 
@@ -71,7 +71,7 @@ class Transport:
             DeniedError: there is no token.
             UnreachableError: the request was not sent.
             OutcomeUnknownError: the request may have been sent, but no complete answer came.
-            UnreadableError: the answer is too long, or its status is 200 and its body is not JSON.
+            UnreadableError: the answer is too long, or has status 200 and no JSON.
         """
         if not self._is_known:
             raise DeniedError(

@@ -57,13 +57,9 @@ def verify(course: ActionObservations, bounds: HealthBounds, settings: Verificat
 def _worse_since(
     course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings, worse: str
 ) -> VerificationResult:
-    """Return the verdict on an action after which the service has become worse.
+    """Return the verdict on an action after which the service has become worse; `worse` describes the worse figure.
 
-    `worse` is a text about the figure that is worse.
-
-    Returns:
-        - `OTHER_CAUSE`: another cause is confirmed; the cause of this action was seen before the action and is gone.
-        - `WORSE`: in all other cases.
+    The verdict is `OTHER_CAUSE` if this action's cause was seen, is gone, and another cause is confirmed; else `WORSE`.
     """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
@@ -81,11 +77,13 @@ def _undecided(
     streak: Sequence[Snapshot],
     waits_for: Sequence[str],
 ) -> VerificationResult:
-    """Return the verdict on an action that is neither verified nor known to have made the service worse.
+    """Return the verdict on an action that is not verified and has not made the service worse.
 
-    The verdict depends on what is still wrong and on the time since the action: `NOT_YET`, `RECOVERING`, `MITIGATED`,
-    `OTHER_CAUSE` or `FAILED`. `streak` holds the latest consecutive polls in which users were served well. `waits_for`
-    holds a text for each condition in `course.mended` that is false or unknown.
+    `streak` holds the latest consecutive polls that served users well. `waits_for` describes the conditions in
+    `course.mended` that are not known to be true.
+
+    Returns:
+        `NOT_YET`, `RECOVERING`, `MITIGATED`, `OTHER_CAUSE` or `FAILED`, with the reason.
     """
     well_s = (streak[-1].at_us - streak[0].at_us) / _US if streak else 0.0
     is_sustained = well_s >= settings.min_healthy_s and len(streak) >= settings.min_healthy_polls
@@ -122,8 +120,8 @@ def _recovering(
 ) -> VerificationResult:
     """Return the verdict on a service that recovers but is not back to normal.
 
-    The verdict is `OTHER_CAUSE` if another cause is confirmed. It is `MITIGATED` after `recovery_timeout_s` and enough
-    polls. Otherwise it is `RECOVERING`. `well_s` is for how long users have been served well.
+    The verdict is `OTHER_CAUSE` if another cause is confirmed, `MITIGATED` after `recovery_timeout_s`, else
+    `RECOVERING`. `well_s` is for how many seconds users have been served well.
     """
     since_s = (polls[-1].at_us - course.ended_at_us) / _US
     left = next((said for poll in reversed(polls) if (said := _problem(course, poll, bounds))), "")
@@ -141,14 +139,12 @@ def _recovering(
 def _rest(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> RepairResult | None:
-    """Return why the service is not back to normal although the cause is gone; None if there is no such reason.
+    """Return why the service is not back to normal although the cause is known to be gone.
 
     Returns:
-        - `RECOVERING`: users get answers, and the service is better than before the action, but not yet normal.
-        - `OTHER_CAUSE`: users get no answers, or the service is no better than before the action; and the cause was
-          seen before the action.
-        - None: in all other cases. The cause is not known to be gone, no problem is left, or the cause was not seen
-          before the action (then the action may have been for the wrong cause).
+        - `RECOVERING`: users get answers, and the service is better than before the action.
+        - `OTHER_CAUSE`: users get no answers, or the service is no better; and probes saw the cause before the action.
+        - None: the cause is not known to be gone, no problem is left, or probes did not see the cause before.
     """
     if not polls or not _is_gone(course, polls, settings):
         return None
@@ -160,35 +156,28 @@ def _rest(
             return None
         if _is_better(course, late, bounds):
             return RepairResult.RECOVERING
+    # If the cause was not seen before, the action may have been for the wrong cause.
     return RepairResult.OTHER_CAUSE if _was_seen(course) else None
 
 
 def _was_seen(course: ActionObservations) -> bool:
-    """Return whether the facts from before the action showed the cause that the action was to repair.
-
-    They showed it if a condition in `course.mended` was false. If they did not, the action may have been for the wrong
-    cause.
-    """
+    """Return whether the facts from before the action showed the cause that the action was to repair."""
+    # The cause is present if one of the conditions that hold without it is false.
     return any(item.holds(course.facts_before or {}) is False for item in course.mended)
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether the last probe since the action shows that the cause of the incident is gone.
-
-    The result of an old probe (see `_memory_us`), or of one within `metrics_window_s` after the action, does not count.
-    """
+    """Return whether a recent probe after the action shows that the cause of the incident is gone."""
     if not course.mended or course.facts is None or course.facts_at_us is None:
         return False
+    # A probe within `metrics_window_s` after the action is too early to show anything.
     since_us = max(polls[-1].at_us - _memory_us(settings), course.ended_at_us + int(settings.metrics_window_s * _US))
     return course.facts_at_us >= since_us and all(item.holds(course.facts) is True for item in course.mended)
 
 
 def _memory_us(settings: VerificationSettings) -> int:
-    """Return the age up to which polls and probes count as recent in a verification, in microseconds.
-
-    This age is longer than the window of time that the target's figures cover. So a single short failure cannot spoil
-    all recent polls, but a lasting one does.
-    """
+    """Return the age in microseconds up to which polls and probes count as recent in a verification."""
+    # Longer than the window of the figures, so that one short failure cannot affect all recent polls.
     return int(max(settings.metrics_window_s + settings.min_worse_s, MAX_GAP * settings.poll_interval_s) * _US)
 
 
@@ -197,20 +186,20 @@ def _latest(polls: Sequence[Snapshot], settings: VerificationSettings) -> list[S
 
 
 def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> bool:
-    """Return whether users get answers in this poll: few errors, and no dependency fails that worked before the action.
+    """Return whether users get answers in a poll: few errors, and no dependency that fails only since the action.
 
-    Latency and the target's own health status do not matter here.
+    Latency and the target's own health status are ignored.
     """
     patient = replace(bounds, p95_ms=math.inf)
     return not _problem(course, without_health_status(poll), patient) and poll.failing <= course.before.failing
 
 
 def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: HealthBounds) -> bool:
-    """Return whether recent polls (`late`, in which users are served) are better than the last poll before the action.
+    """Return whether the recent polls `late` are better than the last poll before the action.
 
-    The condition depends on the last poll before the action:
+    The last poll before the action decides what must have improved:
 
-    - Users were not served: recent polls are better.
+    - Users were not served: nothing more; the result is True.
     - P95 was above its bound: at least half of the excess must be gone.
     - Otherwise: a dependency that failed before the action must work again.
     """
@@ -233,13 +222,13 @@ def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], setting
 
 
 def _is_served(course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds) -> bool:
-    """Return whether users are served well in the latest poll, apart from the target's own health status.
+    """Return whether the latest poll serves users well, apart from the target's health status; False without a poll.
 
-    That status is ignored. Return False without a poll, and if a dependency fails that worked before the action: this
-    failure is another cause, so waiting would not help.
+    A dependency that has failed only since the action gives False.
     """
     if not polls or _problem(course, without_health_status(polls[-1]), bounds):
         return False
+    # A newly failing dependency is another cause, so waiting would not help.
     return polls[-1].failing <= course.before.failing
 
 
@@ -257,7 +246,7 @@ def _streak(
 
 
 def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return the reason why a poll does not show that users are served well; empty if they are served well."""
+    """Return why users are not served well in a poll, as a text; empty if they are served well."""
     absent = [part for part in NEEDED_PARTS if part in poll.absent]
     if absent:
         return f"{absent[0]} does not answer"
@@ -274,10 +263,7 @@ def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -
 
 
 def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return a text about the first figure (share of errors or P95) that is above its bound or missing in a poll.
-
-    Return an empty text if both figures are within their bounds.
-    """
+    """Return a text about the share of errors or P95 if a poll lacks it or exceeds its bound; else an empty text."""
     for signal, most in ((ERRORS, bounds.errors_pct), (P95, bounds.p95_ms)):
         value = poll.numbers.get(signal)
         if value is None:
@@ -288,11 +274,9 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 
 
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
-    """Return a text for each condition in `course.mended` that is false or unknown.
+    """Return a text for each condition in `course.mended` that is not known to be true.
 
-    If the cause of the incident is gone, all conditions in `course.mended` are true. They are checked against the facts
-    of the last probe. This probe must be recent, and not older than `streak` (the latest consecutive polls in which
-    users were served well). Otherwise all conditions count as unknown.
+    All conditions are unknown without a recent probe, made during `streak` (the latest polls that served users well).
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:
@@ -307,9 +291,9 @@ def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: Veri
 
 
 def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> str:
-    """Return a text with the signs of the cause that a probe still found `cause_timeout_s` or more after the action.
+    """Return a text with signs of the cause that a probe found `cause_timeout_s` or more after the action.
 
-    Return an empty text if there are no such signs, or no such probe.
+    Return an empty text without such signs or such a probe.
     """
     if course.facts is None or course.facts_at_us is None:
         return ""
@@ -319,10 +303,7 @@ def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> s
 
 
 def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> str:
-    """Return a text about the figure that has been worse than before the action for at least `min_worse_s`.
-
-    Return an empty text if no figure has been worse for so long.
-    """
+    """Return a text about the first figure that has been worse than before the action for `min_worse_s`; else ""."""
     for is_ruin in (False, True):
         after_us = course.ended_at_us + (0 if is_ruin else int(settings.metrics_window_s * _US))
         late = [poll for poll in polls if poll.at_us >= after_us and poll.at_us not in course.stale]
@@ -340,8 +321,7 @@ def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: Veri
 def _exceeds(course: ActionObservations, poll: Snapshot, settings: VerificationSettings, *, is_ruin: bool) -> str:
     """Return a text about the figure of a poll that is worse than before the action; empty if no figure is worse.
 
-    If the target no longer answers, the text says so. If `is_ruin`, only such a target and an increase of errors by
-    more than `much_worse_errors_pct` count as worse.
+    With `is_ruin`, only a missing answer or an increase of errors by `much_worse_errors_pct` counts.
     """
     before = course.before.numbers
     was_absent = any(part in course.before.absent for part in NEEDED_PARTS)

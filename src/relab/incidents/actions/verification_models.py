@@ -20,23 +20,17 @@ class VerificationSettings:
     """Thresholds and waiting times with which `verify` decides that a service has recovered or has become worse.
 
     Attributes:
-        poll_interval_s: the time between two polls; a gap of more than three intervals ends a series of good polls.
-        min_healthy_s, min_healthy_polls: for how long, and over how many polls, users must be served well.
-        min_quiet_s: an incident in which no action was executed is over when users have been served well, without any
-            other anomaly, for this long.
-        effect_timeout_s: how long after its end an action that is not verified counts as failed.
-        cause_timeout_s: how long after the end of the action signs of the cause are still normal; later, they show that
-            the action has failed.
-        recovery_timeout_s: how long after the end of the action a service that is still recovering counts as mitigated,
-            which ends the verification.
-        metrics_window_s: the window of time that the target's figures cover. For this long after an action the figures
-            still include the time of the action.
-        min_worse_s: for how long the figures must be worse than before the action to count as worse.
+        poll_interval_s: the time between two polls. A gap of more than three intervals ends a series of good polls.
+        min_healthy_s, min_healthy_polls: the least duration and number of polls in which users must be served well.
+        min_quiet_s: how long users must be served well, without other anomalies, to end an incident without an action.
+        effect_timeout_s: seconds after an action when it counts as failed if it is not verified.
+        cause_timeout_s: seconds after an action until which signs of the cause are normal; later they mean a failure.
+        recovery_timeout_s: seconds after an action when a service that still recovers counts as mitigated.
+        metrics_window_s: the time that the target's figures cover. After an action they are mixed for this long.
+        min_worse_s: how long the figures must be worse than before the action to count as worse.
         worse_errors_pct: the least increase of errors that counts as worse, in percentage points.
-        worse_latency_factor, worse_latency_ms: the least increase of P95 that counts as worse. P95 must exceed both the
-            factor and the increase in milliseconds.
-        much_worse_errors_pct: an increase of errors, in percentage points, that counts as worse even before
-            `metrics_window_s` is over.
+        worse_latency_factor, worse_latency_ms: the least increase of P95 that counts as worse; both must be exceeded.
+        much_worse_errors_pct: an increase of errors, in percentage points, that counts even within `metrics_window_s`.
     """
 
     poll_interval_s: float = 30.0
@@ -56,14 +50,13 @@ class VerificationSettings:
 
 @dataclass(frozen=True, slots=True)
 class HealthBounds:
-    """Upper bounds within which users are served well.
+    """Upper bounds within which users are served well; from the baseline, or else set by the operators.
 
     Attributes:
         errors_pct: the bound for the share of failed requests, in percent.
-        p95_ms: the bound for the 95th percentile of the latency, in milliseconds. Both bounds come from the baseline;
-            without a baseline the operators set them.
-        needs_traffic: whether the target usually has traffic; if it has, a poll with too few requests does not show a
-            recovery.
+        p95_ms: the bound for the 95th percentile of the latency, in milliseconds.
+        needs_traffic: whether a poll must have enough requests to show a recovery; True for a target with usual
+            traffic.
     """
 
     errors_pct: float
@@ -77,17 +70,15 @@ class ActionObservations:
 
     Attributes:
         began_at_us, ended_at_us: when the action began and ended, in microseconds since 1970.
-        before: the last poll before the action, with which later polls are compared.
+        before: the last poll before the action; later polls are compared with it.
         polls: the polls since the action began, in the order in which they were made.
-        stale: the times (`at_us`) of the polls in which the target reported old figures.
-        mended: the conditions on facts that are all true if the cause that the action repairs is gone; empty if the
-            cause cannot be tested.
-        facts: the facts about the conditions in `mended` that the last probe since the action gave; None or empty
-            without a probe.
-        facts_at_us: the time of that probe, in microseconds since 1970; None without a probe.
-        facts_before: the facts that were known before the action; they show whether the cause was seen then.
-        other: the name of another cause that probes since the action have confirmed; empty if there is none.
-        sheds: whether the action rejects excess load on purpose; if so, rejected requests are not a sign of failure.
+        stale: the times (`at_us`) of polls in which the target reported old figures.
+        mended: conditions that are all true once the action's cause is gone; empty if this cannot be tested.
+        facts: the facts for `mended` that the last probe since the action found; None or empty without a probe.
+        facts_at_us: the time of that last probe, in microseconds since 1970; None without a probe.
+        facts_before: the facts known before the action; they show whether its cause was present.
+        other: the name of another cause that later probes confirmed; empty without one.
+        sheds: whether the action rejects excess load on purpose; then rejected requests are not failures.
     """
 
     began_at_us: int
@@ -109,10 +100,8 @@ class VerificationResult:
 
     Attributes:
         reason: the reason, in one sentence.
-        well_s: for how long users have been served well without a break, up to the last poll, in seconds.
-        suspects_other: whether another cause may be present, too. This requires that the cause of the action is known
-            to be gone, and one of these: users are still affected; the figures are worse than before the action; the
-            service is not back to normal after half of `effect_timeout_s`.
+        well_s: how many seconds users have been served well without a break, up to the last poll.
+        suspects_other: whether another cause may be present, although this action's cause is known to be gone.
     """
 
     result: RepairResult

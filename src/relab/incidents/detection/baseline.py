@@ -32,8 +32,7 @@ class SignalBaseline:
         median: the median of the values.
         deviation: the robust standard deviation, from the median absolute deviation.
         count: the number of polls.
-        upper_deviation: the standard deviation from the upper tail: (90th percentile - median) / 1.2816. High values in
-            up to half of all polls, as on a noisy host, raise this value but may leave `deviation` unchanged.
+        upper_deviation: the standard deviation estimated from high values: (90th percentile - median) / 1.2816.
     """
 
     median: float
@@ -44,21 +43,21 @@ class SignalBaseline:
     def upper_bound(self, deviations: float, min_increase: float, min_factor: float = 1.0) -> float:
         """Return the bound above which a value of the signal is unusual, in the unit of the signal.
 
-        The bound is the highest of three values, one for each argument.
+        The bound is the highest of the three values that the arguments give.
 
         Args:
-            deviations: sets the bound this number of robust standard deviations above the median.
-            min_increase: the least increase above the median that users notice, in the unit of the signal.
-            min_factor: the least multiple of the median that users notice.
+            deviations: the median plus this number of robust standard deviations.
+            min_increase: the median plus this least increase that users notice, in the unit of the signal.
+            min_factor: the median times this least factor that users notice.
         """
         return max(self.median + deviations * self.deviation, self.median * min_factor, self.median + min_increase)
 
 
 class Baseline:
-    """The values of each signal in the latest polls without anomalies.
+    """The usual values of each signal, learnt from the latest polls without anomalies.
 
     Args:
-        most: the maximum number of polls per signal.
+        most: how many polls to keep for each signal.
     """
 
     def __init__(self, most: int = MAX_POLLS) -> None:

@@ -44,9 +44,8 @@ class DetectionResult:
     Attributes:
         confirmed: anomalies that have lasted long enough to count.
         passing: anomalies that have not lasted long enough yet.
-        is_stale: whether the target's figures are old, so that they prove nothing.
-        is_pressing: whether an incident opens if the next poll shows the same anomalies; then that poll should come
-            early.
+        is_stale: whether the target's figures are old and prove nothing.
+        is_pressing: whether the same anomalies in the next poll would open an incident. If so, poll early.
     """
 
     confirmed: tuple[Anomaly, ...] = ()
@@ -99,11 +98,12 @@ class Detector:
         """Add a poll to the history and return its anomalies.
 
         Args:
-            snapshot: the new poll. If it is not newer than the last one (the clock was set back), or comes long after
-                it (the machine has slept), the history starts again with this poll.
-            learn: whether the baseline may learn from the poll if it has no anomalies; False while an incident is open.
+            snapshot: the new poll. The history restarts with it if it is not newer than the last poll, or much later.
+            learn: whether the baseline may learn from this poll if it has no anomalies; False while an incident is
+                open.
         """
         if self._is_apart(snapshot):
+            # The clock was set back, or the machine has slept.
             self.begin_anew()
         self._notice_restart(snapshot)
         self.history.append(snapshot)
@@ -129,19 +129,15 @@ class Detector:
         self._restarted_at_us, self._burnt_until_us = None, 0
 
     def settle(self) -> None:
-        """Exclude all polls until now from the burn rate of the error budget.
-
-        The errors in these polls belong to an incident that is over.
-        """
+        """Exclude all polls until now from the burn rate of the error budget, because their incident is over."""
         if self.history:
             self._burnt_until_us = self.history[-1].at_us
 
     def mute(self, anomalies: Iterable[Anomaly]) -> None:
-        """Ignore these anomalies until they have been absent for ten minutes, or have become worse.
+        """Ignore these anomalies until they become worse, or have been absent for ten minutes.
 
-        An anomaly has become worse if its value is more than a fifth farther from the expected value, or if its
-        severity is higher. Meanwhile the baseline learns from polls with these anomalies, so a value that stays becomes
-        usual.
+        Worse means a higher severity, or a value more than a fifth farther from the expected value. The baseline learns
+        from polls whose only anomalies are muted.
         """
         at_us = self.history[-1].at_us if self.history else 0
         self._muted |= {
@@ -166,10 +162,7 @@ class Detector:
         return not 0 < since_us <= _MAX_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
-        """Return the anomalies in `found` that are not muted (ignored because they remained after an earlier incident).
-
-        A muted anomaly that was absent for `_GONE_US` (microseconds) before `at_us` is no longer muted afterwards.
-        """
+        """Return the anomalies in `found` that are not muted; unmute anomalies absent for `_GONE_US` microseconds."""
         for item in found:
             muted = self._muted.get((item.detector, item.signal))
             if muted is not None:
@@ -220,10 +213,7 @@ class Detector:
 
     @property
     def _lingering(self) -> tuple[int, int]:
-        """Return how often a small anomaly must be seen to be confirmed.
-
-        The result is a pair `(least, of)`: the anomaly must be in at least `least` of the latest `of` polls.
-        """
+        """Return `(least, of)`: a small anomaly is confirmed if at least `least` of the latest `of` polls show it."""
         least = max(
             self.settings.confirm_polls, math.ceil(self.settings.small_anomaly_s / self.settings.poll_interval_s)
         )
@@ -232,13 +222,12 @@ class Detector:
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         """Return whether an anomaly is so small that it needs a longer confirmation.
 
-        These are small: a few slow or failed requests, a slow answer to a poll, a worker that is down, and a degraded
-        dependency or health status. While a worker restarts in a loop, no bad state of a worker, a dependency or the
-        target counts as small.
+        Small are: few slow or failed requests, a slow answer to a poll, a worker that is down, a degraded state.
         """
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)
             is_partial = (word == "down") if anomaly.signal.startswith("worker.") else (word == "degraded")
+            # In a restart loop, no bad state is small.
             return is_partial and not self._is_looping
         if anomaly.signal == POLL_LATENCY:
             return True
@@ -260,11 +249,9 @@ class Detector:
         return self._restarted_at_us + int(pause_s * 1e6)
 
     def _notice_restart(self, snapshot: Snapshot) -> None:
-        """Begin a grace period when the uptime of a worker is less than in the poll before (the worker was restarted).
+        """Begin a grace period (anomalies need longer to be confirmed) if a worker's uptime has become shorter.
 
-        One restart of each worker is normal, because workers are often restarted one after the other. A second restart
-        of a worker before there was a poll without anomalies is a crash loop: until such a poll, no grace period
-        applies.
+        A second restart of the same worker before a poll without anomalies is a crash loop, which gets no grace period.
         """
         for name, uptime_s in snapshot.numbers.items():
             if not (name.startswith("worker.") and name.endswith(".uptime_s")):
@@ -290,10 +277,7 @@ def _distance(anomaly: Anomaly) -> float | None:
 
 
 def _requests(signal: str, snapshot: Snapshot) -> float:
-    """Return the number of requests from which a signal (a percentile or a share) is computed.
-
-    For a signal of one route, this is the route's part of all requests, estimated from its request rate.
-    """
+    """Return the number of requests that a percentile or a share was computed from; estimated for a single route."""
     numbers = snapshot.numbers
     requests, rate = numbers.get("traffic.requests", 0.0), numbers.get("traffic.rps", 0.0)
     own = numbers.get(f"{signal.removesuffix('.p95_ms').removesuffix('.errors.pct')}.rps")

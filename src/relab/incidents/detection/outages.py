@@ -52,12 +52,12 @@ class OutageNewsKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutageNews:
-    """An outage (a signal with an anomaly) that is new or has changed since people were last notified of it.
+    """A new outage (a signal with an anomaly), or a change of an outage since people were last notified of it.
 
     Attributes:
         anomaly: the latest anomaly of the signal.
-        kind: whether the outage is new, or how it has changed.
-        began_us: when the outage began or, if it became much worse, when that happened; in microseconds since 1970.
+        kind: whether the outage is new, much worse, or back after a recovery.
+        began_us: when the outage began or became much worse, in microseconds since 1970.
     """
 
     kind: OutageNewsKind
@@ -80,17 +80,15 @@ class OutageView:
 
 @dataclass(slots=True)
 class _Signal:
-    """A signal that has an anomaly now, or had one earlier in the incident.
+    """A signal that has an anomaly now, or had an anomaly earlier in the incident.
 
     Attributes:
-        began_us, seen_us: the times of the first and the last poll of the signal's latest outage (consecutive polls
-            that all show an anomaly of the signal).
-        well_us: for how long the signal had no anomaly before that outage.
-        notified_us, notified: when people were last notified of the signal, and its anomaly then; None if they never
-            were.
-        worse_us, worse_polls: since when, and in how many consecutive polls, the signal has been much worse than in
-            `notified`.
-        recurrences: how often people were notified that the signal had an anomaly again after a recovery.
+        began_us, seen_us: the times of the first and the last poll of the latest outage (polls in a row with an
+            anomaly).
+        well_us: for how many microseconds the signal was normal before the latest outage.
+        notified_us, notified: the time of the last notification, and the anomaly it reported; None without one.
+        worse_us, worse_polls: since when, and for how many polls, the signal has been much worse than `notified`.
+        recurrences: the number of notifications that the anomaly has come back.
     """
 
     anomaly: Anomaly
@@ -132,31 +130,34 @@ class _Signal:
         return None
 
     def is_at_once(self, kind: OutageNewsKind, at_us: int) -> bool:
-        """Return whether people who are in charge of the incident must be notified of this outage at once.
+        """Return whether people in charge of the incident must be notified of a change of this outage at once.
 
-        `kind` says what has changed, and `at_us` is the current time in microseconds since 1970. Return True in these
-        cases, and only if enough polls confirm the latest anomaly:
+        Args:
+            kind: what has changed.
+            at_us: the current time, in microseconds since 1970.
 
-        - The outage is new or much worse.
-        - The signal has an anomaly again, after at least 30 s without one, and the last notification was long enough
-          ago. The required time is 30 s, and doubles with each recurrence.
+        Returns:
+            - False: the latest anomaly is not confirmed by enough polls.
+            - True: the outage is new or much worse.
+            - For a recurrence: True after 30 s without an anomaly, if the last notification was long enough ago.
         """
         if not self.is_confirmed:
             return False
         if kind is not OutageNewsKind.RECURRED or self.notified_us is None:
             return True
         since_us = at_us - self.notified_us
+        # The pause after a notification is 30 s, and doubles with each recurrence.
         backoff_s = 0.0 if since_us > _FORGIVEN_S * _US else _OVERDUE_S * 2 ** min(self.recurrences, _MAX_BACKOFF)
         return self.well_us >= _RECOVERED_S * _US and since_us >= backoff_s * _US
 
 
 @dataclass(slots=True)
 class OutageTracker:
-    """Tracks the outages (signals with an anomaly) of the open incident, and finds those of which to notify people.
+    """Tracks the outages (signals with an anomaly) of the open incident, and decides when to notify people of them.
 
     Args:
-        poll_interval_s: the time between two polls. If it is at most 30 s, people are notified of a lasting outage
-            within `MAX_NOTIFICATION_DELAY_S` (60 s).
+        poll_interval_s: the seconds between two polls. Up to 30 s, people hear of a lasting outage within 60 s
+            (`MAX_NOTIFICATION_DELAY_S`).
     """
 
     poll_interval_s: float
@@ -164,21 +165,17 @@ class OutageTracker:
     _last_us: int | None = None
 
     def begin(self) -> None:
-        """Begin to track a new incident: delete the outages of the earlier incident.
-
-        From then on, `due` treats each anomaly that users notice as news, until people were notified of it.
-        """
+        """Begin to track a new incident: delete all outages of the earlier incident."""
         self._signals.clear()
         self._last_us = None
 
     def resume(self, seen: Iterable[tuple[Anomaly, int, int]], *, notified_us: int, now_us: int) -> None:
-        """Begin to track an incident that is already open, for example after a restart of this process.
+        """Begin to track an incident that is already open, with the anomalies found so far.
 
         Args:
-            seen: the anomalies of the incident, each with the times when it was first and last seen, in microseconds
-                since 1970.
+            seen: `(anomaly, first seen, last seen)`, in microseconds since 1970.
             notified_us: when people were last notified of the incident, in microseconds since 1970.
-            now_us: the current time; an anomaly that was seen within the last minute counts as still present.
+            now_us: the current time. An anomaly seen within the last minute counts as still present.
         """
         self.begin()
         for anomaly, first_us, last_us in seen:
@@ -191,11 +188,12 @@ class OutageTracker:
                 self._signals[anomaly.signal] = signal
 
     def observe(self, findings: DetectionResult, at_us: int) -> None:
-        """Update the signals with `findings`, the anomalies of a poll made at `at_us` (microseconds since 1970).
+        """Update the outages with `findings`, the anomalies of the poll at `at_us` (microseconds since 1970).
 
-        Results with stale figures are ignored: they show neither the beginning nor the end of an outage.
+        Findings with stale figures are ignored.
         """
         if findings.is_stale:
+            # Old figures show neither the beginning nor the end of an outage.
             return
         if self._signals and at_us < max(each.seen_us for each in self._signals.values()):
             # The clock was set back, so stored times must move to stay before the present.
@@ -214,10 +212,10 @@ class OutageTracker:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
     def seen(self, at_us: int) -> OutageView:
-        """Return the present anomalies with the time `at_us` (microseconds since 1970), for `note_notified`.
+        """Return the present anomalies, to pass to `note_notified` after people were notified of them.
 
-        Call this method before a notification is sent or stored, and `note_notified` with the result afterwards. Then a
-        change in between still counts as news.
+        Call this method before the notification, so that a later change still counts as news. `at_us` is the current
+        time in microseconds since 1970.
         """
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
@@ -229,10 +227,7 @@ class OutageTracker:
                 signal.note_notified(seen.at_us, anomaly)
 
     def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
-        """Record that people were notified of this news at `at_us`, in microseconds since 1970.
-
-        For the next 20 seconds, `due` returns no news.
-        """
+        """Record that people were notified of `news` at `at_us` (microseconds since 1970); `due` then pauses 20 s."""
         self._last_us = at_us
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
@@ -241,20 +236,16 @@ class OutageTracker:
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
-        """Return the news (outages that are new or have changed) of which people must be notified now.
+        """Return the news (new or changed outages) of which to notify people now, sorted by kind and then by beginning.
 
-        Nothing is returned for 20 s after a notification. After that:
-
-        - An outage is overdue if it is older than a limit of at most 30 s.
-        - If no outage is overdue, and none needs a notification at once, nothing is returned.
-        - Otherwise all outages that are overdue or confirmed by enough polls are returned, sorted by kind and then by
-          age.
+        - Within 20 s after a notification: nothing.
+        - Until an outage is overdue (unreported for at most 30 s) or urgent: nothing.
+        - Then: all overdue news, and all news confirmed by enough polls.
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.
-            is_handed_over: whether people are in charge of the incident or were asked for an approval. If so, they need
-                news at once. If not, the responder works on the incident, and people need news only of outages that
-                last.
+            is_handed_over: whether people are in charge of the incident, or were asked for an approval. If not, no news
+                is urgent.
         """
         if self._last_us is not None and 0 <= at_us - self._last_us < _GAP_S * _US:
             return []
@@ -284,19 +275,18 @@ class OutageTracker:
 
 
 def _counts(anomaly: Anomaly) -> bool:
-    """Return whether an anomaly is tracked as an outage: users notice it, and its detector can also show a recovery."""
+    """Return whether an anomaly is tracked as an outage: users notice it, and its detector can show its end."""
     return anomaly.opens and anomaly.severity is not Severity.WARNING and anomaly.detector != _LINGERS
 
 
 def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
-    """Return whether an anomaly is much worse than an earlier one of the same signal.
+    """Return whether an anomaly is much worse than an earlier anomaly of the same signal.
 
-    A higher severity is always much worse. Otherwise the values decide:
+    A higher severity is always much worse. Otherwise the value decides:
 
-    - A share of failed requests must be at least ten percentage points higher. In addition, it must be at least twice
-      as large, or the share of successful requests must be at most half as large.
-    - A duration must be at least twice as long, and at least 200 ms longer.
-    - Any other number must be at least twice as far from its bound as before, and at least 1 away from it.
+    - share of failed requests: at least 10 percentage points higher, and doubled (or the share of successes halved)
+    - duration: at least doubled, and at least 200 ms longer
+    - other number: at least twice as far from its bound, and at least 1 away from its bound
     """
     if _SEVERITIES.index(now.severity) > _SEVERITIES.index(then.severity):
         return True

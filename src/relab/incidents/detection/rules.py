@@ -27,10 +27,7 @@ _VANISHED: Final = 0.1
 
 
 def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
-    """Find an error rate above the threshold, a connection pool reported as critical, and slow answers, all in one poll.
-
-    Return a list of one anomaly if the poll has all three, and an empty list otherwise.
-    """
+    """Return an anomaly if a poll has a high error rate, a critical connection pool and slow answers; else nothing."""
     errors, average = snapshot.numbers.get("errors.pct"), snapshot.numbers.get("latency.avg_ms")
     if errors is None or average is None or snapshot.words.get("pool") != "critical":
         return []
@@ -41,15 +38,15 @@ def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
 
 
 def burn_rate(history: Sequence[Snapshot], settings: DetectionSettings) -> list[Anomaly]:
-    """Return an anomaly if the error budget (the share of requests that may fail) is used up too fast.
+    """Return an anomaly if the error budget (the share of requests that may fail) is used up too fast; else nothing.
 
-    The share of errors must be too high in a long window and also in a short window of time. A window is converted to a
-    number of polls as if they were at least 30 s apart. So it covers less time if polls are more frequent.
+    The share of errors must be too high in a long and in a short window of polls.
 
     Args:
         history: the polls, oldest first.
-        settings: the share of successful requests that is required, and the poll interval.
+        settings: the required share of successful requests, and the poll interval.
     """
+    # Polls more frequent than 30 s count as 30 s apart, so a window then covers less time.
     interval_s = max(settings.poll_interval_s, _USUAL_INTERVAL_S)
     budget_pct = 100.0 - settings.slo_success_pct
     for factor, windows in ((_FAST_BURN, _FAST_WINDOWS_S), (_SLOW_BURN, _SLOW_WINDOWS_S)):
@@ -168,14 +165,14 @@ def _absent(part: str, why: AbsenceReason) -> Anomaly:
 
 
 def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find memory use and open file descriptors that grow steadily, and would soon reach their limit.
+    """Find memory use and open file descriptors that grow steadily and would soon reach their limit.
 
-    The limit is 100 for a percentage, otherwise twice the usual value, from `baseline`.
+    The limit is 100 for a percentage, otherwise twice the usual value.
 
     Args:
-        history: the polls, oldest first. The last `trend_polls` of `settings` are examined; fewer are not enough.
+        history: the polls, oldest first. Without at least `trend_polls` of them, the result is empty.
         baseline: the usual values.
-        settings: `trend_horizon_s` is how soon, in seconds, a value must reach its limit to be found.
+        settings: `trend_polls`, and `trend_horizon_s`: how many seconds ahead the limit may be.
     """
     recent = history[-settings.trend_polls :]
     if len(recent) < settings.trend_polls:

@@ -10,30 +10,26 @@ class DetectionSettings:
     """Thresholds of the detectors.
 
     Attributes:
-        poll_interval_s: the time between two polls; windows that are counted in polls are derived from it.
+        poll_interval_s: the time between two polls.
         critical_error_rate_pct: the error threshold of `seed_rule` (`ANOMALY_THRESHOLD_ERROR_RATE`).
         slow_response_ms: the threshold of `seed_rule` for the average response time.
         slo_success_pct: the share of requests that should succeed, in percent.
         level_shift_deviations: how many standard deviations above its median a signal must be for a level shift.
         min_errors_increase_pct: the least increase of a share of errors that users notice, in percentage points.
-        min_latency_increase_ms, min_latency_factor: the least increase of a duration that users notice, in
-            milliseconds, and as a multiple of the median.
-        min_poll_latency_increase_ms: the least increase of the time in which the target answers a poll. Polls use new
-            connections, one at a time, so this time varies more than others.
-        large_latency_increase_ms: a duration that exceeds its bound by less than this is a small anomaly, which takes
-            longer to be confirmed.
+        min_latency_increase_ms, min_latency_factor: the least increase of a duration that users notice, in milliseconds
+            and as a multiple of the median.
+        min_poll_latency_increase_ms: the least increase of the time to answer a poll, which varies more than other
+            durations.
+        large_latency_increase_ms: a duration less than this above its bound is a small anomaly.
         confirm_polls, confirm_of_polls: an anomaly is confirmed if it is in at least `confirm_polls` of the last
             `confirm_of_polls` polls.
-        small_anomaly_s: how long a small anomaly, such as a slight rise of a duration or an absent worker, must last to
-            be confirmed. The target's figures cover a window of several polls, so a few slow requests are seen in all
-            of them: use twice that window.
+        small_anomaly_s: how long a small anomaly (a slightly slower answer, an absent worker) must last to be
+            confirmed. Use twice the window that the target's figures cover.
         stale_after_polls: after how many polls with the same timestamp the target's data is stale.
-        trend_polls, trend_horizon_s: the number of polls over which a trend is fitted, and for how many seconds it is
-            extrapolated.
-        restart_grace_polls: the grace period after the restart of a worker, in polls; most anomalies are not confirmed
-            before its end.
-        min_restart_grace_s: the least grace period for anomalies that are not critical, because a process is slow after
-            its start.
+        trend_polls, trend_horizon_s: the number of polls for a trend, and how many seconds it is extrapolated.
+        restart_grace_polls: the grace period after a worker's restart, in polls; most anomalies are confirmed only
+            later.
+        min_restart_grace_s: the least grace period for anomalies that are not critical.
     """
 
     poll_interval_s: float = 30.0

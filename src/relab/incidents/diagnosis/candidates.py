@@ -17,12 +17,11 @@ class Candidate:
     """A cause and its probability.
 
     Attributes:
-        probability: the probability that the cause is present, alone or with another cause. The probabilities of all
-            candidates add up to more than 1, because a pair of causes counts for both of its causes.
-        for_it, against_it: conditions that are evidence for and against the cause, the strongest first.
+        probability: the probability that the cause is present, alone or with another. All candidates sum to more than
+            1, because a pair counts for both causes.
+        for_it, against_it: the conditions that are evidence for and against the cause, the strongest first.
         unproven: the required conditions of the cause that are not known yet.
-        together: the probability that this cause and another one are both present, by the name of the other cause;
-            negligible probabilities are left out.
+        together: `{other cause: probability that both are present}`, without negligible probabilities.
     """
 
     cause: str

@@ -46,14 +46,14 @@ Numbers = NDArray[np.float64]
 
 
 class _Model:
-    """The expected signs of all causes, from the runbooks, as arrays. A feature is a condition that a runbook names.
+    """Arrays with the probability of each feature (a condition that a runbook names) with each cause.
 
     Attributes:
         causes: the causes of the runbooks, and `UNKNOWN` last.
         conditions: the conditions of all runbooks, one for each feature.
-        likely: the probability of each feature with each cause set (one cause or two at once); an array of the shape
-            (features, cause sets). The single causes come first, in the order of `causes`, then the pairs.
-        otherwise: the base rate of each feature; an array of the shape (features,).
+        likely: the probability of each feature with each cause set; shape (features, cause sets). The cause sets are
+            the single causes in the order of `causes`, then the pairs.
+        otherwise: the base rate of each feature; shape (features,).
         first, second: for each pair, the indices of its two causes in `causes`.
     """
 
@@ -92,11 +92,9 @@ class Diagnosis:
     Args:
         runbooks: one for each cause.
         facts: the facts that are known so far, by name.
-        memory: the factor by which past incidents raise the prior of a cause, by cause; each factor is limited to the
-            range 1 to `MAX_HISTORY_FACTOR`.
-        mended: causes that were repaired in this incident. Such a cause is no candidate, and signs that remain of it
-            are no evidence for another cause. The runbook of a cause lists conditions that are true while the cause is
-            gone. If one of them is known to be false, the cause is a candidate again.
+        memory: `{cause: factor}` by which past incidents raise the cause's prior, limited to 1 to `MAX_HISTORY_FACTOR`.
+        mended: causes repaired in this incident. They are no candidates until a condition in `Runbook.mended` is known
+            to be false, and their remaining signs are no evidence for other causes.
     """
 
     def __init__(
@@ -138,7 +136,7 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return the expected information gain about the cause, in bits, of a probe that gives the facts `facts`."""
+        """Return the expected information about the cause, in bits, from a probe that finds the values of `facts`."""
         wanted = set(facts)
         unknown = [
             number
@@ -159,15 +157,11 @@ class Diagnosis:
         return max(float(_entropies(before[None, :])[0]) - after, 0.0) if chosen else 0.0
 
     def _is_gone(self, book: Runbook) -> bool:
-        """Return whether the repaired cause of the runbook `book` is still gone.
-
-        The conditions in `book.mended` are true while the cause is gone. So the cause is gone unless one of these
-        conditions is known to be false.
-        """
+        """Return whether a repaired cause is still gone: no condition in `book.mended` is known to be false."""
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
-        """Return the probabilities of all features, raised for features that a repaired cause may have left behind.
+        """Return the probabilities of all features, raised where a repaired cause may have left signs.
 
         Args:
             gone: the runbooks of the repaired causes.
@@ -194,10 +188,7 @@ class Diagnosis:
         return np.log(np.insert(shares, len(runbooks), UNKNOWN_PRIOR))
 
     def _ruled_out(self, runbooks: Sequence[Runbook]) -> Numbers:
-        """Return the log penalty of each cause set (an array) for conditions that a cause requires and that are false.
-
-        The penalty of a pair is the sum of the penalties of its two causes.
-        """
+        """Return the log penalty of each cause set (one or two causes) for required conditions that are false."""
         broken = np.array([*(sum(each.holds(self._facts) is False for each in book.requires) for book in runbooks), 0])
         pairs = broken[self._model.first] + broken[self._model.second]
         found: Numbers = np.concatenate([broken, pairs]) * _RULED_OUT
@@ -220,10 +211,9 @@ class Diagnosis:
         return Candidate(cause, probability, for_it, (*broken, *against_it), unproven, together)
 
     def _telling(self) -> list[tuple[int, bool]]:
-        """Return the features used to compute probabilities: pairs of the index and whether the condition holds.
+        """Return `(index, whether the condition holds)` of the features that the probabilities are computed from.
 
-        A feature is a condition of a runbook; features whose condition is unknown are left out. Of several features of
-        the same fact only one is used: the one whose probability differs most between the causes.
+        A feature is a condition of a runbook. Each known fact gives one: the feature that separates the causes best.
         """
         best: dict[str, tuple[float, int, bool]] = {}
         for number, condition in enumerate(self._model.conditions):
@@ -242,12 +232,12 @@ class Diagnosis:
         return max(float(np.ptp(each[number, :count])) for each in outcomes)
 
     def _weight(self, cause: int, number: int, holds: bool) -> float:
-        """Return the log likelihood ratio of a feature: its probability with a cause compared with its base rate.
+        """Return the log likelihood ratio of a feature: its probability with a cause, over its base rate.
 
         Args:
             cause: the index of the cause.
             number: the index of the feature.
-            holds: whether the condition of the feature holds. If not, the probabilities of its absence are compared.
+            holds: whether the feature is present; False compares the probabilities of its absence.
         """
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))
@@ -256,10 +246,9 @@ class Diagnosis:
 def _either(one: Numbers, other: Numbers, otherwise: Numbers) -> Numbers:
     """Return the probability of each feature if two causes are present at once.
 
-    - One cause leaves the feature at its base rate: the probability is that with the other cause.
-    - Both causes make the feature likelier, or both make it rarer: their effects are independent and add to each other.
-    - One cause makes the feature likelier and the other makes it rarer: the log odds are added, so that neither outcome
-      is strong evidence against the pair.
+    - One cause leaves the feature at its base rate: the probability with the other cause.
+    - Both causes raise it, or both lower it: their independent effects are combined.
+    - One cause raises it and the other lowers it: the log odds are added.
 
     Args:
         one: the probabilities of the features with the first cause alone.
@@ -270,6 +259,7 @@ def _either(one: Numbers, other: Numbers, otherwise: Numbers) -> Numbers:
     lowered = one * other / otherwise
     odds = one / (1 - one) * (other / (1 - other)) / (otherwise / (1 - otherwise))
     is_raised, is_lowered = (one >= otherwise) & (other >= otherwise), (one <= otherwise) & (other <= otherwise)
+    # Adding log odds keeps either outcome from being strong evidence against the pair.
     found: Numbers = _within(np.where(is_raised, raised, np.where(is_lowered, lowered, odds / (1 + odds))))
     return found
 

@@ -32,7 +32,7 @@ class KnownFacts:
 
     Attributes:
         facts: the latest value of each fact, by name.
-        evidence: the latest evidence of each fact, by name: what a probe found, in a form that can be cited.
+        evidence: the latest evidence (a citable finding of a probe) for each fact, by name.
         looked: the names of the probes that were run, in the order of their first run.
     """
 
@@ -41,9 +41,7 @@ class KnownFacts:
     looked: tuple[str, ...] = ()
 
     def with_probes(self, names: Iterable[str], found: ProbeResult) -> KnownFacts:
-        """Return a copy that is updated with the result of probes.
-
-        Facts that these probes could give, but did not give this time, are removed.
+        """Return a copy with the result of probes; facts that these probes no longer find are removed.
 
         Args:
             names: the names of the probes that were run.
@@ -80,10 +78,7 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The second cause: a cause that is present together with the most probable one with a probability above 0.5.
-
-        None if there is no such cause.
-        """
+        """The cause that is present together with the most probable one (probability above 0.5); None without one."""
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:
             return None
@@ -105,8 +100,8 @@ class Investigator:
         runbooks: the runbooks of all known causes.
         usual: the median of each signal in the baseline, by name.
         onset: the kind of signals that deviated first, as the value of the fact `ONSET`; None if it is unknown.
-        memory: the factor by which past incidents raise the prior of a cause, by cause.
-        mended: causes that were repaired in this incident; signs that remain of them are no evidence for another cause.
+        memory: `{cause: factor}` by which past incidents raise the cause's prior.
+        mended: causes repaired in this incident; their remaining signs are no evidence for another cause.
         settings: when an investigation stops.
     """
 
@@ -130,10 +125,7 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Run the probes `FIRST_PROBES`, and return their facts together with the facts in `poll`.
-
-        If both give the same fact, the value from the probe is used.
-        """
+        """Run the probes `FIRST_PROBES`; return their facts and the facts in `poll`. Probes override the poll."""
         relative = relative_facts(poll.numbers, self._usual)
         return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)
 
@@ -144,9 +136,10 @@ class Investigator:
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
         """Run probes until one cause is sure and confirmed, no probe would add information, or `max_rounds` is reached.
 
-        `known` holds the facts known at the start. A cause is confirmed if probes at two different moments show it as
-        sure or as the most probable one. One moment is not enough, because transient states, such as restarting
-        workers, are easily mistaken for another cause.
+        A cause is confirmed if probes at two different moments show it as the best or as sure.
+
+        Args:
+            known: the facts known at the start.
         """
         rounds, fresh = 0, False
         earlier = frozenset[str]()
@@ -154,6 +147,7 @@ class Investigator:
             candidates = self.diagnose(known)
             best = candidates[0]
             # If two causes are both sure, either may come first.
+            # One moment is not enough: restarting workers, for example, look like another cause.
             is_confirmed = fresh and best.cause in earlier
             wanted = self._next(known)
             if rounds >= self._settings.max_rounds or (not wanted and is_confirmed):
@@ -189,10 +183,9 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the cause that may be present besides the most probable one, if only more probes can decide this.
+        """Return the cause that may be present besides the most probable one; None if it surely is, or hardly can be.
 
-        Return None if this is already decided: the probability that both are present is at least `sure_probability`, or
-        below `suspected_probability`.
+        The limits are `sure_probability` and `suspected_probability`.
         """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:
@@ -200,11 +193,7 @@ class Investigator:
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the names of the probes on which the probabilities of `candidates` are based.
-
-        These are the probes that give the facts in the conditions of the candidates' runbooks. If there are no such
-        probes, return `FIRST_PROBES`.
-        """
+        """Return the names of the probes that find the facts in the runbooks of `candidates`; else `FIRST_PROBES`."""
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]
         facts = {each.condition.fact for book in books for each in book.expects}

@@ -96,14 +96,14 @@ def reject_form(
 def reject_cause(
     cause: str, cited: Sequence[str], candidates: Sequence[Candidate], runbooks: Sequence[Runbook], known: KnownFacts
 ) -> AnswerRejection | None:
-    """Return why a model's answer must not raise the probability of a cause; None if it may.
+    """Return why a model's answer must not make a cause more probable; None if the answer is accepted.
 
     Args:
         cause: the cause that the model names.
         cited: the names of the facts that the answer cites as evidence for the cause.
         candidates: all causes with the probabilities that were computed without the model.
         runbooks: the runbooks of all causes.
-        known: the facts that are known.
+        known: the known facts.
     """
     by_rules = next((item for item in candidates if item.cause == cause), None)
     if by_rules is None or by_rules.probability < MIN_PLAUSIBLE_PROBABILITY:
@@ -121,15 +121,14 @@ def reject_cause(
 
 
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
-    """Return all causes, the most probable first, after a model's answer has raised the probability of one of them.
+    """Return all causes, the most probable first, after a model's answer has made one cause more probable.
 
-    The named cause becomes more probable, alone and in a pair with any other cause.
+    The named cause becomes more probable alone and in each pair with another cause.
 
     Args:
         candidates: all causes with the probabilities that were computed without the model.
         cause: the cause that the model names.
-        probability: the probability that the model states for this cause. A probability of 1 raises the odds of the
-            cause by the factor `MAX_MODEL_FACTOR`.
+        probability: the probability that the model states; 1 raises the odds by the factor `MAX_MODEL_FACTOR`.
     """
     factor = 1 + (MAX_MODEL_FACTOR - 1) * probability
     named = next((item for item in candidates if item.cause == cause), None)

@@ -41,14 +41,14 @@ class SecondOpinion(Protocol):
         """Call the model and return its answer; record the call and its cost.
 
         Raises:
-            LlmError: there is no answer, or the budget does not cover the call.
+            LlmError: the model gave no answer, or the budget has too little left for the call.
         """
         ...
 
     async def append_event(
         self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()
     ) -> None:
-        """Append an event about an answer to the incident's timeline.
+        """Append an event about a model's answer to the incident's timeline.
 
         Args:
             kind: the kind of the event.
@@ -65,7 +65,7 @@ class InvestigationInput:
 
     Attributes:
         usual: the median of each signal in the baseline, by name.
-        memory: the factor by which past incidents raise the prior of a cause, by cause.
+        memory: `{cause: factor}` by which past incidents raise the cause's prior.
         templates: the templates of log lines, with the number of lines of each.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         mended: causes that were repaired in this incident.
@@ -85,7 +85,7 @@ class ModelInvestigator(Investigator):
         take: runs the probes with the given names at the same time.
         runbooks: the runbooks of all known causes.
         model: the model to call.
-        seen: the inputs besides facts, such as the baseline, past incidents and log templates.
+        seen: the baseline, past incidents, log templates and other inputs that no probe finds.
         settings: when an investigation stops.
         asking: in which incidents the model is called, and the budget of its calls.
     """
@@ -114,9 +114,10 @@ class ModelInvestigator(Investigator):
         self._asking = asking
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Run probes and compute the causes' probabilities from the runbooks; ask the model if the result is not sure.
+        """Run probes and compute the causes' probabilities by the runbooks; call the model if the settings require it.
 
-        `known` holds the facts known at the start. The settings may require that the model is always called, or never.
+        Args:
+            known: the facts known at the start.
         """
         thought = await super().investigate(known)
         if self._asking.when is AskWhen.NEVER:
@@ -135,20 +136,19 @@ class ModelInvestigator(Investigator):
         return await self._weighed(thought, answer, [cited[each] for each in answer.evidence_ids])
 
     def is_sure(self, thought: InvestigationResult) -> bool:
-        """Return whether `thought`, the result without the model, is sure enough, so that the model is not called.
+        """Return whether `thought`, the result without the model, is sure enough to skip the model.
 
-        It is sure enough if the best cause is not `unknown`, is confirmed and probable enough, and all conditions that
-        the cause requires are known.
+        The best cause must be known, confirmed and probable enough, and all conditions it requires must be known.
         """
         best = thought.best
         is_whole = best.cause != UNKNOWN and thought.is_confirmed and not best.unproven
         return is_whole and best.probability >= self._settings.sure_probability
 
     async def _hear(self, known: KnownFacts) -> tuple[ModelAnswer | None, KnownFacts]:
-        """Call the model and run the probes that it requests, until it names a cause or its rounds are used up.
+        """Call the model, and run the probes it requests, until it names a cause or has no rounds left.
 
         Returns:
-            The model's answer, and the facts known at the end. The answer is None if the model gives no valid answer.
+            `(the model's answer, the facts known at the end)`; the answer is None if it is missing or rejected.
         """
         for left in range(self._asking.max_rounds, -1, -1):
             case = self._case(known, left)
@@ -173,10 +173,7 @@ class ModelInvestigator(Investigator):
         return None, known
 
     async def _hear_only(self, thought: InvestigationResult) -> None:
-        """Call the model once, only to record its answer.
-
-        `thought` is the result without the model; it is sure, so the answer does not change it.
-        """
+        """Call the model once, only to record its answer; `thought`, the sure result without the model, stays."""
         case = self._case(thought.known, 0)
         answer = await self._asked(case)
         if answer is None:
@@ -212,10 +209,10 @@ class ModelInvestigator(Investigator):
     async def _weighed(
         self, thought: InvestigationResult, answer: ModelAnswer, cited: Sequence[str]
     ) -> InvestigationResult:
-        """Return the result of an investigation, with the probabilities that follow from the model's answer.
+        """Return the result of an investigation with the model's answer taken into account.
 
-        If `thought` is sure or the answer is rejected, return `thought` unchanged. If the answer makes another cause
-        the best one, probes are run again to confirm that cause.
+        If `thought` is sure, or the answer is rejected, return `thought`. If another cause becomes the best, run probes
+        to confirm that cause.
 
         Args:
             thought: the result without the model.

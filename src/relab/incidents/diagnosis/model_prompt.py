@@ -38,10 +38,10 @@ class PromptInput:
     """The content of a prompt that asks a language model for the cause of an incident.
 
     Attributes:
-        known: the facts that are known, with their evidence.
+        known: the known facts, with their evidence.
         runbooks: the runbooks whose causes the model may name.
         templates: templates of log lines, with their counts.
-        memory: the factor by which past incidents raise the prior of a cause, by cause.
+        memory: `{cause: factor}` by which past incidents raise the cause's prior.
         looks: the names of the probes that the model may request.
         looks_left: how many more times the model may request probes.
     """
@@ -57,8 +57,9 @@ class PromptInput:
 def build_prompt(case: PromptInput, *, code: str) -> Prompt:
     """Return the prompt for an incident.
 
-    Quoted text in the prompt ends with a marker that contains `code`. The caller must pass a random text as `code`, so
-    that quoted text cannot contain the marker.
+    Args:
+        case: the content.
+        code: a random text, part of the marker that ends quoted text; so quoted text cannot contain the marker.
     """
     user = Template(prompt_text("incidents", "diagnose.user.txt"))
     return Prompt(

@@ -30,11 +30,11 @@ _BOUNDS: Final[Mapping[str, tuple[str, float, float]]] = {
 
 
 def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBaseline | None]) -> str | None:
-    """Return the kind of signals that was the first to deviate from its baseline; None if that cannot be determined.
+    """Return the kind of signals that deviated first from its baseline; None if that cannot be determined.
 
     Args:
         polls: the polls in the order in which they were made.
-        usual: returns the baseline of the signal with a name, or None if there is none.
+        usual: returns the baseline of a signal by its name, or None.
 
     Returns:
         `traffic`, `latency`, `errors` or None.
@@ -50,11 +50,11 @@ def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBasel
 def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
     """Return the index of the poll in which the current deviation of a kind of signals began.
 
-    Up to three consecutive polls in which the kind does not deviate do not end a deviation.
+    Gaps of up to three polls without a deviation are ignored.
 
     Args:
-        kind: the kind of signals, such as `latency`; it deviates from the baseline in the last poll.
-        kinds: for each poll, oldest first, the kinds that deviate in it.
+        kind: the kind of signals, such as `latency`; it deviates in the last poll.
+        kinds: for each poll, oldest first, the kinds of signals that deviate from the baseline.
     """
     begin = len(kinds) - 1
     for place in range(len(kinds) - 1, -1, -1):

@@ -11,13 +11,12 @@ class InvestigationSettings:
     """How many probes an investigation runs, and when it stops.
 
     Attributes:
-        sure_probability: a cause of at least this probability is sure. Then only the probes on which the diagnosis is
-            based are repeated, to confirm it.
-        suspected_probability: a second cause of at least this probability is investigated until it is sure or below
-            this value.
+        sure_probability: the probability from which a cause is sure. Then only probes that confirm it are run.
+        suspected_probability: the probability from which a second cause is investigated, until it is sure or less
+            probable.
         min_gain_bits: the least information gain, in bits, for which a probe is run.
         max_concurrent_probes: how many probes are run at the same time.
-        max_rounds: how many rounds of probes are run at most for one diagnosis.
+        max_rounds: the maximum number of rounds of probes for one diagnosis.
     """
 
     sure_probability: float = 0.9
@@ -47,8 +46,7 @@ class ModelSettings:
         max_probes_per_round: how many probes the model may request at once.
         max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts.
         call_timeout_s: the time limit of one call, retries included.
-        max_answer_tokens: the maximum length of an answer, in tokens. Before each call, this many tokens of the budget
-            are reserved.
+        max_answer_tokens: the maximum length of an answer, in tokens; reserved in the budget before each call.
     """
 
     when: AskWhen = AskWhen.NEVER

@@ -41,7 +41,7 @@ class EpisodeMetrics:
 
     Attributes:
         responder: the name of the measured responder.
-        task_id: identifies the episode; the same for every responder.
+        task_id: the id of the episode, equal for all responders.
         metrics: the scores of the responder by name; empty if the episode ended in an error.
     """
 
@@ -79,18 +79,17 @@ def read_episode(document: Mapping[str, Any]) -> EpisodeMetrics:
 
 
 def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
-    """Return the figures of one responder: rates with confidence intervals, median and 90th percentile of times, sums.
-
-    Episodes with the same subject are not independent, so the intervals of rates are clustered by subject. With only
-    one subject, the intervals are over its episodes, and do not generalize to other subjects.
+    """Return the figures of one responder: rates with confidence intervals, times and sums.
 
     Returns:
         A mapping with these keys:
 
         - `episodes`: the number of episodes.
         - `without_figures`: the number of episodes that ended in an error.
-        - `with_something_wrong`, `subjects`: the number of episodes with a fault, and of their subjects.
-        - `rates`, `times`, `sums`: mappings by the name of the metric.
+        - `with_something_wrong`, `subjects`: the numbers of episodes with a fault, and of different faults.
+        - `rates`: `{metric: rate with an interval clustered by subject}`.
+        - `times`: `{metric: median and 90th percentile}`.
+        - `sums`: `{metric: sum}`.
         - `judged_failed`: the share of correct repairs that the responder judged as failed.
         - `false_alarms`: rates per 960 polls.
     """
@@ -127,24 +126,24 @@ def _counted(known: Sequence[EpisodeMetrics]) -> list[str]:
 
 
 def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
-    """Count for each subject (such as an injected fault) how many episodes were detected, diagnosed and mitigated.
+    """Count the detected, diagnosed and mitigated episodes (tests) with a fault, for each subject (injected fault).
 
-    The result is `{subject: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`. An episode
-    counts as diagnosed if the first cause of the diagnosis is right.
+    Diagnosed means that the first cause named is right.
 
-    Only episodes with a fault count.
+    Returns:
+        `{subject: {"detected": [hits, episodes], "diagnosis_at_1": [...], "mitigated": [...]}}`.
     """
     return _counts(episodes, "subject")
 
 
 def by_kind(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
-    """Count for each kind of episode (test) how many episodes were detected, diagnosed and mitigated.
+    """Count the detected, diagnosed and mitigated episodes (tests) with a fault, for each kind of episode.
 
-    The result is `{kind: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`. An episode counts
-    as diagnosed if the first cause of the diagnosis is right. A kind is, for example, an episode with one fault, with
-    two faults at once, or with a fault after an escalation.
+    A kind is, for example, one fault, two faults at once, or a fault after an escalation. Diagnosed means that the
+    first cause named is right.
 
-    Only episodes with a fault count.
+    Returns:
+        `{kind: {"detected": [hits, episodes], "diagnosis_at_1": [...], "mitigated": [...]}}`.
     """
     return _counts(episodes, "kind")
 
@@ -169,14 +168,17 @@ def compared(
     """Compare two responders on the episodes that both have; return None if there are no such episodes.
 
     Args:
-        own: the episodes of one responder.
-        others: the episodes of the responder that it is compared with.
+        own: the episodes of the first responder.
+        others: the episodes of the second responder.
         seed: the seed of the resampling for confidence intervals.
 
     Returns:
-        A mapping. `episodes` is the number of pairs of episodes. The metrics harm, mitigation and harmful actions each
-        have an entry: the means of both responders, and their difference (own minus other) with its confidence
-        interval, clustered by subject. `harm_ratio` is the own harm divided by the other responder's harm.
+        A mapping with these keys:
+
+        - `episodes`: the number of pairs of episodes.
+        - harm (`HARM`), `mitigated`, `harmful_actions`: both means, and their difference (own minus other) with a
+          confidence interval, clustered by subject.
+        - `harm_ratio`: own harm divided by the other harm, with a confidence interval.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
     pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]
@@ -233,9 +235,9 @@ def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
 
 
 def _share(found: Sequence[tuple[bool, str]]) -> dict[str, Any] | None:
-    """Return the hits, the rate and its confidence interval from pairs of (whether it is a hit, subject).
+    """Return the number of hits, the rate and its confidence interval; None if `found` is empty.
 
-    The interval is clustered by subject. Return None if there are no pairs.
+    `found` holds `(is a hit, subject)`; the interval is clustered by subject.
     """
     if not found:
         return None
@@ -261,11 +263,10 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _false_alarms(known: Sequence[EpisodeMetrics]) -> dict[str, Any]:
-    """Return the rates of false alarms per 960 polls, with confidence intervals.
+    """Return the rates of false alarms per 960 polls, with confidence intervals, by group of episodes.
 
-    Only polls before the onset of a fault are counted. The keys of the result are `all`, `healthy_episodes` (episodes
-    without a fault), and `noisy_episodes` (episodes without a fault, but with signs like one). A key without polls is
-    missing.
+    The groups are `all`, `healthy_episodes` (no fault) and `noisy_episodes` (no fault, but signs like a fault). Polls
+    after the onset of a fault are not counted. A group without polls is missing.
     """
     found: dict[str, Any] = {}
     for name, chosen in (

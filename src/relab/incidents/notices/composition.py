@@ -28,10 +28,9 @@ class NoticeContext:
 
     Attributes:
         incident: the current state of the incident.
-        earlier: the content of the last `diagnosed` event before the event; None if there is none.
+        earlier: the content of the last `diagnosed` event before the event; None without one.
         alerts: contents of the first alerts of the incident, for an `opened` event.
-        question: the approval request that the event is about; None if the event is about something else, or the
-            request can no longer be decided.
+        question: the approval request of the event, if a person can still decide it; else None.
         public_url: the address at which people reach relab, without a trailing slash; None if it is unknown.
         answers_slack: whether people may answer notices by commands in Slack.
     """
@@ -46,7 +45,7 @@ class NoticeContext:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The kind, texts, commands and yes/no fields of a notice, as they follow from the kind of the notice's event."""
+    """The parts of a notice that depend on the kind of event: its kind, texts, commands and flags."""
 
     kind: NoticeKind
     title: str
@@ -58,10 +57,7 @@ class _Words:
 
 
 def notice_of(event: TimelineEvent, context: NoticeContext) -> Notice | None:
-    """Return the notice that people get about an event; None if no notice is sent.
-
-    For example, no notice is sent of a repeated diagnosis, or of an approval request that was already decided.
-    """
+    """Return the notice about an event; None if the event needs no notice, such as a repeated diagnosis."""
     reader = _READERS.get(event.kind)
     words = None if reader is None else reader(event, context)
     if words is None:

@@ -76,7 +76,7 @@ class NoticePoster:
             ) from None
 
     async def post(self, receiver: Receiver, body: Mapping[str, Any], *, key: str) -> DeliveryReply:
-        """Send a notice and return the result; failures are part of the reply and raise no error.
+        """Send a notice and return the result; a failure is a reply, not an exception.
 
         Args:
             receiver: the receiver of the notice.

@@ -32,14 +32,13 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A message to people about an event of an incident, or one that another part of relab posted.
+    """A message to people about an event of an incident, or from another part of relab (posted).
 
     It may contain untrusted text, which each receiver's adapter escapes.
 
     Attributes:
-        incident_id: the id of the incident; for a message that another part of relab posted, its topic.
-        seq: the number of the event in the incident's timeline, or of the message within its topic; together with the
-            incident's id it identifies the notice.
+        incident_id: the id of the incident; for a posted message, its topic.
+        seq: the number of the event in the incident's timeline, or of the posted message in its topic.
         target: the service that the incident is about.
         at_us: the time of the event, in microseconds since 1970.
         title: a few words, written by relab.
@@ -121,12 +120,11 @@ class ReceiverState(BaseModel):
 
     Attributes:
         receiver: the name of the receiver.
-        since: when the receiver was set up. The receiver gets no notices of incidents that were over by then.
-        sent, given_up: how many notices the receiver accepted, and how many were skipped because they could not be
-            sent.
+        since: when the receiver was set up. Incidents that were over then cause no notices.
+        sent, given_up: how many notices the receiver accepted, and how many were skipped after errors.
         last_sent_at: when the receiver last accepted a notice; None if it never did.
         attempts: how often sending the next notice has failed so far.
-        retry_at: when the next retry is due; None if no retry is pending.
+        retry_at: when the next retry is due; None without one.
         error: why the last notice was not accepted, without secrets; None if it was accepted.
     """
 

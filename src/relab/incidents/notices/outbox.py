@@ -36,7 +36,7 @@ class PendingIncident:
     """An incident with events that a receiver of notices has not processed yet.
 
     Attributes:
-        seq: the number of the last event that was sent to the receiver or skipped; 0 if there is no such event.
+        seq: the number of the last processed event (sent or skipped); 0 without one.
     """
 
     incident_id: str
@@ -51,10 +51,9 @@ class PostedNotice(NamedTuple):
 
 
 class Outbox:
-    """Stores for each receiver which events of each timeline it has processed, and whether sending to it succeeds.
+    """Stores for each receiver which events of each timeline were processed, and whether sending succeeds.
 
-    The argument `receiver` is always the name of a receiver. The position of a receiver in a timeline is the number of
-    the last event that the receiver has processed.
+    The argument `receiver` is always the name of a receiver.
     """
 
     def __init__(self, database: Database) -> None:
@@ -73,7 +72,10 @@ class Outbox:
         return [ReceiverState.model_validate(row, from_attributes=True) for row in rows]
 
     def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
-        """Return the incidents with events that a receiver has not processed yet; empty during a retry pause."""
+        """Return the incidents with events that a receiver has not processed yet.
+
+        Return none for an unknown receiver or during its retry pause.
+        """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)
             if row is None:
@@ -89,7 +91,7 @@ class Outbox:
         return 0 if row is None else int(row.attempts)
 
     def pass_over(self, receiver: str, event: TimelineEvent) -> None:
-        """Store that a receiver has processed an event, and all earlier events of its timeline, without a notice."""
+        """Store that an event and all earlier events of its timeline are processed, although no notice was sent."""
         self._move(receiver, event, {})
 
     def note_sent(self, receiver: str, event: TimelineEvent, *, at_us: int) -> None:
@@ -117,7 +119,10 @@ class Outbox:
             repository.add_post(unit.session, {**values, "content": notice.model_dump(mode="json")})
 
     def posted(self, receiver: str, *, now_us: int) -> list[PostedNotice]:
-        """Return posted notices of the last day that a receiver has not processed; empty during a retry pause."""
+        """Return the posted notices of the last day that a receiver has not processed.
+
+        Return none for an unknown receiver or during its retry pause.
+        """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)
             if row is None:
@@ -129,14 +134,13 @@ class Outbox:
     def settle_post(
         self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
     ) -> None:
-        """Store that a receiver has processed a posted notice, so that the notice is not sent to it again.
+        """Store that a posted notice needs no further sending to a receiver.
 
         Args:
             receiver: the name of the receiver.
             posted: the notice.
-            sent_at_us: when the receiver accepted the notice, in microseconds since 1970; None if the notice was not
-                accepted.
-            error: why the notice was given up; None if the notice was accepted, or is not for this receiver.
+            sent_at_us: when the receiver accepted the notice, in microseconds since 1970; None if it did not.
+            error: why the notice was given up; None if it was accepted, or is not for this receiver.
         """
         with contextlib.suppress(ConstraintError), self._database.write(durable=False) as unit:
             repository.add_delivery(unit.session, receiver, posted.notice_id)
@@ -156,10 +160,12 @@ class Outbox:
             return repository.first_events(session, incident_id, EventKind.ALERT, _MAX_ALERTS)
 
     def is_fresh(self, signature: str, *, at_us: int, keep_us: int) -> bool:
-        """Store the signature of a signed request, and return whether it is new.
+        """Store the signature of a request; return False if it was stored before (the request is a replay).
 
-        False means that the request is a replay. `at_us` is the current time in microseconds since 1970; signatures
-        older than `keep_us` microseconds are deleted.
+        Args:
+            signature: the signature.
+            at_us: the current time, in microseconds since 1970.
+            keep_us: delete signatures older than this number of microseconds.
         """
         with self._database.write() as unit:
             repository.delete_requests(unit.session, at_us - keep_us)
@@ -181,7 +187,7 @@ class Outbox:
 
     @staticmethod
     def _count(session: Session, receiver: str, count: str, values: dict[str, Any]) -> None:
-        """Add one to the column `count` of a receiver, clear its pending retry, and set the columns in `values`."""
+        """Add one to the column `count` of a receiver, set the columns `values`, and end the retry pause."""
         row = repository.get_receiver(session, receiver)
         number = 1 if row is None else getattr(row, count) + 1
         repository.change_receiver(session, receiver, {**values, count: number, "attempts": 0, "retry_at": None})

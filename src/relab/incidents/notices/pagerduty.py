@@ -34,12 +34,12 @@ class PageTrigger(StrEnum):
 
 
 def event_of(notice: Notice, routing_key: str, page_on: PageTrigger) -> dict[str, Any] | None:
-    """Return the body of the request to PagerDuty for a notice; None if the notice is not sent to PagerDuty.
+    """Return the body of the request to PagerDuty for a notice; None if PagerDuty does not get the notice.
 
     Args:
         notice: the notice.
         routing_key: the key of the integration in PagerDuty.
-        page_on: whether an opened incident triggers an alert, or only one that needs a person.
+        page_on: whether each opened incident triggers an alert, or only a need for a person.
     """
     if notice.is_over:
         return _event("resolve", notice, routing_key)

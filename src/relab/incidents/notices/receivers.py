@@ -24,10 +24,10 @@ class Receiver:
     """A service to which notices are sent.
 
     Attributes:
-        name: the name under which the receiver's positions in timelines are stored (see `Outbox`).
+        name: the name of the receiver in the database (see `Outbox`).
         url: the receiver's address, which may contain a secret.
-        compose: returns the body of the request for a notice, or None if the notice is not sent to this receiver.
-        secrets: texts, besides the URL, that must not be in logs or errors.
+        compose: returns the body of the request for a notice; None if this receiver does not get the notice.
+        secrets: further texts that must not be in logs or errors.
     """
 
     name: str
@@ -36,10 +36,7 @@ class Receiver:
     secrets: tuple[SecretStr, ...] = field(default=())
 
     def without_secrets(self, text: str) -> str:
-        """Return a text for logs with all secrets masked.
-
-        Responses may repeat the request with its secrets, and errors of libraries may contain the URL.
-        """
+        """Return a text for logs with all secrets masked, such as an error that contains the URL."""
         url = self.url.get_secret_value()
         path = urlsplit(url).path.strip("/")
         hidden = [url, *([path] if len(path) >= 8 else []), *(each.get_secret_value() for each in self.secrets)]

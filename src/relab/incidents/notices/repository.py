@@ -49,17 +49,16 @@ def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) 
 def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
     """Return `(incident_id, seq)` of incidents with events that a receiver has not processed, the first opened first.
 
-    `seq` is the receiver's position: the number of the last event that it has processed, or 0. Three groups of
-    incidents are searched, each by an index: open incidents, incidents whose end the receiver has not processed, and
-    incidents opened at `opened_from` or later.
+    `seq` is the number of the last event that the receiver has processed, or 0.
 
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: the time from which on closed incidents are returned even if the receiver has processed none of
-            their events, in microseconds since 1970.
+        opened_from: include closed incidents without any processed event from this opening time on, in microseconds
+            since 1970.
         limit: how many incidents to return at most.
     """
+    # Open, unfinished and recent incidents; each group is found by an index.
     candidates = union(
         select(IncidentRow.incident_id).where(IncidentRow.closed_at.is_(None)),
         select(NoticePlaceRow.incident_id).where(
@@ -82,8 +81,7 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
 def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is_over: bool) -> None:
     """Move a receiver's position in a timeline forward to event number `seq`; never move it back.
 
-    Another sender may have moved the position in the meantime. `is_over` says whether the incident ends with that
-    event.
+    `is_over` says whether that event ends the incident.
     """
     statement = insert_into(session, table_of(NoticePlaceRow)).values(
         receiver=receiver, incident_id=incident_id, seq=seq, is_over=is_over

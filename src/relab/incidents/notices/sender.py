@@ -55,12 +55,12 @@ class SenderResources:
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    """The identity of a notice, and the functions that store the result of sending it.
+    """A notice to be sent, and the functions that store the result.
 
     Attributes:
         topic, seq: identify the notice.
-        sent: a function that stores the time at which the receiver accepted the notice, in microseconds since 1970.
-        give_up: a function that stores that the notice is skipped for good, with the reason.
+        sent: stores that the receiver accepted the notice, at a time in microseconds since 1970.
+        give_up: stores that the notice is skipped for good, with the reason.
     """
 
     topic: str
@@ -71,13 +71,15 @@ class _Delivery:
 
 
 class NoticeSender:
-    """Sends notices of all incidents of a database to one receiver, while this process holds the lease for it.
+    """Sends notices of all incidents of a database to one receiver.
+
+    Several processes may have a sender for the receiver; only the holder of its lease sends.
 
     Args:
         receiver: the receiver of the notices.
         resources: the objects and settings that all senders share.
         poster: sends the requests.
-        owner: the name of this process in the lease; only the process that holds the lease sends.
+        owner: the name of this process in the lease.
     """
 
     def __init__(self, receiver: Receiver, resources: SenderResources, poster: NoticePoster, *, owner: str) -> None:
@@ -117,10 +119,7 @@ class NoticeSender:
             await _blocking(resources.log.leases.release, self._lease, self._owner)
 
     async def _leads(self) -> bool:
-        """Acquire the lease of this receiver's sender, or renew it; return whether this process holds it.
-
-        If this process does not renew the lease in time, it expires, and another process takes over.
-        """
+        """Acquire or renew the lease of this receiver's sender; return whether this process holds it."""
         now_us, lease_us = self._resources.clock.now_us(), int(self._resources.delivery.lease_s * _US)
         if now_us < self._held_until_us - lease_us // 2 <= now_us + lease_us:
             return True
@@ -145,10 +144,9 @@ class NoticeSender:
                 return
 
     async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
-        """Send the pending notices of one incident, in order.
+        """Send the pending notices of one incident, in order; return whether other notices may be sent now.
 
-        Return False if this receiver should get no other notices for now: after a failure, or because this process
-        stops or has lost the lease.
+        Return False after a failure, or if this process stops or has lost the lease.
         """
         resources, name = self._resources, self._receiver.name
         passed: TimelineEvent | None = None
@@ -174,10 +172,9 @@ class NoticeSender:
         return True
 
     async def _notify_of_post(self, posted: PostedNotice, stop: asyncio.Event) -> bool:
-        """Send a posted notice.
+        """Send a posted notice; return whether other notices may be sent now.
 
-        Return False if this receiver should get no other notices for now: after a failure, or because this process
-        stops or has lost the lease.
+        Return False after a failure, or if this process stops or has lost the lease.
         """
         outbox, name = self._resources.outbox, self._receiver.name
         body = self._receiver.compose(posted.notice)
@@ -207,7 +204,7 @@ class NoticeSender:
         )
 
     async def _note(self, delivery: _Delivery, reply: DeliveryReply) -> bool:
-        """Store the result of sending a notice; return False if the notice must be sent again after a pause."""
+        """Store the result of sending a notice; return False if the notice must be retried after a pause."""
         resources, name, now_us = self._resources, self._receiver.name, self._resources.clock.now_us()
         if reply.result is DeliveryResult.TAKEN:
             await _blocking(delivery.sent, now_us)
@@ -234,11 +231,8 @@ class NoticeSender:
         return True
 
     def _waited_s(self, delivery: _Delivery) -> float:
-        """Return the total of the pauses that this process has made between its attempts to send a notice, in seconds.
-
-        The age of the event cannot replace this total: after a night in which relab was down, or a jump of the clock,
-        an old event may not have been tried once.
-        """
+        """Return the total seconds of the pauses that this process made between its attempts to send a notice."""
+        # Not the age of the event: after a night in which relab was down, it may not have been tried yet.
         key = delivery.topic, delivery.seq
         if self._put_off != key:
             self._put_off, self._paused_s = key, 0.0
@@ -251,7 +245,7 @@ class NoticeSender:
         return min(pause_s, _MAX_PAUSE_S)
 
     def _give_up(self, event: TimelineEvent, reason: str) -> None:
-        """Skip a notice for good, and append an event to the timeline that names the receiver and the missed event."""
+        """Skip the notice of an event for good, and record this as a new event in the incident's timeline."""
         resources, name = self._resources, self._receiver.name
         resources.outbox.give_up(name, event, error=reason)
         lost = NewEvent(
@@ -283,10 +277,7 @@ class NoticeSender:
         )
 
     def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
-        """Return the approval request that an event is about; None if it was answered, has expired or does not exist.
-
-        With None, no notice is sent, because people come to ignore notices that they do not need.
-        """
+        """Return the approval request of an event; None if it was answered, has expired or does not exist."""
         asked = event.content.get("request")
         approval_id = asked.get("approval_id") if isinstance(asked, dict) else None
         try:

@@ -98,21 +98,19 @@ class NoticeService:
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:
-        """Send notices of all incidents to the receivers while the block runs; do nothing if no receiver is set up.
+        """Send notices of all incidents to the receivers while the block runs; do nothing without receivers.
 
-        Each receiver has its own task, so that a slow one does not delay the others. The tasks run in a thread with its
-        own event loop and its own pool of threads. Slow DNS lookups occupy such threads, and must not occupy those of
-        the responder.
+        Notices are sent in a separate thread; a slow receiver does not delay the others.
 
         Raises:
-            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be
-                used.
+            ConfigurationError: an address, the proxy or the certificates of the environment cannot be used.
         """
         receivers = receivers_of(self._settings)
         if not receivers:
             yield
             return
         began: Future[Callable[[], object]] = Future()
+        # Slow DNS lookups occupy threads of the event loop's pool, and must not occupy the responder's.
         thread = threading.Thread(target=self._work, args=(receivers, began), name="notices", daemon=True)
         thread.start()
         end = await asyncio.wrap_future(began)

@@ -19,10 +19,10 @@ class DeliverySettings:
     Attributes:
         poll_interval_s: the interval of polls for pending events.
         request_timeout_s: the time limit of a request.
-        min_retry_pause_s, max_retry_pause_s: the first and the longest pause between retries; each is twice as long as
-            the one before.
-        give_up_after_s: a notice is skipped for good when the sum of the pauses between its retries reaches this.
-        lease_s: how long the lease of the sending process lasts; another process takes over when it expires.
+        min_retry_pause_s, max_retry_pause_s: the first and the longest pause between retries. Each pause is twice as
+            long as the one before.
+        give_up_after_s: skip a notice for good when its pauses add up to this.
+        lease_s: how long the lease of the sending process lasts without renewal.
     """
 
     poll_interval_s: float = 1.0
@@ -38,15 +38,14 @@ class NoticeOptions:
     """Receivers of notices, and permissions in Slack.
 
     Attributes:
-        slack_webhook_url: the address of an incoming webhook of Slack; its path is a secret. None: no notices to Slack.
-        pagerduty_routing_key: the key of a PagerDuty integration for the Events API v2. None: no notices to PagerDuty.
+        slack_webhook_url: the address of an incoming webhook of Slack, a secret; None: no notices to Slack.
+        pagerduty_routing_key: the key of a PagerDuty integration for the Events API v2; None: no notices to PagerDuty.
         pagerduty_url: where events for PagerDuty are sent.
         page_on: which event of an incident triggers the alert in PagerDuty.
         public_url: the address at which people reach relab; notices link to it.
-        slack_signing_secret: the secret of the Slack app whose commands are answered; if None, no commands are
-            answered.
+        slack_signing_secret: the secret of the Slack app; None: its commands are not answered.
         slack_operators: ids of the users who may approve, reject, pause and resume; by default nobody.
-        delivery: the intervals, time limits and pauses with which notices are sent.
+        delivery: the intervals, time limits and pauses of sending.
     """
 
     slack_webhook_url: SecretStr | None = None

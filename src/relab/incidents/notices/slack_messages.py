@@ -18,11 +18,7 @@ _MAX_DETAIL: Final = 400
 
 
 def message_of(notice: Notice) -> dict[str, Any]:
-    """Return the body of the request to a Slack-style webhook for a notice.
-
-    Untrusted texts in the notice are escaped and put on one line. The option `verbatim` keeps Slack from turning such a
-    text into links and mentions.
-    """
+    """Return the body of the request to a Slack-style webhook for a notice; untrusted texts in it are escaped."""
     title, target = escaped(notice.title, 150), for_slack(notice.target, 200)
     headline = for_slack(notice.headline, _MAX_HEADLINE)
     lines = [f"*{title}* · {notice.severity.value} · {target}", headline]
@@ -46,7 +42,7 @@ def message_of(notice: Notice) -> dict[str, Any]:
 
 
 def _section(lines: list[str]) -> dict[str, Any]:
-    """Return a section block of a Slack message with as many of the lines as fit; a line is kept whole or left out."""
+    """Return a section block of a Slack message with as many whole lines as fit."""
     kept, room = [], _MAX_IN_SECTION
     for line in lines:
         room -= length(line) + 1

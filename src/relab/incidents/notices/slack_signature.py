@@ -38,7 +38,7 @@ def signature_of(secret: SecretStr, timestamp: str, body: bytes) -> str:
 def require_signature(
     secret: SecretStr, body: bytes, *, timestamp: str | None, signature: str | None, now_us: int
 ) -> None:
-    """Check that Slack signed this request at most `TOLERANCE_S` seconds ago.
+    """Check that Slack signed a request at most `TOLERANCE_S` seconds ago.
 
     Args:
         secret: the signing secret of the Slack app.
@@ -48,7 +48,7 @@ def require_signature(
         now_us: the current time, in microseconds since 1970.
 
     Raises:
-        SlackSignatureError: the signature is missing or not valid, or its time is too far from now.
+        SlackSignatureError: the signature is missing or invalid, or its time differs too much from now.
     """
     if timestamp is None or signature is None:
         raise SlackSignatureError(

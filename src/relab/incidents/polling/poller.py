@@ -33,15 +33,14 @@ class Poller:
     Args:
         asker: sends the requests.
         clock: the current time.
-        interval_s: the time between two polls, in seconds. The target is asked for metrics over a window of a few
-            intervals, because a longer window would show a change late. A target with a fixed window ignores this
-            request.
+        interval_s: the seconds between two polls. The target is asked for metrics over a window of a few intervals.
     """
 
     def __init__(self, asker: ProbeTransport, clock: Clock, *, interval_s: float) -> None:
         self._asker = asker
         self._clock = clock
         self._within_s = min(max(interval_s, _MIN_TIMEOUT_S), _MAX_TIMEOUT_S)
+        # A longer window would show a change late; a target with a fixed window ignores this parameter.
         window_s = max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_TIMEOUT_S)), _MIN_WINDOW_S)
         self._parts = {
             "health": self._ask("/api/v1/health"),
@@ -53,9 +52,9 @@ class Poller:
         self._cursor = "latest"
 
     async def poll(self) -> Snapshot:
-        """Request health, metrics, pool, processes and new log lines of the target; return a snapshot of the answers.
+        """Request health, metrics, pool, processes and new log lines of the target; return them as a snapshot.
 
-        Parts without a usable answer are marked as absent in the snapshot.
+        The snapshot names the parts without a usable answer as absent.
         """
         at_us, began_s = self._clock.now_us(), time.monotonic()
         logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")

@@ -26,9 +26,10 @@ class PollSchedule:
 
         Args:
             now_s: the current time, in seconds of the monotonic clock.
-            is_pressing: whether an incident opens if the next poll gives the same result. If so, the next poll comes
-                early, but never twice in a row: a signal that wavers must not triple the poll rate.
+            is_pressing: whether the same result in the next poll would open an incident. If so, it comes early, but
+                never twice in a row.
         """
+        # A signal that wavers must not triple the poll rate.
         self._is_early = is_pressing and not self._is_early
         # Skip polls that are overdue: two at once would show the same.
         self._due_s = max(self._due_s + self._interval_s * (EARLY_SHARE if self._is_early else 1.0), now_s)

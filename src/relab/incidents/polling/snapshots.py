@@ -33,9 +33,9 @@ class _Draft:
     told_at_us: int | None = None
 
     def number(self, name: str, value: Any) -> None:
-        """Store a number under `name`; None is ignored.
+        """Store a number under `name`; ignore None.
 
-        A value that is not a number, is negative or is too large is not stored. Its name is added to `absurd`.
+        If the value is not a number, negative or too large, add only `name` to `absurd`.
         """
         if value is None:
             return
@@ -46,9 +46,9 @@ class _Draft:
             self.numbers[name] = float(value)
 
     def word(self, name: str, value: Any) -> None:
-        """Store a text, truncated to 100 characters, under `name`; True is stored as `ok`, False as `failing`.
+        """Store a text, cut to 100 characters, under `name`; True becomes `ok`, False `failing`, and None is ignored.
 
-        None is ignored. An empty text, or a value of another type, is not stored. Its name is added to `absurd`.
+        If the value is an empty text or of another type, add only `name` to `absurd`.
         """
         if isinstance(value, bool):
             value = "ok" if value else "failing"
@@ -58,9 +58,9 @@ class _Draft:
             self.absurd.append(name)
 
     def time(self, value: Any) -> None:
-        """Store the time that the target states in one part of its answers, if it is later than the stored time.
+        """Store the time that one part of the answers states, if it is later than the stored time; ignore None.
 
-        None is ignored. If the value is not a valid time, the name `timestamp` is added to `absurd`.
+        For an invalid time, add `timestamp` to `absurd`.
         """
         try:
             start_us = parse_time(value) if isinstance(value, str) else None
@@ -76,12 +76,12 @@ class _Draft:
 def read_poll(
     at_us: int, answers: Mapping[str, Any | AbsenceReason], templates: Mapping[str, int] | None = None
 ) -> Snapshot:
-    """Return the snapshot of a poll.
+    """Return the snapshot of a poll from the answers of the target.
 
     Args:
         at_us: when the poll was requested, in microseconds since 1970.
-        answers: the JSON of each part of the answer, or the reason why the part is absent, by the name of the part:
-            `health`, `metrics`, `pool` or `processes`. Parts that were not requested are missing.
+        answers: the JSON of each part, or why it is absent, by name: `health`, `metrics`, `pool`, `processes`. A part
+            that was not requested is missing.
         templates: the number of log lines since the previous poll, by template.
     """
     draft = _Draft()

@@ -28,12 +28,11 @@ _DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
 
 @unchecked
 def signal_chart(figure: SignalSeries, marks: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
-    """Return the Vega-Lite specification of a signal's line with breaks at its gaps, and of a vertical rule per mark.
+    """Return the Vega-Lite chart of a signal: a line with breaks at gaps, and a vertical rule for each mark.
 
     Args:
         figure: the signal, with its gaps.
-        marks: the moments to be marked, each as a tuple of its time (microseconds since 1970), its `MarkKind` value and
-            its label.
+        marks: `(time in microseconds since 1970, MarkKind value, label)` of the moments to mark.
     """
     # The default time format shows noon and midnight alike.
     axis = alt.Axis(format="%H:%M:%S", tickCount=8)
@@ -97,10 +96,8 @@ def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
 
 
 def _of(time: alt.X, shorthand: str) -> alt.X:
-    """Return a copy of the chart's time axis for another field, which `shorthand` names.
-
-    With a new axis instead of a copy, the chart would show the axis title twice.
-    """
+    """Return a copy of the chart's time axis for the field `shorthand`."""
+    # With a new axis instead of a copy, the chart would show the axis title twice.
     found = time.copy()
     found.shorthand = shorthand
     return found

@@ -59,7 +59,7 @@ _STATUSES: Final = {
 
 
 def compose(case: IncidentRecord) -> Postmortem:
-    """Return the postmortem of an incident; if the incident is not over, of its course so far."""
+    """Return the postmortem of an incident; it covers the time until now if the incident is still open."""
     incident, signals = case.incident, recorded(case.events)
     onset_us = onset(case, signals)
     periods = diagnosis_periods(case.events, case.incident.outcome)
@@ -92,11 +92,11 @@ def compose(case: IncidentRecord) -> Postmortem:
 
 
 def onset(case: IncidentRecord, signals: Signals) -> int:
-    """Return when an incident began, in microseconds since 1970: the earliest of the times listed below.
+    """Return when an incident began, in microseconds since 1970: the earliest of these times.
 
     - the opening of the incident
-    - the beginning of each of the incident's findings (its anomalies)
-    - for a finding whose signal was above its bound without a break until the opening: the first sample above the bound
+    - the beginning of each finding (anomaly) of the incident
+    - the first sample of a signal that stayed above the finding's bound until the opening
     """
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]
@@ -164,11 +164,9 @@ def _bounded(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
 
 
 def _exhibits(case: IncidentRecord) -> Iterator[CitedEvidence]:
-    """Yield the evidence that the timeline cites, each piece once, at most `MAX_EXHIBITS` pieces.
-
-    The latest evidence comes first, because the final decisions are based on it.
-    """
+    """Yield at most `MAX_EXHIBITS` pieces of evidence that the timeline cites, each once, the latest first."""
     seen: set[str] = set()
+    # The final decisions are based on the latest evidence.
     for event in reversed(case.events):
         rows = event.content.get("evidence")
         for row in rows if isinstance(rows, list) else ():
@@ -199,16 +197,14 @@ def _attempts(case: IncidentRecord, signals: Signals) -> Iterator[ActionReview]:
 
 
 def _verdicts(case: IncidentRecord) -> dict[str, str]:
-    """Return the text of the last verification verdict on each action, by the action's key.
-
-    A verdict does not name its action. It belongs to the last action that was requested before it.
-    """
+    """Return `{key of the action: text of the last verification verdict on the action}`."""
     found: dict[str, str] = {}
     key = ""
     for event in case.events:
         act = event.content.get("act")
         if event.kind == EventKind.ACT_ASKED and isinstance(act, Mapping):
             key = _text(act.get("key"))
+        # A verdict does not name its action: it belongs to the last action requested before it.
         elif event.kind == _VERIFIED:
             found[key] = event.message[:_MAX_TEXT]
     return found
@@ -234,13 +230,11 @@ def _attempt(act: ActionRecord, measured: str, has_eased: bool, verdict: str) ->
 
 
 def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
-    """Yield the actions that people or other clients of the action server executed.
-
-    The event that closes the incident lists all actions: first the responder's own ones, then those of others.
-    """
+    """Yield the actions that people or other clients of the action server executed."""
     closed = next((event for event in reversed(case.events) if event.is_terminal), None)
     rows = None if closed is None else closed.content.get("tried")
     # The list omits actions that undid another action or ended another cause.
+    # The event that closes the incident lists the responder's own actions first, then all others.
     own = sum(act.undoes is None and not _is_of_another_cause(act, case) for act in case.actions)
     for row in rows[own:] if isinstance(rows, list) else ():
         if isinstance(row, Mapping) and isinstance(row.get("action"), str):
@@ -256,15 +250,14 @@ def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
 
 
 def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:
-    """Return whether an action repaired a cause that is not the incident's last diagnosis."""
+    """Return whether an action repaired a cause other than the last diagnosed cause of the incident."""
     return act.effect is RepairResult.MITIGATED and act.cause != case.incident.diagnosis
 
 
 def _worked(case: IncidentRecord, attempts: Sequence[ActionReview]) -> str:
     """Return a text about what ended the incident.
 
-    It names the actions that verification found to have helped. Without such actions, it names those after which errors
-    or latency fell.
+    The text names the actions that verification found to have helped, or else the actions after which figures improved.
     """
     helped = [attempt for attempt in attempts if attempt.has_helped]
     if helped:

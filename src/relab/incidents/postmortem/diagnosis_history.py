@@ -32,7 +32,7 @@ _ENDS: Final = {
 
 
 def diagnosis_periods(events: Sequence[TimelineEvent], outcome: IncidentOutcome | None) -> tuple[DiagnosisPeriod, ...]:
-    """Return the diagnoses of a timeline in order; consecutive equal ones are merged to one with the latest values.
+    """Return the diagnoses of a timeline in order, with consecutive diagnoses of the same causes merged.
 
     Args:
         events: the timeline of the incident.
@@ -79,10 +79,7 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
 
 
 def _again(earlier: DiagnosisPeriod, fresh: DiagnosisPeriod) -> DiagnosisPeriod:
-    """Merge two diagnoses of the same causes: `fresh`, but made at the time of `earlier`.
-
-    The result is confirmed if either of the two is confirmed.
-    """
+    """Merge two diagnoses of the same causes: `fresh` with the time of `earlier`, confirmed if either is."""
     return DiagnosisPeriod(
         earlier.at, fresh.causes, fresh.probability, fresh.evidence, earlier.is_confirmed or fresh.is_confirmed
     )
