@@ -22,11 +22,7 @@ BREAKER_HEADER: Final = "X-Breaker-Secret"
 
 
 class NotTheBreakerError(ForbiddenError):
-    """A request to the chaos server lacks the secret that the server requires while a responder is measured.
-
-    Only the measuring program has the secret, so that only this program can inject faults or read which ones are
-    active.
-    """
+    """A request to the chaos server lacks the secret that the server requires while a responder is measured."""
 
     code = "not_the_breaker"
 
@@ -40,8 +36,8 @@ class NotTheSupervisorError(ForbiddenError):
 def breaker() -> Callable[[str], None]:
     """Return a FastAPI dependency that rejects requests without the secret of the program that injects faults.
 
-    This function reads the secret once, from the environment variable `RELAB_TESTBED_BREAKER_SECRET`. If the variable
-    is not set, the dependency accepts all requests. The dependency rejects a request by raising `NotTheBreakerError`.
+    The secret is the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. Without the
+    variable, the dependency accepts all requests. It rejects a request with `NotTheBreakerError`.
     """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 
@@ -53,12 +49,12 @@ def breaker() -> Callable[[str], None]:
 
 
 def episode_end_route(on_episode_end: Callable[[], None]) -> APIRouter:
-    """Return the route `POST /forget`, by which the supervisor announces that a new episode begins.
+    """Return the route `POST /forget`, with which the supervisor announces a new episode (test).
 
-    The route rejects requests without the supervisor's secret. This function reads the secret from the environment.
+    The route rejects requests without the supervisor's secret, which this function reads from the environment.
 
     Args:
-        on_episode_end: drops the state of the previous episode; it may block, so it runs in a thread.
+        on_episode_end: drops the state of the previous episode; runs in a thread, so it may block.
     """
     router = APIRouter()
     secret = os.environ.get(SECRET_VARIABLE, "")

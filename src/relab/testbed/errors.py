@@ -9,8 +9,8 @@ class StartError(UnavailableError):
     """A component of the testbed does not become ready in time.
 
     Attributes:
-        component: the name of the component that is not ready, or None if no single one is responsible.
-        log_tail: the last lines of the log of this component.
+        component: the name of the component; None if no single component is responsible.
+        log_tail: the last lines of the component's log.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WrongNameError(InvalidInputError):
 
 
 class SupervisorBusyError(ConflictError):
-    """The testbed is just being started, reset or stopped, or another supervisor holds the lock of its folder."""
+    """The testbed is being started, reset or stopped, or another supervisor holds its lock."""
 
 
 class UnknownComponentError(NotFoundError):

@@ -26,10 +26,12 @@ _SOCKET_PATH_BYTES: Final = 107
 
 @dataclass(frozen=True, slots=True)
 class PublicPorts:
-    """The three ports on which people and programs outside the testbed reach it.
+    """The three ports on which people and outside programs reach a testbed.
 
-    `target` is the port of the watched service, `chaos` the port of the server that injects faults, and `actions` the
-    port of the server that executes repair actions.
+    Attributes:
+        target: the port of the watched service.
+        chaos: the port of the server that injects faults.
+        actions: the port of the server that executes repair actions.
     """
 
     target: int = TARGET_PORT
@@ -220,7 +222,7 @@ def read_state(layout: Layout) -> TestbedState:
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o600) -> None:
-    """Write a JSON value to a file atomically: a reader sees the old file or the new one, never a part.
+    """Write a JSON value to a file atomically: a reader sees the old content or the new one, never a part.
 
     Args:
         path: the path of the file.

@@ -66,10 +66,10 @@ class Refuse(Strict):
 
 
 class Reset(_Toxic):
-    """A toxic (simulated network fault) that resets connections (RST), both open and new ones.
+    """A toxic (simulated network fault) that resets new and open connections.
 
-    It resets a connection `after_ms` after the toxic first acts on the connection, or when `after_bytes` bytes have
-    passed in one direction. If neither is given, it resets the connection at once.
+    It resets a connection `after_ms` after it begins to act on the connection, or after `after_bytes` bytes in one
+    direction. Without both, it resets the connection at once.
     """
 
     kind: Literal["reset"]
@@ -91,7 +91,8 @@ class LinkEnds(Strict):
 class LinksConfig(Strict):
     """The configuration of the process that runs all links (TCP proxies).
 
-    `socket` is the path of the process's control socket.
+    Attributes:
+        socket: the path of the process's control socket.
     """
 
     socket: str
@@ -99,7 +100,7 @@ class LinksConfig(Strict):
 
 
 class LinkStatistics(BaseModel):
-    """Counters of a link since its process started.
+    """Counters of a link since the start of its process.
 
     Attributes:
         accepted: number of connections that clients have opened.
@@ -139,11 +140,12 @@ class LinkStatus(BaseModel):
 
 
 class ResourceLimits(Strict):
-    """Resource limits of a component; a field that is absent means no limit.
+    """Resource limits of a component; an absent field means no limit.
 
-    `rlimits` are the kernel's limits for each process by name, such as `nofile`, in bytes, seconds or numbers.
-    `cpu_pct` (percent of one CPU) and `memory_mb` (MiB) apply to all processes of the component together and are
-    enforced by control groups.
+    Attributes:
+        rlimits: the kernel's limits for each process by name, such as `nofile`, in bytes, seconds or numbers.
+        cpu_pct: limit of all processes of the component together, in percent of one CPU.
+        memory_mb: limit of all processes of the component together, in MiB.
     """
 
     rlimits: dict[Rlimit, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -152,14 +154,13 @@ class ResourceLimits(Strict):
 
 
 class GroupFigures(BaseModel):
-    """The kernel's counters of a component's control groups; a counter is None if the component has no such group.
+    """The kernel's counters of a component's control groups; a counter is None without such a group.
 
     Attributes:
-        throttled_periods: number of 100 ms periods in which the component's processes were paused because their CPU
-            quota was used up.
-        memory_refusals: number of memory requests that the component made while its memory was at the limit.
-        oom_kills: number of the component's processes that the OOM killer ended; None if the kernel does not count this
-            for each group.
+        throttled_periods: number of 100 ms periods in which a used-up CPU quota paused the component's processes.
+        memory_refusals: number of memory requests of the component at its memory limit.
+        oom_kills: number of the component's processes that the OOM killer ended; None also if the kernel does not count
+            them by group.
     """
 
     throttled_periods: int | None = None
@@ -171,15 +172,14 @@ class ComponentStatus(BaseModel):
     """The current state of a component of a testbed.
 
     Attributes:
-        name, group: the name of the component, and the name of the group to which it belongs.
-        pid: the id of the component's main process; None if it has no process now.
-        port: the port on which the component listens; None if it listens on no port.
-        started_at, ready_at: when the current process was started and became ready; None without a process, or before
-            it is ready.
-        restarts: number of starts after an exit that was not requested.
+        name, group: the name of the component, and the name of its group.
+        pid: the id of the component's main process; None without a process.
+        port: the port on which the component listens; None for no port.
+        started_at, ready_at: when the current process was started and became ready; None before that.
+        restarts: number of starts after an unrequested exit.
         starts: number of all starts.
-        exit_code: the exit code of the component's last process that ended, negative for a signal; None before the
-            first end of a process.
+        exit_code: the exit code of the last process that ended, negative for a signal; None if no process has ended
+            yet.
         exits: the latest exit codes, oldest first.
         limits: the resource limits of the component.
         counted: the kernel's counters of the component's control groups.
@@ -205,8 +205,10 @@ class ComponentStatus(BaseModel):
 class SettingsVersion(BaseModel):
     """One version in the history of the target's settings.
 
-    `time` is the time at which the version was created. `changes` has the new values by section and name, with secrets
-    masked. `note` is the reason that the author gave.
+    Attributes:
+        time: when the version was created.
+        changes: the new values by section and name, with secrets masked.
+        note: the author's reason.
     """
 
     version: int
@@ -217,16 +219,14 @@ class SettingsVersion(BaseModel):
 
 
 class SettingsChange(Strict):
-    """A request for a new version of the target's settings.
+    """A request for a new version of the target's settings: either `changes` or `settings`, not both.
 
     Attributes:
         author, note: the author of the version and the reason, for the settings history.
-        changes: new values, which are merged into the current settings. Either this or `settings` must be given, not
-            both.
-        settings: a new document, which replaces all current settings.
+        changes: new values to merge into the current settings.
+        settings: a new document to replace all current settings.
         restart: whether to restart the target with the new version.
-        expected_version: the number of the version that the caller has read. If it is not the current one, the request
-            is rejected. None: the current version is not checked.
+        expected_version: the required number of the current version; None to skip this check.
     """
 
     author: str = Field(min_length=1, max_length=100)
@@ -260,10 +260,12 @@ class SignalRequest(Strict):
 
 
 class Addresses(BaseModel):
-    """The addresses of a testbed's public servers; an address that is None is left out of the JSON.
+    """The addresses of a testbed's public servers; an absent address is left out of the JSON.
 
-    `target` is the watched service, `chaos` the server that injects faults, `actions` the server that executes repairs.
-    An address is None if the testbed does not run the server, or the caller does not see it.
+    Attributes:
+        target: the watched service.
+        chaos: the server that injects faults; None if it does not run or the caller may not see it.
+        actions: the server that executes repairs; None if it does not run or the caller may not see it.
     """
 
     target: str
@@ -276,14 +278,14 @@ class Addresses(BaseModel):
 
 
 class TestbedState(BaseModel):
-    """The state of a testbed, as its supervisor writes it to `state.json`; it contains no secrets.
+    """The state of a testbed, as its supervisor writes it to `state.json`, without secrets.
 
     Attributes:
         pid: the id of the supervisor's process.
         ports: ports by the name of the component or server.
         control_socket: the path of the supervisor's socket.
         versions: versions of the programs, by name.
-        template: the digest of the template from which the initial data was copied.
+        template: the digest that names the template of the initial data.
     """
 
     name: str

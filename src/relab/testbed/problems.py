@@ -20,11 +20,11 @@ _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
 def add_problems(app: FastAPI, more: Statuses = ()) -> None:
-    """Register error handlers that answer with problem documents, and reject bodies over 64 KiB without reading them.
+    """Make an app answer errors with problem documents, and reject bodies over 64 KiB without reading them.
 
     Args:
         app: one of the testbed's servers.
-        more: further pairs of an error class and its HTTP status, which take precedence over the common ones.
+        more: further `(error class, HTTP status)` pairs, which take precedence over the common ones.
     """
 
     async def problem(_: Request, error: Exception) -> Response:
@@ -55,8 +55,8 @@ def document(
         status: the HTTP status.
         code: the code of the error, for programs.
         detail: the message for people.
-        more: further fields of the document.
-        headers: HTTP headers of the response.
+        more: further fields of the document; None for none.
+        headers: HTTP headers of the response; None for none.
     """
     content = {"type": "about:blank", "status": status, "code": code, "detail": detail, **(more or {})}
     return Response(json.dumps(content), status, headers=headers, media_type="application/problem+json")

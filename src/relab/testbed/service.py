@@ -53,17 +53,16 @@ def up(
     Args:
         home: relab's home folder.
         name: the name of the testbed.
-        port_base: the first of the three public ports; None means the default ports.
+        port_base: the first of the three public ports; None for the default ports.
         rows: the programs to run beside PostgreSQL, Redis and the links (network proxies); None for `STANDARD_ROWS`.
-        open_actions: whether programs on this machine may request actions without a token; applies only if `rows` is
-            not given.
+        open_actions: whether local programs may request actions without a token; used only without `rows`.
         options: further fields of `SupervisorPlan`, by name.
 
     Raises:
         WrongNameError: the name or the ports are invalid.
         MissingProgramError: this operating system cannot run a testbed.
         SupervisorBusyError: a testbed with this name is already running.
-        StartError: a component is not ready in time; all of the testbed has been stopped.
+        StartError: a component is not ready in time; the whole testbed has been stopped.
     """
     check_platform()
     ports = PublicPorts.at(port_base)
@@ -89,12 +88,12 @@ def up(
 
 
 def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
-    """Create a token for the action server of a testbed, running or not, and return it; the token cannot be read again.
+    """Create a token for the action server of a testbed, running or not, and return it; it cannot be read again.
 
     Args:
         home: relab's home folder.
         name: the name of the testbed.
-        label: the token's name, as it appears in the audit log of actions; an older token of this name becomes invalid.
+        label: the token's name in the audit log of actions; an older token with this name becomes invalid.
         scopes: the scopes of the token, each of them `read`, `act`, `act:CLASS` or `admin`.
 
     Raises:
@@ -157,11 +156,9 @@ def down(home: Path, name: str) -> None:
 
 
 def is_running(layout: Layout) -> bool:
-    """Return whether any process of the testbed in these folders is alive.
-
-    The testbed's guard process holds the lock file until the last process of the testbed has ended.
-    """
+    """Return whether any process of this testbed is alive."""
     try:
+        # The guard holds the lock file until the last process of the testbed has ended.
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
@@ -200,7 +197,7 @@ def ask(
 def _start(layout: Layout, plan: SupervisorPlan) -> dict[str, Any]:
     """Start the guard process of a testbed, which starts the supervisor, and return the supervisor's report.
 
-    The result is {} if the supervisor ends without a report.
+    Return {} if the supervisor ends without a report.
     """
     reading, writing = os.pipe()
     command = [
@@ -271,9 +268,10 @@ def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
 
 
 def _wait_gone(layout: Layout) -> None:
-    """Wait until no process of the testbed is left.
+    """Wait until no process of the testbed is left: 5 s, 5 s more after SIGTERM to the guard, 5 s more after SIGKILL.
 
-    After 5 s, send SIGTERM to the guard; after 5 s more, SIGKILL to the supervisor.
+    Raises:
+        NotAnsweringError: a process is still left.
     """
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         state = _find_state(layout)

@@ -59,11 +59,10 @@ class SupervisorClient:
 
         Raises:
             NotRunningError: no supervisor listens on the socket.
-            NotAnsweringError: the supervisor does not answer in time, or the answer is not in the format of a
-                supervisor.
+            NotAnsweringError: the supervisor does not answer in time, or its answer is not valid.
             StartError: a component does not become ready.
             InvalidInputError, NotFoundError, ConflictError, UnavailableError: the supervisor rejects the request; the
-                error has the message and the remedy of the answer.
+                error has the answer's message and remedy.
         """
         if not self._socket.exists():
             # httpcore leaves its socket open if it cannot connect, so do not try.

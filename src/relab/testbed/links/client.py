@@ -19,8 +19,7 @@ class LinksClient:
     """A client of the process that runs a testbed's links (TCP proxies that simulate network faults).
 
     Every method opens a new connection, and raises two errors: `NotAnsweringError` if the process does not answer
-    within
-    five seconds, `InvalidInputError` if it rejects the request.
+    within five seconds, `InvalidInputError` if it rejects the request.
 
     Args:
         path: the path of the process's Unix socket.

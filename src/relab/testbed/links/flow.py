@@ -120,8 +120,7 @@ class ByteQueue:
         """Replace the conditions (delays, maximum throughput, suspension) for the delivery of bytes.
 
         If the new conditions have no effect (`Conditions.clear`), deliver all queued bytes at once. Otherwise each
-        queued
-        byte keeps its delivery time.
+        queued byte keeps its delivery time.
         """
         self._conditions = conditions
         if conditions.clear:

@@ -110,8 +110,7 @@ class LinksServer:
         """Execute the JSON request in a line, and return the answer as JSON: `ok` and the result.
 
         If the request is invalid, or names an unknown link or toxic, the answer has `ok: False` and the message
-        `error`. The
-        docstring of the module lists the requests.
+        `error`. The docstring of the module lists the requests.
         """
         try:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}

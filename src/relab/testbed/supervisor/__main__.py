@@ -58,7 +58,7 @@ async def supervise(plan: SupervisorPlan, pipe: int) -> int:
 
 
 async def _outcome(starting: asyncio.Task[None]) -> dict[str, Any] | None:
-    """Return the reason why the start of the testbed failed, as JSON; None if it succeeded."""
+    """Return None if the start of the testbed succeeded; otherwise the reason for the failure, as JSON."""
     if not starting.done():
         starting.cancel()
     try:

@@ -30,30 +30,29 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ComponentSpec:
-    """The specification of how to start, probe and stop a component: one row of the component table.
+    """How to start, probe and stop a component: one row of the component table.
 
     Attributes:
         name: the component's own name.
-        group: the name of the group of components that are controlled together, such as `target` for all workers.
-        stage: the number of the stage of the start. Components of one stage start together, once all components of the
-            previous stage are ready.
+        group: the name of the component's group, such as `target` for all workers.
+        stage: number of the start stage; a stage starts when all components of the previous stage are ready.
         command: program (an absolute path) and arguments.
         environment: all environment variables of the program.
         cwd: the working folder of the program.
-        log: the file that gets the program's output.
+        log: the file for the program's output.
         probe: checks whether the component is ready.
         owner: the user under which the program runs; None for the supervisor's user.
-        port: the port on which the component listens; None if it listens on no port.
+        port: the port on which the component listens; None for no port.
         stop_signal: the signal that requests an orderly end of the program.
-        stop_grace_s: time to wait for an orderly end before SIGKILL.
-        abort_signal: the signal that ends the program at once, and lets it remove what it has created in the kernel;
-            None for SIGKILL.
-        hidden: whether lists that responders can see leave out the component.
+        stop_grace_s: time in seconds to wait for an orderly end before SIGKILL.
+        abort_signal: the signal for an immediate end, after which the program cleans up in the kernel; None for
+            SIGKILL.
+        hidden: whether lists for responders leave out the component.
         started: whether the component is started at the beginning of an episode.
-        episode_end_path: the HTTP path of a POST that makes the component forget the previous episode. None if there is
-            no such route, so that a reset restarts the component.
-        opened: files and folders that the program gets as open descriptors, by the number of the descriptor.
-        leaves: is called after the program has ended, to remove what it may have left in the kernel.
+        episode_end_path: the HTTP path of a POST that makes the component forget the previous episode; None to restart
+            the component instead.
+        opened: `{number of a descriptor: path}` of files and folders that are opened for the program.
+        leaves: is called after the program has ended, to clean up in the kernel.
     """
 
     name: str
@@ -81,12 +80,12 @@ class Component:
 
     Args:
         spec: how to start, probe and stop the program.
-        groups: returns, for the component's name, the control-group files to which a new process must write its pid.
+        groups: returns the control-group files of a component, by the component's name.
         clock: the clock for the times in the status.
-        counted: returns, for the component's name, the counters of its control groups.
+        counted: returns the counters of a component's control groups, by the component's name.
 
     Attributes:
-        limits: the resource limits that the next process of the component gets.
+        limits: the resource limits for the component's next process.
     """
 
     def __init__(
@@ -149,7 +148,7 @@ class Component:
             self._start()
 
     async def stop(self, *, gently: bool = True) -> None:
-        """Stop the component and all processes that it has started; it stays stopped until `start` is called.
+        """Stop the component and all processes that it has started, until `start` is called.
 
         Args:
             gently: True to request an orderly end first; False to kill the processes at once.
@@ -161,7 +160,7 @@ class Component:
             await self._stop(gently=gently)
 
     async def restart(self, *, gently: bool = True) -> None:
-        """Stop the component and all processes that it has started, and start it again; do not wait until it is ready.
+        """Stop the component with all its processes, and start it again, without waiting until it is ready.
 
         Args:
             gently: True to request an orderly end first; False to kill the processes at once.
@@ -271,7 +270,7 @@ async def wait_all_ready(components: Sequence[Component], deadline: float) -> No
         deadline: time limit, by the event loop's clock in seconds.
 
     Raises:
-        NotAnsweringError: a component is not ready in time; the error's message is only the component's name.
+        NotAnsweringError: a component is not ready in time; the message is the component's name.
     """
     try:
         async with asyncio.timeout_at(deadline):

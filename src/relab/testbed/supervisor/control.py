@@ -36,7 +36,7 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
 
     Args:
         supervisor: controls the testbed.
-        shut_down: is called when a request asks the supervisor to end; must return at once.
+        shut_down: is called on a request for shutdown; must return at once.
     """
     app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RelabError, _problem_response)
@@ -68,12 +68,12 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
 
 def _add_components(app: FastAPI, supervisor: Supervisor) -> None:
     async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
-        """Return components with their status, and whether all of them run, as `{"components": [...], "ready": bool}`.
+        """Return `{"components": [status of each component], "ready": whether all of them run}`.
 
         Args:
-            name: the name of the components or of their group.
-            found: the status of the components, which is returned if `wait_s` is 0.
-            wait_s: longest time to wait until the components are ready, in seconds; at most 60 s are waited.
+            name: the name of the component or of the group.
+            found: the status of the components now, which is returned if `wait_s` is 0.
+            wait_s: longest time to wait until the components are ready, in seconds, at most 60.
         """
         if wait_s > 0:
             await supervisor.wait_ready(supervisor.find(name), min(wait_s, 60.0))
@@ -152,7 +152,7 @@ class ControlServer(uvicorn.Server):
 
 @contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """Return a context manager that gives a listening Unix socket to which only this user may connect.
+    """Return a context manager that gives a listening Unix socket, open to this user only.
 
     At the end of the block, the socket is closed and its file is removed.
 
@@ -178,7 +178,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
 def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
     """Return a context manager that serves the app on the socket `at` while its block runs.
 
-    It gives the block a function that begins to shut the server down. The function returns a task that ends when the
+    The block gets a function that begins the shutdown of the server. The function returns a task that ends when the
     server is down.
     """
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)

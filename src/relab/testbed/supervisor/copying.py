@@ -17,7 +17,7 @@ _PIECE: Final = 1 << 26
 
 
 def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> int:
-    """Copy a folder and everything in it, with the permissions; return the total size of the files in bytes.
+    """Copy a folder with its content and permissions; return the total size of the files in bytes.
 
     Args:
         source: the folder to copy.
@@ -40,11 +40,7 @@ def remove_tree(path: Path) -> None:
 
 
 class _Copy:
-    """The process of copying one folder.
-
-    A file is cloned, so that both copies share its blocks, if the file system can do that. After the first failure to
-    clone, all further files are copied byte by byte.
-    """
+    """Copies the files of one folder: as clones, which share blocks with the originals, as long as that works."""
 
     def __init__(self, owner: Owner | None) -> None:
         self._owner = owner

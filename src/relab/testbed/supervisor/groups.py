@@ -37,9 +37,9 @@ class Hierarchy:
 def find_hierarchies(
     mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")
 ) -> dict[Controller, Hierarchy]:
-    """Return, for each controller (CPU or memory), the folder in which this process may create control groups.
+    """Return `{controller (CPU or memory): place in which this process may create control groups}`.
 
-    Controllers for which this process may create no groups are left out.
+    A controller without such a place is left out.
 
     Args:
         mounts: the kernel's list of mounts.
@@ -84,7 +84,7 @@ def _may_make(parent: Path) -> bool:
 
 
 def _counts(path: Path) -> dict[str, int]:
-    """Return the names and numbers in a file of the kernel, one pair per line; {} if the file cannot be read."""
+    """Return `{name: number}` from a kernel file with one pair per line; {} if the file cannot be read."""
     found: dict[str, int] = {}
     with contextlib.suppress(OSError):
         for line in path.read_text(encoding="ascii").splitlines():
@@ -99,8 +99,8 @@ class Groups:
 
     Args:
         prefix: the beginning of the groups' names.
-        listing: the file to which the list of groups is written, so that the guard can remove them.
-        hierarchies: the places in which groups can be created, by controller; None to find them.
+        listing: the file for the list of groups, with which the guard removes them.
+        hierarchies: `{controller: place for new groups}`; None to find the places.
     """
 
     def __init__(self, prefix: str, listing: Path, hierarchies: Mapping[Controller, Hierarchy] | None = None) -> None:
@@ -137,7 +137,7 @@ class Groups:
 
         Args:
             component: name of the component.
-            limits: the new limits of the component; a limit that is absent is removed.
+            limits: the new limits; an absent limit is removed.
             pids: the ids of the component's running processes.
 
         Raises:

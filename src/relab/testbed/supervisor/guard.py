@@ -28,7 +28,7 @@ _POLL_INTERVAL_S = 0.05
 
 
 def become_reaper() -> None:
-    """Let orphaned descendants of this process become children of this process, instead of children of init.
+    """Make orphaned descendants of this process children of this process, not of init.
 
     Raises:
         OSError: the kernel rejects the request.
@@ -51,9 +51,7 @@ def remove_shared_memory(postmaster_pid: str) -> None:
     """Remove the System V shared memory that a killed PostgreSQL has left.
 
     Args:
-        postmaster_pid: the path of PostgreSQL's file `postmaster.pid`, whose line 7 has the key and id of the memory.
-            The file may be older than a reboot. So the memory is removed only if both its key and its id match, and no
-            process is attached to it.
+        postmaster_pid: the path of PostgreSQL's file `postmaster.pid`; line 7 has the key and id of the memory.
     """
     try:
         with open(postmaster_pid, encoding="utf-8") as file:  # noqa: PTH123
@@ -62,6 +60,7 @@ def remove_shared_memory(postmaster_pid: str) -> None:
             rows = [line.split() for line in file.read().splitlines()[1:]]
     except (OSError, ValueError, IndexError):
         return
+    # The file may be older than a reboot, so key and id must match, and no process may be attached.
     for key, shmid, _, _, _, _, attached, *_ in rows:
         # The kernel shows the key as a signed 32-bit number, PostgreSQL may not.
         if [int(key) & 0xFFFFFFFF, int(shmid)] == [wanted[0] & 0xFFFFFFFF, wanted[1]] and attached == "0":
@@ -69,9 +68,9 @@ def remove_shared_memory(postmaster_pid: str) -> None:
 
 
 def remove_groups(listing: str) -> None:
-    """Remove the control groups that the file `listing` names, one path per line, and the file.
+    """Remove the file `listing` and the control groups in it (one path per line).
 
-    Groups that still have processes are retried, for up to one second in all.
+    Groups with processes are retried, for up to one second in all.
     """
     try:
         with open(listing, encoding="utf-8") as file:  # noqa: PTH123
@@ -92,13 +91,13 @@ def remove_groups(listing: str) -> None:
 
 
 def unmount(volume: str) -> None:
-    """Unmount the file system at the path `volume`, even if its files are open; do nothing if none is mounted there."""
+    """Unmount the file system at the path `volume`, even with open files; do nothing if none is mounted there."""
     if os.path.ismount(volume):
         ctypes.CDLL(None).umount2(os.fsencode(volume), _MNT_DETACH)
 
 
 def end_children() -> None:
-    """Kill and reap all children of this process, including orphans that become its children, until none is left."""
+    """Kill and reap all children of this process, orphaned descendants included, until no child is left."""
     while True:
         for pid in children():
             with contextlib.suppress(ProcessLookupError):

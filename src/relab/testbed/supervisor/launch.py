@@ -20,12 +20,12 @@ EXIT_CANNOT_START = 127
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the thread that created this process ends.
+    """Let the kernel kill this process when the thread that created it ends.
 
     Exit at once if the parent process has already ended.
 
     Args:
-        parent: the pid of the process that created this one.
+        parent: the pid of the parent process.
 
     Raises:
         OSError: the kernel rejects the request.
@@ -38,13 +38,16 @@ def die_with_parent(parent: int) -> None:
 
 
 def become(order: dict[str, object]) -> None:
-    """Replace this process by a program, with the requested user, limits and open files; return only by an exception.
+    """Replace this process by a program, with the requested user, limits and open files. Return only by an exception.
 
     Args:
-        order: how to start the program, as JSON. `parent` is the pid of the process that created this one. `command`
-            and `environment` are those of the program. `groups` are the control-group files to which the pid is
-            written. `opened` maps the number of a descriptor to a path, which is opened for the program under this
-            number. `rlimits` are soft limits by name. `uid` and `gid` are the user and the group, or null.
+        order: how to start the program, as JSON:
+            - `parent`: the pid of the process that created this one.
+            - `command`, `environment`: the program with its arguments, and all environment variables.
+            - `groups`: the control-group files to which the pid is written.
+            - `opened`: `{number of a descriptor: path to open}`.
+            - `rlimits`: soft limits, by name.
+            - `uid`, `gid`: the user and the group, or null.
 
     Raises:
         OSError: a step fails.
@@ -80,10 +83,9 @@ def become(order: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Replace this process by the program that its only command-line argument describes.
+    """Replace this process by the program in the only command-line argument, a JSON object as for `become`.
 
-    The argument is a JSON object: the value of the parameter `order` of `become`, with fields such as `command` and
-    `uid`. If the program cannot be started, print the reason to standard error and exit with 127.
+    If the program cannot be started, print the reason to standard error and exit with 127.
     """
     try:
         become(json.loads(sys.argv[1]))

@@ -20,19 +20,17 @@ class ProgramRow(Strict):
     """A relab program that the supervisor runs.
 
     Attributes:
-        name: the name of the component that this row describes.
-        group: the name of the group to which the component belongs.
+        name: the name of the program's component.
+        group: the name of the component's group.
         command: program and arguments; words in braces are replaced as the module describes.
-        count: number of processes. Several processes are named `<name>-<number>` from 1 on, and `<name>` means all of
-            them.
-        port: the name of the public port on which the program listens; None for no public port. All processes share it.
-        ready_path: an HTTP path that answers with 200 when the program is ready. Without one, the program counts as
-            ready as soon as it runs.
-        stage: 0 to start together with the dependencies; 1 to start when the dependencies and the target are ready.
-        hidden: whether lists that responders can see leave out the program.
+        count: number of processes; several processes are named `NAME-1`, `NAME-2` and so on, and `NAME` means all.
+        port: the name of the public port, which all processes share; None for no public port.
+        ready_path: an HTTP path that answers with 200 when the program is ready; None to count as ready at once.
+        stage: 0 to start with the dependencies; 1 to start after the dependencies and the target.
+        hidden: whether lists for responders leave out the program.
         started: whether the program is started at the beginning of an episode.
-        episode_end_path: the HTTP path of a POST that makes the program forget the previous episode, so that a reset
-            need not restart it.
+        episode_end_path: the HTTP path of a POST that makes the program forget the previous episode; None to restart
+            the program instead.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
@@ -120,15 +118,14 @@ class SupervisorPlan(Strict):
         home: relab's home folder.
         name: the name of the testbed.
         ports: the public ports.
-        rows: the programs to run beside PostgreSQL, Redis and the links.
-        seed_module: the module that creates the initial data: it has `seed(connection)` and `write_products(path)`, and
+        rows: the programs to run beside PostgreSQL, Redis and the links (network proxies).
+        seed_module: the module that creates the initial data, with `seed(connection)`, `write_products(path)` and a
             `schema.sql` beside it.
-        python_path: additional folders from which the programs may import.
+        python_path: additional folders for imports by the programs.
         target: settings of the target that differ from the defaults, by name; a section is a nested object.
-        breaker_secret: the secret that the chaos server requires; None if all programs of this machine may inject
-            faults.
-        start_within_s: time limit until all components are ready, not counting the creation of a template.
-        template_within_s: time limit for the creation of a template of the initial data.
+        breaker_secret: the secret that the chaos server requires; None to accept all programs of this machine.
+        start_within_s: time limit in seconds until all components are ready, without the creation of a template.
+        template_within_s: time limit in seconds for the creation of a template of the initial data.
     """
 
     home: Path

@@ -17,11 +17,11 @@ from relab.testbed.layout import HOST
 
 
 class HeldPort:
-    """A port on loopback that is reserved for a server of the testbed, as long as this object is not closed.
+    """A port on loopback that stays reserved for a server of the testbed until this object is closed.
 
     Args:
         port: the number of the port; 0 to let the kernel choose one.
-        shared: whether several processes will listen on it, with SO_REUSEPORT.
+        shared: whether several processes will listen on the port, with SO_REUSEPORT.
 
     Attributes:
         port: the number of the port.

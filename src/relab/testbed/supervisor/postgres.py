@@ -89,16 +89,13 @@ def configuration(programs: PostgresPrograms) -> str:
 def server_command(programs: PostgresPrograms, port: int) -> list[str]:
     """Return the command that starts a PostgreSQL server on a port of this machine.
 
-    The command contains no path of the data folder. The process must inherit the folder as an open descriptor, whose
-    number `opened_for` returns.
+    The started process must inherit the data folder as an open descriptor; `opened_for` returns its number.
     """
     return [programs.postgres, "-D", HERE, "-p", str(port)]
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return the folder that a PostgreSQL server inherits as an open descriptor, as `{descriptor's number: folder}`.
-
-    The folder must be opened before the server starts. The command of `server_command` refers to it by this number.
+    """Return `{number of a descriptor: data folder}`: the open folder that a PostgreSQL server must inherit.
 
     Args:
         folder: the data folder of the server.
@@ -141,8 +138,7 @@ class NewCluster:
         """Create the data folder with the program initdb, and write the server's configuration.
 
         Args:
-            credentials: the passwords. Only the superuser gets its password here, because the application's role is
-                created later.
+            credentials: the passwords; only the superuser's is set here.
 
         Raises:
             StartError: initdb fails.
@@ -167,7 +163,7 @@ class NewCluster:
         (self._folder / "pg_hba.conf").write_text(_HBA, encoding="utf-8")
 
     async def fill(self, work: Callable[[int], None]) -> None:
-        """Start the server, run `work` in a thread to fill the database, and stop the server in an orderly way.
+        """Start the server, run `work` in a thread to fill the database, and stop the server.
 
         Args:
             work: is called with the server's port.

@@ -41,7 +41,7 @@ class PostmasterReady:
 
 @dataclass(frozen=True, slots=True)
 class RedisReady:
-    """Checks whether Redis is ready: whether it answers PING. An answer that demands a password counts, too."""
+    """Checks whether Redis is ready: it answers PING, or demands a password."""
 
     port: int
 
@@ -59,7 +59,9 @@ class HttpReady:
     path: str
 
     async def ready(self, pid: int) -> bool:
-        """Return whether the process with this pid listens on the port and answers a request for the path with 200."""
+        """Return whether the process with this pid listens on the probe's port and answers on the probe's path with
+        200.
+        """
         if not listens(pid, self.port):
             return False
         request = f"GET {self.path} HTTP/1.0\r\nHost: {HOST}:{self.port}\r\nConnection: close\r\n\r\n"
@@ -88,10 +90,7 @@ class Running:
     """Checks nothing: a process is ready as soon as it runs."""
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the caller has just started it
-        """Return True: a process that was just started counts as ready.
-
-        If the process ends, the supervisor notices that by other means.
-        """
+        """Return True: a process counts as ready as soon as it is started."""
         return True
 
 
@@ -112,7 +111,7 @@ async def end_episode(port: int, path: str, secret: str) -> bool:
 
 
 async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _TIMEOUT_S) -> bytes:
-    """Send a request to a port of this machine, and return its answer up to and including the bytes `until`.
+    """Send a request to a port of this machine, and return the answer up to and including the bytes `until`.
 
     Return empty bytes if the connection fails, or if `until` does not arrive within `within_s` seconds.
     """

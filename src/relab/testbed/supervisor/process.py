@@ -46,8 +46,8 @@ class ProcessSpec:
         owner: the user under which the process runs; None for the supervisor's user.
         rlimits: soft limits, by the kernel's names in lower case.
         groups: the control-group files to which the pid of the process is written.
-        opened: files and folders that are opened for the process, by the number of the descriptor (20 or more). They
-            are opened before the user changes, so the new user needs no access to their paths.
+        opened: `{number of a descriptor (20 or more): path}`; the paths are opened for the process before its user is
+            set.
     """
 
     command: Sequence[str]
@@ -61,13 +61,12 @@ class ProcessSpec:
 
 
 def become_supervisor(parent: int) -> None:
-    """Make this process a supervisor.
+    """Register this process with the kernel as a supervisor.
 
-    From now on, the kernel ends this process when its guard process ends, and makes it the parent of processes that
-    components leave behind.
+    When the guard ends, the kernel then kills this process. Processes that components leave behind become its children.
 
     Args:
-        parent: the pid of the guard, which has created this process.
+        parent: the pid of the guard, the process that created this one.
 
     Raises:
         OSError: the kernel rejects the request, for example because it is not Linux.
@@ -80,9 +79,6 @@ def become_supervisor(parent: int) -> None:
 
 class Process:
     """One running process and its descendants. Create it only on the main thread.
-
-    The kernel kills the process when the thread that created it ends (parent-death signal). The main thread lives as
-    long as the supervisor.
 
     Args:
         order: how to start the process.
@@ -130,7 +126,7 @@ class Process:
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait until the first process and the descendants that it leaves behind have ended.
+        """Wait until the first process and its remaining descendants have ended.
 
         Return the exit code of the first process.
         """
@@ -147,9 +143,10 @@ class Process:
                     os.kill(pid, number)
 
     def limit(self, rlimits: Mapping[str, int]) -> None:
-        """Set soft limits, by the kernel's names in lower case, of the first process and all of its descendants.
+        """Set soft resource limits of the first process and all of its descendants.
 
-        A value above the hard limit is lowered to it.
+        Args:
+            rlimits: `{kernel's name in lower case: limit}`; a value above the hard limit is lowered to the hard limit.
         """
         for pid in [self.pid, *descendants(self.pid)]:
             for name, value in rlimits.items():
@@ -164,7 +161,7 @@ class Process:
 
         Args:
             gently: the signal that requests an orderly end; None to send SIGKILL at once.
-            grace_s: time to wait before SIGKILL.
+            grace_s: time in seconds to wait before SIGKILL.
 
         Raises:
             NotAnsweringError: the first process does not end even after SIGKILL.
@@ -202,9 +199,9 @@ class Process:
 def end_orphans() -> None:
     """Kill and reap orphans: processes that components have started and left behind.
 
-    Only a supervisor becomes the parent of orphans. In any other process, this does nothing, so that the process's own
-    children survive.
+    Do nothing if this process is not a supervisor.
     """
+    # Orphans become children of a supervisor only; other processes must keep their own children.
     if not _is_supervisor:
         return
     for _ in range(100):

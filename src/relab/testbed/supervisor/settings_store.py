@@ -35,7 +35,7 @@ class SettingsStore:
         self._clock = clock
 
     def begin(self, document: Mapping[str, Any]) -> None:
-        """Start a new history with this document as version 1; older files are deleted."""
+        """Start a new history with this document as version 1, and delete older files."""
         self._folder.mkdir(exist_ok=True)
         for path in self._folder.iterdir():
             path.unlink()
@@ -56,12 +56,10 @@ class SettingsStore:
         """Create a version with changed fields, and return its entry in the history.
 
         Args:
-            changes: new values by name. A nested object is merged into the current object of this name; any other value
-                replaces the current one.
+            changes: new values by name. A nested object is merged with the current one; other values replace it.
             author: the author of the version, for the history.
             note: the reason for the version, for the history.
-            expected_version: the number of the version that the caller has read. If it is not the current one, nothing
-                is changed. None: the current version is not checked.
+            expected_version: the required number of the current version; None to skip this check.
 
         Raises:
             StaleVersionError: the current version is not `expected_version`.
@@ -74,14 +72,13 @@ class SettingsStore:
     def replace(
         self, document: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
     ) -> SettingsVersion:
-        """Create a version whose content is `document`, and return its entry in the history.
+        """Create a version with the content `document`, and return its entry in the history.
 
         Args:
-            document: the complete new content. If it has a `version`, this must be the number of the current version.
+            document: the complete new content. A field `version`, if present, must be the current version's number.
             author: the author of the version, for the history.
             note: the reason for the version, for the history.
-            expected_version: the number of the version that the caller has read. If it is not the current one, nothing
-                is changed. None: the current version is not checked.
+            expected_version: the required number of the current version; None to skip this check.
 
         Raises:
             StaleVersionError: the current version is not `expected_version`.
@@ -103,15 +100,15 @@ class SettingsStore:
         return self._write(after, before, author=author, note=note)
 
     def roll_back(self, version: int | None, *, author: str, note: str) -> SettingsVersion:
-        """Create a version with the content of an older one, make it current, and return its entry in the history.
+        """Create a version with the content of an older one, and return its entry in the history.
 
         Args:
-            version: the number of the older version; None for the one before the current version.
+            version: the number of the older version; None for the version before the current one.
             author: the author of the new version, for the history.
-            note: the reason, for the history; if it is empty, the history gets a default text.
+            note: the reason, for the history; empty for a default text.
 
         Raises:
-            UnknownVersionError: no version has this number, or None was given and there is only one version.
+            UnknownVersionError: no version has this number, or `version` is None and there is only one version.
         """
         before = self.current()
         wanted = before["version"] - 1 if version is None else version
@@ -142,11 +139,11 @@ class SettingsStore:
 
 
 def mask(value: Any, name: str = "") -> Any:
-    """Return a copy of a JSON document in which the values of all fields `password` and `token` are masked.
+    """Return a copy of a JSON document with masked values of all fields `password` and `token`.
 
     Args:
         value: the document, or a part of it.
-        name: name of the field that holds `value`, if it is a part.
+        name: the name of the field that holds the part; empty for the whole document.
     """
     if isinstance(value, dict):
         return {key: mask(item, key) for key, item in value.items()}
@@ -158,7 +155,7 @@ def mask(value: Any, name: str = "") -> Any:
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that differ between two documents, as `{dotted name: {"from": old value, "to": new value}}`.
 
-    Secrets are masked. A value that is absent is None. The field `version` is left out.
+    Secrets are masked. An absent value is None. The field `version` is left out.
     """
     old, new = _flat(before), _flat(after)
     names = sorted(name for name in old.keys() | new.keys() if name != "version" and old.get(name) != new.get(name))

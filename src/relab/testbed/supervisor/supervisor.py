@@ -44,7 +44,7 @@ class Supervisor:
 
     Args:
         plan: the configuration of the testbed.
-        layout: the testbed's folders, whose lock the guard process must already hold.
+        layout: the testbed's folders; the guard process must already hold their lock.
         clock: the clock for the times in the state; None for the system's clock.
 
     Attributes:
@@ -97,10 +97,9 @@ class Supervisor:
             await self._end_episode(self._keepers())
 
     async def reset(self) -> None:
-        """Restore the initial state of the testbed, and wait until all components are ready.
+        """Restore the testbed's initial data, settings and limits, and wait until all components are ready.
 
-        Data, settings and limits become the same as after the start. All components are restarted, except components
-        that confirm that they have forgotten the previous episode.
+        All components are restarted, except the ones that confirm that they have forgotten the previous episode.
 
         Raises:
             SupervisorBusyError: the testbed is being started, reset or shut down.
@@ -144,7 +143,9 @@ class Supervisor:
         return table.access_of(self._site)
 
     async def start_components(self, name: str) -> list[ComponentStatus]:
-        """Start all components with this name or group name; running ones are left alone. Return the status of all.
+        """Start the component, or all components of the group, with this name; return their status.
+
+        Running components are left alone.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -155,7 +156,7 @@ class Supervisor:
     async def stop_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
         """Stop the component, or all components of the group, with this name; return their status.
 
-        They stay stopped until they are started again, or the testbed is reset.
+        The components stay stopped until they are started again, or the testbed is reset.
 
         Args:
             name: the name of the component or group.
@@ -169,10 +170,9 @@ class Supervisor:
         return await self._each(name, lambda item: item.stop(gently=gently))
 
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
-        """Stop the component, or all components of the group, with this name, and start them again.
+        """Restart the component, or all components of the group, with this name; return their status.
 
-        Return their status without waiting until they are ready. If `gently` is False, kill their processes instead of
-        requesting an orderly end first. The errors are those of `stop_components`.
+        The call does not wait until they are ready. The arguments and errors are those of `stop_components`.
         """
         return await self._each(name, lambda item: item.restart(gently=gently))
 
@@ -182,7 +182,7 @@ class Supervisor:
         Args:
             name: the name of the component or group.
             number: name of the signal without `SIG`, such as `STOP`.
-            everyone: True to send the signal to all processes of a component; False for its main process only.
+            everyone: True to signal all processes of a component; False for its main process only.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -231,7 +231,7 @@ class Supervisor:
         return found
 
     async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> bool:
-        """Wait until all components in `found` are ready, at most `within_s` seconds; return whether they are ready."""
+        """Wait until all components in `found` are ready, at most `within_s` seconds; return whether all are ready."""
         try:
             await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)
         except NotAnsweringError:
@@ -265,7 +265,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return by name the ready components that can forget an episode on request, so that a reset can keep them."""
+        """Return the components that a reset can keep, by name: ready ones that can forget the previous episode."""
         return {
             name: item
             for name, item in self._components.items()
@@ -273,7 +273,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Announce a new episode (test) to the components `kept`; return those that confirm it, and stop the others."""
+        """Notify the components `kept` of a new episode (test); return the ones that confirm it, and stop the rest."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
@@ -285,8 +285,8 @@ class Supervisor:
         """Restore the initial state of the testbed's folder, and start all components, stage by stage.
 
         Args:
-            within_s: time limit until all components are ready.
-            kept: the components that continue to run and are not started, by name.
+            within_s: time limit in seconds until all components are ready.
+            kept: the components that keep running, by name.
         """
         deadline = asyncio.get_running_loop().time() + within_s
         assert self._site is not None
@@ -338,7 +338,7 @@ class Supervisor:
         table.write_configurations(site)
 
     def _put_away(self, paths: Sequence[Path]) -> None:
-        """Move files away by renaming them; a background task deletes them, because the deletion takes longer."""
+        """Rename these files, so that a background task can delete them later."""
         for path in paths:
             if path.is_symlink() or path.exists():
                 path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")
@@ -387,7 +387,7 @@ class Supervisor:
 
 
 def _usual(names: Iterable[str]) -> dict[str, int]:
-    """Return the soft limits with these names of a component without limits of its own: those of this process."""
+    """Return this process's soft limits with these names; they are the defaults for components."""
     return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
 
 

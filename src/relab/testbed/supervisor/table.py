@@ -52,7 +52,7 @@ class Site:
         programs: the PostgreSQL installation.
         redis: the path of the Redis server.
         credentials: the passwords of the database's roles.
-        secret: the secret that the supervisor sends when it notifies a program of a new episode.
+        secret: the secret with which the supervisor notifies programs of a new episode (test).
     """
 
     plan: SupervisorPlan
@@ -153,8 +153,8 @@ def first_settings(site: Site) -> dict[str, Any]:
 def access_of(site: Site) -> dict[str, Any]:
     """Return the addresses and credentials with which operators reach `database` and `cache` directly.
 
-    Each of the two has `host`, `port`, `user`, `password`, `name` (the name of the PostgreSQL database), and `paths`:
-    the ports of the links (proxies) to the server, by `primary` and `secondary`. Operators do not use the links.
+    Each of the two has `host`, `port`, `user`, `password`, `name` (of the PostgreSQL database) and `paths`. `paths` has
+    the ports of the links (proxies) to the server, as `{"primary": port, "secondary": port}`.
     """
     users = {"database": ("postgres", postgres.SUPERUSER), "cache": ("redis", OPERATOR)}
     return {
@@ -171,12 +171,12 @@ def access_of(site: Site) -> dict[str, Any]:
 
 
 def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
-    """Return the values of the placeholders, such as `{port}`, in the command of a program, by placeholder.
+    """Return `{placeholder, such as "{port}": value}` for the command of a program.
 
     Args:
         site: the folders and the ports of the testbed.
         row: the program.
-        number: the number of the process, from 1, among the processes of the program.
+        number: the number of the process, from 1, among the program's processes.
     """
     layout = site.layout
     return {

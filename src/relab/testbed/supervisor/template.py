@@ -54,7 +54,7 @@ class Template:
         return self.folder.name
 
     def credentials(self) -> PostgresPasswords:
-        """Return the passwords of the database's roles, which are part of the template."""
+        """Return the passwords of the template's database roles."""
         return PostgresPasswords(**json.loads((self.folder / "credentials.json").read_bytes()))
 
     def copy_to(self, layout: Layout) -> None:
@@ -70,8 +70,7 @@ class Template:
 def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
     """Return the name of the template of a seed module: a digest of 16 hexadecimal digits.
 
-    The digest covers the version and configuration of PostgreSQL, and all Python and SQL files in the module's folder,
-    because the seed may use any of them.
+    The digest covers PostgreSQL's version and configuration, and all Python and SQL files in the module's folder.
 
     Raises:
         StartError: the module does not exist.
@@ -86,9 +85,7 @@ def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
 
 
 async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) -> Template:
-    """Return the template of a seed module; create it if it does not exist.
-
-    A lock prevents two supervisors from creating it at the same time.
+    """Return the template of a seed module, and create it first if it does not exist.
 
     Args:
         programs: the PostgreSQL installation.
@@ -187,7 +184,7 @@ def _seed_folder(seed_module: str) -> Path:
 
 
 def _remove_old(templates: Path) -> None:
-    """Remove incomplete templates, and all but the two newest finished ones."""
+    """Remove incomplete templates, and all complete templates except the two newest."""
     folders = [path for path in templates.iterdir() if path.is_dir()]
     finished = sorted(
         (path for path in folders if not path.name.startswith("new-")), key=lambda path: path.stat().st_mtime

@@ -102,8 +102,7 @@ class Injectable(ABC, Generic[Given]):
 
         Raises:
             WrongFaultParametersError: a parameter is unknown or out of range, or `can_vary` is False and a ramp or a
-                period
-                is given.
+                period is given.
         """
         try:
             found = self.parameters.model_validate(dict(given))

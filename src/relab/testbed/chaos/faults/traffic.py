@@ -189,8 +189,7 @@ class RetryStorm:
         """Start the load with `level` (0 to 1) times the request rates of the fault; at level 0 stop the load.
 
         For the first `trigger_s` seconds, new requests overload the target. Later, only the visitors' requests and
-        retries
-        arrive.
+        retries arrive.
         """
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
