@@ -59,8 +59,9 @@ class HttpReady:
     path: str
 
     async def ready(self, pid: int) -> bool:
-        """Return whether the process with this pid listens on the probe's port and answers on the probe's path with
-        200.
+        """Return whether the process with this pid listens on the probe's port and answers a request.
+
+        The request is for the probe's path; the answer must have the status 200.
         """
         if not listens(pid, self.port):
             return False
