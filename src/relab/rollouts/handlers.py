@@ -43,7 +43,7 @@ class RolloutHandlers:
             _log.warning("rollout_missing", rollout_id=rollout_id, error=str(error))
         except RelabError as error:
             if isinstance(error, TargetBusyError) or service.must_restore(rollout_id):
-                service.wait(rollout_id, error.message)
+                service.publish_wait(rollout_id, error.message)
                 raise
             # To repeat it would change the flags again. An error before the first change is not stored yet.
             service.fail(rollout_id, str(error))

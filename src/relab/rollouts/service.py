@@ -293,7 +293,7 @@ class RolloutService:
             # A process executes this rollout, or one that this rollout waits for; it, or the next attempt, reads the request.
             return self._store.get(rollout_id).record
 
-    def wait(self, rollout_id: str, reason: str) -> None:
+    def publish_wait(self, rollout_id: str, reason: str) -> None:
         """Publish, as progress, why a rollout must wait; return at once. Do nothing if the rollout is over."""
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 

@@ -116,6 +116,18 @@ def an_evaluation(folder: Path) -> None:
         (trial / "trial_output.json").write_text(json.dumps({"ids": ids, **document}))
 
 
+def test_evaluation_is_not_begun_again_in_its_folder(lab: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "e"
+    an_evaluation(folder)
+    plan = (folder / "evaluation.json").read_text()
+
+    refused = lab.run("incidents", "eval", str(folder), code=EXIT_USAGE).err
+
+    assert "already has an evaluation" in refused
+    assert "--continue" in refused
+    assert (folder / "evaluation.json").read_text() == plan
+
+
 def test_report_separates_known_and_unknown_causes(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "e"
     an_evaluation(folder)

@@ -181,8 +181,8 @@ def merged(first: BuildTest, second: BuildTest) -> BuildTest:
     if not outcomes:
         return first
     outcome = outcomes.pop() if len(outcomes) == 1 else BuildTestOutcome.FLAKY
-    told = first if first.outcome in {BuildTestOutcome.FAILED, BuildTestOutcome.FLAKY} else second
-    return told.model_copy(update={"outcome": outcome})
+    reported = first if first.outcome in {BuildTestOutcome.FAILED, BuildTestOutcome.FLAKY} else second
+    return reported.model_copy(update={"outcome": outcome})
 
 
 def _name(attributes: Mapping[str, str]) -> str:

@@ -49,7 +49,7 @@ class SlackCommand:
     @property
     def author(self) -> str:
         """The person's name as timelines show it: `slack:<name>/<id>`."""
-        return f"slack:{self.user_name or 'somebody'}/{self.user_id}"
+        return f"slack:{self.user_name or 'unknown'}/{self.user_id}"
 
 
 def read_command(body: bytes) -> SlackCommand:
@@ -127,7 +127,7 @@ class SlackCommandHandler:
         found = self._incidents.status()
         if found.target is None:
             return ["This process watches no target.", *self._list()]
-        state = f"paused by {for_slack(found.paused_by or 'somebody', 100)}" if found.paused else "not paused"
+        state = f"paused by {for_slack(found.paused_by or 'an unknown person', 100)}" if found.paused else "not paused"
         lines = [f"{for_slack(found.target, 200)} is watched; autonomy {found.autonomy.value}, {state}."]
         current = found.incident
         if current is None:

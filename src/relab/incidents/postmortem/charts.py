@@ -51,7 +51,7 @@ def signal_chart(figure: SignalSeries, marks: Sequence[tuple[int, str, str]]) ->
             y=alt.Y("value:Q", title=plain(figure.name), scale=scale),
             detail=alt.Detail("part:N"),
             tooltip=[
-                alt.Tooltip("told:N", title="time"),
+                alt.Tooltip("shown_time:N", title="time"),
                 alt.Tooltip("value:Q", title="value", format=".4~g"),
             ],
         )
@@ -67,7 +67,7 @@ def signal_chart(figure: SignalSeries, marks: Sequence[tuple[int, str, str]]) ->
             tooltip=[
                 alt.Tooltip("moment:N", title="moment"),
                 alt.Tooltip("what:N", title="what"),
-                alt.Tooltip("told:N", title="time"),
+                alt.Tooltip("shown_time:N", title="time"),
             ],
         )
     )
@@ -87,7 +87,7 @@ def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
     bands = alt.Chart(alt.InlineData(values=rows))
     return [
         bands.mark_rect(color=_BAND, opacity=0.25).encode(
-            x=time, x2=alt.X2("until:T"), tooltip=[alt.Tooltip("told:N", title="no samples from")]
+            x=time, x2=alt.X2("until:T"), tooltip=[alt.Tooltip("shown_time:N", title="no samples from")]
         ),
         bands.mark_text(baseline="bottom", dy=-4, fontSize=11).encode(
             x=_of(time, "middle:T"), y=alt.value(_HEIGHT), text=alt.Text("said:N")
@@ -105,4 +105,4 @@ def _of(time: alt.X, shorthand: str) -> alt.X:
 
 def _time(at_us: int) -> dict[str, Any]:
     # A tooltip of a time would be in the reader's time zone, but the axis is in UTC.
-    return {"at": at_us / 1_000, "told": format_time(at_us)}
+    return {"at": at_us / 1_000, "shown_time": format_time(at_us)}

@@ -148,10 +148,10 @@ class PlanningNodes:
         if found is ApprovalState.APPROVED:
             return {"way": "execute", "approval_id": request.approval_id}
         if found is ApprovalState.REJECTED:
-            by = decision.by if decision is not None else "somebody"
+            by = decision.by if decision is not None else "a person"
             return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}."}
         if found is ApprovalState.PENDING:
-            return await self._still_asked(state, plan, request.approval_id)
+            return await self._wait_or_withdraw(state, plan, request.approval_id)
         # The request has expired, or the service has changed since people were asked.
         reason = f"The approval of {plan.action} is {found.value}."
         unanswered = 0 if decision is not None else state.get("unanswered", 0) + 1
@@ -190,7 +190,7 @@ class PlanningNodes:
         # A decision that came before the withdrawal counts.
         return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
-    async def _still_asked(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
+    async def _wait_or_withdraw(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
         """Check whether `plan` still needs the approval that it waits for; return the changed keys of the state.
 
         If the policy now allows the plan without approval, withdraw the approval request and investigate again.

@@ -134,7 +134,7 @@ def add_event(session: Session, values: Mapping[str, Any]) -> None:
     session.execute(insert(table_of(EventRow)).values(**values))
 
 
-def find_event_seq(session: Session, incident_id: str, once: str) -> Any | None:
+def find_event_by_key(session: Session, incident_id: str, once: str) -> Any | None:
     """Return the row of the event of an incident whose `once` key is `once`; None without such an event."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()

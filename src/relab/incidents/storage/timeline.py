@@ -60,7 +60,7 @@ class Timeline:
         appended = []
         for event in events:
             once = None if event.once is None else name_of(event.once)
-            known = None if once is None else repository.find_event_seq(unit.session, incident_id, once)
+            known = None if once is None else repository.find_event_by_key(unit.session, incident_id, once)
             if known is not None:
                 appended.append(event_of(known))
                 continue

@@ -38,9 +38,15 @@ _OUTPUTS: Final = "trials/*/trial_output.json"
 
 
 class NoEvaluationError(InvalidInputError):
-    """No evaluation can be read from a folder, or none can be created in it because it already contains one."""
+    """A folder has no evaluation, or the evaluation's plan cannot be read."""
 
     code = "no_evaluation"
+
+
+class EvaluationExistsError(InvalidInputError):
+    """No evaluation can be created in a folder, because the folder already has one."""
+
+    code = "evaluation_exists"
 
 
 def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int) -> dict[str, Any]:
@@ -56,13 +62,13 @@ def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int
         port_base: the first port of the first testbed.
 
     Raises:
-        NoEvaluationError: the folder already has an evaluation.
+        EvaluationExistsError: the folder already has an evaluation.
         WrongEpisodeError: the episodes cannot be generated, or there are none.
         OSError: the folder cannot be written.
     """
     path = folder / _PLAN
     if path.exists():
-        raise NoEvaluationError(
+        raise EvaluationExistsError(
             f"{folder} already has an evaluation.",
             remedy="Continue it (--continue), read its report (--report), or choose another folder.",
         )
