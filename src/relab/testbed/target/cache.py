@@ -29,7 +29,7 @@ class Cache:
     Args:
         settings: the settings of the server.
         recorder: counts hits, misses and errors.
-        failed: is called on every failure of the cache, with the operation (`read` or `write`) and the error message.
+        failed: is called on every failure, with the operation (`read` or `write`) and the error message.
     """
 
     def __init__(self, settings: CacheSettings, recorder: WorkerRecorder, failed: Failed) -> None:
@@ -50,10 +50,7 @@ class Cache:
         return None if value is None else bytes(value)
 
     async def put(self, key: str, value: bytes) -> None:
-        """Store the value of a key for `ttl_s` seconds, a setting of the cache.
-
-        A failure raises no error; it is only counted and reported.
-        """
+        """Store the value of a key until it expires after the cache's `ttl_s` seconds; count and report a failure."""
         try:
             await self.client.set(key, value, ex=self._settings.ttl_s)
         except FAILURES as error:

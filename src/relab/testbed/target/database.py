@@ -23,10 +23,9 @@ _RETRYABLE = frozenset({"40001", "40P01", "42501", "42P01", "25006"})
 
 
 def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any]:
-    """Return the keyword arguments with which psycopg connects to the shop's database.
+    """Return psycopg's keyword arguments for a connection to the shop's database; `name` is its application name.
 
-    `name` is the application name of the session. The connect time-out is rounded to whole seconds, and is at least 2
-    s, because libpq accepts no other values.
+    The connect time-out is a whole number of seconds, at least 2.
     """
     return {
         "host": settings.host,
@@ -34,6 +33,7 @@ def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any
         "user": settings.user,
         "password": settings.password.get_secret_value() if settings.password else None,
         "dbname": settings.name,
+        # libpq accepts only whole seconds, at least 2.
         "connect_timeout": max(round(settings.connect_timeout_s), 2),
         "application_name": name,
         "options": f"-c statement_timeout={settings.statement_timeout_ms}",
@@ -98,7 +98,7 @@ class ShopDatabase:
             yield connection
 
     def check_out(self) -> PoolProxiedConnection:
-        """Check a connection out of the pool and return it; the caller must close it to give it back to the pool.
+        """Check a connection out of the pool and return it; the caller must close it.
 
         Raises:
             DatabaseError: the pool is exhausted, or a connection cannot be made.
@@ -107,15 +107,13 @@ class ShopDatabase:
             return self._engine.raw_connection()
 
     def end_overdue(self, *, now_s: float) -> int:
-        """Shut down the connections whose statements have exceeded the read time-out; return their number.
-
-        This frees threads and connections of the pool that would otherwise wait for ever for a server that has silently
-        become unreachable.
+        """Shut down the connections whose statement has exceeded the read time-out; return their number.
 
         Args:
             now_s: the current time of `time.monotonic`, in seconds.
         """
         with self._lock:
+            # An unreachable server sends nothing, so threads and connections would wait for ever.
             overdue = [
                 (key, fd) for key, (until_s, fd) in self._uses.items() if until_s <= now_s and key not in self._cut
             ]
@@ -129,10 +127,13 @@ class ShopDatabase:
     def figures(self) -> dict[str, Any]:
         """Return the state of the connection pool as JSON.
 
-        The settings are `size` (connections that stay open), `max_overflow` (further connections that may be opened),
-        `max` (the sum of these two) and `timeout_s` (longest wait for a connection). `used` is the number of
-        connections that are checked out, `idle` the number of open connections that are not. `pending` is the number of
-        requests that wait for a connection.
+        - `size`: number of connections that stay open.
+        - `max_overflow`: number of further connections that may be opened.
+        - `max`: the sum of these two.
+        - `used`: number of connections in use.
+        - `idle`: number of open connections that are not in use.
+        - `pending`: number of requests that wait for a connection.
+        - `timeout_s`: longest wait for a connection, in seconds.
         """
         pool = self._engine.pool
         assert isinstance(pool, QueuePool)
@@ -201,7 +202,7 @@ class ShopDatabase:
 def as_database_error(error: Exception) -> DatabaseError | None:
     """Convert an error of the driver or of SQLAlchemy to a DatabaseError, after which the request may be repeated.
 
-    Return None for errors that a repetition does not avoid, such as an error in the SQL statement.
+    Return None for an error that would occur again, such as an error in the SQL statement.
     """
     original = error.orig if isinstance(error, exc.DBAPIError) else error
     sqlstate = getattr(original, "sqlstate", None)
@@ -226,10 +227,8 @@ _WORDS = (
 
 
 def _sqlstate_in(message: str) -> str | None:
-    """Return the SQLSTATE that belongs to the message of a failed connection; None if the message is not known.
-
-    libpq passes on only the server's message of such an error, without its SQLSTATE.
-    """
+    """Return the SQLSTATE for the message of a failed connection; None for an unknown message."""
+    # libpq passes on only the server's message of such an error, without its SQLSTATE.
     if "FATAL" not in message:
         return None
     return next((sqlstate for words, sqlstate in _WORDS if words in message), None)

@@ -87,13 +87,11 @@ def _bind(path: Path) -> socket.socket:
 
 
 class Defects:
-    """The defects (leaks and losses for tests) that are active in this worker, and the server that controls them.
-
-    The server listens on a Unix socket for commands that switch defects on and off.
+    """The active defects (leaks and losses for tests) of this worker, and the server that switches them on and off.
 
     Args:
-        database: the connection pool whose connections a defect leaks.
-        index: the search index whose vectors a defect drops.
+        database: the connection pool for the defect that leaks connections.
+        index: the search index for the defect that drops vectors.
     """
 
     def __init__(self, database: ShopDatabase, index: FaissIndex) -> None:
@@ -109,10 +107,10 @@ class Defects:
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path) -> None:
-        """Start to accept the commands of the chaos server, which switch defects on and off, on a Unix socket.
+        """Start the server for the chaos server's commands, which switch defects on and off, on a Unix socket.
 
         Args:
-            path: the path of the socket; a file that exists there is replaced.
+            path: the path of the socket; an existing file is replaced.
 
         Raises:
             OSError: the socket cannot be created.

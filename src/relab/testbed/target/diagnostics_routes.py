@@ -84,10 +84,11 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 def hide_secrets(model: BaseModel) -> dict[str, Any]:
     """Return a settings model as JSON, with secrets replaced by stars.
 
-    The private folder and the supervisor's socket, which only tools on this machine use, are left out.
+    The private folder and the supervisor's socket are left out.
     """
     shown: dict[str, Any] = {}
     for name, value in model:
+        # Only tools on this machine use these two.
         if name in {"private_dir", "supervisor_socket"}:
             continue
         if isinstance(value, BaseModel):

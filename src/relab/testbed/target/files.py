@@ -10,7 +10,7 @@ from relab.testbed.target.errors import StorageError
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a line to a file that only this process writes; open it anew each time, because operators may delete it.
+    """Append a line to a file that only this process writes.
 
     Args:
         path: the path of the file, which is created if it does not exist.
@@ -20,6 +20,7 @@ def append_line(path: Path, line: bytes) -> None:
         StorageError: the line cannot be written; the file is unchanged.
     """
     try:
+        # Operators may delete the file, so open it anew each time.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             size = os.fstat(descriptor).st_size

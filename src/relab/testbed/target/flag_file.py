@@ -24,8 +24,8 @@ class StoredFlags:
 
     Attributes:
         flags: the values of the flags.
-        version: number of changes so far; 0 means the defaults, before any change.
-        updated_at: time of the last change, RFC 3339; None before any change.
+        version: number of changes so far; 0 for the defaults.
+        updated_at: time of the last change, RFC 3339; None for the defaults.
     """
 
     flags: ServiceFlags = field(default_factory=ServiceFlags)
@@ -84,8 +84,8 @@ class FlagFile:
         """Change some flags in the file, under a lock against other workers; return all flags after the change.
 
         Args:
-            document: new values of flags, by section and name; the other flags stay as they are.
-            expected: the version that the flags must have before the update; None accepts any version.
+            document: new values of flags, by section and name; other flags are kept.
+            expected: the required version of the current flags; None for any version.
 
         Raises:
             InvalidInputError: a field is unknown or invalid; nothing is changed.

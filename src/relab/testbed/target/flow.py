@@ -42,7 +42,7 @@ _REFUSAL_LAST = _REFUSAL_LINES + b"connection: close\r\n\r\n" + _REFUSAL
 def route_of(method: str, path: str) -> str | None:
     """Return the name of the shop's route for a request: `product`, `search`, `place_order` or `order`.
 
-    It is None for all other requests, such as requests of operators, which flow control never limits.
+    Return None for all other requests, such as requests of operators.
     """
     if not path.startswith("/api/v1/"):
         return None
@@ -64,11 +64,11 @@ class AdmissionQueue:
     It is not thread-safe: use it in the event loop only.
 
     Args:
-        bounds: the range of the limit and the longest wait in the queue, as the target's flags determine them.
+        bounds: the range of the limit and the longest wait in the queue.
 
     Attributes:
         limiter: limits the number of active requests.
-        loop_lag_ms: how late the event loop is, in ms. A request waits for about this time before the loop reads it.
+        loop_lag_ms: the current lag of the event loop, in ms.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -119,10 +119,8 @@ class AdmissionQueue:
                 self._waiting.remove(turn)
 
     def leave(self, elapsed_ms: float) -> None:
-        """Record that an admitted request has ended after `elapsed_ms`, and admit waiting requests.
-
-        The limit of active requests adapts to this time plus the lag of the event loop.
-        """
+        """Record that an admitted request has ended after `elapsed_ms`, and admit waiting requests."""
+        # A request waits about as long as the lag before the event loop reads it.
         self.limiter.finish(elapsed_ms + self.loop_lag_ms, now_s=time.monotonic())
         self._wake()
 
@@ -184,13 +182,11 @@ class FlowControl:
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, except that it rejects requests to the shop at once while the admission queue is shut.
-
-    The queue is shut if it accepts no more requests (`AdmissionQueue.is_shut`).
+    """uvicorn's HTTP protocol, which also rejects requests to the shop at once while the admission queue is shut.
 
     Args:
         gate: the worker's admission queue.
-        recorder: the worker's counters, which also count the requests that this protocol rejects.
+        recorder: the worker's counters, which also count the rejected requests.
         given: the arguments that uvicorn passes to every protocol object.
     """
 
@@ -208,11 +204,7 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Reject a request to the shop with status 503 if the admission queue accepts no more requests.
-
-        uvicorn handles all other requests. It also handles a request whose connection has an earlier unanswered
-        request, because the answers must keep the order of the requests.
-        """
+        """Reject a request to the shop with status 503 if the admission queue is shut; otherwise uvicorn handles it."""
         self._refused = False
         # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.
         before: Any = self.cycle
@@ -225,12 +217,12 @@ class DoorProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Pass a part of a request's body on to uvicorn; discard it if this protocol has rejected the request."""
+        """Let uvicorn handle a part of a request's body; discard the part if the request was rejected."""
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Handle the end of a request; do nothing for a rejected request, which has already been answered."""
+        """Let uvicorn handle the end of a request; do nothing for a request that was rejected."""
         if not self._refused:
             super().on_message_complete()
 

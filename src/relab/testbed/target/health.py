@@ -55,8 +55,8 @@ def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[i
 def pool_status(workers: list[WorkerStats], recent: dict[int, WorkerCounters]) -> dict[str, Any]:
     """Return the state of the workers' connection pools, as JSON.
 
-    `workers` has one row for each worker's pool. The other fields are the sums of the rows, except that `pool_health`
-    and `pool_utilization` are the values of the worst pool.
+    `workers` has one row for each pool. `pool_health` and `pool_utilization` are the values of the worst pool. The
+    other fields are totals of all pools.
 
     Args:
         workers: the last statistics of each worker.
@@ -107,10 +107,10 @@ def judge(
     Args:
         figures: the metrics of the whole target, as the metrics route returns them.
         pool: the result of `pool_status`.
-        workers: the state of each worker (see `worker_state`), by number.
-        probes: the result of the last probe of each dependency, by its name.
+        workers: `{worker's number: state}` (see `worker_state`).
+        probes: the last probe's result of each dependency, by name.
         indexes: the state of each search index, by name.
-        receipt_errors: number of orders in the metrics window whose receipt could not be written.
+        receipt_errors: number of orders in the metrics window without a written receipt.
         target_p95_ms: the P95 latency above which the target counts as degraded.
         processes: the resource use of each worker's process, by the worker's number; None if unknown.
     """

@@ -29,9 +29,11 @@ def upper_ms(bucket: int) -> float:
 
 
 def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
-    """Return the nearest-rank quantile `q` (0 to 1) in milliseconds, with an error of at most 1 %; None without values.
+    """Return the nearest-rank quantile `q` (0 to 1) in milliseconds; None without values. The error is at most 1 %.
 
-    `counts` is a histogram: the number of values by bucket.
+    Args:
+        counts: the number of values by bucket.
+        q: the quantile, such as 0.95.
     """
     total = sum(counts.values())
     if total <= 0:
@@ -45,16 +47,15 @@ def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
 
 
 def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
-    """Add the counts of the histogram `counts` (count by bucket) to the histogram `into`, which is changed."""
+    """Add the histogram `counts` (count by bucket) to the histogram `into`, which is changed."""
     for bucket, count in counts.items():
         into[bucket] = into.get(bucket, 0) + count
 
 
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
-    """Return, for each bound, the number of values that are at most this bound, as `(bound, number)`.
+    """Return `(bound, number of values that are at most this bound)` for each bound.
 
-    The position of a value in its bucket is not known. So all values of a bucket are counted if the bucket's geometric
-    mean is at most the bound.
+    All values of a bucket count together, at the bucket's geometric mean.
 
     Args:
         counts: the number of values by bucket.

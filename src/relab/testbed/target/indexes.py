@@ -38,15 +38,15 @@ class Index(Protocol):
         ...
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the index as JSON.
+        """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        The keys are `kind`, the numbers of `vectors` that are stored and `expected`, and the `state`: `ready`,
-        `incomplete` or an error message.
+        `vectors` is the number of stored vectors, `expected` the number of products. `state` is `ready`, `incomplete`
+        or an error message.
         """
         ...
 
     def close(self) -> None:
-        """Release the resources of the index; it cannot be used any more."""
+        """Release the resources of the index, which then cannot be used any more."""
         ...
 
 
@@ -101,9 +101,9 @@ class FaissIndex:
         ]
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the index as JSON.
+        """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        The keys are `kind`, the numbers of `vectors` that are stored and `expected`, and the `state`: `ready` or
+        `vectors` is the number of stored vectors, `expected` the number of products. `state` is `ready` or
         `incomplete`.
         """
         held = int(self._index.ntotal)
@@ -120,12 +120,12 @@ class FaissIndex:
 
 
 class EmbeddedQdrant:
-    """An index in Qdrant's engine, which runs in this process; its files are created anew at each start.
+    """An index in Qdrant's engine, which runs in this process.
 
     Args:
         ids: the products' ids.
         vectors: the products' vectors, one per row in the order of `ids`.
-        folder: the folder of the engine's files, which only this worker uses; its old content is deleted.
+        folder: the folder for the engine's files, used by this worker only; its old content is deleted.
 
     Raises:
         SearchError: the engine cannot be started.
@@ -168,9 +168,9 @@ class EmbeddedQdrant:
         return [[(int(point.id), float(point.score)) for point in points] for points in found]
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the index as JSON.
+        """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        The keys are `kind`, the numbers of `vectors` that are stored and `expected`, and the `state`: `ready` or
+        `vectors` is the number of stored vectors, `expected` the number of products. `state` is `ready` or
         `incomplete`.
         """
         held = self._shard.info().points_count
@@ -193,8 +193,7 @@ class QdrantServer:
         ids: the products' ids.
         vectors: the products' vectors, one per row in the order of `ids`.
         url: the address of the server.
-        collection: the name of the collection on the server. The collection is filled if it does not hold these
-            products yet.
+        collection: the name of the collection on the server; missing products are added to it.
 
     Raises:
         SearchError: the server cannot be reached, or rejects a request.
@@ -229,9 +228,9 @@ class QdrantServer:
         return [[(int(point["id"]), float(point["score"])) for point in one["points"]] for one in answered]
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the index as JSON.
+        """Return the state of the index as JSON: `kind`, `vectors`, `expected` and `state`.
 
-        The keys are `kind`, the numbers of `vectors` that are stored and `expected`, and the `state`: `ready` or
+        `vectors` is the number of stored vectors, `expected` the number of products. `state` is `ready` or
         `incomplete`. If the server does not answer, `vectors` is None and `state` is the error message.
         """
         try:

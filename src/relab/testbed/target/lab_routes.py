@@ -55,10 +55,10 @@ def lab_routes(parts: Parts) -> APIRouter:
         return {"ok": True, **parts.flags.current.document(), "applied": applied}
 
     async def change_flags(request: Request) -> dict[str, Any]:
-        """Change the flags that are given in the body, and return all flags with the new version.
+        """Change the flags in the body, and return all flags with the new version.
 
-        If a flag is unknown or invalid, change nothing. With the header `If-Match: "VERSION"`, change nothing and
-        answer with 412 if the flags have another version.
+        If a flag is unknown or invalid, nothing is changed. With the header `If-Match: "VERSION"`, the answer is 412
+        and nothing is changed if the flags have another version.
         """
         expected = _expected_version(request.headers.get("if-match"))
         return {"ok": True, **await parts.take_flags(parse_json(await _json_body(request)), expected)}
@@ -105,7 +105,11 @@ def _may_write(parts: Parts) -> Callable[[Request], None]:
 
 
 def _expected_version(header: str | None) -> int | None:
-    """Return the version in an `If-Match` header; None without the header, or if the header accepts any version."""
+    """Return the version in an `If-Match` header; None without the header, or for `*`.
+
+    Raises:
+        InvalidInputError: the header is not a version in quotation marks.
+    """
     if header is None or header.strip() == "*":
         return None
     found = _VERSION.fullmatch(header.strip())

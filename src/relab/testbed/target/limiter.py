@@ -34,10 +34,10 @@ class Bounds:
     """The limits of one worker that follow from the flags.
 
     Attributes:
-        adaptive: whether the limit of active requests adapts.
-        highest: the upper bound of the limit. If the limit does not adapt, it always has this value. None for no limit.
-        wait_ms: the longest time that a request may wait in the queue.
-        work_p95_ms: an adaptive limit falls if the P95 of the processing times (without the wait) is above this.
+        adaptive: whether the limit of active requests adapts to the measured times.
+        highest: the upper bound of an adaptive limit, or the value of a fixed limit; None for no limit.
+        wait_ms: longest time of a request in the queue.
+        work_p95_ms: an adaptive limit falls if the P95 of the processing times, without the wait, exceeds this value.
     """
 
     adaptive: bool
@@ -47,10 +47,7 @@ class Bounds:
 
     @classmethod
     def of(cls, flags: ControlFlags, *, workers: int) -> Bounds:
-        """Return the limits of one worker.
-
-        Each of the `workers` workers gets an equal share of the limit in the flags.
-        """
+        """Return the limits of one of `workers` workers; each worker gets an equal share of the limit in the flags."""
         limited = "concurrency" in flags.enabled_actuators
         wait_ms = min(flags.target_p95_ms * WAIT_SHARE, MAX_WAIT_MS)
         return cls(
@@ -65,9 +62,8 @@ class Limiter:
     """Limits the number of active requests of a worker, and adapts the limit to the measured processing times.
 
     Args:
-        bounds: the range of the limit, and the longest wait, as the target's flags (settings of the running target)
-            determine them.
-        now_s: the current time of a monotonic clock, in seconds. All other calls must use the same clock.
+        bounds: the range of the limit, and the longest wait.
+        now_s: the current time of a monotonic clock, in seconds. All calls must use the same clock.
     """
 
     def __init__(self, bounds: Bounds, *, now_s: float) -> None:
@@ -81,7 +77,7 @@ class Limiter:
 
     @property
     def bounds(self) -> Bounds:
-        """The range of the limit of active requests, and the longest wait, as the target's flags determine them."""
+        """The range of the limit of active requests, and the longest wait in the queue."""
         return self._bounds
 
     @property
@@ -95,21 +91,20 @@ class Limiter:
         return self._active
 
     def is_too_late(self, waiting: int) -> bool:
-        """Return whether a new request behind `waiting` queued requests is expected to wait longer than allowed.
+        """Return whether a new request behind `waiting` queued requests would wait longer than allowed.
 
-        The expected wait follows from Little's law: requests end at a rate of (number of active requests) / (mean time
-        of a request).
+        The expected wait follows from Little's law.
         """
         limit = self.limit
         if limit is None or self._active < limit or self._mean_ms is None:
             return False
+        # Little's law: requests end at a rate of (number of active requests) / (mean time of a request).
         return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
-        """Replace the bounds, because flags have changed.
+        """Replace the bounds after a change of flags.
 
-        If the old and the new bounds are both adaptive and have the same upper bound, the limit of active requests
-        stays as it is. Otherwise the limit is set to the new upper bound.
+        The limit becomes the new upper bound, unless old and new bounds are adaptive and have the same upper bound.
 
         Args:
             bounds: the new bounds.
@@ -135,11 +130,11 @@ class Limiter:
         return True
 
     def finish(self, elapsed_ms: float, *, now_s: float) -> None:
-        """Record the end of a request, failed or not, and adapt the limit at the end of each measuring period.
+        """Record the end of a request, failed or not; at the end of a measuring period, adapt the limit.
 
         Args:
-            elapsed_ms: the time that the request took after it was started.
-            now_s: the current time of the monotonic clock.
+            elapsed_ms: the time from the start of the request to its end.
+            now_s: the current time of the monotonic clock, in seconds.
         """
         assert self._active > 0, "more requests finished than began"
         self._active -= 1
@@ -156,11 +151,13 @@ class Limiter:
             self._begin(now_s)
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the limiter as JSON for operators.
+        """Return the state of the limiter as JSON, for operators.
 
-        The keys are `policy` (`aimd`, `fixed`, or `none` without a limit), the current `limit`, its upper bound
-        `highest`, and the number of `active` requests. `work_p95_ms` is the P95 of the last period, and
-        `work_p95_bound_ms` the value above which the limit falls.
+        - `policy`: `aimd` (adaptive), `fixed`, or `none` without a limit.
+        - `limit`, `highest`: the current limit and its upper bound; None without a limit.
+        - `active`: number of active requests.
+        - `work_p95_ms`: P95 of the last period, in milliseconds; None before the first one.
+        - `work_p95_bound_ms`: the value of `work_p95_ms` above which the limit falls.
         """
         return {
             "policy": "aimd" if self._bounds.adaptive else "fixed" if self._bounds.highest is not None else "none",

@@ -40,13 +40,13 @@ class LogFiles:
     """Writes the log files of one worker. Thread-safe.
 
     Args:
-        log_path: determines the folder and the prefix of the files' names.
+        log_path: a path with the folder and the prefix of the files' names.
         worker: the worker's number.
         started_us: start of the worker's process, in microseconds since 1970.
         file_bytes: size after which a new file is started.
 
     Attributes:
-        lost: number of lines that could not be written, because the disk was full, for example.
+        lost: number of lines that could not be written.
     """
 
     def __init__(self, log_path: Path, *, worker: int, started_us: int, file_bytes: int = FILE_BYTES) -> None:
@@ -106,9 +106,9 @@ class LogPage:
 
     Attributes:
         lines: the log lines, parsed.
-        cursor: the argument `since` for the next page; no line is lost or repeated between two pages.
+        cursor: the argument `since` for the next page.
         more: whether further lines already exist.
-        gap: whether lines after the cursor `since` were deleted before a page returned them.
+        gap: whether lines after the cursor `since` were deleted unread.
     """
 
     lines: list[dict[str, Any]]
@@ -121,9 +121,9 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
     """Return a page of the log lines of all workers, oldest first.
 
     Args:
-        log_path: determines the folder and the prefix of the files' names, as for `LogFiles`.
-        since: where the page begins: the cursor of an earlier page, or an RFC 3339 time. None for the oldest line. With
-            `latest`, the page has no lines, and its cursor is behind the newest line.
+        log_path: the path that the workers' `LogFiles` have.
+        since: the beginning of the page: the cursor of an earlier page, or an RFC 3339 time. None for the oldest line.
+            `latest` for no lines and a cursor behind the newest line.
         limit: maximum number of lines.
 
     Raises:
@@ -152,10 +152,9 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
 
 
 def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
-    """Return the log files of each worker as `{worker's number: [((start, part), path)]}`, oldest first.
+    """Return `{worker's number: [((start, part), path)]}`, the log files of each worker, oldest first.
 
-    `start` is the time at which the worker's process started, in microseconds since 1970. `part` is the number of the
-    file among the files of this process.
+    `start` is the start of the worker's process in microseconds since 1970, `part` the number of the file since then.
     """
     found: dict[int, list[tuple[tuple[int, int], Path]]] = {}
     for path in log_path.parent.glob(f"{log_path.stem}.w*.jsonl"):
@@ -168,9 +167,9 @@ def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
 def _lines(
     worker: int, files: list[tuple[tuple[int, int], Path]], place: Place | None
 ) -> Iterator[tuple[str, int, Place, str]]:
-    """Yield the log lines of one worker, oldest first, up to `PAGE_BYTES` in all.
+    """Yield one worker's log lines, oldest first, as `(time, worker, position after the line, line)`.
 
-    Each item is `(time, worker, position after the line, line)`. The line is empty if it is not a valid log line.
+    All lines together have at most `PAGE_BYTES`. An invalid line is yielded as empty text.
 
     Args:
         worker: the worker's number.
@@ -244,6 +243,7 @@ def _write_cursor(places: dict[int, Place]) -> str:
 
 
 def log_time(us: int) -> str:
-    """Return a time in microseconds since 1970 as RFC 3339 text, with six decimals so that such texts sort by time."""
+    """Return a time in microseconds since 1970 as RFC 3339 text with six decimals."""
     text = format_time(us)
+    # Always six decimals, so that such texts sort by time.
     return text if "." in text else f"{text[:-1]}.000000Z"

@@ -38,13 +38,13 @@ class Logger:
         return self._files.lost
 
     def log(self, level: Level, event: str, message: str, *, route: str | None = None, **fields: Any) -> None:
-        """Write one line, unless too many lines with this event were already written in this second.
+        """Write one line, unless too many lines about this event were already written in this second.
 
         Args:
             level: the severity of the event.
             event: name of the event, for programs.
             message: one sentence for people.
-            route: the route of the request that the line is about; None without a request.
+            route: the route of the request in question; None without a request.
             fields: further values of the line.
         """
         with self._lock:

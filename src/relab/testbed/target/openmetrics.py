@@ -20,7 +20,7 @@ _POOL_LABELS = ("db_client_connection_pool_name", "worker")
 
 
 class _Collector:
-    """Builds OpenMetrics metric families from the published statistics of the workers; it counts nothing itself."""
+    """Builds OpenMetrics metric families from the workers' published statistics."""
 
     def __init__(self, workers: list[WorkerStats]) -> None:
         self._workers = workers

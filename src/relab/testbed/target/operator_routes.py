@@ -59,8 +59,8 @@ def operator_routes(parts: Parts) -> APIRouter:
     ) -> dict[str, Any]:
         """Return a page of log lines, oldest first, and the cursor of the next page.
 
-        `since` is where the page begins: the cursor of an earlier page, or an RFC 3339 time. Without it, the page
-        begins with the oldest line. With `since=latest`, no lines are returned, only a cursor behind the newest line.
+        `since` is the beginning of the page: the cursor of an earlier page, or an RFC 3339 time. Without it, the page
+        begins with the oldest line. `since=latest` returns no lines, only a cursor behind the newest line.
         """
         page = await in_operator_thread(parts, lambda: read_page(parts.settings.log_path, since, limit=limit))
         return {"logs": page.lines, "cursor": page.cursor, "more": page.more, "gap": page.gap}
@@ -74,21 +74,16 @@ def operator_routes(parts: Parts) -> APIRouter:
 
 
 async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
-    """Run the blocking function `work` in a thread for operators, not in one of the shop's threads.
-
-    Return the result of `work`.
-    """
+    """Run the blocking function `work` in a thread for operators, and return its result."""
+    # The shop's threads may all be busy.
     return await asyncio.get_running_loop().run_in_executor(parts.operator_threads, work)
 
 
 def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the state of the connection pools of all workers, as JSON, for the body of the pool route.
-
-    `workers` has one row for each worker's pool. The other fields are sums of the rows, except that `pool_health` and
-    `pool_utilization` are the values of the worst pool.
+    """Return the state of all workers' connection pools as JSON, as `pool_status` describes it.
 
     Args:
-        parts: the objects of the worker that answers; its settings give the length of the metrics window.
+        parts: the objects of the worker that answers.
         workers: the last statistics of each worker.
     """
     now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
@@ -97,12 +92,12 @@ def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
 
 
 def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
-    """Return the state of each worker, by number: `running`, `stopped`, `not responding` or `down`.
+    """Return `{worker's number: state}`, with the state `running`, `stopped`, `not responding` or `down`.
 
-    The result has all workers that the settings name, even those without statistics.
+    The result has all workers in the settings, even workers without statistics.
 
     Args:
-        parts: the objects of the worker that answers; they contain the settings.
+        parts: the objects of the worker that answers, with the settings.
         workers: the last statistics of each worker.
     """
     reports, now_s = {worker.worker: worker for worker in workers}, time.monotonic()

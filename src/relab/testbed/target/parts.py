@@ -40,8 +40,6 @@ OPERATOR_THREADS: Final = 4
 class Parts:
     """All objects of one worker of the target, wired together.
 
-    `run` performs the periodic tasks (probes, statistics, flags) until it is cancelled; `close` releases all resources.
-
     Args:
         settings: the content of the settings file.
         worker: the worker's number, from 1.
@@ -97,8 +95,8 @@ class Parts:
     def workers(self) -> list[WorkerStats]:
         """Return the statistics of all workers, in the order of their numbers.
 
-        For this worker they are current; for any other worker they are the last published ones. A worker that has
-        published no statistics is left out.
+        The statistics of this worker are current, the others the last published ones. Workers without statistics are
+        left out.
         """
         others = [
             read_stats(self.settings.stats_dir, number)
@@ -109,7 +107,7 @@ class Parts:
         return sorted([own, *(other for other in others if other is not None)], key=lambda stats: stats.worker)
 
     async def close(self) -> None:
-        """Release all resources; database statements in progress continue, at most until their own time-outs."""
+        """Release all resources. Running database statements continue until they end or time out."""
         await self.cache.close()
         self.search.close()
         self._shop_threads.shutdown(wait=False, cancel_futures=True)
@@ -118,7 +116,7 @@ class Parts:
         self._stats.close()
 
     def publish_statistics(self) -> None:
-        """Write this worker's current statistics to its file, which the other workers read; ignore a failure."""
+        """Write this worker's current statistics to its file, for the other workers; ignore a failure."""
         with suppress(OSError):
             self._stats.write(self._statistics())
 
@@ -126,8 +124,8 @@ class Parts:
         """Change some flags, apply all flags in this worker, and return them with their `version` and `updated_at`.
 
         Args:
-            document: new values of flags, by section and name; the other flags stay as they are.
-            expected: the version that the flags must have before the change; None accepts any version.
+            document: new values of flags, by section and name; other flags are kept.
+            expected: the required version of the current flags; None for any version.
 
         Raises:
             InvalidInputError: a flag is unknown or its value invalid; nothing was changed.
@@ -160,10 +158,7 @@ class Parts:
             await self.look()
 
     async def look(self) -> None:
-        """Measure this process, and probe the database, the cache and the search indexes.
-
-        Store the results for the statistics.
-        """
+        """Measure this process, probe the database, the cache and the search indexes, and store the results."""
         loop = asyncio.get_running_loop()
         self._slow["process"] = process = self._process.sample()
         if process["fds"] >= process["fd_limit"]:
@@ -206,7 +201,7 @@ class Parts:
         return f'{json.dumps(head)[:-1]},"counted":{self.recorder.text()}}}'
 
     def refresh_flags(self) -> bool:
-        """Read the flags file if it was replaced, and apply its flags; return whether they have changed.
+        """Read and apply the flags file if it was replaced; return whether the flags have changed.
 
         If the file is invalid, log an error and keep the current flags.
         """

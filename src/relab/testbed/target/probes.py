@@ -19,15 +19,15 @@ PAYLOAD_BYTES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class DependencyProbeResult:
-    """The result of one probe of a dependency.
+    """The result of one probe of a dependency. The durations are None if the dependency did not answer.
 
     Attributes:
         ok: whether the dependency answered.
-        connect_ms: time to open a connection. This and the next two fields are None if the dependency did not answer.
+        connect_ms: time to open a connection.
         answer_ms: duration of the smallest request on the connection.
-        payload_ms: duration of a request for `PAYLOAD_BYTES`; on a path with low bandwidth only this is long.
+        payload_ms: duration of a request for `PAYLOAD_BYTES`, which shows a low bandwidth.
         error: the driver's error message; None without an error.
-        sqlstate: PostgreSQL's error code; None if PostgreSQL has not returned one.
+        sqlstate: PostgreSQL's error code; None without one.
     """
 
     ok: bool
@@ -43,9 +43,9 @@ class DependencyProbeResult:
 
 
 def probe_database(settings: DatabaseSettings) -> DependencyProbeResult:
-    """Open a connection to the database, run `SELECT 1`, fetch `PAYLOAD_BYTES`, and return the durations or the error.
+    """Open a connection to the database, run `SELECT 1`, fetch `PAYLOAD_BYTES`; return the durations or the error.
 
-    The call blocks the calling thread, at most for the time-outs of the connection.
+    The call blocks the calling thread, at most for the connection's time-outs.
     """
     began_s = time.perf_counter()
     try:
@@ -78,9 +78,9 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
 async def probe_cache(settings: CacheSettings) -> DependencyProbeResult:
     """Open a connection to the cache, send `PING` and an echo of `PAYLOAD_BYTES`; return the durations or the error.
 
-    `PING` also fails if the password is wrong. The time-out is longer than the one for the shop's requests, which is
-    too short to measure a path with low bandwidth.
+    A wrong password is an error, too.
     """
+    # The time-out for the shop's requests is too short to measure a path with low bandwidth.
     patient = settings.model_copy(update={"timeout_s": max(settings.timeout_s, PROBE_TIMEOUT_MS / 1_000)})
     try:
         # Creating the client reads files, which fails if no descriptor is free.

@@ -23,7 +23,7 @@ _STATES: Final = {
 def state_of(pid: int) -> str:
     """Return the kernel's state of a process as a word, such as `running`, `sleeping`, `stopped` or `zombie`.
 
-    It is `gone` if the process does not exist, and `unknown` if its state cannot be read.
+    Return `gone` for a process that does not exist, and `unknown` if the state cannot be read.
     """
     try:
         return _STATES.get(psutil.Process(pid).status(), "unknown")
@@ -44,9 +44,10 @@ class OwnProcess:
     def sample(self) -> dict[str, Any]:
         """Return the current resource use of this process.
 
-        The keys are `cpu_pct` (percent of one core since the last sample), `cpu_s` (CPU seconds since the start of the
-        process), `fds` and `fd_limit` (open descriptors and their limit), `rss_bytes` and `threads`. If no descriptor
-        is free, `rss_bytes` and `threads` are left out, and all descriptors count as open.
+        - `cpu_pct`: percent of one core since the last sample.
+        - `cpu_s`: CPU seconds since the start of the process.
+        - `fds`, `fd_limit`: number of open descriptors, and their limit.
+        - `rss_bytes`, `threads`: memory and number of threads; left out if no descriptor is free.
         """
         cpu_s, at_s = sum(os.times()[:2]), time.monotonic()
         elapsed_s = max(at_s - self._at_s, 1e-3)

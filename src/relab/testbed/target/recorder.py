@@ -24,7 +24,7 @@ class RouteCounts:
     Attributes:
         count: number of answered requests.
         errors_5xx, errors_4xx: number of answers with a status of this class.
-        shed: how many of the answers in `errors_5xx` were rejections by flow control.
+        shed: number of requests that flow control rejected; `errors_5xx` includes them.
         total_ms: sum of the response times.
         histogram: number of requests by bucket of the response time.
     """
@@ -39,7 +39,10 @@ class RouteCounts:
     def add(self, status: int, elapsed_ms: float, *, shed: bool) -> None:
         """Count one request that was answered with an HTTP status after `elapsed_ms`.
 
-        `shed` says whether flow control rejected it.
+        Args:
+            status: the HTTP status.
+            elapsed_ms: the response time.
+            shed: whether flow control rejected the request.
         """
         self.count += 1
         if status >= 500:
@@ -99,8 +102,7 @@ class WorkerRecorder:
     """The counters of one worker. Thread-safe.
 
     Args:
-        window_s: length of the metrics window in seconds. The counters of each second are kept for this time and 5 s
-            more.
+        window_s: length of the metrics window in seconds; a second's counters are kept 5 s longer than this.
         clock: returns monotonic seconds.
 
     Attributes:
@@ -118,7 +120,11 @@ class WorkerRecorder:
     def request(self, route: str, status: int, elapsed_ms: float, *, shed: bool = False) -> None:
         """Count a request to a route that was answered with an HTTP status after `elapsed_ms`.
 
-        `shed` says whether flow control rejected it.
+        Args:
+            route: the name of the route.
+            status: the HTTP status.
+            elapsed_ms: the response time.
+            shed: whether flow control rejected the request.
         """
         with self._lock:
             for second in (self._current(), self.totals):
@@ -127,7 +133,7 @@ class WorkerRecorder:
                 counts.add(status, elapsed_ms, shed=shed)
 
     def event(self, name: str, count: int = 1) -> None:
-        """Add `count` to the number of events with this name, such as orders placed; for requests use `request`."""
+        """Add `count` to the number of events with this name, such as orders; count requests by `request` instead."""
         with self._lock:
             for second in (self._current(), self.totals):
                 second.events[name] = second.events.get(name, 0) + count
@@ -140,12 +146,10 @@ class WorkerRecorder:
                 second.waits[bucket] = second.waits.get(bucket, 0) + 1
 
     def text(self) -> str:
-        """Return all counters as JSON text: `{"seconds": {second: counters}, "totals": counters}`.
-
-        The text of a second that is over is computed only once and then reused.
-        """
+        """Return all counters as JSON text: `{"seconds": {second: counters}, "totals": counters}`."""
         with self._lock:
             now = int(self._clock())
+            # A second that is over does not change, so its text is computed only once.
             for moment in [moment for moment in self._seconds if moment < now]:
                 self._closed[moment] = json.dumps(self._seconds.pop(moment).wire(), separators=(",", ":"))
             for moment in [moment for moment in self._closed if moment <= now - self._kept_s]:

@@ -14,13 +14,13 @@ from relab.testbed.target.errors import StorageError
 
 
 class MiniReport(BaseModel):
-    """The figures of a report about a rollout or experiment; what was not measured is null, never zero.
+    """The figures of a report about a rollout or experiment; a figure that was not measured is null.
 
     Attributes:
         delta_p95_pct, delta_qps_pct: change of the P95 latency and of the throughput, in percent.
         error_rate_pct: share of failed requests, in percent.
         faiss_share_pct: share of the searches that the FAISS index answered, in percent.
-        fallback_count: number of searches that another index answered because the first one failed.
+        fallback_count: number of searches that the second index answered because the first one failed.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -55,12 +55,12 @@ class Products:
 
 
 class Indexes:
-    """Both search indexes of one worker; if Qdrant fails to start, it stays unavailable until the worker restarts.
+    """Both search indexes of one worker. If Qdrant cannot start, it is unavailable until the worker restarts.
 
     Args:
-        products: the products with which the indexes are filled.
-        settings: they name the folder of the embedded Qdrant engine's files, or the Qdrant server to use.
-        worker: the worker's number; each worker's embedded engine has its own files.
+        products: the products to index.
+        settings: the folder of the embedded Qdrant engine, or the address of a Qdrant server.
+        worker: the worker's number; each worker has its own embedded engine.
     """
 
     def __init__(self, products: Products, settings: SearchSettings, *, worker: int) -> None:
@@ -111,8 +111,8 @@ class Search:
     Args:
         indexes: the indexes to search in.
         recorder: counts answers by index, fallbacks and batches.
-        flags: returns the current flags, which choose the index and the maximum size of a batch.
-        failed: is called when an index fails, with the name of the index and the message of the error.
+        flags: returns the current flags, with the index to use and the maximum size of a batch.
+        failed: is called with the name of an index and an error message, when this index fails.
     """
 
     def __init__(
@@ -140,10 +140,8 @@ class Search:
         return await answer
 
     async def figures(self) -> dict[str, Any]:
-        """Return the kind, the number of vectors and the state of each index, as `{"faiss": ..., "qdrant": ...}`.
-
-        They are read in the search thread, because no other thread may access the indexes.
-        """
+        """Return the kind, the number of vectors and the state of each index, as `{"faiss": ..., "qdrant": ...}`."""
+        # No other thread may access the indexes.
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._indexes.figures)
 
     def close(self) -> None:

@@ -79,12 +79,10 @@ def customer_name(index: int) -> str:
 def seed(
     connection: psycopg.Connection[Any], *, products: int = PRODUCTS, orders: int = ORDERS, seed: int = DEFAULT_SEED
 ) -> None:
-    """Fill the shop's empty tables with products, stock and orders, and commit.
-
-    All dates are fixed, so that equal seeds give exactly the same data.
+    """Fill the shop's empty tables with products, stock and orders, and commit; equal arguments give equal data.
 
     Args:
-        connection: the connection to the database, in which the schema must already exist.
+        connection: the connection to the database, with the shop's schema.
         products: number of products.
         orders: number of orders.
         seed: the seed of all random choices.
@@ -124,9 +122,9 @@ def write_products(path: Path, *, products: int = PRODUCTS, seed: int = DEFAULT_
     """Write the products file for search: one JSON line per product, with `id`, `name` and `description`.
 
     Args:
-        path: the path of the file, which is replaced.
+        path: the path of the file; an existing file is replaced.
         products: number of products.
-        seed: the same as for the database, so that both have the same products.
+        seed: the seed of the products; the database's seed gives the same products.
 
     Raises:
         OSError: the file cannot be written.

@@ -29,11 +29,11 @@ class DatabaseSettings(_Section):
     Attributes:
         name: name of the database.
         pool_size: number of connections that the pool keeps open.
-        max_overflow: number of further connections that the pool opens when all are in use.
+        max_overflow: number of further connections when all are in use.
         pool_timeout_s: longest wait for a connection of the pool.
         statement_timeout_ms: time after which the server cancels a statement.
-        read_timeout_s: longest wait for an answer of the server; None for one second more than `statement_timeout_ms`.
-        max_age_s: maximum age of a connection; an older one is replaced when it is next used.
+        read_timeout_s: longest wait for an answer of the server; None for `statement_timeout_ms` plus one second.
+        max_age_s: age after which a connection is replaced at its next use.
     """
 
     host: str = Field(min_length=1)
@@ -51,10 +51,7 @@ class DatabaseSettings(_Section):
 
     @property
     def patience_s(self) -> float:
-        """Longest wait for an answer of the database server, in seconds.
-
-        It is `read_timeout_s`; if that is None, one second more than `statement_timeout_ms`.
-        """
+        """Longest wait for an answer of the database server, in seconds: `read_timeout_s` or its default."""
         return self.read_timeout_s or self.statement_timeout_ms / 1_000 + 1.0
 
     @property
@@ -66,7 +63,9 @@ class DatabaseSettings(_Section):
 class CacheSettings(_Section):
     """The Redis server that the shop uses as a cache.
 
-    `timeout_s` applies to each command and to connecting; `ttl_s` is the time after which a cached page expires.
+    Attributes:
+        timeout_s: time limit for connecting and for each command.
+        ttl_s: time after which a cached page expires.
     """
 
     host: str = Field(min_length=1)
@@ -96,12 +95,10 @@ class TargetSettings(_Section):
     Attributes:
         version: number of the version in the settings history.
         workers: number of workers of the target.
-        private_dir: folder of the workers' sockets, which only fault injection uses.
-        supervisor_socket: the path of the supervisor's socket, for diagnostics about components and settings; None
-            without a supervisor.
-        token: the token that a request must send to change flags; None if every request from this machine may change
-            them.
-        metrics_window_s: the number of last seconds that health and metrics cover.
+        private_dir: folder of the workers' sockets, for fault injection only.
+        supervisor_socket: the path of the supervisor's socket, for diagnostics; None without a supervisor.
+        token: the token for requests that change flags; None to accept every request from this machine.
+        metrics_window_s: number of last seconds that health and metrics cover.
     """
 
     version: int = Field(ge=0)
@@ -136,8 +133,8 @@ def load_settings(path: Path) -> TargetSettings:
     """Read and validate the settings file, and return the settings.
 
     Raises:
-        BadSettingsError: the file is absent or not JSON, or a field is missing, unknown or wrong; the message contains
-            no values, because one may be a password.
+        BadSettingsError: the file is absent or not JSON, or a field is missing, unknown or wrong. The message contains
+            no values.
     """
     try:
         return TargetSettings.model_validate(parse_json(path.read_bytes()))

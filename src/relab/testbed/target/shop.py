@@ -59,11 +59,11 @@ class Shop:
 
     Args:
         database: the worker's connection pool.
-        cache: the worker's access to the cache of product pages.
+        cache: the worker's cache of product pages.
         search: the worker's search.
-        products: the products, whose names search results show.
-        threads: the threads in which database statements run.
-        receipts: the file to which each order appends a line.
+        products: the products, with the names for search results.
+        threads: the threads for database statements.
+        receipts: the file for one line per order.
         recorder: counts orders, and receipts that could not be written.
     """
 
@@ -105,8 +105,8 @@ class Shop:
     async def find(self, text: str, top_k: int) -> dict[str, Any]:
         """Return the `top_k` products that are most similar to a text.
 
-        The result repeats `query` and `top_k`. `results` has `id`, `name` and `score` of each product, nearest first.
-        `backend` is the name of the index that answered.
+        The result has `query`, `top_k`, `results` (`id`, `name` and `score` of each product, nearest first) and
+        `backend` (the name of the index that answered).
 
         Raises:
             SearchError: no index can answer.
@@ -128,7 +128,7 @@ class Shop:
         return placed
 
     async def order(self, number: str) -> dict[str, Any]:
-        """Return the order with this number as JSON; `recent_orders` are the numbers of its customer's latest orders.
+        """Return the order with this number as JSON; `recent_orders` has the numbers of the customer's latest orders.
 
         Raises:
             NoSuchOrderError: the order does not exist.

@@ -30,10 +30,7 @@ def shop_routes(parts: Parts) -> APIRouter:
 
     @routes.post("/orders", summary="Place an order", status_code=201)
     async def place(order: OrderRequest) -> JSONResponse:
-        """Place an order: take the goods from the stock and store the order.
-
-        If one of the two fails, change nothing.
-        """
+        """Place an order: take the goods from the stock and store the order, or change nothing if that fails."""
         return JSONResponse(await shop.place(order), status_code=201)
 
     @routes.get("/orders/{order_id}", summary="An order")

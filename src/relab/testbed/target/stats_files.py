@@ -32,9 +32,9 @@ class WorkerStats:
         pid: the id of the worker's process.
         written_s: time of publication, by the machine's monotonic clock.
         started_s: start of the worker, by the same clock.
-        gauges: current values of the connection pool, the limiter, the search indexes, the process and other parts.
-        seconds: counters of requests and events, by second of the monotonic clock.
-        totals: counters of requests and events since the start of the worker.
+        gauges: current values of the worker's parts, such as `pool`, `limiter` and `process`.
+        seconds: `{second of the monotonic clock: counters}`.
+        totals: the counters since the start of the worker.
     """
 
     worker: int

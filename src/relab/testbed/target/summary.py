@@ -24,7 +24,7 @@ def merge(seconds: Iterable[WorkerCounters]) -> WorkerCounters:
 
 
 def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
-    """Add the counts of `counts` to those of `into`, which is changed."""
+    """Add the counters `counts` to the counters `into`, which are changed."""
     into.count += counts.count
     into.errors_5xx += counts.errors_5xx
     into.errors_4xx += counts.errors_4xx
@@ -45,12 +45,12 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Wo
 
 
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
-    """Return how many of the last `window_s` seconds the target has been running, at least 1.
+    """Return the seconds that rates are computed with: how many of the last `window_s` seconds the target has run.
 
-    Rates are computed as counts divided by this time.
+    The result is at least 1.
 
     Args:
-        workers: the statistics of each worker, which say when it started.
+        workers: the statistics of each worker, with its start.
         now_s: the current time of the machine's monotonic clock.
         window_s: length of the window that ends now.
     """
@@ -62,11 +62,15 @@ def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) ->
 def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
     """Return the metrics of one route, or of the sum of all routes, as JSON.
 
-    The numbers of requests are `requests`, `errors` (status 5xx), `client_errors` (4xx) and `shed` (those of `errors`
-    that flow control rejected). `requests_per_second` and `error_rate` (the share of `errors`, in percent) follow from
-    them. The response times in milliseconds are `avg_response_time_ms`, `p50_ms`, `p95_ms` and `p99_ms`. They cover all
-    answered requests, including failed ones, and are None without requests. `seconds` is the time in which the requests
-    were counted.
+    - `requests`: number of answered requests, failed ones included.
+    - `errors`, `client_errors`: number of answers with a status 5xx and 4xx.
+    - `shed`: how many of the `errors` flow control rejected.
+    - `requests_per_second`; `error_rate`: share of `errors` in percent.
+    - `avg_response_time_ms`, `p50_ms`, `p95_ms`, `p99_ms`: response times in milliseconds; None without requests.
+
+    Args:
+        counts: the counters of the route.
+        seconds: the time in which the requests were counted.
     """
     histogram = counts.histogram
     return {
@@ -115,12 +119,16 @@ def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[
 
 
 def search_figures(events: dict[str, int]) -> dict[str, Any]:
-    """Return the number of searches that each search index has answered (`faiss`, `qdrant`), and related figures.
+    """Return the numbers of searches in `events`, for the metrics.
 
-    `faiss_share_pct` is the share of FAISS in percent, None without searches. `fallbacks` is the number of searches
-    that Qdrant answered because FAISS failed. `batches` is the number of groups in which searches were processed.
-    `events` holds counts by event name; the events `search_faiss`, `search_qdrant`, `search_fallbacks` and
-    `search_batches` are read.
+    The result has these keys:
+    - `faiss`, `qdrant`: number of searches that this index answered.
+    - `faiss_share_pct`: share of FAISS in percent; None without searches.
+    - `fallbacks`: number of searches that Qdrant answered because FAISS failed.
+    - `batches`: number of groups in which searches were processed.
+
+    Args:
+        events: number of events by name, such as `search_faiss`.
     """
     faiss, qdrant = events.get("search_faiss", 0), events.get("search_qdrant", 0)
     return {

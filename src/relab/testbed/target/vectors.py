@@ -28,7 +28,7 @@ _WORD = re.compile(r"[a-z0-9]+")
 def embed(texts: Iterable[str]) -> Vectors:
     """Return the vectors of texts as a matrix: one row with `DIMENSIONS` columns per text, in order.
 
-    A row has the Euclidean length 1. The row of a text without words has only zeros.
+    Each row has the Euclidean length 1, or only zeros if its text has no words.
     """
     words = [_WORD.findall(text.lower()) for text in texts]
     rows = np.zeros((len(words), DIMENSIONS), np.float32)

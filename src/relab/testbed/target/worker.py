@@ -34,13 +34,12 @@ GRACE_S: Final = 2
 def run_worker(settings_path: Path, *, worker: int, qdrant_url: str | None) -> int:
     """Run one worker until a signal ends it; return the exit code: `EXIT_OK`, `EXIT_FAILED` or `EXIT_BAD_SETTINGS`.
 
-    If the settings are bad, write one line about the error to standard error and the log, and return at once.
+    If the settings are invalid, report the error in the log and on standard error, and return at once.
 
     Args:
         settings_path: the path of the settings file.
         worker: the worker's number, from 1.
-        qdrant_url: the address of a Qdrant server to use instead of the embedded engine, whatever the settings file
-            says; None to follow the file.
+        qdrant_url: the address of a Qdrant server, in place of the file's search settings; None to use the file.
     """
     try:
         settings = load_settings(settings_path)
@@ -114,10 +113,7 @@ def _logger(log_path: Path, worker: int) -> Logger:
 
 
 def _log_path(settings_path: Path) -> Path | None:
-    """Return the path of the log from a settings file that may be invalid.
-
-    Return None if not even this setting can be read.
-    """
+    """Return the log path in a settings file, even if other settings are invalid; None if it cannot be read."""
     try:
         found = json.loads(settings_path.read_bytes())["log_path"]
     except (OSError, ValueError, KeyError, TypeError):

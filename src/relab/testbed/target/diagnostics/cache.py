@@ -19,10 +19,10 @@ _FIELDS: Final = (
 
 
 async def cache_diagnostics(settings: CacheSettings) -> dict[str, Any]:
-    """Return Redis' own statistics as JSON, for operators.
+    """Return Redis' own statistics as JSON: `reachable`, `info`, `errors` and `keys`.
 
-    `info` has selected values of the command INFO, `errors` the numbers of errors by kind, and `keys` the number of
-    keys. `reachable` is True; if the cache does not answer, the result is only `reachable: False` and the `error`.
+    `info` has selected values of the command INFO, `errors` the number of errors by kind, `keys` the number of keys. If
+    the cache does not answer, the result is `{"reachable": False, "error": message}`.
     """
     client = make_client(settings)
     try:

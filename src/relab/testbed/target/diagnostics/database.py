@@ -76,8 +76,7 @@ def expected_indexes() -> dict[str, str]:
 def database_diagnostics(settings: DatabaseSettings) -> dict[str, Any]:
     """Return the server's sessions, locks, statements, tables, indexes, limits and plans, as JSON.
 
-    If the server does not answer, the result has `reachable: False` and the `error`. The call blocks the calling
-    thread.
+    If the server does not answer, return `reachable: False` and the `error`. The call blocks the calling thread.
     """
     began_s = time.perf_counter()
     try:
@@ -146,10 +145,10 @@ def _statements(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) 
 
 
 def _plan(connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the query plan of one of the shop's statements, with two durations: on the server, and for the client.
+    """Run a statement of the shop with EXPLAIN ANALYZE; return `nodes` (its query plan), `server_ms` and `client_ms`.
 
-    The durations, `server_ms` and `client_ms`, are in milliseconds. If the statement fails, the result has `error` and
-    `sqlstate` in place of the plan.
+    `server_ms` and `client_ms` are the durations on the server and for the client. If the statement fails, the result
+    has `error`, `sqlstate` and `client_ms`.
     """
     began_s = time.perf_counter()
     try:

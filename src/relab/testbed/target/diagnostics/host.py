@@ -40,10 +40,9 @@ def host_diagnostics(data_dir: Path) -> dict[str, Any]:
 
 
 def disk_figures(folder: Path) -> dict[str, Any]:
-    """Return the space and the free inodes of the disk of a folder.
+    """Return `path`, `total_bytes`, `free_bytes`, `used_pct` and `free_inodes` of the disk of a folder.
 
-    The keys are `path`, `total_bytes`, `free_bytes`, `used_pct` and `free_inodes`. If the disk cannot be read, they are
-    `path` and `error`.
+    If the disk cannot be read, return `path` and `error`.
     """
     try:
         status = os.statvfs(folder)

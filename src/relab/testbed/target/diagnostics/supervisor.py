@@ -13,14 +13,13 @@ _TIMEOUT_S: Final = 2.0
 
 
 async def ask_supervisor(socket: Path | None, path: str) -> Any:
-    """Return the supervisor's JSON answer to a GET request, or the text `unknown` if it does not give one.
-
-    Diagnostics must answer even without the supervisor, so the caller shows `unknown` in place of the information.
+    """Return the supervisor's JSON answer to a GET request, or the text `unknown` without an answer.
 
     Args:
-        socket: the supervisor's socket; None if there is no supervisor.
+        socket: the supervisor's socket; None without a supervisor.
         path: the path of the request.
     """
+    # Diagnostics must answer even without the supervisor.
     if socket is None:
         return UNKNOWN
     try:
