@@ -43,7 +43,9 @@ class AwaitingRuns:
     def clear(self, unit: UnitOfWork, contents: Mapping[str, RunContent]) -> None:
         """Mark runs as no longer waiting for their analysis, in the transaction `unit`.
 
-        `contents` is `{run id: content whose analysis was requested}`. A run whose content has changed since then still
-        waits.
+        Args:
+            unit: the transaction.
+            contents: `{run id: content whose analysis was requested}`. A run whose content has changed since is not
+                marked.
         """
         repository.clear_awaiting(unit.session, contents)

@@ -23,12 +23,12 @@ _log = get_logger(__name__)
 
 
 class BatchWriter:
-    """Stores batches of runs, spans and log records. It is not thread-safe, because it counts the unprojected spans.
+    """Stores batches of runs, spans and log records. It is not thread-safe.
 
     Args:
-        shard: the shard of the roll-up sums that this process updates: a random number from 0 to 15 (0 with SQLite).
-            Each sum over the runs of an hour or a minute has one row per shard, so that processes rarely wait for each
-            other.
+        database: the database to write to.
+        clock: provides the time of receipt.
+        shard: the row that this process updates in each sum over runs, 0 to 15 (0 with SQLite).
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -40,9 +40,10 @@ class BatchWriter:
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store runs, spans and log records; return a receipt or an error for each item of the batch, in order.
 
-        The error `SourceConflictError` is returned, not raised, for a run that was already ingested as spans. Every
-        item with a receipt is durable when this returns. If a batch posts the same run twice, the later post replaces
-        the earlier one, as if they had arrived one after the other.
+        Every item with a receipt is durable when this returns. If a run occurs twice in a batch, the later one is kept.
+
+        Returns:
+            A receipt, or `SourceConflictError` (not raised) for a posted run that was already ingested as spans.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used at the moment.
@@ -66,9 +67,9 @@ class BatchWriter:
         return [_receipt(posted, outcome) for posted in batch]
 
     def _write_trace_by_trace(self, posted: Posted) -> Receipt | SourceConflictError:
-        """Store the traces of an OTLP request in separate transactions, and reject only those that cannot be stored.
+        """Store each trace of an OTLP request in its own transaction, after the whole request could not be stored.
 
-        Called after the database has rejected the request as a whole.
+        Return the receipt; it lists the traces that cannot be stored as rejected.
         """
         assert not isinstance(posted, PostedRun)
         batch = posted.batch
@@ -112,15 +113,13 @@ class _Part:
 
 
 def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
-    """Split a batch into parts, each of which one transaction can write: a transaction can write a run only once.
-
-    In a part, no posted run has the same id as another posted run or as a trace. The order of the batch is kept.
-    """
+    """Split a batch into parts with at most one posted run per id; the order of the batch is kept."""
     parts = [_Part()]
     for posted in batch:
         runs = {posted.record.run_id} if isinstance(posted, PostedRun) else set()
         traces = set() if isinstance(posted, PostedRun) else set(posted.batch.traces)
         last = parts[-1]
+        # One transaction writes one part, and it can write a run only once, whether posted or made of a trace.
         if runs & (last.runs | last.traces) or traces & last.runs:
             last = _Part()
             parts.append(last)

@@ -98,7 +98,7 @@ def usage_by_model(cost: Cost | None, model: str | None) -> list[ModelUsage]:
 
     Args:
         cost: the tokens of the run; None if not reported.
-        model: the model of the run. If `cost` has no separate counts for each model, all tokens belong to this model.
+        model: the model that used all tokens, if `cost` has no counts by model; None if not known.
     """
     if cost is None or cost.calls_without_tokens:
         return []

@@ -53,20 +53,17 @@ limited."""
 
 
 class RunExport:
-    """An export of the runs that match a filter at the start; it can be read once.
-
-    Use it as a context manager: the exit deletes the temporary file with the ids of the runs.
+    """An export of all runs that match a filter, as a context manager; it can be read once.
 
     Attributes:
-        total: the number of runs that match.
-        on_progress: called after each group of runs that was read, with the number of runs read so far.
+        total: the number of runs that match when the context is entered.
+        on_progress: called with the number of runs read so far, after each group of runs.
 
     Args:
         database: the database to read.
-        open_first: opens the read transaction that selects the runs. Before that, it must compute all runs from their
-            newest spans.
+        open_first: must compute all runs from their newest spans, then open the read transaction that selects runs.
         run_filter: selects the runs.
-        what: complete runs, their timeline items, their raw spans (of runs that have spans), or their log records.
+        what: whether to export complete runs, their timeline items, their raw spans, or their log records.
         prices: the prices of models, for the estimated costs in Parquet rows of runs.
     """
 
@@ -83,6 +80,7 @@ class RunExport:
         self._filter = run_filter
         self._prices = prices
         self._what = what
+        # A temporary file with the ids of the runs; the exit deletes it.
         self._ids: IO[str] | None = None
         self.total = 0
         self.on_progress: Callable[[int], object] = lambda _done: None
@@ -102,16 +100,12 @@ class RunExport:
         self._ids.close()
 
     def lines(self) -> Iterator[str]:
-        """Yield the export as lines of JSON.
+        """Yield the export as lines of JSON. The content of a line depends on the exported kind:
 
-        The content of a line depends on what is exported:
-
-        - `runs`: a complete run, in the form that `POST /agent-runs` accepts, without raw spans and without empty lists
+        - `runs`: a run as `POST /agent-runs` accepts it, without empty lists
         - `items`: a timeline item with its run id, kind and time
-        - `spans`: an OTLP `ExportTraceServiceRequest`
-        - `logs`: an OTLP `ExportLogsServiceRequest`
-
-        The two OTLP requests have the format in which the OpenTelemetry collector writes files.
+        - `spans`: an OTLP `ExportTraceServiceRequest`, as the OpenTelemetry collector writes it to files
+        - `logs`: an OTLP `ExportLogsServiceRequest`, in the same format
         """
         if self._what == "runs":
             return self._run_lines()
@@ -223,9 +217,9 @@ def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
     """Return the JSON of a run with its steps, calls and events.
 
     Args:
-        run: the JSON of the run without these lists.
-        lists: for each kind of item, `(position, JSON of the item)`. Each list is sorted by the position, which is the
-            order in which the items were sent.
+        run: the JSON of the run without these three lists.
+        lists: the steps, the calls and the events, each as `(position, JSON of the item)`. They are sorted here by the
+            position in which they were sent.
     """
     parts = [run[:-1]]
     for kind, items in zip(ITEM_KINDS, lists, strict=True):
@@ -251,7 +245,7 @@ def _origin_texts(
 
 
 def _requests(items: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Split spans or log records, each `(origin, protobuf bytes)`, into lists that each fill one line of the export."""
+    """Split spans or log records into lists, one for each line of the export; an item is `(origin, protobuf bytes)`."""
     line: list[tuple[int, bytes]] = []
     size = 0
     for item in items:

@@ -18,9 +18,9 @@ SHOWN: Final = AgentRunRow.content_hash != NEVER_PROJECTED
 
 
 def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
-    """Return a query of runs with the conditions of a filter added.
+    """Add the conditions of a filter to a query of runs, and return the query.
 
-    Runs that were never computed from their stored spans (projected) are left out.
+    The query leaves out runs that were never computed from their spans.
     """
     statement = statement.where(SHOWN)
     for name in _EQUAL:

@@ -15,11 +15,11 @@ class TelemetryHandlers:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Compute again (remap) at most 2,000 runs that an older version of relab computed; enqueue a job for the rest.
+        """Compute at most 2,000 runs of an older version of relab again, oldest first; enqueue a job for the rest.
 
-        The oldest runs come first. `args` may have `after`, the position at which an earlier job stopped: the `[start,
-        run id]` of the last run that it computed, with the start in microseconds since 1970. Without `after`, the job
-        begins with the oldest run.
+        Args:
+            args: may have `after`, the `[start in microseconds since 1970, run id]` of the last run of an earlier job.
+                Without it, the job begins with the oldest run.
         """
         after = args.get("after")
         self._service.remap_in_background((after[0], after[1]) if after else None)

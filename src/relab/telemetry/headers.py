@@ -35,10 +35,7 @@ def header_of(run: StoredRun, prices: Callable[[], PriceTable]) -> RunHeader:
 
 
 def _with_outcomes(reported: Iterable[dict[str, Any]], decided: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the fields of each agent: the reported fields, then the decided fields of the agent with the same name.
-
-    A decided field replaces the reported field, unless it is null.
-    """
+    """Join the reported and the decided fields of each agent by its name; a decided field wins unless it is null."""
     agents = {agent["name"]: agent for agent in reported}
     for agent in decided:
         known = {name: value for name, value in agent.items() if value is not None}

@@ -135,10 +135,14 @@ def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
 def list_waiting(
     session: Session, before_us: int, *, after: str = "", limit: int, among: Sequence[str] | None = None
 ) -> list[tuple[str, int]]:
-    """Return `(trace id, number of log records)` of at most `limit` traces without a run, ordered by trace id.
+    """Return `(trace id, number of log records)` of traces without a run, ordered by trace id.
 
-    A trace is returned if its newest record was received before `before_us` (microseconds) and its id is greater than
-    `after`. The query visits every log record, or with `among` only the records of these traces.
+    Args:
+        session: the session of the transaction.
+        before_us: only traces whose newest record was received before this time, in microseconds since 1970.
+        after: only traces with a greater id.
+        limit: the maximum number of traces.
+        among: the traces to search; None searches every log record.
     """
     row = LogRecordRow
     statement = _waiting(before_us).where(
@@ -149,10 +153,9 @@ def list_waiting(
 
 
 def count_waiting(session: Session, before_us: int) -> int:
-    """Return the number of log records that belong to traces without a run.
+    """Return the number of log records in traces without a run; the query reads every log record.
 
-    A trace is counted if its newest record was received before `before_us`, in microseconds since 1970. The query
-    visits every log record.
+    A trace counts if its newest record was received before `before_us`, in microseconds since 1970.
     """
     waiting = _waiting(before_us).subquery()
     return int(session.execute(select(func.coalesce(func.sum(waiting.c.records), 0))).scalar_one())

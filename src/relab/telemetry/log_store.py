@@ -42,10 +42,15 @@ def write_logs(
     *,
     now_us: int,
 ) -> LogsOutcome:
-    """Insert the records of `{trace id: records}` that are not stored yet, with their origins (resources and scopes).
+    """Insert log records that are not stored yet, with their origins (resources and scopes).
 
-    Of a trace that gets more than 100,000 records, the records with the latest times are rejected. `now_us` is stored
-    as the time at which the records were received.
+    A trace keeps at most 100,000 records; new records beyond this number are rejected, the latest first.
+
+    Args:
+        session: the session of the transaction.
+        logs: `{trace id: log records}`.
+        origins: `{key: origin}` of the records.
+        now_us: the time of receipt, in microseconds since 1970.
     """
     outcome = LogsOutcome()
     if not logs:

@@ -16,7 +16,7 @@ from relab.telemetry.tables import RunBehaviourRow
 class RunMarks:
     """Stores and counts the results of analyses of runs: a run's failure category, and the behaviours found in a run.
 
-    Each result belongs to the content that was analysed. It is not stored if the run's content has changed meanwhile.
+    A result is stored only if the run still has the content that was analysed.
 
     Args:
         database: the database of the runs.
@@ -37,7 +37,7 @@ class RunMarks:
     def set_behaviours(
         self, agent_run_id: str, content_hash: str, names: Collection[str], *, kept: Collection[str] = ()
     ) -> None:
-        """Store `names` as the behaviours that a search found in a run; they replace the behaviours stored earlier.
+        """Replace the stored behaviours of a run by `names`, the result of a search.
 
         Store nothing if the run was deleted or if its content hash is no longer `content_hash`.
 
@@ -45,8 +45,7 @@ class RunMarks:
             agent_run_id: the id of the run.
             content_hash: the hash of the content that was searched.
             names: the behaviours that were found.
-            kept: behaviours that were not searched for this time. An earlier result for them stays stored if it belongs
-                to the same content.
+            kept: behaviours that this search did not cover; their stored results for the same content stay.
         """
         table = table_of(RunBehaviourRow)
         with self._database.write(durable=False) as unit:
@@ -63,10 +62,7 @@ class RunMarks:
                 unit.session.execute(insert(table), rows)
 
     def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
-        """Return `{run id: content hash}` of the given runs in which an analysis found the behaviour.
-
-        The hash is that of the content in which the behaviour was found.
-        """
+        """Return `{run id: hash of the content in which an analysis found the behaviour}`; other runs are left out."""
         row = RunBehaviourRow
         found: dict[str, str] = {}
         with self._database.read() as session:

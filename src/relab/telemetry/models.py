@@ -110,11 +110,7 @@ class Step(TelemetryModel):
 
 
 class ToolCall(TelemetryModel):
-    """One call of a tool by an agent.
-
-    In the timeline, the call is placed at the first known start of these: the call, its step, the run. `args_hash` is a
-    digest that a reporter sends in place of the arguments.
-    """
+    """One call of a tool by an agent; `args_hash` is a digest that may be sent in place of the arguments."""
 
     call_id: ExternalId
     step_id: ExternalId | None = None
@@ -128,6 +124,7 @@ class ToolCall(TelemetryModel):
     status_code: Annotated[int, Field(ge=0, le=MAX_STATUS_CODE)] | None = None
     retries: Count = 0
     latency_ms: LatencyMs | None = None
+    # In the timeline, the start of the step, or else of the run, replaces a missing start.
     started_at: ReportedTime | None = None
     ended_at: ReportedTime | None = None
 
@@ -278,9 +275,10 @@ class IngestReceipt(BaseModel):
 class RunFilter(BaseModel):
     """A filter of runs; a run must match every given field.
 
-    Times are in microseconds since 1970: `started_after_us` is included, `started_before_us` is not. `behaviour` is the
-    name of a behaviour that an analysis found in the run. `text` is a case-insensitive substring of ids, names and
-    error messages of the run and its items. Each other field equals the field of the run with the same name.
+    - `started_after_us` (included) and `started_before_us` (excluded) are in microseconds since 1970.
+    - `behaviour` names a behaviour that an analysis found in the run.
+    - `text` occurs in ids, names or error messages of the run or its items, in any case.
+    - Each other field must equal the run's field with the same name.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -337,8 +335,8 @@ ITEM_KINDS = (
 class TimelineItem(BaseModel):
     """One entry of a run's timeline: a step, a tool call or a guardrail event, with the id `ref_id`.
 
-    `title` is the name of the step or tool, or the type of the event. `at` is the start of a step or the time of an
-    event. For a tool call, `at` is the first known start of these: the call, its step, the run.
+    `title` is the name of the step or tool, or the type of the event. `at` is the start or the time of the entry. A
+    call without a start gets the start of its step, or else of the run.
     """
 
     kind: TimelineKind

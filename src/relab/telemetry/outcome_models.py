@@ -15,7 +15,7 @@ OUTCOME_VERSION: Final = 3
 
 
 class RunOutcome(StrEnum):
-    """Whether the user got what the agent was asked for, as the telemetry of the run shows it."""
+    """The outcome of a run: whether the agent did its task, as the telemetry of the run shows it."""
 
     SUCCEEDED = "succeeded"
     COMPLETED_WITH_ERRORS = "completed_with_errors"

@@ -29,7 +29,7 @@ def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping
     """Write a Parquet file, compressed with zstd.
 
     Args:
-        path: the file to write. Its folder must be used for nothing else, because intermediate files are written there.
+        path: the file to write. Intermediate files are written to the same folder, so use the folder for nothing else.
         columns: `{name: DuckDB type}`.
         rows: mappings with a value for every column; a time is int microseconds, UTC.
 

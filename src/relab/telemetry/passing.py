@@ -37,12 +37,12 @@ class PassingReader:
         self._reading = reading
 
     def like(self, run: AgentRun) -> PassingRuns:
-        """Return at most 20 runs that succeeded and had the same agent and task as `run`, newest first.
+        """Return at most 20 succeeded runs with the same agent and task as `run`, newest first.
 
-        If there is no such run, return runs with the same agent and version. Only the newest 2,000 runs of the agent
-        are searched. `run` itself is never returned.
+        If there is none, return runs with the same agent and version. `run` itself is never returned.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
+        # Only the newest 2,000 runs of the agent are searched.
         with self._reading() as session:
             found: tuple[PassingRun, ...] = ()
             if run.task_id is not None:
@@ -53,14 +53,12 @@ class PassingReader:
 
 
 def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
-    """Return at most `MAX_RUNS` runs of the agent of `run` that succeeded, newest first, with their answers and calls.
-
-    Only the newest `MAX_SEARCHED` runs of the agent are searched, without `run` itself.
+    """Return at most `MAX_RUNS` succeeded runs of the same agent as `run`, without `run` itself, newest first.
 
     Args:
         session: the session of the transaction.
         run: the run to compare with.
-        like: `(column, value)`: the runs must have this value in this column.
+        like: `(column, value)` that the returned runs must have.
     """
     row = AgentRunRow
     columns = (row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count)

@@ -35,10 +35,10 @@ class PassedCall(BaseModel):
 
 
 class PassingRun(BaseModel):
-    """A run that succeeded, with the fields that an analysis compares with those of a failed run.
+    """A run that succeeded, for a comparison with a failed run.
 
-    `calls` are the run's tool calls that did not fail, in order of time. `answer` is None if the run has no answer, or
-    if the answer is too long.
+    `calls` are the tool calls that did not fail, in order of time. `answer` is None if the run has no answer or a too
+    long one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,10 +50,10 @@ class PassingRun(BaseModel):
 
 
 class PassingRuns(BaseModel):
-    """The succeeded runs that a failed run is compared with, newest first.
+    """The succeeded runs for a comparison with a failed run, newest first.
 
-    If `same_task` is True, they had the same agent and task as the failed run. If it is False, no such run exists, and
-    they had the same agent and version.
+    `same_task` is True if they had the same agent and task as the failed run, False if they had the same agent and
+    version.
     """
 
     model_config = ConfigDict(frozen=True)

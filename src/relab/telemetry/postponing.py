@@ -32,24 +32,21 @@ _LOOK_EVERY: Final = 5_000
 
 
 def size_of(raw: bytes) -> int:
-    """Return the size of a span, a measure of the time to project it: 1, plus 1 for each full 4,096 bytes.
+    """Return the size of a span (protobuf bytes): 1, plus 1 for each full 4,096 bytes.
 
-    `raw` is the span as protobuf bytes. The time to project a trace (compute its run) is proportional to the sum of the
-    sizes of its spans.
+    The sizes of a trace's spans add up to a measure of the time to compute its run.
     """
     return 1 + len(raw) // _BYTES_PER_UNIT
 
 
 def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) -> int:
-    """Return when a worker should project a trace (compute its run) that has just received spans.
-
-    The time is in microseconds since 1970.
+    """Return when to compute the run of a trace that has just received spans, in microseconds since 1970.
 
     Args:
         former: the stored run of the trace; None if the trace is new.
         size: the size (`size_of`) of all spans of the trace.
-        has_root: whether one of the new spans is a root, which may end the run.
-        now_us: the current time.
+        has_root: whether one of the new spans has no parent, so that it may end the run.
+        now_us: the current time, in microseconds since 1970.
     """
     soon = now_us + QUIET_US
     if former is None or former.items < MIN_ITEMS > size:
@@ -63,10 +60,9 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 
 
 class Backlog:
-    """Decides whether the runs of newly stored spans may be computed later (stay unprojected).
+    """Decides whether the runs of newly stored spans may be computed later. It is not thread-safe.
 
-    The answer is yes while all unprojected runs of all processes together stay within `MAX_WAITING`. It is not
-    thread-safe.
+    They may, while the total size of all uncomputed runs of all processes is at most `MAX_WAITING`.
     """
 
     def __init__(self) -> None:
@@ -74,13 +70,12 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Record that more runs were marked as unprojected; return whether all unprojected runs are within the limit.
+        """Add `size` to the total size of uncomputed runs; return whether the total is within the limit.
 
-        `size` is the size (`size_of`) of the spans that were just stored for the newly marked runs. The total size for
-        all processes is read from the database only after a size of 5,000 was added, or when the limit seems to be
-        exceeded.
+        `size` is the size (`size_of`) of the spans that were just stored.
         """
         self._added += size
+        # The total of all processes is read from the database only now and then.
         if self._added >= _LOOK_EVERY or self._known + self._added > MAX_WAITING:
             self._known, self._added = projection_repository.waiting_size(session), 0
         return self._known + self._added <= MAX_WAITING

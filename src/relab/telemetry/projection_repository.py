@@ -29,16 +29,18 @@ def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, in
 
 
 def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
-    """Return the unprojected runs that started at or after `from_us`, newest first, as `(run id, trace size, start)`.
+    """Return `(run id, trace size, start)` of runs not yet computed from their newest spans, newest first.
 
-    Times are in microseconds since 1970. A run's true start may be earlier than the returned one, but never later: a
-    projection (the computation of the run from its spans) can only make it earlier. With `run_id`, at most this run is
-    returned.
+    Args:
+        session: the session of the transaction.
+        from_us: only runs that started at or after this time, in microseconds since 1970.
+        run_id: the only run to return; None for all.
     """
     row = AgentRunRow
     statement = select(row.run_id, row.waiting_size, row.started_at).where(UNPROJECTED_RUN, row.started_at >= from_us)
     if run_id is not None:
         statement = statement.where(row.run_id == run_id)
+    # The computation of a run can only make its start earlier.
     rows = session.execute(statement.order_by(row.started_at.desc(), row.run_id.desc()))
     return [(found, size, started_at) for found, size, started_at in rows]
 
@@ -63,11 +65,11 @@ class Waiting(NamedTuple):
 
     Attributes:
         run_id: the id of the run.
-        project_at: when a worker should project the run (compute it from its spans), in microseconds since 1970.
+        project_at: when a worker should compute the run, in microseconds since 1970.
         size: the size (`postponing.size_of`) of the run's trace.
         updated_at: when the trace last received something, in microseconds since 1970.
-        started_at: the start of the run, in microseconds since 1970; for a run that was never projected, the earliest
-            start of its spans.
+        started_at: the start of the run in microseconds since 1970, or the earliest start of a span if the run was
+            never computed.
     """
 
     run_id: str

@@ -75,10 +75,13 @@ class Projector:
 
     @contextmanager
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[Session]:
-        """Project runs that are not up to date, then open a read transaction that sees the result.
+        """Compute outdated runs from their newest spans (project them), then open a read transaction.
 
-        The transaction sees all spans that were acknowledged before the call. Only the run `run_id` is projected;
-        without it, all runs that start at or after `from_us`, in microseconds since 1970.
+        The transaction sees all spans that were acknowledged before the call.
+
+        Args:
+            run_id: the only run to compute; None for all.
+            from_us: runs that start before this time, in microseconds since 1970, are not computed.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -91,31 +94,29 @@ class Projector:
     def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
         """Open a read transaction for sums over the runs that start at or after `from_us`, in microseconds since 1970.
 
-        Runs whose newest spans are missing are computed from their spans (projected) first, but only up to a total size
-        of `MAX_SUM_SIZE`, so that a reader does not wait for all of them after a burst.
+        Runs are first computed from their newest spans, up to a total size of `MAX_SUM_SIZE`.
 
         Yields:
-            The session, and the number of runs whose newest spans are still missing in it. Runs that were never
-            projected are in no sum.
+            `(session, number of runs whose newest spans are still missing)`.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
         """
+        # Only up to this size, so that a reader does not wait for all runs after a burst of spans.
         self.project(from_us=from_us, max_size=MAX_SUM_SIZE)
         with self._database.read() as session:
             yield session, projection_repository.count_unprojected(session, from_us)
 
     def project(self, run_id: str | None = None, *, from_us: int = 0, max_size: int | None = None) -> None:
-        """Project the run `run_id` if it is unprojected; without `run_id`, project unprojected runs, newest first.
+        """Compute runs from their newest stored spans (project them), newest first.
 
-        To project a run is to compute it from its stored spans. A run that cannot be projected stays as it was after
-        its last projection; the error is logged.
+        A run whose computation fails is left as it is; the error is logged.
 
         Args:
             run_id: the only run to project; None for all.
             from_us: runs that start before this time, in microseconds since 1970, are skipped.
-            max_size: the maximum total size (`postponing.size_of`) of the traces to project; traces that do not fit are
-                skipped. None: no limit.
+            max_size: the maximum total size (`postponing.size_of`) of the traces; a trace that does not fit is skipped.
+                None: no limit.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -132,8 +133,7 @@ class Projector:
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
         """Return a page of up-to-date runs, newest first, and the cursor of the next page (None at the end).
 
-        Each run includes all acknowledged spans: runs whose newest spans are missing are computed from their spans
-        (projected) first, but only runs that can be on this page.
+        Runs that may be on the page are first computed from their newest spans.
 
         Args:
             read: reads the page as it is stored, and the cursor of the next page (None at the end).
@@ -183,10 +183,9 @@ class Projector:
         return len(due)
 
     def _project(self, run_ids: Sequence[str], *, again: bool) -> None:
-        """Project runs: compute them from their stored spans, and store the result.
+        """Compute runs from their stored spans, and store the result.
 
-        If a run receives more spans during the computation, its result is not stored. With `again`, such a run is
-        projected a second time, while its row is locked; otherwise it stays unprojected.
+        If a run receives spans meanwhile, it is computed a second time with `again`, and otherwise left for later.
         """
         # Several requests share the work: each leaves out what another one has projected while it waited for the lock.
         with self._lock if len(run_ids) > 1 else nullcontext():
@@ -219,7 +218,7 @@ class Projector:
 
 
 def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, int]]:
-    """Return the first runs `(run id, size)` whose sizes add up to at most `max_size`; skip each run that does not fit."""
+    """Return `(run id, size)` of runs with a total size of at most `max_size`; a run that does not fit is skipped."""
     taken = []
     for run_id, size in sizes:
         if size <= max_size:
@@ -229,14 +228,12 @@ def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, 
 
 
 def _parts(waiting: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Split runs, each `(run id, size)`, into lists of run ids; one transaction writes the runs of one list.
-
-    The lists are so small that a transaction hardly delays other writers.
-    """
+    """Split `(run id, size)` pairs into lists of run ids; one transaction writes the runs of one list."""
     if not waiting:
         return
     from relab.telemetry import remapping
 
+    # Small lists, so that a transaction hardly delays other writers.
     rest = list(waiting)
     while rest:
         part = remapping.fitting(rest, remapping.MAX_PROJECTED_SIZE)

@@ -27,11 +27,11 @@ def read_agent_run(raw: bytes) -> AgentRun:
 
 
 def check_agent_run(value: JsonValue) -> AgentRun:
-    """Check one parsed agent run.
+    """Check one parsed agent run, and return it as an object.
 
     Raises:
-        InvalidAgentRunError: the value is not an agent run; the error names every invalid field, but in each list
-            only the fields of the first invalid item, and at most 50 fields.
+        InvalidAgentRunError: the value is not an agent run. The error names at most 50 invalid fields; in each list,
+            only fields of the first invalid item.
     """
     try:
         run = AgentRun.model_validate(value)

@@ -86,13 +86,12 @@ def run_record(
     search_parts: Iterable[str | None],
     mapper_version: int | None = None,
 ) -> RunRecord:
-    """Return the rows to store for a run: decide its outcome, and count its items and tokens.
+    """Return the rows to store for a run, with its outcome and the counts of its items and tokens.
 
     Args:
         fields: the validated fields of the run.
         items: the rows of the run's timeline.
-        activities: the steps and tool calls among the items. They are read only if the run's status alone does not
-            decide its outcome, or if the run names agents.
+        activities: the steps and tool calls among the items; only read if the outcome depends on them.
         source: how the run was received: as JSON, or as spans over OTLP.
         data: the JSON of the run without its lists of steps, calls and events.
         content_hash: the digest of the run and its items.
@@ -125,11 +124,13 @@ def run_record(
 
 
 def token_usage(fields: RunFields) -> str:
-    """Return the tokens of a run as the JSON that roll-ups add up.
+    """Return the tokens of a run as a JSON text, in the form that the sums over runs use.
 
-    It is `{"sums": [prompt, cached, cache_write, completion, reasoning], "models": [[provider, model, prompt, cached,
-    cache_write, completion], …]}`. A sum is null if it is not reported. `models` is null if the tokens cannot be
-    priced.
+    - `sums`: `[prompt, cached, cache_write, completion, reasoning]`; a count is null if not reported.
+    - `models`: `[provider, model, prompt, cached, cache_write, completion]` of each model; null if the tokens cannot be
+      priced.
+
+    The text is `{}` if the run has no `cost`.
     """
     cost = fields.cost
     if cost is None:
@@ -152,14 +153,10 @@ def decide(
 ) -> OutcomeReport:
     """Return the outcome of a run and, if it has several agents, the outcome of each agent.
 
-    If an agent that answers the user failed, the run does not count as succeeded.
-
     Args:
         fields: the fields of the run.
-        items: the rows of the run's timeline. They are searched for agents if the run was sent as JSON and `fields`
-            lists no agents. A run made of spans lists its agents in `fields`.
-        activities: the steps and tool calls among the items. They are read only if the status alone does not decide the
-            outcome, or if the fields or items name agents.
+        items: the rows of the run's timeline; they are searched for agents if the run was sent as JSON.
+        activities: the steps and tool calls among the items; only read if the outcome depends on them.
         source: how the run was received: `json` or `otlp` (made of spans).
     """
     names_agents = bool(fields.agents) or (source == "json" and any('"agent_name"' in item.data for item in items))

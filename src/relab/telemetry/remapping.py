@@ -65,10 +65,9 @@ class RemapCounts:
 
 @dataclass(frozen=True, slots=True)
 class RemappedBatch:
-    """The result of remapping runs (computing them again) in one transaction.
+    """The result of computing runs again (remapping them) in one transaction.
 
-    `reached` is the position (start and id) of the last remapped run, which the next call of `remap_oldest` takes as
-    `after`. It is None if there was no run to remap.
+    `reached` is the position (start and id) of the last run, the `after` of the next batch; None if no run was left.
     """
 
     counts: RemapCounts
@@ -86,18 +85,15 @@ def count_outdated(session: Session, since_us: int) -> int:
 def remap_oldest(
     session: Session, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
 ) -> RemappedBatch:
-    """Compute again (remap) up to `limit` outdated runs that started at or after `since_us`, oldest first.
-
-    A run is outdated if an older version of relab computed it. All times are in microseconds since 1970.
+    """Compute again up to `limit` runs that an older version of relab computed, oldest first.
 
     Args:
         session: the session of the transaction.
-        since_us: runs that started before this time are left unchanged.
+        since_us: runs that started before this time, in microseconds since 1970, are left unchanged.
         after: the position of the last run of the previous batch; None to begin with the oldest run.
         limit: the maximum number of runs.
-        now_us: the current time.
-        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
-            processes rarely wait for each other.
+        now_us: the current time, in microseconds since 1970.
+        shard: the row that this process updates in each sum over runs.
     """
     prefer_indexes(session)
     candidates = _candidates(session, since_us, after, limit)
@@ -119,11 +115,14 @@ def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int)
 
 
 def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
-    """Set the status of runs whose traces have no end to `incomplete`; return the number of changed runs.
+    """Set the status of runs without an end to `incomplete`; return the number of changed runs.
 
-    Of the runs `run_ids`, only those are changed whose traces received nothing (no span and no log record) at or after
-    `before_us`. Times are in microseconds since 1970. `shard` is the shard of the roll-up sums that this process
-    updates.
+    Args:
+        session: the session of the transaction.
+        run_ids: the ids of the runs.
+        before_us: a run with a span or log record from this time on, in microseconds since 1970, is not changed.
+        now_us: the current time, in microseconds since 1970.
+        shard: the row that this process updates in each sum over runs.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, before_us, shard)
@@ -176,28 +175,30 @@ def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
 def write_projected(
     session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
 ) -> list[str]:
-    """Write the runs that were computed from their traces, and return the ids of runs that must be computed again.
+    """Write runs that were computed from their traces; return the ids of the runs to compute again.
 
-    Three kinds of runs are not written:
-
-    - runs whose traces have received more data since `traces` was read; only these are returned
-    - runs that were deleted
-    - runs that another process has projected (computed from their spans) meanwhile
+    A run is not written if its trace has received data since `traces` was read; only such runs are returned. Deleted
+    runs, and runs that another process has written, are skipped.
 
     Args:
         session: the session of the transaction.
         traces: the data from which the runs were computed.
         records: `{run id: computed run}`.
-        shard: the shard of the roll-up sums that this process updates.
+        shard: the row that this process updates in each sum over runs.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
 
 def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
-    """Stop further attempts to compute a run from its spans (project it) after this has failed; keep the run as it is.
+    """Keep a run as it is, after computing it from its spans has failed, and stop further attempts.
 
-    A run that was never projected becomes a run of an unknown agent. `lab agent-runs remap`, or the next span of the
-    trace, tries the projection again. `shard` is the shard of the roll-up sums that this process updates.
+    A run that was never computed becomes a run of the agent `unknown`. The next span of the trace, or `lab agent-runs
+    remap`, starts a new attempt.
+
+    Args:
+        session: the session of the transaction.
+        run_id: the id of the run.
+        shard: the row that this process updates in each sum over runs.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:
@@ -311,13 +312,12 @@ class _Remap:
         rollup_repository.apply(session, self._changes, shard)
 
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
-        """Decide the outcome of a run again by the present rules, and count its tokens again.
+        """Decide the outcome of a run again by the present rules, count its tokens again, and collect the changes.
 
-        The new values are collected, to be written with the other changes of the transaction. All other columns of the
-        run stay unchanged, including the failure category.
+        All other columns of the run stay unchanged, including the failure category.
 
         Args:
-            former: the run as the roll-up sums include it now.
+            former: the run as the sums over runs include it now.
             run: the stored row of the same run.
             items: the run's timeline.
         """
@@ -349,8 +349,7 @@ class _Remap:
     def _project(self, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
         """Compute the run of each trace from the stored spans and log records; return `{trace id: record of its run}`.
 
-        `over` are the traces that get no more spans. If the end of such a trace is missing, its run is incomplete, not
-        running.
+        Runs of traces in `over` count as incomplete, not as running, if they have no end.
         """
         if not trace_ids:
             return {}
@@ -383,10 +382,13 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def _candidates(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[tuple[str, int, int]]:
-    """Return up to `limit` outdated runs (computed by an older version of relab), oldest first.
+    """Return `(run id, start, number of items)` of runs that an older version of relab computed, oldest first.
 
-    Each run is `(run id, start, number of items)`. Only runs that started at or after `since_us` are returned. If
-    `after`, a position (start and id), is not None, only runs after this position are returned.
+    Args:
+        session: the session of the transaction.
+        since_us: only runs that started at or after this time, in microseconds since 1970.
+        after: only runs after this position (start and id); None for all.
+        limit: the maximum number of runs.
     """
     items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
     statement = select(AgentRunRow.run_id, AgentRunRow.started_at, items).where(*_outdated(since_us))

@@ -104,12 +104,12 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
     Args:
         session: the session of the transaction.
         before_us: a time in microseconds since 1970.
-        after: the position where the previous batch ended; None for the first batch. Without it, a scan on PostgreSQL
-            would read every index entry that was deleted and not yet vacuumed.
+        after: the position where the previous batch ended; None for the first batch.
         limit: the maximum number of runs.
-        shard: the shard of the roll-up sums that this process updates.
+        shard: the row that this process updates in each sum over runs.
     """
     prefer_indexes(session)
+    # Without `after`, PostgreSQL would read every index entry that was deleted and not yet vacuumed.
     candidates = _oldest(session, before_us, after, limit)
     if not candidates:
         return PrunedBatch()
@@ -135,9 +135,13 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
 
 
 def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: int) -> list[str]:
-    """Return the ids of up to `limit` traces that have log records but no run, in order, beginning after the id `after`.
+    """Return the ids of traces that have log records but no run, in ascending order.
 
-    Only traces whose newest record was received before `before_us` are returned.
+    Args:
+        session: the session of the transaction.
+        before_us: only traces whose newest record was received before this time, in microseconds since 1970.
+        after: only ids greater than this id.
+        limit: the maximum number of ids.
     """
     return [trace_id for trace_id, _ in log_repository.list_waiting(session, before_us, after=after, limit=limit)]
 
@@ -145,7 +149,7 @@ def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: in
 def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str]) -> int:
     """Delete the log records of the traces in `trace_ids` that still have no run; return the number of deleted records.
 
-    A trace with a record that was received at or after `before_us` is left out.
+    A trace with a record from `before_us` (microseconds since 1970) or later is skipped.
     """
     found = log_repository.list_waiting(session, before_us, limit=len(trace_ids), among=trace_ids)
     log_repository.delete_logs(session, [trace_id for trace_id, _ in found])
@@ -158,10 +162,9 @@ def count_runs(session: Session, before_us: int) -> int:
 
 
 def count_logs(session: Session, before_us: int) -> int:
-    """Return the number of log records that `prune` would delete. The query reads every log record.
+    """Return the number of log records that `prune` would delete; the query reads every log record.
 
-    These are the records of the runs that started before `before_us`, and the records without a run that were received
-    before `before_us`.
+    These belong to runs that started before `before_us`, or to no run and were received before `before_us`.
     """
     old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
     of_runs = session.execute(select(func.count()).where(LogRecordRow.trace_id.in_(old))).scalar_one()
@@ -175,21 +178,18 @@ def count_spans(session: Session, before_us: int) -> int:
 
 
 def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_us: int) -> int | None:
-    """Delete the roll-up sums that add up to zero, in time buckets (hours or minutes) that end by `before_us`.
-
-    If one process adds a run and another process subtracts it, the rows of two shards remain and add up to zero. No
-    other code deletes such rows, so in a long-lived installation their number would grow. Rows are locked in the same
-    order in which writers lock them.
+    """Delete roll-up sums that add up to zero, in time buckets (hours or minutes) that end by `before_us`.
 
     Args:
         session: the session of the transaction.
         length_us: the length of the buckets, in microseconds.
         before_us: only buckets that end by this time are examined.
-        after_us: the start of the last bucket that was examined; -1 in the first call.
+        after_us: the start of the last examined bucket; -1 in the first call.
 
     Returns:
         The `after_us` of the next call; None at the end.
     """
+    # A run that one process adds and another one subtracts leaves rows of two shards that add up to zero.
     table = table_of(RunRollupRow).c
     statement = (
         select(table.started_at, table.shard, table.data)
@@ -197,6 +197,7 @@ def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_
         .order_by(table.started_at, table.shard)
         .limit(_SUMS_PER_TRANSACTION)
     )
+    # In the order in which writers lock the rows.
     rows = list(session.execute(statement.with_for_update()))
     buckets = [(start, list(group)) for start, group in groupby(rows, key=lambda row: row.started_at)]
     is_end = len(rows) < _SUMS_PER_TRANSACTION

@@ -18,22 +18,23 @@ _BUCKETS_PER_STATEMENT = 200
 
 
 def apply(session: Session, changes: Changes, shard: int) -> None:
-    """Add changes to the stored roll-up sums of their minutes and hours, in the rows of the given shard.
+    """Add changes to the stored sums over runs of each minute and hour, in the rows of one shard.
 
-    Each sum has one row per shard; a reader adds up the rows of all shards. Call this function after the transaction
-    has locked the rows of its runs. Buckets are locked in the order of their keys, so that two transactions cannot
-    deadlock.
+    Call this after the transaction has locked the rows of its runs. A reader adds up the rows of all shards.
     """
     buckets = changes.by_bucket()
+    # In this order, so that two transactions cannot deadlock.
     keys = sorted(buckets)
     for start in range(0, len(keys), _BUCKETS_PER_STATEMENT):
         _apply_some(session, keys[start : start + _BUCKETS_PER_STATEMENT], buckets, shard)
 
 
 def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
-    """Return the total of the stored sums in several ranges of time buckets.
+    """Return the total of the stored sums over runs in several ranges of time buckets.
 
-    Each range is `(bucket length, start of the first bucket, end of the last bucket)`, in microseconds.
+    Args:
+        session: the session of the transaction.
+        ranges: `(bucket length, start of the first bucket, end of the last bucket)` of each range, in microseconds.
     """
     wanted = or_(
         *(

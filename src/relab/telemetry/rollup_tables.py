@@ -11,7 +11,7 @@ from relab.storage.base import Base, Micros
 
 
 class RunRollupRow(Base):
-    """One shard's share of the roll-up sums over the runs that started within one hour or one minute.
+    """The sums over the runs of one hour or one minute, as far as the processes of one shard have counted the runs.
 
     `data` is the JSON of the sums, as `Sums.dump` returns it.
     """

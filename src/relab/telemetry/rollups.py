@@ -45,7 +45,7 @@ class Contribution:
         cost_usd: the reported cost of the run; None if none was reported.
         tool_stats: `{tool: [calls, failures]}`.
         latencies_ms: the latencies of the run's steps.
-        tokens: the tokens of each of `TOKEN_KINDS`, None if not reported.
+        tokens: the number of tokens of each of `TOKEN_KINDS`; None for a number that was not reported.
         models: `[provider, model, prompt, cached, cache_write, completion]` of each model; empty if the tokens cannot
             be priced.
     """
@@ -80,7 +80,7 @@ class Contribution:
 
 @dataclass(slots=True)
 class Sums:
-    """The sums over the runs that started in one time bucket (an hour or a minute).
+    """The sums over the runs that started in one hour or one minute.
 
     Attributes:
         runs: `{status: [number of runs, cost in nano-dollars]}`.
@@ -88,9 +88,8 @@ class Sums:
         failures: `{tool: number of failed calls}`.
         latencies: `{histogram bucket: number of steps}`.
         tokens: `{kind: [number of runs that report it, tokens]}`.
-        unpriced: the runs without a reported cost, as `{models: [number of runs, then the billed tokens of each
-            model]}`. `models` is the JSON of `[[provider, model], …]`. A run of several models has its own entry, so
-            that the number of runs with an estimate is exact.
+        unpriced: `{models: [number of runs, billed tokens of each model]}` of the runs without a reported cost.
+            `models` is the JSON of `[[provider, model], …]`.
     """
 
     runs: dict[str, list[int]] = field(default_factory=dict)
@@ -98,6 +97,7 @@ class Sums:
     failures: dict[str, int] = field(default_factory=dict)
     latencies: dict[int, int] = field(default_factory=dict)
     tokens: dict[str, list[int]] = field(default_factory=dict)
+    # A run of several models has its own entry, so that the number of runs with an estimate is exact.
     unpriced: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
@@ -157,8 +157,8 @@ class Sums:
 
         Args:
             prices: the prices of models, for estimated costs.
-            latencies_ms: the latencies of all steps, ascending, for an exact 95th percentile. None for a percentile
-                from the sums, with an error of up to 1 %.
+            latencies_ms: the latencies of all steps, ascending, for an exact 95th percentile. None: the percentile
+                comes from the sums, with an error of up to 1 %.
             unprojected_runs: the number of runs whose newest spans are not in these sums yet.
         """
         outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}
@@ -207,10 +207,11 @@ class Sums:
         return _Estimated(runs, math.fsum(costs), min(dates, default=None))
 
     def add(self, other: Sums, *, most_tools: int | None = None) -> None:
-        """Add `other` to these sums, in place. The values of `other` may be negative, for example if runs were deleted.
+        """Add `other` to these sums, in place. Its values may be negative, for example for deleted runs.
 
-        With `most_tools`, at most this number of tools have their own counts; the failures of all other tools are added
-        to one common count.
+        Args:
+            other: the sums to add.
+            most_tools: the maximum number of tools with their own count; further tools share one count. None: no limit.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():
@@ -292,10 +293,9 @@ class Changes:
 
 
 def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
-    """Return ranges of buckets that cover the time from `since_us` to `until_us`, as `(bucket length, first start, end)`.
+    """Return ranges of time buckets that cover the time from `since_us` to `until_us`, rounded out to whole minutes.
 
-    The window is rounded out to whole minutes. Whole hours are covered by hour buckets, the rest by minute buckets. All
-    values are in microseconds.
+    Each range is `(bucket length, start of the first bucket, end of the last bucket)`, in microseconds.
     """
     first = since_us - since_us % MINUTE_US
     end = until_us - until_us % MINUTE_US + MINUTE_US
@@ -303,4 +303,5 @@ def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
     end_hour = end // HOUR_US * HOUR_US
     if first_hour >= end_hour:
         return [(MINUTE_US, first, end)]
+    # Hour buckets cover the whole hours, minute buckets the rest.
     return [(MINUTE_US, first, first_hour), (HOUR_US, first_hour, end_hour), (MINUTE_US, end_hour, end)]

@@ -31,17 +31,17 @@ _log = get_logger(__name__)
 
 
 class RunRemapper:
-    """Remaps outdated runs, oldest first, in transactions so small that other writers are hardly delayed.
-
-    To remap a run is to compute it again with the present rules.
+    """Computes runs again that an older version of relab computed (remaps them), oldest first.
 
     Args:
-        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
-            processes rarely wait for each other.
+        database: the database of the runs.
+        clock: provides the current time.
+        queue: the job queue.
+        shard: the row that this process updates in each sum over runs.
         job: the name of the job that continues a remapping in the background.
 
     Attributes:
-        projector: computes runs from their newest spans (projects them) if this was not done yet.
+        projector: computes runs from their newest spans (projects them).
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, shard: int, job: str) -> None:
@@ -55,20 +55,18 @@ class RunRemapper:
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
     ) -> Iterator[RemappedBatch]:
-        """Compute the outdated stored runs again, oldest first.
+        """Compute the outdated runs again, oldest first; each step of the iterator is one transaction.
 
-        A run is outdated in three cases: an older mapper made it from its spans, older rules decided its outcome, or
-        its tokens were not counted. Each step of the iterator is one transaction. It is safe to stop between two
-        transactions or within one: the next call continues.
+        A run is outdated if an older version of relab computed it. The iteration may stop at any time: the next call
+        continues.
 
         Args:
             since_us: runs that started before this time, in microseconds since 1970, are left unchanged.
             batch: the greatest number of runs in one transaction.
-            after: the position (start and id) of a run: this run and earlier ones are left unchanged. None to begin
-                with the oldest run.
+            after: only runs after this position (start and id) are changed; None to begin with the oldest run.
 
         Yields:
-            The result of each transaction: the numbers of runs, and the position of the last one.
+            The result of each transaction: the numbers of runs, and the position of the last run.
         """
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping
@@ -89,10 +87,10 @@ class RunRemapper:
                 time.sleep(time.monotonic() - began)
 
     def remap_in_background(self, after: StartKey | None = None) -> None:
-        """Remap (compute again by the present rules) at most 2,000 runs; enqueue a job for the rest, if any.
+        """Compute at most 2,000 outdated runs again, oldest first; if more are left, enqueue a job for them.
 
-        The oldest runs come first. `after` is a position (start and id): only runs after this position are remapped.
-        None begins with the oldest run.
+        Args:
+            after: only runs after this position (start and id) are changed; None to begin with the oldest run.
         """
         for number, done in enumerate(self.remap(after=after), start=1):
             if number == REMAP_BATCHES_PER_JOB:
@@ -101,10 +99,10 @@ class RunRemapper:
                 return
 
     def end_incomplete(self, quiet_s: float) -> int:
-        """Mark running traces as incomplete if they received nothing for `quiet_s` seconds; return their number.
+        """Mark at most 500 running traces as incomplete if they received nothing for `quiet_s` seconds.
 
-        A call ends at most 500 traces, those that were quiet for the longest time first. If a span arrives later, the
-        run is no longer incomplete.
+        Return the number of marked traces; the longest quiet come first. After a later span, a run is no longer
+        incomplete.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.

@@ -30,13 +30,15 @@ _ON: Final = "on"
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add runs to the list of runs to search for behaviours (`RunSearches`).
+    """Add ended runs that need no analysis to the list of runs to search for behaviours (`RunSearches`).
 
-    Of the runs in `records`, those are added that have ended and need no analysis: they succeeded, or nothing shows
-    that they failed. If searches are switched off, no run is added. `now_us` is the time at which the runs are written,
-    in microseconds since 1970.
+    Args:
+        session: the session of the transaction that writes the runs.
+        records: the runs; running ones, and ones to analyse (`RunRecord.is_suspect`), are skipped.
+        now_us: the time of the write, in microseconds since 1970.
     """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})
+    # Searches may be switched off.
     if not ids or not _is_on(session):
         return
     table = table_of(RunSearchRow)
@@ -84,10 +86,11 @@ class RunSearches:
             return {run_id: written_at for run_id, written_at in found}  # noqa: C416 rows are no pairs to mypy
 
     def done(self, searched: Mapping[str, int]) -> None:
-        """Remove searched runs from the list of runs to search; `searched` is `{run id: time of the last write}`.
+        """Remove searched runs, and runs that have waited for more than an hour, from the list of runs to search.
 
-        A run that was written again after this time stays in the list. Runs that have waited for more than an hour are
-        removed too.
+        Args:
+            searched: `{run id: time of the last write}`. A run that was written again after this time stays in the
+                list.
         """
         table = table_of(RunSearchRow)
         with self._database.write(durable=False) as unit:

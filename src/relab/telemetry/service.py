@@ -101,10 +101,10 @@ class TelemetryService(TelemetryParts):
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
-        """Queue a run for the next group commit; `body` returns the run's JSON and is called on the reader thread.
+        """Queue a run for the next group commit; return a future of its receipt, which is done when the run is durable.
 
-        The future returns the receipt when the run is durable. It fails with the errors that `reading.read_agent_run`
-        and `ingest` raise.
+        The future fails with an error of `reading.read_agent_run` or `ingest`. `body` is called on the reader thread
+        and returns the run's JSON.
 
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
@@ -117,10 +117,11 @@ class TelemetryService(TelemetryParts):
     def submit_otlp(
         self, signal: Literal["traces", "logs", "metrics"], body: Callable[[], bytes], encoding: Encoding
     ) -> Future[OtlpReceipt]:
-        """Queue an OTLP request for the next group commit; `body` returns the request's bytes, on the reader thread.
+        """Queue an OTLP request for the next group commit; return a future of its receipt.
 
-        The future returns the receipt when every accepted span or log record is durable and visible. It fails with
-        `MalformedBodyError`, `TooLargeError`, or `DatabaseUnavailableError`. Metrics are counted, but not stored.
+        The future is done when all accepted data are durable (metrics are only counted). It fails with
+        `MalformedBodyError`, `TooLargeError` or `DatabaseUnavailableError`. `body` is called on the reader thread and
+        returns the request's bytes.
 
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
@@ -281,12 +282,10 @@ class TelemetryService(TelemetryParts):
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
 
     def prune(self, before_us: int, *, batch: int = PRUNE_BATCH) -> Iterator[PruneCounts]:
-        """Delete the runs that started before `before_us`, oldest first; yield what each transaction has deleted.
+        """Delete the runs that started before `before_us`, oldest first; yield the counts of each transaction.
 
-        A transaction deletes at most `batch` runs; a job then deletes what other packages store about these runs. It is
-        safe to stop between two transactions or within one: the next call of `prune` continues. A run that is ingested
-        with an old start time during the pruning may remain until the next call. At the end, log records that were
-        received before `before_us` and never got a run are deleted.
+        Log records of the same age that never got a run are deleted at the end. The iteration may stop at any time: the
+        next call continues. `before_us` is in microseconds since 1970; a transaction deletes at most `batch` runs.
         """
         from relab.telemetry import retention
         from relab.telemetry.rollups import BUCKET_LENGTHS_US
@@ -357,9 +356,8 @@ class TelemetryService(TelemetryParts):
     def history(self, run: AgentRun) -> list[PastRun]:
         """Return runs of the version of `run` and of the agent's previous version, for a comparison, oldest first.
 
-        For each version, these are the newest runs that started no later than `run`; `run` itself may be one of them.
-        The previous version is the version of the newest run of the same agent and environment before the first run of
-        this version. The list is empty if `run` names no version, or if there is no previous version.
+        For each version, these are the newest runs that started no later than `run`, possibly with `run` itself. The
+        list is empty if `run` names no version, or if there is no previous version.
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []
@@ -380,10 +378,9 @@ class TelemetryService(TelemetryParts):
         return runs
 
     def overview(self, hours: float) -> MetricsOverview:
-        """Return the metrics of the runs that started within the last `hours`; the window covers whole minutes.
+        """Return the metrics of the runs that started within the last `hours`, rounded out to whole minutes.
 
-        After a burst of spans, runs that were not computed from their spans yet are left out; `unprojected_runs` is the
-        number of these runs.
+        After a burst of spans, some runs may be left out; `unprojected_runs` is their number.
         """
         from relab.telemetry import rollup_repository
         from relab.telemetry.rollups import HOUR_US, window

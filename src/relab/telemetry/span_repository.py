@@ -87,8 +87,7 @@ def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str])
 def load_resources(session: Session, trace_ids: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
     """Return `{(trace id, origin key): attributes of the process}` for the spans of the traces.
 
-    An origin is the resource (the process) and scope of spans. Do not change the attributes: traces with the same
-    origin share one dictionary, because each origin is parsed once.
+    Do not change the attributes: traces with the same origin (process and library) share one dictionary.
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     parsed: dict[int, dict[str, Any]] = {}

@@ -73,10 +73,9 @@ class BatchOutcome:
 
     Attributes:
         created: ids of the new runs.
-        conflicts: ids of the runs already ingested from another source (OTLP / JSON); their data was not written.
-        overfull: `{trace id: ids of rejected spans}` of the traces that have reached the limit of spans.
-        overfull_logs: `{trace id: keys of rejected log records}` of the traces that have reached the limit of log
-            records.
+        conflicts: ids of runs already ingested from another source (OTLP / JSON); their data was not written.
+        overfull: `{trace id: ids of the spans rejected at the limit of spans}`.
+        overfull_logs: `{trace id: keys of the log records rejected at the limit of log records}`.
     """
 
     created: set[str] = field(default_factory=set)
@@ -101,9 +100,8 @@ def write_batch(
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
-        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
-            processes rarely wait for each other.
-        backlog: decides whether the runs of the traces may be computed later, or must be computed in this transaction.
+        shard: the row that this process updates in each sum over runs.
+        backlog: decides whether the runs of the traces may be computed after this transaction.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)
 
@@ -175,7 +173,7 @@ class _Batch:
         }
 
     def _write_logs(self, traces: Mapping[str, TraceSpans]) -> set[str]:
-        """Store the log records of the traces; return the ids of the traces that got new events of spans from them."""
+        """Store the log records of the traces; return the ids of the traces that got new span events from records."""
         logs = {trace_id: trace.logs for trace_id, trace in traces.items() if trace.logs}
         origins: dict[int, Origin] = {}
         for trace_id in logs:
@@ -225,10 +223,7 @@ class _Batch:
             self._replace_items(items, record.items)
 
     def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
-        """Collect the new and changed spans of stored traces.
-
-        A trace with such spans, or with new events from log records, is marked as unprojected: its run is computed
-        again later.
+        """Collect the new and changed spans of stored traces, and mark these traces: their runs are computed later.
 
         Args:
             stored: `{trace id: stored run}`.
@@ -262,8 +257,10 @@ class _Batch:
     def _merge(self, trace_id: str, trace: TraceSpans, stored: int) -> tuple[set[str], list[str]]:
         """Collect the changes to the spans of a stored trace; return `(ids of new spans, ids of changed spans)`.
 
-        A stored span is changed if a new report of the span adds something to it. `stored` is the number of spans that
-        are stored for the trace.
+        Args:
+            trace_id: the id of the trace.
+            trace: the received spans.
+            stored: the number of stored spans of the trace.
         """
         repeated = span_repository.load_some(self._session, trace_id, trace.spans)
         fresh = trace.spans.keys() - repeated
@@ -279,20 +276,19 @@ class _Batch:
         return fresh, rewritten
 
     def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
-        """Remove and reject the spans of `trace` with which the trace would exceed its limit of spans.
-
-        The spans with the greatest ids are rejected, so that a repeated export rejects the same spans.
+        """Remove and reject the spans of `trace` that exceed the limit of spans, those with the greatest ids.
 
         Args:
             trace_id: the id of the trace.
             trace: the received spans of the trace.
-            stored: the number of spans that are stored for the trace.
-            among: the ids of the spans that are new; rejected ids are removed from it. None if all spans are new.
+            stored: the number of stored spans of the trace.
+            among: the ids of the new spans, from which rejected ids are removed; None if all spans are new.
         """
         candidates = trace.spans.keys() if among is None else among
         room = max(MAX_SPANS_PER_TRACE - stored, 0)
         if len(candidates) <= room:
             return
+        # By id, so that a repeated export rejects the same spans.
         rejected = set(sorted(candidates)[room:])
         self._outcome.overfull[trace_id] = self._outcome.overfull.get(trace_id, set()) | rejected
         for span_id in rejected:

@@ -125,10 +125,9 @@ class RunBehaviourRow(Base):
 
 
 class StoredRun(NamedTuple):
-    """One row of `agent_runs`, without the columns that no reader shows.
+    """One row of `agent_runs`, with the columns that readers show; see `AgentRunRow`.
 
-    These are `search_text`, `awaits_analysis` and the columns of unprojected runs. `AgentRunRow` describes the others.
-    JSON columns are text here; times are in microseconds since 1970.
+    JSON columns are text; times are in microseconds since 1970.
     """
 
     run_id: str
@@ -173,7 +172,7 @@ class StoredRun(NamedTuple):
 
 
 class FormerRun(NamedTuple):
-    """A stored run with only the columns that are needed to change it; other columns may be megabytes long."""
+    """A stored run with only the columns that are needed to change the run."""
 
     run_id: str
     source: str
@@ -204,10 +203,7 @@ class FormerRun(NamedTuple):
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """A value that detects concurrent changes of the run: a new batch of spans or a new projection changes it.
-
-        It consists of the content hash, the size of the trace and the time of the last write.
-        """
+        """`(content hash, size of the trace, time of the last write)` of the run, to detect concurrent changes."""
         return self.content_hash, self.waiting_size, self.updated_at
 
     @property

@@ -22,16 +22,15 @@ class RunActivity(NamedTuple):
         kind: `STEP` or `CALL`.
         ref_id: the id of the step or call.
         at_us: the start, in microseconds since 1970; for a call as `AgentRun.call_starts` returns it.
-        position: orders activities of the same kind and time.
-        end_us: the end, in microseconds since 1970; equal to `at_us` if it is not known.
+        position: the sort key of activities with the same kind and start.
+        end_us: the end, in microseconds since 1970; equal to `at_us` if not known.
         name: the name of the step or of the tool.
-        agent: the agent that acted. If it was not reported, it is the agent of the nearest enclosing step that names
-            one; None without such a step.
-        role: the role of the span that the step was made of, such as `agent` or `llm`; None if it is not known.
-        parent: the id of the enclosing step; None if there is none.
+        agent: the agent that acted, or else the agent of the nearest enclosing step with an agent; None if not known.
+        role: the role of the span behind the step, such as `agent` or `llm`; None if not known.
+        parent: the id of the enclosing step, or None.
         result: the output of a step, or the result of a call.
-        arguments: the reported arguments of a call; None if they were not reported.
-        args_hash: the reported digest of the arguments; None if it was not reported.
+        arguments: the arguments of a call; None if not reported.
+        args_hash: the reported digest of the arguments; None if not reported.
         has_error: whether the step or call reports an error (`reports_error`).
         finish_reasons: why the model ended its answer.
         hands_over: whether the step or call hands the conversation over to another agent.
@@ -72,10 +71,10 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
     """Return the activity of a step.
 
     Args:
-        read: returns the step's field of the given name; None if the step does not have it.
+        read: takes a field's name and returns the value of this field of the step, or None.
         at_us: the start of the step, in microseconds since 1970.
-        position: orders steps with the same start.
-        latency_ms: the duration of the step; None if it is not known.
+        position: the sort key among steps with the same start.
+        latency_ms: the duration of the step; None if not known.
     """
     status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
     reasons = read("finish_reasons") or read("finish_reason")
@@ -146,7 +145,7 @@ def _status(given: str) -> StepStatus:
 
 
 def activities_of(run: AgentRun) -> list[RunActivity]:
-    """Return the activities of a complete run, in order of time."""
+    """Return the steps and tool calls of a run with its timeline, as activities, in order of time."""
     found = [
         step_activity(_reader(step), step.started_at, position, step.effective_latency_ms)
         for position, step in enumerate(run.steps)
@@ -182,12 +181,10 @@ def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
 
 
 def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents: dict[str, str | None]) -> str | None:
-    """Return the agent of the step `step_id`, or else that of the nearest enclosing step with a known agent.
-
-    Return None if `step_id` is None, or if neither the step nor an enclosing step has a known agent.
+    """Return the agent of the step `step_id`, or else of the nearest enclosing step with an agent; else None.
 
     Args:
-        step_id: the id of the step.
+        step_id: the id of the step; None returns None.
         steps: `{step id: step}` of the run.
         agents: a cache, `{step id: result}`.
     """

@@ -59,10 +59,7 @@ class Case:
 
     @cached_property
     def agents(self) -> dict[str, Case]:
-        """`{agent: its part of the run}`, in order of time; empty unless the run has several agents.
-
-        If the reporter of the run lists no agents, steps and calls without an agent belong to the agent of the run.
-        """
+        """`{agent: its part of the run}`, in order of time; empty unless the run has several agents."""
         reported = self.reported_agents
         if not reported and {activity.agent for activity in self.activities} <= {None}:
             return {}
@@ -71,17 +68,17 @@ class Case:
             if activity.agent in parts:
                 parts[activity.agent].append(activity)
             elif not reported:
+                # Without a list from the reporter, activities without an agent belong to the agent of the run.
                 parts.setdefault(activity.agent or self.fields.agent_name, []).append(activity)
         if not reported and len(parts) < 2:
             return {}
         return {name: Case(self._fields_of(name, part), part) for name, part in parts.items()}
 
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
-        """Return a copy of the run's fields for one agent, as if the agent's part were a run of its own.
+        """Return the fields of the run as if one agent's part were a run of its own.
 
-        The answer becomes the answer of this agent. A status of failure is kept only for the run's main agent, and only
-        if no span reports how this agent ended. A status of incomplete is kept unless spans report that the agent
-        ended. A status that is not kept becomes success.
+        A status of failure is kept only for the run's main agent, and incomplete only for an agent that has not ended.
+        Other agents get the status success.
 
         Args:
             name: the name of the agent.
@@ -94,6 +91,7 @@ class Case:
         has_ended = bool(own) and StepStatus.RUNNING not in own
         answer = reported.answer if reported is not None else run.answer if name == run.agent_name else None
         changed: dict[str, Any] = {"agent_name": name, "answer": answer, "agents": ()}
+        # A failure belongs to the run's main agent, unless a span reports how this agent ended.
         if (run.status is RunStatus.FAILURE and not is_own) or (run.status is RunStatus.INCOMPLETE and has_ended):
             changed |= {"status": RunStatus.SUCCESS, "error_type": None, "error_message": None}
         return run.model_copy(update=changed)
@@ -103,10 +101,7 @@ class Case:
         return {step.ref_id: step.agent or self.fields.agent_name for step in self.steps}
 
     def caller_of(self, name: str) -> str | None:
-        """Return the agent that called the agent `name`: another agent with a step that encloses a step of `name`.
-
-        Return None if there is no such agent.
-        """
+        """Return the agent that called the agent `name`: its step encloses a step of `name`. None if there is none."""
         around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
         return next((agent for agent in around if agent is not None and agent != name), None)
 
@@ -156,12 +151,12 @@ class Case:
         return last if same and all(call.arguments == last[0].arguments for call in last) else []
 
     def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
-        """Yield `(index, step)` of the failed steps with one of these roles; of all failed steps if no role is given.
+        """Yield `(index in steps, step)` of the failed steps with one of `roles`; without `roles`, of all failed steps.
 
-        `index` is the step's position in `steps`. Only the status decides whether a step failed. An output that begins
-        with "Error:" does not make a step fail, because it may be the text that a model wrote.
+        Only the status decides whether a step failed.
         """
         for place, step in enumerate(self.steps):
+            # An output that begins with "Error:" may be a text that a model wrote.
             if (not roles or step.role in roles) and step.status is StepStatus.FAILURE:
                 yield place, step
 
@@ -176,16 +171,12 @@ class Case:
         return last is not None and last.at_us >= step.end_us and last.order > step.order
 
     def needed_failures(self) -> Iterator[RunActivity]:
-        """Yield the unrecovered failed calls whose results the run needed, the last call first.
-
-        The result of a failed call was not needed if both conditions hold:
-
-        - A later good call replaces the failed call (`RunRecovery.has_substitute`).
-        - The agent that made the failed call has an answer, and this answer reports no failure.
-        """
+        """Yield the unrecovered failed calls whose results the run needed, the last call first."""
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]
             answered = self.agents.get(call.agent or self.fields.agent_name, self)
+            # The result was not needed if a later call replaces it, and the agent gave an answer that reports no
+            # failure.
             if not answered.is_fine or not self.recovery.has_substitute(place):
                 yield call
 

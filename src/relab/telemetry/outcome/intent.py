@@ -43,8 +43,7 @@ class Arguments(NamedTuple):
     """The arguments of a tool call in a form in which calls can be compared.
 
     Attributes:
-        fingerprint: a digest, equal for equal arguments; None if neither the arguments nor a digest of them were
-            reported.
+        fingerprint: a digest, equal for equal arguments; None if neither arguments nor a digest were reported.
         values: `{path: value}` of the scalars, each in lower case without spaces and punctuation.
         identifiers: the paths of the values that name an entity, such as an order number.
         words: the words of all values, in lower case.
@@ -90,13 +89,13 @@ _NOT_WORD_BUT_SPACE = re.compile(r"[^\w' ]+")
 
 
 def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) -> bool:
-    """Return whether a later call of the same tool tries the same thing as a failed call.
+    """Return whether a later call of the same tool is a new attempt at the purpose of a failed call.
 
     Args:
         failed: the arguments of the failed call.
         later: the arguments of the later call.
-        is_correction: True if the tool had rejected the arguments of the failed call (`rejects_arguments`). The later
-            call may then name another entity, such as another order number.
+        is_correction: whether the tool had rejected the arguments of the failed call. If True, the later call may name
+            another entity, such as another order number.
     """
     if failed.fingerprint is not None and failed.fingerprint == later.fingerprint:
         return True
@@ -118,10 +117,7 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
 def is_related(failed: Arguments, other: Arguments) -> bool:
     """Return whether a call of another tool (`other`) probably asks for the same thing as a failed call.
 
-    This is so if either condition holds:
-
-    - The arguments of `other` contain at least half of the values in the arguments of `failed`.
-    - At least half of all words in the arguments of both calls occur in both.
+    The calls must share at least half of the failed call's values, or at least half of all words.
     """
     meaningful = [value for value in failed.values.values() if len(value) >= _MIN_MEANINGFUL_CHARS]
     if not meaningful or not other.values:
@@ -134,8 +130,7 @@ def is_related(failed: Arguments, other: Arguments) -> bool:
 def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
     """Return whether `value` equals or resembles one of the `known` values.
 
-    If `is_identifier` is True, two values are similar if one of them contains the other. If it is False, two short
-    values are similar if they are spelled similarly. Values of less than three characters must be equal.
+    Identifiers resemble each other if one contains the other, other short values if their spelling is similar.
     """
     if value in known:
         return True
@@ -169,8 +164,7 @@ def _plain(text: str) -> str:
 def _scalars(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield `(path, scalar)` of every scalar inside a JSON value, in depth-first order; null is left out.
 
-    The paths begin with `path`, to which the keys and list indexes are appended with dots, such as `items.0.id`. The
-    nesting of `value` is limited by the JSON reader.
+    Each path begins with `path`, followed by keys and list indexes with dots, such as `items.0.id`.
     """
     stack = [(path, value)]
     while stack:

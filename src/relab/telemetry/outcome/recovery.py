@@ -65,16 +65,13 @@ class RunRecovery:
         return sorted(self._unrecovered)
 
     def call_was_recovered(self, place: int) -> bool:
-        """Return whether a call did not fail, or a later attempt at the same thing succeeded.
-
-        `place` is the index of the call in `calls`.
-        """
+        """Return whether the call with the index `place` in `calls` did not fail, or a later attempt succeeded."""
         return place not in self._unrecovered
 
     def step_was_recovered(self, place: int) -> bool:
-        """Return whether a later good step of the same agent replaced the step with the index `place` in `steps`.
+        """Return whether a later successful step replaced the step with the index `place` in `steps`.
 
-        The later step has the same name, or both are model calls.
+        Both steps have the same agent, and the same name or the role of a model.
         """
         step = self.steps[place]
         if self._last_good_step.get((step.agent, step.name), -1) > place:
@@ -82,10 +79,9 @@ class RunRecovery:
         return step.role == MODEL_ROLE and self._last_good_model.get(step.agent, -1) > place
 
     def has_substitute(self, place: int) -> bool:
-        """Return whether a later good call of the same agent replaces the failed call with the index `place` in `calls`.
+        """Return whether a later successful call of the same agent replaces the failed call `calls[place]`.
 
-        It is a call of another tool that asks for the same thing, or a call of the same tool after the tool had rejected
-        the arguments.
+        It calls another tool for the same thing, or the same tool after the tool had rejected the arguments.
         """
         call = self.calls[place]
         if rejects_arguments(call) and _later(self._good_by_tool.get((call.agent, call.name), ()), place):
@@ -118,24 +114,21 @@ class RunRecovery:
         )
 
     def _step_was_repeated(self, step_id: str | None) -> bool:
-        """Return whether the step `step_id` failed, and a later step without tool calls repeated it successfully.
+        """Return whether the step `step_id` failed, and a later step with the same agent and name succeeded.
 
-        The later step must have the same agent and name. The run lists no tool calls for it, so it is assumed that it
-        made the tool calls of the failed step again.
+        Only a later step without tool calls counts.
         """
         place = self._place_of_step.get(step_id or "")
         if place is None or not self.steps[place].has_error:
             return False
         step = self.steps[place]
+        # The run lists no calls for this step, so it is assumed to have made the calls of the failed step again.
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield the indexes from `good` of the later calls to compare with the failed call at index `place`.
-
-        The method counts each yielded index as one comparison. It yields nothing more once the run has made
-        `MAX_COMPARISONS` comparisons.
-        """
+        """Yield the indexes in `good` of later calls to compare with the failed call `place`; stop at a limit."""
         for other in _later(good, place):
+            # The limit holds for all failed calls of the run together.
             if self.comparisons >= MAX_COMPARISONS:
                 return
             self.comparisons += 1
@@ -149,9 +142,9 @@ class RunRecovery:
 
 
 def _later(places: Sequence[int], after: int) -> Sequence[int]:
-    """Return the indexes in the ascending list `places` that are greater than `after`.
+    """Return the numbers in the ascending list `places` that are greater than `after`.
 
-    If there are more than `MAX_CANDIDATES`, return only the first and the last `MAX_CANDIDATES // 2` of these indexes.
+    Of more than `MAX_CANDIDATES` numbers, only the first and the last half of this number are returned.
     """
     first = bisect_right(places, after)
     if len(places) - first <= MAX_CANDIDATES:

@@ -52,14 +52,11 @@ def reports_error(
     result: str | None,
     status_code: int | None = None,
 ) -> bool:
-    """Return whether a step or a tool call reports an error.
-
-    It does in any of these cases:
+    """Return whether a step or a tool call reports an error, for one of these reasons:
 
     - The status is failure.
     - There is an error class or an error message that is not blank.
-    - The status is success, but the result is an error: an error code (`is_error_code`) or the text of an error report
-      (`is_error_in_result`).
+    - The status is success, but the result is an error code (`is_error_code`) or an error text (`is_error_in_result`).
     """
     if status is StepStatus.FAILURE or filled(error_class) or filled(error_message):
         return True

@@ -27,13 +27,12 @@ Rule = Callable[[Case], OutcomeReport | None]
 
 
 def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_agents: bool = True) -> OutcomeReport:
-    """Return the outcome of a run and of its agents. Pure.
+    """Return the outcome of a run and of each of its agents.
 
     Args:
         fields: the fields of the run.
-        activities: the steps and tool calls of the run, in any order. They are not read if `names_agents` is False and
-            the run's status alone decides the outcome.
-        names_agents: whether the fields or the activities may name agents.
+        activities: the steps and tool calls of the run, in any order.
+        names_agents: whether the fields or the activities may name agents. If False, the status alone may decide.
     """
     decided = None if names_agents else _by_status(fields)
     return decided if decided is not None else judge(Case(fields, activities))
@@ -42,8 +41,8 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 def judge(case: Case) -> OutcomeReport:
     """Return the outcome of a run and of each of its agents.
 
-    If the run would count as succeeded, but an agent that answers the user failed, the outcome of the run is "completed
-    with errors". An agent that another agent called does not answer the user.
+    If the run succeeded, but an agent that answers the user failed, the run is "completed with errors". An agent that
+    another agent called does not answer the user.
     """
     report = _judge_alone(case)
     if not case.agents:
@@ -61,10 +60,8 @@ def judge(case: Case) -> OutcomeReport:
 
 
 def _judge_alone(case: Case) -> OutcomeReport:
-    """Return the outcome of a run, without a separate outcome for each agent.
-
-    A reported status of failure, cancelled or running decides. Otherwise the first rule that matches decides.
-    """
+    """Return the outcome of a run as a whole, without outcomes of its agents."""
+    # A reported failure, cancellation or running state decides; otherwise the first rule that matches.
     decided = _by_status(case.fields)
     if decided is not None:
         return decided
@@ -75,13 +72,10 @@ def _judge_alone(case: Case) -> OutcomeReport:
 
 
 def _judge_incomplete(case: Case) -> OutcomeReport:
-    """Return the outcome of a run whose end was never reported.
-
-    Two things decide the outcome: an error from which the run did not recover, or a step limit that stopped the run.
-    Without both, the outcome is unknown: a missing step or answer proves nothing, because it may only not have arrived.
-    """
+    """Return the outcome of a run without a reported end; unknown if no unrecovered error or step limit decides."""
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
+    # A missing step or answer proves nothing, because it may only not have arrived.
     if report is None:
         errors = [_error_quote(activity) for activity in case.activities if activity.has_error]
         return _report(RunOutcome.UNKNOWN, OutcomeRule.INCOMPLETE, errors)
@@ -131,11 +125,7 @@ _BY_STATUS: Final = {
 
 
 def _agent_failed(case: Case) -> OutcomeReport | None:
-    """Return the outcome by the rule `AGENT_FAILED`; None if the rule does not match.
-
-    It matches if an agent's step failed and no later step of this agent with the same name succeeded, although the
-    run's root span reports success. If the error names a limit of steps, the outcome has the rule `STEP_LIMIT`.
-    """
+    """Return the outcome by the rule `AGENT_FAILED` or `STEP_LIMIT`; None if no failed agent step is unrecovered."""
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
             # If nothing followed, the exception reached the caller, whatever the root says.
@@ -188,8 +178,7 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 def _no_answer(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the last answer of a model requested tools, the tools were called, and the run ended without an
-    answer. A request whose tools were not called does not count: agents also pause, for example to ask a person.
+    It matches if the run ended without an answer after its last model had requested tools and the tools were called.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -202,6 +191,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
         call.kind == CALL and call.at_us >= model.at_us and call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)
         for call in case.activities
     )
+    # Agents also pause after a request, for example to ask a person.
     if reason is None or not was_called:
         return None
     return _report(RunOutcome.FAILED, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
@@ -210,10 +200,9 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 def _repeated_calls(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `REPEATED_CALLS`; None if the rule does not match.
 
-    It matches if the last calls of an agent, and their results, were all the same: the agent was in a loop until it was
-    stopped. Polling does not match, because it ends with a different result. A run without model calls does not match,
-    because nothing shows that it was an agent.
+    It matches if the last calls of an agent and their results are equal, so that the agent was in a loop.
     """
+    # Without a model call, nothing shows that the run was an agent.
     if case.last_model is None:
         return None
     ends = [part.repeated_calls for part in (case, *case.agents.values())]
@@ -241,12 +230,7 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 
 
 def _unmet_request(case: Case) -> Quote | None:
-    """Return a quotation that shows a tool request without a tool call; None if there is no such request.
-
-    The quotation is the finish reason of a model that requested tools, although its agent called no tool before its
-    next model call. Frameworks reject arguments before a tool call begins, and some do not report the rejection in
-    another way.
-    """
+    """Return the finish reason of a model that requested tools, if its agent called no tool afterwards; else None."""
     requests: dict[str | None, tuple[str, str]] = {}
     for activity in case.activities:
         if activity.kind == CALL:
@@ -254,6 +238,7 @@ def _unmet_request(case: Case) -> Quote | None:
         elif activity.role == MODEL_ROLE:
             if activity.agent in requests:
                 step_id, requested = requests[activity.agent]
+                # Frameworks reject arguments before the call begins, and some report this rejection nowhere else.
                 return ("step", step_id, "finish_reasons", requested)
             reason = next((reason for reason in activity.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
             if reason is not None:
@@ -264,7 +249,7 @@ def _unmet_request(case: Case) -> Quote | None:
 def _tool_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `TOOL_FAILED`; None if the rule does not match.
 
-    It matches if a tool call failed, no later attempt succeeded, and nothing shows that the result was not needed.
+    It matches if a tool call failed, no later attempt succeeded, and the run needed the result.
     """
     failed = list(islice(case.needed_failures(), MAX_EVIDENCE))
     if not failed:
@@ -275,12 +260,10 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 def _step_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `STEP_FAILED`; None if the rule does not match.
 
-    It matches if a step that was made of a span failed, and no later step or call of its agent succeeded.
-
-    Such a step can occur in a successful run, because a root span reports success by default. The rule does not apply
-    to the steps of a run that was posted as JSON: there, a status of success is the reporter's own decision.
+    It matches if a step of a span failed, and no later step or call of the same agent succeeded.
     """
     for place, step in reversed(list(case.failed_steps())):
+        # A root span reports success by default; a run posted as JSON (without roles) reports it deliberately.
         if step.role is not None and not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):
             return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.STEP_FAILED, [_error_quote(step)])
     return None
@@ -297,7 +280,7 @@ def _answer_empty(case: Case) -> OutcomeReport | None:
 
 
 def _answer_ended_early(case: Case) -> OutcomeReport | None:
-    """Return the outcome if a content filter or the limit of tokens ended a model's last answer; None otherwise."""
+    """Return the outcome if a content filter or a token limit ended the last model answer; None otherwise."""
     model = case.last_model
     if model is None:
         return None

@@ -62,9 +62,9 @@ class PriceBook:
             return self._table
 
     def usable(self) -> PriceTable:
-        """Return the prices in use, or only the shipped ones if the installation's file is not valid; log this once.
+        """Return the prices in use, or only the shipped prices if the installation's file is not valid.
 
-        Runs can therefore be read although the file has a mistake. `table` raises an error in this case.
+        A mistake in the file is logged once; `table` raises an error instead.
         """
         try:
             return self.table()

@@ -84,8 +84,7 @@ class Price(BaseModel):
 class PriceTable:
     """Prices, found by model and provider.
 
-    If several prices match a model, a price with exactly this name has precedence over a pattern; among equals, the
-    first price is used.
+    A price with the exact name of a model has precedence over a pattern, and an earlier price over a later one.
     """
 
     def __init__(self, prices: Iterable[Price]) -> None:
@@ -112,9 +111,8 @@ class PriceTable:
         """Return the price of a model; None if the table has no price for it.
 
         Args:
-            provider: the provider as telemetry names it. None: the provider with which `model` begins, or any provider
-                if `model` does not begin with a provider.
-            model: the model as telemetry names it; it may begin with the provider (`openai/gpt-4o`, `models/gemini-…`).
+            provider: the provider as telemetry names it. None: the provider at the start of `model`, or any provider.
+            model: the model as telemetry names it, with or without its provider (`openai/gpt-4o`, `models/gemini-…`).
         """
         name = model.casefold()
         prefix, separator, rest = name.partition("/")
