@@ -14,10 +14,10 @@ DEFAULT_BATCH = 100
 
 
 class Retention:
-    """Deletes old incidents, also while servers are running.
+    """Deletes old incidents; it may be used while servers are running.
 
-    The knowledge that was learnt from past incidents is kept, because its size is bounded; `lab knowledge delete`
-    deletes it. An incident that is open, or waits for a person, is kept at any age.
+    Open incidents, and incidents that wait for a person, are kept at any age. Knowledge from past incidents is kept;
+    `lab knowledge delete` deletes it.
 
     Args:
         database: the database of the incidents.
@@ -35,9 +35,9 @@ class Retention:
         return self._log.count_ended(before_us)
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[int]:
-        """Delete the incidents that ended before a time, oldest first, in batches; yield the size of each batch.
+        """Delete the incidents that ended before a time, oldest first, and yield the number in each batch.
 
-        Stopping at any point is safe: the next call continues. After the last batch, old alerts are deleted as well.
+        After the last batch, old alerts are deleted as well. The caller may stop at any batch; the next call continues.
 
         Args:
             before_us: the time, in microseconds since 1970.

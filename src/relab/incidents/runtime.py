@@ -68,8 +68,7 @@ async def running_responder(watched: WatchedTarget, means: ResponderServices) ->
     """Watch a target and respond to its incidents while the `async with` block runs; yield the responder.
 
     Raises:
-        ConfigurationError: the settings cannot be used: an address is not valid, they exclude a runbook that does not
-            exist, or they lack the token for the action server although the autonomy allows more than to observe.
+        ConfigurationError: an address is not valid, an excluded runbook does not exist, or a required token is missing.
         RunbookFolderError: the folder of runbooks in the settings cannot be read.
         UnavailableError: checkpoints cannot be stored.
     """
@@ -130,8 +129,7 @@ async def _checking_actions(
     Args:
         actions: the client of the server.
         name: the name of the server, for the log.
-        classes: the action classes that the settings name. If a class has no action in the catalogue, it is logged,
-            because it may be misspelt.
+        classes: the action classes in the settings. A class without an action in the catalogue is logged.
         again_after_s: the time between two requests, in seconds.
     """
 

@@ -148,10 +148,9 @@ class IncidentService:
                 self._responder = None
 
     def status(self) -> ResponderStatus:
-        """Return what the responder of this process is doing.
+        """Return the state of this process's responder, and the open incident and pending approvals of the target.
 
-        The target's open incident and its pending approval requests are read from the database. So they are reported
-        even if the responder of another process handles them.
+        The incident and the approvals are reported even if another process handles them.
         """
         watched, responder = self._watched, self._responder
         policy = watched.settings.policy if watched is not None else Policy()
@@ -222,16 +221,15 @@ class IncidentService:
         """Approve or reject the plan of an approval request, and return the decision.
 
         Args:
-            approval_id: the id of the approval request; or the id of an incident, which stands for its last approval
-                request.
+            approval_id: the id of an approval request, or of an incident for its last approval request.
             approved: True to approve the plan, False to reject it.
             by: the name of the person who decides.
             note: the person's remark.
 
         Raises:
-            NotFoundError: no approval request has this id, and no incident with this id has an approval request.
-            ConflictError: the decision is not possible: the request has expired or was decided otherwise, or the
-                incident has several requests and the right one is not clear.
+            NotFoundError: neither an approval request nor an incident with a request has this id.
+            ConflictError: the request has expired or was decided otherwise, or the incident has several possible
+                requests.
         """
         asked = self.log.approvals.of_incident(approval_id)
         question = request_to_answer(asked, approved=approved).approval_id if asked else approval_id
@@ -246,8 +244,7 @@ class IncidentService:
     def dismiss(self, incident_id: str, *, by: str, why: str = "") -> IncidentDetails:
         """Dismiss an incident as a false positive, and return it; an incident that is over does not change.
 
-        The anomalies of a dismissed incident open no other incident until they have disappeared, become more severe, or
-        grown by a fifth.
+        Its anomalies open no new incident until they have disappeared, become more severe, or grown by a fifth.
 
         Args:
             incident_id: the id of the incident.
@@ -300,13 +297,13 @@ class IncidentService:
         return Triggered(incident_id=opened.incident.incident_id, created=opened.created)
 
     def take_in_alerts(self, document: Any) -> AlertsAccepted:
-        """Store the alerts of a notification from Alertmanager; the same notification again changes nothing.
+        """Store the alerts of a notification from Alertmanager; a repeated notification changes nothing.
 
         Args:
             document: the JSON that Alertmanager's webhook sends.
 
         Raises:
-            InvalidInputError: the document is not such a notification.
+            InvalidInputError: the document is not a notification from Alertmanager.
             NoTargetYetError: no target is watched yet; the sender should retry.
             NoTargetError: several targets are watched; a retry does not help.
         """
@@ -326,7 +323,7 @@ class IncidentService:
         )
 
     def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
-        """Return the name of the target that this process watches, or else of the only target that any process watches.
+        """Return the name of this process's target, or else of the only target that other processes watch.
 
         Args:
             without: the error to raise if no process watches a target.

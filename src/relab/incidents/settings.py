@@ -16,17 +16,15 @@ class ResponderSettings:
     """The settings of the response to one target.
 
     Attributes:
-        poll_interval_s: the time between two polls (`POLL_INTERVAL_SECONDS`).
+        poll_interval_s: the time between two polls, in seconds (`POLL_INTERVAL_SECONDS`).
         detection, investigation, planning, policy, verification: the settings of these parts of the response.
-        approval_valid_s: how long an approval request is valid.
-        stand_down_s: how long the responder waits each time when it must not act. It must not act while a kill switch
-            is on, while people or other clients act, while the measured values are stale, or while the host and several
-            dependencies fail at once.
-        max_stand_downs: how often the responder waits in this way before it hands an incident over to people.
-        server_retry_s, max_server_retries: how long to wait before a retry if the action server is busy or does not
-            answer, and the maximum number of retries.
+        approval_valid_s: how long an approval request is valid, in seconds.
+        stand_down_s: the length of one wait while the responder must not act, in seconds.
+        max_stand_downs: the number of such waits before an incident is handed over to people.
+        server_retry_s: the wait before a retry if the action server is busy or silent, in seconds.
+        max_server_retries: the maximum number of these retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
-        model: when a language model is called for a second opinion, and the limits of its cost.
+        model: when a language model gives a second opinion, and the limits of its cost.
     """
 
     poll_interval_s: float = 30.0
@@ -36,6 +34,8 @@ class ResponderSettings:
     policy: Policy = field(default_factory=Policy)
     verification: VerificationSettings = field(default_factory=VerificationSettings)
     approval_valid_s: float = 3_600.0
+    # The responder must not act while a kill switch is on, while people or other clients act, while the measured values
+    # are stale, or while the host and several dependencies fail at once.
     stand_down_s: float = 30.0
     max_stand_downs: int = 5
     server_retry_s: float = 10.0
@@ -54,15 +54,14 @@ def settings_for(
 ) -> ResponderSettings:
     """Return the settings of a response, with times that suit the poll interval.
 
-    With an interval of 30 s or more, the times are the defaults. With a shorter interval, the times are shorter as
-    well.
+    An interval of 30 s or more gives the default times; a shorter interval gives shorter times.
 
     Args:
         poll_interval_s: the time between two polls, in seconds.
         policy: the limits for actions.
-        critical_error_rate_pct: the share of failed requests, in percent, above which the detector `seed_rule` reports
-            an anomaly, if the connection pool is critical and answers are slow as well
-            (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        critical_error_rate_pct: the percentage of failed requests from which the detector `seed_rule` can report an
+            anomaly (`ANOMALY_THRESHOLD_ERROR_RATE`). The anomaly also needs a critical connection pool and slow
+            answers.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
         model: when a language model is called; None: never.
     """

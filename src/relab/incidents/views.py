@@ -86,7 +86,7 @@ class IncidentDetails(Incident):
 
 
 class Triggered(_View):
-    """The incident that now covers the problem that a person reported."""
+    """The incident that a person's report opened or joined."""
 
     incident_id: str
     created: bool = Field(description="False if an incident was open already; the report was added to it.")

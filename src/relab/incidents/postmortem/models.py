@@ -117,18 +117,17 @@ class CitedEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ActionReview:
-    """An action in an incident, and its result.
+    """An action in an incident, and its result, as texts for the postmortem.
 
     Attributes:
         at: when the action was requested; None if the time was not stored.
         parameters: the values of the action's parameters, as text.
         by: the person or process that did the action, and the person who approved it.
         why: the reason for the action.
-        result: the result of the action in words, and how verification judged it, with the reason.
-        has_helped: whether it helped, according to verification.
-        measured: signals before and after it, in words; empty if there are no samples around it.
-        has_eased: whether errors or latency were considerably lower after the action, even if verification concluded
-            that it failed.
+        result: the result in words, with the judgement of verification and its reason.
+        has_helped: whether the action helped, according to verification.
+        measured: the signals before and after the action, in words; empty without samples.
+        has_eased: whether errors or latency were clearly lower after the action, whatever verification concluded.
     """
 
     at: Timestamp | None
@@ -144,16 +143,15 @@ class ActionReview:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisPeriod:
-    """A diagnosis of an incident, and why the responder gave it up.
+    """A diagnosis of an incident, and why the responder gave it up or kept it.
 
     Attributes:
         at: when the diagnosis was first made.
-        causes: one cause, or two causes that are present at once.
-        probability: the latest probability of the cause, or of the pair of causes; None if the timeline does not
-            contain it.
-        evidence: ids of the evidence that the diagnosis is based on.
-        is_confirmed: whether probes at two moments confirmed the diagnosis.
-        ended: a sentence that says why the diagnosis was given up, or that it was kept.
+        causes: one cause, or two causes that are present together.
+        probability: the latest probability of `causes`; None if the timeline lacks it.
+        evidence: the ids of the evidence for the diagnosis.
+        is_confirmed: whether probes at two times confirmed the diagnosis.
+        ended: one sentence: why the diagnosis was given up, or that it was kept.
     """
 
     at: Timestamp
@@ -177,12 +175,11 @@ class SignalChange:
     """The change of a signal (a measured value of the target) around an action.
 
     Attributes:
-        before: the median of the last samples before the action; None without samples, or if the action began in a gap
-            (a time without samples).
-        after: the median of the last samples of the period after the action; None if there are too few.
-        within_s: how long the change took: seconds from the beginning of the action to the first sample from which on
-            every sample was nearer to `after` than to `before`. None if the signal has not changed, or if even the last
-            sample was nearer to `before`.
+        before: the median of the last samples before the action. None without such samples, or if the action began in a
+            time without samples.
+        after: the median of the last samples after the action; None if there are too few.
+        within_s: the seconds from the start of the action until the signal stayed nearer to `after` than to `before`.
+            None if the signal did not change, or did not stay there.
         has_moved: whether `before` and `after` differ by more than noise.
     """
 
@@ -228,21 +225,21 @@ class SignalSeries:
 
 @dataclass(frozen=True, slots=True)
 class Postmortem:
-    """The content of a postmortem. Its texts come from outside: a renderer must escape them.
+    """The content of a postmortem; a renderer must escape all texts, because they come from outside.
 
     Attributes:
         is_over: whether the incident is over.
-        overview: the rows of a table of key facts, as pairs of a label and a value.
+        overview: the rows of the table of key facts, as `(label, value)`.
         summary: the sentences of the summary.
         timeline: the events, at most `MAX_ENTRIES`.
-        left_out: how many events of the timeline are left out.
-        evidence: the distinct evidence that the timeline cites, the latest first.
+        left_out: the number of events that the timeline omits.
+        evidence: the evidence that the timeline cites, without duplicates, the latest first.
         actions: the responder's actions in order, then the actions of people and other clients.
-        worked: a text about what ended the incident, as far as verification and samples show it.
-        follow_ups: what people should do next, each with the reason.
+        worked: how the incident ended, as text, according to verification and samples.
+        follow_ups: the tasks for people after the incident, each with its reason.
         signals: the signals to draw as charts.
         marks: the moments that the charts mark, in order.
-        diagnoses: the diagnoses in order, and why each was given up.
+        diagnoses: the diagnoses in order, each with the reason why it was given up.
     """
 
     incident_id: str

@@ -22,11 +22,11 @@ _US: Final = 1_000_000
 
 
 def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
-    """Return the periods in which the signal `name` has no samples, between its first and its last sample, in order.
+    """Return the gaps of the signal `name` between its first and its last sample, in order.
 
-    A poll without a value of the signal makes a gap. A time without any poll is also a gap if it is longer than three
-    times the median interval of the polls around it. The median of all polls is not used: the polls of a long incident
-    are thinned out, so their intervals differ.
+    A gap is one of these periods:
+    - a period in which the polls have no value of the signal;
+    - a period without polls that is over three times as long as the median interval of the polls around it.
     """
     values = signals.numbers.get(name, ())
     known = [number for number, value in enumerate(values) if value is not None]
@@ -34,21 +34,21 @@ def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
     return tuple(
         SampleGap(times[one], times[other])
         for one, other in pairwise(known)
+        # The median of all polls does not suit: the polls of a long incident are thinned out, so their intervals
+        # differ.
         if other - one > 1 or times[other] - times[one] > _MAX_GAP * _usual_interval(times, one)
     )
 
 
 def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None = None) -> list[SignalChange]:
-    """Return the changes of signals around an action.
-
-    Errors and latency are always included, any other signal only if it has changed.
+    """Return the changes of signals around an action: always errors and latency, other signals only if they changed.
 
     Args:
         signals: the signals of the incident.
         began_us: when the action was requested, in microseconds since 1970.
         ended_us: when the action was finished, in microseconds since 1970.
-        until_us: when the next action began, or the incident ended; later samples are not used. None if neither has
-            happened.
+        until_us: the start of the next action, or the end of the incident; later samples are not used. None if neither
+            has happened.
     """
     last_us = ended_us + int(AFTER_S * _US)
     last_us = last_us if until_us is None else min(last_us, until_us)
@@ -98,16 +98,15 @@ def _has_moved(before: float, after: float) -> bool:
 
 
 def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, began_us: int) -> float | None:
-    """Return how long it took after the beginning of an action until a signal stayed near its new value, in seconds.
+    """Return the seconds from the start of an action until a signal stayed nearer to `after` than to `before`.
 
-    This is the time from `began_us` to the first sample from which on all samples are nearer to `after` than to
-    `before`. Return None if even the last sample is nearer to `before`.
+    Return None if the last sample is nearer to `before`.
 
     Args:
         later: the samples after the action, as `(time in microseconds since 1970, value)`.
         before: the value before the action.
         after: the value after the action.
-        began_us: when the action began, in microseconds since 1970.
+        began_us: the start of the action, in microseconds since 1970.
     """
     middle = (before + after) / 2
     since_us = None
@@ -119,10 +118,9 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 
 
 def _usual_interval(times: Sequence[int], place: int) -> float:
-    """Return the median interval between polls around the index `place`, without the interval that begins there.
+    """Return the median interval between polls around the index `place`, in the unit of `times`; infinity if none.
 
-    At most `_NEIGHBOURS` intervals on each side are used. Without any, the result is infinity. The unit is that of
-    `times`.
+    At most `_NEIGHBOURS` intervals on each side are used, without the interval that begins at `place`.
     """
     around = list(_intervals(times, place))
     return statistics.median(around) if around else float("inf")

@@ -30,11 +30,11 @@ def signals_event(
     """Return the timeline event that stores the signals of the polls around an incident.
 
     Args:
-        polls: the polls in memory, in order; the event is the only place that keeps their signals.
-        opened_us: when the incident was opened, in microseconds since 1970; polls more than `BEFORE_S` seconds earlier
-            are left out.
-        wanted: the names of the signals that the incident's findings are about.
-        once: the key of the event; a second event with the same key is not stored.
+        polls: the polls in memory, in order.
+        opened_us: when the incident was opened, in microseconds since 1970. Polls over `BEFORE_S` seconds earlier are
+            left out.
+        wanted: the names of the signals in the incident's findings.
+        once: the key of the event; a timeline stores only one event with this key.
         most: the maximum number of points of each signal.
     """
     since_us = opened_us - int(BEFORE_S * _US)
@@ -43,10 +43,10 @@ def signals_event(
 
 
 def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MAX_POINTS) -> Signals:
-    """Return the signals of polls, downsampled to at most `most` points each.
+    """Return the signals of polls, downsampled to at most `most` points per signal.
 
-    The signals are those in `ALWAYS` and `wanted`, at most `MAX_SIGNALS`. Each group of consecutive polls becomes one
-    point: the value furthest from the median of the signal.
+    The result has the signals in `ALWAYS` and `wanted`, at most `MAX_SIGNALS`. Each point replaces a group of
+    consecutive polls: it is the group's value furthest from the median of the signal.
     """
     names_seen = {name for poll in polls for name in poll.numbers}
     names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in names_seen][:MAX_SIGNALS]
@@ -60,10 +60,12 @@ def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int 
 
 
 def dump_signals(signals: Signals) -> dict[str, Any]:
-    """Return signals as JSON values, to be stored.
+    """Return signals as JSON values, for storage.
 
-    The key `began_us` holds the time of the first sample, `after_ms` the times of the samples in milliseconds after it,
-    and `numbers` the values by signal.
+    The result has three keys:
+    - `began_us`: the time of the first sample, in microseconds since 1970;
+    - `after_ms`: the time of each sample, in milliseconds after `began_us`;
+    - `numbers`: the values of each signal, by signal.
     """
     # Whole milliseconds: a poll in two events, after different first polls, then has the same time in both.
     began_ms = signals.times_us[0] // 1_000 if signals.times_us else 0
@@ -116,9 +118,9 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
 
 
 def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return the points of a signal, downsampled to at most `MAX_SHOWN`.
+    """Return the points `(time, value)` of a signal, downsampled to at most `MAX_SHOWN`.
 
-    Of each group of consecutive points, only the point furthest from the median of all points is kept.
+    Each group of consecutive points is replaced by its point furthest from the median of all points.
     """
     size = max(math.ceil(len(points) / MAX_SHOWN), 1)
     if size == 1:

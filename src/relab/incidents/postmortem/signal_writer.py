@@ -32,13 +32,14 @@ class SignalWriter:
         self._count = 0
 
     def keep(self, incident_id: str, polls: Sequence[Snapshot]) -> bool:
-        """Store the signals of new polls in an incident's timeline, as one event, once there are enough new polls.
-
-        A poll is new if it is later than the last poll whose signals are stored. Return whether an event was stored.
+        """Store the signals of new polls in an incident's timeline, as one event, if there are enough new polls.
 
         Args:
             incident_id: the id of the open incident.
-            polls: the polls in memory, in order of time; those that are not new are ignored.
+            polls: the polls in memory, in order of time. Polls up to the last stored one are ignored.
+
+        Returns:
+            Whether an event was stored.
 
         Raises:
             NotFoundError: no incident has this id.
@@ -61,10 +62,7 @@ class SignalWriter:
         return True
 
     def _begin(self, incident_id: str) -> None:
-        """Switch to an incident: find out up to which time its timeline already contains signals.
-
-        An earlier process may have stored them.
-        """
+        """Switch to an incident: read from its timeline up to which time its signals are stored already."""
         opened_us = self._log.get(incident_id).opened_at
         kept = recorded(events_of(self._log, incident_id))
         self._incident_id = incident_id

@@ -44,17 +44,19 @@ class ProbeClient:
         self._clock = clock or SystemClock()
 
     async def run(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> ProbeResult:
-        """Run probes at the same time; a request that several of these probes need is sent once.
+        """Run probes at the same time, and return the facts that they find.
+
+        A request that several of the probes need is sent once.
 
         Args:
             names: the names of the probes.
-            within_s: the time limit for all of them together, in seconds.
+            within_s: the time limit of all probes together, in seconds.
 
         Returns:
             The facts, the evidence for each fact, and the reason for each request without an answer.
 
         Raises:
-            UnknownProbeError: one of the names is not in the catalogue; no request is sent.
+            UnknownProbeError: a name is not in the catalogue; no request is sent.
         """
         wanted = [self._probe(name) for name in dict.fromkeys(names)]
         asks = list(dict.fromkeys(ask for probe in wanted for ask in probe.requests))

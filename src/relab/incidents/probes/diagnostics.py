@@ -77,10 +77,10 @@ def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observat
 
 
 def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read, as facts, the target's feature flags that set the load limit and the routing of requests.
+    """Read the target's feature flags for the load limit and the routing of requests, as facts.
 
-    The fact `flags.unusual` says which of the two has a harmful value: `limit`, `route` or `none`. If one has, a
-    further fact gives the value that this flag usually has.
+    The fact `flags.unusual` names the flag with a harmful value: `limit`, `route` or `none`. A further fact gives the
+    usual value of the harmful flag.
     """
     found, whole = FactCollector(), root_of(answers, 0)
     control, routing = whole.at("control"), whole.at("routing")
@@ -104,14 +104,15 @@ def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | None:
-    """Return which of the target's two flags has a harmful value, and the JSON value that shows this.
-
-    The flag is given as a word: `limit` for the limit of concurrent requests, `route` for the routing of requests, or
-    `none` if neither value is harmful. Return None if no harmful value is seen, but a value is missing.
+    """Return which of the target's two feature flags has a harmful value.
 
     Args:
-        control: the flag that limits the load.
+        control: the flag that limits concurrent requests.
         routing: the flag that enables the routing of requests.
+
+    Returns:
+        `(word, place)`. The word is `limit` if `control` is harmful, `route` if `routing` is, or `none`. The place is
+            the JSON value that shows this. None if no harmful value is seen, but a value is missing.
     """
     most, p95_ms = control.at("max_concurrency"), control.at("target_p95_ms")
     if most.amount is not None and most.amount <= MIN_CONCURRENCY:

@@ -22,12 +22,12 @@ _MAX_SHOWN: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class JsonValue:
-    """A value at some position in the JSON of an answer. The position need not exist.
+    """A value in the JSON of an answer, with its position; the value may be missing.
 
     Attributes:
         value: the value; None if it is missing.
-        pointer: its position, as a JSON Pointer (RFC 6901).
-        answer: the index of this answer among the answers of a probe.
+        pointer: the position of the value, as a JSON Pointer (RFC 6901).
+        answer: the index of the answer among the answers of a probe, from 0.
     """
 
     value: Any
@@ -43,9 +43,9 @@ class JsonValue:
         return JsonValue(value, pointer, self.answer)
 
     def rows(self) -> list[JsonValue]:
-        """Return the items of a list that are objects, each as a `JsonValue`; only the first `MAX_ROWS` items are read.
+        """Return the objects in a list, each as a `JsonValue`; empty if this value is not a list.
 
-        The result is empty if the value is not a list.
+        Only the first `MAX_ROWS` items of the list are read.
         """
         if not isinstance(self.value, Sequence) or isinstance(self.value, str):
             return []
@@ -123,7 +123,7 @@ class FactCollector:
         self.see(fact, found if found is not None and found <= most else None, place)
 
     def word(self, fact: str, place: JsonValue) -> None:
-        """Add the text at `place` in an answer as a fact if it is not empty; any other value is ignored."""
+        """Add a fact whose value is the text at `place` in an answer; ignore an empty text and other types."""
         self.see(fact, place.word, place)
 
     def truth(self, fact: str, place: JsonValue) -> None:

@@ -45,11 +45,14 @@ def template_of(message: str) -> str:
 
 
 def count_templates(lines: Iterable[Any]) -> dict[str, int]:
-    """Return the number of log lines by template: the message with its variable parts (numbers, ids, etc.) masked.
+    """Count log lines by template (the message with its variable parts, such as numbers and ids, masked).
 
-    `lines` holds JSON objects with `event` and `message`, or texts; other items are ignored. The template of an object
-    begins with its `event`. If there are more than `MAX_TEMPLATES` templates, the lines of the others are counted under
-    the key `OTHERS`.
+    Args:
+        lines: JSON objects with `event` and `message`, or texts; other items are ignored.
+
+    Returns:
+        `{template: number of lines}`. The template of an object begins with its `event`. After `MAX_TEMPLATES`
+            templates, further templates are counted together under the key `OTHERS`.
     """
     counts: Counter[str] = Counter()
     for line in lines:

@@ -23,12 +23,11 @@ class ProbeRequest:
     """A read-only request that a probe sends.
 
     Attributes:
-        base: the server to which the request is sent.
+        base: the server that receives the request.
         path: the path with its query.
-        within_s: the time limit of an answer, in seconds. It must be long enough for an answer that reports the
-            time-out of a dependency.
-        times, pause_s: how often the request is sent, and the pause after each answer, in seconds. Growth can only be
-            seen in two or more answers.
+        within_s: the time limit of an answer, in seconds; the server needs time to report a time-out of a dependency.
+        times: how often the request is sent; only two or more answers can show growth.
+        pause_s: the pause after each answer, in seconds.
     """
 
     base: ProbeServer
@@ -51,8 +50,7 @@ class ProbeResponse:
         document: the JSON of the answer; None if no answer came.
         absence: why no answer came; None if an answer came.
         reason: `absence` in words, for people.
-        at_s: when the answer arrived, in seconds of a monotonic clock; it serves to compute the time between two
-            answers.
+        at_s: when the answer arrived, in seconds of a monotonic clock.
         ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
     """
 
@@ -84,15 +82,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class ProbeEvidence:
-    """A fact, and the place in an answer that proves the fact; other objects cite it by its id.
+    """A fact with the place in an answer that proves it; other objects cite it by `evidence_id`.
 
     Attributes:
-        evidence_id: a hash of the other fields, so that the same evidence has the same id after a restart.
+        evidence_id: a hash of the other fields, so it is the same after a restart.
         look: the name of the probe.
         request: the request whose answer shows the fact.
         pointer: the position in the answer's JSON, as a JSON Pointer (RFC 6901).
         fact: the name of the fact.
-        verbatim: the value at that position, as JSON; a long one is cut.
+        verbatim: the value at that position, as JSON; a long value is cut.
         at_us: when the answer was received, in microseconds since 1970.
     """
 
@@ -116,15 +114,14 @@ microseconds since 1970. Answers are data from outside: the function must not ra
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A named, read-only set of requests, with the function that reads facts from their answers.
+    """A named set of read-only requests, with a function that reads facts from their answers.
 
     Attributes:
-        shows: what the probe shows, in a few words for people and models.
-        requests: the requests that it sends.
-        read: returns the facts in the answers.
-        facts: the names of all facts that the probe can give. Facts that it does not find are absent from its result.
-        cost: the cost of the probe relative to a simple request. It is higher if the probe takes longer or puts load on
-            the target.
+        shows: a short description of the probe's subject, for people and models.
+        requests: the requests of the probe.
+        read: the function that returns the facts in the answers.
+        facts: the names of all facts that the probe can find; its result may lack some of them.
+        cost: the cost relative to a simple request, for the time and for the load on the target.
     """
 
     name: str

@@ -119,12 +119,12 @@ def _read_volume(found: FactCollector, volume: JsonValue) -> None:
 
 
 def _read_endings(found: FactCollector, workers: Sequence[_Worker], place: JsonValue, now_us: int) -> None:
-    """Add to `found` how many workers are down, why restarting workers ended, and the memory limits of the workers.
+    """Add facts about all workers to `found`: how many are down, why workers ended, and their memory limits.
 
     Args:
         found: collects the facts.
-        workers: the workers, with their values in the first and in the last answer.
-        place: the JSON value that proves the facts about all workers.
+        workers: the workers, each with its values in the first and in the last answer.
+        place: the JSON value that proves the facts about all workers together.
         now_us: the current time, in microseconds since 1970.
     """
     found.see("workers.count", float(len(workers)), place)
@@ -223,9 +223,9 @@ def _time_of(place: JsonValue) -> int | None:
 
 
 def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read whether a batch job runs beside the service, with how many processes, and at which priority.
+    """Read facts about a batch job beside the service: whether it runs, its number of processes, and its priority.
 
-    The first answer lists the components, the second one holds the log of the job.
+    `answers` are the list of components, and the log of the job.
     """
     found = FactCollector()
     rows, kernel = root_of(answers, 0).at("components").rows(), root_of(answers, 0).at("kernel")

@@ -27,12 +27,11 @@ _STOP_TIMEOUT_S: Final = 1.0
 
 
 class ProbeTransport:
-    """Sends read-only requests, each over a new connection.
-
-    A reused connection would reach the same worker each time, even one that hangs.
+    """Sends read-only requests, each over a new connection; URLs in answers are never requested.
 
     Args:
-        target_url, actions_url: the base URLs of the target and the action server. URLs in answers are never requested.
+        target_url: the base URL of the target.
+        actions_url: the base URL of the action server.
         token: the token for the action server; it is sent only there.
         transports: replacements of the network, for tests.
     """
@@ -52,6 +51,7 @@ class ProbeTransport:
             ProbeServer.ACTIONS: {**plain, "Authorization": f"Bearer {token}"} if token else plain,
         }
         urls = {ProbeServer.TARGET: target_url, ProbeServer.ACTIONS: actions_url}
+        # A reused connection would reach the same worker each time, even one that hangs.
         self._clients = {
             base: SingleUseClients(
                 is_secure=url.startswith("https:"),
@@ -71,12 +71,11 @@ class ProbeTransport:
 
         Args:
             asks: the requests, without duplicates.
-            within_s: the time limit of all requests together, in seconds. A request without an answer by then has timed
-                out.
+            within_s: the time limit of all requests together, in seconds.
 
         Returns:
-            For each request, one response for each time that it was sent, in order. If the time limit ended a request
-            before it was sent `times` times, the last response is a time-out without a document.
+            `{request: responses}`, with one response per send, in order. If the time limit ends a request early, its
+                last response is a time-out without a document.
         """
         answered: dict[ProbeRequest, list[ProbeResponse]] = {ask: [] for ask in asks}
         tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]
@@ -101,10 +100,9 @@ class ProbeTransport:
             found.append(await self._ask(ask))
 
     async def _ask(self, ask: ProbeRequest) -> ProbeResponse:
-        """Send a request and return the first answer; if all attempts failed, return the last failure.
+        """Send a request and return the first answer, or the last failure if all attempts fail.
 
-        If an attempt takes too long, another one is sent over a new connection, without cancelling the first
-        ("hedging").
+        While an attempt is slow, another attempt is sent over a new connection ("hedging").
         """
         attempts: set[asyncio.Task[ProbeResponse]] = set()
         last: ProbeResponse | None = None

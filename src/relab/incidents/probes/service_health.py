@@ -114,11 +114,10 @@ def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the latency of the path to each dependency, for a small and for a large payload, as facts.
+    """Read facts about the path to each dependency: failures, latency, and the extra latency of a large payload.
 
-    Each latency is the minimum over several answers, because a busy processor makes single answers late. The noise that
-    remains affects all dependencies alike. Therefore a further fact, `late_ms`, compares each dependency with the
-    fastest other one: it is the difference of the two latencies, at least 0.
+    Each latency is the minimum over the answers. The fact `late_ms` is the difference to the latency of the fastest
+    other dependency, at least 0.
     """
     found = FactCollector()
     trips: dict[str, JsonValue] = {}
@@ -129,6 +128,7 @@ def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
             continue
         failing = [place for place in answered if place.at("ok").truth is False]
         found.see(f"path.{name}.failing_share", len(failing) / len(answered), (failing or answered)[0].at("ok"))
+        # A busy processor makes single answers late, so the minimum is used.
         little = _least(place.at("answer_ms") for place in answered)
         much = _least(place.at("payload_ms") for place in answered)
         if little is not None:
@@ -136,6 +136,7 @@ def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
             trips[name] = little
         if little is not None and much is not None:
             found.see(f"path.{name}.payload_extra_ms", max((much.number or 0) - (little.number or 0), 0.0), much)
+    # The remaining noise affects all dependencies alike, so each is compared with the fastest other one.
     for name, trip in trips.items():
         others = [other.number or 0.0 for key, other in trips.items() if key != name]
         found.see(f"path.{name}.late_ms", max((trip.number or 0.0) - min(others, default=0.0), 0.0), trip)
@@ -148,17 +149,17 @@ def _least(places: Iterable[JsonValue]) -> JsonValue | None:
 
 
 def _name_of(place: JsonValue) -> str | None:
-    """Return a name in an answer as text; None if the value is neither a text nor a number."""
+    """Return the value `place` as text if it is a text or a number (rounded to an integer); otherwise None."""
     amount = place.amount
     return place.word if amount is None else f"{amount:.0f}"
 
 
 def relative_facts(numbers: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, FactValue]:
-    """Return traffic and latency as multiples of their usual values, as the facts in `RELATIVE_FACTS`.
+    """Return the facts in `RELATIVE_FACTS`: present traffic and latency, divided by their usual values.
 
     Args:
         numbers: the numbers of a poll, by signal.
-        usual: the medians in the baseline, by signal. A fact is left out if its signal has no median.
+        usual: the medians in the baseline, by signal. A signal without a median gives no fact.
     """
     found: dict[str, FactValue] = {}
     for fact, signal in (("traffic.times_usual", "traffic.rps"), ("latency.times_usual", "latency.p95_ms")):

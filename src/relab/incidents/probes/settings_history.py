@@ -23,10 +23,10 @@ _ADDRESS: Final = ("port", "host", "url")
 
 
 def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Read, as facts, the newest settings change of the target that may have caused a problem.
+    """Read the newest settings change of the target that may have caused a problem, as facts.
 
-    Such a change is at most `RECENT_S` seconds old, was not made as a repair, and was not undone completely by later
-    repairs. Without such a change, the fact `settings.recent_change` is `none`.
+    The fact `settings.recent_change` is the category of the change, or `none`. These changes do not count: repairs,
+    changes that later repairs undid completely, and changes over `RECENT_S` seconds ago.
     """
     found, versions = FactCollector(), root_of(answers, 0).at("versions")
     rows = versions.rows()
@@ -51,14 +51,16 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 
 
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
-    """Return the newest settings change that may have caused a problem, with the settings that it still affects.
+    """Return the newest settings change of the last `RECENT_S` seconds that may have caused a problem.
 
-    `rows` holds the versions of the settings, the oldest first.
+    Changes that are repairs are skipped, and so are settings that a later repair changed again.
+
+    Args:
+        rows: the versions of the settings, the oldest first.
+        now_us: the current time, in microseconds since 1970.
 
     Returns:
-        The index of the changed version in `rows`, and the names of the changed settings, without those that a later
-        repair has changed again. A version that is itself a repair does not count. None if there is no such version
-        within the last `RECENT_S` seconds.
+        `(index of the changed version in rows, names of the changed settings)`; None without such a change.
     """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):
@@ -79,11 +81,14 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
 def _touches(names: Sequence[str]) -> str:
     """Return the category of a settings change, given the names of the changed settings.
 
-    The category is the first of these that a name fits: `password` (also tokens and secrets), `pool` (also other limits
-    of connections and concurrency), `address` (host, port or URL). It is `other` if no name fits. `password` comes
-    first, because no other probe can show that a password has changed.
+    The result is the first category that fits a name:
+    - `password`: a password, token or secret;
+    - `pool`: a pool, or another limit of connections or concurrency;
+    - `address`: a host, port or URL;
+    - `other`: no name fits.
     """
     lowered = " ".join(names).lower()
+    # `password` comes first, because no other probe can show that a password has changed.
     for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):
         if any(part in lowered for part in parts):
             return word

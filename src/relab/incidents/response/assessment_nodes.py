@@ -43,15 +43,12 @@ class AssessmentNodes:
         self._world = world
 
     async def monitor(self, state: IncidentState) -> IncidentState:
-        """Store the latest poll in the state, as the symptoms of the incident.
-
-        Also store the ids of the records that the action server has now. Records with other ids that appear later show
-        actions of people and other clients.
-        """
+        """Store the latest poll as the symptoms of the incident, and the ids of the action server's present records."""
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
         now_us = self._world.clock.now_us()
         changed: IncidentState = {"symptoms": dump_poll(poll), "others_since_us": state.get("others_since_us", now_us)}
+        # Records with other ids that appear later show actions of people and other clients.
         seen = await SituationReader(self._world).records_seen()
         if seen is None:
             return changed
@@ -116,8 +113,8 @@ class AssessmentNodes:
     async def investigate(self, state: IncidentState) -> IncidentState:
         """Run more probes until they confirm a cause, or until no probe would add information.
 
-        If a later node has sent the incident back to this node (the state's `way` is `investigate`), the first probes
-        of the incident are run again before the further ones.
+        If a later node has sent the incident back (the state's `way` is `investigate`), repeat the first probes as
+        well.
         """
         if state.get("way") == "investigate":
             return {**await self.diagnose_again(state), "way": "plan"}
@@ -174,7 +171,7 @@ class AssessmentNodes:
 
 
 def was_sure(state: IncidentState) -> bool:
-    """Return whether `state` holds a confirmed diagnosis for which no plan has been executed yet."""
+    """Return whether the diagnosis in `state` is confirmed, and no plan for it was executed yet."""
     if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
         return False
     if "attempt" not in state:
@@ -198,9 +195,9 @@ def _said(thought: InvestigationResult) -> str:
 
 
 def _together(thought: InvestigationResult) -> list[dict[str, Any]]:
-    """Return pairs of causes that may both be present, as JSON with the probability of each pair, the likeliest first.
+    """Return at most three pairs of causes that may be present together, as JSON, the likeliest pair first.
 
-    Each pair consists of the most probable cause and another one; at most three pairs are returned.
+    Each pair is the most probable cause and another cause, with the probability of the pair.
     """
     found = list(thought.best.together.items())[:_MAX_PAIRS]
     return [{"causes": [thought.best.cause, other], "probability": round(each, 4)} for other, each in found]

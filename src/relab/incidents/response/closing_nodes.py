@@ -52,10 +52,9 @@ class ClosingNodes:
         self._world = world
 
     async def learn(self, state: IncidentState) -> IncidentState:
-        """Close an incident whose problem has ended, and store it as a past incident, which later diagnoses use.
+        """Close an incident whose problem has ended, and store it as a past incident for later diagnoses.
 
-        The past incident contains the known facts and the results of the actions. If no facts are known, no past
-        incident is stored.
+        Without known facts, no past incident is stored.
         """
         world, incident_id = self._world, state["incident_id"]
         incident = await world.blocking(world.log.get, incident_id)
@@ -131,10 +130,10 @@ class ClosingNodes:
     async def watch(self, state: IncidentState) -> IncidentState:
         """Wait until users are served well again, or until a person closes the incident.
 
-        The workflow goes back to the node `monitor`, which begins a new diagnosis, in three cases:
+        The next node is `monitor`, which begins a new diagnosis, in three cases:
         - A person reports the problem again.
         - Another outage begins.
-        - The probes at the handover to people have shown a cause, for which a runbook may exist.
+        - The probes at the handover to people have shown a cause.
         """
         world = self._world
         suspected = state.get("suspected", "")
@@ -157,12 +156,12 @@ class ClosingNodes:
                 return await self._diagnose_again(state, news, f"{_AGAIN}: {news[-1].message}")
 
     async def _has_mended(self, state: IncidentState) -> bool:
-        """Return whether the last action has ended the incident; if so, set the effect of this action to `VERIFIED`.
+        """Return whether the last action has ended the incident; if so, store its effect as `VERIFIED`.
 
-        The last action has ended the incident if three conditions hold:
-        - The action was for the cause that is diagnosed now, and its effect so far is `MITIGATED` (the cause was gone,
-          but the service was not back to normal in time).
-        - Probes show that this cause is still gone.
+        Four conditions must hold:
+        - The action was for the cause that is diagnosed now.
+        - Its effect is `MITIGATED`: the cause was gone, but the service was not back to normal in time.
+        - Probes show that the cause is still gone.
         - No person or other client has acted.
         """
         world, incident_id = self._world, state["incident_id"]
@@ -180,14 +179,13 @@ class ClosingNodes:
         return True
 
     async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
-        """Return the cause that the probes at the handover to people indicate, if the diagnosis so far is `unknown`.
+        """Return the cause that the probes at the handover to people indicate; empty if they indicate none.
 
-        These probes may indicate a cause that the investigation missed, because a problem that comes and goes may have
-        been absent during the investigation. Return an empty text if the diagnosis is known, or if the probes indicate
-        no cause. `known` holds the facts of the probes.
+        `known` holds the facts of these probes. The result is also empty if the incident has a diagnosis already.
         """
         if state.get("diagnosis", UNNAMED) != UNNAMED:
             return ""
+        # A problem that comes and goes may have been absent during the investigation.
         investigator = await self._world.investigator(state["incident_id"], known.facts, asks_model=False)
         best = investigator.diagnose(known)[0]
         is_sure = best.probability >= _SUSPECTED_FROM and not best.unproven
@@ -202,9 +200,9 @@ class ClosingNodes:
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
-        """Return a sentence about a load limit that the responder set and that stays in force; empty without a limit.
+        """Return a sentence that asks people to reset the responder's load limit later; empty without such a limit.
 
-        The sentence asks people to reset the limit later, and is also written to the timeline.
+        The sentence is also written to the timeline.
         """
         world = self._world
         book = next((book for book in await world.runbooks() if book.cause == cause), None)
@@ -225,7 +223,7 @@ class ClosingNodes:
         return f" It recurred {count} time{'' if count == 1 else 's'} before that." if count else ""
 
     async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
-        """Store runbooks as drafts, which people may accept; write to the timeline for each whether it was stored."""
+        """Store runbooks as drafts, which people may accept, and write each result to the timeline."""
         world = self._world
         for book in books:
             try:
@@ -243,8 +241,7 @@ class ClosingNodes:
     async def _keep_signals(self, incident_id: str, when: str) -> None:
         """Store the signals of the polls in memory in the incident's timeline, where postmortems find them.
 
-        No other place stores these signals. `when` is the name of the calling node; a node that runs again stores
-        nothing.
+        `when` is the name of the calling node; a second call by the same node stores nothing.
         """
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]
@@ -252,10 +249,9 @@ class ClosingNodes:
         await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
-        """Return the facts of the healthy service after an incident, for comparison with the facts during the incident.
+        """Return the facts of the healthy service after an incident.
 
-        These are the facts of the latest poll, and the facts that the probes of the incident give when they are run
-        again.
+        They come from the latest poll, and from the probes of the incident, which are run again.
         """
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
@@ -269,7 +265,7 @@ class ClosingNodes:
     async def _others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> tuple[ServerRecord, ...]:
-        """Return what people and other clients did during the incident: the action server's records, newest first.
+        """Return the action server's records of people and other clients during the incident, newest first.
 
         Raises:
             ActionServerError: a request to the action server failed.
@@ -286,7 +282,7 @@ class ClosingNodes:
     async def _done_by_others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> list[ServerRecord]:
-        """Return what people and other clients did during the incident: the action server's records, oldest first.
+        """Return the action server's records of people and other clients during the incident, oldest first.
 
         The result is empty if the records cannot be read.
         """
@@ -361,11 +357,10 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 
 
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
-    """Return the facts and the counts of log templates that were known before a person's action helped.
+    """Return `({fact: value}, {log template: number of lines})`, as known before a person's action helped.
 
-    These are the values of the last handover to people before the action. The last diagnosis is not used: it may be
-    later than the action, and then its facts show the effect of the action and not the cause. If no person acted, or
-    the incident was not handed over, the values of the last diagnosis are returned.
+    The values are from the last handover to people before the action. If no person acted, or there was no handover,
+    they are from the last diagnosis.
 
     Args:
         state: the state of the incident workflow.
@@ -373,6 +368,7 @@ def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[di
     """
     handovers = state.get("handovers", [])
     if helped is not None and handovers:
+        # The last diagnosis may be later than the action, and then shows its effect and not the cause.
         before = [each for each in handovers if each["at_us"] <= helped.requested_at_us]
         handover = before[-1] if before else handovers[0]
         return dict(handover["facts"]), dict(handover["templates"])

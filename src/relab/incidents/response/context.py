@@ -50,11 +50,11 @@ class PollState:
         feed: the polls of the target.
         baseline: the usual values of the target's signals.
         findings: the anomalies after the last poll.
-        wrong_at_us: the time of the last poll that had anomalies which open an incident; None if there was none.
-        stale: the times (`at_us`) of polls whose measured values were out of date.
+        wrong_at_us: the time of the last poll with anomalies that open an incident; None without such a poll.
+        stale: the times (`at_us`) of polls with outdated measured values.
         outages: the signals of the open incident, and when people were notified of them.
-        lease: the lease by which this process is the leader (the only one that polls this target); None while it is not
-            the leader, or if no loop runs.
+        lease: the lease of this process while it is the leader (the only process that polls the target); otherwise
+            None.
     """
 
     feed: PollFeed
@@ -66,10 +66,7 @@ class PollState:
     outages: OutageTracker = field(default_factory=lambda: OutageTracker(DetectionSettings().poll_interval_s))
 
     async def begin_anew(self) -> None:
-        """Delete the results of earlier polls when this process becomes the leader again.
-
-        These polls may be days old: since then, another process may have been the leader.
-        """
+        """Delete the results of earlier polls, which may be days old, when this process becomes the leader again."""
         await self.feed.clear()
         self.findings, self.wrong_at_us = DetectionResult(), None
         self.stale.clear()
@@ -78,7 +75,7 @@ class PollState:
 
 @dataclass(frozen=True)
 class ResponseContext:
-    """Everything that the nodes of the incident workflow use, except the state of the incident.
+    """The services and settings that the nodes of the incident workflow use.
 
     Attributes:
         target: the name under which the incidents of the target are stored.
@@ -87,7 +84,7 @@ class ResponseContext:
         actions: the client of the target's action server.
         knowledge: the runbooks and the past incidents.
         log: the store of incidents and their timelines.
-        pause: sleeps for some seconds.
+        pause: a function that sleeps for a number of seconds.
         gateway: the language model that gives a second opinion; None: no model is used.
     """
 
@@ -109,13 +106,13 @@ class ResponseContext:
         return await asyncio.to_thread(work, *args, **kwargs)
 
     async def append_events(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
-        """Set the phase of an incident, append events to its timeline, and change fields; return the changed incident.
+        """Set the phase of an incident, append events to its timeline, and return the changed incident.
 
         Args:
             incident_id: the id of the incident.
-            phase: the phase of the response that the incident is in now.
+            phase: the current phase of the response.
             events: the events to append.
-            change: further fields of the incident with their new values, such as `status`; see `IncidentChange`.
+            change: further fields to set, by name, such as `status`; see `IncidentChange`.
         """
         return await self.blocking(
             self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, events=events, **change
@@ -136,12 +133,11 @@ class ResponseContext:
     def bounds(self, before: Snapshot | None = None) -> HealthBounds:
         """Return the bounds of error share and P95 latency; polls within these bounds show that users are served well.
 
-        The bounds follow the thresholds of the detectors; the bound of P95 is wider while the baseline is uncertain.
+        The bounds follow the thresholds of the detectors. The bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or at the beginning of the incident. If given, the bound of P95 is
-                lowered, so that it holds only after most of the excess latency of this poll has disappeared. None: the
-                bound is not lowered.
+            before: the poll before a repair, or at the beginning of the incident. Most of the excess latency of this
+                poll must have disappeared, which lowers the bound of P95. None: the bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
@@ -170,15 +166,15 @@ class ResponseContext:
         return (*found, *await self.learnt()) if self.settings.use_incident_history else found
 
     async def learnt(self) -> tuple[Runbook, ...]:
-        """Return runbooks that are learnt from how people repaired this target when no runbook described the cause."""
+        """Return runbooks for unknown causes, learnt from the actions with which people repaired this target."""
         found = (await self.blocking(self.knowledge.library)).runbooks
         gives = {name: probe.facts for name, probe in PROBES.items()}
         return await self.blocking(self.knowledge.learnt, self.target, found, gives)
 
     async def mended(self, incident_id: str) -> set[str]:
-        """Return the causes that actions of an incident have ended; actions that were rolled back later do not count.
+        """Return the causes that actions of an incident have ended, although the service did not become healthy.
 
-        Even if these causes are gone, another cause may still affect users.
+        Actions that were rolled back do not count.
         """
         acts = await self.blocking(self.log.actions.of_incident, incident_id)
         return {
@@ -193,15 +189,14 @@ class ResponseContext:
         mended: Collection[str] = (),
         asks_model: bool = True,
     ) -> Investigator:
-        """Return an object that investigates an incident: it runs probes, and ranks the causes by the runbooks in use.
+        """Return an investigator for an incident: it runs probes, and ranks causes by the runbooks in use.
 
         Similar past incidents raise the prior probabilities of their causes, if the settings allow this.
 
         Args:
-            incident_id: the id of the incident. It is left out of the past incidents, because after a restart it may be
-                among them.
-            facts: the facts of the incident by which similar past incidents are found; empty: no past incident is used.
-            mended: causes that are known to be gone, besides those that actions of the incident have ended.
+            incident_id: the id of the incident, which does not count as a past incident.
+            facts: the facts by which similar past incidents are found; empty: no past incident is used.
+            mended: causes that are known to be gone, in addition to the result of the method `mended`.
             asks_model: whether a language model may be used, if the settings allow it.
         """
         memory: dict[str, float] = {}

@@ -82,10 +82,9 @@ class ExecutionNodes:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
-        """Return the last poll before the action, as JSON.
+        """Return the last poll before the action, as JSON; without such a poll, return the symptoms.
 
-        If the action was requested already (`known` is its record), return the last poll before that request, because
-        later polls may show the action's effects.
+        `known` is the record of the action if it was requested already: polls after this request do not count.
         """
         polls = self._world.watch.feed.polls
         if known is not None:
@@ -95,8 +94,8 @@ class ExecutionNodes:
     async def _refused(self, state: IncidentState, act: ActionRecord, error: ActionServerError) -> IncidentState:
         """Store that the action server refused an action, and return the changed keys of the state.
 
-        If the reason is temporary, wait `server_retry_s` seconds, and allow the action to be planned again. This is
-        done for at most `_MAX_REPEATS` actions of an incident.
+        After a temporary reason, wait `server_retry_s` seconds and allow the action to be planned again. At most
+        `_MAX_REPEATS` actions of an incident are repeated.
         """
         act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
         again = state.get("again", [])
@@ -112,10 +111,10 @@ class ExecutionNodes:
         }
 
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
-        """Return the keys of all actions of the incident that may be planned again.
+        """Return the keys of the incident's actions that may be planned again.
 
-        These are the keys in the state's `again` and, if the action server refused `act`, the key of `act`. That key is
-        not added if `again` already has `_MAX_REPEATS` keys.
+        The key of `act` is added to the state's `again` if the action server refused `act`; `again` grows to at most
+        `_MAX_REPEATS` keys.
         """
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again
@@ -161,9 +160,8 @@ class ExecutionNodes:
     ) -> VerificationResult:
         """Wait until the result of the action `act` is certain, and return it.
 
-        An action that sheds load (makes the service reject requests) is verified twice. The first verification lasts
-        until the service can serve the whole load again. Then the action is rolled back, and the service without the
-        action is verified.
+        An action that sheds load (makes the service reject requests) is rolled back when the service can serve the
+        whole load. Then the service is verified again, without the action.
 
         Args:
             state: the state of the incident workflow.
@@ -191,10 +189,10 @@ class ExecutionNodes:
         )
 
     async def _may_ask(self, act: ActionRecord) -> bool:
-        """Return whether the stored action `act` may still be requested from the action server; called before each try.
+        """Return whether the stored action `act` may still be requested from the action server.
 
-        Return False if a person has paused the responder, rejected the action or ended the incident since it was
-        stored. Also return False if this process has lost its lease.
+        Return False if a person has paused the responder, rejected the action or ended the incident, or if this process
+        has lost its lease.
         """
         try:
             await self._world.blocking(self._world.log.actions.put, act, lease=self._world.watch.lease)
@@ -205,7 +203,7 @@ class ExecutionNodes:
     async def _known(self, key: str) -> ActionRecord | None:
         """Return the stored action with an idempotency key; None if no action has this key.
 
-        If the outcome of the action is not known yet, the action is first updated from the action server's record.
+        If its outcome is not known yet, the action is first updated from the action server's record.
         """
         world = self._world
         try:
@@ -221,9 +219,9 @@ class ExecutionNodes:
             return act
 
     async def _objection(self, state: IncidentState, plan: ActionPlan) -> IncidentState | None:
-        """Check whether a plan may still be executed. Return None if it may, else the changed keys of the state.
+        """Return None if a plan may still be executed; otherwise the changed keys of the state.
 
-        These keys contain the next node and the reason.
+        The changed keys contain the next node and the reason.
         """
         world = self._world
         approval_id = state.get("approval_id")

@@ -22,8 +22,7 @@ def build_graph(world: ResponseContext, checkpointer: BaseCheckpointSaver[Any] |
     """Build the workflow of incidents, a LangGraph graph whose nodes detect, diagnose, repair and verify.
 
     Each incident is one thread of the graph; the thread's id is the id of the incident. The state is stored after every
-    node. If the process is killed while a node runs, the next process runs this node again from its beginning. Actions
-    are not executed twice, because their idempotency keys are derived from the state.
+    node. After a crash, the interrupted node runs again from its beginning.
 
     Args:
         world: the services that the nodes use.
@@ -39,6 +38,7 @@ def build_graph(world: ResponseContext, checkpointer: BaseCheckpointSaver[Any] |
     graph.add_node("investigate", assessing.investigate)
     graph.add_node("plan", planning.plan)
     graph.add_node("approve", planning.approve)
+    # A node that runs again executes no action twice, because idempotency keys are derived from the state.
     graph.add_node("execute", acting.execute)
     graph.add_node("verify", acting.verify)
     graph.add_node("learn", ending.learn)

@@ -42,7 +42,7 @@ _log = get_logger(__name__)
 class Spending:
     """The total cost of the model calls for an incident: their number, tokens, seconds and US dollars.
 
-    A call whose result is unknown counts with its maximum cost.
+    A call without a known result counts with its maximum cost.
     """
 
     calls: int = 0
@@ -136,13 +136,13 @@ class ModelCalls:
         return spending_of(await asyncio.to_thread(self._timeline))
 
     async def _begin(self, prompt: Prompt) -> tuple[str, float]:
-        """Write the beginning of a call to the timeline, with the maximum cost that the call may have.
+        """Append the beginning of a model call, with its maximum cost, to the timeline.
 
-        Return the id of the call, and its time limit in seconds.
+        Return `(id of the call, its time limit in seconds)`.
 
         Raises:
             LlmBudgetExceededError: the incident's budget does not cover the call, or another process calls the model
-                for the same incident at this moment.
+                for the same incident now.
         """
         call_id, settings = new_id(), self._settings
         for _ in range(_MAX_ATTEMPTS):

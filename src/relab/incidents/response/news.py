@@ -51,9 +51,10 @@ def event_of_news(news: Sequence[OutageNews]) -> NewEvent:
 
 
 async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
-    """Return when people were last notified of an incident, in microseconds since 1970.
+    """Return the time of the last notification of people about an incident, in microseconds since 1970.
 
-    If the latest events of the timeline contain no notification, return the time at which the incident was opened.
+    Only the latest `_RECENT_EVENTS` events are searched. Without a notification, return the time at which the incident
+    was opened.
     """
     after = max(incident.last_seq - _RECENT_EVENTS, 0)
     events = await world.blocking(world.log.read_after, incident.incident_id, after)
@@ -61,12 +62,11 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 
 
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
-    """Return the news (timeline events about new outages) for which the incident should be diagnosed again now.
+    """Return the timeline events about new outages for which the incident should be diagnosed again now.
 
-    News up to the event with the number `heard_seq` of `state` has already been used. The result is empty in three
-    further cases:
+    Events up to the number `heard_seq` of `state` were used already. The result is also empty in three cases:
     - The target's measured values are out of date.
-    - No anomaly is present that opens incidents.
+    - No present anomaly opens incidents.
     - The incident was diagnosed again `MAX_REDIAGNOSES` times within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
@@ -87,15 +87,14 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the keys of the workflow's state that change before an incident is diagnosed again, with their new values.
+    """Return the state's changed keys for a new diagnosis of an incident, with their new values.
 
-    The usual reason to diagnose again is news: people were notified of an outage that the last diagnosis did not cover.
-    If the news is that the problem has come back after a recovery, earlier actions may be tried again. Plans that
-    people rejected stay rejected. All actions of the incident, also the earlier ones, count in the incident's budgets.
+    If the problem has come back after a recovery, earlier actions may be tried again. Plans that people rejected stay
+    rejected.
 
     Args:
         state: the state of the incident workflow.
-        news: the timeline events with the news; empty if there is another reason to diagnose again.
+        news: the timeline events about new outages; empty if there is another reason to diagnose again.
         incident: the present state of the incident.
         now_us: the current time, in microseconds since 1970.
     """
@@ -110,6 +109,7 @@ def state_after_news(
         "reason": "",
     }
     begins = [int(event.content.get("began_at", event.at)) for event in news if event.kind == RECURRED]
+    # The earlier actions still count in the incident's budgets.
     if begins:
         changed |= {"episode_us": min(begins), "tried": []}
     return changed

@@ -111,10 +111,9 @@ class PlanningNodes:
         return {"way": "escalate", "reason": "No plan is possible.", "tried": _plain(refused), "waits": waits}
 
     async def approve(self, state: IncidentState) -> IncidentState:
-        """Request a person's approval of the last plan and wait for the decision; return the changed keys of the state.
+        """Request a person's approval of the last plan, and wait for the decision.
 
-        These keys name the next node: execute the plan, escalate the incident, investigate again, or wait again.
-        Approval has a separate node because LangGraph runs the whole node again when the decision arrives.
+        Return the changed keys of the state; the key `way` names the next node.
         """
         world, incident_id = self._world, state["incident_id"]
         plan = ActionPlan.model_validate(state["action_plan"][-1])
@@ -135,6 +134,7 @@ class PlanningNodes:
         if request.asked_at >= seen.at_us:
             # The request is new: skip this when the node runs again after the answer.
             world.watch.outages.note_notified(seen)
+        # When the decision arrives, LangGraph runs the whole node again; so approval has a separate node.
         answered = interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
         if answered in {PASSED, NEWS}:
             is_over = answered == PASSED
@@ -164,7 +164,7 @@ class PlanningNodes:
     async def _withdraw_question(self, approval_id: str) -> IncidentState:
         """Withdraw an approval request because the problem has passed, and return the changed keys of the state.
 
-        If a person has approved the plan at the last moment, the plan is not executed any more.
+        The plan is not executed, even if a person has just approved it.
         """
         world = self._world
         now_us = world.clock.now_us()
@@ -172,10 +172,10 @@ class PlanningNodes:
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
     async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Diagnose the incident again because of news (new outages), while an approval request for `plan` is open.
+        """Diagnose the incident again because of new outages, while an approval request for `plan` is open.
 
-        If the new diagnosis differs from the cause that `plan` repairs, withdraw the request and investigate further;
-        otherwise continue to wait for the decision. Return the changed keys of the state.
+        If the cause is no longer the cause of `plan`, withdraw the request and investigate; otherwise continue to wait.
+        Return the changed keys of the state.
         """
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
@@ -191,10 +191,9 @@ class PlanningNodes:
         return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
     async def _wait_or_withdraw(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Check whether `plan` still needs the approval that it waits for; return the changed keys of the state.
+        """Check whether `plan` still needs a person's approval, and return the changed keys of the state.
 
-        If the policy now allows the plan without approval, withdraw the approval request and investigate again.
-        Otherwise continue to wait for the decision.
+        If not, withdraw the approval request and investigate again; otherwise continue to wait for the decision.
         """
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
@@ -220,7 +219,7 @@ class PlanningNodes:
         return [ExcludedAction(plan.action, plan.target, plan.fingerprint) for plan in plans]
 
     async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
-        """Have the action server do a dry run of a plan, then get the policy's ruling; return both with the plan.
+        """Request a dry run of a plan from the action server, get the policy's ruling, and return both with the plan.
 
         Raises:
             ActionServerError: the server would refuse the plan, or a request failed.
@@ -230,16 +229,15 @@ class PlanningNodes:
         return _Ready(plan, found.state_digest, ruling)
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
-        """Carry out the policy's ruling on a plan, and return the changed keys of the state, including the next node.
+        """Carry out the policy's ruling on a plan, and return the changed keys of the state, with the next node.
 
-        If the ruling refuses the plan only for a limited time, wait until this time has passed and return None: the
-        caller must then get a new ruling.
+        Return None after the end of a temporary refusal: the caller must then get a new ruling.
 
         Args:
             state: the state of the incident workflow.
             ready: the plan and the ruling.
-            waits: how often the workflow has waited so far until a temporary refusal of a plan ended. After
-                `max_server_retries` waits, a temporary refusal counts as final.
+            waits: the number of waits for the end of a refusal so far. After `max_server_retries` waits, a refusal is
+                final.
         """
         world, ruling = self._world, ready.ruling
         if ruling.verdict is Permission.STAND_DOWN:
@@ -275,10 +273,10 @@ class PlanningNodes:
         }
 
     async def _refused(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState:
-        """Record in the timeline that the policy refuses a plan, and hand the incident over to people.
+        """Write the policy's refusal of a plan to the timeline, and hand the incident over to people.
 
-        If the reason is that the autonomy for the action's class is only `suggest`, the event suggests the action to
-        people. Return the changed keys of the state.
+        If the autonomy for the action's class is `suggest`, the event suggests the action to people. Return the changed
+        keys of the state.
         """
         world, plan, ruling = self._world, ready.plan, ready.ruling
         reason = f"{ruling.reason} {ruling.remedy}"
@@ -316,15 +314,13 @@ class PlanningNodes:
 def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[ExcludedAction]:
     """Return the actions of an incident that must not be tried again.
 
-    These are the actions that failed, were refused, were rolled back, or did not help. The arguments `again` and
-    `since_us` make exceptions.
+    These actions failed, were refused, were rolled back, or did not help.
 
     Args:
         actions: the actions of the incident.
-        again: the keys of actions that may be tried once more, because they never began, or because they helped until
-            they were rolled back.
-        since_us: when the present outage began, in microseconds since 1970. An action of an earlier outage may be tried
-            once more, unless it made things worse or was already repeated.
+        again: the keys of actions that may be tried once more, so the result does not contain them.
+        since_us: the beginning of the present outage, in microseconds since 1970. Actions of earlier outages may be
+            tried once more, unless they made things worse or were already repeated.
     """
     own = [act for act in actions if act.undoes is None and act.key not in again]
     times = Counter((act.action, act.target, act.tried.fingerprint) for act in own)

@@ -24,11 +24,11 @@ Alertmanager repeats firing alerts every four hours by default.
 
 
 class Recovery:
-    """Decides whether an incident has passed, from the polls since the creation of this object.
+    """Decides whether an incident has passed, by the polls since this object was created.
 
     Args:
         world: gives the polls, the alerts and the settings.
-        incident_id: the id of the incident that may have passed.
+        incident_id: the id of the incident.
         before: the poll on which the incident was opened, as JSON.
     """
 
@@ -50,10 +50,9 @@ class Recovery:
         self._polls = [poll for poll in self._polls if poll.at_us >= horizon_us]
 
     async def has_passed(self) -> bool:
-        """Return whether users have been served well for `min_quiet_s`, with no other anomaly and no firing alert.
+        """Return whether users were served well for `min_quiet_s` seconds, without another anomaly or a firing alert.
 
-        Only alerts of this incident count. `min_quiet_s` is longer than the time of good service after which a repair
-        counts as verified, so that a problem that comes and goes stays one incident.
+        Only alerts of this incident count.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:
@@ -62,6 +61,7 @@ class Recovery:
             self._began_us, self._began_us, self._before, self._polls, frozenset(world.watch.stale)
         )
         found = verify(course, world.bounds(self._before), settings)
+        # A verified repair needs less time; here, a problem that comes and goes must stay one incident.
         if found.result is not RepairResult.VERIFIED or found.well_s < settings.min_quiet_s:
             return False
         wrong_at_us, last_us = world.watch.wrong_at_us, self._polls[-1].at_us

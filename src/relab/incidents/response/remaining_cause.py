@@ -33,7 +33,7 @@ class RemainingCause:
         self._diagnosed_at_us: int | None = None
 
     def is_due(self) -> bool:
-        """Return whether no diagnosis was made yet, or the last one at least a quarter of `effect_timeout_s` ago."""
+        """Return whether a diagnosis is due: none was made yet, or the last one is at least `effect_timeout_s` / 4 old."""
         between_us = int(self._world.settings.verification.effect_timeout_s / 4 * _US)
         at_us = self._diagnosed_at_us
         return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us
@@ -43,8 +43,8 @@ class RemainingCause:
 
         Args:
             course: the observations since the action.
-            is_worse: whether the service is worse than before the action. If so, every symptom may indicate another
-                cause. If not, symptoms that the action's own cause may have left behind are ignored.
+            is_worse: whether the service is worse than before the action. If not, symptoms that fit the action's own
+                cause are ignored.
         """
         self._diagnosed_at_us = self._world.clock.now_us()
         known = course.facts_before or {}

@@ -49,11 +49,11 @@ class Responder:
     """Watches a target: polls it, opens an incident if something is wrong, and runs the incident's workflow.
 
     Args:
-        world: everything that the nodes of the workflow use.
+        world: the services and settings of the workflow.
         graph: the workflow, as a LangGraph graph that was compiled with a checkpointer.
         poller: polls the target.
         detector: finds anomalies; it shares its baseline with `world`.
-        owner: the name of this process in the lease, which only one process at a time can hold.
+        owner: the name of this process in the lease, which only one process can hold.
     """
 
     def __init__(self, world: ResponseContext, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
@@ -116,7 +116,7 @@ class Responder:
         return self.is_leading
 
     async def _take_up(self, lease: Lease) -> None:
-        """Become the leader: load the stored state of the detector, and continue with the open incident."""
+        """Become the leader by `lease`: load the stored state of the detector, and continue with the open incident."""
         world = self._world
         # Another process may have led for days since this process last led.
         self._detector.begin_anew()
@@ -173,7 +173,7 @@ class Responder:
             await self._respond(current)
 
     async def _follow(self, incident_id: str, findings: DetectionResult, at_us: int) -> None:
-        """Add the anomalies of a poll to the open incident, and notify people of outages that are new to them."""
+        """Add the anomalies of a poll to the open incident, and notify people of new outages."""
         world, outages = self._world, self._world.watch.outages
         news: list[OutageNews] = []
         if outages.due(at_us, is_handed_over=True):
@@ -188,7 +188,7 @@ class Responder:
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
-        """Return the outages of which people must be notified now and have not been notified before."""
+        """Return the new outages of which people must be notified now."""
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
@@ -198,7 +198,7 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return True unless this process gave the incident up, after failures, in the last `_GIVEN_UP_S` seconds."""
+        """Return False for `_GIVEN_UP_S` seconds after this process gave the incident up, otherwise True."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -234,7 +234,7 @@ class Responder:
         self._task.add_done_callback(self._notice_end)
 
     def _notice_end(self, task: asyncio.Task[None]) -> None:
-        """If the task of an incident's workflow failed, give the incident up, so that new incidents can be opened."""
+        """If the workflow's task failed, give its incident up for `_GIVEN_UP_S` seconds, and allow new incidents."""
         if task is not self._task or task.cancelled() or (error := task.exception()) is None:
             return
         _log.error("incident_dropped", incident_id=self._incident_id, exc_info=error)
@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return the P95 latency anomalies that verification accepts as healthy: they must open no new incident."""
+        """Return the P95 latency anomalies that verification accepts as healthy, and that must open no new incident."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -322,8 +322,9 @@ class Responder:
         """Wait until the node that requested an approval can continue; return the value with which it continues.
 
         Returns:
-            True if a person has decided, the request has expired or does not exist, or no approval is needed any more.
-            `PASSED` if the problem has passed by itself. `NEWS` if there is news that the workflow has not used yet.
+            True: a person has decided, the request has expired or is missing, or no approval is needed any more.
+            `PASSED`: the problem has passed by itself.
+            `NEWS`: there is news that the workflow has not used yet.
 
         Raises:
             IncidentOverError: the incident was closed.

@@ -58,13 +58,11 @@ class Rollback:
     async def _ruling(self, state: IncidentState, plan: ActionPlan, act: ActionRecord) -> Ruling:
         """Return the policy's ruling on the rollback of an action; retry while the action server does not answer.
 
-        Retries are needed because the action may have damaged the service so much that its action server does not
-        answer.
-
         Raises:
             ActionServerError: the server refuses, or still does not answer after `max_server_retries` retries.
         """
         world = self._world
+        # The action may have damaged the service so much that its action server does not answer.
         for left in reversed(range(world.settings.max_server_retries + 1)):
             try:
                 return await self._survey.ruling(state, plan, is_undo=True, leave_out=_key(act))
@@ -76,9 +74,9 @@ class Rollback:
         raise AssertionError("the last try returns or raises")
 
     async def _undone(self, undo: ActionRecord) -> ActionRecord:
-        """Request the rollback `undo` from the action server, store the result in its record, and return the record.
+        """Request the rollback `undo` from the action server, store the result, and return the changed record.
 
-        If the outcome of the request is unknown, return the record unchanged.
+        If the outcome of the request is unknown, the record does not change.
         """
         assert undo.undoes is not None
         world = self._world
@@ -99,7 +97,7 @@ class Rollback:
         )
 
     async def _written_down(self, act: ActionRecord, why: str) -> ActionRecord:
-        """Store the rollback of an action before it is requested from the server, and return the rollback's record.
+        """Store the rollback of the action `act` before the rollback is requested, and return the rollback's record.
 
         If the rollback was stored earlier, return the earlier record.
         """

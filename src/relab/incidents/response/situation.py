@@ -31,9 +31,9 @@ _CLOCKS_DIFFER_S: Final = 3_600.0
 
 
 class SituationReader:
-    """Collects the facts for rulings of the policy, and updates actions whose outcome is not known yet.
+    """Collects kill switches, records of actions and polls for the policy's rulings.
 
-    The facts are the kill switches, the records of actions, and the polls.
+    It also updates actions with an unknown outcome from the action server's records.
     """
 
     def __init__(self, world: ResponseContext) -> None:
@@ -57,8 +57,8 @@ class SituationReader:
             entry: the action's entry in the action server's catalogue; None: it is requested from the server.
             is_approved: whether a person has approved exactly this plan, and the approval is still valid.
             is_undo: whether the ruling is on the rollback of the plan's action.
-            leave_out: the key of the plan's own action, if it is stored already; it does not count as an earlier
-                action.
+            leave_out: the key of the plan's own stored action, which does not count as an earlier action; empty if it
+                is not stored.
 
         Raises:
             ActionServerError: a request to the action server failed, or the server does not offer the action.
@@ -72,8 +72,7 @@ class SituationReader:
     async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
         """Return whether a plan that waits for a person's approval may now be executed without approval.
 
-        This can become possible if approval was requested only because the action affects more users than the incident
-        did (its blast radius is larger). Three conditions must hold:
+        Three conditions must hold:
         - The autonomy for the plan's class of actions is `ACT`.
         - The action affects no more users than the incident does now.
         - A new ruling of the policy allows the plan.
@@ -81,6 +80,7 @@ class SituationReader:
         world, poll = self._world, self._world.watch.feed.latest
         if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:
             return False
+        # Approval may have been requested only because the action affects more users than the incident did then.
         incident = await world.blocking(world.log.get, state["incident_id"])
         if plan.blast_radius.exceeds(scope_of(_of_now(state, incident), poll)):
             # This check needs no request to the action server, so it is cheap enough for every poll.
@@ -91,15 +91,13 @@ class SituationReader:
             return False
 
     async def settled(self, act: ActionRecord) -> ActionRecord:
-        """Update `act`, an action whose outcome is not known yet, from the server's record; return the changed action.
+        """Update `act`, an action with an unknown outcome, from the server's record, and return the changed action.
 
-        The action is never requested again. If the server has no record of the action, its age decides. Up to
-        `SETTLE_TIMEOUT_S` seconds after the request, the request may still arrive, and `act` is returned unchanged.
-        Later, the action is stored as refused.
+        Without a record, the action is stored as refused if its request is over `SETTLE_TIMEOUT_S` seconds old;
+        otherwise it does not change.
 
         Raises:
-            ActionServerError: whether the server has a record is unknown, because a request failed or the server's list
-                is incomplete.
+            ActionServerError: a request failed, or the server's list of records is incomplete.
         """
         world = self._world
         if act.undoes is not None:
@@ -127,10 +125,10 @@ class SituationReader:
         )
 
     async def settle_all(self) -> None:
-        """Update the actions on the target whose outcome is not known yet, from the action server's records.
+        """Update the actions on the target with an unknown outcome from the action server's records.
 
-        At most `_MAX_SETTLED` actions are updated, also of incidents that are over. Call this method early: the server
-        lists only its newest records, and later the records of these actions may be missing.
+        At most `_MAX_SETTLED` actions are updated. Call this method early, because the server lists only its newest
+        records.
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:
@@ -167,8 +165,8 @@ class SituationReader:
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
         """Return all actions of the incident, and all actions on the target within the last `action_window_s` seconds.
 
-        If the outcome of an action is not known yet, the action is first updated from the action server's record. The
-        action with the key `leave_out` is not updated.
+        Actions with an unknown outcome are updated from the action server's records first, except the action
+        `leave_out` (its key).
         """
         world = self._world
         since_us = now_us - int(world.settings.policy.action_window_s * _US)
@@ -200,10 +198,8 @@ class SituationReader:
 
 
 def _of_now(state: IncidentState, incident: Incident) -> list[Anomaly]:
-    """Return the anomalies of the present outage: anomalies that were last found in an earlier outage are left out.
-
-    Only present anomalies can justify an action that affects more users than the incident does.
-    """
+    """Return the anomalies that were found in the present outage."""
+    # Anomalies of an earlier outage do not justify an action that affects many users.
     since_us = state.get("episode_us", 0)
     return [finding.anomaly for finding in incident.findings if finding.last_at >= since_us]
 

@@ -25,10 +25,10 @@ class Handover(TypedDict):
     """The facts and log lines that were known when an incident was handed over to people.
 
     Attributes:
-        at_us: when it was handed over, in microseconds since 1970.
+        at_us: the time of the handover, in microseconds since 1970.
         facts: the values of the known facts, by name.
-        templates: how often each log template (a log message with its variable parts masked) occurred in the poll that
-            showed the symptoms of the incident (`symptoms` in `IncidentState`).
+        templates: the number of lines of each log template (a log message with its variable parts masked) in the poll
+            that showed the symptoms.
     """
 
     at_us: int
@@ -39,46 +39,46 @@ class Handover(TypedDict):
 class IncidentState(TypedDict, total=False):
     """The state of an incident's workflow (the graph), which each node reads and changes.
 
-    Checkpoints store the state under these keys, so a renamed key needs a conversion of stored states. All times are in
-    microseconds since 1970. "Others" are people, and clients of the action server other than the responder.
+    All times are in microseconds since 1970. "Others" are people, and other clients of the action server than the
+    responder.
 
     Attributes:
-        symptoms: the poll on which the incident was opened, or the latest one when the incident is diagnosed again.
-        is_unhealthy: whether the problem is still there; if so, the next node after `detect` is `gather`.
-        diagnosis, confidence: the most probable cause, and its probability, 0 to 1.
+        symptoms: the poll on which the incident was opened, or the latest one at a new diagnosis.
+        is_unhealthy: whether the problem is still there.
+        diagnosis: the most probable cause.
+        confidence: the probability of the diagnosis, 0 to 1.
         root_cause: the reason for the diagnosis, in one sentence.
-        action_plan: a list with only the last plan; earlier plans are in the timeline.
-        execution_results: the keys of the actions that were requested, in order; their records are in the database.
-        recommendation: the last sentence for people: what ended the incident, or why it was handed over.
-        known, candidates: the known facts, and the probabilities of all causes.
+        action_plan: a list with only the last plan.
+        execution_results: the keys of the requested actions, in order.
+        recommendation: the last sentence for people: how the incident ended, or why it was handed over.
+        known: the known facts.
+        candidates: all causes with their probabilities.
         is_confirmed: whether probes at two different times gave the same diagnosis.
-        others_since_us: actions of others since this time have not been examined yet.
-        others_seen: the ids of the newest records of the action server that were examined; absent if the server did not
-            return them.
-        others_first_seen: the ids of the newest records of the action server at the beginning of the incident.
+        others_since_us: the time since which actions of others have not been examined yet.
+        others_seen: the ids of the newest examined records of the action server; absent without a list of records.
+        others_first_seen: the ids of the action server's newest records at the beginning of the incident.
         attempt: the number of the last plan, from 1.
-        state_digest: the digest of the service's state in which the last plan was made.
+        state_digest: the digest of the service's state at the time of the last plan.
         approval_id: the id of the approval request for the last plan; None if no approval was needed.
         ground: why a person has to decide on the last plan.
         before: the last poll before the action.
-        again: the keys of actions that may be planned once more. Such an action was not begun, for a temporary reason,
-            or it helped until it was rolled back.
+        again: the keys of refused or rolled-back actions that may be planned once more.
         tried: action, target and fingerprint of the plans that were refused or rejected.
-        stand_downs: how often the workflow has waited so far because the responder must not act ("stood down").
-        waits: how often the workflow has waited so far until a temporary refusal of a plan ended.
+        stand_downs: how often the workflow has waited because the responder must not act.
+        waits: how often the workflow has waited for the end of a temporary refusal.
         unanswered: the number of consecutive approval requests without an answer.
-        suspected: the cause that probes at the handover to people indicated, although the diagnosis was `unknown`.
+        suspected: the cause that probes indicated at the handover, although the diagnosis was `unknown`.
         handovers: the facts at the latest handovers to people, the earliest first.
-        heard: how many reports of the problem by people (`lab incidents trigger`) the last handover has covered.
-        heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later
-            news has not been used yet.
+        heard: the number of people's reports (`lab incidents trigger`) at the last handover.
+        heard_seq: the number of the last timeline event at the last handover or plan; later news is unused.
         relooks: how often the cause was diagnosed again because of news.
         relooked_at: the times of the latest diagnoses that `relooks` counts.
-        episode_us: when the present outage began, after the last recovery; 0 if there was no recovery yet.
+        episode_us: when the present outage began, after the last recovery; 0 without a recovery.
         way: the name of the next node.
         reason: why the workflow goes to the next node.
     """
 
+    # Checkpoints store the state under these keys, so a renamed key needs a conversion of stored states.
     incident_id: str
     symptoms: dict[str, Any]
     is_unhealthy: bool
@@ -158,7 +158,7 @@ def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, 
 
 
 def thought_of(thought: InvestigationResult) -> IncidentState:
-    """Convert the result of an investigation to the keys of an incident's state that it changes, with their values."""
+    """Convert the result of an investigation to changed keys of the incident's state, with their values."""
     best = thought.best
     seen = ", ".join(f"{item.fact} is {item.value}" for item in thought.cited[:4])
     return {

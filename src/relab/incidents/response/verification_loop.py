@@ -43,8 +43,8 @@ class VerificationLoop:
     ) -> VerificationResult:
         """Wait until the result of an action is certain, and return it.
 
-        If the action sheds load (makes the service reject excess requests), only the requests that the service accepts
-        decide the result. In this case, the method also waits until the service can serve all requests again.
+        If the action sheds load (makes the service reject requests), only accepted requests count. The wait then lasts
+        until the service can serve all requests.
 
         Args:
             act: the finished action.
@@ -62,9 +62,7 @@ class VerificationLoop:
     async def without_limits(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Wait until the result of an action is certain, and return it.
-
-        Requests that the service rejects count as failed, even if the action makes the service reject requests.
+        """Wait until the result of an action is certain, and return it; rejected requests count as failed.
 
         Args:
             act: the finished action.
@@ -127,18 +125,18 @@ class VerificationLoop:
     def _bounds_of_those_let_in(self) -> HealthBounds:
         """Return the health bounds for the requests that the service accepts while it sheds load (rejects others).
 
-        Because the load is high, the P95 latency of these requests may rise to the operators' threshold for slow
-        answers. Once the load limit is rolled back, the service is verified again with the usual bounds. If the limit
-        cannot be rolled back, there is no second verification, and these wider bounds decide.
+        The P95 latency of these requests may rise to the operators' threshold for slow answers.
         """
+        # The load is high now. After the rollback of the load limit, the usual bounds verify the service again.
         usual = self._world.bounds()
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.slow_response_ms))
 
     def _has_subsided(self, course: ActionObservations, book: Runbook) -> bool:
         """Return whether the load is so low again that the service need not reject requests any more.
 
-        This is so if hardly any request is rejected now, or if recent facts show that a condition in the runbook's
-        `requires` does not hold, that is, the cause is gone.
+        One of two conditions must hold:
+        - Hardly any request is rejected now.
+        - Recent facts contradict a condition in the runbook's `requires`, so the cause is gone.
         """
         settings, facts = self._world.settings.verification, course.facts or {}
         numbers = course.polls[-1].numbers
@@ -177,9 +175,9 @@ class VerificationLoop:
     def _is_time_to_probe(self, course: ActionObservations, found: VerificationResult, between_s: float) -> bool:
         """Return whether probes should check now whether the cause is gone.
 
-        The last such check must be at least `between_s` seconds ago. In addition, one of two conditions must hold:
-        - Users have been served well for the required time (`min_healthy_s`), or will have been within two more polls.
-        - So much time has passed since the action that the cause should be gone by now.
+        The last check must be at least `between_s` seconds ago. In addition, one of two conditions must hold:
+        - Users have been served well for `min_healthy_s` seconds, or will have been within two more polls.
+        - So much time has passed since the action that the cause should be gone.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:

@@ -43,10 +43,9 @@ def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence
 
 
 def acts_of_target(session: Session, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of the actions on a target, the latest first, at most `limit`.
+    """Return the contents of at most `limit` actions on a target, the latest first.
 
-    The result contains the actions that were requested at `since` (microseconds since 1970) or later, and all actions
-    without a result.
+    These are the actions requested at `since` (microseconds since 1970) or later, and earlier actions without a result.
     """
     statement = select(ActionRow.content).where(
         ActionRow.target == target, or_(ActionRow.asked_at >= since, ActionRow.status == ActionStatus.ASKED)
@@ -81,12 +80,9 @@ def get_approval(session: Session, approval_id: str) -> Any | None:
 
 
 def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
-    """Return the approval requests of an incident, the oldest first.
-
-    The result has rows `(approval_id, incident_id, request, decision)`. The rows are sorted by the number in their ids
-    and not by time, because clocks may be set back. Shorter ids come first, so that 10 comes after 9.
-    """
+    """Return an incident's approval requests as rows `(approval_id, incident_id, request, decision)`, oldest first."""
     statement = select(*_APPROVAL).where(ApprovalRow.incident_id == incident_id)
+    # Sort by the number in the id (10 after 9) and not by time, because clocks may be set back.
     return session.execute(statement.order_by(func.length(ApprovalRow.approval_id), ApprovalRow.approval_id)).all()
 
 

@@ -53,33 +53,30 @@ class ActionLog:
         self._timeline = timeline
 
     def put(self, act: ActionRecord, *, lease: Lease | None = None) -> StoredAction:
-        """Store an action that is about to be requested; if an action with its key is stored already, return that one.
+        """Store an action that is about to be requested; if its key is stored already, return the stored action.
 
-        This transaction is the last moment at which an action can be stopped: by a pause, by a person's rejection, or
-        because another process has acquired the lease. In each of these cases, an error is raised. A stored action
-        without a result is checked in the same way, because the caller would request it again.
+        A stored action without a result is checked like a new one.
 
         Args:
             act: the action to store, with the status `asked`.
-            lease: the lease by which the caller's process watches the target; None if the process does not watch the
-                target.
+            lease: the lease by which the caller's process watches the target; None if it watches none.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
             IncidentOverError: the incident is over.
             PausedError: the responder is paused.
-            ActionRejectedError: a person rejected this action on the same part of the service, such as a worker, at any
-                time in this incident.
+            ActionRejectedError: a person rejected this action on the same part of the service in this incident.
             LeaseLostError: another process has acquired the lease.
             ActionConflictError: the key belongs to another action.
-            InvalidInputError: the action cannot be stored unchanged. If it were changed, a process that restarts would
-                request a different action.
+            InvalidInputError: the action cannot be stored unchanged.
             ValueError: the status of the action is not `asked`.
         """
         if act.status is not ActionStatus.ASKED:
             raise ValueError(f"an action is stored before it is asked for, and this one is {act.status} already")
+        # If the action were stored changed, a process that restarts would request a different action.
         act = _storable(act)
         with self._database.write() as unit:
+            # This transaction is the last moment at which an action can be stopped.
             incident = self._timeline.lock(unit, act.incident_id)
             stored = action_repository.get_act(unit.session, act.key)
             if stored is not None:
@@ -114,9 +111,8 @@ class ActionLog:
     ) -> ActionRecord:
         """Store the result of an action, and return the changed action.
 
-        A result is final, with one exception: an action that succeeded or failed can still become `undone`. If the
-        action already has the result `status`, or if `status` is `asked` (the result is still open), only `record_id`
-        is stored.
+        A result is final, but an action that succeeded or failed can still become `undone`. If `status` is `asked` (no
+        result yet) or is stored already, only `record_id` is stored.
 
         Args:
             key: the idempotency key of the action.
@@ -181,20 +177,17 @@ class ActionLog:
             return _acts(action_repository.acts_of_incident(session, incident_id, MAX_ACTIONS_PER_READ))
 
     def of_target(self, target: str, *, since_us: int) -> list[ActionRecord]:
-        """Return the latest actions on a target, at most 1,000, the oldest first.
+        """Return the latest actions on a target, at most 1,000, the oldest of them first.
 
-        The result contains the actions that were requested at `since_us` (microseconds since 1970) or later. It also
-        contains earlier actions that have no result yet.
+        These are the actions requested at `since_us` (microseconds since 1970) or later, and earlier actions without a
+        result.
         """
         with self._database.read() as session:
             found = action_repository.acts_of_target(session, name_of(target), since_us, MAX_ACTIONS_PER_READ)
         return _acts(found)[::-1]
 
     def unsettled(self, target: str | None = None) -> list[ActionRecord]:
-        """Return the actions on a target (None: on all targets) without a result, the oldest first.
-
-        A responder that was killed continues these actions at its next start, with the same idempotency keys.
-        """
+        """Return the actions on a target (None: on all targets) without a result, the oldest first."""
         with self._database.read() as session:
             return _acts(action_repository.unsettled_acts(session, None if target is None else name_of(target)))
 

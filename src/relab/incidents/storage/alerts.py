@@ -43,10 +43,8 @@ class AlertLog:
     ) -> AlertIntake:
         """Store the alerts of a notification about a target, in one transaction.
 
-        An alert is identified by the group, its fingerprint and the time at which it began. A new firing alert opens an
-        incident, or joins the open one. An alert that still fires ten minutes after its incident ended is treated like
-        a new one, because the incident did not cover all of the problem. When an alert ends, an event is appended to
-        its incident. If the transaction fails, nothing is stored. The sender can then send the notification again.
+        A new firing alert opens an incident, or joins the open one. An alert that still fires ten minutes after its
+        incident ended counts as new. When an alert ends, its incident gets an event.
 
         Args:
             target: the target that the alerts are about.
@@ -88,8 +86,8 @@ class AlertLog:
         Args:
             unit: the transaction.
             group: the sender's key of the group of alerts.
-            fresh: the alerts that are new or have changed, by key, each with the id of its incident. The id is None if
-                the alert has no incident; such alerts are ignored.
+            fresh: new and changed alerts, as `{key: (alert, id of its incident)}`. An alert with the id None is
+                ignored.
             at_us: the current time, in microseconds since 1970.
         """
         for incident_id in sorted({incident_id for _, incident_id in fresh.values() if incident_id is not None}):
@@ -114,13 +112,7 @@ def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
 def _note(
     unit: UnitOfWork, group: str, received: Mapping[AlertKey, ReceivedAlert], at_us: int
 ) -> dict[AlertKey, str | None]:
-    """Store alerts, and return the keys of new and changed alerts, each with the id of its incident (None without one).
-
-    An alert that has ended is never changed back to firing. If the problem recurs, Alertmanager sends an alert with a
-    later starting time, which is a new alert. Two Prometheus servers may send the same alert with different starting
-    times, of which Alertmanager uses the earlier one. Therefore a firing alert that began earlier than a stored firing
-    alert with the same fingerprint counts as that alert.
-    """
+    """Store alerts; return the new and changed ones as `{key: id of its incident}` (None without an incident)."""
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])
     known = alert_repository.alerts_of(session, group, [fingerprint for fingerprint, _ in received])
@@ -136,6 +128,8 @@ def _note(
     for key, alert in received.items():
         fingerprint, starts_at = key
         if key in added:
+            # Prometheus servers may send different starting times, of which Alertmanager uses the earliest: it is the
+            # same alert.
             later = [row for row in firing[fingerprint] if row.starts_at > starts_at]
             is_news = not later or not alert.is_firing
             incident_id = next((row.incident_id for row in later if row.incident_id is not None), None)
@@ -143,6 +137,7 @@ def _note(
                 moved[incident_id].add(key)
             ended.update((fingerprint, row.starts_at) for row in later)
         else:
+            # An ended alert never fires again: a recurrence has a later starting time, and is a new alert.
             is_news = not alert.is_firing and any(row.starts_at == starts_at for row in firing[fingerprint])
             incident_id = rows[key].incident_id if key in rows else None
             ended |= {key} if is_news else set()

@@ -63,9 +63,7 @@ class ApprovalLog:
     def decide(self, approval_id: str, *, approved: bool, by: str, now_us: int, note: str = "") -> Decision:
         """Store a person's decision on an approval request, and return the decision that is now in force.
 
-        If the request was decided in the same way before, the earlier decision is returned. An approved plan may still
-        be rejected; a rejected plan cannot be approved. Concurrent decisions on the same request are processed one
-        after the other.
+        A repeated decision changes nothing. An approved plan may still be rejected; a rejected plan cannot be approved.
 
         Args:
             approval_id: the id of the approval request.
@@ -85,6 +83,7 @@ class ApprovalLog:
         if not name:
             raise InvalidInputError("The name of the person who decides is missing.", problems=(("by", "is empty"),))
         with self._database.write() as unit:
+            # The lock makes concurrent decisions on one request wait for each other.
             request, earlier = self._locked(unit, approval_id, approved=approved)
             decision = decide(request, earlier, approved=approved, by=name, now_us=now_us, note=cut(note, 2_000))
             if decision is earlier:
@@ -101,15 +100,13 @@ class ApprovalLog:
     def withdraw(self, approval_id: str, *, now_us: int, why: str) -> Decision | None:
         """Withdraw an approval request, so that it can no longer be approved.
 
-        A request that is already decided, or that has expired, does not change.
-
         Args:
             approval_id: the id of the approval request.
             now_us: the current time, in microseconds since 1970.
             why: the reason for the timeline: a clause that begins with a small letter and ends with a full stop.
 
         Returns:
-            The decision, if the request was decided before. None if the request is withdrawn, or had expired.
+            The decision if the request was decided before: it stays. None if the request is withdrawn, or had expired.
 
         Raises:
             ApprovalNotFoundError: no approval request has this id.
@@ -186,11 +183,12 @@ def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
 
 
 def _storable(request: ApprovalRequest) -> ApprovalRequest:
-    """Return an approval request whose reason, and whose plan's free texts, are cut to 2,000 characters each.
+    """Return an approval request with its free texts cut to 2,000 characters each.
+
+    The free texts are the reason of the request, and `why`, `effect` and `runbook` of the plan.
 
     Raises:
-        InvalidInputError: another part of the request is too long or contains invalid characters. It is not cut,
-            because people must approve exactly the plan that is executed.
+        InvalidInputError: another part of the request is too long or contains invalid characters.
     """
     if not request.approval_id or not is_storable(request.approval_id):
         raise InvalidInputError(
@@ -201,5 +199,6 @@ def _storable(request: ApprovalRequest) -> ApprovalRequest:
     shortened = request.model_copy(
         update={"plan": request.plan.model_copy(update=prose), "ground": cut(request.ground, 2_000)}
     )
+    # Other parts are not cut, because people must approve exactly the plan that is executed.
     require_exact(shortened.model_dump(mode="json"), "plan", MAX_REQUEST_BYTES)
     return shortened

@@ -47,7 +47,7 @@ class Switches:
     def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
         """End the pause of a target, or the pause of all targets (None).
 
-        While all targets are paused, a target stays paused even if its own pause has ended.
+        A target stays paused while all targets are paused.
 
         Args:
             target: the target; None for the pause of all targets.
@@ -97,8 +97,7 @@ class Leases:
     def take(self, target: str, owner: str, *, now_us: int, until_us: int) -> Lease | None:
         """Acquire or renew the lease of a target, and return the lease; return None while another owner holds it.
 
-        A lease that ends more than `MAX_LEASE_US` from now is treated as expired. It was acquired before the clock was
-        set back, and would keep all other processes out for too long.
+        A lease that ends more than `MAX_LEASE_US` from now counts as expired.
 
         Args:
             target: the name of the target, or another name if the lease is not about a target.
@@ -116,6 +115,7 @@ class Leases:
                 unit.session,
                 {"target": name_of(target), "owner": name_of(owner), "until": until_us},
                 now=now_us,
+                # A later end is from before the clock was set back, and would keep other processes out for too long.
                 latest=now_us + MAX_LEASE_US,
             )
         return None if row is None else Lease.model_validate(row, from_attributes=True)

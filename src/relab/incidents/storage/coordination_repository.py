@@ -29,16 +29,13 @@ def put_switch(session: Session, values: Mapping[str, Any]) -> None:
 def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
     """Acquire or renew a lease and return its row; return None while another owner holds it.
 
-    A single statement reads and writes the lease. With two statements, two processes that acquire a new lease at the
-    same time could violate a constraint.
-
     Args:
         session: the session of the transaction.
         values: `target`, `owner` and `until` of the lease.
         now: the current time, in microseconds since 1970.
-        latest: the latest time at which a valid lease may end, in microseconds since 1970. A lease that ends later can
-            be acquired by another owner.
+        latest: the latest valid end of a lease, in microseconds since 1970. A lease that ends later counts as expired.
     """
+    # With two statements, two processes that acquire a new lease at the same time could violate a constraint.
     statement = insert_into(session, table_of(ResponderLeaseRow)).values(**values, term=1)
     mine = ResponderLeaseRow.owner == values["owner"]
     statement = statement.on_conflict_do_update(

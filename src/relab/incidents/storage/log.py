@@ -45,12 +45,12 @@ _CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
 class IncidentLog:
     """Stores incidents, their timelines, actions, approvals and alerts, and the state that all processes share.
 
-    A change and its timeline events are written in one transaction. Texts and documents from outside are cut to a
-    bounded size; a mark in the text shows each cut. Times are in microseconds since 1970, by the caller's clock.
+    A change and its timeline events are one transaction. Texts and documents from outside are cut to a bounded size,
+    with a mark at each cut. Times are in microseconds since 1970.
 
     Args:
         database: stores everything.
-        signal: wakes followers of timelines, in other processes too; without it they poll.
+        signal: wakes followers of timelines, in other processes too; None: the followers poll.
 
     Attributes:
         actions: actions that the responder requested.
@@ -100,8 +100,7 @@ class IncidentLog:
     ) -> bool:
         """Add anomalies to an incident if it is open; return whether it is open.
 
-        If the incident is over, nothing is stored. No other incident is opened either, because the anomalies were found
-        before the incident ended.
+        If the incident is over, nothing is stored, and no other incident is opened.
 
         Args:
             incident_id: the id of the incident.
@@ -115,6 +114,7 @@ class IncidentLog:
         """
         with self._database.write() as unit:
             row = self._timeline.lock(unit, incident_id)
+            # The anomalies were found before the incident ended, so they open no other incident.
             if row.closed_at is not None:
                 return False
             self._opening.join(unit, row, at_us, severity, anomalies)
@@ -127,19 +127,16 @@ class IncidentLog:
     ) -> Incident:
         """Change fields of an incident, append events to its timeline, and return the changed incident.
 
-        An incident that is over accepts all changes except changes of status and phase.
-
         Args:
             incident_id: the id of the incident.
             at_us: the current time.
-            events: the events to append. If empty, one event is appended for each change of phase or status.
+            events: the events to append; empty: one event is appended for each change of phase or status.
             change: the new values of fields, by name; other fields keep their values.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
             IncidentOverError: the incident is over, and status or phase would change.
-            ValueError: the new status is one that only `close` may set, or one of the events is one that only `close`
-                may append.
+            ValueError: the new status, or one of the events, is reserved for `close`.
         """
         status, phase = change.get("status"), change.get("phase")
         if status is not None and status.is_over:
@@ -163,9 +160,7 @@ class IncidentLog:
         message: str = "",
         content: Mapping[str, Any] | None = None,
     ) -> Incident:
-        """Close an incident and its timeline, and return the incident.
-
-        If the incident is over already, return it unchanged.
+        """Close an incident and its timeline, and return it; an incident that is over does not change.
 
         Args:
             incident_id: the id of the incident.

@@ -228,18 +228,18 @@ class NewEvent:
     """An event to be appended to the timeline of an incident.
 
     Attributes:
-        kind: what happened, in one word such as `diagnosed`; only the storage may use `closed`.
+        kind: one word for the event, such as `diagnosed`; only the storage may use `closed`.
         message: one sentence for people.
         content: the data of the event, as JSON values.
         evidence: ids of the evidence that the event is based on.
-        once: a key that is unique in the incident; a second event with the same key is not appended. It prevents
-            duplicates, because a restarted responder may repeat a step. None: the event is always appended.
+        once: a key; a second event of the incident with this key is not appended. None: the event is always appended.
     """
 
     kind: str
     message: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)
     evidence: Sequence[str] = ()
+    # A restarted responder may repeat a step, so its events have a key.
     once: str | None = None
 
     def __post_init__(self) -> None:
@@ -361,8 +361,7 @@ class AlertIntake:
     """The result of storing the alerts of a notification.
 
     Attributes:
-        fresh: the alerts that are new or changed, or that still fire although their incident is over. All other alerts
-            of the notification had no effect.
+        fresh: the alerts with an effect: new, changed, or still firing although their incident is over.
         opened: the incident that the firing alerts in `fresh` opened or joined; None if none of them fires.
     """
 

@@ -121,10 +121,10 @@ def _new(
 def _merged(
     known: Sequence[IncidentFinding], found: Sequence[IncidentFinding]
 ) -> tuple[list[IncidentFinding], list[IncidentFinding]]:
-    """Merge new findings into the findings of an incident; return all findings, and those that are news to people.
+    """Merge the findings `found` into the findings `known`; return `(all findings, new findings)`.
 
-    There is one finding for each pair of detector and signal. A finding is news if the incident had no finding with
-    this pair, or if its severity is higher than ever before in the incident.
+    There is one finding for each pair of detector and signal. A finding is new if its pair is new, or if its severity
+    is higher than ever before for this pair.
     """
     merged = {(each.detector, each.signal): each for each in known}
     fresh = []

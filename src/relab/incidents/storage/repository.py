@@ -102,9 +102,9 @@ def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
 
 
 def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
-    """Return the ids in `incident_ids` whose incidents ended at the time `before` or earlier.
+    """Return the ids in `incident_ids` whose incidents ended at `before` (microseconds since 1970) or earlier.
 
-    Incidents that people dismissed as false positives are left out. `before` is in microseconds since 1970.
+    Incidents that people dismissed as false positives are left out.
     """
     if not incident_ids:
         return set()

@@ -32,9 +32,9 @@ def clean_text(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text that every database can store, of at most `most` characters; `most` must be 40 or more.
+    """Return a text that every database can store, of at most `most` characters (`most` must be 40 or more).
 
-    If the text is longer, its end is replaced by a mark that states the length before the cut.
+    The end of a longer text is replaced by a mark that states the length before the cut.
     """
     if len(text) <= most:
         return clean_text(text)
@@ -45,8 +45,8 @@ def cut(text: str, most: int) -> str:
 def name_of(text: str, most: int = _MAX_ID) -> str:
     """Return a text as a key that every database can store, of at most `most` characters.
 
-    A text that is a valid key is returned unchanged. In any other text, invalid characters are replaced and the end is
-    cut; a digest is appended, so that different texts give different keys.
+    A valid key is returned unchanged. Otherwise invalid characters are replaced, the end is cut, and a digest of the
+    text is appended.
     """
     if 0 < len(text) <= most and not _NO_TEXT.search(text):
         return text
@@ -68,9 +68,9 @@ def require_exact(value: object, field: str, most_bytes: int) -> None:
         most_bytes: the maximum size of the document as JSON, in bytes.
 
     Raises:
-        InvalidInputError: the document is too large or contains invalid characters. It is not cut, because the action
-            that is executed must be exactly the one that was decided on.
+        InvalidInputError: the document is too large or contains invalid characters.
     """
+    # The document is not cut, because the executed action must be exactly the one that was decided on.
     if bounded(value, most_bytes) != value:
         raise InvalidInputError(
             f"{field} cannot be stored unchanged: it is longer than {most_bytes:,} bytes or contains invalid characters.",
@@ -97,7 +97,7 @@ def bounded_object(value: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
 
 
 class _Cutter:
-    """Copies a JSON document part by part within a size limit. A mark replaces the parts that are too much."""
+    """Copies JSON values within a total size limit, and replaces the rest by a mark."""
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
@@ -105,10 +105,10 @@ class _Cutter:
         """The limit of a single text, so that it leaves room for the rest of the document."""
 
     def taken(self, value: object, depth: int) -> JsonValue:
-        """Return a copy of a JSON value, cut so that all values that this object has copied stay within the size limit.
+        """Return a copy of a JSON value, cut so that all copies of this object together stay within the size limit.
 
-        `depth` is the number of lists and objects around the value. A list or object at depth `MAX_DEPTH` or deeper is
-        replaced by a text that says that it was cut.
+        `depth` is the number of lists and objects around the value. At `MAX_DEPTH`, a list or object is replaced by a
+        mark.
         """
         if isinstance(value, str):
             return self._text(value)

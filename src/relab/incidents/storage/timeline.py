@@ -21,9 +21,8 @@ MAX_EVIDENCE_ID: Final = 200
 class Timeline:
     """Appends events to the timelines of incidents, and wakes the followers of a timeline after the commit.
 
-    Every transaction that changes an incident calls `lock` first, so changes of one incident happen one after the
-    other. Therefore the events of an incident are numbered without a gap. Of two decisions on one approval request, the
-    second sees the first.
+    Every transaction that changes an incident must call `lock` first. Therefore an incident's events are numbered
+    without a gap.
     """
 
     def __init__(self, signal: ProgressSignal) -> None:

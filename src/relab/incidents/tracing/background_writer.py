@@ -46,7 +46,7 @@ class BackgroundWriter:
 
     Args:
         responder: the state of the responder: the open incident, and whether this process leads.
-        feed: has the latest polls.
+        feed: the latest polls of the target.
         recorder: stores the incidents as agent runs.
         keeper: stores the signals of the open incident in its timeline.
     """

@@ -29,8 +29,8 @@ def agent_run_id(incident_id: str) -> str:
 def agent_run_of(case: IncidentRecord) -> AgentRun:
     """Convert an incident to an agent run; if the incident is not over, the run covers its course so far.
 
-    A step is a visit to a node of the incident workflow. A tool call is a probe, an action or a call of a model. The
-    status of the run says how the incident ended:
+    A step is a visit to a workflow node. A tool call is a probe, an action or a model call. The status says how the
+    incident ended:
     - `success`: the responder resolved the incident.
     - `failure`: the incident was escalated to a person.
     - `cancelled`: the incident passed by itself or was dismissed.
@@ -98,9 +98,9 @@ def _status(case: IncidentRecord) -> str:
 
 
 def _cost(case: IncidentRecord) -> dict[str, Any]:
-    """Return the tokens and the cost of an incident's calls of language models; empty if no model was called.
+    """Return the tokens and the cost of an incident's model calls, by field name; empty without calls.
 
-    If tokens were used but the cost is 0, the settings contain no prices. Then the cost is unknown and is left out.
+    The cost is left out if it is not known: tokens were used, but the settings contain no prices.
     """
     ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
     if not ended:

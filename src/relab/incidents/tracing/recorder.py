@@ -25,8 +25,7 @@ _log = get_logger(__name__)
 class RunRecorder:
     """Stores each incident of a target as an agent run in telemetry, and updates the run when the timeline grows.
 
-    A stored run contains the number of the last event that it covers. So a restarted process needs no other state to
-    continue. Two processes may write at the same time, because both write the same content.
+    Two processes may write at the same time, because both write the same content.
     """
 
     def __init__(self, log: IncidentLog, telemetry: TelemetryService, clock: Clock, target: str) -> None:
@@ -34,6 +33,7 @@ class RunRecorder:
         self._telemetry = telemetry
         self._clock = clock
         self._target = target
+        # Only a cache: a stored run contains the number of the last event that it covers.
         self._written: dict[str, int] = {}
 
     def clear_cache(self) -> None:
@@ -72,13 +72,14 @@ class RunRecorder:
     def _is_wanted(self, incident: IncidentSummary) -> bool:
         """Return whether the agent run of an incident must be written now.
 
-        A stored run must be written again if it does not cover the incident's last event. A missing run must be written
-        unless the incident ended over a day ago. In that case the run was written earlier and deleted since, and must
-        stay deleted.
+        One of two conditions must hold:
+        - The stored run does not cover the incident's last event.
+        - No run is stored, and the incident is open or ended less than a day ago.
         """
         try:
             header = self._telemetry.get(agent_run_id(incident.incident_id))
         except NotFoundError:
+            # The missing run of an older incident was written and deleted since, and must stay deleted.
             closed_us = incident.closed_at
             return closed_us is None or self._clock.now_us() - closed_us < _MAX_AGE_US
         summary = (header.model_extra or {}).get("incident")

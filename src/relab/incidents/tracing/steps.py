@@ -231,14 +231,15 @@ def facts_of(count: int) -> str:
 
 
 def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Convert a probe in a timeline event to a tool call; it failed if it gave no facts and a request had no answer.
+    """Convert a probe in a timeline event to a tool call.
+
+    The call failed if the probe gave no facts and a request had no answer.
 
     Args:
         row: the probe's name, facts and unanswered requests, as the event stores them.
         event: the timeline event; its time is the end of the call.
         began_us: when the probe began, in microseconds since 1970.
-        number: the number of the round of probes. It makes calls of the same probe in different rounds differ, so that
-            they do not count as a repeated call.
+        number: the number of the round of probes; it makes the calls of different rounds differ.
     """
     name, facts, absent = str(row["look"]), _mapping(row.get("facts")), _mapping(row.get("absent"))
     seen = ", ".join(f"{fact} = {_plain(value)}" for fact, value in facts.items())

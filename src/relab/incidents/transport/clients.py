@@ -22,14 +22,10 @@ class NoCookies(CookieJar):
 
 
 class SingleUseClients:
-    """Creates a new HTTP client for each request, but loads the TLS certificates, which is slow, only once.
-
-    A reused client limits the number of its open connections. If a request is cancelled at the very moment when it ends
-    by itself, its connection may be counted as open for ever. After a service has hung for a minute, the limit may be
-    reached in this way. Then the client sends no more requests, even when the service has recovered.
+    """Creates a new HTTP client for each request, but loads the TLS certificates only once.
 
     Args:
-        is_secure: whether certificates are needed; loading them is slow, and requests without TLS do not use them.
+        is_secure: whether requests use TLS; only then are certificates loaded, which is slow.
         trust_env: whether to use the proxies and certificates that the environment names.
         given: further keyword arguments for `httpx.AsyncClient`.
 
@@ -38,6 +34,8 @@ class SingleUseClients:
     """
 
     def __init__(self, *, is_secure: bool, trust_env: bool = False, **given: Any) -> None:
+        # A reused client may count the connection of a cancelled request as open for ever. When a service has hung for
+        # a minute, the client may reach its limit of connections in this way, and then sends no more requests.
         self._verify = httpx.create_ssl_context(verify=is_secure, trust_env=trust_env)
         self._given = {"follow_redirects": False, "trust_env": trust_env, **given}
         # Make one client now, so that invalid arguments raise here; it opens no connection.

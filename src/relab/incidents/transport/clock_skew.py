@@ -13,7 +13,7 @@ _COARSE_US: Final = 2_000_000
 
 
 def clock_skew_us(date: str | None, now_us: int) -> int:
-    """Return by how many microseconds the server's clock is ahead of the local clock, negative if it is behind.
+    """Return how many microseconds the server's clock is ahead of the local clock; negative if it is behind.
 
     The result is 0 if the clocks differ by at most 2 s, or if `date` is None or not a valid date.
 
