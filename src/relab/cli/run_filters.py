@@ -43,9 +43,10 @@ class RunFilterOptions:
     text: Annotated[str | None, typer.Option(help="Text in ids, names and error messages.")] = None
 
     def read(self, now_us: int) -> RunFilter:
-        """Return the filter that the options describe.
+        """Return the filter that the options describe; an age such as 24h is counted back from `now_us`.
 
-        An age such as 24h means that long before `now_us`, in microseconds since 1970.
+        Args:
+            now_us: the current time, in microseconds since 1970.
 
         Raises:
             InvalidInputError: `since` or `until` is neither a time nor an age.

@@ -141,9 +141,9 @@ def _tree(items: Sequence[TimelineItem]) -> Iterator[tuple[int, TimelineItem]]:
 
 
 def _detail(data: dict[str, Any]) -> str | None:
-    """Return the arguments of a timeline item, and its error or else its result, as one text.
+    """Return the arguments of a timeline item and its error or result, as one text; None without any.
 
-    Each of these parts is cut after `MAX_DETAIL_CHARS` characters. Return None if there are no parts.
+    Arguments and result are each cut after `MAX_DETAIL_CHARS` characters.
     """
     from relab.core.json import canonical_json
 

@@ -55,9 +55,8 @@ def serve(
     """Serve the API. With the embedded queue, a worker process runs beside it.
 
     If TARGET_API_BASE_URL is set, the responder also watches that service and responds to its incidents. Only one
-    process
-    per database does this. SIGTERM and Ctrl-C finish the open requests and the worker's job, then stop with exit code
-    0.
+    process per database does this. SIGTERM and Ctrl-C finish the open requests and the worker's job, then stop with
+    exit code 0.
     """
     import signal
 
@@ -97,10 +96,7 @@ def _limits(http: HttpSettings) -> HttpLimits:
 
 
 def _export_options(only: str | None, autonomy: str | None, grpc_port: int | None) -> None:
-    """Set the environment variables from which app and worker read their settings to the given options.
-
-    An option that is None leaves its variable unchanged.
-    """
+    """Set the environment variables of the settings to the given options, for the app and the worker; skip None."""
     options = {"RELAB_SERVE_ONLY": only, "RELAB_INCIDENTS__AUTONOMY": autonomy, "RELAB_GRPC__PORT": grpc_port}
     os.environ.update({name: str(value) for name, value in options.items() if value is not None})
 

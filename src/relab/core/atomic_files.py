@@ -38,8 +38,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield the path of a new file; after the `with` block, the new file replaces the file at `path`.
 
     After an error in the block, the new file is deleted and the old file stays. Several threads and processes may
-    replace
-    the same file at once.
+    replace the same file at once.
 
     Args:
         path: the file; its folder must exist.

@@ -78,11 +78,8 @@ def format_time(us: int) -> str:
 
 @functools.lru_cache(maxsize=4_096)
 def _format_second(seconds: int) -> str:
-    """Return a time in whole seconds since 1970 as ISO 8601 text without offset.
-
-    The result is cached, because times that lie close together are often formatted one after the other, and the
-    calendar computation is slow.
-    """
+    """Return a time in whole seconds since 1970 as ISO 8601 text without offset; the result is cached."""
+    # Times close together are often formatted one after the other, and the calendar computation is slow.
     return (EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 

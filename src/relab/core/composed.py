@@ -13,13 +13,13 @@ _building = threading.RLock()
 
 
 class composed(Generic[T]):  # noqa: N801 it is used as a decorator, like `property`
-    """A decorator for a method: the first read of the attribute calls the method, and each read returns its result.
+    """A decorator that turns a method into a cached attribute; the method is called once per object.
 
-    The method is called once per object, even if several threads read the attribute. Unlike
-    `functools.cached_property`, this decorator holds a lock in every version of Python.
+    This also holds if several threads read the attribute.
     """
 
     def __init__(self, build: Callable[[Any], T]) -> None:
+        # `functools.cached_property` holds no lock in newer versions of Python.
         self._build = build
         self.__doc__ = build.__doc__
 

@@ -44,9 +44,10 @@ _STATUSES: Final[Statuses] = (
 
 
 def http_status(error: RelabError, more: Statuses = ()) -> int:
-    """Return the HTTP status with which the server answers an error.
+    """Return the HTTP status of the response to an error; 500 for an unknown error class.
 
-    The first pair `(error class, status)` of which the error is an instance decides: pairs in `more` first, then those
-    in `_STATUSES`. If no pair matches, the status is 500.
+    Args:
+        error: the error.
+        more: further pairs `(error class, status)`; they have priority over `_STATUSES`.
     """
     return next((status for kind, status in (*more, *_STATUSES) if isinstance(error, kind)), 500)

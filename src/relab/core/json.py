@@ -106,10 +106,7 @@ def _refuse_infinity(value: JsonValue) -> None:
 
 
 def whole(value: object) -> object:
-    """Return a float without a fraction as an int, because JSON does not distinguish 1.0 from 1.
-
-    Return other values unchanged.
-    """
+    """Return a float without a fraction as an int, because JSON has one number type; return other values unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

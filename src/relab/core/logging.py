@@ -101,8 +101,7 @@ def bound_contextvars(**values: Any) -> Iterator[None]:
 def configure_logging(level: str, *, json_lines: bool) -> None:
     """Send the logs of relab and of its libraries to stderr in one format.
 
-    Context bound with `bound_contextvars` (request id, job id) is on every line. External text is always a value of
-    a log event, never its format string.
+    Each line has the values bound with `bound_contextvars`, such as request id and job id.
 
     Args:
         level: the lowest level that is logged, such as `INFO`.

@@ -23,18 +23,15 @@ _NO_NUMBER: Final = r"(?![\d.,_]+(?:[\s)\]}\\;\"']|$))"
 def _named_value(names: str, more: str = "") -> str:
     """Return a regular expression that matches a secret value after its name, such as `password=hunter2`.
 
-    The expression does not match these values:
-
-    - `***` and `[masked]`: another program, such as a CI system, has already masked the value.
-    - a bracket that begins a list or an object
-    - true, false and null
-
-    The quotation marks around a value may be escaped, as in JSON text inside a JSON string.
+    These values are not matched: `***`, `[masked]` and other masks; the bracket of a list or an object; true, false and
+    null.
 
     Args:
         names: a regular expression of the names whose values are secret.
-        more: a regular expression that is a further condition on the value.
+        more: a regular expression that the value has to match as well.
     """
+    # Another program, such as a CI system, may have masked the value. Quotation marks may be escaped, as in JSON text
+    # inside a JSON string.
     return (
         rf"(?i)({names}\\{{0,3}}[\"']?[ \t]{{0,3}}[=:][ \t]{{0,3}}\\{{0,3}}[\"']?)"
         rf"(?!\*{{3}}|\[masked\]|\[redacted\]|\[secret|[\[\]{{}}]|{_SCALAR}){more}((?:[^\s\"',;&\\]|\\(?![\"'])){{6,500}})"

@@ -56,11 +56,8 @@ def _joined(messages: list[str]) -> str:
 
 
 def _without_type_name(location: tuple[str | int, ...], value: object) -> tuple[str | int, ...]:
-    """Return the location of a problem in `value`, without the name of a type at its end.
-
-    If a field may have one of several types, Pydantic reports a problem for each type. The last part of the location is
-    then the name of the type.
-    """
+    """Return the location of a problem in `value`, without the name of a type at its end."""
+    # For a field of several possible types, Pydantic adds the type's name to the location.
     if not location or location[-1] not in _TYPE_NAMES:
         return location
     owner: Any = value

@@ -32,12 +32,9 @@ class _TooLargeError(Exception):
 
 
 class _Limited(yaml.composer.Composer):
-    """Builds YAML nodes, and raises `_TooLargeError` as soon as they are too many or too deeply nested.
+    """Builds YAML nodes, and raises `_TooLargeError` as soon as they are too many or too deeply nested."""
 
-    A node takes about 500 times the memory of a byte of text, so nodes are counted while they are composed: a count
-    afterwards would be too late.
-    """
-
+    # Counted while nodes are built, because a node takes 500 times the memory of a byte of text.
     _nodes = 0
     _depth = 0
 
@@ -126,10 +123,10 @@ class YamlReader:
     Attributes:
         error: the class of all errors; its `problems` name the position.
         missing: the error class if the file does not exist; None: the same as `error`.
-        missing_remedy: the remedy in the error for a file that does not exist.
+        missing_remedy: the remedy in this error.
         max_bytes: the maximum size of a file, and of all texts in it after aliases are resolved.
-        refuses_yaml_1_1: whether to reject scalars that have another value in YAML 1.1; set for files that parsers of
-            YAML 1.1 also read.
+        refuses_yaml_1_1: whether to reject scalars that have another value in YAML 1.1, for files that other parsers
+            read as well.
     """
 
     error: type[InvalidInputError]

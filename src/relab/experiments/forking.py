@@ -138,8 +138,7 @@ def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any
     """Select the trials to fork, all of which must be of one variant.
 
     Returns:
-        The journal entries of the selected trials, in the order of the trials' numbers, and the number of all trials of
-            this variant that have a result.
+        The journal entries of the selected trials, by the trials' numbers, and the number of results of the variant.
 
     Raises:
         ForkInvalidError: the trials are selected in two ways or not at all, or are of several variants.
@@ -224,9 +223,7 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 
 
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
-    """Return the checkpoints that were changed since the run's seal (the digests of its files) was written.
-
-    The result has `{path, digest}` for each changed checkpoint, where `digest` is that of the file as it is now.
+    """Return `{path, digest}` of each checkpoint that was changed after the run was sealed, with the present digest.
 
     Raises:
         CheckpointChangedError: a checkpoint was changed, and `options.allow_drift` is not set.

@@ -192,9 +192,9 @@ class ContinueOptions:
         address: the address of the executor's cluster; None for its default.
         paused: the ids of the paused trials to resume; empty for all paused trials; None to run all trials without a
             result.
-        allow_drift: whether to go on if the project was changed and its old snapshot is missing; the run records this.
-        ceilings: ceilings by name that replace those of the run's last session (process); 0 for no ceiling.
-        retry_errors: whether to run again trials that ended in an error, besides trials without a result.
+        allow_drift: whether to accept a changed project when its old snapshot is missing; the run records the change.
+        ceilings: ceilings by name that replace the ceilings of the run's last session (process); 0 for no ceiling.
+        retry_errors: whether trials that ended in an error run again, too.
     """
 
     executor: str = LOCAL_EXECUTOR
@@ -214,17 +214,16 @@ class ForkOptions:
     """The options of a fork: which trials, from which point, and what changes.
 
     Attributes:
-        selector: the checkpoint to begin from: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
+        selector: the point to begin from: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
         trials: the ids of the trials to fork; empty if `variant` is given.
-        variant: the id of a variant. All its trials that reached the checkpoint are forked. None if `trials` are given.
+        variant: the id of a variant, to fork all its trials that reached the point; None if `trials` are given.
         bindings: the changes of bindings, each as `name=value` with a JSON value.
-        strict: whether to refuse a fork whose trial did not write a checkpoint, or whose harness is not of the
-            integration level `sdk_full`.
-        control: whether to fork each trial a second time without changes, and to compare the changed forks with these.
+        strict: whether to reject trials without a checkpoint, or with a harness below the level `sdk_full`.
+        control: whether to fork each trial a second time without changes, for the comparison.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for its default.
-        allow_drift: whether to fork from checkpoints that were changed after their run was sealed; the forks record it.
+        allow_drift: whether to accept checkpoints that were changed after their run was sealed; the forks record it.
     """
 
     selector: str

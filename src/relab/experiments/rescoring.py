@@ -76,7 +76,7 @@ class Rescored:
 
     Attributes:
         folder: the folder of the scores.
-        outcomes: `{variant id: {outcome: number of trials}}`, as the scorer judged.
+        outcomes: `{variant id: {outcome: number of trials}}` according to the scorer.
         changed: the number of trials whose outcome differs from the outcome in the run.
         failed: the number of trials that the scorer could not score; their outcome is `error`.
         first_error: why the first of the `failed` trials could not be scored; None if `failed` is 0.

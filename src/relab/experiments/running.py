@@ -97,7 +97,7 @@ class ExperimentRuns:
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Return the plan of an experiment as JSON, with the probability that it passes each gate; run nothing.
+        """Return the plan of an experiment, and the power for each gate, as JSON; run nothing.
 
         The key `harness_problem` says why the harness cannot be run; it is None if it can.
 
@@ -109,8 +109,8 @@ class ExperimentRuns:
 
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is invalid.
-            PostureRefusedError: `container` is set but the configuration names no image, or the configuration violates
-                its own sanitization profile.
+            PostureRefusedError: `container` is set without an image, or the configuration violates its own sanitization
+                profile.
             GateInvalidError: a gate cannot be parsed.
         """
         judged = parse_gates(gates)
@@ -196,11 +196,11 @@ class ExperimentRuns:
     ) -> ExperimentRunSummary:
         """Run the trials without a result of a crashed, stopped or paused run; return the summary of the whole run.
 
-        A paused trial goes on from its checkpoint.
+        A paused trial continues from its checkpoint.
 
         Args:
             run_dir: the folder of the run.
-            stop: ends the run early.
+            stop: is set to stop the run.
             on_result: is called after each trial.
             options: the options of the command.
 
@@ -269,9 +269,10 @@ class ExperimentRuns:
         only: AbstractSet[str] | None = None,
         options: ContinueOptions = CONTINUE_ALL,
     ) -> ExperimentRunSummary:
-        """Run the trials without a result, or only the trials with the ids `only`, and write the results of the run.
+        """Run the trials without a result, and write the results of the run. The caller holds the run's lock.
 
-        The caller holds the run's lock. The ceilings of `options` replace those of the run's last session.
+        `only` are the ids of the trials to run; None for all. The ceilings of `options` replace those of the last
+        session.
         """
         from relab.experiments.proof.proving import prove_run, usable_signer  # noqa: PLC0415 loads what signs
 

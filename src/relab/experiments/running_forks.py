@@ -56,18 +56,15 @@ class ForkRuns(ExperimentRuns):
             return None
 
     def plan_fork(self, run_dir: Path, options: ForkOptions) -> PlannedFork:
-        """Plan forks (new trials that begin at a checkpoint of an earlier trial) of a run's trials; write nothing.
-
-        The earlier trials and their checkpoints are chosen and checked.
+        """Plan a run of forks (new trials that begin at checkpoints of earlier trials); write nothing.
 
         Args:
             run_dir: the folder of the run that contains the earlier trials.
-            options: which trials are forked, from which point, and with which changed bindings (values that the harness
-                gets).
+            options: which trials, from which point, and with which changed bindings (values that the harness gets).
 
         Raises:
-            RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such run or trial, or a trial cannot be
-                forked.
+            RunNotFoundError, TrialNotFoundError: there is no such run or trial.
+            TrialStateError: a trial cannot be forked.
             ForkInvalidError, SelectorUnmatchedError: an option is invalid, or the selector matches no checkpoint.
             CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is gone, or cannot be used.
             RunDamagedError: a record of the run was changed.

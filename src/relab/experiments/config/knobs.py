@@ -47,9 +47,9 @@ class Knob(_Strict):
     Attributes:
         json_pointer: the place of the field in the experiment file (RFC 6901).
         role: the part of the system that the field belongs to.
-        scientific_role: the meaning of the field for the comparison.
-        options: the only allowed values, if given.
-        minimum, maximum: the bounds of a number.
+        scientific_role: the role in the comparison, such as `treatment` or `confound`.
+        options: the only allowed values; None if others are allowed.
+        minimum, maximum: the bounds of a number; None for no bound.
         label, description: texts for people.
     """
 

@@ -89,13 +89,12 @@ def machine_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/c
 def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the limits of a trial for the state inventory, the document that records how the trial was isolated.
 
+    The result is `{name: {"value", "is_default", "field", "enforced_by"}}`. `value` is in the unit of the name (`_mb`).
+    `field` is the field of the experiment file that sets the limit.
+
     Args:
         config: the experiment.
-        enforced: `{limit: mechanism that enforced the limit}`, from `Posture.limits`.
-
-    Returns:
-        `{name: {"value", "is_default", "field", "enforced_by"}}`. `value` is in the unit that the name ends with, and
-            `field` is the field of the experiment file that sets the limit.
+        enforced: `{limit: mechanism that enforces it}`, from `Posture.limits`.
     """
     resources, limits = config.runtime.sandbox.resources, limits_of(config)
     values = {name: getattr(limits, name) for name in _FIELDS if name != "max_written_mb"}

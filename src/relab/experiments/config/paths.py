@@ -72,13 +72,13 @@ def dataset_path(experiment: Path, path: str) -> Path:
 
 
 def find_script(command: list[str], root: Path) -> Script:
-    """Find the file that a command runs.
+    """Find the file that a command runs: a script if an interpreter runs one, else the program.
 
-    The file is the first of these that applies:
+    The file is the first of these:
 
-    - the program, if the command names it by a path and it is not an interpreter such as `./venv/bin/python`
-    - the script or the module that an interpreter runs
-    - the program, as found on the PATH
+    - a program with a slash in its name, except an interpreter such as `./venv/bin/python`
+    - the script or the module among the arguments
+    - the program on the PATH
 
     Args:
         command: the program and its arguments.

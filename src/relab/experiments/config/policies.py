@@ -73,8 +73,7 @@ class RunBudget(_Section):
     Attributes:
         max_trials: the most trials that are run. A result from the result cache does not count.
         max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
-        max_seconds: the longest total time of all sessions of the run, in seconds. The time between two sessions, in
-            which no program worked on the run, does not count.
+        max_seconds: the longest total time in which processes work on the run, in seconds.
     """
 
     max_trials: Annotated[int, Field(ge=1)] | None = None
@@ -99,11 +98,7 @@ class Policies(_Section):
     def check_stopping(
         self, *, comparison: ComparisonDesign, shuffles_tasks: bool, has_variants: bool, has_clusters: bool
     ) -> None:
-        """Check that the design of the experiment allows the stopping rule `stopping`; do nothing if no rule is set.
-
-        A stopping rule judges a variant after each task, by the tasks measured until then. This is valid only if these
-        tasks are a random sample, do not depend on each other, and are measured in pairs (with the baseline and with
-        the variant).
+        """Check that the design of the experiment allows the stopping rule `stopping`; do nothing without a rule.
 
         Args:
             comparison: how variants are compared.
@@ -114,6 +109,8 @@ class Policies(_Section):
         Raises:
             ValueError: the design does not allow the rule; the message says which field to change.
         """
+        # A rule judges after each task. This is valid only for independent tasks in random order, each measured with
+        # the baseline and with the variant.
         problems = (
             (not has_variants, "needs a variant in variant_plan to compare with the baseline"),
             (comparison != "paired", "needs design.comparison: paired"),

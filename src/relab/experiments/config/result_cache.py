@@ -30,8 +30,8 @@ def with_result_cache(value: Any, is_on: bool | None) -> Any:
     """Return the content of an experiment file (parsed YAML) with its result cache turned on or off.
 
     Args:
-        value: the content; it may be invalid, and is then returned as it is.
-        is_on: whether to use the cache, with the settings of the file or else the defaults; None to change nothing.
+        value: the content; invalid content is returned unchanged.
+        is_on: True to use the cache, with the file's settings or the defaults; None to change nothing.
     """
     if is_on is None or not isinstance(value, Mapping) or not isinstance(value.get("runtime"), Mapping):
         return value

@@ -66,8 +66,7 @@ def contract_profile(profile: Profile) -> tuple[str, bool]:
     """Return the name of a profile in AgentLab's documents, and whether the name is exact.
 
     AgentLab has only the name `hermetic_functional_v2`. It is not exact for a profile that guarantees less; the
-    documents
-    then have the real profile under `ext`.
+    documents then have the real profile under `ext`.
     """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 

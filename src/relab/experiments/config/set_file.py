@@ -19,7 +19,9 @@ MAX_EXPERIMENTS: Final = 1_000
 class SetFile(BaseModel):
     """A file that lists the experiments of a set.
 
-    `experiments` are the paths of experiment files, relative to the folder of this file. `id` is the id of the set.
+    Attributes:
+        id: the id of the set; None if the file gives none.
+        experiments: the paths of experiment files, relative to the folder of this file.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

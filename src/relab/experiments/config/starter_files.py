@@ -112,9 +112,9 @@ def write_experiment(root: Path, *, workload_type: str, container: bool) -> list
 
 
 def write_knobs(root: Path) -> list[Path]:
-    """Write a manifest of knobs (fields that overrides may change) and an empty file of overrides; return their paths.
+    """Write a manifest of common knobs (fields that overrides may change) and an empty file of overrides.
 
-    The manifest has the knobs that most experiments have.
+    Return the paths of the two files.
 
     Raises:
         ExperimentInvalidError: a file exists already, or the folder cannot be written.

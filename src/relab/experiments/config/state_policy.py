@@ -6,10 +6,13 @@ from enum import StrEnum
 
 
 class StatePolicy(StrEnum):
-    """The rule for which earlier trial a trial takes its workspace and state from.
+    """Which earlier trial a trial takes its workspace and state from.
 
-    Trials that continue one from the other form a chain: each trial starts with the workspace and state that the
-    previous trial of the chain left.
+    A chain is a series of trials, each of which starts with the workspace and state of the trial before.
+
+    - `ISOLATE_PER_TRIAL`: none; each trial starts from the project's snapshot.
+    - `PERSIST_PER_TASK`: a chain has the repeats of one task with one variant.
+    - `ACCUMULATE`: a chain has all trials of one variant.
     """
 
     ISOLATE_PER_TRIAL = "isolate_per_trial"
@@ -27,7 +30,7 @@ class StatePolicy(StrEnum):
         return "dependent" if self.carries_state else "independent"
 
     def chain_id(self, variant_id: str, task_id: str, repl_idx: int) -> str:
-        """Return the id of a trial's chain. Each trial of a chain continues from the trial before it in the chain.
+        """Return the id of a trial's chain, a series of trials that continue from each other.
 
         Args:
             variant_id: the id of the variant; it contains no slash.

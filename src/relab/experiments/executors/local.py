@@ -26,10 +26,7 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 
 class LocalExecutor:
-    """Runs trials in threads of this process.
-
-    The pool's threads live until `close`, because a bubblewrap sandbox ends with the thread that started it.
-    """
+    """Runs trials in threads of this process."""
 
     def __init__(self, options: ExecutorOptions) -> None:
         settings = options.settings
@@ -41,6 +38,7 @@ class LocalExecutor:
             sandbox_options(settings.config, settings.run_id)
         )
         self._trials: TrialRunner | None = None
+        # The threads live until `close`, because a bubblewrap sandbox ends with the thread that started it.
         self._threads = ThreadPoolExecutor(self.capacity, thread_name_prefix="trial")
 
     @property

@@ -39,9 +39,9 @@ class Executor(Protocol):
         """The largest number of trials that run at the same time."""
 
     def prepare(self, run_dir: Path) -> None:
-        """Check that trials can run here.
+        """Check that trials can run here; clean up after an earlier process of the run.
 
-        End the processes and remove the files that an earlier process of the run left behind.
+        The processes that it left are ended, and its files are removed.
 
         Args:
             run_dir: the run's folder, which does not exist yet for a new run.
@@ -67,12 +67,12 @@ class Executor(Protocol):
     def submit(self, trial: Trial) -> Future[TrialResult]:
         """Start a trial, at once if fewer than `capacity` trials are running.
 
-        If the trial continues from another trial, that trial must have ended.
+        A trial that this trial continues from must have ended.
 
         Returns:
-            A future that ends with the result of the trial, or with an error: `TrialStopped` if the run was stopped
-                before the trial ended, `RunDiskFullError` if the disk is full. An attempt that fails or cannot be
-                started is no error, but a result with the outcome ERROR.
+            The future of the trial's result. A failed attempt is a result with the outcome ERROR. The future has an
+                error only if the run was stopped before the trial ended (`TrialStopped`) or the disk is full
+                (`RunDiskFullError`).
 
         Raises:
             RuntimeError: the executor is closed.

@@ -308,8 +308,7 @@ class RayExecutor:
         Args:
             stream: the stream of messages from the node that runs the trial.
             is_running: whether the trial has begun. When the run is stopped, a begun trial gets some time to end; any
-                other
-                trial is cancelled at once.
+                other trial is cancelled at once.
 
         Raises:
             StopIteration: the stream has ended.

@@ -88,15 +88,14 @@ class TrialBegun:
 class TrialReport:
     """The report of a node about a trial that it ran, with the first chunk of the archive of the trial's folder.
 
-    A node sends these items for each trial: a `TrialBegun`, this report, and the further chunks of the archive.
+    A node sends three kinds of items for a trial: a `TrialBegun`, this report, and further chunks.
 
     Attributes:
         result: the result of the trial; None if the trial was stopped or paused, or failed.
-        failure: the error because of which the trial has no result; None if it has one.
-        evidence: the documents that the trial's evidence record names, by file name; the receiver stores them for the
-            run.
-        has_workspace: whether the trial's workspace is kept. If so, the receiver copies the snapshot before it unpacks
-            the archive.
+        failure: why the trial has no result; None if it has one.
+        evidence: `{file name: content}` of the documents that the trial's evidence record names.
+        has_workspace: whether the trial's workspace is kept; the archive then has only its difference from the
+            snapshot.
         changed: the paths of the snapshot's files that the trial deleted or changed.
         archive: the first chunk of the archive; None without files.
     """

@@ -361,10 +361,10 @@ def _chunks(shipment: Shipment) -> Iterator[bytes]:
 
 @contextmanager
 def _messages(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
-    """Yield an event that is set when a message from `lab run` asks to stop the trial in `folder`.
+    """Yield an event that is set when `lab run` asks to stop the trial in `folder`.
 
-    A thread polls for messages while the `with` block runs. A message that asks to pause the trial is written to
-    `folder` as a request. `session` is the id of the process of `lab run`.
+    Until the end of the `with` block, a thread polls for messages. It writes a request to pause into `folder`.
+    `session` is the id of the process of `lab run`.
     """
     stop_now, ended = threading.Event(), threading.Event()
 

@@ -92,10 +92,8 @@ def _model_call(event: Mapping[str, Any], turn: int) -> dict[str, Any]:
 
 
 def _tokens_in(usage: Mapping[str, Any]) -> int | None:
-    """Return the number of tokens of the prompt; None if it is unknown.
-
-    Inspect's own count leaves out tokens that were read from or written to a provider's cache; they are added here.
-    """
+    """Return the number of tokens of the prompt, including tokens of a provider's cache; None if it is unknown."""
+    # Inspect's own count leaves out tokens that were read from or written to the cache.
     names = ("input_tokens", "input_tokens_cache_read", "input_tokens_cache_write")
     found = [usage[name] for name in names if type(usage.get(name)) is int]
     return sum(found) if found else None

@@ -248,8 +248,7 @@ def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
 def _variants(logs: Sequence[InspectLog], baseline: str | None) -> dict[str, InspectLog]:
     """Return `{variant id: log}`, the baseline first.
 
-    A variant is named after its model (`openai:gpt-4o`). If several logs have the same model, the name also has the
-    solver. If the solvers are equal as well, the later logs get a number.
+    The id is the model (`openai:gpt-4o`). If needed to tell logs apart, it also has the solver, and then a number.
     """
     models = [task_id_of(str(log.spec["model"]).replace("/", ":")) for log in logs]
     found: dict[str, InspectLog] = {}

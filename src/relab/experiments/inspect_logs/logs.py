@@ -252,15 +252,13 @@ def text_of(content: Any) -> str:
 
 
 def _restored(value: Any, attachments: Mapping[str, str]) -> Any:
-    """Return a copy of a JSON value in which each reference to an attachment is replaced by the attachment's text.
-
-    The function is recursive. That is safe, because the JSON parser (`jiter`) limits the depth of the value.
-    """
+    """Return a copy of a JSON value in which each reference to an attachment is replaced by the attachment's text."""
     if isinstance(value, str):
         found = _ATTACHMENT.fullmatch(value)
         return attachments.get(found[1], value) if found else value
     if isinstance(value, dict):
         return {key: item if key == "attachments" else _restored(item, attachments) for key, item in value.items()}
+    # Recursion is safe, because the JSON parser (`jiter`) limits the depth of the value.
     return [_restored(item, attachments) for item in value] if isinstance(value, list) else value
 
 

@@ -61,10 +61,10 @@ class ExportedTrial:
         return found if isinstance(found, (str, int)) else str(self.row["task_id"])
 
     def scores(self) -> dict[str, dict[str, Any]]:
-        """Return the scores by scorer.
+        """Return `{scorer: score}` in Inspect's form.
 
-        For an imported trial these are the scores of the sample. For other trials they are `success` and the numbers
-        that the harness reported.
+        An imported trial has the scores of its sample. Another trial has `success`, and each number in the harness's
+        metrics.
         """
         if self.origin:
             single = {"score": self.origin["score"]} if "score" in self.origin else {}

@@ -59,10 +59,14 @@ def scores_of(sample: InspectSample) -> dict[str, float]:
 
 
 def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judged:
-    """Return the outcome of a sample: success if its score is at least `success_at`, failure for a lower score.
+    """Return the outcome of a sample.
 
-    A sample with an error is an ERROR, also with a score. A sample without a score is an ERROR if it reached a limit of
-    Inspect, else MISSING.
+    The first case that applies counts:
+
+    - ERROR: the sample has an error.
+    - SUCCESS or FAILURE: the score is at least `success_at`, or lower.
+    - ERROR: the sample has no score, and reached a limit of Inspect.
+    - MISSING: the sample has no score.
 
     Args:
         sample: the sample.
@@ -70,7 +74,7 @@ def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judge
         success_at: the least value of a success.
 
     Raises:
-        InspectLogError: the score that decides has several values, so that one of them must be chosen.
+        InspectLogError: the scorer gives several values; the message says how to choose one.
     """
     error = sample.document.get("error")
     if isinstance(error, dict):

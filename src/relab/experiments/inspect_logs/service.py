@@ -65,7 +65,7 @@ class InspectLogService:
         Args:
             root: the folder of the project.
             run: the folder or the id of the run.
-            folder: where the logs are written; it is created if it is missing.
+            folder: the folder of the logs; created if it is missing.
 
         Raises:
             RunNotFoundError, RunDamagedError: there is no such run, or its journal is damaged.

@@ -55,11 +55,11 @@ class Task:
 
     Attributes:
         payload: the object that the harness gets as `task`.
-        boundary: whether the row is a `task_boundary_v1`. Such a row contains the payload in its field `task`, and the
-            other values in further fields. Any other row is itself the payload.
+        boundary: whether the row is a `task_boundary_v1`, whose field `task` is the payload. Any other row is itself
+            the payload.
         files: files that are added to the workspace.
         mounts: folders of the project that the task reads.
-        limits: `{name: value}` of the limits of this task, with names from `LIMITS`; they override the experiment's.
+        limits: `{name: value}` of limits for this task, which replace the experiment's; names from `LIMITS`.
     """
 
     task_id: str
@@ -188,8 +188,9 @@ def _has_equals(marks: array[int]) -> bool:
 def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Yield `(line number, message)` for each line of a data set whose task_id is already used on an earlier line.
 
-    `marks` are short digests of all task ids. Only ids with equal digests are read and compared.
+    `marks` are short digests of all task ids.
     """
+    # Only ids with equal digests are read and compared, to save memory.
     repeated = {mark for mark, count in Counter(marks).items() if count > 1}
     first_lines: dict[str, int] = {}
     for number, _, line in _lines(path, hashlib.sha256()):

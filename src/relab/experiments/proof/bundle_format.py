@@ -56,10 +56,9 @@ class Original(_Part):
         verdict: the verdict of the run's verification at that time.
         state: the state of the run at that time, such as `completed`.
         signed_by: the id of the key that signed the run's statements; None if the run was not signed.
-        seal_sha256: the SHA-256 of the run's seal. None if a value was masked in the bundle: someone who knows the rest
-            of a sealed file could find a short masked password by trying values until the digest matches.
-        is_proven: whether the bundle contains the run's seal and signed statements, which prove that the files with
-            `is_original` are files of the run.
+        seal_sha256: the SHA-256 of the run's seal; None if the bundle has masked values or the run has no seal.
+        is_proven: whether the bundle contains the run's seal and signed statements. They prove the files with
+            `is_original`.
     """
 
     verdict: str

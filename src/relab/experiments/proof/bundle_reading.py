@@ -104,11 +104,11 @@ class OpenedBundle:
 def verify_bundle(
     path: Path, given: PublicKey | None = None, own: PublicKey | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
 ) -> BundleVerification:
-    """Verify a bundle: every file against its manifest, and the manifest against its signature; write nothing.
+    """Verify each file of a bundle against the manifest, and the manifest against its signature; write nothing.
 
     Args:
         path: the bundle.
-        given: the key that must have signed; None if any will do.
+        given: the key that must have signed; None to accept any key.
         own: the key of this installation; None if it has none.
         max_bytes: the largest total size of the unpacked files.
 
@@ -128,18 +128,18 @@ def unpack_bundle(
     *,
     max_bytes: int = MAX_BUNDLE_BYTES,
 ) -> OpenedBundle:
-    """Verify a bundle and unpack it into a new folder; after an error there is no such folder.
+    """Verify a bundle and unpack it into a new folder; after an error, the folder does not exist.
 
     Args:
         path: the bundle.
         target: the folder, which must not exist.
-        given: the key that must have signed; None if any will do.
+        given: the key that must have signed; None to accept any key.
         own: the key of this installation; None if it has none.
         max_bytes: the largest total size of the unpacked files.
 
     Raises:
         BundleInvalidError: the file is not a bundle, an entry is unsafe, or the target exists.
-        BundleDamagedError: an entry is not what the manifest says, or the given key did not sign.
+        BundleDamagedError: an entry differs from the manifest, or the given key did not sign.
         OSError: the files cannot be written.
     """
     if target.exists() or target.is_symlink():
@@ -340,9 +340,9 @@ class _Reading:
                     yield piece
 
     def _relation(self, manifest: BundleManifest) -> str:
-        """Return a sentence that says how many files of the bundle are proven to be files of the original run.
+        """Return a sentence about the original run, with the number of files that are proven unchanged.
 
-        If the bundle contains a proof that is not valid, this is recorded as damage.
+        An invalid proof is recorded as damage.
         """
         original = manifest.original
         said = f"It was made from {manifest.run_id}, which was {original.verdict} ({original.state})"
@@ -356,13 +356,13 @@ class _Reading:
         return f"{said}. {count:,} of its files are proven to be those of the run, by its seal, which {key.key_id} has signed."
 
     def _proven(self, manifest: BundleManifest) -> tuple[PublicKey, int]:
-        """Check the unchanged files of the bundle against the run's seal, and the seal against its signature.
+        """Check the bundle's unchanged files against the run's seal, and the seal against its signature.
 
         Returns:
-            The key that signed the run's statements, and the number of files that the seal proves.
+            The key that signed the run, and the number of files that the seal proves.
 
         Raises:
-            EnvelopeError, SealDamagedError, KeyError, TypeError, ValueError: the proof does not hold.
+            EnvelopeError, SealDamagedError, KeyError, TypeError, ValueError: a check failed.
         """
         lines = self._document(RUN + STATEMENTS).splitlines()
         envelope = open_envelope(lines[0])

@@ -64,13 +64,13 @@ class BundleRedactor:
     def content(self, path: str, raw: bytes) -> Redacted:
         """Return the content of a file without credentials.
 
-        A DuckDB database becomes one Parquet file for each table. Compressed files and SQLite databases are left out,
-        because values in them cannot be masked in place.
+        A DuckDB database becomes one Parquet file for each table. Compressed files and SQLite databases are left out.
 
         Args:
             path: the path of the file; its suffix says whether it is JSON.
             raw: its bytes.
         """
+        # Values in compressed files and SQLite databases cannot be masked in place.
         if raw.startswith(_COMPRESSED):
             return Redacted(left_out="compressed")
         if raw.startswith(_SQLITE):
@@ -91,10 +91,9 @@ class BundleRedactor:
         return found.data, found.counts + Counter({"declared": count})
 
     def _json(self, documents: Sequence[bytes]) -> tuple[bytes, Counter[str]]:
-        """Mask the secrets in each document, and join the documents; a JSON document remains JSON.
+        """Mask the secrets in JSON documents; return the joined documents, and the number of masked values by kind.
 
-        A document that is not JSON is masked as text. Return the joined documents, and the number of masked values by
-        kind.
+        A document that is not JSON is masked as text.
         """
         done, total = [], Counter[str]()
         for raw in documents:
@@ -130,12 +129,10 @@ class BundleRedactor:
 
 
 def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None]) -> dict[str, str]:
-    """Return `{name: value}` of the secrets whose values are to be masked wherever they occur.
-
-    They are the declared secrets that are set, and the environment variables whose names say that they hold a secret.
+    """Return `{name: value}` of the secrets to mask: declared secrets, and environment variables with a secret's name.
 
     Args:
-        environment: environment variables.
+        environment: environment variables; names such as `API_KEY` or `DB_PASSWORD` count.
         declared: the value of each declared secret; None for a secret that is not set here.
     """
     found = {
@@ -148,10 +145,10 @@ def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    """Return whether the field `name` of a document, with this value, holds a secret.
+    """Return whether a document's field holds a secret, by the name of the field.
 
-    The name decides. These values are never secrets: values other than text and integers, values shorter than
-    `MIN_CHARS` characters, values that are masked already, and numbers of tokens.
+    These values are never secrets: values other than text and integers, values shorter than `MIN_CHARS`, masked values,
+    and numbers of tokens.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int)) or len(str(value)) < MIN_CHARS:
         return False

@@ -53,7 +53,7 @@ _DIGESTS_BESIDE: Final = (SEAL, STATEMENTS)
 
 @dataclass(frozen=True)
 class BundleRequest:
-    """What to publish.
+    """The run to publish as a bundle, the file to write, and options.
 
     Attributes:
         run_dir: the folder of the run.
@@ -86,17 +86,17 @@ class Published:
 
 
 def publish(request: BundleRequest, *, environment: Mapping[str, str], signing_key: Path) -> Published:
-    """Write a bundle of a run; the run is not changed.
+    """Write a bundle of a run (an archive without secrets); the run is not changed.
 
     Args:
-        request: what to publish.
+        request: the run, the file to write, and options.
         environment: environment variables; secrets among them are masked by value.
         signing_key: the file of the key that signs the bundle.
 
     Raises:
         RunNotFoundError, RunDamagedError: there is no such run, or its manifest cannot be read.
         RunBusyError: a process works on the run.
-        InvalidInputError: a secret is not set, or the target exists or is in the folder of the run.
+        InvalidInputError: a secret is not set, the target exists, or the target is in the folder of the run.
         OSError: the bundle cannot be written, for example on a full disk.
     """
     run = open_run(request.run_dir)
@@ -243,11 +243,8 @@ class _Bundle:
         return self._folder / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _mask_digests(self) -> None:
-        """Mask digests in the files of the bundle; leave out files whose purpose is to record digests.
-
-        A digest of a masked document would reveal a short password: someone who knows the rest of the document could
-        try values until the digest matches.
-        """
+        """Mask digests in the files of the bundle; leave out files that consist of digests."""
+        # From the digest of a masked document, a short password could be found by trying values.
         files, self._files = self._files, []
         for file in files:
             if file.path in _DIGESTS_BESIDE or file.path.startswith(f"{STORE}/"):

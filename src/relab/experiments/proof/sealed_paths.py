@@ -15,15 +15,15 @@ from relab.experiments.records.file_names import SEAL
 
 
 def changed_since_seal(run_dir: Path, paths: Iterable[str]) -> set[str]:
-    """Return those of `paths` that were changed since the run's seal (the digests of its files) was written.
+    """Return the files and folders that were changed since the run's seal (the digests of its files) was written.
 
     Args:
         run_dir: the folder of the run.
-        paths: paths below the folder, with `/`; a folder stands for everything below it.
+        paths: the paths to check, below the folder, with `/`; a folder includes everything below it.
 
     Returns:
-        A subset of `paths`. A file or folder that was added later counts as changed. Empty if the run has no seal: it
-            has not ended yet, or was made by an earlier version.
+        The members of `paths` that were changed, or added later. Empty without a seal: the run has not ended, or is of
+            an earlier version.
 
     Raises:
         RunDamagedError: the seal was changed.

@@ -51,13 +51,13 @@ class ProofService:
 
         Args:
             root: the folder of the project.
-            request: what to publish; its `run_dir` is the run's folder or its id.
+            request: the run, the file to write, and options; `run_dir` may also be the id of the run.
             environment: environment variables; secrets among them are masked by value.
 
         Raises:
             RunNotFoundError, RunDamagedError: there is no such run, or its manifest cannot be read.
             RunBusyError: a process works on the run.
-            InvalidInputError: a secret is not set, or the target exists or is in the folder of the run.
+            InvalidInputError: a secret is not set, the target exists, or the target is in the folder of the run.
         """
         found = replace(request, run_dir=find_run(root, request.run_dir))
         return publish(found, environment=environment, signing_key=self._key.path)
@@ -65,15 +65,16 @@ class ProofService:
     def verify_bundle(
         self, bundle: Path, key: str | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
     ) -> BundleVerification:
-        """Verify a bundle: every file against its manifest, and the manifest against its signature; write nothing.
+        """Verify each file of a bundle against the manifest, and the manifest against its signature; write nothing.
 
         Args:
             bundle: the file.
-            key: the key that must have signed: its id, or the path of a PEM file; None if any will do.
+            key: the key that must have signed: its id, or the path of a PEM file; None to accept any key.
             max_bytes: the largest total size of the unpacked files.
 
         Raises:
-            BundleNotFoundError, BundleInvalidError: there is no such file, it is not a bundle, or an entry is unsafe.
+            BundleNotFoundError: the file does not exist.
+            BundleInvalidError: the file is not a bundle, or an entry is unsafe.
             InvalidInputError: the key cannot be read.
         """
         given = None if key is None else read_public_key(key)

@@ -67,10 +67,9 @@ def results_of(run: RunFolder, subjects: Mapping[str, str], outcomes: Mapping[st
 
     - passed: the outcome is `success`.
     - failed: the outcome is `failure` or `error`.
-    - warned: the trial was not run (`missing`).
+    - warned: the outcome is `missing` (not run).
 
-    The result is FAILED if a trial failed, else WARNED if there is a warning, else PASSED. This result is no verdict
-    about variants; `lab compare` gives that verdict.
+    The result is FAILED with a failed test, else WARNED with a warned test, else PASSED.
 
     Args:
         run: the run.

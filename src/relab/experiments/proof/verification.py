@@ -148,12 +148,12 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
 
 @dataclass
 class _Records:
-    """What the verification knows about a run's trials, from the journal and from the files of events.
+    """The facts about a run's trials that a verification has read from the journal and from the files of events.
 
     Attributes:
         tally: the counts over the journal's entries.
         outcomes: `{trial id: outcome}`.
-        chains: `{path of a file of events: (trial folder, last digest of the hash chain in the journal)}`.
+        chains: `{path of a file of events: (trial folder, last digest of its hash chain)}`, as the journal says.
         head: the number of lines and the last checksum of the journal; None if it has no checksums.
         problem: a sentence about why the journal cannot be used; None if it can.
         with_events: the paths of the files of events that are unchanged.
@@ -226,11 +226,11 @@ class _Check:
         )
 
     def _opened(self) -> RunFolder | None:
-        """Open and return the run; None if its manifest or configuration is damaged, which the seal check reports."""
+        """Open and return the run; None if its manifest or configuration is damaged."""
         try:
             return open_run(self._root)
         except RelabError:
-            return None
+            return None  # the comparison with the seal reports the damage
 
     def _read_records(self, run: RunFolder) -> None:
         """Read the run's journal; store what it says about the trials, and the digests of their documents."""

@@ -63,8 +63,7 @@ class Journal:
     """Appends lines to the journal of a run, each completely or not at all; thread-safe.
 
     A line survives a crash of this process when `append` has returned. It survives a power failure at most a second
-    later,
-    or when `close` has returned.
+    later, or when `close` has returned.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -79,9 +78,8 @@ class Journal:
     def open(self) -> set[str]:
         """Open the journal for appending; return the ids of the trials that have a result.
 
-        A trial whose result was withdrawn, so that it runs again, is not among them. An incomplete last line, left by a
-        crash, is removed, so that its trial has no result. A journal of an earlier version, without checksums, is
-        rewritten with them; changes made to it before that cannot be detected.
+        Trials whose result was withdrawn have none. An incomplete last line, left by a crash, is removed. A journal
+        without checksums (of an earlier version) is rewritten with checksums.
 
         Raises:
             RunDamagedError: a line was changed, or lines are missing.
@@ -146,15 +144,14 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
 
 
 def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None) -> Iterator[dict[str, Any]]:
-    """Yield the journal entry of each trial, in the order in which the trials ended.
+    """Yield the journal entry of each trial with a result, in the order in which the trials ended.
 
-    The key `row` of an entry is the trial's row in the results. Withdrawn results (of trials that run again) are
-    missing.
+    The key `row` of an entry is the trial's row in the results. Withdrawn results (of trials that run again) are left
+    out.
 
     Args:
         run_dir: the folder of the run.
-        on_head: is called after each line with the number of lines and the last checksum of the journal up to this
-            line.
+        on_head: is called after each line with the head of the journal so far: number of lines and last checksum.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
@@ -261,10 +258,9 @@ def _lines(run_dir: Path) -> Generator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return the head of the journal that the run's attestation records; None if no head is recorded.
+    """Return the head of the journal (number of trials, last checksum) at the run's last end, from its attestation.
 
-    The head is the number of trials with a line, and the last checksum. The attestation was written when the run last
-    ended; a run that was continued since then has a longer journal. A run that has not ended has no attestation.
+    Return None if the run has not ended, or the attestation records no head. A continued run has a longer journal.
     """
     document = read_attestation(run_dir)
     said = document["ext"].get("journal") if document is not None else None

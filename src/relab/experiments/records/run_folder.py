@@ -286,9 +286,9 @@ def make_writable(folder: Path) -> None:
 
 @contextmanager
 def disk_errors_of(run_dir: Path) -> Iterator[None]:
-    """Raise an OSError of a full disk in the `with` block as a `RunDiskFullError`; let other errors pass.
+    """Turn an OSError of a full disk in the `with` block into a `RunDiskFullError`; let other errors pass.
 
-    The new error's remedy is the command that continues the run in `run_dir`.
+    The remedy of the new error is the command that continues the run in `run_dir`.
     """
     try:
         yield

@@ -16,13 +16,13 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapsh
 
 
 def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[ProjectSnapshot, str | None]:
-    """Return the project's snapshot with which a run began, from the cache; if it is missing there, take a new one.
+    """Return the project's snapshot with which a run began; take a new one if the cache does not have it.
 
     Returns:
-        The snapshot and None, if the run began with this snapshot; otherwise the new snapshot and its digest.
+        `(snapshot, None)` if the snapshot is the run's own. `(new snapshot, its digest)` if the project was changed.
 
     Raises:
-        RunChangedError: a new snapshot had to be taken, the project was changed, and `allow_drift` is not set.
+        RunChangedError: the cache lacks the snapshot, the project was changed, and `allow_drift` is not set.
     """
     digest = run.facts["snapshot"]
     found = cached_snapshot(root / LAB / "cache", digest)

@@ -27,8 +27,7 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 def read_attestation(run_dir: Path) -> dict[str, Any] | None:
     """Return the attestation of a run (the digests of its records) as JSON; None if the run has never ended.
 
-    The attestation is checked against its seal, a digest of its own content in `ext.seal`. An attestation of an earlier
-    version has no seal and is not checked.
+    The attestation is checked against its seal (a digest of its content). An earlier version wrote no seal.
 
     Raises:
         RunDamagedError: the attestation cannot be read, or its seal is missing or does not match.

@@ -106,8 +106,8 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The configuration decides; if it says nothing, the trials decide for a trainer's objective; else the name of the
-    metric. `data` are the tables of the run, needed only if the harness is a trainer.
+    The first source that knows it decides: the configuration, the trials (for a trainer's objective), the metric's
+    name. `data` are the tables of the run, needed only if the harness is a trainer.
 
     Raises:
         ValueError: `data` is None, and the harness is a trainer.
@@ -350,8 +350,8 @@ def _compare(
 ) -> tuple[Delta, dict[str, Any]]:
     """Compare a variant with the baseline in one metric; return the difference, and its figures as JSON.
 
-    `sample` is the data of a primary metric; None for a secondary metric. The interval of a primary metric gets the
-    level `joint.each`, which corrects for the number of comparisons.
+    `sample` is the data of a primary metric, which gets an interval of the level `joint.each`; None for a secondary
+    metric.
     """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)

@@ -90,8 +90,8 @@ class VariantComparison:
         reason: one sentence that explains the verdict, or says why the run cannot be judged.
         results: one per variant and gate; empty if the run as a whole is INVALID.
         joint: the number of compared differences and the level of their intervals; None if the run was not judged.
-        fork: what is compared in a run of forks, in one sentence; None for another run.
-        stopping: the rule by which the run could stop early, with its decisions (`stopping_v1`); None without one.
+        fork: a sentence about the comparison in a run of forks; None for another run.
+        stopping: the stopping rule and its decisions (`stopping_v1`); None for a run without a rule.
     """
 
     run_id: str
@@ -298,7 +298,7 @@ class _Judge:
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
         """Judge one gate for one variant.
 
-        If `question` is text, it is the name of a metric of unknown direction, and the verdict is INVALID.
+        A `question` that is only the name of a metric is INVALID: the metric's direction is unknown.
         """
         if isinstance(question, str) or sample is None:
             reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"
@@ -339,7 +339,7 @@ class _Judge:
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
-        """Return a sentence if more values of the metric than the share `MAX_MISSING` are missing, else None."""
+        """Return a sentence if too many values of the metric are missing (a share above `MAX_MISSING`), else None."""
         if delta.is_always_valid:
             # A variant that is decided early has no trials of the later tasks. The rule looks at the missing figures.
             share = 1 - delta.tasks / max(self.data.looked_at(self.baseline, variant), 1)

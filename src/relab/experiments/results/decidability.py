@@ -44,11 +44,11 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
 def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
     """Return the probability (0 to 1) that another run of the same size gives the same verdict on a gate.
 
-    The true difference is assumed to equal the estimate. The standard error is computed from the distance between the
-    estimate and the end of the confidence interval that decided the verdict.
+    The true difference is assumed to equal the estimate. Return None in these cases:
 
-    Return None in these cases: the verdict is neither PASS nor FAIL, there are fewer than 2 clusters, or this end of
-    the interval is infinite.
+    - The verdict is neither PASS nor FAIL.
+    - There are fewer than 2 clusters.
+    - The end of the interval that decided the verdict is infinite.
 
     Args:
         delta: the difference between a variant and the baseline.
@@ -62,6 +62,7 @@ def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
     if delta.clusters < 2 or not math.isfinite(half):
         return None
     alpha, freedom = 1 - delta.interval.level, delta.clusters - 1
+    # The standard error, from the distance between the estimate and the end of the interval that decided.
     sd = half / t_quantile(1 - alpha / 2, freedom) * math.sqrt(delta.clusters)
     return pass_chance(abs(_beyond(gate, delta.estimate)), sd, delta.clusters, alpha=alpha)
 

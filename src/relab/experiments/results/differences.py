@@ -177,8 +177,7 @@ def sample_of(
         variant: the id of the variant.
         is_paired: whether tasks are paired; if not, the variants are two independent samples of tasks.
         share: for a gate relative to the baseline, its bound, such as 0.05. The baseline is then multiplied by 1 +
-            share.
-            Otherwise 0.
+            share. Otherwise 0.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:
@@ -205,7 +204,7 @@ def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
 
     Args:
         name: the name of the metric.
-        share: 0 to compare with the baseline itself, or for example 0.1 to compare with 110 % of the baseline.
+        share: 0 for an absolute difference; 0.1 to compare with 110 % of the baseline.
     """
     if name not in RATES:
         return None

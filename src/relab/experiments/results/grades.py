@@ -17,9 +17,7 @@ from relab.experiments.models import TrialOutcome
 
 @dataclass
 class TrialTally:
-    """Counts over the trials of a run, from one journal entry per trial.
-
-    The grades of the run, which rate properties such as its isolation, are computed from these counts.
+    """Counts over the trials of a run, from one journal entry per trial. The grades of the run are computed from them.
 
     Attributes:
         outcomes: the number of trials by outcome.
@@ -56,8 +54,8 @@ class TrialTally:
 def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool, is_signed: bool) -> dict[str, Any]:
     """Return the grades of a run as the JSON object `grades_v1`.
 
-    A grade is a word that rates one property of the run: how far it can be replayed, how isolated its trials were,
-    whether its variants can be compared, how its provenance is shown, and whether secrets are redacted.
+    A grade is a word that rates one property of the run: replay, isolation, comparability, provenance, or redaction of
+    secrets.
 
     Args:
         config: the experiment.

@@ -90,9 +90,9 @@ def _refuse(events: Path, problems: list[str]) -> None:
 
 
 def _pauses(folder: Path) -> list[int]:
-    """Read the pause records of a trial; return the `seq` of the last event before each pause, in ascending order.
+    """Return the number (`seq`) of the last event before each pause of a trial, ascending.
 
-    `folder` is the folder of the trial; `seq` is the number of an event in its file.
+    `folder` is the folder of the trial.
     """
     found: list[int] = []
     for path in folder.glob(f"segments/*/{PAUSED}"):

@@ -26,7 +26,7 @@ _READ_BY_COMPARE: Final = frozenset(
 
 
 def digests_of_run(run_dir: Path) -> dict[str, str]:
-    """Return `{path below the run: digest}` of the files that do not belong to a single trial.
+    """Return `{path below the run: digest}` of the files that describe the run as a whole.
 
     These are the manifest, the configuration, the data set, the record of forked trials, the evidence and the analysis.
     Missing files are left out.

@@ -74,7 +74,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
 
     Args:
         run_dir: the run's folder.
-        is_ending: whether the run's own process makes the call, before it has set the status "completed".
+        is_ending: whether the run's own process calls this before it sets the status "completed".
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.

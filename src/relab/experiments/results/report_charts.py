@@ -60,11 +60,10 @@ def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -
 def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> Spec:
     """Return the Vega-Lite specification of a heat map of each task's success rate.
 
-    The chart has one block of cells per variant, and a task has the same cell in every block.
+    The chart has one block of cells per variant. A task has the same place in every block.
 
     Args:
-        rows: `{variant, task, rate, trials, column, line}`; `column` and `line`, from 0, are the place of the task's
-            cell.
+        rows: `{variant, task, rate, trials, column, line}`, where `column` and `line` (from 0) are the task's place.
         variants: the ids of all variants, in the order of the chart.
     """
     lines = 1 + max((row["line"] for row in rows), default=0)
@@ -100,8 +99,8 @@ def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[st
 
     Args:
         title: the name of the value with its unit.
-        rows: the points of the lines, as `{variant, value, share}`. `share` is the fraction, 0 to 1, of the variant's
-            trials whose value is at most `value`.
+        rows: the points of the lines, as `{variant, value, share}`. `share` is the fraction (0 to 1) of trials with at
+            most `value`.
         variants: the ids of all variants, in the order of the chart.
     """
     values = [row["value"] for row in rows]

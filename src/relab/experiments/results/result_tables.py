@@ -239,13 +239,13 @@ def open_duckdb(spill_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def one_duckdb(run_dir: Path) -> Iterator[None]:
     """Start one in-memory DuckDB, which all calls of `open_duckdb` inside the `with` block share.
 
-    Without this, each call would start its own instance, which takes 7 ms. `run_dir` is the folder of the run whose
-    tables the block reads or writes.
+    `run_dir` is the folder of the run.
 
     Raises:
         OSError: DuckDB cannot be opened.
     """
     with open_duckdb(tables_dir(run_dir)) as connection:
+        # Each call would otherwise start its own instance, which takes 7 ms.
         token = _opened.set(connection)
         try:
             yield

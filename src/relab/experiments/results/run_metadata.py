@@ -101,11 +101,10 @@ class RunFacts:
     def planned_trials(self, tasks: int) -> int:
         """Return the number of planned trials of the run.
 
-        For a run of forks without a control, this includes the parents (the trials that were forked), because the forks
-        are compared with them.
+        If forks are compared with their parents (the forked trials), the parents count as well.
 
         Args:
-            tasks: the number of tasks of the run, from which the result is computed if the manifest does not have it.
+            tasks: the number of tasks of the run; used only if the manifest lacks the number of trials.
         """
         said = self.manifest.get("ext", {}).get("total_trials")
         if not isinstance(said, int):

@@ -92,8 +92,11 @@ class StoppingDecision:
 class _TaskFigures:
     """Counts over a variant's trials on one task.
 
-    `trials` are all trials, `figures` those with a value of the metric, and `total` is the sum of these values.
-    `missing` are the trials that were not run or have no value.
+    Attributes:
+        trials: the number of trials with a result.
+        figures: the number of trials with a value of the metric.
+        total: the sum of these values.
+        missing: the number of trials that were not run or have no value.
     """
 
     trials: int = 0
@@ -183,8 +186,7 @@ class StoppingMonitor:
         """Return the stopping rule, its decisions and the examined tasks as the JSON object `stopping_v1`.
 
         `order` has the indices of the examined tasks, in the order of the plan. `positions` is `{variant: n}`: the
-        first n
-        tasks of `order` were examined for the variant.
+        first n tasks of `order` were examined for the variant.
 
         Args:
             is_complete: whether the run has ended.

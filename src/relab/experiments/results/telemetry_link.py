@@ -38,8 +38,8 @@ _log = get_logger(__name__)
 class TelemetryLink:
     """Sends the agent runs and spans of trials to telemetry.
 
-    If the database is unavailable, no trial is lost: the run's folder is the source of truth, and failed agent runs are
-    counted. Only one thread at a time may send agent runs; several threads may send spans.
+    Agent runs that cannot be stored are counted; the run goes on. Several threads may send spans, but only one thread
+    at a time may send agent runs.
 
     Args:
         telemetry: the telemetry service; with None nothing is sent.

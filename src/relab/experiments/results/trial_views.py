@@ -70,7 +70,7 @@ def list_trials(
 ) -> list[dict[str, Any]]:
     """Return the trials of a run that have a result, in the order in which they ended, as JSON.
 
-    In a run of forks, the key `parent` of each trial names the trial that it was forked from.
+    In a run of forks, the key `parent` of a trial has the id of the forked trial.
 
     Args:
         run: the run.
@@ -134,8 +134,8 @@ def diff_trials(root: Path, first: str, second: str) -> dict[str, Any]:
 
     Args:
         root: the folder of the project.
-        first: the first trial, named as for `show_trial`.
-        second: the second trial, named likewise.
+        first: the first trial, as `<run>.<trial>` or as the trial's folder.
+        second: the second trial, in the same form.
 
     Raises:
         RunNotFoundError, TrialNotFoundError: there is no such run, or a trial has no result.

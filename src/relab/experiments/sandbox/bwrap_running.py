@@ -144,7 +144,7 @@ class BwrapProcess:
     def _read_pid(self, stderr: Path) -> int:
         """Return the id of the sandbox's first process in this machine's PID namespace, as bubblewrap reports it.
 
-        `stderr` is the file with bubblewrap's error messages, of which the last is quoted if there is no sandbox.
+        `stderr` is the file of bubblewrap's error messages; an error quotes the last message.
 
         Raises:
             SandboxError: bubblewrap cannot create the sandbox, or takes too long.

@@ -61,8 +61,7 @@ class DockerSandbox:
     """Starts each attempt of a trial in its own container.
 
     The harness starts after the egress self-test (a check of the container's network) has passed. An image without a
-    shell
-    starts its harness at once; the self-test then says `before_start: false`.
+    shell starts its harness at once; the self-test then says `before_start: false`.
 
     Args:
         run_id: a label of the containers, by which a later runner of the same run can remove leftovers.

@@ -111,7 +111,7 @@ class DockerEngine:
     def waiter(self, container: str) -> Waiter:
         """Start to wait for the next exit of a container; return the waiter, which reports the exit.
 
-        When this method returns, the engine waits already, so that no later exit is missed.
+        An exit after this method has returned is not missed.
 
         Raises:
             EngineError: the request failed.

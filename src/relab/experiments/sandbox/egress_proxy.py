@@ -310,8 +310,7 @@ def _read_request(head: bytes) -> tuple[_Decision, bytes]:
     """Parse the head (the request line and the headers) of a request to the proxy.
 
     Returns:
-        The host and port, about which the proxy then decides, and the head to send to the server. The head is empty for
-            a tunnel (CONNECT).
+        The requested host and port, and the head to send to the server; for a tunnel (CONNECT) this head is empty.
 
     Raises:
         _RefusedError: the head is not that of a valid request to a proxy.

@@ -75,7 +75,7 @@ def kernel_interface_mounts(covers: Path) -> list[str]:
 
 
 def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
-    """Write the /etc of a sandbox: the files that programs need to start, without names of this machine or its users.
+    """Write the /etc of a sandbox, without the names of this machine and its users.
 
     Args:
         folder: the folder to create.

@@ -30,16 +30,15 @@ class ResourceUse:
 class LimitWatch:
     """Detects whether an attempt has exceeded a limit.
 
-    Limits that a control group enforces are detected by the group's event counts; other limits are measured.
+    The control group reports the limits that it enforces; other limits are measured.
 
     Args:
         limits: the limits of the attempt.
-        group: the attempt's control group, whose limits are not measured; None without one.
+        group: the attempt's control group; None without one.
         processes: returns the ids of the attempt's processes in this machine's PID namespace.
         own_tasks: the number of these processes that belong to the sandbox itself.
         memory_folders: the folders that are stored in memory, as paths inside the sandbox.
-        measures_all: whether to measure also the limits that the group enforces, because the attempt started before it
-            was in the group.
+        measures_all: whether to measure all limits, for an attempt that started outside of its group.
     """
 
     def __init__(

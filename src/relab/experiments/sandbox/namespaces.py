@@ -43,8 +43,7 @@ def check_egress(pid: int) -> dict[str, Any]:
 
     Returns:
         `{performed: True, method, interfaces, routes, passed}`, where `routes` are the devices other than loopback that
-            a
-            route leads to. If the namespace cannot be read: `{performed: False, method, reason}`.
+            a route leads to. If the namespace cannot be read: `{performed: False, method, reason}`.
     """
     method = "interfaces and routes of the trial's network namespace, read from the kernel"
     process = Path(f"/proc/{pid}")
@@ -232,13 +231,13 @@ def _answer(channel: socket.socket, namespace: int, places: Sequence[tuple[str, 
 def main(channel: socket.socket) -> None:
     """Open listening sockets in network namespaces on request, until the runner closes the socket `channel`.
 
-    Each request on `channel` has a network namespace (a file descriptor) and the addresses to listen on; it is answered
-    in a child process.
+    A request contains the file descriptor of a network namespace, and the addresses to listen on.
     """
     while True:
         request, fds, _, _ = socket.recv_fds(channel, _MAX_MESSAGE, 1)
         if not request:
             return
+        # A process cannot return from another network namespace, so a child answers the request.
         child = os.fork()
         if child == 0:
             try:

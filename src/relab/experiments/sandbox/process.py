@@ -233,10 +233,10 @@ def _become_reaper() -> None:
 
 
 def _end_orphans(marker: bytes | None, since_s: float) -> None:
-    """Kill the orphans of this process (processes that harnesses left and that it has adopted) until none is left.
+    """Kill the orphans of this process (adopted processes that harnesses left); repeat until none is left.
 
     Args:
-        marker: only orphans of the trial with this marker variable; None: all orphans.
+        marker: an environment variable that identifies a trial; only orphans of this trial. None: all orphans.
         since_s: only orphans that started after this time, in seconds since the start of the machine.
     """
     for _ in range(_SWEEPS):
@@ -255,17 +255,15 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
 def _orphans(marker: bytes | None, since_s: float) -> list[int]:
     """Return the ids of this process's orphans (adopted processes that harnesses left). The caller holds `_lock`.
 
-    The trial of an orphan is known by a marker in its environment. An orphan without a marker could be of any running
-    trial, so it is included only if no other trial is running.
-
     Args:
-        marker: only orphans of the trial with this marker variable; None: all orphans.
+        marker: an environment variable that identifies a trial; only orphans of this trial. None: all orphans.
         since_s: only orphans that started after this time, in seconds since the start of the machine.
     """
     found = [pid for pid in adopted_children() if pid not in _own]
     if not found:
         return []
     others = {own for own in _own.values() if own and own != marker}
+    # An orphan without a marker may be of any running trial, so it counts only if no other trial runs.
     return [pid for pid in found if _belongs(pid, marker, others, since_s)]
 
 
@@ -287,15 +285,13 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
 def _is_orphan(pid: int, since_s: float) -> bool:
     """Return whether a child of this process is an orphan: left by a harness and adopted by this process.
 
-    An orphan is in another session than this process, and started at the time `since_s` or later. A child that this
-    program started itself is in the same session or is older.
-
-    `since_s` is in seconds since the start of the machine.
+    Only a child that started at `since_s` or later counts, in seconds since the start of the machine.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return False
+    # A child that this program started itself is in the same session or is older.
     session, started_s = int(fields[3]), int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return session != os.getsid(0) and started_s >= since_s - _TICK_S
 

@@ -20,10 +20,10 @@ def children_of(pid: int) -> list[int]:
 def adopted_children() -> list[int]:
     """Return the ids of this process's adopted orphans, and of the children that its first thread has started.
 
-    A child that another thread has started is not included. The kernel makes an orphan the child of the first living
-    thread of its subreaper (`find_new_reaper` in kernel/exit.c). The first thread of a Python process lives as long as
-    the process. So this function reads one file of the kernel, however many threads there are.
+    Children that other threads have started are not included.
     """
+    # The kernel gives an orphan to the first living thread of its subreaper (`find_new_reaper` in kernel/exit.c).
+    # Python's first thread lives as long as the process, so one file is enough.
     pid = os.getpid()
     return _children(pid, str(pid))
 
