@@ -35,11 +35,12 @@ _log = get_logger(__name__)
 def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentRun:
     """Return the agent run of a pass (a build and its retries): one step with one tool call for each build.
 
-    The run has the status of the last build. A failed call has the lines of the log that explain the failure.
+    The run has the status of the last build. The call of a failed build contains the lines of the log that explain the
+    failure.
 
     Args:
         done: the pass, with at least one build.
-        log_of: called with the id of a build; returns the build's log, or None if it has none.
+        log_of: returns the log of the build with a given id; None if the build has no log.
     """
     first, last = done.builds[0], done.builds[-1]
     run: dict[str, Any] = {
@@ -63,10 +64,9 @@ def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentR
 
 
 def send_to_telemetry(telemetry: TelemetryService, done: BuildPass, log_of: Callable[[str], str | None]) -> None:
-    """Store a pass (a build and its retries) as an agent run.
+    """Store a pass (a build and its retries) as an agent run; an error is only logged.
 
-    An error is only logged, because the agent run is merely a copy of the records of builds. `log_of` is called with
-    the id of a build and returns the build's log, or None.
+    `log_of` returns the log of the build with a given id, or None.
     """
     if not done.builds:
         return

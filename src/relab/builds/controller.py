@@ -47,11 +47,10 @@ class BuildPass:
 
 @dataclass(frozen=True, slots=True)
 class PassEvents:
-    """Functions that are called during a pass (a build and its retries).
+    """Functions that are called during a pass (a build and its retries), each with the new object.
 
-    Each is called with the new object: `on_build` with a finished build, `on_decision` with a decision of the
-    optimizer, `on_suggestion` with a suggestion of a fix. `on_end` is called with the pass when it ends, even if it
-    ends with an error.
+    `on_build`: with a finished build. `on_decision`: with a decision of the optimizer. `on_suggestion`: with a
+    suggestion of a fix. `on_end`: with the pass when it ends, also by an error.
     """
 
     on_build: Callable[[Build], None] = lambda _build: None
@@ -63,14 +62,14 @@ class PassEvents:
 def had_two_outcomes(builds: Iterable[Build]) -> bool:
     """Return whether builds are flaky: two had the same input and configuration, and one succeeded and one failed.
 
-    Three kinds of builds are ignored: those that keep a cache or a workspace, because these files change between
-    builds; those that relab did not run; and those that neither succeeded nor failed. Configurations that differ only
-    in `retries` count as the same.
+    Builds are ignored if they keep a cache or a workspace, if relab did not run them, and if they neither succeeded nor
+    failed.
     """
     outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}
     for build in builds:
         if build.configuration is None:
             continue
+        # Kept files change between builds.
         is_repeatable = not (build.configuration.cache or build.configuration.incremental)
         if is_repeatable and build.result.status in {BuildStatus.SUCCESS, BuildStatus.FAILED}:
             # The budget of retries changes nothing in one build.
@@ -105,15 +104,18 @@ class BuildController:
         self._advisor = advisor
 
     def run(self, configuration: BuildConfiguration, *, stop: Event, events: PassEvents) -> BuildPass:
-        """Build the project and, while the build fails, build it again; return all builds with their decisions.
+        """Build the project; while the build fails, build it again with a change that the optimizer chooses.
 
-        The optimizer changes the configuration before each retry. The pass ends when a build does not fail, when the
-        retries are used up (`retries` of the configuration), or when `stop` is set.
+        The pass ends when a build does not fail, after `retries` retries (a knob of the configuration), or when `stop`
+        is set.
 
         Args:
             configuration: the configuration of the first build.
             stop: ends the running build when set; no other build starts.
             events: the functions to call with each build, decision and suggestion, and at the end with the pass.
+
+        Returns:
+            The pass: all builds, with the decision before each retry.
 
         Raises:
             BuildSandboxError, BuildFolderError: a build cannot be run.
@@ -127,10 +129,13 @@ class BuildController:
         return done
 
     def _build(self, done: BuildPass, configuration: BuildConfiguration, stop: Event, events: PassEvents) -> None:
-        """Run the builds of a pass (a build and its retries), and add them to `done`.
+        """Run the builds of a pass (a build and its retries), and add the builds, decisions and suggestion to `done`.
 
-        The optimizer's decisions and the suggestion of a fix are added too. The functions in `events` are called with
-        each new build, decision and suggestion.
+        Args:
+            done: the pass.
+            configuration: the configuration of the first build.
+            stop: ends the running build when set; no other build starts.
+            events: the functions to call with each new build, decision and suggestion.
         """
         history = self._store.list_builds(project=self._builds.project.file.name, limit=_HISTORY)
         reference_s = usual_duration_s(history)

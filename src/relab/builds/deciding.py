@@ -35,7 +35,7 @@ class BuildDecisions:
         """Choose the best action for a build with these symptoms, and log the decision.
 
         Args:
-            symptoms: what the caller knows of the build.
+            symptoms: the facts that the caller knows about the build.
             default_policy: the name of the policy to use if the symptoms name none.
 
         Raises:

@@ -38,7 +38,7 @@ class BuildConfigurationError(InvalidInputError):
 
 
 class ProjectBusyError(ConflictError):
-    """Another process builds the same project; two builds would change each other's workspace and cache."""
+    """Another process builds the same project; only one process may build a project at a time."""
 
     code = "project_busy"
 

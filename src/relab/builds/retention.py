@@ -27,9 +27,9 @@ class PrunedBuilds:
 
 
 class BuildRetention:
-    """Deletes old builds, decisions and suggestions.
+    """Deletes old builds, decisions and suggestions; running builds are kept.
 
-    The counters of `/metrics` and the agent runs in telemetry are kept. Running builds are kept, however old they are.
+    The counters of `/metrics` and the agent runs in telemetry are kept too.
 
     Args:
         database: the database of the builds.
@@ -44,9 +44,9 @@ class BuildRetention:
             return PrunedBuilds(*repository.count_old(session, before_us))
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
-        """Delete the builds, decisions and suggestions from before a time, oldest first, in several transactions.
+        """Delete builds, decisions and suggestions that are older than a time, oldest first, in several transactions.
 
-        The time of a build is its start. A caller may stop at any time; the next call continues.
+        A build is as old as its start. A caller may stop at any time; the next call continues.
 
         Args:
             before_us: the time, in microseconds since 1970.

@@ -140,7 +140,7 @@ class BuildService:
 
     @property
     def kept(self) -> KeptFolders:
-        """The folders with the workspaces, caches and snapshots that builds keep on this machine for later builds."""
+        """The kept folders: workspaces, caches and snapshots that stay on this machine for later builds."""
         from relab.builds.monitor.kept import KeptFolders
 
         return KeptFolders(self._home, self._max_kept_bytes)
@@ -161,7 +161,7 @@ class BuildService:
         Args:
             project: the project.
             configuration: the configuration of the first build.
-            stop: when set, ends the running build, and no other build starts.
+            stop: ends the running build when set; no other build starts.
             policy: the name of the optimizer's policy; `fixed` builds again without a change.
             on_build: called with each finished build.
             on_decision: called with each decision.
@@ -221,8 +221,8 @@ class BuildService:
             folder: the folder of the project.
             knobs: the settings that differ from the defaults of the build file: `{knob: value as text}`.
             plan: when passes start, and their budget of retries.
-            stop: ends the running build, and the watch, when set.
-            policy_of: returns the name of the optimizer's policy for the name of a project; called for each pass.
+            stop: ends the running build and the watch when set.
+            policy_of: returns the name of the optimizer's policy for a project's name; called for each pass.
             on_build: called with each finished build.
             on_decision: called with each decision.
             on_suggestion: called with the suggestion for a pass that failed.
@@ -305,7 +305,7 @@ class BuildService:
     def get(self, build_id: str) -> Build:
         """Return a build.
 
-        The status is `interrupted` if relab ran the build below this home folder, and the process that ran it has died.
+        Its status is `interrupted` if the process that ran it on this machine has died.
 
         Raises:
             BuildNotFoundError: no build has this id.
@@ -350,9 +350,9 @@ class BuildService:
         return self._store.running()
 
     def totals(self) -> list[StoredSeries]:
-        """Return the build metrics that are counted in the database, such as ended builds, decisions and rewards.
+        """Return the build metrics that all processes count in the database, such as ended builds and decisions.
 
-        All processes share these counters, and `/metrics` exports them. They are kept when old builds are deleted.
+        The counters stay when old builds are deleted.
         """
         with self._database.read() as session:
             return counters.read(session, METRICS)

@@ -20,9 +20,8 @@ class WatchPlan:
     """When the passes (each a build and its retries) of a watch start, and how many retries they may make.
 
     Attributes:
-        interval_s: the seconds between the starts of two passes; after a pass that takes longer, the next one starts at
-            once.
-        retry_budget: the number of retries in all passes together; a pass that succeeds restores it.
+        interval_s: the seconds between the starts of two passes. After a longer pass, the next one starts at once.
+        retry_budget: the number of retries in all passes together; a pass that succeeds restores the full number.
         passes: the number of passes; None for no end.
     """
 
@@ -45,7 +44,7 @@ class WatchEvents:
 
 
 def watch(build_once: Callable[[int], BuildPass], plan: WatchPlan, *, stop: Event, events: WatchEvents) -> None:
-    """Run passes (each a build and its retries) as a plan says, until its number is reached or `stop` is set.
+    """Run passes (each a build and its retries) until the plan is completed or `stop` is set.
 
     An error in one pass does not end the others.
 

@@ -16,13 +16,11 @@ from relab.builds.logs.models import BuildLine
 class Block:
     """Consecutive lines of a log that report one error, or one consequence of an error.
 
-    All lines are from one worker: one of the parallel processes that may write the log.
-
     Attributes:
         format_name: the name of the tool whose format describes the lines.
         rule: the rule that the first line matches.
-        positions: the indexes of the block's lines in the log, ascending. If several workers write, lines of other
-            workers may lie between.
+        positions: the indexes of the block's lines in the log, ascending. All lines are from one worker (parallel
+            process); lines of other workers may lie between.
     """
 
     format_name: str
@@ -37,13 +35,14 @@ _SEARCHED_CHARS: Final = 400
 class _Starts:
     """Finds the rule whose pattern matches the first line of a block.
 
-    Patterns that must match at the start of a line are joined in one regular expression. Patterns that may match
-    anywhere in a line are searched one by one.
+    Args:
+        formats: the formats with the rules.
     """
 
     def __init__(self, formats: Iterable[LogFormat]) -> None:
         self._rules = [(each.name, rule) for each in formats for rule in each.rules]
         named = [(number, rule.starts.pattern) for number, (_, rule) in enumerate(self._rules) if not rule.words]
+        # Patterns at the start of a line are joined; patterns anywhere in a line are searched one by one.
         self._at_start = re.compile("|".join(f"(?P<r{number}>{pattern})" for number, pattern in named))
         self._anywhere = [each for each in self._rules if each[1].words]
         self._words = tuple(dict.fromkeys(word for _, rule in self._anywhere for word in rule.words))
@@ -77,8 +76,7 @@ def is_noise(text: str) -> bool:
 def find_blocks(lines: Sequence[BuildLine]) -> list[Block]:
     """Return the blocks (lines that report one error or one consequence) of a log, in the order of their first lines.
 
-    If several workers write the log, the lines of each worker are searched separately, so a block never contains lines
-    of two workers.
+    If several workers write the log, a block never contains lines of two workers.
     """
     workers: dict[str, list[int]] = defaultdict(list)
     for position, line in enumerate(lines):

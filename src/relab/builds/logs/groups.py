@@ -60,8 +60,8 @@ class FailureCause:
     """The cause by which a failed build is grouped with other failed builds.
 
     Attributes:
-        parts: texts that identify the cause; they are equal for builds that failed for the same cause.
-        line: the line that shows the cause, of at most 300 characters, secrets masked.
+        parts: texts that identify the cause; equal for builds that failed for the same cause.
+        line: the line that shows the cause, at most 300 characters, secrets masked.
         is_shared: whether the cause lies outside of the project, such as a network that is down.
     """
 
@@ -94,9 +94,6 @@ def failure_cause(
 ) -> FailureCause | None:
     """Return the cause by which a failed build is grouped with others; None if its log shows no specific cause.
 
-    A line such as "make: *** [all] Error 1" shows only that something failed, and no cause. The result does not depend
-    on the order of the errors, because parallel workers write them in any order.
-
     Args:
         relevant: the lines that explain the failure.
         lines: all lines of the log, for a failure whose cause no tool reports.
@@ -105,6 +102,7 @@ def failure_cause(
     """
     if kind in _MEASURED:
         return FailureCause(("measured", kind or ""), _sample(error or kind or ""))
+    # The order of the errors must not matter, because parallel workers write them in any order.
     return _surest(_candidates(relevant)) or _cause_by_output(relevant, lines)
 
 
@@ -117,10 +115,9 @@ def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
 
 
 def _surest(found: Sequence[_Candidate]) -> FailureCause | None:
-    """Return the candidate cause with the highest score; None if there are no candidates.
+    """Return the candidate cause with the highest score; None without candidates.
 
-    If several causes have this score, the most frequent one is returned. If several are equally frequent, the
-    alphabetically first is returned. So the result does not depend on the order of the candidates.
+    Of causes with equal scores, the most frequent one is returned, then the alphabetically first.
     """
     if not found:
         return None
@@ -170,10 +167,10 @@ def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]
 
 
 def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidate | None:
-    """Return the cause of an error whose first line (`line`) does not say what went wrong, such as "Traceback".
+    """Return the cause of an error whose first line (`line`) is only a header, such as "Traceback".
 
-    The cause is the message in one of the `details`, the lines after the first line; None if no detail is a message. If
-    the first line names a test, the name of the test is part of the cause.
+    The cause is the message in `details`, the lines after the header, with the test's name if the header has it. None
+    without a message.
     """
     spoken = [
         each.text
@@ -196,8 +193,7 @@ def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidat
 def _of_test(score: float, name: str, message: str) -> _Candidate:
     """Return the cause for a failed test: the test's name and its failure message.
 
-    If the message shows a problem outside of the project, such as a network that is down, the cause is only the
-    message.
+    The cause is only the message if it shows a problem outside of the project, such as a network that is down.
 
     Args:
         score: how surely the cause explains the failure of the build, from 0 to 1.
@@ -214,13 +210,13 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
 
 
 def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine]) -> FailureCause | None:
-    """Return the last lines that a build printed before it failed as the cause of the failure; None without them.
+    """Return the last lines before the failure as its cause; None if no line is specific.
 
-    This is for a build whose log shows no specific error, for example because relab does not know the tool's format.
+    This is for a build whose log shows no specific error.
 
     Args:
-        relevant: the lines that explain the failure. If one of them reports an error, the lines before the first error
-            are used; otherwise the lines with the role `LineRole.DETAIL`.
+        relevant: the lines that explain the failure. Lines before their first error are used; without an error, the
+            lines with the role `LineRole.DETAIL`.
         lines: all lines of the log.
     """
     reported = [line.number for line in relevant if line.role is LineRole.ERROR]

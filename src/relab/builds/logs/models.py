@@ -12,9 +12,9 @@ class BuildLine:
     r"""One line of a log, without the timestamps and prefixes that a CI system puts before it.
 
     Attributes:
-        number: the number of the line in the file, from 1; `\n`, `\r\n` and a lone `\r` end a line.
-        text: the line without timestamp, escape sequences and control characters; at most `MAX_LINE_CHARS` characters.
-        worker: the worker, container or job that wrote the line if its prefix names one, otherwise "".
+        number: the number of the line in the file, from 1. `\n`, `\r\n` and a lone `\r` end a line.
+        text: the text without escape sequences and control characters, at most `MAX_LINE_CHARS` characters.
+        worker: the worker, container or job that wrote the line; "" if no prefix names one.
     """
 
     number: int
@@ -29,10 +29,9 @@ class BuildLog:
     Attributes:
         lines: the lines that were read, in the order of the file.
         total_lines: the number of lines of the file.
-        left_out: the first and the last number of the lines that were left out because the file is too large; None if
-            the file was read whole.
+        left_out: `(first, last)`, the numbers of the lines that were not read; None if the whole file was read.
         shortened_lines: the number of lines of which only the beginning was kept.
-        is_binary: whether the file contains NUL bytes in its first block, so that it is probably not text.
+        is_binary: whether the first block of the file contains NUL bytes; then it is probably not text.
     """
 
     lines: tuple[BuildLine, ...]
@@ -60,9 +59,9 @@ class RelevantLine:
     Attributes:
         number: the number of the line in the file, from 1.
         text: the text of the line, as in `BuildLine`.
-        role: the role of the line in the explanation.
+        role: whether the line is an error, a detail or a consequence.
         score: how much the line says about the failure, from 0 to 1.
-        why: why the line was chosen, for people.
+        why: the reason for people why the line was chosen.
     """
 
     number: int

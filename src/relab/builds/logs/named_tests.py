@@ -23,9 +23,8 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
     """Join the patterns of all formats for lines about tests to one pattern; return `(places, joined pattern)`.
 
-    The joined pattern has the named groups `r0`, `r1` and so on. `places[n]` says which rule the group `rn` stands for:
-    `(index of the format in FORMATS, index of the rule in its tests)`. The second index is None if the rule is the
-    format's `test_scope`.
+    The pattern has the named groups `r0`, `r1` and so on. `places[n]` is the rule of the group `rn`: `(index in
+    FORMATS, index in its tests)`; the second index is None for `test_scope`.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []
@@ -68,10 +67,9 @@ class LoggedTests:
 
 
 def named_tests(lines: Iterable[BuildLine]) -> LoggedTests:
-    """Return the tests whose results these lines name.
+    """Return the tests whose results these lines name. Most tools name only the tests that failed.
 
-    Most tools name only the tests that failed. A test that is named repeatedly gets the worst of its outcomes, because
-    a log does not say whether a second result is a retry; only pytest's RERUN says so.
+    A test that is named repeatedly gets the worst of its outcomes.
     """
     reader = _Reader()
     for line in lines:
@@ -83,8 +81,8 @@ def named_tests(lines: Iterable[BuildLine]) -> LoggedTests:
 def bounded_test_name(text: str) -> str:
     """Return a test's name on one line, at most 500 characters long.
 
-    A longer name is replaced by a digest of the whole name, followed by the end of the name. A name without text
-    becomes "(a test without a name)".
+    A longer name becomes a digest of the name, followed by the end of the name. A blank name becomes "(a test without a
+    name)".
     """
     name = " ".join(text.split())
     if len(name) <= MAX_NAME_CHARS:

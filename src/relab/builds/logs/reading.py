@@ -46,9 +46,8 @@ _WORKER_STARTS: Final = re.compile(r"[\w@#]")
 def read_log(source: ByteSource) -> BuildLog:
     """Read a log in bounded memory.
 
-    If the log is longer than 16 MiB, the first 4 MiB and the last 12 MiB are read, and the lines between are only
-    counted. UTF-16 is read if it has a byte order mark; other bytes that are not UTF-8 become U+FFFD. A log may come
-    from an untrusted source: no text in it changes how the rest is read.
+    Of a log longer than 16 MiB, only the first 4 MiB and the last 12 MiB are read; the lines between are counted.
+    UTF-16 is read if it has a byte order mark. Other bytes that are not UTF-8 become U+FFFD.
 
     Args:
         source: a binary file, read from its current position to its end; it need not be seekable.
@@ -77,9 +76,8 @@ def read_log(source: ByteSource) -> BuildLog:
 def unwrap(raw: str) -> tuple[str, str]:
     """Split a raw log line into `(worker, text)`, without the CI system's timestamps, prefixes and control characters.
 
-    The worker (the container, step or task that wrote the line) is "" if no prefix names one. The markers of GitHub
-    Actions (`##[error]`, `##[group]`, `[command]`) stay in the text, because later parsing reads them. At most
-    `MAX_LINE_CHARS` characters are read.
+    The worker is the container, step or task that wrote the line; "" if no prefix names one. The markers of GitHub
+    Actions (`##[error]`, `##[group]`, `[command]`) stay in the text. At most `MAX_LINE_CHARS` characters are read.
     """
     text = raw[:MAX_LINE_CHARS]
     # Their ends are marked by an escape sequence, so they are removed before those.
@@ -162,8 +160,8 @@ class _Middle:
 def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
     """Read a log; return `(beginning, end, number of lines left out between them)`.
 
-    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. Otherwise the beginning is cut after its
-    last complete line, and the end starts at the start of a line. A line that is longer than such a part is cut.
+    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. The beginning and the end consist of whole
+    lines, except for very long lines.
     """
     head = _read_up_to(source, MAX_HEAD_BYTES + MAX_TAIL_BYTES)
     if len(head) < MAX_HEAD_BYTES + MAX_TAIL_BYTES:

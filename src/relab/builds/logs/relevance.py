@@ -38,13 +38,12 @@ _TAIL_SCORE: Final = 0.3
 def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
     """Return the lines of a log that explain why the build failed, in the order of the log; empty if no line does.
 
-    Each line has a role: error, detail of an error, or consequence of an error. To get only causes, leave out the lines
-    with the role `LineRole.CONSEQUENCE`.
+    Each line has a role: error, detail of an error, or consequence of an error.
 
     Args:
         log: the log of the failed build.
-        passing: the log of a build of the same kind that passed; None if no such log is known. A line that also occurs
-            in `passing` does not explain the failure.
+        passing: the log of a build of the same kind that passed; None if no such log is known. Lines that both logs
+            contain do not explain the failure.
     """
     lines = log.lines
     blocks = find_blocks(lines)
@@ -62,15 +61,13 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return those of the last 100 lines of a log that the passing log does not contain; blank lines are left out.
+    """Return the last 100 lines of a log, without blank lines and lines that the passing log contains.
 
-    The caller uses these lines if no known failure matches the relevant lines: a tool whose output format relab does
-    not know reports its error near the end of the log. Each returned line has the role `LineRole.DETAIL` and a low
-    score.
+    Each returned line has the role `LineRole.DETAIL` and a low score.
 
     Args:
         log: the log of the failed build.
-        passing: the log of a build of the same kind that passed; None: no line is left out for this reason.
+        passing: the log of a build of the same kind that passed; None if no such log is known.
     """
     known = frozenset[str]() if passing is None else templates(passing.lines)
     found = [line for line in log.lines[-_CLOSING_LINES:] if line.text and template(line.text) not in known]
@@ -97,11 +94,11 @@ def _relevant(line: BuildLine, role: LineRole, score: float, why: str) -> Releva
 
 
 def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
-    """Return those blocks of a failed build's log that the log of the passing build does not explain.
+    """Return the blocks of a failed build's log that the log of the passing build does not explain.
 
-    - A block that reports an error is returned if its first line is new, or if at least 30 % of its lines are new.
-    - A block that reports a consequence is returned if its first line is new, or if it begins at most 15 lines after
-      a returned block.
+    - A block that reports an error is returned if its first line, or at least 30 % of its lines, are new.
+    - A block that reports a consequence is returned if its first line is new, or if it begins at most 15 lines after a
+      returned block.
 
     Args:
         blocks: the blocks of the failed build's log, in the order of the log.
@@ -122,14 +119,12 @@ def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
 def _new_neighbours(
     lines: Sequence[BuildLine], blocks: Sequence[Block], is_new: Sequence[bool], chosen: Chosen
 ) -> Chosen:
-    """Return lines near an error that do not occur in the passing log and that are not chosen yet.
-
-    Such a line is, for example, the message of a tool whose output format relab does not know.
+    """Return new lines near an error that are not chosen yet; a new line does not occur in the passing log.
 
     Args:
         lines: all lines of the failed build's log.
-        blocks: the blocks of this log; they say which lines report errors.
-        is_new: for each line, whether the passing log does not contain the line.
+        blocks: the blocks of this log that may report errors.
+        is_new: for each line, whether it is new.
         chosen: the lines that are chosen already, by position.
     """
     errors = sorted(each for block in blocks if block.rule.role is LineRole.ERROR for each in block.positions)
@@ -144,6 +139,7 @@ def _new_neighbours(
             if not text or position in chosen or position in of_no_interest or is_noise(text):
                 continue
             if last - first < _LONG_RUN or _is_near(position, position, inside, _NEIGHBOURS):
+                # For example, the message of a tool whose output format relab does not know.
                 found[position] = _relevant(
                     lines[position], LineRole.DETAIL, _NEIGHBOUR_SCORE, "not in the passing log, beside an error"
                 )
@@ -169,22 +165,21 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 
 
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
-    """Return the error blocks of the step in which the build failed, with the weaker blocks and consequences near them.
+    """Return the error blocks of the step in which the build failed, with weaker blocks and consequences near them.
 
-    This step is the one with the last error of weight 0.65 or more. If there is no such error, it is the one with the
-    last error of weight 0.5 or more, and otherwise the one with the last error of any weight. Errors after the line
-    that reports the failed step are ignored. After this line, only consequences in the next 15 lines are returned. The
-    result is empty if no error is left.
+    This step is the one with the last error of high weight. The result is empty if the log has no error.
 
     Args:
         blocks: the blocks of the log, in the order of their first lines.
         steps: the steps of the build.
-        line_count: the number of lines of the log; used if no line reports a failed step.
+        line_count: the number of lines of the log.
     """
     end = steps.failure if steps.failure is not None else line_count
+    # Errors after the line that reports the failed step are ignored.
     before = [block for block in blocks if block.positions[0] <= end]
     errors = [block for block in before if block.rule.role is LineRole.ERROR]
     sure: list[Block] = []
+    # The least weight of a sure error: 0.65; 0.5 if no error has it; any weight if no error has 0.5.
     for least in _SURENESS:
         sure = [block for block in errors if block.rule.weight >= least]
         if sure:
@@ -215,10 +210,7 @@ def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> boo
 
 
 def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
-    """Return the last ten lines of the failed step that are neither blank nor noise.
-
-    The caller uses these lines for a log in which no rule of a tool's format finds an error.
-    """
+    """Return the last ten lines of the failed step that are neither blank nor noise, as `{position: line}`."""
     end = steps.failure if steps.failure is not None else len(lines)
     start = steps.starts[bisect_right(steps.starts, end) - 1]
     spoken = [each for each in range(start, end) if lines[each].text and not is_noise(lines[each].text)]
@@ -227,9 +219,9 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
 
 
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
-    """Return the blank lines in the gaps between chosen lines, so that a passage can be quoted as a whole.
+    """Return one or two blank lines between two chosen lines, as `{position: line}`, so that a passage is quoted whole.
 
-    A gap counts only if it consists of one or two blank lines, and if no chosen line beside it is a consequence.
+    Chosen lines that are consequences are ignored.
     """
     found: Chosen = {}
     spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)

@@ -40,12 +40,11 @@ class LogResult:
 def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResult:
     """Return how the build that wrote these lines ended, and how long it took.
 
-    The status is that of the last line that reports the end of the whole job. If there is no such line, it is that of
-    the last line in which a single tool reports its result.
+    The last line about the end of the whole job decides. Without such a line, the last result of a single tool decides.
 
     Args:
         lines: the lines of the log.
-        is_whole: whether no line of the log was left out. Only then may the absence of failures count as a success.
+        is_whole: whether the lines are the whole log. If false, the absence of failures does not count as a success.
     """
     final: tuple[BuildStatus, str] | None = None
     of_tool: tuple[BuildStatus, str] | None = None

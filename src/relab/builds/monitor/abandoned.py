@@ -22,27 +22,24 @@ _log = get_logger(__name__)
 def end_abandoned(folder: BuildFolder, store: BuildStore) -> None:
     """End the processes of a dead build in a folder, and set its `running` record to `interrupted`.
 
-    A dead build is one whose relab process has ended before the build did. The caller holds the lock of the folder, so
-    no other process builds there.
+    A dead build is a build whose relab process has ended. The caller holds the lock of the folder.
     """
     end_stale_processes(folder.root)
     store.interrupt_running(folder.identity, _ABANDONED)
 
 
 def end_all_abandoned(home: Path, store: BuildStore, running: Collection[str]) -> None:
-    """For each build whose relab process died, end the processes that it left, and set its record to `interrupted`.
+    """For each build whose relab process died, end its remaining processes, and set its record to `interrupted`.
 
-    This is done for each project folder that has a `running` record and whose lock is free. Other folders are not
-    locked, because a build that begins in such a folder at that moment would fail as busy. If a folder cannot be read,
-    locked or written, the error is logged, and the record stays `running` until a later call.
+    A project folder is skipped if a process holds its lock, or if an error occurs; the error is logged.
 
     Args:
         home: the parent of the project folders.
         store: the records of builds.
-        running: the identities of the folders that have a `running` record; folders of other machines may be among
-            them.
+        running: the digests (`BuildFolder.identity`) of folders with a `running` record, also of other machines.
     """
     for folder in _folders(home):
+        # Locking every folder would make builds fail as busy that begin at this moment.
         if folder.identity not in running:
             continue
         try:

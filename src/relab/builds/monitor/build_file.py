@@ -55,11 +55,12 @@ VariableName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^=
 class KnobChange(_Section):
     """The effect of one value of a knob (setting) on the build command.
 
-    In both fields `{value}` stands for the knob's value and `{cache}` for the path of the cache folder in the sandbox.
+    In both fields, `{value}` stands for the value of the knob, and `{cache}` for the path of the cache folder in the
+    sandbox.
 
     Attributes:
         arguments: appended to the command, in the order of the knobs in `BuildConfiguration`.
-        environment: environment variables that are set for the command.
+        environment: environment variables of the command.
     """
 
     arguments: list[str] = []
@@ -67,10 +68,9 @@ class KnobChange(_Section):
 
 
 def _knob_text(value: Any) -> Any:
-    """Return the content of a build file with booleans in place of the texts `on` and `off`.
+    """Return the content of a build file with `on` and `off` as booleans, for knobs (settings) that are switches.
 
-    Only knobs (settings) that are switches are changed. If `value`, the parsed content of the file, is not a mapping,
-    it is returned unchanged.
+    `value` is the parsed content of the file. If it is not a mapping, it is returned unchanged.
     """
     if not isinstance(value, dict):
         return value
@@ -93,14 +93,14 @@ class BuildFile(_Section):
         network: the network access in bubblewrap.
         ignore: patterns, as in .gitignore, of files that are not copied.
         max_log_mb: the largest log of a build, in MB; a build with a larger log is ended.
-        max_written_mb: a build is ended if it writes more than this, in MB. The copy of the project and a kept cache,
-            which exist before the build, do not count.
+        max_written_mb: the most that a build may write, in MB; a build that writes more is ended. The copy of the
+            project and a kept cache do not count.
         defaults: the configuration of a build if no other one is chosen.
-        limits: the largest values of `parallelism`, `memory_mb`, `time_limit_s` and `retries` that may be chosen. For a
-            knob that is missing here, the largest value is the one in `defaults`.
-        knobs: how knobs (settings) change the build command: `{knob: {value: change}}`; the value `any` stands for all
-            values without an entry. The runner itself applies `memory_mb`, `time_limit_s` and `retries`, keeps the
-            workspace if `incremental` is on, and empties the cache folder if `cache` is off.
+        limits: the largest allowed values of `parallelism`, `memory_mb`, `time_limit_s` and `retries`. For a missing
+            knob, it is the value in `defaults`.
+        knobs: `{knob: {value: change of the build command}}`; the value `any` stands for all other values. The runner
+            itself applies `memory_mb`, `time_limit_s`, `retries`, `incremental` (keeps the workspace) and `cache`
+            (keeps the cache folder).
     """
 
     name: ExternalId
@@ -153,7 +153,7 @@ class BuildFile(_Section):
         return sorted({self.defaults.tests, *self.knobs.get("tests", {})} - {ANY})
 
     def largest(self, knob: str) -> float:
-        """Return the largest allowed value of a knob of `LIMITED_KNOBS`; it is the default value if the file sets no limit."""
+        """Return the largest allowed value of a knob of `LIMITED_KNOBS`: its limit, or else its default value."""
         return float(self.limits.get(knob, getattr(self.defaults, knob)))
 
     def check(self, configuration: BuildConfiguration) -> None:
@@ -179,7 +179,7 @@ class BuildFile(_Section):
             raise BuildConfigurationError(f"{field}: {message}.", problems=tuple(problems))
 
     def command_of(self, configuration: BuildConfiguration, cache: str) -> tuple[list[str], dict[str, str]]:
-        """Return the command of a build with this configuration, and the environment variables that the file sets for it.
+        """Return `(command, environment variables)` of a build with this configuration.
 
         Args:
             configuration: the configuration of the build.

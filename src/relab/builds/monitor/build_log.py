@@ -68,9 +68,8 @@ def tests_of(path: Path) -> LoggedTests:
 def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
     """Return the line of a log that says most about the failure, and the cause by which failed builds are grouped.
 
-    The line is the first of the error lines with the highest score. If there is no error line, it is the last line with
-    text. It has no escape sequences or control characters, and at most 300 characters. Each of the two values is None
-    if unknown.
+    The line is the first error line with the highest score, or else the last line with text; at most 300 characters.
+    Each value is None if unknown.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)

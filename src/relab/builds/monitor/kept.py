@@ -41,27 +41,27 @@ class KeptFolders:
         self.limit_bytes = limit_bytes
 
     def note_use(self, root: Path, now_us: int) -> None:
-        """Record a use of a project's folder: measure its size, and store the size and the time in the folder.
+        """Record a use of a project's folder: store its size and the time in the folder.
 
-        The caller holds the lock of the folder. The size is stored, because measuring all folders after each build
-        would take too long.
+        The caller holds the lock of the folder.
 
         Args:
             root: the path of the folder.
             now_us: the time of the use, in microseconds since 1970.
         """
+        # Measuring all folders after each build would take too long.
         size_bytes, _ = use_of_disk(root)
         with contextlib.suppress(OSError):
             (root / _USE).write_text(json.dumps({"bytes": size_bytes, "used_us": now_us}))
 
     def total(self, *, unused_since_us: int = 0) -> KeptFiles:
-        """Count the kept folders, and those that `enforce` would remove now, with their sizes; remove nothing.
+        """Count the kept folders, and the folders that `enforce` would remove now, with their sizes; remove nothing.
 
-        A folder that a running build uses is counted like any other, although `enforce` would not remove it.
+        Folders that a running build uses are counted too, although `enforce` would skip them.
 
         Args:
-            unused_since_us: folders that were last used before this time, in microseconds since 1970, count as to be
-                removed.
+            unused_since_us: also count folders as to be removed that were last used before this time, in microseconds
+                since 1970.
         """
         found = self._folders()
         due = self._due(found, unused_since_us)
@@ -70,11 +70,10 @@ class KeptFolders:
     def enforce(self, *, unused_since_us: int = 0) -> KeptFiles:
         """Remove the kept files of projects, the least recently used first, until the rest is within the limit.
 
-        Files of a project that another process is building are not removed. The next build of a project whose files
-        were removed starts with an empty cache and workspace. Return what was removed and what is left.
+        A project that another process is building is skipped. Return the amounts of removed and remaining files.
 
         Args:
-            unused_since_us: files that were last used before this time, in microseconds since 1970, are removed too.
+            unused_since_us: also remove files that were last used before this time, in microseconds since 1970.
         """
         found = self._folders()
         removed = [folder for folder in self._due(found, unused_since_us) if self._remove(folder.root)]
@@ -104,8 +103,7 @@ class KeptFolders:
     def _remove(self, root: Path) -> bool:
         """Move the kept files of a project's folder to a folder of removed files; return whether they were moved.
 
-        They are not moved if a build uses the folder, or if an error prevents the move; the error is logged. The folder
-        is locked only for the move. `_delete_removed` then deletes the files, which takes longer.
+        Nothing is moved if a build uses the folder. An error is logged, and the result is False.
         """
         try:
             with try_lock(root) as is_ours:
@@ -117,6 +115,8 @@ class KeptFolders:
                 removed.mkdir()
                 for entry in list(root.iterdir()):
                     if entry.name != LOCK:
+                        # The lock is held only for the move; `_delete_removed` deletes the files later, which takes
+                        # longer.
                         entry.rename(removed / entry.name)
         except OSError as error:
             _log.warning("kept files of builds cannot be removed", folder=str(root), error=str(error))
@@ -124,10 +124,7 @@ class KeptFolders:
         return True
 
     def _delete_removed(self) -> None:
-        """Delete the folders of removed files, into which `_remove` moves files.
-
-        This includes folders that a process left because it was killed before this step. An error is logged.
-        """
+        """Delete the folders of removed files that `_remove` made, in this or an earlier process; log an error."""
         if not self._home.is_dir():
             return
         for removed in self._home.glob(f"{_REMOVED}*"):
@@ -140,10 +137,7 @@ class KeptFolders:
 
 
 def _read(root: Path) -> _Kept:
-    """Return a folder with its size and the time of its last use.
-
-    If size and time are not stored, because an earlier version of relab kept the folder, they are measured.
-    """
+    """Return a folder with its size and the time of its last use; both are measured if they are not stored."""
     try:
         use = json.loads((root / _USE).read_text())
         return _Kept(root, int(use["bytes"]), int(use["used_us"]))

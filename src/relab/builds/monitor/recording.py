@@ -57,7 +57,7 @@ class ProjectBuilds:
 
         Raises:
             BuildSandboxError: the sandbox that the build file requires does not work here.
-            BuildFolderError: a file of the build cannot be written; the record is `interrupted` and has the reason.
+            BuildFolderError: a file of the build cannot be written; the record becomes `interrupted`, with the reason.
         """
         opened = open_sandbox(self.project, configuration, self._folder)
         build = Build(
@@ -108,17 +108,16 @@ def locked_builds(
     clock: Clock,
     environment: Mapping[str, str],
 ) -> Iterator[ProjectBuilds]:
-    """Lock the folder of a project below `home`, copy the project's files, and yield an object that runs its builds.
+    """Lock the folder of a project below `home`, and yield an object that runs builds of the project.
 
-    First, the records of builds in this folder whose process has died are set to `interrupted`. After the block, the
-    lock is released. Then the least recently used kept files of all projects are removed until the rest is within the
-    limit of `kept`; those of this project are the last ones to go.
+    The project's files are copied first. Records of builds in the folder whose process has died become `interrupted`.
+    After the block, the lock is released, and kept files are removed until the limit of `kept` is met.
 
     Args:
         project: the project to build.
         home: the folder with one folder for each project.
         kept: the kept files (caches, workspaces, snapshots) of all projects, with their limit.
-        store: where the records of the builds are stored.
+        store: stores the records of the builds.
         clock: gives the times of the builds.
         environment: the environment variables of this process, from which builds get theirs.
 
@@ -132,6 +131,7 @@ def locked_builds(
             try:
                 yield ProjectBuilds(project, folder, take_project(project, folder), store, clock, environment)
             finally:
+                # The files of this project are now the most recently used ones, so they are removed last.
                 kept.note_use(folder.root, clock.now_us())
     finally:
         kept.enforce()

@@ -69,7 +69,7 @@ class MeasuredBuild:
 
 
 def open_sandbox(project: BuildProject, configuration: BuildConfiguration, folder: BuildFolder) -> OpenedSandbox:
-    """Return a prepared sandbox for one build, as `sandbox` in the build file requires; the caller closes it.
+    """Return a prepared sandbox for one build, of the kind that the build file names; the caller closes it.
 
     - `bwrap`: bubblewrap.
     - `local`: plain processes without isolation.
@@ -141,7 +141,7 @@ def run_build(
 
     Args:
         project: the project.
-        configuration: the configuration of the build; the caller has checked its values.
+        configuration: the configuration of the build; its values must be checked already.
         snapshot: the project's files.
         folder: the locked folder of the project's builds.
         sandbox: a prepared sandbox with the memory limit of the configuration.
@@ -208,7 +208,7 @@ def _size_of(folders: Folders) -> int:
 def _explained(result: BuildResult, log: str, size: int) -> tuple[BuildResult, FailureCause | None]:
     """Add the size of the log and the cause of the failure to a build's result; return `(result, cause)`.
 
-    The cause is the one by which failed builds are grouped; None if unknown. If the build's command itself failed, the
+    The cause is the one by which failed builds are grouped; None if unknown. If the command of the build failed, the
     line of the log that says most about the failure is appended to the error text.
 
     Args:

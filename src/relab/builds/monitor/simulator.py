@@ -51,10 +51,11 @@ class MeasuredBuildRow(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """The measured builds with the same fault, action, status and kind of failure, as the simulator draws from them.
+    """Measured builds with the same fault, action, status and kind of failure.
 
-    `log_durations` are the natural logarithms of their durations in seconds. A simulated duration is one of these
-    durations times a random factor; `bandwidth` is the standard deviation of the factor's logarithm.
+    `result` is the result of a simulated build, apart from its duration. `log_durations` are the natural logarithms of
+    the measured durations in seconds. The simulator draws one of them and adds a random number; `bandwidth` is the
+    standard deviation of this number.
     """
 
     result: BuildResult

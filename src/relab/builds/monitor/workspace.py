@@ -34,8 +34,7 @@ class BuildFolder:
 
     Attributes:
         root: the path of the folder.
-        key: the name of the folder. Control groups and temporary folders of builds contain this name, so that a later
-            process can find those that an earlier one left.
+        key: the name of the folder, which is part of the names of control groups and temporary folders of its builds.
     """
 
     root: Path
@@ -111,15 +110,15 @@ class BuildFolder:
         return self.root / "copied.json"
 
     def _take_copied(self) -> set[str] | None:
-        """Return the paths of the project's files that were copied to the workspace, and delete the list of the paths.
+        """Return the paths of project files that were copied to the workspace, and delete this list from the disk.
 
-        Return None if the list is missing or incomplete, for example because the process that made the workspace was
-        killed. Then files that a build created cannot be told from copies of files that were later deleted from the
-        project.
+        None if the list is missing or damaged.
         """
         try:
             return set(json.loads(self._copied.read_text()))
         except (FileNotFoundError, ValueError):
+            # For example, the process that made the workspace was killed; created files then cannot be told from copied
+            # ones.
             return None
         finally:
             self._copied.unlink(missing_ok=True)
@@ -154,7 +153,7 @@ def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
 
 @contextmanager
 def try_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
-    """Try to lock a project's folder; yield whether this process has the lock, and release it after the block.
+    """Try to lock a project's folder; yield whether this process has the lock, and release the lock after the block.
 
     Args:
         root: the folder.
@@ -196,22 +195,21 @@ def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
 
 
 def _move_created(earlier: Path, workspace: Path, copied: Collection[str]) -> None:
-    """Move the files that a build created from the earlier workspace to the new one; they keep their times.
+    """Move the files that a build created from its workspace to the next workspace; they keep their times.
 
-    The earlier workspace is not trusted: its symbolic links are moved, never followed, and nothing in the new workspace
-    is replaced.
+    Symbolic links are moved, never followed. Nothing in the new workspace is replaced.
 
     Args:
-        earlier: the workspace of the last build.
+        earlier: the workspace of the last build; it is not trusted.
         workspace: the new workspace, with the project's current files.
-        copied: the paths of the project's files that were copied to the earlier workspace. These files are not moved,
-            because those that the new workspace lacks were deleted from the project.
+        copied: the paths of project files in the earlier workspace; they are not moved.
     """
     top = os.path.realpath(workspace)
     folders = {str(parent) for path in copied for parent in PurePosixPath(path).parents}
     for entry in walk(earlier):
         path = os.path.relpath(entry.path, earlier)
         is_folder = entry.is_dir(follow_symlinks=False)
+        # A copied file that the new workspace lacks was deleted from the project.
         if path in copied or (is_folder and path in folders):
             continue
         target = workspace / path

@@ -33,8 +33,8 @@ class BuildAction:
         action_id: the id of the action in the API.
         description: the name of the action in the API, such as `use cache`.
         values: `{knob: new value}`.
-        factors: `{knob: factor}`: the current value is multiplied by the factor, up to the project's limit.
-        largest: the knobs that are set to the project's limit.
+        factors: `{knob: factor}`; the current value is multiplied by the factor, up to the project's limit.
+        largest: the names of the knobs that are set to the project's limit.
     """
 
     action_id: int
@@ -48,7 +48,7 @@ class BuildAction:
     ) -> BuildConfiguration | None:
         """Return a configuration with this action applied; None if the action is not possible, or would change nothing.
 
-        Action 0, which keeps the configuration, is always possible.
+        Action 0 keeps the configuration and is always possible.
 
         Args:
             configuration: the configuration to change.
@@ -116,9 +116,9 @@ def action_of(action_id: int) -> BuildAction:
 def possible_actions(
     configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
 ) -> dict[int, BuildConfiguration]:
-    """Return `{action id: changed configuration}` of the actions that are possible for a configuration.
+    """Return `{action id: changed configuration}` for each possible action that would change a configuration.
 
-    An action that would change nothing is left out, except action 0, which keeps the configuration.
+    Action 0, which keeps the configuration, is always included.
 
     Args:
         configuration: the configuration to change.

@@ -22,13 +22,13 @@ class BuildDecision(BaseModel):
     Attributes:
         decision_id: the id.
         project: the name of the project; empty for decisions without a project.
-        catalogue_version: the version of the catalogue that defines the action ids.
-        policy: the name of the policy.
+        catalogue_version: the version of the catalogue of actions.
+        policy: the name of the policy that chose the action.
         situation: the facts by which the action was chosen.
         actions: the ids of the possible actions.
-        propensities: the probability with which the policy would choose each of `actions`.
+        propensities: the probability with which the policy chooses each of `actions`.
         action_id: the chosen action.
-        decided_at: when it was chosen.
+        decided_at: the time of the decision.
         build_id: the build that followed; None if unknown.
         reward: the reward of the build that followed, 0 to 1; None while unknown.
     """
@@ -66,7 +66,7 @@ class BestAction(BaseModel):
     Attributes:
         action_id: the id of the action in the catalogue; 1 is "use cache".
         action_description: the name of the action.
-        decision_id: the id of this decision, with which the caller later reports the outcome of the build.
+        decision_id: the id of this decision; with it, the caller reports the outcome of the build.
         policy: the name of the policy that chose the action.
         propensity: the probability with which the policy chose the action.
         catalogue_version: the version of the catalogue of actions.
@@ -97,21 +97,20 @@ class DecisionOutcome(BaseModel):
 
 
 class BuildSymptoms(BaseModel):
-    """What a CI knows of a build when it asks for the best action; every field is optional.
+    """The facts about a build with which a CI asks for the best action; every field is optional.
 
     Attributes:
         project: the name of the project; the policy learns from the decisions for this project only.
         status: the status of the build.
         failure: the kind of the failure; by default it is read from `error`.
-        error: the error text of the build, at most 4,000 characters, because a query has little room. It is only
-            searched for words.
-        duration: the duration of the build in seconds; accepted for completeness, not used.
+        error: the error text of the build, at most 4,000 characters.
+        duration: the duration of the build in seconds; not used.
         attempts: the number of failed attempts so far.
         was_flaky: whether an input of the project has both succeeded and failed before.
         cache: whether the build used a cache.
         incremental: whether the build was incremental.
         actions: the ids of the actions that this CI can perform; by default all possible actions.
-        policy: the name of the policy; by default the promoted one of the project, or `ucb` if none is promoted.
+        policy: the name of the policy; by default the promoted policy of the project, or else `ucb`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -152,9 +151,7 @@ class BuildSymptoms(BaseModel):
         )
 
     def possible_actions(self) -> list[int]:
-        """Return the ids of the actions to choose from: those in `actions`, or by default all that are possible.
-
-        Each id is returned once, in ascending order.
+        """Return the ids of the actions to choose from, ascending: those in `actions`, or by default all possible ones.
 
         Raises:
             UnknownBuildActionError: `actions` has an unknown id.

@@ -29,11 +29,10 @@ class LoggedDecision:
     Attributes:
         features: the values of `situation.FEATURES`.
         actions: the ids of the possible actions.
-        propensities: the probability with which the logging policy would have chosen each of `actions`.
+        propensities: the probability with which the logging policy chooses each of `actions`.
         action_id: the chosen action; its probability is more than 0.
         reward: the reward of the build that followed, 0 to 1.
-        group: the number of the pass (a build and its retries) that the decision belongs to. Only decisions of
-            different passes are independent, because those of one pass are about the same input.
+        group: the number of the decision's pass (a build and its retries). Decisions of one pass are not independent.
     """
 
     features: Features
@@ -54,9 +53,9 @@ class PolicyValue:
     """The estimated mean reward of a policy, by one estimator.
 
     Attributes:
-        estimate: the mean reward, 0 to 1 (the doubly robust estimate can leave that range).
-        interval: the confidence interval of the mean reward. The variance is that of the linearized estimator, with the
-            decisions of one pass (a build and its retries) as a cluster.
+        estimate: the mean reward, 0 to 1; the doubly robust estimate can leave this range.
+        interval: the confidence interval of the mean reward, from the variance of the linearized estimator. The
+            decisions of one pass (a build and its retries) form a cluster.
         effective_count: the effective sample size: the number of decisions of equal weight that would carry as much
             information.
     """
@@ -139,9 +138,8 @@ def doubly_robust_rewards(policy: BuildPolicy, decisions: Sequence[LoggedDecisio
 def effective_count(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> float:
     """Return the effective sample size of logged decisions for the evaluation of a policy.
 
-    This is the number of decisions of equal weight that would carry as much information about the policy. It is
-    computed from the probabilities, not from the actions that happened to be chosen. It is 0 if the policy may choose
-    an action that the logging policies never choose.
+    This is the number of decisions of equal weight that would carry as much information about the policy. It is 0 if
+    the policy may choose an action that the logging policies never choose.
     """
     return _effective(_chances(policy, decisions), decisions)
 
@@ -202,10 +200,8 @@ def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedD
 def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> float:
     """Return the effective sample size: the number of decisions of equal weight that would carry as much information.
 
-    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`, with expected values in place of both sums. An
-    expected value is taken over the actions, with their logged propensities. The weights of the chosen actions alone
-    would give too large a result if by chance no action with a large weight was chosen. The result is 0 if the policy
-    may choose an action whose logged propensity is 0.
+    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`, with expected values in place of both sums.
+    The result is 0 if the policy may choose an action whose logged propensity is 0.
 
     Args:
         chances: for each decision, the policy's probability of each possible action.
@@ -217,6 +213,8 @@ def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[Logge
         wanted = chance > 0
         if (logged[wanted] <= 0).any():
             return 0.0
+        # Expected over the actions: the chosen actions alone may by chance have no large weight, and the result be too
+        # large.
         squares += float((chance[wanted] ** 2 / logged[wanted]).sum())
     return len(decisions) ** 2 / squares
 
@@ -249,8 +247,8 @@ def _value(
 def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
     """Return, for each decision, the reward that a regression predicts for each possible action (cross-fitting).
 
-    The decisions are divided into two halves: those at even and those at odd positions. The prediction for a decision
-    comes from the regression that was fitted to the other half.
+    The decisions at even positions and the decisions at odd positions are two halves. The regression for a decision is
+    fitted to the other half.
     """
     halves = np.arange(len(decisions)) % 2
     models = [
@@ -265,9 +263,9 @@ def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float6
 
 
 def _fit(decisions: Sequence[LoggedDecision]) -> tuple[dict[int, NDArray[np.float64]], float]:
-    """Fit, for each chosen action, a ridge regression of the reward; return `({action: coefficients}, mean reward)`.
+    """Fit a ridge regression of the reward for each chosen action; return `({action: coefficients}, mean reward)`.
 
-    The mean reward of all decisions is the prediction for an action that no decision chose.
+    The mean reward is that of all decisions; it is the prediction for an action without coefficients.
     """
     fitted = {}
     for action in {decision.action_id for decision in decisions}:

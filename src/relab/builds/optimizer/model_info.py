@@ -24,10 +24,10 @@ class PolicyModelInfo(BaseModel):
     Attributes:
         catalogue_version: the version of the catalogue of actions.
         features: the names of the network's inputs, in their order.
-        simulator_digest: the digest of the measured builds that the simulator was fitted to.
-        builds: number of simulated builds of the training.
+        simulator_digest: a digest of the simulator's data, the measured builds.
+        builds: the number of simulated builds of the training.
         seed: the seed of the training.
-        trained_at: when it was trained.
+        trained_at: the time of the training.
         curve: the learning curve.
     """
 

@@ -25,11 +25,8 @@ _LEARNT_FROM: Final = 2_000
 class BuildOptimizer:
     """Chooses the action for the next build by a policy, and logs each decision.
 
-    For each decision, the policy is trained anew from the log of decisions. So all processes that share the database
-    use the same knowledge.
-
     Args:
-        store: the log of decisions.
+        store: the log of decisions, from which the policy is trained anew for each decision.
         clock: the clock.
         generator: the source of randomness.
         models: the trained networks of the policy `dqn`.
@@ -45,7 +42,7 @@ class BuildOptimizer:
         """Choose one of the possible actions by a policy, log the decision, and return it.
 
         Args:
-            situation: the situation in which to choose.
+            situation: the facts about the last build, by which the policy chooses.
             actions: the ids of the possible actions, at least one.
             project: the name of the project; the policy learns only from the decisions of this project.
             policy: the name of the policy.
@@ -96,8 +93,7 @@ class BuildOptimizer:
     def evaluate(self, policies: Iterable[str], project: str) -> dict[str, PolicyEvaluation]:
         """Estimate the mean reward that each policy would have earned in a project's builds: `{policy: evaluation}`.
 
-        Each policy learns from the older half of the log, and is evaluated on the newer half. The log is read once, so
-        all policies are evaluated on the same decisions.
+        Each policy learns from the older half of the log, and is evaluated on the newer half.
 
         Raises:
             DecisionLogError: the log is too short.

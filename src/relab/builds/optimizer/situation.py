@@ -25,11 +25,11 @@ class BuildSituation(BaseModel):
     """The facts by which a policy chooses an action (a change of the configuration) for the next build.
 
     Attributes:
-        failure: how the last build of this input failed; None if it succeeded, or if there was no build.
+        failure: how the last build of this input failed; None if it succeeded, or without a last build.
         failed_attempts: the number of failed attempts with this input so far.
         was_flaky: whether an input of this project has both succeeded and failed with the same configuration before.
-        cache: whether the configuration that the action will change uses the cache.
-        incremental: whether this configuration builds incrementally.
+        cache: whether the configuration before the action uses the cache.
+        incremental: whether the configuration before the action builds incrementally.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class BuildSituation(BaseModel):
         failed_attempts: int,
         was_flaky: bool = False,
     ) -> BuildSituation:
-        """Return the situation (the facts by which a policy chooses an action) after a build with this configuration.
+        """Return the situation (the facts by which a policy chooses an action) after a build.
 
         Args:
             failure: how the build failed; None if it succeeded.

@@ -50,7 +50,7 @@ class DecisionStore:
         Args:
             project: only decisions for this project; None for all projects.
             version: only decisions that chose from this version of the catalogue of actions; None for all versions.
-            has_reward: True: only decisions whose reward is known. False: all decisions.
+            has_reward: whether to return only decisions whose reward is known. False: all decisions.
             before: only decisions with lower ids; None to begin with the newest decision.
             limit: the largest number of decisions.
         """

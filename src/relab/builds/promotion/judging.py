@@ -24,16 +24,16 @@ LEAST_EFFECTIVE: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class PromotionVerdict:
-    """Whether a new policy (the candidate) is better than the current one.
+    """The verdict whether a new policy (the candidate) is better than the current one.
 
     Attributes:
-        verdict: PASS: the interval lies above 0 and the estimate is at least `LEAST_GAIN`. FAIL: the whole interval
+        verdict: PASS: the interval lies above 0 and the gain is at least `LEAST_GAIN`. FAIL: the whole interval
             lies below `LEAST_GAIN`. EDGE: neither. INVALID: the log has too little information about one of the
-            policies, or both policies choose the same actions in it.
+            policies, or both choose the same actions in it.
         reason: the reason for the verdict in one sentence.
-        gain: the estimated mean reward of the candidate minus the mean reward of the current policy.
+        gain: the estimated mean reward of the candidate minus that of the current policy.
         interval: the confidence interval of the gain.
-        count: the number of decisions that were evaluated.
+        count: the number of evaluated decisions.
         effective_count: the effective sample size: the number of decisions of equal weight that would carry as much
             information.
     """
@@ -49,13 +49,18 @@ class PromotionVerdict:
 def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PromotionVerdict:
     """Compare a candidate policy with the current policy by their doubly robust estimated rewards; return the verdict.
 
-    Both policies are evaluated on the same logged decisions, from which neither may have learnt, so their rewards are
-    compared in pairs. The decisions of one pass (a build and its retries) form a cluster.
+    Both policies are evaluated on the same logged decisions.
+
+    Args:
+        candidate: the new policy; it must not have learnt from these decisions.
+        current: the current policy; it must not have learnt from these decisions.
+        decisions: the logged decisions.
 
     Raises:
         DecisionLogError: there are too few decisions.
     """
     rewards = [doubly_robust_rewards(policy, decisions) for policy in (candidate, current)]
+    # Paired, because both rewards belong to the same decision; decisions of one pass form a cluster.
     found = paired_delta(list(rewards[0] - rewards[1]), [decision.group for decision in decisions], level=LEVEL)
     effective = min(effective_count(policy, decisions) for policy in (candidate, current))
     verdict, reason = _decide(found.estimate, found.interval, effective)

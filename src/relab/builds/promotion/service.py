@@ -48,19 +48,17 @@ class Promotion(BaseModel):
     """The result of a request to promote a policy, that is, to put it into use for a project.
 
     Attributes:
-        project, policy: the project, and the policy that was to be promoted.
+        project, policy: the project, and the policy to promote.
         replaced: the policy that the project used before.
-        verdict, reason: the result of the comparison, and the reason for it in one sentence. The policy is in use if
-            the verdict is PASS.
-        gain, low, high: the estimated gain in mean reward, and the lower and upper limit of its confidence interval.
-            The limits are None if both policies choose the same actions in the log, so that nothing is known about the
-            gain.
-        count, effective_count: the number of decisions that were evaluated, and the effective sample size (the number
-            of decisions of equal weight that would carry as much information).
+        verdict, reason: the verdict, and the reason for it in one sentence. With PASS, the policy is in use.
+        gain, low, high: the estimated gain in mean reward, and the limits of its confidence interval. The limits are
+            None if the log shows nothing about the gain, because both policies choose the same actions in it.
+        count, effective_count: the number of evaluated decisions, and the effective sample size (the number of
+            decisions of equal weight that would carry as much information).
         flag: the key of the flag that holds the policy of this project; None without a PASS.
         version: the version of the flag that puts the policy into use; None without a PASS.
         restores: the version of the flag that has the replaced policy; None without a PASS.
-        inverse: the command that takes the change back, if the flag has not been changed since; None without a PASS.
+        inverse: the command that undoes the promotion; it works until the flag is changed again. None without a PASS.
     """
 
     project: str
@@ -110,8 +108,8 @@ class ProjectPolicies(BaseModel):
 
     Attributes:
         project: the name of the project.
-        policy: the policy that is used unless a request names another one.
-        flag: the key of the flag that a promotion changes; it exists only after the first promotion.
+        policy: the policy that the project uses if a request names no policy.
+        flag: the key of the project's flag; the flag exists only after the first promotion.
         estimates: `{policy: estimated mean reward on the newer half of the log}`; empty if the log is too short.
     """
 
@@ -124,15 +122,15 @@ class ProjectPolicies(BaseModel):
 def flag_of(project: str) -> str:
     """Return the key of the flag that holds the policy of a project.
 
-    The key contains the project's name, with a hyphen for characters that are not allowed in keys, and a digest of the
-    name.
+    The key contains the name of the project and a digest of the name. A hyphen replaces characters that a key must not
+    have.
     """
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", project)[:_SLUG_LENGTH]
     return f"{FLAG}.{slug}-{hashlib.sha256(project.encode()).hexdigest()[:_DIGEST_LENGTH]}"
 
 
 class PromotionService:
-    """Stores which policy chooses the actions for the builds of a project, and replaces it only by a better one.
+    """Stores which policy chooses the actions for the builds of each project.
 
     Args:
         database, clock: the database and the clock of this process.
@@ -149,8 +147,7 @@ class PromotionService:
     def policy_of(self, project: str) -> str:
         """Return the name of the policy that a project uses if a request names no policy.
 
-        It is the value of the project's own flag; without this flag, the value of the flag `builds.policy`; without
-        both, `ucb`.
+        It is the value of the project's own flag, else of the flag `builds.policy`, else `ucb`.
         """
         for key in (flag_of(project), FLAG):
             try:
@@ -192,7 +189,7 @@ class PromotionService:
         Args:
             policy: the name of the policy.
             project: the name of the project.
-            author: the person who promotes it, for the history of the flag.
+            author: the person who promotes the policy, for the history of the flag.
 
         Raises:
             UnknownPolicyError, UnknownBuildActionError: no policy has this name.
@@ -233,10 +230,7 @@ class PromotionService:
         return self._put_into_use(promotion, before, author)
 
     def _put_into_use(self, promotion: Promotion, before: FlagVersion | None, author: str) -> Promotion:
-        """Write a new version of the project's flag with the promoted policy.
-
-        Return the promotion with the versions of the flag and the command that takes the change back. If the flag does
-        not exist, it is created with the replaced policy first, so that the first promotion can be taken back too.
+        """Put the promoted policy into a new version of the project's flag; return the promotion with the flag's data.
 
         Args:
             promotion: the result of the comparison.
@@ -250,6 +244,7 @@ class PromotionService:
                     _content(promotion.project, promotion.replaced),
                     "The policy before the first promotion.",
                 )
+                # The first version has the replaced policy, so that the first promotion can be undone too.
                 before = self._flags.create(key, content, author=author, note=note)
             expected = {before.version}
         except ConflictError:

@@ -26,11 +26,11 @@ WITHHELD_AT: Final = 0.5
 def chance_right(verdicts: Iterable[PastVerdict]) -> float:
     """Return the probability, 0 to 1, that a suggestion of one known failure is right, given the verdicts about it.
 
-    The probability is the posterior mean of a beta-Bernoulli model. Without verdicts, it is 0.75.
+    It is the posterior mean of a beta-Bernoulli model; 0.75 without verdicts. A verdict of another project counts at
+    most a quarter as much as a verdict of the same project.
 
     Args:
-        verdicts: the verdicts about one known failure, for lines with one template. A verdict of another project counts
-            at most a quarter as much as one of the same project.
+        verdicts: the verdicts about one known failure, for lines with one template.
     """
     own: list[bool] = []
     others: list[bool] = []
@@ -42,11 +42,10 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
 
 
 def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> list[FailureMatch]:
-    """Return the matches, best first, without the known failures that earlier verdicts show to be probably wrong.
+    """Return the matches that are probably right by earlier verdicts, best first.
 
-    For each match, the verdicts give the probability that the suggestion is right (`chance_right`). A match with a
-    probability of at most 0.5 is left out. The strength and the confidence of each other match are multiplied by its
-    probability / 0.75, where 0.75 is the probability without verdicts. A confidence above 1 becomes 1.
+    `chance_right` gives the probability that a match is right. Matches with a probability of at most 0.5 are left out.
+    The strength and the confidence of a match are multiplied by probability / 0.75; the confidence is at most 1.
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.
@@ -57,6 +56,7 @@ def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> li
         chance = chance_right(verdict for verdict in verdicts if verdict.incident == match.failure.id)
         if chance <= WITHHELD_AT:
             continue
+        # Without verdicts, the probability is 0.75, so nothing changes.
         factor = chance / PRIOR_MEAN
         confidence = round(min(1.0, match.confidence * factor), 2)
         ranked.append(replace(match, confidence=confidence, strength=match.strength * factor))

@@ -26,16 +26,14 @@ def match_failures(
 ) -> list[FailureMatch]:
     """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
-    A known failure has signs: typical log lines as sequences of words. Each word of the signs has a weight, which is
-    higher if fewer signs have the word. A line matches a sign if it has, in the same order, words with at least 85 % of
-    the sign's weight. The strength of a match is the weight of these words in the best line. Matches are sorted by
-    strength, and equal ones by the order of `failures`.
+    A known failure has signs: typical log lines, as sequences of words. Words that few signs have get more weight. A
+    line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight. The strength of a
+    match is the weight of these words in the best line.
 
     Args:
-        lines: the relevant lines of a log; at most `MAX_LINES` different ones are read, those that report errors first.
+        lines: the relevant lines of a log; at most `MAX_LINES` different ones are compared, errors first.
         failures: the known failures.
-        by_hints: whether lines are compared with the hints of the failures instead of their signs. A hint shows less
-            than a sign, so the confidence is halved.
+        by_hints: whether lines are compared with hints (weaker signs) instead of signs; the confidence is then halved.
     """
     signs = [(failure, sign) for failure in failures for sign in (failure.hints if by_hints else failure.signs)]
     weights = _weights(failures)
@@ -55,12 +53,12 @@ def match_failures(
 
 
 def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, RelevantLine]]) -> FailureMatch:
-    """Return the match of a known failure, from the log lines that match one of its signs.
+    """Return the match of a known failure, from the log lines that match its signs.
 
     Args:
         failure: the known failure.
-        matched: one triple for each matching line, at least one: the weight of the sign's words that the line has, this
-            weight as a share of the whole sign (0 to 1), and the line.
+        matched: `(weight, share, line)` for each matching line, at least one. The weight is that of the words that the
+            line shares with the sign; the share (0 to 1) is this weight divided by the weight of the sign.
     """
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]
@@ -75,9 +73,9 @@ def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, Relev
 
 
 def most_telling(lines: Sequence[RelevantLine]) -> list[RelevantLine]:
-    """Return at most `MAX_LINES` lines that are worth comparing with known failures: errors first, then their details.
+    """Return at most `MAX_LINES` different lines to compare with known failures: errors first, then their details.
 
-    Each text occurs once. Blank lines and consequences of errors are left out.
+    Blank lines and consequences of errors are left out.
     """
     chosen: dict[str, RelevantLine] = {}
     for role in (LineRole.ERROR, LineRole.DETAIL):
@@ -96,9 +94,6 @@ def _weights(failures: Sequence[KnownFailure]) -> dict[str, float]:
 class _SignIndex:
     """Finds the signs that a log line matches. A sign is a typical line of a known failure, as a sequence of words.
 
-    The index maps each word to the signs that contain the word. So a line is compared only with signs that share words
-    with the line.
-
     Args:
         signs: the words of each sign.
         weights: `{word: weight}` with every word of the signs.
@@ -111,6 +106,7 @@ class _SignIndex:
         self._signs = signs
         self._weights = weights
         self.totals = [sum(weights[word] for word in sign) for sign in signs]
+        # A line is compared only with signs that share words with it.
         self._by_word: dict[str, list[tuple[int, float]]] = {}
         for number, sign in enumerate(signs):
             for word, count in Counter(sign).items():
@@ -119,8 +115,8 @@ class _SignIndex:
     def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
         """Yield `(index of the sign, share)` for each sign that a line matches; `line` is a sequence of words.
 
-        The share is the weight of the sign's words that the line has in the same order, divided by the weight of all
-        words of the sign. It is at least `MIN_COVERAGE`, at most 1.
+        The share, `MIN_COVERAGE` to 1, is the part of the sign's weight that its words in the line have. Only words in
+        the same order count.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}

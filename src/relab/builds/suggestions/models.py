@@ -23,10 +23,9 @@ class KnownFailure:
         id: a name for programs, such as `disk_full`.
         title: the name for people.
         category: the kind of failure, such as `memory`.
-        signs: the words of each sign (a typical line) in their order, in lower case.
+        signs: typical lines, each as its words in order, in lower case.
         fix: the advice, in Markdown.
-        hints: the words of each hint, in the same form as signs. A hint shows less than a sign; hints are compared only
-            if no line matches a sign.
+        hints: weaker signs, in the same form. Hints are compared only if no line matches a sign of any failure.
     """
 
     id: str
@@ -47,7 +46,6 @@ class FailureMatch:
         quotes: the lines that match best, in the order of the log.
         decisive: the line that matches best.
         strength: the total weight of the words that the decisive line shares with the sign; a rare word weighs more.
-            Matches are sorted by their strength.
     """
 
     failure: KnownFailure
@@ -59,14 +57,14 @@ class FailureMatch:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What the log of a failed build shows, before verdicts of people and past builds are taken into account.
+    """The known failures that the log of a failed build shows, regardless of verdicts and past builds.
 
     Attributes:
         matches: the known failures that the lines show, the best one first.
         reported: the first lines that report errors.
-        template: the line that shows how the build failed, with `#` in place of numbers. It is the decisive line of the
-            best match, or else the first reported line. None without such a line.
-        key: a digest of the template; builds that failed in the same way have the same key. None without a template.
+        template: the line that shows the failure, with `#` in place of numbers; None without such a line. It is the
+            decisive line of the best match, or else the first reported line.
+        key: a digest of the template, equal for builds that failed in the same way. None without a template.
     """
 
     matches: tuple[FailureMatch, ...]
@@ -105,7 +103,11 @@ class QuotedLine(BaseModel):
 
 
 class PastFixKind(StrEnum):
-    """The kind of evidence for a past fix: another configuration, a repeated build, or a person's note."""
+    """The kind of evidence for a past fix.
+
+    `configuration`: a build with other settings succeeded. `flaky`: a repeated build succeeded. `recorded`: a person's
+    note.
+    """
 
     CONFIGURATION = "configuration"
     """The same input succeeded with another configuration."""
@@ -116,21 +118,21 @@ class PastFixKind(StrEnum):
 
 
 class PastFix(BaseModel):
-    """What happened after an earlier build of the project failed in the same way: a possible fix for a failed build.
+    """A possible fix: an observation after an earlier build of the project failed in the same way.
 
-    It is only an observation and does not prove the cause.
+    It does not prove the cause.
 
     Attributes:
         kind: `configuration`, `flaky` or `recorded`.
         text: one or two sentences with the evidence, for people.
-        failed_build: the id of the build that failed in the same way; None if unknown.
-        succeeded_build: the id of the later build of the same input that succeeded; None for a recorded fix.
-        changes: the settings of the succeeded build that differ from those of the failed one; the value None means that
-            the setting is missing.
+        failed_build: the id of the earlier failed build; None if unknown.
+        succeeded_build: the id of a later build of the same input that succeeded; None for a recorded fix.
+        changes: `{setting: value in the succeeded build}` for settings that differ in the failed build; the value None
+            means that the setting is missing.
         succeeded: the number of builds that succeeded with these changes.
-        failed: the number of builds that failed in the same way although they had the changed settings.
-        suggestion_id: for a recorded fix, the id of the accepted suggestion; otherwise None.
-        note: for a recorded fix, the note about it; otherwise None.
+        failed: the number of builds that failed in the same way in spite of these changes.
+        suggestion_id: the id of the accepted suggestion; only for a recorded fix.
+        note: the person's note about the fix; only for a recorded fix.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -150,19 +152,17 @@ class FixSuggestion(BaseModel):
     """A suggestion of a fix for a failed build, or the statement that its failure is not known.
 
     Attributes:
-        suggestion: the advice, in Markdown, or a sentence which says that the failure is not known. Past fixes follow,
-            if there are any.
+        suggestion: the advice in Markdown, followed by the past fixes. For an unknown failure, a sentence that says so.
         is_known: whether the log shows a known failure.
-        incident: the id of the known failure; None if the failure is not known.
-        title: the name of the known failure for people; None if the failure is not known.
-        category: the kind of the known failure, such as `memory`; None if the failure is not known.
-        confidence: how well the quoted lines match a sign of the known failure, from 0 to 1; 0 if the failure is not
-            known.
-        quotes: the lines that match best; if the failure is not known, the first lines that report errors.
+        incident: the id of the known failure; None for an unknown failure.
+        title: the name of the known failure for people; None for an unknown failure.
+        category: the kind of the known failure, such as `memory`; None for an unknown failure.
+        confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an unknown failure.
+        quotes: the lines that match best. For an unknown failure, the first lines that report errors.
         accepted, rejected: the numbers of verdicts about this known failure for lines with the same template, in all
-            projects. If verdicts rejected all known failures that match, these are the numbers for the best match.
+            projects. If verdicts rejected all matching failures, the numbers for the best match.
         past_fixes: observations after earlier builds of the project failed in the same way.
-        suggestion_id: the id with which a verdict is given; None if the suggestion is not stored.
+        suggestion_id: the id of the suggestion, for a verdict; None if the suggestion is not stored.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -190,9 +190,10 @@ class SuggestionRequest(BaseModel):
     Attributes:
         log: the log of the failed build, as the CI system or the tool printed it.
         error: the build's error in one sentence, such as `/simulate_build` returns it.
-        passing: the log of a build of the same kind that passed. Lines that it contains too do not explain the failure.
-        project: the name of the project. Verdicts of people about earlier suggestions for this project weigh more than
-            those of other projects, and past fixes of this project are returned.
+        passing: the log of a build of the same kind that passed. Lines that both logs contain do not explain the
+            failure.
+        project: the name of the project, whose past fixes are returned. Verdicts of the same project weigh more than
+            verdicts of others.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_one_is_needed)

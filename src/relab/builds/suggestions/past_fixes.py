@@ -19,11 +19,11 @@ Settings: TypeAlias = Mapping[str, str]
 
 @dataclass(slots=True)
 class _Change:
-    """One change of settings after which failed builds succeeded, with its evidence.
+    """The evidence for one change of settings after which failed builds succeeded.
 
     Attributes:
-        failed: the newest build that failed before the change.
-        succeeded: `{build id: build}` of the builds that succeeded after the change, with the input of a failed build.
+        failed: the newest failed build whose input later succeeded with the change.
+        succeeded: `{build id: build}` of the builds that succeeded with the change.
     """
 
     failed: Build
@@ -35,19 +35,18 @@ def past_fixes(
 ) -> tuple[PastFix, ...]:
     """Return past fixes: the changes of settings after which failed builds of a project succeeded.
 
-    Each failed build is compared with the later successful builds of the same input. Inputs are the same if their
-    digests are equal or, for builds that relab did not run, if commit and job are equal.
+    Each failed build is compared with later successful builds of the same input. Inputs are the same if their digests
+    are equal. For builds that relab did not run, they are the same if commit and job are equal.
 
     Args:
         failures: builds of one project that failed in the same way, newest first.
         successes: builds of the project that succeeded.
-        current: the configuration of the build that needs a fix; a change to settings that it already has is left out.
-            None if unknown.
+        current: the configuration of the build that needs a fix; a change that it already has is left out. None if
+            unknown.
 
     Returns:
-        At most one fix of the kind `flaky`: the same input later succeeded with unchanged settings. For such a failed
-        build, no change of settings counts as a fix.
-        Then at most `MAX_CHANGES` changes, the one with the highest share of successes first.
+        First, at most one fix of the kind `flaky`: the same input later succeeded with unchanged settings.
+        Then at most `MAX_CHANGES` changes of settings; the change with the highest share of successes comes first.
     """
     failed = [build for build in failures if _input_of(build)[0] is not None]
     by_input: dict[tuple[str | None, ...], list[Build]] = {}
@@ -59,6 +58,7 @@ def past_fixes(
         later = [each for each in by_input.get(_input_of(failure), ()) if _order(each) > _order(failure)]
         same = next((each for each in later if not _differences(failure, each)), None)
         if same is not None:
+            # For such a failed build, no change of settings counts as a fix.
             flaky = flaky or _flaky(failure, same)
         elif later:
             change = frozenset(_differences(failure, later[0]).items())
@@ -101,10 +101,10 @@ def _fix(change: Mapping[str, str | None], seen: _Change, failures: Sequence[Bui
 def _flaky(failed: Build, succeeded: Build) -> PastFix | None:
     """Return a past fix of the kind `flaky`, from a failed and a successful build with the same input and settings.
 
-    Return None if a cache or a kept workspace may have changed between the two builds, because this may explain the
-    different outcomes.
+    None if the builds keep a cache or a workspace.
     """
     if failed.configuration is not None and (failed.configuration.cache or failed.configuration.incremental):
+        # The kept files may have changed between the builds, which may explain the different outcomes.
         return None
     return PastFix(
         kind=PastFixKind.FLAKY,
@@ -139,7 +139,7 @@ def _values(configuration: BuildConfiguration) -> Settings:
 
 
 def _differences(failed: Build, succeeded: Build) -> dict[str, str | None]:
-    """Return `{setting: value in the succeeded build}` of the settings that differ; None if only the failed build has it."""
+    """Return `{setting: value in the succeeded build}` of the settings that differ; None for a missing setting."""
     before, after = _settings(failed), _settings(succeeded)
     return {name: after.get(name) for name in {*before, *after} if before.get(name) != after.get(name)}
 

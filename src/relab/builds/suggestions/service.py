@@ -67,11 +67,11 @@ def suggest(
     *,
     failures: Sequence[KnownFailure],
 ) -> FixSuggestion:
-    """Return a suggestion for the failure that a log shows, without using verdicts of people and past builds.
+    """Return a suggestion for the failure that a log shows, without verdicts of people and past builds.
 
     Args:
         lines: the relevant lines of the log.
-        log: the log of the failed build. Its last lines are compared if `lines` show no known failure.
+        log: the log of the failed build; its last lines are compared if `lines` show no known failure.
         passing: the log of a build of the same kind that passed; None if no such log is known.
         failures: the known failures.
     """
@@ -81,8 +81,7 @@ def suggest(
 def examine(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> Examination:
     """Return the known failures that the log and the error of a request show, and the template of the failure.
 
-    The template is the line that shows the failure, with `#` in place of numbers. The texts of the request are
-    untrusted data: they are only compared with known failures, never executed.
+    The template is the line that shows the failure, with `#` in place of numbers.
     """
     log = _log(request.log)
     passing = None if request.passing is None else _log(request.passing)
@@ -97,19 +96,20 @@ def examine_lines(
     *,
     failures: Sequence[KnownFailure],
 ) -> Examination:
-    """Return the known failures that a log shows, and the template (masked line) by which failures are compared.
+    """Return the known failures that a log shows, and the template of the line that shows the failure.
 
-    Three comparisons are tried in this order, until one finds a known failure:
+    A template is a line with `#` in place of numbers. These comparisons are tried in this order, until one finds a
+    known failure:
 
     - the relevant lines with the signs (typical lines) of the known failures;
     - the last lines of `log` with the signs;
-    - the relevant lines with the hints of the known failures. A hint shows less than a sign.
+    - the relevant lines with the hints (weaker signs) of the known failures.
 
     Args:
         lines: the relevant lines of the log.
         log: the log of the failed build; None if only the relevant lines are available.
-        passing: the log of a build of the same kind that passed. Last lines of `log` that also occur in `passing` are
-            ignored. None if no such log is known.
+        passing: the log of a build of the same kind that passed, or None. Last lines of `log` that also occur in
+            `passing` are ignored.
         failures: the known failures.
     """
     matches = match_failures(lines, failures)
@@ -129,18 +129,18 @@ def examine_lines(
 
 
 def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
-    """Return the key that identifies how a recorded build failed; builds that failed in the same way have the same key.
+    """Return the key that identifies how a recorded build failed; None if no line shows the failure.
 
-    Return None if no line shows the failure. If a file of known failures in `taught` is invalid, only the shipped known
-    failures are used, so that the build can still be recorded.
+    Builds that failed in the same way have the same key.
 
     Args:
         lines: the relevant lines of the build's log.
-        taught: the folder of the installation's own known failures.
+        taught: the folder of the installation's own known failures. If a file in it is invalid, the folder is ignored.
     """
     try:
         failures = known_failures(taught)
     except KnownFailuresInvalidError:
+        # An invalid file must not prevent the recording of a build.
         failures = shipped_failures()
     read = [RelevantLine(line.number, line.text, LineRole.ERROR, 1.0, line.why) for line in lines]
     return examine_lines(read, failures=failures).key
@@ -152,7 +152,7 @@ def answer(examined: Examination, verdicts: Sequence[PastVerdict] = (), past: Se
     Known failures that people have mostly rejected are not suggested.
 
     Args:
-        examined: what the log shows.
+        examined: the known failures that the log shows.
         verdicts: the verdicts of people about suggestions for failures with the same template.
         past: past fixes of the project; their texts follow the advice.
     """

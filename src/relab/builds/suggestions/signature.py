@@ -23,10 +23,10 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def failure_template(text: str) -> str:
-    """Return the template of a log line: its text without the parts that differ between builds, at most 300 characters.
+    """Return the template of a log line: at most 300 characters, without the parts that differ between builds.
 
-    Secrets are masked, and numbers, digests and paths of temporary files become `#`. Numbers that identify the failure
-    stay: `exit code 137` and `exit code 1` have different templates, and so have `TS2307` and `TS2322`.
+    Secrets are masked. Numbers, digests and paths of temporary files become `#`. Numbers that identify the failure
+    stay, as in `exit code 137` and `TS2307`.
     """
     # Recorded builds keep this much of a line.
     shown = _CONTROL.sub(" ", mask_secrets(text))[:MAX_TEMPLATE_CHARS]

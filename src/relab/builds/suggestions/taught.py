@@ -17,12 +17,12 @@ _SUFFIX: Final = ".md"
 
 
 def known_failures(folder: Path) -> tuple[KnownFailure, ...]:
-    """Return the shipped known failures and those in the folder.
+    """Return the shipped known failures, and the known failures in a folder.
 
-    If a file of the folder has the id of a shipped failure, it replaces the shipped failure.
+    A failure of the folder replaces the shipped failure with the same id.
 
     Raises:
-        KnownFailuresInvalidError: a file of the folder cannot be read, or is invalid; the message names it.
+        KnownFailuresInvalidError: a file of the folder is unreadable or invalid; the message names the file.
     """
     found = {failure.id: failure for failure in shipped_failures()}
     found |= {failure.id: failure for path in sorted(folder.glob(f"*{_SUFFIX}")) for failure in [_read(path)[0]]}
@@ -30,15 +30,15 @@ def known_failures(folder: Path) -> tuple[KnownFailure, ...]:
 
 
 def teach(path: Path, folder: Path, *, replace: bool = False) -> tuple[KnownFailure, Path]:
-    """Check the known failure in a file, and copy the file into the folder; return the failure and the path of the copy.
+    """Check the known failure in a file, and copy the file into a folder; return the failure and the path of the copy.
 
     Args:
         path: the path of a Markdown file with one section in the format of `incidents.md`.
-        folder: the folder of the installation's own known failures; it is created if needed.
-        replace: whether a file of the folder with the same id is replaced.
+        folder: the folder of the installation's own known failures; it is created if it is missing.
+        replace: whether to replace a file of the folder with the same id.
 
     Raises:
-        KnownFailuresInvalidError: the file cannot be read or is invalid, or the folder has the failure already.
+        KnownFailuresInvalidError: the file is unreadable or invalid, or its id is in the folder and `replace` is false.
         KnownFailuresFolderError: the folder cannot be written.
     """
     failure, text = _read(path)

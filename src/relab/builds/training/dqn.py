@@ -80,10 +80,10 @@ def network_of(model: DQN) -> ValueNetwork:
 def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
     """Return the mean reward, 0 to 1, that a network earns on 200 simulated inputs.
 
-    For each input, a first build is simulated, the network chooses one action, and the build with this action gives the
-    reward. The faults and the first builds are the same at each call, so results for different networks can be
-    compared.
+    For each input, a first build is simulated, and the network chooses one action. The reward is that of the build with
+    this action.
     """
+    # The faults and first builds are the same at each call, so results for different networks can be compared.
     inputs, outcomes = np.random.default_rng(_JUDGE_SEED).spawn(2)
     project = SimulatedProject(simulator, inputs, outcomes)
     rewards = []

@@ -15,7 +15,7 @@ class TrainingRequest(BaseModel):
 
     Attributes:
         builds: the number of simulated builds.
-        seed: the seed. The same seed and number of builds give the same network on the same machine.
+        seed: the seed of the training. Equal requests give the same network on the same machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

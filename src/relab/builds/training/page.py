@@ -21,8 +21,7 @@ def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) 
     Args:
         name: the name of the policy's file.
         info: the facts about its training, with the learning curve.
-        libraries: the JavaScript of the chart libraries as one text; None for the libraries of
-            `relab.charts`.
+        libraries: the JavaScript of the chart libraries as one text; None for the libraries of `relab.charts`.
     """
     return pages.render(
         pages.template(_TEMPLATES, "training.html"),

@@ -21,19 +21,18 @@ _HISTORY: Final = 200
 class SimulatedProject:
     """A simulated project on which a policy is trained: it has one input (state of its files) after another.
 
-    Each input has one fault; all faults are equally probable. An action (a change of the configuration) always changes
-    the default configuration, also after other actions. The reason is that the measured builds behind the simulator had
-    one action each.
+    Each input has one random fault. An action (a change of the configuration) always changes the default configuration,
+    also after other actions.
 
     Args:
         simulator: simulates the builds.
         generator: the source of randomness for the fault and the first build of each input.
         outcomes: the source of randomness for the builds after an action; None: `generator`. With a separate source,
-            the faults and the first builds are the same whatever actions are chosen.
+            the chosen actions do not influence the faults and the first builds.
 
     Attributes:
         fault: the fault of the current input; policies do not see it.
-        situation: the situation (the facts by which a policy chooses an action) after the last build.
+        situation: the facts about the last build, by which a policy chooses an action.
     """
 
     def __init__(
@@ -45,6 +44,7 @@ class SimulatedProject:
         self._simulator = simulator
         self._generator = generator
         self._outcomes = generator if outcomes is None else outcomes
+        # The measured builds behind the simulator had one action each.
         self._configurations = possible_actions(_DEFAULTS, lambda _knob: float("inf"), ("fast",))
         self._builds: list[Build] = []
         # Whether each of the newest builds gave its input a second outcome; to compare all of them again would be slow.
@@ -58,7 +58,7 @@ class SimulatedProject:
         return self._simulator.actions(self.fault)
 
     def next_input(self) -> BuildSituation:
-        """Draw the fault of a new input, build it with the default configuration, and return the resulting situation.
+        """Draw a fault for a new input, simulate a build with the default configuration, and return the new situation.
 
         The situation is the facts by which a policy chooses an action.
         """

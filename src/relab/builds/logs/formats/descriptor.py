@@ -21,18 +21,16 @@ class BlockRule:
     The patterns are matched at the start of a line's text (`re.match`), and must take linear time.
 
     Attributes:
-        why: what the block is, for people, such as "compiler error".
+        why: the name of the block for people, such as "compiler error".
         starts: the pattern of the block's first line.
         continues: the pattern of each further line; None if the block has one line.
-        until: the pattern of a line that ends the block and does not belong to it; None: no line ends the block in this
-            way.
-        bridge: how many lines in a row may fail to match `continues` inside the block. They belong to the block only if
-            a line that matches `continues` follows them.
+        until: the pattern of the first line after the block; None: the block ends where `continues` no longer matches.
+        bridge: how many lines in a row inside the block may fail to match `continues`.
         weight: how surely such a block explains a failure, from 0 to 1.
-        role: the role of the first line. The further lines are details of an error, or consequences.
+        role: the role of the first line; the further lines are details of an error, or consequences.
         max_lines: the maximum number of lines of the block.
-        words: if empty, `starts` is matched at the start of each line. Otherwise `starts` is searched anywhere in the
-            line in lower case, but only in lines that contain one of these words.
+        words: words in lower case. If not empty, `starts` is searched anywhere in the line in lower case, but only if
+            the line contains one of the words.
     """
 
     why: str
@@ -51,13 +49,11 @@ class ResultRule:
     """Recognises a line that says how a build ended, or how long it took.
 
     Attributes:
-        line: the pattern of the line, matched at the start of its text. If the pattern has a group `duration`, the
-            group is the time that the build took.
-        status: the status that the line reports; None if it reports the duration only.
-        is_final: True: the line reports the end of the whole job. False: the line reports the end of one tool in the
-            job.
-        is_default: whether the line is weak evidence. Such a line is ignored after a line that reports the end of the
-            whole job, and in a log whose middle was left out.
+        line: the pattern of the line, matched at its start; the optional group `duration` is the duration of the build.
+        status: the status that the line reports; None if it reports only a duration.
+        is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
+        is_default: whether the line is weak evidence. It is ignored after a line with the end of the whole job, and in
+            a log whose middle was left out.
     """
 
     line: re.Pattern[str]
@@ -71,10 +67,10 @@ class NamedTestRule:
     """Recognises a line with the result of one test.
 
     Attributes:
-        line: the pattern of the line, matched at the start of its text, with the groups `name` and `outcome`, and
-            optionally `duration` and `message`.
-        outcomes: `{text of the group outcome: outcome}`. `flaky` stands for a failed execution that the tool repeats.
-        needs_scope: whether the line is a result only if a line that matches the format's `ScopeRule` came before it.
+        line: the pattern of the line, matched at its start, with the groups `name` and `outcome`; the groups `duration`
+            and `message` are optional.
+        outcomes: `{text of the group outcome: outcome}`; `flaky` stands for a failed execution that the tool repeats.
+        needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
     """
 
     line: re.Pattern[str]
@@ -86,10 +82,10 @@ class NamedTestRule:
 class ScopeRule:
     """Recognises a line that names the scope of tests: their file, package or crate.
 
-    The scope is put before the names of these tests: `scope::name`.
+    The names of these tests become `scope::name`.
 
     Attributes:
-        line: the pattern of the line, matched at the start of its text; its group `scope` is the name of the scope.
+        line: the pattern of the line, matched at its start; its group `scope` is the name of the scope.
         ends_tests: True if the line comes after the tests of its scope, False if it comes before them.
     """
 
@@ -99,21 +95,20 @@ class ScopeRule:
 
 @dataclass(frozen=True)
 class LogFormat:
-    """How one tool writes its log.
+    """How one tool writes its log. A pattern is None if the tool writes no such line.
 
     Attributes:
-        name: the name of the tool, as explanations of a failure use it.
+        name: the name of the tool, for explanations of a failure.
         rules: the rules for blocks; the first rule that matches a line starts a block.
-        noise: the pattern of lines that never explain a failure, although they differ between builds, or None.
-        harmless: the pattern of a phrase, anywhere in a line, after which a word like "failed" in the line means
-            nothing, or None.
-        step_starts: the pattern of the line with which a step or command of the build starts, or None.
-        step_ends: the pattern of the line with which a started step ends, if steps can be nested, or None.
-        step_fails: the pattern of the line that reports that the step before it failed, or None.
-        results: the rules for lines that say how the build ended; the first rule that matches a line is used.
-        tests: the rules for lines with the result of one test.
-        test_scope: the rule for lines that name the file, package or crate of tests, or None.
-        is_vague: whether the rules fit lines of any program; then the rules of the other formats are tried first.
+        noise: the pattern of a line that never explains a failure.
+        harmless: the pattern of a phrase in a line; after this phrase, a word like "failed" is no sign of a failure.
+        step_starts: the pattern of the line with which a step or command of the build starts.
+        step_ends: the pattern of the line with which a step ends, if steps can be nested.
+        step_fails: the pattern of the line which reports that the step before it failed.
+        results: the rules for a line that says how the build ended; the first rule that matches is used.
+        tests: the rules for a line with the result of one test.
+        test_scope: the rule for a line that names the file, package or crate of tests.
+        is_vague: whether the rules may match lines of other tools; such a format is tried last.
     """
 
     name: str

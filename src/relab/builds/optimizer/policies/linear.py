@@ -85,9 +85,9 @@ class LinUcbPolicy(_LinearPolicy):
 
 
 class ThompsonPolicy(_LinearPolicy):
-    """Chooses an action by Thompson sampling: with the probability that the action is the best one.
+    """Chooses each action with the probability that it is the best one (Thompson sampling).
 
-    The probability comes from one Bayesian linear regression of the reward for each action.
+    For each action, a Bayesian linear regression predicts the reward.
 
     Args:
         deviation: the assumed standard deviation of a reward around the prediction.

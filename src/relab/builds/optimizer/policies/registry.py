@@ -33,7 +33,7 @@ def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
 
     Args:
         name: the name of the policy.
-        models: the trained networks, for `dqn`; with None, `dqn` counts as not trained.
+        models: the trained networks, for the policy `dqn`; None: no trained network.
 
     Raises:
         UnknownPolicyError: no policy has this name.

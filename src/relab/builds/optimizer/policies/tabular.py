@@ -38,9 +38,9 @@ _SPREAD: Final = 0.15
 class UcbPolicy:
     """Chooses the action with the highest upper confidence bound of its reward, separately for each kind of failure.
 
-    The expected reward of an action is its chance of success times its speed, because a failed build has the reward 0.
-    The speed is the mean reward of the successful builds with this action. The chance of success is learnt separately
-    for each kind of failure of the last build.
+    The expected reward of an action is its chance of success times its speed. The speed is the mean reward of the
+    successful builds with this action. The chance of success is learnt separately for each kind of failure of the last
+    build.
 
     Before any build, the chance of success is:
 
@@ -70,6 +70,7 @@ class UcbPolicy:
         """
         cell = (_kind(features), action_id)
         self._tried[cell] += 1
+        # A failed build has the reward 0.
         if reward > 0:
             self._succeeded[cell] += 1
             self._successes[action_id] += 1
