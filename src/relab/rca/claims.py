@@ -20,9 +20,9 @@ class Confidence(StrEnum):
 
 
 class EvidenceKind(StrEnum):
-    """The kind of object that a piece of evidence quotes: the run, a part of it, its version, or a run that succeeded.
+    """The kind of the quoted object: the run, a part of it, its version, or a run that succeeded.
 
-    The parts are a step, a tool call, a guardrail event, and a line of its log.
+    Parts are a step, a tool call, a guardrail event and a log line.
     """
 
     RUN = "run"
@@ -43,9 +43,8 @@ class RcaModel(BaseModel):
 class Evidence(RcaModel):
     """A verbatim quotation of the run, which claims cite by its `evidence_id`.
 
-    `snippet` is a contiguous part of the text of `field` in the object that `ref_id`
-    names; a field that is not text (a status code, arguments) is quoted as its JSON.
-    `attributes` are further facts, such as the status code of a quoted call.
+    `snippet` is a contiguous part of the field `field` of the object with the id `ref_id`. A field that is not text is
+    quoted as JSON. `attributes` are further facts, such as the status code of a quoted call.
     """
 
     evidence_id: str
@@ -58,7 +57,7 @@ class Evidence(RcaModel):
 
 
 class CitedModel(RcaModel):
-    """A claim that cites evidence. Build it with `citing`, never directly."""
+    """A claim that cites evidence. Build it with `citing`, which checks the citations, and never directly."""
 
     evidence_ids: Annotated[tuple[str, ...], Field(min_length=1)]
 

@@ -19,8 +19,9 @@ class JudgeDrop(StrEnum):
 
     - `invalid_answer`: the answer does not have the required form.
     - `wrong_code`: the answer does not repeat the code of the prompt.
-    - `unknown_step`, `repeated_step`: the answer names a step that it may not name, or one step twice.
-    - `too_long`, `quote_too_short`, `quote_not_verbatim`: the quotation in the answer.
+    - `unknown_step`: the answer names a step that it may not name.
+    - `repeated_step`: the answer names a step twice.
+    - `too_long`, `quote_too_short`, `quote_not_verbatim`: the quotation in the answer is wrong.
     - `ungrounded_reason`: the run does not support the reason; only the reason is dropped.
     """
 
@@ -50,9 +51,9 @@ class JudgedStep(CitedModel):
 
 
 class JudgeCost(RcaModel):
-    """The cost of a judgement by a language model, and how many answers, steps and texts were dropped.
+    """The cost of a judgement by a language model, and the numbers of dropped answers, steps and texts.
 
-    The cost covers the calls of this analysis. Answers that were stored before (`cached_answers`) cost nothing.
+    Answers from the cache (`cached_answers`) cost nothing.
     """
 
     model: str | None = Field(None, description="The name of the model; null if it is not known.")
@@ -86,8 +87,8 @@ class JudgeCost(RcaModel):
 def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
     """Return the sum of costs.
 
-    `steps_left_out`, `texts_cut` and `texts_withheld` are not sums, but the largest values. `usd` is null if calls of
-    one of the costs have no known price.
+    `steps_left_out`, `texts_cut` and `texts_withheld` are the largest values instead. `usd` is null if a call has no
+    known price.
     """
     costs = list(costs)
     prices = [each.usd for each in costs if each.calls]
@@ -110,7 +111,7 @@ def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
 
 
 class SentenceJudgement(JudgeCost):
-    """How a language model judged the behaviours that sentences describe: the cost, and which behaviours were judged."""
+    """The cost of a language model's judgement on behaviours, and which behaviours were judged."""
 
     judged: tuple[str, ...] = Field(
         (), description="The behaviours that were judged, whether the run shows them or not."

@@ -70,7 +70,7 @@ class Category(StrEnum):
 
 
 class AttributionBasis(StrEnum):
-    """What a statement about a place is based on: errors and behaviour that the run shows, or only a ranking of its steps."""
+    """The basis of a statement about a place: errors and behaviour in the run, or only a ranking of its steps."""
 
     EVIDENCE = "evidence"
     RANKED_GUESS = "ranked_guess"
@@ -110,10 +110,9 @@ class Hypothesis(CitedModel):
 
 
 class GuessOdds(RcaModel):
-    """How likely a ranked guess is right, for a run of a source (program) on which a ranking model was trained.
+    """How likely a ranked guess is right, if a model was trained on the run's source (the program that made it).
 
-    The model was tested on runs that were not used for its training. Of its `all` first guesses with a probability in
-    the same range, `right` were right.
+    In a test, the model had `all` first guesses with a probability in the same range, and `right` of them were right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -125,11 +124,13 @@ class GuessOdds(RcaModel):
 
 
 class Attribution(CitedModel):
-    """The place at which the run failed: its step, agent, call and tool. A field is null if not known or not applicable.
+    """The place at which the run failed: its step, agent, call and tool.
 
-    `basis` says whether evidence shows the place, or whether it is a ranked guess. A ranked guess names the first of
-    the report's `candidates` and always has low confidence. The agent of a ranked guess is the agent that most likely
-    made the first mistake, judged by all of its steps. So it may differ from the agent of the step that is named.
+    A field is null if not known or not applicable.
+
+    `basis` says whether evidence shows the place, or a ranking of the steps guessed it. A guess has low confidence and
+    is the first of the report's `candidates`. Its agent is guessed from all steps, so it may differ from the step's
+    agent.
     """
 
     basis: AttributionBasis = AttributionBasis.EVIDENCE
@@ -145,10 +146,9 @@ class Attribution(CitedModel):
 
 
 class CandidateStep(CitedModel):
-    """A step that may have gone wrong first, according to a ranking of the run's steps.
+    """A step that may be the first mistake of a run, according to a ranking.
 
-    `reasons` are the facts because of which the step was ranked. The evidence is the beginning of the step's text, and
-    the text of other steps that a reason is about.
+    `reasons` are the facts behind the ranking. The evidence is the text of the step, and of other steps in a reason.
     """
 
     step_id: str
@@ -159,10 +159,10 @@ class CandidateStep(CitedModel):
 
 
 class HitRate(RcaModel):
-    """How often a search for a behaviour is right, measured on runs that people labelled.
+    """The share of right findings of a behaviour, measured on runs that people labelled.
 
-    The behaviour was found in `seen` labelled runs; by their labels, `right` of these runs show it. `low` and `high`
-    are the ends of the 95 % interval (Wilson) of the share right / seen.
+    The behaviour was found in `seen` labelled runs, and `right` of them show it by their labels. `low` and `high` are
+    the ends of the 95 % interval (Wilson) of right / seen.
     """
 
     right: int
@@ -172,10 +172,10 @@ class HitRate(RcaModel):
 
 
 class BehaviourFinding(CitedModel):
-    """A behaviour that a rule of this installation found in the run: the rule's name and description, and the place.
+    """A behaviour that a rule of this installation found in the run, with the place.
 
-    If `by_model` is true, the rule is a sentence, and the finding is the opinion of a language model. The fields that
-    name a step, a call or an agent are null if the place has none.
+    `behaviour` is the name of the rule. `by_model` is true if a language model judged the behaviour. The step, call and
+    agent are null if not known.
     """
 
     behaviour: str
@@ -195,10 +195,7 @@ class BehaviourFinding(CitedModel):
     )
 
     def line(self) -> str:
-        """Return the behaviour in words, with how often such findings were right in labelled runs, if that is known.
-
-        The opinion of a model is marked as such.
-        """
+        """Return the behaviour as one line, with the share of right findings in labelled runs, if known."""
         notes = [f"opinion of the model{f' {self.model}' if self.model else ''}"] if self.by_model else []
         if self.hit_rate is not None:
             notes.append(f"of {self.hit_rate.seen} labelled runs in which it was found, {self.hit_rate.right} show it")
@@ -220,16 +217,16 @@ class ActionItem(RcaModel):
 
 
 class Omitted(RcaModel):
-    """The number of findings that were left out of a report because of its size limit."""
+    """The number of findings that a report leaves out because of its size limit."""
 
     findings: int = 0
 
 
 class Report(RcaModel):
-    """The result of an analysis. Immutable; every id that it cites is in `evidence_index`.
+    """The result of an analysis; immutable. Each cited id is in `evidence_index`.
 
-    `category` and `detail` are those of the most likely cause; without a cause, they are `unknown` and null.
-    `summary_source` is `llm` if a language model worded the summary. `hypotheses` are ordered, the most likely first.
+    `category` and `detail` are those of the most likely cause; `unknown` and null without a cause. `summary_source` is
+    `llm` if a language model wrote the summary. `hypotheses` begin with the most likely one.
     """
 
     category: Category
@@ -281,7 +278,7 @@ class Report(RcaModel):
         )
 
     def with_changes(self, evidence: Mapping[str, Evidence], **changes: Any) -> Self:
-        """Return a copy with new values (`changes`) of some fields; its `evidence_index` is `evidence`, in this order.
+        """Return a copy of the report with new values of some fields, and with `evidence` as its `evidence_index`.
 
         Raises:
             UncitedClaimError: a claim cites an id that is not in `evidence`.

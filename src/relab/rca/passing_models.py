@@ -13,8 +13,8 @@ class PassingDifferenceKind(StrEnum):
     """The kind of a difference between a failed run and runs that succeeded (passing runs).
 
     - `missing_tool`: the failed run did not call a tool.
-    - `argument`: the failed run called a tool without an argument, or with another value of it.
-    - `extra_tool`: the failed run called a tool that the passing runs did not call.
+    - `argument`: the failed run called a tool without an argument, or with another value.
+    - `extra_tool`: the failed run called a tool that no passing run called.
     - `order`: the failed run called two tools in the other order.
     - `answer`: the final answer has another form.
     - `first_divergence`: the first call that differs from the most similar passing run.
@@ -29,10 +29,10 @@ class PassingDifferenceKind(StrEnum):
 
 
 class PassingDifference(CitedModel):
-    """A difference of a failed run from runs that succeeded, in a sentence; it is an observation, not a cause.
+    """A difference of a failed run from runs that succeeded, in a sentence; an observation, not a cause.
 
-    `runs` is the number of compared runs that show the difference. `step_id` and `call_id` say where in the failed run
-    the difference is. They are null if the failed run has no such place, for example if a call is missing.
+    `runs` is the number of compared runs that show the difference. `step_id` and `call_id` are its place in the failed
+    run; null without a place, for example for a missing call.
     """
 
     kind: PassingDifferenceKind
@@ -46,7 +46,7 @@ class PassingDifference(CitedModel):
 class PassingComparison(RcaModel):
     """The comparison of a failed run with runs that succeeded.
 
-    The compared runs are of the same agent and task (`same_task` is true), or else of the same agent and version.
+    `same_task` is true if the compared runs have the same agent and task; otherwise, the same agent and version.
     """
 
     same_task: bool

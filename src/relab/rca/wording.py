@@ -41,7 +41,7 @@ class WordedClaim(BaseModel):
 
 
 class WordedSummary(BaseModel):
-    """A language model's new summary of a report, as claims (sentences with citations) in reading order."""
+    """A language model's summary of a report, as sentences with citations, in reading order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,12 +49,13 @@ class WordedSummary(BaseModel):
 
 
 class WordingResult(StrEnum):
-    """Whether a language model's summary replaced that of a report, and if not, why. Only `WORDED` changes the report.
+    """Whether a language model's summary replaced the summary of a report, or why not.
 
-    - `ALREADY_WORDED`: the summary is from a model already, so no model was asked.
-    - `INSUFFICIENT_EVIDENCE`, `NO_HYPOTHESES`: the report has no cause to describe, so no model was asked.
-    - `NO_CLAIM_STANDS`: no sentence of the model passed the check.
-    - `CAUSE_NOT_COVERED`: no sentence that passed cites evidence of the first hypothesis.
+    - `WORDED`: it was replaced; all other results leave the report unchanged.
+    - `ALREADY_WORDED`: the summary is from a model already; no model was asked.
+    - `INSUFFICIENT_EVIDENCE`, `NO_HYPOTHESES`: there is no cause to describe; no model was asked.
+    - `NO_CLAIM_STANDS`: no sentence of the model was accepted.
+    - `CAUSE_NOT_COVERED`: no accepted sentence cites evidence of the first hypothesis.
     - `MODEL_FAILED`: the model gave no answer.
     """
 
@@ -84,11 +85,11 @@ class WordingOutcome:
     """The result of asking a language model to rewrite the summary of a report.
 
     Attributes:
-        report: the report with the new summary, or the unchanged report.
+        report: the report, with the new summary if `result` is `WORDED`.
         result: whether the summary was replaced, and if not, why.
-        kept: the claims of the new summary, in order; empty unless `result` is `WORDED`.
-        dropped: the model's claims that were not accepted.
-        error: the error of the model; None if it did not fail.
+        kept: the accepted sentences in order; empty unless `result` is `WORDED`.
+        dropped: the rejected sentences.
+        error: the error of the model; None without an error.
     """
 
     report: Report
@@ -99,10 +100,9 @@ class WordingOutcome:
 
 
 def word_summary(report: Report, gateway: LlmGateway) -> Report:
-    """Return the report with a summary worded by a language model, or the unchanged report.
+    """Return the report with a summary by a language model, or the unchanged report.
 
-    The outcome is only logged: an error of the model raises nothing. `try_wording` says which reports are not sent to
-    the model.
+    Errors of the model are only logged.
     """
     outcome = try_wording(report, gateway)
     said: dict[str, object] = {
@@ -123,14 +123,13 @@ def word_summary(report: Report, gateway: LlmGateway) -> Report:
 
 
 def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
-    """Request a summary from a language model, and keep the claims that the report supports (`apply_policy`).
+    """Request a summary of a report from a language model, and keep the sentences that the report supports.
 
-    Reports with insufficient evidence or without hypotheses are not sent to the model: they have no cause to describe,
-    and a model would invent one. A report whose summary already comes from a model is not sent either, because the
-    claims are checked against the present summary.
+    No request is sent for a report with insufficient evidence, without hypotheses, or with a model's summary already.
     """
     if report.summary_source != "rules":
         return WordingOutcome(report, WordingResult.ALREADY_WORDED)
+    # Without a cause to describe, a model would invent one.
     if report.insufficient_evidence:
         return WordingOutcome(report, WordingResult.INSUFFICIENT_EVIDENCE)
     if not report.hypotheses:
@@ -143,9 +142,9 @@ def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
 
 
 def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
-    """Replace the summary of `report` by those claims of the model's answer that `check_claim` accepts.
+    """Replace the summary of a report by the sentences of a model's answer that `check_claim` accepts.
 
-    The summary stays if none of the accepted claims cites evidence of the first hypothesis.
+    The summary stays if no accepted sentence cites evidence of the first hypothesis.
     """
     evidence = {item.evidence_id: item for item in report.evidence_index}
     kept: list[WordedClaim] = []
@@ -171,8 +170,7 @@ def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
 def build_prompt(report: Report, *, code: str) -> Prompt:
     """Return the prompt that asks a language model to reword the summary of a report.
 
-    In the prompt, the content of the report stands between an opening and a closing mark. `code` is a part of both
-    marks. It must be random, so that no text of the analysed run can forge the closing mark.
+    `code` is a part of the marks around the report. It must be random, so that no text of the run can forge a mark.
     """
     user = Template(prompt_text("rca", "word_summary.user.txt"))
     return Prompt(

@@ -16,9 +16,9 @@ _RETURN_IT = "Return the error to the model, so that it can repeat the call with
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain what was wrong with the arguments of the call that has the problem.
+    """Explain what was wrong with the arguments of a rejected call.
 
-    Return None if the error names no argument, and the run does not report the arguments either.
+    None if neither error nor run names any arguments.
     """
     facts = Facts(problem, view)
     faults = argument_faults(facts.text)
@@ -38,7 +38,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def schema_gaps(call: ToolCall) -> list[str]:
-    """Return the arguments that the schema of a call's tool requires and that were not sent; empty without a schema."""
+    """Return the arguments that the schema of a call's tool requires but the call lacks; empty without a schema."""
     schema = (call.model_extra or {}).get("tool_schema")
     required = schema.get("required") if isinstance(schema, Mapping) else None
     if not isinstance(required, list) or not isinstance(call.args_json, Mapping):
@@ -47,7 +47,7 @@ def schema_gaps(call: ToolCall) -> list[str]:
 
 
 def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
-    """Explain a failure by the required arguments that were not sent (`gaps`), for an error that does not name them."""
+    """Explain a failure by the required arguments that were not sent (`gaps`)."""
     names, it = listed([ticked(name) for name in gaps]), "it" if len(gaps) == 1 else "them"
     _cite_schema(facts, gaps[0])
     what = f"{facts.subject} was called without {names}; the schema requires {it}; the model's own arguments were {facts.arguments()}"
@@ -60,10 +60,9 @@ def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
 
 
 def _cite_schema(facts: Facts, name: str) -> None:
-    """Add a quotation of the tool's schema to `facts`: the last place that names the argument `name`.
+    """Add a quotation of the tool's schema, where it last names the argument `name`, to `facts`.
 
-    If the schema does not name the argument, the beginning of the schema is quoted. If there is no call or no schema,
-    nothing is added.
+    Without the name, the beginning is quoted. Without a call or a schema, nothing is added.
     """
     call = facts.call
     text = field_text(call, "tool_schema") if call is not None else None
@@ -152,9 +151,9 @@ def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
 
 
 def _demand(facts: Facts, fault: ArgumentFault) -> str:
-    """Return what the tool expects of an argument, as text to append: `: ` and the words of the error.
+    """Return `: ` and the error's words about the expected argument; "" without such words.
 
-    Return "" if the error does not say it. The words are added to the quotations of `facts`.
+    The words are also added to the quotations of `facts`.
     """
     place = facts.text.find(fault.demand) if fault.demand else -1
     return f": {facts.part(place, place + len(fault.demand))}" if fault.demand and place >= 0 else ""

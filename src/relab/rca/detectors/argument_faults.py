@@ -22,7 +22,7 @@ MAX_FAULTS: Final = 5
 
 
 class FaultKind(StrEnum):
-    """What is wrong with an argument: missing, not allowed, or with a wrong value; or the tool itself is unknown."""
+    """How an argument is wrong: missing, not allowed, or with a wrong value; or its tool is unknown."""
 
     MISSING = "missing"
     UNEXPECTED = "unexpected"
@@ -32,15 +32,14 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ArgumentFault:
-    """One wrong argument that the text of an error names.
+    """A wrong argument that an error text names.
 
     Attributes:
         kind: how the argument is wrong.
-        name: the name of the argument with its path (`items.0.id`), as the text has it; for `UNKNOWN_TOOL` the name of
-            the tool.
+        name: the name of the argument with its path (`items.0.id`); for `UNKNOWN_TOOL`, the name of the tool.
         start, end: the position of the name in the text.
-        demand: what the tool expects, as a part of the text; None if the text does not contain it.
-        is_nested: whether the argument is a part of another one, so that the call has no argument with this name.
+        demand: the part of the text that states the expected value; None without one.
+        is_nested: whether the argument is a part of another one.
     """
 
     kind: FaultKind
@@ -144,12 +143,7 @@ _UNDEFINED: Final = re.compile(r"received undefined|\bRequired\b|field required"
 
 
 def argument_faults(text: str) -> list[ArgumentFault]:
-    """Return the wrong arguments that the text of an error names: at most `MAX_FAULTS`, and each argument once.
-
-    Errors of pydantic and errors as JSON objects give the arguments in the order in which the text names them. Errors
-    in sentences are searched with one pattern after the other; each pattern gives its arguments in the order of the
-    text.
-    """
+    """Return the wrong arguments that an error text names: at most `MAX_FAULTS`, and each argument once."""
     text = text[:MAX_TEXT_CHARS]
     for read in (_pydantic, _objects, _sentences):
         found: dict[str, ArgumentFault] = {}

@@ -38,8 +38,8 @@ class Difference:
     """A significant difference between two versions in one aspect: the outcomes, the steps, or the use of a tool.
 
     Attributes:
-        value, previous_value: the success rate (0..1), the median number of steps, or the share of runs that use
-            `tool`, for the new and the previous version.
+        value: for the new version: the success rate, the median number of steps, or the share of runs that use `tool`.
+        previous_value: the same for the previous version.
         difference: the change of the rate or share, or the Hodges-Lehmann shift in steps.
         p_value: the p-value, adjusted with Holm's method over all comparisons.
         test: the name of the statistical test.
@@ -85,11 +85,10 @@ class _Candidate:
 
 
 def compare_versions(run: AgentRun, history: Sequence[PastRun]) -> VersionComparison | None:
-    """Compare the version of `run` with the previous version; `history` has runs of both, in any order.
+    """Compare the version of `run` with the previous version, by the runs in `history` (in any order).
 
-    The previous version is the version of the last run that started before the first run of this version. Return None
-    if the run names no version, if there is no previous version, or if one of the two has fewer than `MIN_RUNS`
-    finished runs.
+    The previous version is that of the last run before the first run of this version. Return None without a version, a
+    previous version, or `MIN_RUNS` finished runs of each.
     """
     version: Version = (run.agent_version, run.prompt_hash)
     if not any(part is not None and part.strip() for part in version):
@@ -119,17 +118,16 @@ def _finished(runs: Sequence[PastRun], version: Version) -> list[PastRun]:
 
 
 def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, ...]:
-    """Return the differences between two versions' runs that are significant and large enough to matter.
+    """Return the significant and large differences between the runs of a version and of the previous version.
 
-    Holm's method adjusts the p-values of three tests: outcome, steps and tools. The p-value of "tools" is the smallest
-    Holm-adjusted p-value of the single tools. A difference that is too small to matter takes part in this adjustment
-    with p = 1, and is never returned.
+    Holm's method adjusts the p-values of three tests: outcome, steps, and tools.
     """
     outcome = _outcome(now, then)
     steps = _steps(now, then)
     tools, p_tools = _tools(now, then)
     if outcome is None and steps is None and not tools:
         return ()
+    # A difference that is too small to matter takes part in the adjustment with p = 1.
     family = [
         outcome.test.p_value if outcome else 1.0,
         steps.test.p_value if steps else 1.0,
@@ -172,10 +170,9 @@ def _steps(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
 
 
 def _tools(now: list[PastRun], then: list[PastRun]) -> tuple[list[_Candidate], list[float]]:
-    """Compare the use of tools in the runs of a new version (`now`) and of the previous version (`then`).
+    """Compare how many runs of the new version (`now`) and of the previous version (`then`) use each tool.
 
-    Return the tools whose share of runs changed by at least `MIN_PRESENCE_CHANGE`, and the Holm-adjusted p-values of
-    these changes, in the same order.
+    Return the tools with a change of at least `MIN_PRESENCE_CHANGE`, and the Holm-adjusted p-values in the same order.
     """
     used_now, used_then = _uses(now), _uses(then)
     names = sorted({*used_now, *used_then})

@@ -29,18 +29,16 @@ class CategoryDescriptor:
         detect: yields the problems of this category in a run; pure.
         title: the name of the category for people; a hypothesis is called "<title> Root Cause".
         cause: completes the sentence "Tool call failed due to ...".
-        clause: completes the sentence "The run failed because ..."; `{subject}` stands for the tool, the step or "it".
-        names: matches the English names of the category in lower-case text. The pattern is broad, because a false match
-            only drops a sentence of a language model, whereas a missed match lets a false sentence into the report.
+        clause: completes the sentence "The run failed because ..."; `{subject}` is the tool, the step or "it".
+        names: a broad pattern of English names of the category, in lower case. A language model's sentence with a
+            foreign name is dropped.
         checks: how a person can verify the hypothesis.
         actions: mitigations, the most effective first.
-        causes_by_detail: `{detail: text}`: the text replaces `cause` for problems with this detail.
-        explain: returns, for a problem, its facts and what to change, in words; None if there is nothing to add.
-        advice_opening: the words before the facts in the first action, for a category whose wording the AgentOps
-            contract prescribes; "" for others.
+        causes_by_detail: `{detail: text}`; the text replaces `cause` for this detail.
+        explain: returns the explanation of a problem; None if there is nothing to add.
+        advice_opening: the words before the facts in the first action, as the AgentOps contract prescribes; or "".
         is_external: whether such failures come from outside of the agent, so that a changed prompt cannot cause them.
-        is_general: whether a problem of this category is ranked after a problem of another category that occurred at
-            the same time.
+        is_general: whether simultaneous problems of other categories are ranked first.
         may_cause: for a category of behaviour (such as a loop), the categories of its possible effects; None for a
             category of errors.
     """
@@ -62,5 +60,5 @@ class CategoryDescriptor:
 
 
 def action(type_: ActionType, priority: Priority, title: str, description: str) -> ActionItem:
-    """Build an action item of a report, without evidence, from the kind of change, the priority and two texts."""
+    """Build an action item without evidence."""
     return ActionItem(type=type_, title=title, description=description, priority=priority)

@@ -25,13 +25,13 @@ MAX_TEXT_CHARS: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The facts of a problem, and what to change.
+    """The explanation of a problem: the facts, and what to change.
 
     Attributes:
-        facts: what happened, in complete sentences.
-        fix: what to change, in complete sentences, with the names from the facts.
-        quotes: the places in the run that contain the values in `facts` and `fix`, to be cited as evidence.
-        subject: the tool, step or run that `facts` are about, by the name that `facts` use.
+        facts: the facts, in complete sentences.
+        fix: what to change, in complete sentences.
+        quotes: the places in the run with the values in `facts` and `fix`.
+        subject: the name of the tool, step or run that `facts` are about.
     """
 
     facts: str
@@ -41,10 +41,7 @@ class Explanation:
 
     @property
     def clause(self) -> str:
-        """The facts as the end of a longer sentence: without the full stop, and with a small first letter.
-
-        If the facts begin with the name of the subject, "it" replaces the name.
-        """
+        """The facts as the end of a sentence: without a full stop and capital letter, and with "it" for the subject."""
         name = self.subject[:1].upper() + self.subject[1:]
         facts = f"it{self.facts.removeprefix(name)}" if self.facts.startswith(name) else self.facts
         return (facts[:1].lower() + facts[1:]).removesuffix(".")
@@ -63,10 +60,9 @@ def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
 
 
 class Facts:
-    """Collects the values that the explanation of a problem names, and a quotation of the run for each value.
+    """Collects values that explain a problem, and a quotation of the run for each value.
 
-    A method that returns a value also cites it: the quotation of the value is added to `quotes`. The value is returned
-    between backticks, on one line.
+    Each method that returns a value puts it between backticks on one line, and adds its quotation to `quotes`.
 
     Args:
         problem: the problem to explain.
@@ -88,7 +84,7 @@ class Facts:
 
     @property
     def source(self) -> tuple[EvidenceKind, Quotable] | None:
-        """The call that has the problem, or else the step that has it; None if the problem names neither."""
+        """The call with the problem, or else the step with the problem; None without both."""
         if self.call is not None:
             return EvidenceKind.TOOL_CALL, self.call
         return (EvidenceKind.STEP, self.step) if self.step is not None else None
@@ -101,9 +97,9 @@ class Facts:
         return f"the step {ticked(self.step.name)}" if self.step is not None else "the run"
 
     def error(self) -> str | None:
-        """Return the text that shows the problem, usually an error message, and cite it; None if there is no text.
+        """Return and cite the text that shows the problem, usually an error message; None without one.
 
-        Of a long text, only a part around the words that show the problem is returned.
+        A long text is cut to a part around the relevant words.
         """
         if not self.text.strip():
             return None
@@ -115,25 +111,22 @@ class Facts:
         return ticked(self.text)
 
     def part(self, start: int, end: int) -> str:
-        """Return the part `start:end` of the text that shows the problem, and add its quotation to `quotes`."""
+        """Return and cite the part `start:end` of the text that shows the problem."""
         lead = self._lead
         self.quotes.append(Quotation(lead.kind, lead.source, lead.field, start, end))
         return ticked(self.text[start:end])
 
     def match(self, pattern: re.Pattern[str], group: str | int = 0) -> str | None:
-        """Search the text that shows the problem for a pattern; return and cite the `group` of the first match.
-
-        Return None if nothing matches, or if the group is empty.
-        """
+        """Return and cite the `group` of the first match of a pattern in the problem's text; None without a match."""
         found = pattern.search(self.text[:MAX_TEXT_CHARS])
         if found is None or not found[group]:
             return None
         return self.part(*found.span(group))
 
     def field(self, name: str, limit: int = MAX_VALUE_CHARS) -> str | None:
-        """Return the value of the field `name` of the call or step, cut after `limit` characters, and cite it.
+        """Return and cite the value of a field of the call or step, cut after `limit` characters.
 
-        Return None if the field is empty or absent, or if the problem has neither call nor step.
+        Return None if the field is empty or absent, or without a call and a step.
         """
         source = self.source
         text = field_text(source[1], name) if source is not None else None
@@ -145,21 +138,17 @@ class Facts:
         return ticked(text, limit)
 
     def arguments(self) -> str | None:
-        """Return the arguments of the call, and add their quotation to `quotes`; None if they are not known."""
+        """Return and cite the arguments of the call; None if they are not known."""
         return self.field("args_json") if self.call is not None else None
 
     def short_arguments(self) -> str | None:
-        """Return the beginning of the call's arguments, at most `MAX_ASIDE_CHARS` characters, and cite it.
-
-        Return None if the arguments are not known. This is for an explanation in which they are not important.
-        """
+        """Return and cite the first `MAX_ASIDE_CHARS` characters of the call's arguments; None if not known."""
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation, with all quotations that were added so far; if none was, with those of the problem.
+        """Return the explanation with all quotations so far, or else with those of the problem.
 
-        At least one quotation is from the call or step that has the problem: if none is, the status of that call or
-        step is quoted, too.
+        At least one quotation is from the call or step with the problem; if necessary, its status.
 
         Args:
             facts: what happened; becomes a sentence.

@@ -15,9 +15,8 @@ class Phrase:
     """A typical wording of an error, as a pattern.
 
     Attributes:
-        detail: the finer kind of problem (`DetectedProblem.detail`) that the wording indicates; None for no finer kind.
-        hints: lower-case substrings; every match contains at least one. The pattern is not tried on a text without
-            them.
+        detail: the finer kind of problem (`DetectedProblem.detail`) that the wording indicates; None without one.
+        hints: lower-case substrings. Each match of the pattern contains at least one.
         pattern: the regular expression.
     """
 
@@ -27,10 +26,7 @@ class Phrase:
 
 
 def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
-    """Build a `Phrase` from its three values.
-
-    `hints` are separated by `|`. The pattern ignores case, and its `.` matches line breaks.
-    """
+    """Build a `Phrase`; `hints` are separated by `|`, and the pattern ignores case and line breaks."""
     return Phrase(detail, tuple(hints.split("|")), re.compile(pattern, re.IGNORECASE | re.DOTALL))
 
 
@@ -47,7 +43,7 @@ class PhraseMatch:
 
 
 class Phrases:
-    """An ordered list of phrases; the first one that matches wins, so specific phrases come first."""
+    """A list of phrases in order of precedence: the first match counts."""
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self._phrases = tuple(phrases)

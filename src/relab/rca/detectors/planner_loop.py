@@ -76,8 +76,10 @@ _DIGITS = re.compile(r"\d+")
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find repetition: many retries, identical calls, cycles of calls, identical outputs, iteration limits.
 
-    The value of `detail` is `retries`, `identical_calls`, `alternating_cycle` or `identical_steps` for loops that the
-    steps and calls show, and `iteration_limit` or `retries_exhausted` for loops that an error states.
+    Values of `detail`:
+
+    - Seen in steps and calls: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps`.
+    - Stated by an error: `iteration_limit`, `retries_exhausted`.
     """
     for failure, sign in signs(RULE.read, view):
         yield problem_of(Category.PLANNER_LOOP, failure, sign)
@@ -156,19 +158,19 @@ def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[De
 def _identical(
     indexes: list[int], sequence: Sequence[Repeatable], fresh_before: list[int], last_progress: int, view: RunView
 ) -> Iterator[DetectedProblem]:
-    """Yield at most one problem: the identical calls at `indexes`, if they are a loop and not polling.
+    """Yield a problem if identical calls are a loop and not polling; yield nothing otherwise.
 
-    A loop is at least `MIN_REPEATS` equal outcomes in a row, without a new call in between. A new call is one that is
-    never repeated. In a failed run, each of two weaker signs gives a problem with low confidence:
+    The calls are a loop in these cases:
 
-    - at least `MIN_REPEATS` equal outcomes in a row with new calls in between, such as an edit between two test runs.
-    - at least `MANY_POLLS` calls, whatever their outcomes.
+    - At least `MIN_REPEATS` equal outcomes in a row, without a new call in between. A new call is never repeated.
+    - In a failed run, with low confidence: as above, but with new calls in between.
+    - In a failed run, with low confidence: at least `MANY_POLLS` calls.
 
     Args:
-        indexes: the positions in `sequence` of calls with the same tool and arguments.
+        indexes: the positions in `sequence` of the identical calls (same tool and arguments).
         sequence: all calls of one agent.
-        fresh_before: for each index, the number of new calls before it.
-        last_progress: the index of the last new call that succeeded; -1 if none did.
+        fresh_before: for each index of `sequence`, the number of new calls before it.
+        last_progress: the index of the last new call that succeeded; -1 without such a call.
         view: the run.
     """
     stuck: list[int] = []
@@ -200,12 +202,10 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """If `unbroken`, append `index` to `chain` and return `chain`; otherwise return a new list with `index` alone.
-
-    The list is changed in place, so that the total cost stays linear.
-    """
+    """Append `index` to `chain` and return `chain` if `unbroken`; otherwise return `[index]`."""
     if not unbroken:
         return [index]
+    # In place, so that the total cost stays linear.
     chain.append(index)
     return chain
 
@@ -213,10 +213,10 @@ def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
 def _loop(
     detail: str, members: Sequence[Repeatable], repeats: int, view: RunView, *, got_past: bool
 ) -> DetectedProblem:
-    """Build the problem of a loop of calls.
+    """Build the problem of a loop of calls (`members`).
 
-    `got_past` says whether the agent left the loop behind: the same call later had a different, good outcome, or a call
-    outside of every loop succeeded afterwards. The problem then counts as recovered.
+    `got_past` says whether the agent left the loop: a later call of the loop had a good, different outcome, or another
+    call succeeded afterwards. The problem then counts as recovered.
     """
     first = members[0].placed
     blind = all(item.is_blind for item in members)
@@ -323,10 +323,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def _of_text(facts: Facts, count: int) -> Explanation | None:
-    """Explain a loop by the text that shows it: an output that repeats, or an error that names a limit.
-
-    Return None without such a text.
-    """
+    """Explain a loop by a repeated output, or by an error that names a limit; None without such a text."""
     error = facts.error()
     if error is None:
         return None

@@ -14,7 +14,7 @@ _LEVELS = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 
 
 def raised(confidence: Confidence) -> Confidence:
-    """Return the next higher confidence, for a problem with a second, independent sign; high stays high."""
+    """Return the next higher confidence (for a second, independent sign); high stays high."""
     return _LEVELS[min(_LEVELS.index(confidence) + 1, len(_LEVELS) - 1)]
 
 
@@ -35,17 +35,17 @@ class DetectedProblem:
     Attributes:
         category: the failure category.
         detail: the finer kind of problem within the category; None if not known.
-        confidence: how certain it is that there is a problem of this category.
+        confidence: how certain the problem and its category are.
         at_us: when the problem occurred, in microseconds since 1970.
         kind: the kind of the object (call, step, event, line or run) that shows the problem.
         position: the index of this object among the objects of its kind, in order of time.
         quotes: the parts of the run that show the problem.
-        step_id, call_id, agent_name: the step, the tool call and the agent that have the problem; None if not known.
-        tool_name: the tool of the call; None if there is no call.
-        recovered: whether the run recovered from the problem, for example by a retry that succeeded.
-        occurrences: the number of repetitions, for a loop.
-        members: the positions of the tool calls that form a loop.
-        follows: whether the problem is only the effect of another problem (`rca/attribution/resolution.py`).
+        step_id, call_id, agent_name: the step, the tool call and the agent with the problem; None if not known.
+        tool_name: the tool of the call; None without a call.
+        recovered: whether the run recovered from the problem, for example by a retry.
+        occurrences: for a loop, the number of repetitions.
+        members: for a loop, the positions of its tool calls.
+        follows: whether the problem is only the effect of another problem.
     """
 
     category: Category

@@ -21,10 +21,10 @@ MIN_ATTRIBUTABLE_SHARE = 0.5
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find significant differences between the run's version and the previous one.
+    """Find significant differences between the runs of the run's version and of the previous version.
 
-    Values of `detail`: `outcome`, `steps` or `tools`, each with a suffix for the part that changed
-    (`_prompt`, `_version`, `_prompt_and_version`).
+    Values of `detail`: `outcome`, `steps` or `tools`, each with the changed part appended (`_prompt`, `_version`,
+    `_prompt_and_version`).
     """
     comparison = compare_versions(view.run, view.history)
     if comparison is None:
@@ -44,15 +44,14 @@ def changed_part(comparison: VersionComparison) -> str:
 
 
 def _confidence(comparison: VersionComparison, difference: Difference, *, worse: bool) -> Confidence:
-    """Return the confidence that the change of version explains this one failure.
+    """Return the confidence that a change of version explains the failure of the run.
 
-    - Low: `difference` is not in the outcome, or the attributable fraction is below `MIN_ATTRIBUTABLE_SHARE`.
-    - High: the outcomes differ (`worse`), and so do the steps or the use of tools.
+    - Low: `difference` is not about the outcome, or the attributable fraction is below `MIN_ATTRIBUTABLE_SHARE`.
+    - High: the success rate is worse (`worse`), and the steps or tools differ, too.
     - Medium: all other cases.
 
-    The attributable fraction (among the exposed) is the share of this version's failures that the previous version
-    would not have had. It is (r1 - r0) / r1 with the failure rates r1 of this version and r0 of the previous one (O. S.
-    Miettinen, Am. J. Epidemiol. 99, 1974).
+    Source of the attributable fraction, (r1 - r0) / r1 with failure rates r1 (new) and r0 (previous): O. S. Miettinen,
+    Am. J. Epidemiol. 99, 1974.
     """
     if difference.aspect != "outcome":
         return Confidence.LOW

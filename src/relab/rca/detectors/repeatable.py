@@ -17,13 +17,13 @@ PENDING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A tool call, and the values by which other calls are recognised as its repetitions.
+    """A tool call in a form in which a repetition of the call has equal values.
 
     Attributes:
-        key: the tool and the arguments; calls with equal keys are identical. None if the arguments were not reported.
-        outcome: for a call that succeeded, its result; for a failed one, status, error class and status code. Equal
-            outcomes of identical calls mean that the agent makes no progress.
-        is_blind: whether the call succeeded but no result was reported. Equal outcomes of such calls prove little.
+        key: (tool, arguments); equal for identical calls. None if the arguments were not reported.
+        outcome: the result of a successful call; (status, error class, status code) of a failed call. Equal outcomes of
+            identical calls mean no progress.
+        is_blind: whether the call succeeded without a reported result, so that an equal outcome proves little.
     """
 
     placed: PlacedCall
@@ -33,7 +33,7 @@ class Repeatable:
 
 
 def repeatable(placed: PlacedCall) -> Repeatable:
-    """Return the call with a key and an outcome, which are equal for a call that only repeats it."""
+    """Return a call in the form in which a repetition of the call has an equal key and an equal outcome."""
     call = placed.call
     fingerprint = call.args_fingerprint
     good = is_good_call(call)
@@ -49,16 +49,16 @@ def repeatable(placed: PlacedCall) -> Repeatable:
 
 
 def is_waiting(item: Repeatable) -> bool:
-    """Return whether the result of a call says "not yet", so that repeating the call is polling."""
+    """Return whether the result of a call says "not yet", so that a repetition of the call is polling."""
     result = item.placed.call.result_summary
     return bool(result) and len(result or "") <= 300 and PENDING.search(result or "") is not None
 
 
 def call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
-    """Return a quotation of the arguments of a call, which shows that another call repeats it.
+    """Return a quotation of a call's arguments, to show that another call repeats this call.
 
-    If the arguments were not reported, their hash is quoted; if that was not reported either, the status of the call.
-    `attributes` are facts by name, such as counts, that are added to the evidence.
+    Without reported arguments, their hash is quoted; without the hash, the status. `attributes` (facts such as counts)
+    are added to the evidence.
     """
     field = quotable_field(placed.call, "args_json", "args_hash", "status")
     return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)

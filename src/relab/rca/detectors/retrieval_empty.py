@@ -131,11 +131,11 @@ RULE = ErrorRule(
 
 @dataclass(frozen=True, slots=True)
 class Emptiness:
-    """How the result of a retrieval is empty.
+    """The way in which the result of a retrieval is empty.
 
     Attributes:
         detail: `empty_result` (data without items), `no_results` (a text that says so) or `no_output` (blank).
-        is_structured: whether the result is data without items; false for a text or a blank result.
+        is_structured: whether the result is data without items.
     """
 
     detail: str
@@ -143,7 +143,7 @@ class Emptiness:
 
 
 def is_retrieval(name: str) -> bool:
-    """Return whether the name of a tool or step indicates that it only searches or reads, and changes nothing."""
+    """Return whether a tool or step, by its name, only searches or reads and changes nothing."""
     words = [word.casefold() for word in _WORDS.findall(name)]
     if "vector" in words and "store" in words:
         words.remove("store")
@@ -158,7 +158,7 @@ def is_retrieval(name: str) -> bool:
 
 
 def emptiness(text: str | None) -> Emptiness | None:
-    """Return in which way a result is empty; None if it has content or was not reported (`text` is None)."""
+    """Return in which way a result is empty; None if it has content or is None (not reported)."""
     if text is None:
         return None
     bare = text.strip()
@@ -281,9 +281,9 @@ def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain what was searched for, where, and whether the same tool found something with other arguments.
+    """Explain what was searched for, and whether other calls of the same tool found something.
 
-    Return None if the run does not report what was searched for.
+    Return None if the run does not report the search terms.
     """
     facts = Facts(problem, view)
     searched = facts.arguments() or (facts.field("input_summary") if facts.call is None else None)

@@ -17,8 +17,8 @@ from relab.telemetry.models import GuardrailEvent
 class Sign:
     """A sign that a failure belongs to a category.
 
-    `confidence` says how strong the sign is, `detail` is the finer kind of failure (None if not known), and `where` is
-    the place of the sign in the error text (None if the sign is not in the text).
+    `confidence` says how strong the sign is. `detail` is the finer kind of failure; None if not known. `where` is the
+    place in the error text; None for a sign outside of the text.
     """
 
     confidence: Confidence
@@ -28,11 +28,11 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """A rule that recognises failures of one category: first by structured fields, then by wording.
+    """A rule that recognises the failures of one category, by structured fields and then by wording.
 
     Attributes:
-        codes: `{HTTP status code: detail}`; a code without a finer kind of failure has the detail None.
-        classes: matches the last part of the name of an error class (`RateLimitError` of `openai.RateLimitError`).
+        codes: `{HTTP status code: detail}`; the detail is None without a finer kind of failure.
+        classes: matches the last part of an error class (`RateLimitError` of `openai.RateLimitError`).
         phrases: typical wordings of the errors.
         guard_types: matches the type of a guardrail event.
     """
@@ -44,7 +44,7 @@ class ErrorRule:
     guard_types: re.Pattern[str]
 
     def read(self, failure: Failure) -> Sign | None:
-        """Return the strongest sign in `failure` that it belongs to the category of this rule; None if there is no sign."""
+        """Return the strongest sign that `failure` belongs to the category of this rule; None without a sign."""
         found = self.phrases.find(failure.text)
         detail = found.detail if found is not None else None
         where = found.where if found is not None else None
@@ -90,9 +90,9 @@ def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProb
 
 
 def signs(read: Callable[[Failure], Sign | None], view: RunView) -> Iterator[tuple[Failure, Sign]]:
-    """Yield each failure of a run in which `read` finds a sign, with the sign.
+    """Yield (failure, sign) for each failure of a run in which `read` finds a sign.
 
-    `read` is called once for all failures of equal `Failure.shape`.
+    `read` is called once for all failures with equal `Failure.shape`.
     """
     for failures in view.failures_by_shape:
         sign = read(failures[0])

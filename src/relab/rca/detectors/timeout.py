@@ -86,9 +86,9 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedProblem:
-    """Locate the time-out of a whole run at the last call that has the status RUNNING, or else at the last such step.
+    """Locate the time-out of a run at its last call, or else step, that still has the status RUNNING.
 
-    Return the problem unchanged if the run has no such call or step.
+    Return the problem unchanged without such a call or step.
     """
     for call in reversed(view.calls):
         if call.call.status is StepStatus.RUNNING:
@@ -109,10 +109,7 @@ def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedPro
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Return whether a failed call or step says nothing about its cause: class, text and status code are generic.
-
-    Only the latency can then explain the failure.
-    """
+    """Return whether class, text and status code of a failure are generic, so that only its latency can explain it."""
     code = failure.status_code
     return (
         failure.kind in LOCATED_KINDS
@@ -134,10 +131,7 @@ def _cut_off(latency_ms: float) -> int | None:
 def _at_cut_off(view: RunView) -> Iterator[DetectedProblem]:
     """Yield failed calls and steps without an informative error whose latency suggests a time-out.
 
-    The latency suggests a time-out in two cases:
-
-    - It is at a common time limit, such as 30 s.
-    - It is about equal to that of another such failure of the same tool or step.
+    The latency is at a common time limit, such as 30 s, or about equal to that of another such failure.
     """
     by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
     for failure in (*view.call_failures, *view.step_failures):

@@ -93,10 +93,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a refusal only looks like a missing permission, because it has another reason.
-
-    The other reasons are a rate limit (GitHub answers 403), a content policy, and a proxy that requires a login.
-    """
+    """Return whether a refusal is from a rate limit, a content policy or a proxy, not from a missing permission."""
     if failure.status_code == 401:
         return False
     text = failure.text

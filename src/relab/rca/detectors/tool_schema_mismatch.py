@@ -117,11 +117,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a failure only looks like rejected arguments, because it has another reason.
-
-    The other reasons are access, a missing object, a time limit, a too long context, the content, a rate limit, or the
-    output.
-    """
+    """Return whether a failure has another reason than rejected arguments, such as access or a time limit."""
     text = failure.text
     if failure.status_code in (401, 403, 404, 407, 408, 429):
         return True
@@ -131,11 +127,7 @@ def _is_look_alike(failure: Failure) -> bool:
 
 
 def _read(failure: Failure) -> Sign | None:
-    """Return the sign that a call was rejected because of its arguments; None if the failure shows no such sign.
-
-    A status of 400 or 422, or a class like `ValidationError`, gives high confidence only together with wording about
-    arguments. Servers use 400 for many other errors, and a `ValidationError` may be about business data.
-    """
+    """Return the sign that a call was rejected because of its arguments; None without such a sign."""
     if _is_look_alike(failure):
         return None
     sign = RULE.read(failure)
@@ -144,6 +136,7 @@ def _read(failure: Failure) -> Sign | None:
     validates = failure.error_class is not None and bool(_VALIDATION_CLASS.search(last_name(failure.error_class)))
     if sign is None:
         return _read_without_words(failure, validates=validates)
+    # A code or class alone is no proof: 400 and `ValidationError` have many other reasons.
     if failure.status_code in (400, 422) or validates or failure.error_class == "TypeError":
         # Code or class gives high confidence only if the wording comes from an error message.
         return replace(sign, confidence=Confidence.MEDIUM if failure.is_hint else Confidence.HIGH)
@@ -151,10 +144,9 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Return the sign that a tool rejected its arguments, for a failure whose text does not mention arguments.
+    """Return the sign of rejected arguments that the status code or error class gives; None without one.
 
-    Only the status code and the error class can then show it; return None if they do not. `validates` says whether the
-    error class is that of a validation, such as `ValidationError`.
+    `validates` says whether the error class is a validation error, such as `ValidationError`.
     """
     code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):

@@ -46,11 +46,10 @@ _CODE_DETAILS = {404: "not_found", 410: "not_found", 407: "proxy_authentication"
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find all errors; `rca/attribution/resolution.py` later drops those that another detector explains better.
+    """Find all errors of a run, including errors that other detectors explain better.
 
-    Values of `detail`: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`,
-    `connection_error`, `proxy_authentication`, `too_large`, `guardrail_event`, and
-    `unclassified_error` for the rest.
+    Values of `detail`: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`, `connection_error`,
+    `proxy_authentication`, `too_large`, `guardrail_event`, and `unclassified_error` for the rest.
     """
     for failure, sign in signs(_read, view):
         if failure.kind is not EvidenceKind.GUARDRAIL_EVENT or not view.succeeded:
@@ -72,7 +71,7 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_code(failure: Failure) -> Sign:
-    """Return the sign of a failure by its status code; a code that is only in the text of a result has low confidence."""
+    """Return the sign that a failure's status code gives; low confidence for a code in the text of a result."""
     code, place, sure = failure.status_code, None, Confidence.MEDIUM
     if code is None:
         code, place = failure.text.status_code, failure.text.status_at

@@ -41,7 +41,7 @@ def field_text(source: BaseModel, name: str) -> str | None:
 
 
 def quotable_field(source: Quotable, *names: str) -> str:
-    """Return the first of `names` whose field in `source` is not blank; if all are blank, return the last of `names`."""
+    """Return the first name in `names` whose field in `source` is not blank; the last name if all are blank."""
     return next((name for name in names if (field_text(source, name) or "").strip()), names[-1])
 
 
@@ -93,7 +93,7 @@ def _own_attributes(kind: EvidenceKind, source: Quotable) -> Attributes:
 
 
 def _cut(text: str, start: int, end: int) -> str:
-    """Return the `MAX_SNIPPET_CHARS` characters of `text` around its part `start:end`; a shorter text stays whole."""
+    """Return `MAX_SNIPPET_CHARS` characters of `text` around its part `start:end`; the whole text if it is shorter."""
     if len(text) <= MAX_SNIPPET_CHARS:
         return text
     centre = (start + min(end, start + MAX_SNIPPET_CHARS)) // 2
@@ -102,16 +102,16 @@ def _cut(text: str, start: int, end: int) -> str:
 
 
 class EvidenceCollector:
-    """Turns quotations of a run into evidence with ids, in the order of the calls of `quote`. Equal quotations count once.
+    """Turns quotations of a run into evidence with ids, in the order of the calls of `quote`.
 
-    A quotation cites a part of one field of an object: of the run, or of one of its steps, tool calls, guardrail events
-    or log lines. The first quotation of an object gets the plain id (such as `ev_tool_<call_id>`); further quotations
-    of the same object get this id with `~2`, `~3`, ... A numbered id never equals the plain id of another object of the
-    run.
+    Equal quotations count once.
+
+    The first quotation of an object gets an id such as `ev_tool_<call_id>`; further ones get `~2`, `~3` and so on
+    appended.
 
     Args:
-        run: the run that is quoted.
-        known: the evidence of an existing report that is extended; it comes first.
+        run: the quoted run.
+        known: evidence of an existing report; it comes first.
     """
 
     def __init__(self, run: AgentRun, known: Sequence[Evidence] = ()) -> None:
@@ -119,6 +119,7 @@ class EvidenceCollector:
         self._by_id: dict[str, Evidence] = {item.evidence_id: item for item in known}
         self._by_place: dict[tuple[object, ...], str] = {}
         self._quoted: set[int] = set()
+        # A numbered id must not equal the id of another object of the run.
         self._plain_ids: frozenset[str] | None = None
 
     @property
@@ -130,7 +131,7 @@ class EvidenceCollector:
         return len(self._by_id)
 
     def has_quoted(self, source: Quotable) -> bool:
-        """Whether the collected evidence quotes any field of `source`, an object of the run."""
+        """Whether the evidence quotes any field of `source`, which is an object of the run."""
         return id(source) in self._quoted
 
     def quote(self, quotation: Quotation) -> str:

@@ -57,7 +57,7 @@ _CLASS_IN_TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """Where a rule matched: at the part `start:end` of the original text."""
+    """The place of a match: the part `start:end` of the original text."""
 
     start: int
     end: int
@@ -68,14 +68,14 @@ class ErrorText:
     """An error text, prepared for the rules that classify errors: its beginning and its end, without quoted input.
 
     Attributes:
-        masked: the text with quoted input blanked; capital and small letters are those of the original.
-        lowered: `masked` in lower case, only for cheap substring tests (its length may differ).
+        masked: the text, in its original case, with quoted input blanked.
+        lowered: `masked` in lower case, for substring tests only; its length may differ.
         tail_at: the index in `masked` at which the end of the original text begins.
         tail_shift: the number to add to an index from `tail_at` on to get the offset in the original text.
         classes: pairs (name, place) of the exception classes in the text, such as `TypeError` of `TypeError: ...`.
-        status_code: an HTTP status from 400 to 599 that the text contains; None if there is none.
-        status_at: the place of the status code; None if there is none.
-        memo: cached search results, by the id of the `Phrases` that searched (`rca/detectors/phrases.py`).
+        status_code: an HTTP status from 400 to 599 in the text; None without one.
+        status_at: the place of the status code; None without one.
+        memo: cached search results, by the id of the `Phrases` that searched.
     """
 
     masked: str
@@ -88,16 +88,13 @@ class ErrorText:
     memo: dict[int, object] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def place(self, match: re.Match[str]) -> TextMatch:
-        """Return the place in the original text of a match that a search in `self.masked` found."""
+        """Return the place in the original text of a match in `masked`."""
         shift = self.tail_shift if match.start() >= self.tail_at else 0
         return TextMatch(match.start() + shift, match.end() + shift)
 
 
 def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of the text between the braces of each `arguments {...}` in an error text.
-
-    Inner braces are matched, in one pass over the text.
-    """
+    """Yield `(start, end)` of the text between the outer braces of each `arguments {...}` in an error text."""
     done = 0
     for opening in _ARGUMENTS_OPEN.finditer(text):
         if opening.end() <= done:
@@ -114,7 +111,7 @@ def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _quoted_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of the text between the quotation marks of each input that an error text repeats.
+    """Yield `(start, end)` of each quoted input in an error text, without the quotation marks.
 
     Such an input follows a word such as "query" or "file".
     """
@@ -181,18 +178,14 @@ def read_error(text: str) -> ErrorText:
 
 
 def without_variables(text: str) -> str:
-    """Return the text with each character of ids and numbers replaced by a filler, so that its length stays the same.
-
-    Texts that differ only in ids and numbers of the same length become equal.
-    """
+    """Return a text of equal length in which a filler replaces each character of ids and numbers."""
     return _VARIABLE.sub(lambda match: "7" * len(match.group()), text)
 
 
 class ErrorReader:
-    """Prepares error texts, and caches the result for each wording, until it has read `max_chars` characters.
+    """Prepares error texts for classification, and caches the result for each wording.
 
-    An error that a run repeats 10,000 times is read once. A run with thousands of long and different errors can reach
-    `max_chars`. Then no new wording is read, and rules use only the structured fields of the further errors.
+    After `max_chars` characters, no new wording is read, and the result for it is empty.
     """
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:
@@ -200,9 +193,9 @@ class ErrorReader:
         self._known: dict[str, ErrorText] = {}
 
     def read(self, text: str | None) -> ErrorText:
-        """Return `text` prepared for the rules that classify errors.
+        """Return an error text in prepared form.
 
-        The result is empty if `text` is None or empty, or if the texts read so far have reached `max_chars`.
+        An empty form if `text` is empty or None, or the limit `max_chars` is reached.
         """
         if not text:
             return _NO_TEXT

@@ -35,8 +35,8 @@ class PlacedStep:
 class PlacedCall:
     """A tool call, its index among the run's calls in order of time, and the agent of its step.
 
-    `started_us` is the start of the call in microseconds since 1970. If the start was not reported, it is the start of
-    the call's step, or the start of the run if the step is not known.
+    `started_us` is the start in microseconds since 1970. If the call reports no start, it is the start of its step or,
+    without a step, of the run.
     """
 
     call: ToolCall
@@ -66,17 +66,15 @@ class Failure:
         kind, source: the kind of the object, and the object itself.
         position: the index of the object among the objects of its kind, in order of time.
         at_us: when the error occurred, in microseconds since 1970.
-        step_id, call_id: the step and the call in which the error occurred; None if there is none, or if it is not
-            known.
-        field: the name of the field that evidence quotes: the field with the error text, or without a text the error
-            class, the status code or the status.
+        step_id, call_id: the step and the call in which the error occurred; None if not known.
+        field: the name of the quoted field: the field with the error text, or else with the error class, the status
+            code or the status.
         text: the prepared error text; empty if there is none.
-        is_hint: whether there is no error message, so that `text` is an output or a result and only a weak sign.
+        is_hint: whether `text` is an output or a result, not an error message, and so only a weak sign.
         is_generic: whether neither class nor text names a kind of error.
-        is_specific: whether class or message names a kind of error. True also if the text is only a hint (`is_hint`)
-            but begins like an error report.
+        is_specific: whether class or message names a kind of error, or a hint begins like an error report.
         recovered: whether the run recovered from the error.
-        latency_ms: how long the failed step or call took; None if not known.
+        latency_ms: how long the failed step or call took, in ms; None if not known.
     """
 
     kind: EvidenceKind
@@ -99,14 +97,14 @@ class Failure:
 
     @property
     def shape(self) -> Hashable:
-        """A key of all the fields by which detectors classify a failure; failures with equal keys are classified alike."""
+        """A hashable key of the fields by which detectors classify a failure; equal keys are classified alike."""
         event_type = self.source.type if isinstance(self.source, GuardrailEvent) else None
         return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
 
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
-        """Return a quotation of the failure's `field`; its excerpt is centred on the characters `start` to `end`.
+        """Return a quotation of the failure's `field` around the characters `start` to `end`.
 
-        With both 0, the excerpt is the beginning of the field.
+        Its beginning if both are 0.
         """
         return Quotation(self.kind, self.source, self.field, start, end)
 
@@ -117,15 +115,15 @@ def is_good_call(call: ToolCall) -> bool:
 
 
 def first_given(*fields: tuple[str, object]) -> str:
-    """Return the name of the first of the pairs `(name, value)` whose value is not None; there must be one."""
+    """Return the name of the first pair `(name, value)` whose value is not None; at least one value must be given."""
     return next(name for name, value in fields if value is not None)
 
 
 def is_specific_error(error_class: str | None, message: str | None, text: str | None) -> bool:
-    """Return whether an error names a kind of error, and does not only say that something failed.
+    """Return whether an error names a kind of error in its class or message.
 
-    It is specific if its class or its message names a kind of error. Without a message, it is also specific if the
-    output or result (`text`) of the failed step or call begins like an error report.
+    Without a message, `text` (the output of the step or the result of the call) counts if it begins like an error
+    report.
     """
     if not is_generic_class(error_class) or not is_generic_message(message):
         return True
@@ -133,10 +131,10 @@ def is_specific_error(error_class: str | None, message: str | None, text: str | 
 
 
 def call_reports_error(call: ToolCall) -> bool:
-    """Return whether a call failed or reports an error in its error fields, status code or result (see `reports_error`)."""
+    """Return whether a call failed, or reports an error in another field (see `reports_error`)."""
     return reports_error(call.status, call.error_class, call.error_message, call.result_summary, call.status_code)
 
 
 def step_reports_error(step: Step) -> bool:
-    """Return whether a step failed or reports an error in its error fields or its output (see `reports_error`)."""
+    """Return whether a step failed, or reports an error in another field (see `reports_error`)."""
     return reports_error(step.status, step.error_class, step.error_message, step.output_summary)

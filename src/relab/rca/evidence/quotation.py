@@ -22,12 +22,12 @@ Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """A place in a run that a claim can cite: the part `start:end` of the text in the field `field` of `source`.
+    """A citable place in a run: the part `start:end` of the text in the field `field` of the object `source`.
 
     Attributes:
         kind: the kind of `source`; `VERSION` if the run is quoted for its version.
-        attributes: facts to add to the evidence that is made from the quotation.
-        title: the title of this evidence; None for the usual title of such an object.
+        attributes: facts that are added to the evidence.
+        title: the title of the evidence; None for the default title of the object.
     """
 
     kind: EvidenceKind

@@ -46,11 +46,10 @@ def _length(failure: Failure) -> float:
 
 
 def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
-    """Return `{moment: failed call or step in progress at that moment}` for the `moments`, in microseconds since 1970.
+    """Return `{moment: failed call or step in progress at that moment}`, in microseconds since 1970.
 
-    If several are in progress, the shortest is chosen; if several are equally short, the first in `failures`. Moments
-    without any are left out. A failure with unknown duration is never in progress. Each failure enters and leaves a
-    heap once, so the cost grows with the number of failures and times, not with their product.
+    If several are in progress, the shortest is chosen. Moments without one are left out. A failure without a latency is
+    never in progress.
     """
     begins = sorted(
         (
@@ -60,6 +59,7 @@ def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[in
         ),
         reverse=True,
     )
+    # Each failure enters and leaves the heap once, so the cost is not the product of failures and moments.
     going: list[tuple[float, int]] = []
     found: dict[int, Failure] = {}
     for moment in sorted(set(moments)):
@@ -74,16 +74,16 @@ def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[in
 
 
 class RunView:
-    """An index over one run, which every detector reads.
+    """An index of one run, which every detector reads.
 
     Args:
-        run: the run to index.
-        history: summaries of other runs of the agent, for the detector that compares versions.
+        run: the run.
+        history: summaries of other runs of the agent, for the comparison of versions.
         logs: the log lines of the run's trace, in order of time.
 
     Attributes:
-        steps: the run's steps in order of start time; steps with equal times keep the order of the run.
-        calls: the run's tool calls in order of start time; calls with equal times keep the order of the run.
+        steps: the run's steps in order of start time.
+        calls: the run's tool calls in order of start time.
         outcome: whether the run succeeded, and the rule that decided this.
     """
 
@@ -113,7 +113,7 @@ class RunView:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the outcome of the run is `SUCCEEDED`; the reported status `success` alone is not enough."""
+        """Whether the outcome of the run is `SUCCEEDED`; a run that reports `success` can have another outcome."""
         return self.outcome.value is RunOutcome.SUCCEEDED
 
     @cached_property
@@ -165,17 +165,16 @@ class RunView:
             step_id = self.parent_of(step_id)
 
     def step_was_recovered(self, placed: PlacedStep) -> bool:
-        """Return whether the run recovered from the failure of a step; whether the step failed is not checked.
+        """Return whether the run recovered from the failure of a step: it succeeded, or a later step replaced the step.
 
-        The run recovered if it succeeded, or if a later successful step of the same agent replaced the step (see
-        `RunRecovery`).
+        It is not checked whether the step failed.
         """
         return self.succeeded or self._recovery.step_was_recovered(placed.position)
 
     def call_was_recovered(self, placed: PlacedCall) -> bool:
-        """Return whether the run recovered from the failure of a call; also True for a call that did not fail.
+        """Return whether the run recovered from the failure of a call: it succeeded, or a later attempt succeeded.
 
-        The run recovered if it succeeded, or if a later attempt at the same thing succeeded (see `RunRecovery`).
+        The result is also True for a call that did not fail.
         """
         return self.succeeded or self._recovery.call_was_recovered(placed.position)
 
@@ -224,12 +223,11 @@ class RunView:
 
     @cached_property
     def log_failures(self) -> tuple[Failure, ...]:
-        """The errors in the run's log, in order of time, each located at the failed call or step that wrote the line.
+        """The errors in the run's log, in order of time, each located at a failed call or step.
 
-        A line with a span of the run belongs to the call or step of that span. Any other line belongs to the shortest
-        failed call or step that was in progress at its time. A line of a call or step that did not fail is left out,
-        because programs log errors that they then handle. If a run failed, but none of its calls and steps did, the
-        lines count as errors of the run.
+        A line with a span belongs to the call or step of that span. Any other line belongs to the shortest failed call
+        or step in progress at its time. Lines without a failed call or step are left out, unless only the run itself
+        failed.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:
@@ -240,6 +238,8 @@ class RunView:
         going = _shortest_at(failed, (line.at for line in errors if line.span_id not in known))
         found = []
         for position, line in enumerate(errors):
+            # A line of a call or step that did not fail is left out: programs log errors that they then
+            # handle.
             place = by_id.get(line.span_id) if line.span_id in known else going.get(line.at)
             if place is not None or (self.failed and not failed):
                 found.append(self._of_line(line, position, place))
@@ -273,7 +273,7 @@ class RunView:
 
     @cached_property
     def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:
-        """All reported errors, in groups of equal `Failure.shape`, so that a detector examines only one error of each group."""
+        """All reported errors, in groups with equal `Failure.shape`, which detectors classify alike."""
         groups: dict[Hashable, list[Failure]] = {}
         for failure in self.failures:
             groups.setdefault(failure.shape, []).append(failure)

@@ -22,7 +22,7 @@ PlaceT = TypeVar("PlaceT", bound=ShownTexts)
 
 
 class DroppedAnswerError(RelabError):
-    """An answer of the judge breaks a rule, so nothing of it is used; `reason` names the rule."""
+    """The judge's answer breaks a rule and is not used; `reason` names the rule."""
 
     code = "dropped_answer"
 
@@ -32,10 +32,9 @@ class DroppedAnswerError(RelabError):
 
 
 class JudgeAnswer(BaseModel):
-    """Base of the answers of the judge (a language model): a confidence, and a code that the prompt asks it to repeat.
+    """Base of the answers of the judge (a language model): a confidence, and the code of the prompt.
 
-    No text of the analysed run can contain the code. So the code shows that the answer is the model's own, and was not
-    dictated by a text of the run.
+    The repeated code shows that no text of the run has dictated the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -131,10 +130,10 @@ class Opinion:
 
 
 def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotation]:
-    """Return the first of the shown parts of a run (`places`) that contains `quote` verbatim, and the quotation there.
+    """Return the first part of the run in `places` that contains `quote` verbatim, and the quotation there.
 
     Raises:
-        DroppedAnswerError: no place contains the quote, or the quote is too long, or too short to show anything.
+        DroppedAnswerError: no place contains the quote, or the quote is too long or too short.
     """
     quote = quote.strip()
     if len(quote) > MAX_QUOTE_CHARS:
@@ -151,15 +150,13 @@ def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotati
 def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str, *known: str) -> str | None:
     """Return the model's reason, normalised for display; None if the run does not support it.
 
-    The numbers, names and quotations of the reason must occur in the task of the run, in the step or in the step before
-    it (`rca/report/grounding.py`). Without a step, they must occur in the texts of the run that belong to no step.
-    Texts in `known`, which are not of the run, support the reason too.
+    Its numbers, names and quotations must occur in the run's task, in the step or the step before it, or in `known`.
 
     Args:
-        transcript: the run as it was shown to the model.
-        step: the step that the reason is about; None if it is about no step.
+        transcript: the run as the model read it.
+        step: the step that the reason is about. None: the texts of the run that belong to no step are used instead.
         reason: the model's words.
-        known: further texts that support the reason.
+        known: further texts, not from the run, that may support the reason.
     """
     if len(reason) > _MAX_REASON_CHARS:
         return None

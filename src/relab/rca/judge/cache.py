@@ -9,9 +9,9 @@ class JudgeAnswerCache(Protocol):
     """Stores answers of the judge; `key` is the hash of a request."""
 
     def get(self, key: str) -> str | None:
-        """Return the JSON of the answer to the request whose hash is `key`; None if it is not stored."""
+        """Return the JSON answer to the request with the hash `key`; None if it is not stored."""
         ...
 
     def put(self, key: str, answer: str) -> None:
-        """Store the JSON of the answer to the request whose hash is `key`."""
+        """Store the JSON answer to the request with the hash `key`."""
         ...

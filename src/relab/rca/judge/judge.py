@@ -34,10 +34,10 @@ class Judge:
         self._limits = limits
 
     def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: JudgeAnswerCache) -> Report:
-        """Return the report with the opinion of the model added; nothing else in it changes.
+        """Return the report with the model's opinion added.
 
-        An error of the model, a reached limit, or an answer that breaks a rule raises nothing: the opinion then says
-        why it names no step. `method` must not be `OFF`. `cache` stores the answers to earlier requests.
+        No error is raised: the opinion then says why it names no step. `method` must not be `OFF`. `cache` has the
+        answers to earlier requests.
         """
         session = JudgeSession(self._gateway, self._model, self._limits, cache)
         view = RunView(run)
@@ -86,10 +86,9 @@ class Judge:
 
 
 def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:
-    """Return the numbers (in `transcript`) of the steps that the report names, without duplicates.
+    """Return the numbers (in `transcript`) of the steps that the report names: its attribution, then its candidates.
 
-    The step of the report's attribution comes first, then its candidate steps. Steps that are not in `transcript` are
-    left out.
+    Steps that are not in `transcript` are left out.
     """
     named = [report.attribution.step_id] if report.attribution is not None else []
     named += [candidate.step_id for candidate in report.candidates]

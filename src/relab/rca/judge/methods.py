@@ -30,17 +30,17 @@ MIN_CANDIDATES: Final = 2
 
 
 class JudgeRun:
-    """Asks the model which step of one run went wrong first, by one of the methods of `JudgeMethod`.
+    """Asks a language model which step of one run went wrong first, by one method of `JudgeMethod`.
 
     Args:
         transcript: the steps of the run; at least one.
         session: sends the requests to the model.
-        candidates: the numbers of the candidate steps in the report, which relab found without a language model; the
-            most likely first.
+        candidates: the numbers of the report's candidate steps, the most likely first.
 
     Attributes:
-        left_out, cut, withheld: the greatest numbers of steps left out, of texts cut, and of passages withheld in one
-            prompt.
+        left_out: the greatest number of steps that a prompt left out.
+        cut: the greatest number of texts that a prompt cut.
+        withheld: the greatest number of passages that a prompt withheld.
     """
 
     def __init__(self, transcript: Transcript, session: JudgeSession, candidates: Sequence[int]) -> None:
@@ -85,9 +85,7 @@ class JudgeRun:
         return Opinion((), None)
 
     def binary_search(self) -> Opinion:
-        """Find the first mistake by halves: ask which half of the steps has it, then which half of that half.
-
-        The search goes on until one step is left.
+        """Find the first mistake by halves: ask which half of the steps has it, until one step is left.
 
         Raises:
             DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
@@ -189,9 +187,9 @@ METHODS: Final[Mapping[JudgeMethod, Callable[[JudgeRun], Opinion]]] = {
 def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
     """Return the prompt of the judge's method `name` for an excerpt of a run (`data`), and the code in the prompt.
 
-    The answer must repeat the code, which is a part of the marks around the data. It is a digest of the data, so that
-    no text in the data can contain it, and equal requests have equal prompts.
+    The answer must repeat the code, which is a digest of `name` and `data`. Equal requests have equal prompts.
     """
+    # A digest of the data cannot occur in the data, so no text of the run can forge it.
     code = hashlib.sha256(f"{name}\0{data}".encode()).hexdigest()[:32]
     rules, task = (prompt_text("rca", file) for file in ("judge.system.txt", f"judge_{name}.txt"))
     user = Template(prompt_text("rca", "judge.user.txt")).substitute(code=code, run=data)

@@ -34,10 +34,10 @@ class ShownSentence:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSentences:
-    """Which behaviours a run shows in the opinion of a language model; a sentence describes each behaviour.
+    """The opinion of a language model on the behaviours of a run.
 
-    `shown` maps the name of each shown behaviour to the place in the run and the model's reason. `judgement` has the
-    cost, and the names of the behaviours that were and were not judged.
+    `shown` is `{name of a shown behaviour: (its place in the run, the reason)}`. `judgement` has the cost, and which
+    behaviours were judged.
     """
 
     shown: Mapping[str, ShownSentence]
@@ -61,8 +61,8 @@ class SentenceJudge:
     def judge(self, sentences: Mapping[str, str], run: AgentRun, cache: JudgeAnswerCache) -> JudgedSentences:
         """Return which behaviours, `{name: sentence}`, a run shows in the opinion of the model.
 
-        An error of the model, a reached limit, or an answer that breaks a rule raises nothing: the behaviour then
-        counts as not judged, with the reason. `cache` stores the answers to earlier requests about the run.
+        No error of the model is raised: the behaviour then counts as not judged, with the reason. `cache` has the
+        answers to earlier requests about the run.
         """
         session = JudgeSession(self._gateway, self._model, self._limits, cache)
         overhead = max(_overhead(sentence) for sentence in sentences.values())
@@ -123,11 +123,11 @@ def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, senten
 
 
 def sentence_prompt(sentence: str, data: str) -> tuple[Prompt, str]:
-    """Return the prompt that asks whether a run shows the behaviour that `sentence` describes, and the prompt's code.
+    """Return the prompt that asks whether a run shows the behaviour `sentence`, and the code in the prompt.
 
-    The answer must repeat the code. `data` is an excerpt of the run. The code is a digest of sentence and excerpt. So
-    no text of the run can contain the code, and equal requests have equal prompts.
+    `data` is an excerpt of the run. The answer must repeat the code, which is a digest of both arguments.
     """
+    # A digest of the data cannot occur in the data, so no text of the run can forge it.
     code = hashlib.sha256(f"sentence\0{sentence}\0{data}".encode()).hexdigest()[:32]
     # On one line without angle brackets, like the run.
     said = json.dumps(sentence).replace("<", "\\u003c").replace(">", "\\u003e")

@@ -64,19 +64,19 @@ class JudgeLimits:
 
 
 class JudgeLimitError(RelabError):
-    """The requests about one run have taken the time that `JudgeLimits.max_s` allows; the message names that limit."""
+    """The requests about one run have used the time limit `JudgeLimits.max_s`; the message names the limit."""
 
     code = "judge_limit"
 
 
 class JudgeSession:
-    """Sends the requests of one judgement (all requests about one run).
+    """Sends all requests of one judgement (about one run) to a language model.
 
     Args:
         gateway: calls the model.
-        model: the name of the model; stored answers of other models are not used.
+        model: the name of the model; cached answers of other models are not used.
         limits: the limits of this judgement.
-        cache: the stored answers.
+        cache: stored answers to earlier requests.
 
     Attributes:
         dropped: `{reason: number of dropped answers or parts of answers}`.
@@ -107,7 +107,7 @@ class JudgeSession:
         }
 
     def explain(self, error: DroppedAnswerError | JudgeLimitError | LlmError) -> str:
-        """Return in words why a request got no usable answer; a dropped answer is also counted in `dropped`."""
+        """Return in words why a request got no usable answer. A dropped answer is counted in `dropped`."""
         if isinstance(error, LlmInvalidOutputError):
             error = DroppedAnswerError(JudgeDrop.INVALID_ANSWER)
         if isinstance(error, DroppedAnswerError):
@@ -118,17 +118,15 @@ class JudgeSession:
         return f"the model gave no answer ({error.code})"
 
     def ask(self, prompt: Prompt, code: str, schema: type[AnswerT], check: Callable[[AnswerT], CheckedT]) -> CheckedT:
-        """Send a prompt to the model, and return the result of `check` for the answer.
+        """Send a prompt to the model, or use its cached answer, and return the result of `check` for the answer.
 
-        If an answer to the same prompt is stored, that answer is used and nothing is sent. A new answer that passes
-        `check` is stored.
+        An answer that passes `check` is cached.
 
         Args:
             prompt: the prompt.
             code: the code in the prompt, which the answer must repeat.
             schema: the type of the answer.
-            check: returns the checked form of an answer. It raises `DroppedAnswerError` for an answer that breaks a
-                rule.
+            check: returns the checked form of an answer, or raises `DroppedAnswerError`.
 
         Raises:
             JudgeLimitError, LlmBudgetExceededError: a limit is reached; no request was sent.

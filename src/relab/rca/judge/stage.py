@@ -33,7 +33,7 @@ SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswer
 
 
 class StoredAnswers:
-    """The judge's stored answers to requests about one run, in the database; implements `JudgeAnswerCache`."""
+    """Answers of the judge about one run, stored in the database; implements `JudgeAnswerCache`."""
 
     def __init__(self, database: Database, clock: Clock, run_id: str) -> None:
         self._database = database
@@ -41,14 +41,14 @@ class StoredAnswers:
         self._run_id = run_id
 
     def get(self, key: str) -> str | None:
-        """Return the JSON of the answer to the request whose hash is `key`; None if it is not stored."""
+        """Return the JSON answer to the request with the hash `key`; None if it is not stored."""
         row = RcaJudgeAnswerRow
         statement = select(row.answer).where(row.run_id == self._run_id, row.request == key)
         with self._database.read() as session:
             return session.execute(statement).scalar_one_or_none()
 
     def put(self, key: str, answer: str) -> None:
-        """Store the JSON of the answer to the request whose hash is `key`; an answer that is stored already stays."""
+        """Store the JSON answer to the request with the hash `key`; do nothing if an answer is stored already."""
         values = {"run_id": self._run_id, "request": key, "answer": answer, "answered_at": self._clock.now_us()}
         try:
             with self._database.write(durable=False) as unit:

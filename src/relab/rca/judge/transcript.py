@@ -51,10 +51,13 @@ class ShownTexts(ABC):
 
     @abstractmethod
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield each quotable text, with a quotation of its beginning."""
+        """Yield (quotation of the beginning, whole text) for each quotable text."""
 
     def find(self, quote: str) -> Quotation | None:
-        """Return the quotation of the first text that contains `quote`, regardless of white space; None if no text does."""
+        """Return a quotation of `quote` in the first text that contains it; None if no text does.
+
+        White space is ignored.
+        """
         words = quote.split()
         if not words:
             return None
@@ -71,18 +74,18 @@ class ShownTexts(ABC):
         return None
 
     def is_short(self, quote: str) -> bool:
-        """Return whether `quote` is too short as evidence: it has fewer than 8 characters and is not a whole text."""
+        """Return whether `quote` is too short as evidence: fewer than 8 characters, and not a whole text."""
         return len(quote.strip()) < MIN_QUOTE_CHARS and all(text.strip() != quote for _, text in self.quotations())
 
 
 @dataclass(frozen=True, slots=True)
 class ShownRun(ShownTexts):
-    """The texts of a run that belong to none of its steps."""
+    """The texts of a run that belong to no step, such as its question and its answer."""
 
     run: AgentRun
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield the answer, the error and the question of the run, each with a quotation of its beginning."""
+        """Yield (quotation of the beginning, whole text) of the run's answer, error and question."""
         for name in _RUN_FIELDS:
             if text := field_text(self.run, name):
                 yield Quotation(EvidenceKind.RUN, self.run, name), text
@@ -90,9 +93,9 @@ class ShownRun(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class ShownStep(ShownTexts):
-    """A step of a run as the judge (a language model) reads it, with the step's tool calls.
+    """An innermost step of a run and its tool calls, as the judge (a language model) reads them.
 
-    The step contains no other steps. `number` counts such steps from 0, in order of time.
+    `number` is the position of the step among the innermost steps, from 0.
     """
 
     number: int
@@ -105,7 +108,7 @@ class ShownStep(ShownTexts):
         return self.placed.step.step_id
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield each quotable text of the step and of its calls, with a quotation of its beginning."""
+        """Yield (quotation of the beginning, whole text) for each quotable text of the step and of its calls."""
         step = self.placed.step
         for name in _STEP_FIELDS:
             if text := field_text(step, name):
@@ -120,8 +123,6 @@ class ShownStep(ShownTexts):
 @dataclass(frozen=True, slots=True)
 class Excerpt:
     """A part of a run as JSON, for a prompt.
-
-    In the prompt, marks stand around the JSON; no text in the JSON can look like these marks.
 
     Attributes:
         data: the JSON.
@@ -139,13 +140,11 @@ class Excerpt:
 
 
 class Transcript:
-    """The innermost steps of a run (steps that contain no other steps), in order of time, numbered from 0.
-
-    The judge (a language model) reads a run in this form.
+    """The innermost steps of a run (steps without steps inside), in order of time, numbered from 0, for the judge.
 
     Args:
         view: the run.
-        max_chars: the greatest number of characters of an excerpt, which is a part of a prompt.
+        max_chars: the greatest number of characters of an excerpt.
     """
 
     def __init__(self, view: RunView, max_chars: int) -> None:
@@ -171,14 +170,14 @@ class Transcript:
         return next((step.number for step in self.steps if step.step_id == step_id), None)
 
     def excerpt(self, numbers: Sequence[int], anchors: Collection[int] = (), **facts: Any) -> Excerpt:
-        """Return the steps with these numbers as JSON of at most `max_chars` characters.
+        """Return the given steps as JSON of at most `max_chars` characters.
 
-        If the JSON is too long, texts are cut: to 4,000 characters each, or fewer until it fits. If it still does not
-        fit, steps are left out.
+        If the JSON is too long, texts are cut, to at most 4,000 characters each. If it still is too long, steps are
+        left out.
 
         Args:
             numbers: the numbers of the steps, in order.
-            anchors: the numbers of steps around which other steps are kept longest.
+            anchors: the numbers of important steps; they and the steps around them are left out last.
             facts: further values of the JSON object, which are not cut.
         """
         for limit in TEXT_CHARS:

@@ -27,13 +27,13 @@ MAX_VALUE_CHARS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class FoundDifference:
-    """A difference between the failed run and passing runs, before it becomes a claim of the report.
+    """A difference between the failed run and passing runs (runs that succeeded).
 
     Attributes:
         kind: the kind of the difference.
         sentence: what the passing runs did, and what the failed run did.
-        tool_name: the tool that the difference is about; None if it is about the answer.
-        place: the call of the failed run that the difference is about; None if the failed run has no such call.
+        tool_name: the tool that differs; None if the answer differs.
+        place: the call of the failed run that differs; None without such a call.
         runs: the number of passing runs that show the difference.
         quotes: the places that show the difference, in a passing run and in the failed run.
     """
@@ -47,10 +47,9 @@ class FoundDifference:
 
 
 def compare(view: RunView, passing: PassingRuns) -> tuple[FoundDifference, ...]:
-    """Return at most five differences between a run and runs that succeeded.
+    """Return at most five differences between a run and runs that succeeded (passing runs).
 
-    They are in this order: missing tools, arguments, additional tools, the order of the calls, the answer, the first
-    call that differs from the most similar passing run.
+    Their order: missing tools, arguments, additional tools, order of calls, answer, first different call.
     """
     comparison = _Comparison(view, passing)
     return tuple(islice(comparison.differences(), MAX_DIFFERENCES))
@@ -97,9 +96,9 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return the call of the failed run before which it should have called `tool`; None if there is no such call.
+        """Return the failed run's first call to another tool that all passing runs call after `tool`.
 
-        It is the first call to another tool, if every passing run that calls `tool` calls that other tool later.
+        None without one.
         """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():
@@ -196,10 +195,9 @@ class _Comparison:
         )
 
     def _divergence(self) -> FoundDifference | None:
-        """Compare the run with the most similar passing run, and return their first different call as a difference.
+        """Return the first call that differs from the most similar passing run; None without a difference.
 
-        The most similar passing run is the one with the longest common prefix of calls. Return None if the calls do not
-        differ, or if the passing runs are not of the same task.
+        The most similar run has the longest common prefix of calls. Only runs of the same task are compared.
         """
         own = [placed.call.tool_name for placed in self._view.calls]
         if not self._same_task or not own:
@@ -253,7 +251,7 @@ def _first_calls(run: PassingRun) -> dict[str, tuple[int, PassedCall]]:
 
 
 def _values(arguments: Iterable[object]) -> dict[str, dict[str, None]]:
-    """Return `{argument: set of its values as JSON}` over some calls of one tool; long values are left out."""
+    """Return `{argument: set of its JSON values}` from the arguments of a tool's calls, without long values."""
     found: dict[str, dict[str, None]] = {}
     for each in arguments:
         if not isinstance(each, dict):
@@ -284,9 +282,7 @@ def _shape(answer: str | None) -> str:
 
 
 def _code(text: str) -> str:
-    """Return a text of a run between backticks, on one line and cut after 80 characters.
-
-    Backticks in the text become apostrophes, so that a hostile text is shown as data and not as Markdown.
-    """
+    """Return a text of a run between backticks, on one line, cut after 80 characters."""
     line = " ".join(text.replace("`", "'").split())
+    # Backticks become apostrophes, so that a hostile text is shown as data and not as Markdown.
     return f"`{line if len(line) <= 80 else line[:80] + '…'}`"

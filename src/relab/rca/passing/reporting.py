@@ -10,10 +10,9 @@ from relab.telemetry.past_models import PassingRuns
 
 
 def with_comparison(report: Report, view: RunView, passing: PassingRuns) -> Report:
-    """Return the report of a failed run, with the run's differences from passing runs added; nothing else in it changes.
+    """Return the report of a failed run with its differences from passing runs (runs that succeeded) added.
 
-    The quotations of the differences come at the end of the report's evidence. The report is unchanged if the run did
-    not fail, or if there is no run to compare it with.
+    The report is unchanged if the run did not fail, or if there is no run to compare with.
     """
     if not view.failed or not passing.runs:
         return report

@@ -39,10 +39,7 @@ KEEP_WATCHING = (
 
 
 def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
-    """Return the recommendation that a person reads the candidate steps of a ranking, in the given order.
-
-    The action cites the evidence of the candidates. There must be at least one; the most likely comes first.
-    """
+    """Return the recommendation to read the candidate steps, in the given order (most likely first; at least one)."""
     steps = ", then ".join(f'"{found.step_name}" [{found.step_id}]' for found in candidates)
     return action(
         "process",
@@ -56,17 +53,14 @@ def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
 
 
 def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
-    """Explain a cause with the facts of the run; return None if there is nothing to add to the texts of its category."""
+    """Explain a cause with the facts of the run; None if there is nothing to add to the texts of its category."""
     return DESCRIPTORS[cause.category].explain(cause.lead, view)
 
 
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the most effective action of a category, described by the facts and the fix of `explanation`.
-
-    The action cites the quotations of the explanation, which `collector` adds to the evidence of the report.
-    """
+    """Return the most effective action of a category, described by `explanation`, and cite its quotations."""
     general = descriptor.actions[0]
     text = f"{explanation.facts} {explanation.fix}"
     return general.model_copy(

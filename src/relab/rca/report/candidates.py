@@ -11,14 +11,13 @@ from relab.rca.ranking import Guess, Odds, Ranking
 
 
 def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
-    """Return whether the report should name the first ranked guess as the place of the failure, and not `placed`.
+    """Return whether the report should name the first ranked guess, and not `placed`, as the place of the failure.
 
-    `placed` is the located problem of the first cause; None if the problem names no step or call. The guess is better
-    in these cases:
+    `placed` is the located problem of the first cause; None without one. The guess is better in these cases:
 
     - `placed` is None.
-    - The confidence of `placed` is not high, and a model of the run's source made the guess.
-    - The confidence of `placed` is not high, and the guess is an earlier step which wrote code that failed.
+    - `placed` does not have high confidence, and a model of the run's source made the guess.
+    - `placed` does not have high confidence, and the guess is an earlier step that wrote failed code.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)
@@ -32,7 +31,7 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
 
 
 def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> tuple[CandidateStep, ...]:
-    """Return a candidate step for each guess, in the same order, and add the quotations of the guess to the evidence."""
+    """Return a candidate step for each guess, in the same order, and add its quotations to the evidence."""
     quoted = [tuple(dict.fromkeys(collector.quote(quote) for quote in guess.quotes)) for guess in guesses]
     evidence = collector.evidence
     return tuple(
@@ -52,14 +51,12 @@ def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> 
 def guessed_place(
     candidates: Sequence[CandidateStep], agent: str | None, evidence: Mapping[str, Evidence]
 ) -> Attribution:
-    """Return the first candidate as an attribution (the likely place of the mistake) that is marked as a ranked guess.
-
-    Its confidence is low.
+    """Return the first candidate as an attribution (the likely place of the mistake) with low confidence.
 
     Args:
         candidates: the steps that may have the mistake, the most likely first; at least one.
-        agent: the most likely agent; None to take the agent of the candidate.
-        evidence: the evidence of the report, by its id; the candidates cite it.
+        agent: the most likely agent; None for the agent of the candidate.
+        evidence: `{id: evidence}` of the report.
     """
     first = candidates[0]
     return Attribution.citing(

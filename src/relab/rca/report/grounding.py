@@ -32,15 +32,15 @@ MIN_SUPPORT = 0.5
 
 
 class DropReason(StrEnum):
-    """The rule that a sentence (claim) of a language model breaks, so that the sentence is dropped.
+    """The rule that a sentence of a language model breaks; the sentence is dropped.
 
-    - `no_citation`, `unknown_evidence`, `too_many_citations`: the citations of the sentence.
-    - `too_many_claims`: the answer has more sentences than a summary may have; this is one of the last.
-    - `empty`, `too_long`, `not_plain_text`: the form of the sentence.
-    - `foreign_category`: the sentence names a failure category that no hypothesis of the report has.
-    - `ungrounded_url`, `ungrounded_quotation`, `ungrounded_token`: the sources of the sentence do not contain its URL,
-      quotation, or a name or number in it.
-    - `unsupported`: the sources contain too few of the words of the sentence.
+    - `no_citation`, `unknown_evidence`, `too_many_citations`: its citations are wrong.
+    - `too_many_claims`: the answer has too many sentences, and this is one of the last.
+    - `empty`, `too_long`, `not_plain_text`: its form is wrong.
+    - `foreign_category`: it names a failure category that no hypothesis of the report has.
+    - `ungrounded_url`, `ungrounded_quotation`, `ungrounded_token`: its URL, quotation, name or number is not in the
+      evidence.
+    - `unsupported`: too few of its words are in the evidence.
     """
 
     NO_CITATION = "no_citation"
@@ -93,12 +93,13 @@ _STEM = 5
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """The texts in which the names, numbers and words of a claim must occur.
+    """The texts that must contain the names, numbers and words of a claim.
 
     Attributes:
-        text: evidence, summary and hypotheses, one piece per line.
-        words, stems: the words of `text`, in lower case, and their stems.
-        urls: the URLs of the cited evidence only.
+        text: the texts, one per line.
+        words: the words of `text`, in lower case.
+        stems: the stems of these words.
+        urls: the only URLs that a claim may contain.
     """
 
     text: str
@@ -108,7 +109,7 @@ class Grounds:
 
     @classmethod
     def of(cls, report: Report, cited: Iterable[Evidence]) -> Grounds:
-        """Build the grounds of a claim: the evidence that it cites (`cited`), and the report's summary and hypotheses."""
+        """Build the grounds of a claim: its evidence (`cited`), and the summary and hypotheses of the report."""
         pieces = [piece for evidence in cited for piece in _pieces(evidence)]
         urls = frozenset(_trim_url(found.group()) for piece in pieces for found in _URL.finditer(_normal(piece)))
         pieces.append(report.summary)
@@ -117,14 +118,14 @@ class Grounds:
 
     @classmethod
     def of_pieces(cls, pieces: Iterable[str], urls: frozenset[str] = frozenset()) -> Grounds:
-        """Build the grounds from `pieces`, the texts that may support a claim; the claim may contain only the URLs `urls`."""
+        """Build the grounds from the texts `pieces`; a claim may contain only the URLs `urls`."""
         # One line per piece, so that no quotation can match across two pieces.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
         words = frozenset(_words(text))
         return cls(text, words, frozenset(map(_stem, words)), urls)
 
     def has_whole(self, token: str) -> bool:
-        """Return whether `token` occurs in `text` as a whole, and not only as part of a longer name or number."""
+        """Return whether `token` occurs in `text` as a whole word or number, not as part of a longer one."""
         left = r"(?<!\w)(?<!\w-)(?<!\d[.,:])" if token[:1].isalnum() else ""
         right = r"(?!\w)(?!-\w)(?![.,:]\d)" if token[-1:].isalnum() else ""
         return re.search(left + re.escape(token) + right, self.text) is not None
@@ -135,9 +136,9 @@ class Grounds:
         return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
 
     def has_phrase(self, phrase: str) -> bool:
-        """Whether `self.text` contains the words of the hyphenated `phrase`, one right after the other.
+        """Whether `text` contains the hyphenated words of `phrase` in sequence, in any case.
 
-        Between two words, `-`, `_`, a space or nothing may stand. Case is ignored.
+        Between two words, `text` may have `-`, `_`, a space or nothing.
         """
         joined = r"[-_ ]?".join(map(re.escape, phrase.casefold().split("-")))
         return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
@@ -158,17 +159,19 @@ def normal_text(text: str) -> str:
 def check_claim(
     text: str, evidence_ids: Sequence[str], report: Report, evidence: Mapping[str, Evidence]
 ) -> tuple[DropReason, str] | None:
-    """Check a language model's sentence about a run; return (broken rule, faulty part), or None if it may be shown.
+    """Check whether a language model's sentence about a run may be shown.
 
-    The sentence must cite evidence, be plain text, and name no failure category except those of the report's
-    hypotheses. Its names, numbers and quotations must occur in the cited evidence, or in the summary or the hypotheses
-    of the report.
+    Its citations, form, category, names, numbers and quotations are checked against the cited evidence, the summary and
+    the hypotheses.
 
     Args:
         text: the sentence, as `normal_text` returns it.
-        evidence_ids: the ids of the evidence that the sentence cites.
-        report: the report that the sentence is for.
-        evidence: the report's evidence, by id.
+        evidence_ids: the ids of the cited evidence.
+        report: the report for which the sentence is.
+        evidence: `{id: evidence}` of the report.
+
+    Returns:
+        (broken rule, faulty part); None if the sentence may be shown.
     """
     problem = _check_citations(evidence_ids, evidence) or _check_form(text)
     if problem is not None:
@@ -180,10 +183,9 @@ def check_claim(
 
 
 def check_text(text: str, pieces: Iterable[str]) -> tuple[DropReason, str] | None:
-    """Check a sentence against the texts `pieces`; return (broken rule, faulty part), or None if it may be shown.
+    """Check a sentence without citations; return (broken rule, faulty part), or None if it may be shown.
 
-    The names, numbers and quotations of the sentence must occur in `pieces`. It must be plain text and contain no URL.
-    Unlike for a claim (`check_claim`), no citation is needed, and failure categories may be named. `text` is the
+    It must be plain text without URLs. Its names, numbers and quotations must occur in `pieces`. `text` is the
     sentence, as `normal_text` returns it.
     """
     return _check_form(text) or _check_grounds(text, Grounds.of_pieces(pieces))
@@ -253,7 +255,7 @@ def _check_support(tokens: list[tuple[str, bool]], grounds: Grounds, *, named: b
 
 
 def _tokens(text: str) -> list[tuple[str, bool]]:
-    """Split `text` into pairs `(token without outer punctuation, whether it is the first of a sentence)`."""
+    """Split `text` into pairs (token without outer punctuation, whether it begins a sentence)."""
     found: list[tuple[str, bool]] = []
     opens = True
     for raw in _LOOSE_COMMA.sub(" ", text.translate(_SEPARATORS)).split():
@@ -266,10 +268,9 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Return whether a token of a claim is supported by the grounds, or needs no support.
+    """Return whether a token of a claim is in the grounds or needs no support, as plain words do.
 
-    Names, numbers and codes need support; plain words do not. `opens_sentence` says whether the token is the first of a
-    sentence: its capital letter then does not make it a name, so that a word with the same stem supports it.
+    `opens_sentence` says whether the token is the first of a sentence, where a capital letter makes no name.
     """
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):

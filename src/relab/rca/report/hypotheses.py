@@ -25,11 +25,9 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return the quoted text in quotation marks and on one line, to be put into a sentence.
+    """Return the quoted text in quotation marks and on one line, for a sentence; None for other fields than texts.
 
-    Only texts of errors, results and outputs are returned. None for any other field, because numbers and arguments do
-    not help the reader of the sentence. Of a text with more than `MAX_QUOTE_CHARS` characters, only the part around the
-    quotation is returned.
+    Such texts are errors, results and outputs. A long text is cut to `MAX_QUOTE_CHARS` characters around the quotation.
     """
     if quotation.field not in (
         "error_message",
@@ -54,7 +52,7 @@ def _count_of(count: int, noun: str) -> str:
 
 
 def describe(cause: RankedCause, view: RunView) -> str:
-    """Describe a cause in one or more sentences, with the tool, the message and the counts that its evidence shows."""
+    """Describe a cause in sentences, with the tool, the message and the counts from its evidence."""
     lead = cause.lead
     if cause.category is Category.PROMPT_REGRESSION:
         return _describe_regression(cause)
@@ -126,7 +124,7 @@ def _describe_regression(cause: RankedCause) -> str:
 
 
 def quoted_version(problem: DetectedProblem) -> str:
-    """Return the change of version in a problem of the category prompt_regression, as `previous → current`."""
+    """Return the change of version that a problem of the category prompt_regression quotes, as `previous → current`."""
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
     previous = quotation.attributes.get("previous_version")
@@ -134,10 +132,9 @@ def quoted_version(problem: DetectedProblem) -> str:
 
 
 def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[RankedCause, ...]:
-    """Return the causes that the report should mention.
+    """Return the causes to report, in order, without unclassified errors and guardrail events of an unknown category.
 
-    Unclassified errors and guardrail events without a known category are left out. But if the evidence is sufficient
-    (`insufficient` is false), the first cause is always mentioned.
+    If the evidence is sufficient (`insufficient` is false), the first cause is always kept.
     """
     return tuple(
         cause
@@ -149,15 +146,15 @@ def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> t
 def build_hypotheses(
     causes: Sequence[RankedCause], view: RunView, collector: EvidenceCollector, *, insufficient: bool
 ) -> tuple[Hypothesis, ...]:
-    """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations for its cause.
+    """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations.
 
-    A hypothesis cites the quotations of the cause's first problem; repetitions of the problem are only in the findings.
-    A hypothesis of the category prompt_regression cites up to `MAX_CITED` quotations of all problems of the cause.
+    A hypothesis cites the first problem of its cause; for the category prompt_regression, up to `MAX_CITED` quotations
+    of all problems.
 
     Args:
         causes: the ranked causes, the most likely first.
         view: the run.
-        collector: adds the quotations to the evidence of the report.
+        collector: collects the quotations as evidence of the report.
         insufficient: whether the evidence is insufficient; every hypothesis then has low confidence.
     """
     hypotheses = []

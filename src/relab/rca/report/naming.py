@@ -19,7 +19,7 @@ def step_of(problem: DetectedProblem, view: RunView) -> str | None:
 
 
 def place_of(problem: DetectedProblem, view: RunView) -> str | None:
-    """Return a text that names the call and the step of a problem; None if the problem names neither.
+    """Return the call and step of a problem as text; None without both.
 
     An example is `order_lookup [call-1] in step "Look up" [step-1]`.
     """

@@ -37,15 +37,15 @@ def summarise(
     explanation: Explanation | None,
     guess: CandidateStep | None = None,
 ) -> str:
-    """Return the summary of a report.
+    """Return the summary of a report in sentences.
 
     Args:
         view: the run.
         problems: all problems of the run.
-        causes: the causes that `reportable_causes` keeps, most likely first.
+        causes: the causes to report, most likely first.
         reason: why the evidence is insufficient; None if it is sufficient.
-        explanation: the facts of the first cause; None if there are none.
-        guess: the ranked guess, if it is the place of the failure in the report; otherwise None.
+        explanation: the facts of the first cause; None without facts.
+        guess: the ranked guess, if the report names it as the place of the failure; otherwise None.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."
@@ -78,10 +78,7 @@ def summarise(
 
 
 def _guessed(guess: CandidateStep, view: RunView) -> str:
-    """Return sentences that name the step of `guess` as a ranked guess of the first mistake.
-
-    If nothing in the run reports an error, they also say that the mistake is in what a step or call said or did.
-    """
+    """Return sentences that name the step of `guess` as a ranked guess of the first mistake."""
     quiet = (
         ""
         if view.failures

@@ -19,18 +19,13 @@ _WRITTEN_BADLY = "format_broken"
 
 
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
-    """Merge the detected problems of a run with the problems that `ranking` guessed; each error is reported once.
+    """Merge the detected problems of a run with the guessed problems in `ranking`, so that each error is reported once.
 
-    The writer of a failed call or step is the model's step that wrote it. A detected problem is moved to its writer,
-    with quotations of both places, if the writer has a guessed problem, or if a model of the run's source considers the
-    writer at least as likely. The guessed problem that describes the same error is then left out.
-
-    - An unclassified error gets the first kind guessed at the writer, or else the most probable kind.
-    - A loop of failed calls is added to the problem of the failed call, if that problem is moved.
-    - A failure that a service or a missing right causes, such as a rate limit, is never moved.
+    An error moves to its writer (the model's step that wrote the failed call or step) if a problem was guessed there,
+    or if the model finds that at least as likely. The matching guess is removed.
 
     Returns:
-        The problems in order of time, and the guessed problems that are left.
+        (problems in order of time, remaining guessed problems).
     """
     kinds = {unit.key: list(found) for unit, found in ranking.problems}
     merged: list[DetectedProblem] = []
@@ -43,6 +38,7 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
             merged.append(problem)
             continue
         guessed = guessed or []
+        # A failure that a service or a missing right causes is never moved.
         if problem.category in _NOT_WRITTEN:
             merged.append(problem)
             kind = _WRITTEN_BADLY
@@ -61,17 +57,18 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
         if at is None:
             merged.append(_moved(loop, writer, None))
         else:
+            # A loop of failed calls is added to the moved problem of the failed call.
             merged[at] = replace(merged[at], quotes=(*merged[at].quotes, *loop.quotes))
     merged.sort(key=lambda problem: problem.at_us)
     return merged, tuple((unit, tuple(kinds[unit.key])) for unit, _ in ranking.problems)
 
 
 def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ranking: Ranking) -> str:
-    """Return the kind of problem to report at `writer`, the step that wrote the call or step that failed.
+    """Return the kind of problem to report at `writer`, the step that wrote the failed call or step.
 
     - A problem with a known category: `format_broken`.
-    - An unclassified problem: the first of `guessed` (the kinds guessed at the writer). If that is empty, the kind that
-      the model considers the most probable at the writer; without a model, `format_broken`.
+    - An unclassified problem: the first of `guessed` (the kinds guessed at the writer). If that is empty, the model's
+      most probable kind; without a model, `format_broken`.
     """
     if problem.category is not Category.UNKNOWN:
         return _WRITTEN_BADLY
@@ -82,10 +79,9 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether the model considers a problem at `writer` at least as likely as at the call or step that has it.
+    """Return whether the model finds a problem at `writer` at least as likely as at the failed call or step.
 
-    `writer` is the step that wrote the call or the failed step. A step that contains other steps is not judged by the
-    model; then the result is True. It is False if the model did not judge the writer.
+    Return True if only the writer was judged, and False if the writer was not judged.
     """
     there = ranking.suspicions.get(writer.key)
     here = ranking.suspicions.get(_place_of(problem))
@@ -104,9 +100,9 @@ def _place_of(problem: DetectedProblem) -> UnitKey:
 
 
 def _moved(problem: DetectedProblem, writer: Unit, kind: str | None) -> DetectedProblem:
-    """Return the problem of a call, now located at `writer` (the step that wrote the call), with a quotation of that step.
+    """Return a call's problem, moved to `writer` (the step that wrote the call), with a quotation of that step.
 
-    `kind` replaces the category and the detail of the problem; None keeps both.
+    `kind` is the new detail, which also gives the category; None keeps category and detail.
     """
     detail = DETAILS.get(kind or "")
     return replace(
