@@ -100,7 +100,9 @@ class RunExport:
         self._ids.close()
 
     def lines(self) -> Iterator[str]:
-        """Yield the export as lines of JSON. The content of a line depends on the exported kind:
+        """Yield the export as lines of JSON.
+
+        The content of a line depends on the exported kind:
 
         - `runs`: a run as `POST /agent-runs` accepts it, without empty lists
         - `items`: a timeline item with its run id, kind and time

@@ -52,7 +52,9 @@ def reports_error(
     result: str | None,
     status_code: int | None = None,
 ) -> bool:
-    """Return whether a step or a tool call reports an error, for one of these reasons:
+    """Return whether a step or a tool call reports an error.
+
+    It does in any of these cases:
 
     - The status is failure.
     - There is an error class or an error message that is not blank.
