@@ -7,7 +7,7 @@ from relab.jobs.errors import PermanentJobError
 
 
 class UncitedClaimError(RelabError):
-    """A claim has no evidence; its producer (a detector, a language model) must drop the claim."""
+    """A claim has no evidence, or cites evidence that does not exist; its producer must drop the claim."""
 
     code = "uncited_claim"
 
@@ -33,7 +33,7 @@ class NoReportError(ConflictError):
 class NoJudgeError(ConflictError):
     """A judge (a language model) was requested, but none is configured.
 
-    The caller can repeat the request without a judge, or an operator can configure a model.
+    Repeat the request without a judge, or configure a model.
     """
 
     code = "no_judge"

@@ -20,14 +20,14 @@ class RcaHandlers:
         self._service = service
 
     def analyze(self, args: Mapping[str, Any]) -> None:
-        """Run the analysis `args["rca_run_id"]`. If it was deleted together with its run, this is only logged."""
+        """Run the analysis `args["rca_run_id"]`; only log if it was deleted with its run."""
         try:
             self._service.analyze(args["rca_run_id"])
         except RcaRunNotFoundError as error:
             _log.info("rca_run_deleted", error=str(error))
 
     def search(self, args: Mapping[str, Any]) -> None:
-        """Search new runs for behaviours (patterns that rules in a file describe), and store which ones each run shows.
+        """Search new runs for behaviours (patterns that rules describe), and store the results.
 
         Runs that changed within the last `args["quiet_s"]` seconds are left for a later job.
         """
@@ -38,10 +38,9 @@ class RcaHandlers:
         self._service.fail(job.args["rca_run_id"], error)
 
     def delete_for_runs(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses of deleted runs; analyses that were requested after the deletion stay.
+        """Delete the analyses of deleted runs that were requested before the deletion.
 
-        `args` has `run_ids` (or a single `run_id`) and `deleted_at`, the time of the deletion in microseconds since
-        1970.
+        `args` has `run_ids` (or a single `run_id`), and the time `deleted_at` in microseconds since 1970.
         """
         run_ids = args["run_ids"] if "run_ids" in args else [args["run_id"]]
         self._service.delete_for_runs(run_ids, args["deleted_at"])

@@ -18,10 +18,9 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
-    """Return the value that the column `current_key` has for the current analysis of a run's content.
+    """Return the value of the unique column `current_key` for the current analysis of a run's content.
 
-    The current analysis is the one that is returned if the same content is requested again. The column is unique, so a
-    content of a run has at most one current analysis.
+    The current analysis is the one that answers further requests for the same content.
     """
     return f"{content_hash}:{agent_run_id}"
 
@@ -41,10 +40,7 @@ class CurrentAnalysis(NamedTuple):
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
-    """Return the current analysis of a run's content, which answers further requests for the same content.
-
-    Return None if there is no current analysis.
-    """
+    """Return the current analysis of a run's content, which answers further requests; None without one."""
     columns = (table_of(RcaRunRow).c[name] for name in CurrentAnalysis._fields)
     statement = select(*columns).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
     row = session.execute(statement).one_or_none()
@@ -52,10 +48,9 @@ def find_current(session: Session, agent_run_id: str, content_hash: str) -> Curr
 
 
 def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:
-    """Unmark the current analysis of a run's content, so that another analysis can become the current one.
+    """Make the current analysis of a run's content no longer current; it stays stored.
 
-    The current analysis is the one that answers further requests for the same content. The unmarked analysis stays
-    stored.
+    The current analysis is the one that answers further requests for the same content.
     """
     session.execute(
         update(table_of(RcaRunRow))
@@ -68,8 +63,8 @@ def add(session: Session, values: dict[str, Any]) -> None:
     """Insert an analysis; `values` holds the columns of `rca_runs` by name.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. The caller's `with` block of
-            the transaction then raises `ConstraintError` in its place; catch that around the block.
+        sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. Outside of the transaction's
+            `with` block, this is a `ConstraintError`.
     """
     session.execute(insert(table_of(RcaRunRow)).values(values))
 
@@ -103,7 +98,7 @@ def summaries(session: Session, rca_run_ids: Iterable[str]) -> dict[str, RcaSumm
 
 
 def change(session: Session, rca_run_id: str, **values: Any) -> bool:
-    """Set the columns `values` of an analysis; return False, and change nothing, if it is done or does not exist."""
+    """Set the columns `values` of an analysis; if it is done or does not exist, change nothing and return False."""
     statement = (
         update(table_of(RcaRunRow))
         .where(RcaRunRow.rca_run_id == rca_run_id, RcaRunRow.status != RcaStatus.DONE)
@@ -116,7 +111,7 @@ def change(session: Session, rca_run_id: str, **values: Any) -> bool:
 def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_before: int) -> list[str]:
     """Delete the analyses of the given runs that were requested at or before `created_before`; return their ids.
 
-    `created_before` is in microseconds since 1970.
+    The time is in microseconds since 1970.
     """
     deleted: list[str] = []
     for ids in chunks(agent_run_ids):

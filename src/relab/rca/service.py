@@ -71,10 +71,9 @@ Wording = Callable[[Report], Report]
 
 
 def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]:
-    """Return a sentence of a language model, normalised for display, and why it must not be shown (None if it may).
+    """Return (sentence of a language model, normalised for display; why it must not be shown, or None).
 
-    Its numbers, names and quotations must occur in the texts `pieces`; see `rca/report/grounding.py`. The reason is a
-    value of `DropReason`, such as `ungrounded_token`.
+    Its numbers, names and quotations must occur in the texts `pieces`. The reason is a value of `DropReason`.
     """
     from relab.rca.report import check_text, normal_text
 
@@ -84,7 +83,7 @@ def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]
 
 
 class RcaReceipt(BaseModel):
-    """The answer to a request for an analysis: the id, and whether it was created now (`created`) or existed before."""
+    """The answer to a request for an analysis: its id, and whether it is new (`created`) or existed before."""
 
     rca_run_id: str
     created: bool
@@ -94,19 +93,19 @@ class RcaService:
     """Requests, runs and reads root cause analyses of agent runs; workers execute them as jobs.
 
     Args:
-        word: rewrites the summary of a finished report with a language model; None: the deterministic summary stays.
+        word: rewrites the summary of a report with a language model; None to keep the deterministic summary.
         judge: asks a language model which step went wrong first; None without a model.
-        sentences: asks a language model which behaviours a run shows, if an analysis has a judge; None without a model.
+        sentences: asks a language model which behaviours a run shows, in analyses with a judge; None without a model.
         judge_by_default: the method of the judge if a request names none.
-        rules: the rules that describe behaviours (patterns in runs) of this installation.
+        rules: the rules of this installation that describe behaviours (patterns in runs).
 
     Attributes:
         notes: makes notes for people from reports.
         clusters: reads clusters of failed runs that share a cause.
         labels: stores people's labels of the first mistakes of runs.
         behaviours: searches stored runs for behaviours.
-        arrivals: searches new runs for behaviours, and notifies people of them.
-        ranking: trains the models that rank the steps of runs, on labels.
+        arrivals: searches new runs for behaviours, and notifies people.
+        ranking: trains the models that rank the steps of runs.
     """
 
     def __init__(
@@ -139,11 +138,10 @@ class RcaService:
         self.notes = NoteReader(self.get, telemetry, self.clusters)
 
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
-        """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
+        """Enqueue an analysis of the run's current content, or return the existing one.
 
-        An existing analysis is returned if it has not failed and has all that is requested: the opinion of the judge by
-        the same method, and a model's summary if configured. With `force`, a new one is always enqueued and becomes the
-        current one. If `judge` is None, the settings give the method.
+        An existing analysis is returned unless it failed, or lacks the requested judge method or a configured model's
+        summary. With `force`, a new one is always enqueued. With `judge` None, the settings give the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
@@ -165,11 +163,12 @@ class RcaService:
         The newest runs come first; the lane is `background`.
 
         Args:
-            quiet_s: runs that changed within so many seconds are left out, because their traces may be incomplete.
-            max_waiting: the greatest number of queued or running analyses in this lane; a later call enqueues the rest.
+            quiet_s: runs that changed within this number of seconds are left out, because their traces may be
+                incomplete.
+            max_waiting: the greatest number of queued or running analyses in this lane.
 
         Raises:
-            DatabaseUnavailableError: the database is unavailable; the next call does the work.
+            DatabaseUnavailableError: the database is unavailable; a later call does the work.
         """
         room = max_waiting - self._queue.count_unfinished(ANALYZE_JOB, Lane.BACKGROUND)
         contents = self._telemetry.awaiting.list(quiet_s, room) if room > 0 else {}
@@ -188,9 +187,10 @@ class RcaService:
         return sum(receipt.created for receipt in receipts)
 
     def request_batch(self, contents: Mapping[str, RunContent], *, force: bool = False) -> dict[str, RcaReceipt]:
-        """Enqueue analyses of many runs, `{run id: content}`, in the lane `background`; return `{run id: receipt}`.
+        """Enqueue analyses of many runs, `{run id: content}`, without a language model; return `{run id: receipt}`.
 
-        These analyses use no language model. Without `force`, an existing analysis of the content is returned instead.
+        The lane is `background`. Without `force`, the receipt of an existing analysis of the content is returned
+        instead.
         """
         while True:
             try:
@@ -292,9 +292,9 @@ class RcaService:
                 )
 
     def delete_for_runs(self, agent_run_ids: Collection[str], created_before: int) -> None:
-        """Delete, in one transaction, analyses of deleted runs with their events, labels and stored answers of the judge.
+        """Delete the analyses, labels, events and stored answers of the judge of deleted runs.
 
-        Data from after `created_before` (microseconds since 1970) stay: they belong to new runs with the same ids.
+        Data created after `created_before` (microseconds since 1970) stays: new runs can have the same ids.
         """
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
@@ -347,11 +347,11 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
-        """Return whether the analysis `current` serves a person's request too, so that no new analysis is needed.
+        """Return whether the analysis `current` also serves a person's request with the method `judge`.
 
-        Requested by a person: True if `judge` is its method or OFF. Requested by the run's arrival and queued: True; it
-        gets the person's lane and method. Otherwise: True if `judge` is OFF, and `current` is running or no model words
-        summaries.
+        - A person requested it: if `judge` is its method or OFF.
+        - Its run's arrival requested it, and it is queued: always; it gets the person's lane and method.
+        - Otherwise: if `judge` is OFF, and it is running or no model words summaries.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}
@@ -362,7 +362,7 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """In one transaction, store report and failure, end the progress, and enqueue jobs that update the run."""
+        """Store report and failure, end the progress, and enqueue jobs that update the run, in one transaction."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

@@ -44,9 +44,9 @@ class RcaRunRow(Base):
 
 
 class RcaFailureRow(Base):
-    """The failure of a run, as its newest analysis found it; failures that share a cause have the same `cluster`.
+    """The failure of a run, by its newest analysis; failures with one cause have the same `cluster`.
 
-    Agent, version and start of the run are copied into this table, so that clusters can be read without the runs.
+    Agent, version and start of the run are copied into this table.
     """
 
     __tablename__ = "rca_failures"

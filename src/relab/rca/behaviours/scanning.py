@@ -20,10 +20,10 @@ _PAGE = 200
 
 
 class ShownBehaviour(NamedTuple):
-    """A behaviour that a run shows, and the places in the run that show it.
+    """A behaviour that a run shows, and its places in the run.
 
-    Each place is a line of text of the form `kind [id], field: text`. `step_id` is the first step that shows the
-    behaviour; None if no step does. `by_model` is true if a language model found the behaviour.
+    Each place is a line `kind [id], field: text`. `step_id` is the first step with the behaviour; None without a step.
+    `by_model` is true if a language model found the behaviour.
     """
 
     name: str
@@ -33,10 +33,9 @@ class ShownBehaviour(NamedTuple):
 
 
 class ScannedRun(NamedTuple):
-    """The behaviours that a run shows, and the hash of the content of the run that was searched for them.
+    """The result of a search for behaviours in one run, with the hash of the searched content.
 
-    The value is small, because commands hold one for each of many runs. `judgement` says how a language model judged
-    the rules that are sentences; None if no rule is a sentence.
+    `judgement` is the result of the language model; None if no rule has a sentence.
     """
 
     run_id: str
@@ -46,16 +45,16 @@ class ScannedRun(NamedTuple):
 
     @property
     def not_judged(self) -> Mapping[str, str]:
-        """`{behaviour: reason}` for the behaviours that a sentence describes and that no language model judged."""
+        """`{behaviour: reason}` for the behaviours that no language model judged."""
         return {} if self.judgement is None else self.judgement.not_judged
 
 
 class BehaviourScanner:
-    """Searches stored runs, failed or not, for behaviours: patterns that rules of this installation describe.
+    """Searches stored runs for behaviours: patterns that the rules of this installation describe.
 
     Args:
         telemetry: the stored runs.
-        book: the rules of this installation.
+        book: the rules.
         finder: finds the behaviours of one run.
         labels: people's labels, which say whether a run shows a behaviour.
     """
@@ -77,10 +76,9 @@ class BehaviourScanner:
         return read_rules(path)
 
     def count(self) -> dict[str, int]:
-        """Return `{behaviour: number of runs in which it was found}`.
+        """Return `{behaviour: number of runs with it}`, also with the number 0.
 
-        Each rule in use has an entry, also with the number 0. Behaviours whose rule is no longer in use are counted
-        together as "other".
+        Behaviours without a current rule are counted together as "other".
         """
         known = {rule.name for rule in self.book.rules()}
         counts = dict.fromkeys(sorted(known), 0)
@@ -101,10 +99,9 @@ class BehaviourScanner:
                 return
 
     def add_to(self, report: Report, run: AgentRun, *, asks_model: bool) -> Report:
-        """Return the report of a run, with the behaviours that the run shows added.
+        """Return the report of a run with its behaviours added.
 
-        If `asks_model` is true, a language model judges the behaviours that a sentence describes. Otherwise they are
-        not judged.
+        If `asks_model` is true, a language model judges rules with a sentence; otherwise they are not judged.
         """
         from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 
@@ -113,10 +110,7 @@ class BehaviourScanner:
         return with_behaviours(report, run, seen, judgement, rates)
 
     def scores(self, rules: Sequence[BehaviourRule], scanned: Iterable[ScannedRun]) -> list[BehaviourScore]:
-        """Return, for each rule with labels, how often the search results in `scanned` agree with people's labels.
-
-        A label says whether a run shows the behaviour of the rule.
-        """
+        """Return how often search results agree with people's labels, for each rule with labels."""
         runs = {
             each.run_id: SearchedRun(each.content_hash, {shown.name for shown in each.shown}, each.not_judged)
             for each in scanned
@@ -127,11 +121,10 @@ class BehaviourScanner:
     def scan(
         self, rules: Sequence[BehaviourRule], run_ids: Iterable[str], *, asks_model: bool = False
     ) -> Iterator[tuple[AgentRun, ScannedRun]]:
-        """Search each of the runs for the behaviours of `rules`, and yield (run, result) in the order of `run_ids`.
+        """Search each run for the behaviours of `rules`; yield (run, result) in the order of `run_ids`.
 
-        Deleted runs are left out. A rule describes a behaviour by a condition on the run, or by a sentence. Only a
-        language model can judge a sentence, and only if `asks_model` is true. Otherwise the result counts the
-        behaviours that a sentence describes as not judged.
+        Deleted runs are left out. Rules with a sentence are judged by a language model if `asks_model` is true;
+        otherwise the result counts them as not judged.
 
         Raises:
             NoJudgeError: `asks_model` is true, and no language model is configured.
@@ -155,7 +148,7 @@ class BehaviourScanner:
     def mark(self, scanned: ScannedRun) -> None:
         """Store the behaviours that a run shows, so that lists of runs can be filtered by behaviour.
 
-        For a behaviour that was not judged, the result of an earlier search stays.
+        The stored result stays for behaviours that were not judged.
         """
         names = [each.name for each in scanned.shown]
         self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

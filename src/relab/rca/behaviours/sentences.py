@@ -21,9 +21,9 @@ NOT_ASKED: Final = "the language model was not asked, which needs --judge or a j
 
 
 class FoundBehaviours(NamedTuple):
-    """The behaviours that a run shows (`seen`), in the order of the rules that describe them.
+    """The behaviours that a run shows (`seen`), in the order of their rules.
 
-    `judgement` says how a language model judged the rules that are sentences; None if no rule is a sentence.
+    `judgement` is the result of the language model; None if no rule has a sentence.
     """
 
     seen: tuple[SeenBehaviour, ...]
@@ -31,10 +31,10 @@ class FoundBehaviours(NamedTuple):
 
 
 class BehaviourFinder:
-    """Finds the behaviours of a run: patterns that rules describe by a condition or by a sentence.
+    """Finds the behaviours of a run; a rule describes a behaviour by a condition or by a sentence.
 
     Args:
-        judge: asks a language model whether a run shows the behaviour of a sentence; None if no model is configured.
+        judge: asks a language model about the sentences; None if no model is configured.
     """
 
     def __init__(self, database: Database, clock: Clock, judge: SentenceJudging | None) -> None:
@@ -54,8 +54,7 @@ class BehaviourFinder:
     def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
         """Return the behaviours of a run by the given rules.
 
-        If `asks_model` is false, the behaviours that a sentence describes are not judged: a language model costs money
-        and receives the data of the run, so it is asked only on request.
+        If `asks_model` is false, rules with a sentence are not judged; no language model is asked.
         """
         from relab.rca.behaviours.matching import ModelOpinion, SeenBehaviour, find_behaviours  # noqa: PLC0415 loads the analysis
 

@@ -27,7 +27,7 @@ class FailureKey:
 
     Attributes:
         key: 24 hexadecimal digits; equal for failures that share a cause.
-        line: a line that shows the cause, of at most 300 characters, secrets masked.
+        line: a line of at most 300 characters that shows the cause, without secrets.
     """
 
     key: str
@@ -35,17 +35,16 @@ class FailureKey:
 
 
 def key_of(report: Report, agent_name: str) -> FailureKey:
-    """Return the key of the failure that a report explains, in a run of the agent `agent_name`.
+    """Return the cluster key of the failure that a report explains; `agent_name` is the agent of the run.
 
-    The parts of the key depend on what the report names:
+    The parts of the key are:
 
-    - a cause at a tool: category, detail and tool.
-    - a cause without a tool: category, detail, agent and step.
-    - a ranked guess and no error: the agent, and the reason of the first guess.
-    - neither: category, tool (or agent and step), and the text of the first error in the evidence.
+    - With a cause at a tool: category, detail and tool.
+    - With another cause: category, detail, agent and step.
+    - With a ranked guess and no cause: the agent, and the reason of the first guess.
+    - Otherwise: category, tool (or agent and step), and the first error text in the evidence.
 
-    So runs of different agents share a key only for failures of a tool. For some categories, the text of the error is a
-    part of the key of a cause, to tell causes apart. Variable parts of a text, such as ids and numbers, are left out.
+    For some categories, the error text of a cause is a part of the key, too.
     """
     place = report.attribution
     tool = place.tool_name if place is not None else None
@@ -56,6 +55,7 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
             (index[each] for each in report.hypotheses[0].evidence_ids if index[each].field in _ERROR_FIELDS), None
         )
         said = _text(shown) if shown is not None else ""
+        # Without its ids and numbers, the text tells the causes of these categories apart.
         template = _template(said) if report.category in _BY_TEXT else ""
         return _key(said or report.hypotheses[0].title, report.category, report.detail or "", where, template)
     if place is not None and place.basis is AttributionBasis.RANKED_GUESS:
@@ -77,10 +77,7 @@ def _template(text: str) -> str:
 
 
 def _text(shown: Evidence) -> str:
-    """Return the line of the quoted error text `shown` that names the error; "" if the text is blank.
-
-    It is the last line of a traceback, and the first line of any other text.
-    """
+    """Return the relevant line of an error text: the last line of a traceback, or else the first line; "" if blank."""
     lines = [line for line in shown.snippet.splitlines() if line.strip()]
     if not lines:
         return ""

@@ -34,10 +34,10 @@ class FailureCluster(BaseModel):
 
 
 class ClusterPage(BaseModel):
-    """A page of clusters, those with the most runs first, with the total numbers of clusters and of runs in them.
+    """A page of clusters, those with the most runs first, with the total numbers of clusters and of their runs.
 
-    `next_cursor` is the cursor of the next page; null on the last page. A cluster that grows or shrinks between two
-    pages may be missing, or be on both.
+    `next_cursor` is the cursor of the next page; null on the last page. A cluster whose size changes between two pages
+    can be missing or appear twice.
     """
 
     items: list[FailureCluster]

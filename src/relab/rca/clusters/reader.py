@@ -18,7 +18,7 @@ _KEY: Final = TypeAdapter(tuple[int, str])
 
 
 class ClusterReader:
-    """Reads clusters of failed runs. Analyses store the failures from which the clusters are computed.
+    """Reads clusters: groups of failed runs that share a cause.
 
     Args:
         database: the database of the analyses.
@@ -49,9 +49,7 @@ class ClusterReader:
         cursor: str | None = None,
         limit: int = 50,
     ) -> ClusterPage:
-        """Return a page of clusters, those with the most runs first.
-
-        A filter (`agent_name`, `category`, `since_us`) that is None excludes nothing.
+        """Return a page of clusters, those with the most runs first. A filter that is None excludes nothing.
 
         Args:
             agent_name: only runs of this agent are counted.

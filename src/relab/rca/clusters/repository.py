@@ -68,7 +68,7 @@ def largest(
 
 
 def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
-    """Return `(number of clusters, number of runs in them)`, of the failures that match the filter `wanted`."""
+    """Return (number of clusters, number of their runs) for the failures that match `wanted`."""
     statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
     clusters, runs = session.execute(statement).one()
     return clusters, runs
@@ -82,9 +82,9 @@ def count(session: Session, cluster: str) -> int:
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Return, of the failures in a cluster, the one whose run started first, or last if `is_last`.
+    """Return the failure in a cluster whose run started first, or last if `is_last`; None without one.
 
-    Only failures that match the filter `wanted` count; return None if no failure does.
+    Only failures that match `wanted` are considered.
     """
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
@@ -93,7 +93,7 @@ def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bo
 
 
 def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:
-    """Return the names of at most 20 agents with runs in a cluster, sorted; only runs that match `wanted` count."""
+    """Return the names of at most 20 agents with runs in a cluster, sorted; only failures that match `wanted` count."""
     name = RcaFailureRow.agent_name
     statement = _filtered(select(name).distinct(), wanted).where(RcaFailureRow.cluster == cluster)
     return list(session.execute(statement.order_by(name).limit(_MAX_AGENTS)).scalars())

@@ -77,7 +77,7 @@ class JudgeStage:
     def choose(self, wanted: JudgeMethod | None) -> JudgeMethod:
         """Return the judge method for a request that names the method `wanted`.
 
-        If `wanted` is None, return the default of the settings, or `OFF` if no language model is configured.
+        None means the default of the settings, or `OFF` if no language model is configured.
 
         Raises:
             NoJudgeError: a method is wanted, and no language model is configured.

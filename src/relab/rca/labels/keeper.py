@@ -115,15 +115,15 @@ class LabelKeeper:
             yield LabelledRun(label, run, self._telemetry.log_lines(label.run_id))
 
     def measure(self) -> LabelScores:
-        """Analyse all labelled runs now, and return how often the reports agree with the labels; nothing is stored."""
+        """Analyse all labelled runs now, and return how often the reports agree with the labels. Nothing is stored."""
         from relab.rca.labels.measuring import measure  # noqa: PLC0415 needed by this command alone
 
         return measure((item, self._report_on(item.run)) for item in self.labelled_runs())
 
     def delete_for_runs(self, unit: UnitOfWork, agent_run_ids: Collection[str], deleted_at: int) -> None:
-        """Delete, in the transaction `unit`, the labels of runs that were deleted at `deleted_at` (microseconds since 1970).
+        """Delete the labels of deleted runs in the transaction `unit`.
 
-        Later labels stay: they belong to new runs with the same ids.
+        Labels from after `deleted_at` (microseconds since 1970) stay: new runs can have the same ids.
         """
         repository.delete_for_runs(unit.session, agent_run_ids, deleted_at)
 

@@ -16,8 +16,8 @@ QUESTIONS = (STEP, TOP_THREE, AGENT, CATEGORY)
 def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
     """Return how often reports agree with labels; `pairs` are labelled runs with their reports.
 
-    The question which step went wrong first is scored over all reports. It is also scored apart for reports in which
-    evidence shows the place, and for reports with a ranked guess.
+    The question for the first wrong step is scored over all reports, and separately over reports with evidence and with
+    a ranked guess.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     labelled = changed = abstained = 0
@@ -52,9 +52,9 @@ def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
 
 
 def _step(item: LabelledRun, report: Report) -> str | None:
-    """Return the id of the step to which the report attributes the failure; None if it names no step of the run.
+    """Return the id of the step that the report names as the place of the failure; None without one.
 
-    If the report names only a call, this is the step of that call.
+    For a call, this is the step of the call.
     """
     place = report.attribution
     if place is None or place.step_id is not None:

@@ -17,10 +17,7 @@ CATEGORY_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 
 
 class NewLabel(BaseModel):
-    """A person's statement about the first mistake of a failed run: its step, its agent, its category, or several of them.
-
-    At least one of the three is given.
-    """
+    """A person's statement about the first mistake of a failed run: at least one of its step, agent, category."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -50,7 +47,7 @@ class NewLabel(BaseModel):
 
 
 class RunLabel(NewLabel):
-    """A stored label; a run has at most one. `content_hash` identifies the content that the run had when it was labelled."""
+    """A stored label; a run has at most one. `content_hash` identifies the content of the run at that time."""
 
     run_id: str
     content_hash: str
@@ -67,7 +64,7 @@ class LabelPage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class LabelledRun:
-    """A complete labelled run, with the warnings and errors in the log of its trace."""
+    """A complete run with its label, and with the warnings and errors in the log of its trace."""
 
     label: RunLabel
     run: AgentRun
@@ -77,8 +74,8 @@ class LabelledRun:
 class LabelScore(BaseModel):
     """How often reports agree with people's labels on one question, such as which step went wrong first.
 
-    Report and label agree in `hits` of `n` runs. `rate` is this share; `low` and `high` are its 95 % interval (Wilson).
-    All three are null if `n` is 0.
+    `hits` of `n` runs agree. `rate` is hits / n; `low` and `high` are the ends of its 95 % interval (Wilson). These
+    three are null if `n` is 0.
     """
 
     question: str
@@ -90,13 +87,13 @@ class LabelScore(BaseModel):
 
 
 class LabelScores(BaseModel):
-    """How often reports name the same step or agent as the labels that people gave to the runs.
+    """How often reports name the same step or agent as people's labels.
 
     Attributes:
         labelled: the number of labelled runs.
-        changed: the number of runs that no longer have the labelled step; they are left out of the scores.
+        changed: the number of runs without the labelled step, because they have changed; they are not scored.
         abstained: the number of reports that name no place; they count as misses.
-        scores: one score for each question, such as which step or which agent went wrong first.
+        scores: one score for each question, such as which step went wrong first.
     """
 
     labelled: int

@@ -24,11 +24,9 @@ class TrainedModel(BaseModel):
     Attributes:
         agent_name: the name of the agent.
         labels: the number of labelled runs of the agent.
-        trained: whether a model was trained. If there are too few labels, it is false, and an older model of the agent
-            stays.
-        right: the number of held-out runs for which the labelled step was ranked first.
-        held_out: the number of labelled runs that were tested by cross-validation: each by a model that was trained on
-            other runs.
+        trained: whether a model was trained; false with too few labels. An older model then stays.
+        right: the number of held-out runs with the labelled step ranked first.
+        held_out: the number of labelled runs that were tested by cross-validation.
     """
 
     agent_name: str
@@ -39,7 +37,7 @@ class TrainedModel(BaseModel):
 
 
 class RankingModelKeeper:
-    """Trains ranking models on labels, and stores them."""
+    """Trains models that rank the steps of runs, on people's labels, and stores them."""
 
     def __init__(self, database: Database, clock: Clock, labels: LabelKeeper) -> None:
         self._database = database
@@ -48,7 +46,7 @@ class RankingModelKeeper:
         self._read: tuple[tuple[tuple[str, int], ...], RankingModels] = ((), shipped_models())
 
     def models(self) -> RankingModels:
-        """Return the models that rank runs: first the models that this installation has trained, then the shipped ones.
+        """Return the models that rank runs: first the models of this installation, then the shipped ones.
 
         Raises:
             RankingModelError: a stored model is of another version; train it again or remove it.
@@ -64,9 +62,9 @@ class RankingModelKeeper:
         return self._read[1]
 
     def train(self, agent_name: str | None = None) -> list[TrainedModel]:
-        """Train a model for each agent with at least `MIN_RUNS` labelled runs, in place of the agent's older model.
+        """Train a model for each agent with at least `MIN_RUNS` labelled runs; it replaces the agent's older model.
 
-        With `agent_name`, only for this agent. Labels without a step are left out.
+        With `agent_name`, only this agent's model is trained. Labels without a step are ignored.
 
         Raises:
             RankingModelError: no agent has enough labels.

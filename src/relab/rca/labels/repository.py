@@ -65,7 +65,7 @@ def save_model(session: Session, source: str, artefact: str, trained_at: int) ->
 
     Args:
         session: the session of the transaction.
-        source: the text `agent NAME`; the model ranks the steps of this agent's runs.
+        source: the text `agent NAME`: the agent whose runs the model ranks.
         artefact: the model as JSON.
         trained_at: the time of training, in microseconds since 1970.
     """
@@ -82,9 +82,9 @@ def remove_model(session: Session, source: str) -> bool:
 
 
 def model_versions(session: Session) -> tuple[tuple[str, int], ...]:
-    """Return `(source, time of training in microseconds since 1970)` of each stored ranking model, the oldest first.
+    """Return (source, time of training in microseconds since 1970) of each stored ranking model, the oldest first.
 
-    The source is the text `agent NAME`: the model ranks the steps of this agent's runs.
+    A source is the text `agent NAME`: the agent whose runs the model ranks.
     """
     row = RcaRankingModelRow
     found = session.execute(select(row.source, row.trained_at).order_by(row.trained_at, row.source))

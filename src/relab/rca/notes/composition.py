@@ -32,15 +32,15 @@ def compose_note(
     *,
     recurrence: str | None = None,
 ) -> RunNote:
-    """Return the note for a report.
+    """Return the note (a report arranged for people) for a report.
 
     Args:
         rca_run_id: the id of the analysis.
         run_id: the id of the run.
         report: the report of the analysis.
-        run: the run as it was analysed; None if it has changed since.
+        run: the analysed run; None if it has changed since.
         logs: the warnings and errors in the log of the run's trace.
-        recurrence: how many runs failed the same way, as a sentence without a full stop; None if this is the first one.
+        recurrence: a sentence, without its full stop, about other runs with the same failure; None without such runs.
     """
     view = None if run is None else RunView(run, (), logs)
     place = report.attribution
@@ -125,7 +125,7 @@ def _where(place: Attribution, report: Report) -> str:
 
 
 def _doubts(report: Report) -> tuple[str, ...]:
-    """Return the problems that a ranking suspects, in words: one text for each step or call, with its place and problems."""
+    """Return a text for each step or call with suspected problems, such as `name [id]: problem; problem`."""
     kinds: dict[str, list[str]] = {}
     for found in report.findings:
         if found.basis is AttributionBasis.RANKED_GUESS:
@@ -146,7 +146,7 @@ def _candidate(found: CandidateStep) -> str:
 
 
 def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
-    """Return in words how far a ranked guess can be trusted.
+    """Return in words how likely a ranked guess is right.
 
     Args:
         odds: the probability and hit rate of the guess; None if no model was trained on the run's source.
@@ -161,7 +161,7 @@ def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
 
 
 def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:
-    """Return all evidence of the report in order of time; evidence without a time comes last, in the order of the report."""
+    """Return all evidence of the report in order of time; evidence without a time comes last."""
     key: set[str] = set()
     for claim in (report.attribution, *report.hypotheses[:1], *report.action_items[:1], *report.candidates[:1]):
         key.update(claim.evidence_ids if claim is not None else ())
@@ -191,7 +191,7 @@ def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:
 
 
 class _Moment(NamedTuple):
-    """When an object began and ended, in microseconds, and its index among the objects of its kind."""
+    """Begin and end of an object, in microseconds since 1970, and its index among the objects of its kind."""
 
     begin: int
     end: int
@@ -199,7 +199,7 @@ class _Moment(NamedTuple):
 
 
 def _moments(view: RunView) -> dict[tuple[EvidenceKind, str], _Moment]:
-    """Return `{(kind, id): times}` for each object of the run that evidence can quote and that has a time."""
+    """Return `{(kind, id): times}` of the run's objects that evidence can quote and that have a time."""
     found: dict[tuple[EvidenceKind, str], _Moment] = {}
     for step in view.steps:
         moment = _Moment(step.step.started_at, step.ended_us, step.position)
@@ -224,7 +224,7 @@ def _has_times(view: RunView) -> bool:
 
 
 def _rows(view: RunView, report: Report) -> list[WaterfallRow]:
-    """Return the items of the run in order of time, each with its depth: the number of steps around it."""
+    """Return the run's steps, calls and events in order of time; the depth is the number of steps around."""
     place = report.attribution
     states: dict[tuple[str, str | None], _State] = {("step", found.step_id): "candidate" for found in report.candidates}
     if place is not None:
@@ -279,10 +279,7 @@ def _row(
 
 
 def _near_cause(rows: Sequence[WaterfallRow]) -> Sequence[WaterfallRow]:
-    """Return at most `MAX_ROWS` rows: first the cause and the candidates are chosen, then the rows nearest to the cause.
-
-    The chosen rows keep their order.
-    """
+    """Return at most `MAX_ROWS` rows, in order: the cause, the candidates, and the rows nearest to the cause."""
     if len(rows) <= MAX_ROWS:
         return rows
     cause = next((index for index, row in enumerate(rows) if row.state == "cause"), 0)

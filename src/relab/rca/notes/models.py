@@ -16,8 +16,8 @@ class _NoteModel(BaseModel):
 class NoteQuote(_NoteModel):
     """A piece of the report's evidence, with its time in the run.
 
-    `at` is the time, and `after_ms` the milliseconds since the start of the run; both are null if not known. `is_key`
-    marks evidence that the attribution, the first hypothesis or the first action cites.
+    `after_ms` is the time in milliseconds since the start of the run; null, like `at`, if not known. `is_key` is true
+    for evidence of the attribution, the first hypothesis or the first action.
     """
 
     evidence_id: str
@@ -41,8 +41,8 @@ class NoteChange(_NoteModel):
 class WaterfallRow(_NoteModel):
     """One step, tool call or guardrail event of the run, as a bar of a waterfall chart.
 
-    The bar extends from `begin_ms` to `end_ms`, in ms since the start of the run. If all items of the run have the same
-    time, the bar of item i extends from i to i + 1 instead.
+    The bar is from `begin_ms` to `end_ms`, in ms since the start of the run. In a run without different times, bar i is
+    from i to i + 1.
     """
 
     ref_id: str

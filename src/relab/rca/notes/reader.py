@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class NoteReader:
     """Returns notes of stored analyses, as `RunNote`, as Markdown or as an HTML page.
 
-    A note is the report of an analysis, arranged for people: what happened, where, the evidence, and what to change.
+    A note is the report of an analysis, arranged for people.
 
     Args:
         get: returns the analysis with an id.
