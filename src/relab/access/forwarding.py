@@ -101,9 +101,9 @@ def _split(values: Sequence[str]) -> list[str]:
 
 
 def _hops(text: str) -> list[str]:
-    """Return the `for` value of each element of a `Forwarded` header.
+    """Return the `for` value of each element of a `Forwarded` header; "" for an element without `for`.
 
-    The value is "" for an element without `for`; a malformed element gives "" and ends the list.
+    A malformed element becomes "" and is the last one of the list.
     """
     hops: list[str] = []
     current, at = "", 0

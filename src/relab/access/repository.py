@@ -83,10 +83,7 @@ def list_events(session: Session, limit: int) -> list[Any]:
 
 
 def revoke(session: Session, token_id: str, now: int) -> bool:
-    """Revoke a token at the time `now`; return False if it does not exist or is already revoked.
-
-    A token that is already revoked keeps its first `revoked_at`.
-    """
+    """Revoke a token at the time `now`; return False if the token does not exist or was revoked before."""
     changed = session.execute(
         update(table_of(AccessTokenRow))
         .where(AccessTokenRow.token_id == token_id, AccessTokenRow.revoked_at.is_(None))

@@ -107,9 +107,10 @@ run_filter.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     summary="Ingest an agent run",
 )
 async def post_agent_run(request: Request, response: Response, services: ServicesDep) -> IngestReceipt:
-    """Store a complete run; a stored run with the same `run_id` is replaced. The run is durable when the response is sent.
+    """Store an agent run with all its steps. A stored run with the same `run_id` is replaced.
 
-    Unknown fields are kept. The body may be gzip. `X-Ingest-Secret` is required if the installation sets one.
+    The run is durable when the response is sent. Unknown fields are kept. The body may be gzip. `X-Ingest-Secret` is
+    required if the installation sets one.
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
@@ -135,7 +136,7 @@ def list_agent_runs(
 ) -> RunPage:
     """Return a page of the runs that match every given filter, newest start first.
 
-    The filter `text` is searched, ignoring case, in ids, names and error messages of the run and its items.
+    The filter `text` is a part of an id, a name or an error message of the run or its items; case is ignored.
     """
     return services.telemetry.list_runs(wanted, cursor=cursor, limit=limit)
 

@@ -34,7 +34,7 @@ def get_policies(
     services: ServicesDep,
     project: Annotated[str, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", examples=["engine"])] = "",
 ) -> ProjectPolicies:
-    """Return the policy that the project uses, and the estimated mean reward of each policy (off-policy evaluation).
+    """Return the policy that a project uses, and the estimated mean reward of each policy (off-policy evaluation).
 
     The estimates are computed from the newer half of the log of decisions.
     """

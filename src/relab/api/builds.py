@@ -90,7 +90,7 @@ def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> Simu
 def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Query()]) -> BestAction:
     """Choose an action for the next build, and log the decision with its propensity (probability of the choice).
 
-    The query may name the `policy`; by default it is the policy of the project. `action_id` 1 is "use cache".
+    The query may name the `policy`; by default it is the policy of the project.
     """
     return services.builds.decisions.best_action(
         symptoms, default_policy=services.build_promotion.policy_of(symptoms.project)
@@ -140,8 +140,8 @@ def post_outcome(decision_id: ObjectId, outcome: _Outcome, services: ServicesDep
 async def post_build(request: Request, response: Response, services: ServicesDep) -> Build:
     """Record a build, and return it with the lines of its log that explain its failure. The body may be gzip.
 
-    A report changes nothing if the project already has a build with the same `id` or, for a report without an id, with
-    the same content.
+    Nothing is recorded if the project already has a build with the same `id` or, without an `id`, with the same
+    content.
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)

@@ -169,9 +169,9 @@ def get_agent_status(services: ServicesDep) -> ResponderStatus:
     summary="Open an incident for a problem that a person reports",
 )
 def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author) -> Triggered:
-    """Open an incident, which the responder starts to work on at its next poll, or add the report to the open incident.
+    """Open an incident for a problem that a person reports; if an incident is open, add the report to it.
 
-    409 if no target is watched.
+    The responder starts to work on a new incident at its next poll. 409 if no target is watched.
     """
     return services.incidents.trigger(trigger.detail, by=caller.name)
 
@@ -272,10 +272,9 @@ def get_agent_postmortem(
     ] = None,
     accept: Annotated[str | None, Header(max_length=2_000)] = None,
 ) -> Response:
-    """Return the postmortem: the timeline, the evidence, the actions and their results, the signals, and the follow-ups.
+    """Return the postmortem of an incident: timeline, evidence, actions with results, signals, and follow-ups.
 
-    The format is Markdown unless `format` or `Accept` select HTML or JSON. The page needs no network, and runs only its
-    own scripts.
+    The format is Markdown unless `format` or `Accept` select HTML or JSON.
     """
     writer = services.incidents.postmortems
     chosen = given or _FORMATS[preferred(accept, list(_FORMATS))]
@@ -298,8 +297,8 @@ def get_agent_postmortem(
 def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: _Author) -> Decision:
     """Approve or reject a plan.
 
-    An approved plan may still be rejected; a rejected plan cannot be approved. The same decision again changes nothing.
-    409 for the approval of a plan that was rejected or whose approval request has expired.
+    An approved plan may still be rejected. A rejected plan cannot be approved. The same decision again changes nothing.
+    409 if the plan was rejected before, or if its approval request has expired.
     """
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 

@@ -166,7 +166,7 @@ def post_evaluations(
 ) -> Response:
     """Evaluate all flags that are not archived for the context in the request.
 
-    The response has, for each key, the value, or the reason why the flag has no value. 304 without a body if
+    The response has a value for each key, or the reason why the flag has no value. 304 without a body if
     `If-None-Match` names the `ETag` of this response.
     """
     try:

@@ -132,8 +132,7 @@ def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDe
 def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
     """Apply the new flags of a rollout that has the verdict EDGE or PASS, and read them back to check them.
 
-    The audit names the caller as the person who decided this. 409 if the rollout has another verdict, 412 if the
-    target's flags have changed since the rollout.
+    The audit names the caller. 409 if the rollout has another verdict, 412 if the flags have changed since the rollout.
     """
     return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
 

@@ -30,8 +30,8 @@ PageSize = Annotated[int, Query(ge=1, le=1_000)]
 async def post_traces(request: Request, services: ServicesDep) -> Response:
     """Store spans; each trace becomes an agent run whose id is the trace id.
 
-    The spans are durable when the response is sent. Spans may arrive late, repeatedly, in any order and in several
-    requests. `X-Ingest-Secret` is required if the installation sets one.
+    The spans are durable when the response is sent. The spans of a trace may arrive in several requests, late,
+    repeatedly and in any order. `X-Ingest-Secret` is required if the installation sets one.
     """
     return await receive(request, services, TRACES)
 
@@ -48,7 +48,7 @@ async def post_logs(request: Request, services: ServicesDep) -> Response:
     """Store log records of traces. GenAI events and exceptions become events of their spans.
 
     The records are durable when the response is sent. They may arrive before or after their spans, repeatedly and in
-    any order. A run is created only when spans arrive. Records without a trace id are not stored; the response has
+    any order. They do not create a run; only spans do. Records without a trace id are not stored; the response has
     their number.
     """
     return await receive(request, services, LOGS)

@@ -83,10 +83,7 @@ def _watched(settings: Settings, gateway: LlmGateway) -> WatchedTarget | None:
 
 
 def _second_opinion(settings: Settings, gateway: LlmGateway) -> MeteredGateway | None:
-    """Return the model that the responder may call, or None if no model is configured or `ask_model` is `never`.
-
-    Data about a target is sent to a model only if the settings allow it.
-    """
+    """Return the model that the responder may call; None if no model is configured or `ask_model` is `never`."""
     if settings.incidents.ask_model == "never":
         return None
     if isinstance(gateway, NullGateway):

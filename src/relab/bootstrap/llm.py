@@ -77,10 +77,10 @@ def check_provider(settings: Settings) -> None:
 
 
 def _provider(settings: Settings) -> str:
-    """Return the name of the language model provider to use, from the setting `provider`.
+    """Return the name of the language model provider to use.
 
-    If the setting is `auto`, return the default provider if it has a key or a base URL, otherwise the first provider
-    with a key.
+    It is the setting `provider`. For `auto`, it is the default provider if that has a key or a base URL, otherwise the
+    first provider with a key.
     """
     llm, keys = settings.llm, settings.provider_keys
     if llm.provider != "auto":

@@ -51,8 +51,8 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
 def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
     """Return `(judge of failures, judge of behaviours)`, two functions that ask the language model about a run.
 
-    The judge of failures adds the model's opinion to the report of a failure. The judge of behaviours decides which
-    behaviours a run shows, for behaviours that a sentence describes. Both are None without a model.
+    The judge of failures adds the model's opinion to the report of a failure. The judge of behaviours decides whether a
+    run shows a behaviour that is described by a sentence. Both are None without a model.
 
     Raises:
         ConfigurationError: the cost is limited, and a price is not set.

@@ -35,8 +35,7 @@ _log = get_logger(__name__)
 def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentRun:
     """Return the agent run of a pass (a build and its retries): one step with one tool call for each build.
 
-    The run has the status of the last build. The call of a failed build contains the lines of the log that explain the
-    failure.
+    The run has the status of the last build.
 
     Args:
         done: the pass, with at least one build.

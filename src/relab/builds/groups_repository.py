@@ -89,9 +89,9 @@ def last_group_of(session: Session, project: str) -> str | None:
 
 
 def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
-    """Return how many builds of a group had started by the start of a given build, and when the first one started.
+    """Return `(count, first start)` for the builds of a group that had started when a given build started.
 
-    The given build is counted. The time is in microseconds since 1970.
+    The count includes the given build. The first start is in microseconds since 1970.
 
     Args:
         session: the session of the transaction.

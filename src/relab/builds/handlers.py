@@ -30,8 +30,8 @@ class BuildHandlers:
     def train(self, args: Mapping[str, Any]) -> None:
         """Train a policy; `args` has `training_id` and the fields of a `TrainingRequest`.
 
-        While the database is unavailable, the error is raised, so that the job is retried. Any other error of relab is
-        stored as the reason why the training failed.
+        If the database is unavailable, the error is raised, and the job is retried. Any other error of relab is stored
+        as the error of the training.
         """
         from relab.builds.training.models import TrainingRequest
 

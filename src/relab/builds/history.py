@@ -246,8 +246,8 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
     """Yield the outcomes of one test: those in `rows`, and inferred passes.
 
-    A pass is inferred if a successful build does not name the test, but another build of the same lane does. A lane is
-    the builds with the same job, configuration and branch.
+    A pass is inferred for a successful build that does not name the test, if another build of the same lane names it. A
+    lane is the builds with the same job, configuration and branch.
 
     Args:
         rows: the results of the test.

@@ -243,9 +243,9 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the first builds of `ids` that together have at most `_MAX_TESTS_OF_BATCH` stored test results.
+    """Return the first ids of `ids`, at least one, whose builds together have few test results.
 
-    The first build is always returned.
+    Few are at most `_MAX_TESTS_OF_BATCH` stored results.
     """
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)

@@ -42,8 +42,8 @@ def embeddable(value: Any) -> Markup:
 def environment(templates: Path) -> Environment:
     """Return a Jinja environment for page templates: it escapes all values, and makes invisible characters visible.
 
-    `templates` is the folder of the templates. The templates may extend or import the templates of this package:
-    `chart_page.html`, the frame of every page, and the macros in `tables.html`.
+    `templates` is the folder of the templates. They may also use the templates of this package, `chart_page.html` (the
+    frame of every page) and `tables.html` (macros).
     """
     # Autoescape makes the page safe; `finalize` also makes every value legible.
     return Environment(

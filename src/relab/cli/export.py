@@ -38,8 +38,8 @@ def export(
 ) -> None:
     """Export runs, oldest first.
 
-    Every run that matches at the start is exported once, with all its parts. Runs that are deleted during the export
-    are left out. The output file appears under its name only when it is complete.
+    Each run that matches when the command starts is exported once, with all its parts. Runs that are deleted during the
+    export are left out. The output file appears under its name only when it is complete.
     """
     from relab.cli.context import open_services
 

@@ -68,9 +68,9 @@ def _keys(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that give responders access to the language model, without any secret.
+    """Return the environment variables that give responders access to the language model, without secrets.
 
-    The variables name the model, its limits, and when responders call it. The evaluation stores them in its files.
+    The variables name the model, its limits, and when responders call it.
     """
     when = settings.incidents.ask_model
     incidents = {name: getattr(settings.incidents, name) for name in type(settings.incidents).model_fields}

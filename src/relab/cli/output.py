@@ -69,8 +69,7 @@ def print_json_line(command: str, *, is_ok: bool = True, **fields: Any) -> None:
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table below its title; each row has a cell for each column, and None is shown as a hyphen.
 
-    The first column, with the ids, is never wrapped, so that it can be copied. If stdout is not a terminal, lines are
-    up to 240 characters long.
+    The first column is never wrapped. If stdout is not a terminal, lines have at most 240 characters.
     """
     from rich import box
     from rich.console import Console

@@ -47,8 +47,8 @@ def pause(
 ) -> int:
     """Pause running trials: each writes a checkpoint after its current step, acknowledges it, and stops.
 
-    `lab resume` continues the trials. Exit code: 0 if each trial has acknowledged its checkpoint or ended by itself; 1
-    if a harness had to be ended.
+    `lab resume` continues the trials. Exit code: 0 if each trial has paused or has ended by itself; 1 if a harness had
+    to be ended.
     """
 
     def on_asked(trial_id: str) -> None:

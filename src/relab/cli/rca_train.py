@@ -18,8 +18,8 @@ def train(
 ) -> None:
     """Train a model for each agent that ranks the steps of a failed run by the chance that they went wrong first.
 
-    The models learn from your labels (`lab rca label`). New analyses use the models; analyse older runs again with
-    --force.
+    The models learn from your labels (`lab rca label`). New analyses use the models. Older runs must be analysed again
+    with --force.
     """
     from relab.cli.context import open_services
 

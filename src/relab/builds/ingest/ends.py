@@ -48,17 +48,16 @@ class RememberingSource:
         return self._hash.hexdigest()
 
     def ends(self) -> tuple[bytes, bytes]:
-        """Return the beginning and the end of the bytes that were read so far, as far as they are kept.
+        """Return `(beginning, end)`, the kept bytes at the beginning and at the end of the bytes that were read so far.
 
-        The two parts do not overlap. If all bytes are kept, the two parts together are all bytes.
+        The two parts do not overlap. If no bytes are missing, the two parts together are all bytes.
         """
         return bytes(self._head), bytes(self._tail[-TAIL_BYTES:])
 
     def text(self) -> str:
-        """Return the text of everything that was read so far.
+        """Return the kept bytes as text; bytes that are not UTF-8 are replaced.
 
-        If more was read than is kept, one line in place of the middle gives the number of bytes that are missing. Bytes
-        that are not UTF-8 are replaced.
+        If bytes in the middle were not kept, a line in their place gives their number.
         """
         head, tail = self.ends()
         if len(head) + len(tail) == self.size:

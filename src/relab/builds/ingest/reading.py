@@ -183,9 +183,9 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
 
 
 def _times(source: RememberingSource) -> tuple[int | None, float | None]:
-    """Return when a build started, in microseconds since 1970, and its duration in seconds; None for an unknown value.
+    """Return `(start, duration)` of a build, by the first and the last timestamp that the CI wrote into the log.
 
-    Both are read from the first and the last timestamp that the CI wrote into the log.
+    The start is in microseconds since 1970, the duration in seconds; each is None if unknown.
     """
     head, tail = source.ends()
     first = envelope_times_us(head[:_EDGE_BYTES])

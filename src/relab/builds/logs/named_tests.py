@@ -23,8 +23,8 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
     """Join the patterns of all formats for lines about tests to one pattern; return `(places, joined pattern)`.
 
-    The pattern has the named groups `r0`, `r1` and so on. `places[n]` is the rule of the group `rn`: `(index in
-    FORMATS, index in its tests)`; the second index is None for `test_scope`.
+    The named group `rn` of the pattern, where n is a number, is the rule at `places[n]`. A place is `(index in FORMATS,
+    index in the format's tests)`; the second index is None for the format's `test_scope`.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []

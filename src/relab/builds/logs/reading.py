@@ -109,8 +109,7 @@ def unwrap(raw: str) -> tuple[str, str]:
 def envelope_times_us(raw: bytes) -> list[int]:
     """Return the timestamps that a CI system put into log lines, in order, in microseconds since 1970.
 
-    A timestamp is before the text of a line, or in a GitLab marker of a section's start or end. Lines without a
-    timestamp are skipped.
+    Lines without a timestamp are skipped.
 
     Args:
         raw: some lines of a log, as the CI wrote them.
@@ -160,8 +159,8 @@ class _Middle:
 def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
     """Read a log; return `(beginning, end, number of lines left out between them)`.
 
-    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. The beginning and the end consist of whole
-    lines, except for very long lines.
+    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. Otherwise the beginning and the end are cut
+    between lines, except within a line that is longer than such a part.
     """
     head = _read_up_to(source, MAX_HEAD_BYTES + MAX_TAIL_BYTES)
     if len(head) < MAX_HEAD_BYTES + MAX_TAIL_BYTES:

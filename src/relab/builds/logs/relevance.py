@@ -96,7 +96,7 @@ def _relevant(line: BuildLine, role: LineRole, score: float, why: str) -> Releva
 def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
     """Return the blocks of a failed build's log that the log of the passing build does not explain.
 
-    - A block that reports an error is returned if its first line, or at least 30 % of its lines, are new.
+    - A block that reports an error is returned if its first line is new, or if at least 30 % of its lines are new.
     - A block that reports a consequence is returned if its first line is new, or if it begins at most 15 lines after a
       returned block.
 
@@ -147,9 +147,9 @@ def _new_neighbours(
 
 
 def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """Yield `(first position, last position)` of each run of consecutive lines that the passing log does not contain.
+    """Yield `(first position, last position)` of each run of consecutive new lines; blank lines do not end a run.
 
-    Blank lines do not end a run. `is_new` says for each line whether the passing log does not contain the line.
+    `is_new` says for each line whether the line is new, that is, not in the passing log.
     """
     first: int | None = None
     last = 0

@@ -28,8 +28,8 @@ _YAML: Final = YamlReader(
 class BuildSandbox(StrEnum):
     """The kind of sandbox in which builds of a project run.
 
-    `bwrap`: in bubblewrap, which isolates. `local`: as plain processes in their own copy of the project. `auto`: in
-    bubblewrap if it works on this machine, otherwise as plain processes; the record of the build names the kind.
+    `bwrap`: bubblewrap, which isolates builds. `local`: plain processes in their own copy of the project. `auto`:
+    bubblewrap if it works on this machine, otherwise plain processes.
     """
 
     AUTO = "auto"

@@ -16,10 +16,10 @@ _MAX_LINE: Final = 300
 
 
 def bounded_log(path: Path) -> tuple[str, int]:
-    """Return the text of a log file, shortened to about 1 MiB, and the size of the whole file in bytes.
+    """Return `(text, size)`: the text of a log file, shortened to about 1 MiB, and the size of the whole file in bytes.
 
-    The middle of a longer log is left out, between whole lines if possible; a line in its place gives the number of
-    bytes. Bytes that are not UTF-8 are replaced.
+    If the log is longer, a line in place of its middle gives the number of missing bytes. Bytes that are not UTF-8 are
+    replaced.
 
     Raises:
         OSError: the file cannot be read.
@@ -36,9 +36,9 @@ def bounded_log(path: Path) -> tuple[str, int]:
 
 
 def join_ends(head: bytes, tail: bytes, size: int) -> str:
-    """Join the beginning and the end of a log to one text.
+    """Join the beginning and the end of a log to one text, with a line between them.
 
-    A line between them gives the number of bytes that are left out. Both parts are cut to whole lines if possible.
+    The line gives the number of bytes that are left out. Both parts are cut to whole lines if possible.
 
     Args:
         head: the first bytes of the log.
@@ -66,10 +66,10 @@ def tests_of(path: Path) -> LoggedTests:
 
 
 def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
-    """Return the line of a log that says most about the failure, and the cause by which failed builds are grouped.
+    """Return `(line, cause)`: the line of a log that says most about the failure, and the cause of the failure.
 
     The line is the first error line with the highest score, or else the last line with text; at most 300 characters.
-    Each value is None if unknown.
+    Failed builds are grouped by the cause. Each value is None if unknown.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)

@@ -110,8 +110,8 @@ def locked_builds(
 ) -> Iterator[ProjectBuilds]:
     """Lock the folder of a project below `home`, and yield an object that runs builds of the project.
 
-    The project's files are copied first. Records of builds in the folder whose process has died become `interrupted`.
-    After the block, the lock is released, and kept files are removed until the limit of `kept` is met.
+    The project's files are copied first. Dead builds (their process has died) in the folder become `interrupted`. After
+    the block, the lock is released, and kept files are removed until the limit of `kept` is met.
 
     Args:
         project: the project to build.

@@ -246,7 +246,7 @@ class _BuildWatch:
     def until_end(self, running: RunningAttempt) -> BuildResult:
         """Wait until the build ends, and return its result; the size of the log is not yet set.
 
-        The build is stopped if it exceeds a limit (such as time, memory or disk space), or if a stop is requested.
+        The build is ended if it exceeds a limit (such as time, memory or disk space), or if a stop is requested.
         """
         started = time.monotonic()
         poll_s, next_disk_check = _MIN_POLL_S, started + _DISK_EVERY_S

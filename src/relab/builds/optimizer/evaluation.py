@@ -247,8 +247,8 @@ def _value(
 def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
     """Return, for each decision, the reward that a regression predicts for each possible action (cross-fitting).
 
-    The decisions at even positions and the decisions at odd positions are two halves. The regression for a decision is
-    fitted to the other half.
+    The regression is fitted to the half of the decisions that does not contain this decision. The halves are the
+    decisions at even and at odd positions.
     """
     halves = np.arange(len(decisions)) % 2
     models = [

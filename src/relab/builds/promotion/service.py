@@ -184,7 +184,7 @@ class PromotionService:
     def promote(self, policy: str, project: str, *, author: str) -> Promotion:
         """Compare a policy with the current policy of a project, and put it into use if the verdict is PASS.
 
-        Both learn from the older half of the project's log of decisions, and are evaluated on the newer half.
+        Both policies learn from the older half of the project's log of decisions, and are evaluated on the newer half.
 
         Args:
             policy: the name of the policy.

@@ -57,8 +57,8 @@ def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, Relev
 
     Args:
         failure: the known failure.
-        matched: `(weight, share, line)` for each matching line, at least one. The weight is that of the words that the
-            line shares with the sign; the share (0 to 1) is this weight divided by the weight of the sign.
+        matched: `(weight, share, line)` for each matching line, at least one. The weight is that of the common words of
+            line and sign. The share (0 to 1) is this weight divided by the weight of the sign.
     """
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]
@@ -115,8 +115,8 @@ class _SignIndex:
     def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
         """Yield `(index of the sign, share)` for each sign that a line matches; `line` is a sequence of words.
 
-        The share, `MIN_COVERAGE` to 1, is the part of the sign's weight that its words in the line have. Only words in
-        the same order count.
+        The share is the weight of the common words in the same order, divided by the weight of the sign; `MIN_COVERAGE`
+        to 1.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}

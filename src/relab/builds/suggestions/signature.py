@@ -36,9 +36,8 @@ def failure_template(text: str) -> str:
 
 
 def failure_key(template: str) -> str:
-    """Return the key that identifies a kind of failure: 32 hexadecimal characters of a digest of its template.
+    """Return the key that identifies a kind of failure: a digest of its template, as 32 hexadecimal characters.
 
-    `template` is the result of `failure_template`: a log line with `#` in place of numbers. Equal templates have equal
-    keys.
+    `template` is the result of `failure_template`: a log line with `#` in place of numbers.
     """
     return digest(template).rpartition(":")[2][:KEY_CHARS]

@@ -30,8 +30,8 @@ class FixedPolicy:
     ) -> NDArray[np.float64]:
         """Return the probability with which the policy chooses each of `actions`: 1 for the fixed action, otherwise 0.
 
-        If the fixed action is not in `actions`, the action "keep the configuration" has the probability 1. If `actions`
-        has neither, all have the same probability.
+        Without the fixed action, action 0 (keep the configuration) has the probability 1. Without both, all actions
+        have the same probability.
         """
         for wanted in (self._action_id, KEEP):
             if wanted in actions:

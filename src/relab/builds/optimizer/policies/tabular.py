@@ -63,10 +63,9 @@ class UcbPolicy:
         self._speeds: defaultdict[int, float] = defaultdict(float)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
-        """Update the chance of success and the speed of the action `action_id` with one build.
+        """Update the chance of success and the speed of the action `action_id` with the reward of one build.
 
-        A reward above 0 means that the build succeeded; the reward is then its speed. A reward of 0 means that it
-        failed.
+        The reward of a failed build is 0. The reward of a successful build, above 0, is its speed.
         """
         cell = (_kind(features), action_id)
         self._tried[cell] += 1
