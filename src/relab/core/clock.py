@@ -71,7 +71,7 @@ def check_time(us: int) -> int:
 
 
 def format_time(us: int) -> str:
-    """Return a time in microseconds since 1970 as RFC 3339 text in UTC, with a fraction only if it is not zero."""
+    """Format a time in microseconds since 1970 as RFC 3339 text in UTC; a fraction of zero is left out."""
     seconds, fraction = divmod(us, 1_000_000)
     return f"{_format_second(seconds)}.{fraction:06d}Z" if fraction else f"{_format_second(seconds)}Z"
 

@@ -15,7 +15,7 @@ _building = threading.RLock()
 class composed(Generic[T]):  # noqa: N801 it is used as a decorator, like `property`
     """A decorator that turns a method into a cached attribute; the method is called once per object.
 
-    This also holds if several threads read the attribute.
+    Several threads may read the attribute.
     """
 
     def __init__(self, build: Callable[[Any], T]) -> None:

@@ -67,7 +67,7 @@ class StopSwitch:
     now: threading.Event = field(default_factory=threading.Event)
 
     def press(self) -> None:
-        """Stop the run: on the first call after the running trials have ended, on the second call immediately."""
+        """Stop the run. The first call lets the running trials end; the second call ends them."""
         if self.finish.is_set():
             self.now.set()
         self.finish.set()
@@ -161,14 +161,14 @@ class RunOptions:
     Attributes:
         command: the command that starts the run.
         container: whether trials must run in a container (`--container`).
-        overrides: the file of values for knobs; None without one.
+        overrides: the file of values for knobs (fields that overrides may change); None without one.
         setup: a shell command that prepares the workspace once, before all trials (`run-dev`).
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for its default.
-        ceilings: ceilings by name that replace those of the experiment file; 0 for no ceiling.
+        ceilings: `{name: value}` of ceilings, which replace the experiment file's; 0 for no ceiling.
         result_cache: whether to use the result cache; None for what the experiment file says.
-        member: the id of the set that the run belongs to, and its position in it, from 0; None outside of a set.
+        member: the id of the run's set, and the run's position in the set, from 0; None outside of a set.
     """
 
     command: Command = Command.RUN

@@ -102,7 +102,7 @@ class _Answer(BaseModel):
 
 
 def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: StopSwitch) -> Rescored:
-    """Score the trials of a run whose outcome is success or failure, and store the scores.
+    """Run a scorer on each trial with the outcome success or failure in a run, and store the scores.
 
     Args:
         run: the run.

@@ -22,12 +22,12 @@ def _check_upstream(text: str) -> str:
 
 
 class AnswerCacheConfig(BaseModel):
-    """A cache of a model's answers. Answers older than `ttl_hours` are not replayed.
+    """A cache of a model's answers.
 
     Attributes:
-        scope: the requests that share one answer. `repeat`: the n-th equal request of the same task and repeat, so that
-            repeats stay independent. `request`: all equal requests.
-        ttl_hours: the greatest age of an answer.
+        scope: which requests share one answer. `request`: all equal requests. `repeat`: equal requests with the same
+            task, repeat number, and position among equal requests of their trial.
+        ttl_hours: the greatest age of an answer, in hours.
         max_mb: the largest size of the project's cache.
     """
 

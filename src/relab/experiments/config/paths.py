@@ -31,7 +31,7 @@ _INTERPRETER = re.compile(r"(?:python|pypy|node|deno|bun|ruby|perl|php|julia|lua
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The script or program that a command runs, as far as the command's words show.
+    """The script or program that a command runs.
 
     Attributes:
         path: the file of the script or program; None if the command names no file.
@@ -47,7 +47,7 @@ class Script:
 def project_root(experiment: Path) -> Path:
     """Return the root of the project of an experiment file: the folder that contains `.lab/`.
 
-    If the file is not below a `.lab/`, it is the folder of the file.
+    For a file that is not below a `.lab/`, return the folder of the file.
     """
     folder = Path(os.path.normpath(experiment.absolute())).parent
     for candidate in (folder, *folder.parents):

@@ -39,9 +39,9 @@ class Executor(Protocol):
         """The largest number of trials that run at the same time."""
 
     def prepare(self, run_dir: Path) -> None:
-        """Check that trials can run here; clean up after an earlier process of the run.
+        """Check that trials can run here, and clean up after an earlier process of the run.
 
-        The processes that it left are ended, and its files are removed.
+        Leftover processes are ended, and leftover files are removed.
 
         Args:
             run_dir: the run's folder, which does not exist yet for a new run.

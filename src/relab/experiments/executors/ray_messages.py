@@ -21,10 +21,10 @@ Shipment = Sequence[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRun:
-    """The values that all trials of a run share, in the form that is sent to the nodes. Secrets are not part of it.
+    """The values that all trials of a run share, as they are sent to the nodes, without secrets.
 
     Attributes:
-        session: the id of the process of `lab run`; each start of the command has another id.
+        session: the id of the process of `lab run`.
         run_id: the id of the run.
         run_dir: the run's folder on the machine of `lab run`.
         version: the version of relab on the machine of `lab run`.

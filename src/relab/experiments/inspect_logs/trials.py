@@ -92,7 +92,7 @@ class SampleTrials:
         return TrialResult(row, self._agent_run(sample, place, row, events), entry)
 
     def missing(self, place: SamplePlace) -> TrialResult:
-        """Return the result of a planned sample that its log lacks: outcome MISSING, no folder, no agent run."""
+        """Return the result for a planned sample that the log lacks: outcome MISSING, no folder, no agent run."""
         judged = Judged(TrialOutcome.MISSING, "not_in_log", "the log has no such sample in this epoch")
         row = self._row(place, judged)
         return TrialResult(row, None, {"row": row.to_json()})

@@ -174,10 +174,8 @@ def _mark(task_id: str) -> int:
 
 
 def _has_equals(marks: array[int]) -> bool:
-    """Return whether any two of the digests in `marks` are equal.
-
-    The digests are split into groups, and one group at a time is compared, to keep few Python objects in memory.
-    """
+    """Return whether any two of the digests in `marks` are equal."""
+    # One group of digests at a time, to keep few Python objects in memory.
     for share in range(_SHARES):
         found = [mark for mark in marks if mark % _SHARES == share]
         if len(set(found)) < len(found):

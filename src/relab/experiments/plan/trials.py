@@ -18,7 +18,7 @@ from relab.experiments.plan.dataset import Task, TaskIndex
 
 
 class Slot(NamedTuple):
-    """A position in the plan: four numbers, because a plan may have a hundred thousand of them.
+    """A position in the plan of a run.
 
     Attributes:
         number: the position, from 1; the trial's id is `trial_<number>`.
@@ -27,6 +27,7 @@ class Slot(NamedTuple):
         replication: the number of the repeat, from 0.
     """
 
+    # A tuple is small; a plan may have a hundred thousand positions.
     number: int
     variant: int
     task: int
@@ -140,9 +141,9 @@ class TrialPlan:
     Attributes:
         variants: the number of variants, including the baseline.
         replications: the number of repeats of each task with each variant.
-        scheduling: how the variants and tasks alternate in the order of the trials.
-        order: the indices of the tasks, in the order in which they are run; shuffled if the configuration requires it.
-        permutation: a random permutation of all trials, for the randomised schedule; None for the other schedules.
+        scheduling: whether trials are ordered by task, by variant, or randomly.
+        order: the indices of the tasks, in the order in which they are run.
+        permutation: a random permutation of all trials, for the random schedule; None for the other schedules.
     """
 
     variants: int
@@ -180,7 +181,7 @@ def make_plan(
         variants: the number of variants, including the baseline.
         tasks: the number of tasks.
         replications: the number of repeats of each task with each variant.
-        scheduling: how the variants and tasks alternate in the order of the trials.
+        scheduling: whether trials are ordered by task, by variant, or randomly.
         seed: the seed of the shuffling.
         shuffle_tasks: whether the tasks are shuffled.
     """

@@ -33,7 +33,7 @@ _DUCKDB: Final = slice(8, 12)
 
 @dataclass(frozen=True)
 class Redacted:
-    """One file of a run after redaction: the files that replace it in a bundle.
+    """The redacted form of one file of a run: the files that replace this file in a bundle.
 
     Attributes:
         files: `{suffix that is added to the path: content}`; normally one file, with the suffix "".

@@ -139,10 +139,7 @@ def _run_of(root: Path, named: Path) -> Path:
 
 
 def _created_us(path: Path) -> int | None:
-    """Return when a run was created, in microseconds since 1970; None if its manifest cannot be read.
-
-    No other file is read.
-    """
+    """Return when a run was created, in microseconds since 1970; None if its manifest cannot be read."""
     try:
         return parse_time(json.loads((path / "manifest.json").read_bytes())["created_at"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -55,7 +55,7 @@ class Head:
     check: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the end of the journal as the object `{format, entries, head}` for the attestation of a run."""
+        """Return the end of the journal as the JSON object `{format, entries, head}`, for the attestation of a run."""
         return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
 
 

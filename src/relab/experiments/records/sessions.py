@@ -32,9 +32,9 @@ class CeilingInvalidError(InvalidInputError):
 
 
 def check_ceilings(asked: Mapping[str, float]) -> None:
-    """Check the ceilings of a run that the user gave, as `{name: value}`; 0 means no ceiling.
+    """Check the ceilings that the user gave for a run, as `{name: value}`; 0 means no ceiling.
 
-    A ceiling is a limit, such as `max_cost_usd`, after which no further trial starts.
+    A ceiling is a limit of the whole run, such as `max_cost_usd`.
 
     Raises:
         CeilingInvalidError: a ceiling is negative or not finite.

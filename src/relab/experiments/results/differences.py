@@ -38,7 +38,7 @@ class Delta:
         baseline_mean, variant_mean: the means over the tasks that are compared.
         estimate: variant minus baseline. For a relative gate ("at most 5 % more"), variant minus 1.05 times baseline.
         interval: the confidence interval of the estimate; None if the difference cannot be judged.
-        test: the significance test for a true difference of zero.
+        test: the significance test for a true difference of zero; None if the difference cannot be judged.
         standard_error: the standard error of the estimate.
         tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
         clusters: the number of independent groups of these tasks.

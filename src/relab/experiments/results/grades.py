@@ -17,7 +17,7 @@ from relab.experiments.models import TrialOutcome
 
 @dataclass
 class TrialTally:
-    """Counts over the trials of a run, from one journal entry per trial. The grades of the run are computed from them.
+    """Counts over the trials of a run. The grades of the run are computed from these counts.
 
     Attributes:
         outcomes: the number of trials by outcome.

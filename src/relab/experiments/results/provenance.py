@@ -123,11 +123,11 @@ def fork_manifest(
     """Return the manifest of a run of forks, which uses the project, data set and image of the parents' run.
 
     Args:
-        parent: the run of the parents.
+        parent: the run of the parents (the forked trials).
         run_id: the id of the run.
         created_at: when it began, in ISO 8601.
         digest: the digest of the resolved experiment.
-        facts: the facts that differ from those of the parents' run.
+        facts: facts that replace facts of the parents' run.
     """
     return {
         **parent.manifest,
@@ -158,8 +158,11 @@ def _machine() -> dict[str, str]:
 def git_state(root: Path) -> dict[str, Any] | None:
     """Return the state of the project's git checkout; None outside of one.
 
-    Keys: `sha` of the commit; `dirty`, whether there are changes, also untracked files; and, only if tracked files were
-    changed, `diff_digest`, the digest of these changes.
+    Keys:
+
+    - `sha`: the commit.
+    - `dirty`: whether files were changed or are untracked.
+    - `diff_digest`: the digest of the changes of tracked files; missing without such changes.
     """
     # `HEAD` is in a repository without a working tree.
     if not any((folder / name).exists() for folder in (root, *root.absolute().parents) for name in (".git", "HEAD")):

@@ -93,7 +93,7 @@ class _TaskFigures:
     """Counts over a variant's trials on one task.
 
     Attributes:
-        trials: the number of trials with a result.
+        trials: the number of all trials.
         figures: the number of trials with a value of the metric.
         total: the sum of these values.
         missing: the number of trials that were not run or have no value.
@@ -114,10 +114,7 @@ class _TaskFigures:
 
 @dataclass
 class _Sequence:
-    """The differences between a variant and the baseline, one per task, in the order of the plan.
-
-    The sequence ends before the first task for which a result of the variant or of the baseline is missing.
-    """
+    """The differences between a variant and the baseline, one per task, up to the first task with a missing result."""
 
     positions: int = 0
     missing_of_baseline: int = 0
@@ -209,9 +206,7 @@ class StoppingMonitor:
     def _advance(self, name: str) -> bool:
         """Add the plan's next task to the comparison of the variant `name` with the baseline.
 
-        Return whether the task was added.
-
-        A task is added only when all its trials of both variants have a result.
+        Return whether the task was added. A task is added only when all its trials of both variants have a result.
         """
         found = self._sequences[name]
         if found.positions >= len(self._order):

@@ -204,7 +204,7 @@ class Cgroups:
                 _remove_empty(folder)
 
     def _check(self, hierarchy: _Hierarchy, limit: str) -> None:
-        """Set `limit` in a test group, because a kernel may have the controller and still reject the value.
+        """Check that the kernel accepts the value of `limit`, by setting it in a test group.
 
         Raises:
             OSError: the kernel rejects the value.

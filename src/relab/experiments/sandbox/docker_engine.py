@@ -51,7 +51,7 @@ class DockerEngine:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Send a request to the engine and return the parsed JSON of its response; None if that is empty or not JSON.
+        """Send a request to the engine; return the parsed JSON of the response, None for an empty or non-JSON response.
 
         Args:
             method: the HTTP method.

@@ -50,7 +50,7 @@ class LocalSandbox:
     def prepare(self) -> None:
         """Create the control groups of the run.
 
-        If they cannot limit the processes and threads of an attempt, compute an rlimit instead (not for root).
+        If the groups cannot limit the processes and threads of an attempt, compute an rlimit instead (not for root).
         """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:

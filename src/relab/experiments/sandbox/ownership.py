@@ -60,7 +60,7 @@ def make_mountpoints(launch: Launch) -> None:
 def give(folders: Folders, user: TrialUser) -> None:
     """Change the owner of the folders that a trial writes, and of everything in them, to the trial's user.
 
-    Do nothing if that is the user of this process.
+    Nothing is done if the trial's user is the user of this process.
 
     Raises:
         SandboxError: the owner of a file cannot be changed.
@@ -237,7 +237,7 @@ def _visit_entries(folder: int, visit: Visitor) -> list[str]:
 
 
 def _enter(name: str, parent: int, visit: Visitor) -> int | None:
-    """Call `visit` for a folder and return an open descriptor of it; None if it is gone or is no longer a folder."""
+    """Call `visit` for the folder `name`, and open the folder; return its descriptor, or None without such a folder."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):

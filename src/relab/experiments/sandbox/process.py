@@ -67,7 +67,7 @@ def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
 
 
 class Child:
-    """A child process in its own session, with its descendants.
+    """A child process in its own session, with its descendants; started when this object is created.
 
     Args:
         command: the program of the child process and its arguments.
