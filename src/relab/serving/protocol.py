@@ -324,11 +324,8 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._registry.begin_stream(self, self._client_key)
 
     def _count_raw(self, count: int) -> None:
-        """Add `count` to the number of bytes received for the request; reject the request if this number is too large.
-
-        This also limits bytes that the parser does not report: incomplete fields, empty lines and the framing of
-        chunks.
-        """
+        """Count `count` more bytes received for the request; reject the request if it has too many bytes."""
+        # This also limits incomplete fields, empty lines and chunk framing, which the parser does not report.
         self._raw_bytes += count
         limits = self._limits
         if self._reading is _Reading.HEAD:
@@ -370,7 +367,7 @@ class LimitedProtocol(HttpToolsProtocol):
             last.keep_alive = False
 
     def _linger(self) -> None:
-        """Send the buffered bytes, then close the connection when the client closes it, or after `LINGER_S` seconds."""
+        """Send the rest of the response, and close the connection after the client has, or after `LINGER_S` seconds."""
         if self._lingers_until is not None:
             return
         self._is_deaf = True

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Return p-values adjusted by Holm's step-down procedure, which controls the family-wise error rate.
+    """Return p-values adjusted by Holm's step-down procedure, in the order of the input.
 
-    The procedure is valid under any dependence of the tests. The results are in the order
-    of the input, and each is at least as large as its input.
+    The procedure controls the family-wise error rate under any dependence of the tests.
+
     Source: S. Holm, Scand. J. Statist. 6 (1979) 65-70.
 
     Raises:

@@ -37,10 +37,16 @@ class TestResult:
 def fisher_exact(
     hits_a: int, total_a: int, hits_b: int, total_b: int, *, alternative: Alternative = "two-sided"
 ) -> TestResult:
-    """Compare two proportions, `hits_a / total_a` with `hits_b / total_b`, by Fisher's exact test.
+    """Compare the proportions `hits_a / total_a` and `hits_b / total_b` by Fisher's exact test.
 
-    `alternative="greater"` tests whether the proportion of a is greater than the one of b, `"less"` whether it is less.
     Source: R. A. Fisher, "Statistical Methods for Research Workers", 1934, section 21.02.
+
+    Args:
+        hits_a: the successes of the first sample.
+        total_a: the trials of the first sample.
+        hits_b: the successes of the second sample.
+        total_b: the trials of the second sample.
+        alternative: `"greater"` tests whether the first proportion is greater, `"less"` whether it is less.
 
     Raises:
         ValueError: a count is negative or more hits than trials are given.

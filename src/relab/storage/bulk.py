@@ -28,8 +28,10 @@ _SQLITE_ROWS = (256, 64, 16, 4, 1)
 def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert new rows into a table by the fastest method of the database.
 
-    Each row is a tuple of values as the driver takes them, in the order of the table's columns; the value of a JSON
-    column is text. None of the rows may exist already.
+    Args:
+        session: the session of the transaction.
+        table: the table; it must not contain any of the rows.
+        rows: the values of each row, in the order of the table's columns; JSON values are text.
     """
     if not rows:
         return

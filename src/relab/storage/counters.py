@@ -52,7 +52,7 @@ class StoredCounter:
     labels: tuple[str, ...]
 
     def one(self, *values: str) -> Increments:
-        """Return the increment for one event with these label values, in the order of `labels`."""
+        """Return the increment that counts one event; `values` are the label values, in the order of `labels`."""
         return {(self.name, values): 1.0}
 
 
@@ -74,7 +74,7 @@ class StoredHistogram:
     bounds: tuple[float, ...]
 
     def one(self, value: float, *values: str) -> Increments:
-        """Return the increments for one measured value with these label values, in the order of `labels`."""
+        """Return the increments for one measured value; `values` are the label values, in the order of `labels`."""
         number = bisect_left(self.bounds, value)
         bound = str(float(self.bounds[number])) if number < len(self.bounds) else "+Inf"
         return {(self.name, (*values, bound)): 1.0, (f"{self.name}_sum", values): value}

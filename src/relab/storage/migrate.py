@@ -44,7 +44,8 @@ def downgrade(database: Database, revision: str) -> None:
     """Migrate a database down to an earlier revision; the revision `base` removes all tables.
 
     Raises:
-        NewerSchemaError, ForeignDatabaseError: a newer version of relab made the schema, or the tables are not relab's.
+        NewerSchemaError: a newer version of relab made the schema.
+        ForeignDatabaseError: the tables are not relab's.
         InvalidInputError: there is no such revision.
         DatabaseUnavailableError: the database cannot be reached.
     """

@@ -101,15 +101,16 @@ def state_of(connection: Connection) -> tuple[SchemaState, str | None]:
 
 
 def reject_unusable(database: Database, state: SchemaState, revision: str | None) -> None:
-    """Reject a database that this version can neither use nor migrate.
+    """Raise an error if this version of relab can neither use nor migrate a database.
 
     Args:
-        database: the database, which the message of the error names.
+        database: the database, for the message of the error.
         state: the state of its schema.
         revision: the revision that is stored in it.
 
     Raises:
-        NewerSchemaError, ForeignDatabaseError: a newer version made the schema, or the tables are not relab's.
+        NewerSchemaError: a newer version of relab made the schema.
+        ForeignDatabaseError: the tables are not relab's.
     """
     if state is SchemaState.NEWER:
         raise NewerSchemaError(

@@ -13,12 +13,12 @@ from relab.telemetry.searches import RunSearches
 
 
 class AwaitingRuns:
-    """The runs that wait for their analysis: failed and suspect runs, until an analysis is requested.
+    """Lists, counts and clears the runs that wait for their analysis: failed and suspect runs.
 
-    The transaction that writes a run also marks it as waiting.
+    A run waits from the transaction that writes it until an analysis is requested.
 
     Attributes:
-        searches: the runs that need no analysis, but are to be searched for behaviours.
+        searches: the runs that need no analysis, but a search for behaviours.
     """
 
     def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:
@@ -36,7 +36,10 @@ class AwaitingRuns:
             return repository.list_awaiting(session, self._clock.now_us() - int(quiet_s * 1_000_000), limit)
 
     def count(self) -> int:
-        """Return the number of runs that wait for analysis, without runs not yet computed from their spans."""
+        """Return the number of runs that wait for their analysis.
+
+        A run that is not computed from its spans yet is not counted.
+        """
         with self._database.read() as session:
             return repository.count_awaiting(session)
 

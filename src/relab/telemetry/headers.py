@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def header_of(run: StoredRun, prices: Callable[[], PriceTable]) -> RunHeader:
     """Return the header of a stored run: its fields without the timeline.
 
-    If no cost was reported, the header has an estimated cost. `prices` returns the table of prices, and is called only
-    in this case.
+    `prices` returns the table of prices; it is called only to estimate the cost of a run without a reported cost.
     """
     # Unknown fields of the run are returned too, but never replace a known field.
     known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}

@@ -34,11 +34,12 @@ class _Threads:
 
 
 class TelemetryIntake:
-    """Ingests runs and spans: `write` stores them at once; `submit` adds them to a group commit.
+    """Ingests runs, spans and log records: `write` stores them at once, `submit` with the next group commit.
 
     Args:
-        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
-            processes rarely wait for each other.
+        database: the database to write to.
+        clock: provides the time of receipt.
+        shard: the row that this process updates in each sum over runs.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

@@ -27,8 +27,8 @@ class LogsOutcome:
     """The result of storing log records.
 
     Attributes:
-        overfull: `{trace id: keys of the rejected records}`, of the traces that have reached the limit of records.
-        with_events: the traces in which a new record is an event of its span; their runs must be computed again.
+        overfull: `{trace id: keys of the log records rejected at the limit of log records}`.
+        with_events: the traces in which a new record is an event of its span, so that the run must be computed again.
     """
 
     overfull: dict[str, set[LogKey]] = field(default_factory=dict)

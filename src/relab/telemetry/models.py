@@ -317,7 +317,10 @@ STEP, CALL, EVENT = 0, 1, 2
 
 
 class ItemKind(NamedTuple):
-    """A kind of timeline item, with the names of the run's list of these items and of an item's id and title fields."""
+    """A kind of timeline item, and the field names of the items of this kind.
+
+    `list_name` is the run's field with the list of items; `id_field` and `title_field` are fields of an item.
+    """
 
     name: TimelineKind
     list_name: Literal["steps", "tool_calls", "guardrail_events"]

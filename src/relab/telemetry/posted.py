@@ -24,7 +24,7 @@ class PostedRun:
 
     @classmethod
     def of(cls, run: AgentRun) -> PostedRun:
-        """Compute the rows to store for a run; return the run in the form that the writer accepts."""
+        """Return a run with the rows to store for it, in the form that the writer accepts."""
         from relab.telemetry.records import record_of
 
         return cls(record_of(run))

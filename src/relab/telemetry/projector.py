@@ -36,12 +36,11 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProjectionBacklog:
-    """The backlog of runs that are not computed from their newest spans yet (unprojected).
+    """The runs that are not computed from their newest spans yet.
 
     Attributes:
         runs: the number of these runs.
-        size: the total size (`postponing.size_of`) of their traces. A span of less than 4,096 bytes has size 1, so
-            this is about the number of spans.
+        size: the total size (`postponing.size_of`) of their traces, about the number of spans.
     """
 
     runs: int
@@ -49,11 +48,12 @@ class ProjectionBacklog:
 
 
 class Projector:
-    """Projects runs: computes them from their stored spans, before they are read or when they are due.
+    """Computes runs from their stored spans (projects them), before they are read or when they are due.
 
     Args:
-        shard: the shard of the roll-up sums that this process updates. Each sum has one row per shard, so that
-            processes rarely wait for each other.
+        database: the database of the runs.
+        clock: provides the current time.
+        shard: the row that this process updates in each sum over runs.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

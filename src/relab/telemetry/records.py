@@ -180,7 +180,7 @@ def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
 
 
 def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among `(item, parsed JSON of the item)` as activities."""
+    """Yield an activity for each step and tool call in `items`; an item is `(stored item, its parsed JSON)`."""
     for item, content in items:
         kind = item.kind
         if kind == STEP:

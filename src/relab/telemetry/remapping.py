@@ -50,10 +50,10 @@ MAX_PROJECTED_SIZE: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class RemapCounts:
-    """The result of a remapping, the new computation of runs by the present rules.
+    """The numbers of runs that were computed again by the present rules.
 
     Attributes:
-        runs: the number of runs that were computed again.
+        runs: the number of all these runs.
         projected: the number of runs whose content has changed.
         outcomes: the number of runs whose outcome has changed.
     """
@@ -105,10 +105,9 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Compute the runs `run_ids` again (remap them), with the present mapper and rules; return what has changed.
+    """Compute runs again, with the present mapper and rules; return the numbers of changed runs.
 
-    `now_us` is the current time in microseconds since 1970. `shard` is the shard of the roll-up sums that this process
-    updates.
+    `now_us` is the current time in microseconds since 1970, `shard` the row that this process updates in each sum.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
@@ -145,12 +144,12 @@ def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> li
 
 @dataclass(frozen=True, slots=True)
 class UnprojectedTraces:
-    """The data from which unprojected runs are computed.
+    """The stored data from which runs are computed.
 
     Attributes:
-        former: `{run id: run as it is stored}`.
-        items: `{run id: {key: timeline item}}` of the runs that were computed from their spans (projected) before.
-        spans: `{run id: facts of its spans}`; events of a span that arrived as log records are included.
+        former: `{run id: stored run}`.
+        items: `{run id: {key: timeline item}}` from the last computation of the run.
+        spans: `{run id: facts of its spans}`, with the events of spans that were received as log records.
     """
 
     former: dict[str, FormerRun]

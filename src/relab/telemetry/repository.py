@@ -221,7 +221,7 @@ def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
 
 
 def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
-    """Return the run with this id; None if it does not exist or was never computed from its spans (projected)."""
+    """Return the run with this id; None if the run does not exist or was never computed from its spans."""
     run = load_runs(session, [agent_run_id]).get(agent_run_id)
     return None if run is None or run.content_hash == NEVER_PROJECTED else run
 
@@ -237,7 +237,7 @@ def require_run(session: Session, agent_run_id: str) -> None:
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
-    """Return the content hash of a run and the time when it was first received; None if it does not exist or was never projected."""
+    """Return the content hash and the first receipt time of a run; None if the run is absent or was never computed."""
     statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(
         AgentRunRow.run_id == agent_run_id, SHOWN
     )
@@ -268,7 +268,9 @@ def list_runs(
 def list_items(
     session: Session, agent_run_id: str, *, cursor: str | None = None, limit: int | None = None
 ) -> tuple[list[StoredItem], str | None]:
-    """Return a page of a timeline in its order (with `limit` None, the whole timeline) and the next cursor.
+    """Return a page of a run's timeline in order of time, and the cursor of the next page (None at the end).
+
+    With `limit` None, the page is the whole timeline.
 
     Raises:
         InvalidCursorError: the cursor does not belong to a timeline.

@@ -63,8 +63,7 @@ class PrunedBatch:
         run_ids: the ids of the deleted runs.
         spans: the number of deleted raw spans.
         logs: the number of deleted log records.
-        reached: the position (start and id) of the last examined run. The next call of `prune_oldest` takes it as
-            `after`. None if no run was left.
+        reached: the position (start and id) of the last examined run, the `after` of the next batch; None at the end.
     """
 
     run_ids: set[str] = field(default_factory=set)
@@ -79,9 +78,12 @@ class PrunedBatch:
 
 
 def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with their timelines, spans and log records; subtract them from the roll-up sums; return their ids.
+    """Delete runs with all their telemetry data, subtract them from the sums over runs, and return their ids.
 
-    `shard` is the shard of the roll-up sums that this process updates.
+    Args:
+        session: the session of the transaction.
+        run_ids: the ids of the runs.
+        shard: the row that this process updates in each sum over runs.
     """
     stored = repository.lock_runs(session, run_ids)
     if not stored:

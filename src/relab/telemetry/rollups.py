@@ -113,7 +113,7 @@ class Sums:
         )
 
     def dump(self) -> dict[str, Any]:
-        """Return the sums as a JSON object, without entries that are zero; `read` converts it back."""
+        """Return the sums as a JSON object without zero entries; `read` converts this object back."""
         return {
             "runs": {status: entry for status, entry in self.runs.items() if any(entry)},
             "outcomes": {outcome: entry for outcome, entry in self.outcomes.items() if any(entry)},

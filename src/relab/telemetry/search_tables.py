@@ -9,7 +9,10 @@ from relab.storage.base import Base, IdText, Micros
 
 
 class RunSearchRow(Base):
-    """A run to search for behaviours, and when it was written (`written_at`); only while searches are switched on."""
+    """A run to search for behaviours; `written_at` is the time at which the run was written.
+
+    The table has rows only while searches are switched on.
+    """
 
     __tablename__ = "run_searches"
     __table_args__ = (Index("ix_run_searches_written_at", "written_at"),)

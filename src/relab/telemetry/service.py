@@ -205,9 +205,7 @@ class TelemetryService(TelemetryParts):
         return TimelinePage(run_id=agent_run_id, items=shown, total=run.counts.items, next_cursor=next_cursor)
 
     def timeline_json(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> bytes:
-        """Return the same page as `timeline`, as the JSON of a `TimelinePage`.
-
-        The stored JSON of each item is copied without parsing, which takes a third of the time of `timeline`.
+        """Return the same page as `timeline`, as the JSON of a `TimelinePage`; this is three times as fast.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.

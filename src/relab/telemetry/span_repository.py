@@ -112,10 +112,9 @@ def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 
 
 def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTuple]) -> None:
-    """Insert origins into `table`; none of them may be stored already.
+    """Insert origins (the resources and scopes that created spans or log records) into `table`.
 
-    An origin is the resource and the scope that spans or log records come from. `table` is the table of the origins of
-    spans, or that of the origins of log records.
+    None of them may be stored already. `table` is for the origins of spans, or for the origins of log records.
     """
     insert_rows(session, table_of(table), rows)
 

@@ -43,7 +43,7 @@ class TraceSpans:
 
     Attributes:
         spans: `{span id: span}`; empty if only log records arrived.
-        origins: `{key: origin}` of the spans and log records (resource and scope); it may have further origins.
+        origins: `{key: origin}` (resource and scope) of at least these spans and log records.
         logs: the log records.
     """
 

@@ -193,12 +193,12 @@ class FormerRun(NamedTuple):
 
     @property
     def items(self) -> int:
-        """The number of the run's timeline items; for a run made of spans, at its last projection."""
+        """The number of the run's timeline items, as of the last time the run was computed."""
         return self.step_count + self.tool_call_count + self.guardrail_event_count
 
     @property
     def is_counted(self) -> bool:
-        """Whether the roll-up sums include the run: all runs but those never computed from their spans (projected)."""
+        """Whether the sums over runs include the run: True unless the run was never computed from its spans."""
         return self.content_hash != NEVER_PROJECTED
 
     @property

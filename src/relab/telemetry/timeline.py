@@ -18,10 +18,14 @@ from relab.telemetry.tables import StoredItem
 
 
 class Place(NamedTuple):
-    """The place of an item (step, call or event) in the timeline of a run, as a sort key, and the latency of the item.
+    """The place of an item (step, call or event) in the timeline of a run, as a sort key, with the item's latency.
 
-    `at` is in microseconds since 1970, `kind` an index of `ITEM_KINDS`, `position` the index in the run's list of that
-    kind, and `ref_id` the id of the item.
+    Attributes:
+        at: in microseconds since 1970.
+        kind: an index of `ITEM_KINDS`.
+        position: the index of the item in the run's list of this kind.
+        ref_id: the id of the item.
+        latency_ms: the latency of the item; None if not known.
     """
 
     at: int

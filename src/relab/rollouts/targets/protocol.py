@@ -30,10 +30,10 @@ class FlagState:
 
 
 class FlagTarget(Protocol):
-    """The flags of one target: reads them, changes them, and undoes a change.
+    """Reads and changes the flags of one target, and undoes a change.
 
-    The argument `wanted` of the methods is a change in the form that the target accepts: a part of its document of
-    flags, or the whole value of a flag.
+    In all methods, `wanted` is a change in the form that the target accepts: a part of the flags document, or the whole
+    value of a flag.
     """
 
     @property
@@ -77,10 +77,14 @@ class FlagTarget(Protocol):
 
 
 def check_size(value: JsonValue, where: str) -> None:
-    """Check that the JSON of flags has at most `MAX_VALUE_BYTES` bytes; `where` is the URL that they were read from.
+    """Check that the JSON of flags has at most `MAX_VALUE_BYTES` bytes.
+
+    Args:
+        value: the flags.
+        where: the URL from which the flags were read, for the error.
 
     Raises:
-        SubjectError: the value is larger; such a large value is unlikely to be the value of a flag.
+        SubjectError: the value is larger.
     """
     size = len(canonical_json(value).encode())
     if size > MAX_VALUE_BYTES:

@@ -167,9 +167,9 @@ class TraceAgents:
             self.to_agent[call_id] = Transfer(at_us, origin, named, relation)
 
     def _agent_in(self, tool: str) -> str | None:
-        """Return the agent whose name occurs as whole words in the tool name `tool`; None if no agent's name does.
+        """Return the agent whose name occurs as whole words in the name of the tool `tool`; else None.
 
-        Both names are compared in plain form: lower case, without punctuation.
+        Lower and upper case and punctuation make no difference.
         """
         words = tool.split()[:_MAX_TOOL_WORDS]
         for size in range(len(words), 0, -1):
@@ -235,7 +235,7 @@ def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> di
 def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
     """Return `{id of a tool's span: agent}` of the tool calls that run an agent without a span of its own.
 
-    Such a tool call names the agent in its arguments, and its span encloses calls of a model.
+    The arguments of such a call name the agent, and its span encloses calls of a model.
     """
     named: dict[str, str] = {}
     for facts in spans:
@@ -318,7 +318,7 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 
 
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
-    """Give each unanswered tool call that runs another agent the status and the answer of that agent's span.
+    """Give each tool call without a result that runs another agent the status and the answer of this agent's span.
 
     Args:
         calls: the tool calls without a span; their status and fields are changed in place.

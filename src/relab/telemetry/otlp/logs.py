@@ -276,10 +276,8 @@ def _event_name(record: LogRecord) -> str:
 
 
 def _time_ns(record: LogRecord) -> int:
-    """Return the time of a log record in nanoseconds, or the time when it was observed if it has no time.
-
-    A time after the year 2199 is replaced by the latest valid time, because the time is only used for sorting.
-    """
+    """Return the time of a log record (or of its observation) in nanoseconds, at most the end of the year 2199."""
+    # The time is only used for sorting.
     return min(record.time_unix_nano or record.observed_time_unix_nano, _LATEST_NS)
 
 

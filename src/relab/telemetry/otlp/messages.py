@@ -47,8 +47,8 @@ class ToolResult(NamedTuple):
 class Message(NamedTuple):
     """One message of a conversation with a model.
 
-    `role` is `system`, `user`, `assistant` or `tool`, or another text that was sent; empty if unknown. `text` is what
-    the author wrote, without reasoning, tool requests and tool results; None if there is no such text.
+    `role` is `system`, `user`, `assistant`, `tool` or another text; empty if unknown. `text` is the author's own text,
+    without reasoning, tool requests and tool results; None if there is none.
     """
 
     role: str

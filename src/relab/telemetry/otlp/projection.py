@@ -42,8 +42,10 @@ from relab.telemetry.tables import StoredItem
 def project(trace_id: str, spans: Iterable[SpanFacts], *, is_over: bool = False) -> RunRecord:
     """Compute the agent run of a trace from its spans; return the record of the run.
 
-    If the end of the run is missing, the run's status is `running`. With `is_over` (no more spans are expected), it is
-    `incomplete` instead. `spans` must contain at least one span and no duplicates.
+    Args:
+        trace_id: the id of the trace.
+        spans: the spans of the trace, at least one, without duplicates.
+        is_over: whether no more spans are expected. A run without an end is then `incomplete`, otherwise `running`.
     """
     ordered = sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))
     return _Projection(trace_id, ordered, RunStatus.INCOMPLETE if is_over else RunStatus.RUNNING).record()
@@ -245,10 +247,7 @@ class _Projection:
         return items
 
     def _schema_of(self, tool: str) -> dict[str, Any] | None:
-        """Return the JSON Schema of a tool's arguments from the tool definitions that the models got.
-
-        Return None if no model or agent span contains a definition of this tool.
-        """
+        """Return the JSON Schema of a tool's arguments from a tool definition that a model or agent got; else None."""
         spans = (facts.span.attributes for facts in self._spans if facts.role in (Role.LLM, Role.AGENT))
         return given_schema(tool, spans)
 

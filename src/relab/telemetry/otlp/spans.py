@@ -93,10 +93,9 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PackedGroup:
-    """The items (spans, log records or metrics) of one resource and scope in an OTLP request, in protobuf or JSON.
+    """The items (spans, log records or metrics) of one resource and scope in an OTLP request.
 
-    `count` is the number of items. `schema_url` names the version of the conventions for attribute names; it is empty
-    if it is not known.
+    `count` is the number of items. `schema_url` names the version of the attribute names; empty if not known.
     """
 
     resource: Any
@@ -232,11 +231,9 @@ def _count_parts(message: Any) -> int:
 
 
 def read_spans(raws: Sequence[bytes]) -> Iterator[Span]:
-    """Decode spans from the bytes of OTLP `Span` messages that `check_span` has accepted; yield them in the same order.
-
-    Up to a megabyte of spans is decoded at once, which is faster than one by one.
-    """
+    """Decode OTLP `Span` messages that `check_span` has accepted; yield the spans in the same order."""
     start = 0
+    # Decoding up to a megabyte of spans at once is faster than one by one.
     while start < len(raws):
         packed: list[bytes] = []
         size, end = 0, start
@@ -284,9 +281,7 @@ def _read(outline: Any) -> Span:
 
 
 def count_values(pairs: Any, limit: int) -> int:
-    """Return the number of values in decoded `KeyValue` messages, including those in lists and maps.
-
-    The contents of embedding vectors are not counted, because they are never read.
+    """Return the number of values in decoded `KeyValue` messages, including the values in lists and maps.
 
     Raises:
         InvalidItemError: there are more than `limit` values.
@@ -299,6 +294,7 @@ def count_values(pairs: Any, limit: int) -> int:
         # Count a list before opening it, because each opened part takes half a kilobyte of memory.
         if count > limit:
             raise InvalidItemError(f"there are more than {MAX_VALUES:,} values in attributes")
+        # Embedding vectors are not opened, because their contents are never read.
         waiting.extend([pair.value for pair in held if not pair.key.endswith(_VECTOR_SUFFIX)] if is_map else held)
         while waiting and waiting[-1].WhichOneof("value") not in _CONTAINERS:
             waiting.pop()

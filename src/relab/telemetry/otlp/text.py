@@ -32,7 +32,7 @@ def as_text(value: Any) -> str | None:
 
 
 def arguments_of(value: Any) -> JsonValue:
-    """Return the arguments of a call: the parsed value if they are a JSON object or array, or else the captured text."""
+    """Return the captured arguments of a call; a JSON object or array is parsed, and a too long value is cut."""
     if not isinstance(value, str):
         text = as_text(value)
         return value if text is None or len(text) <= MAX_ARGUMENT_CHARS else text[:MAX_ARGUMENT_CHARS]

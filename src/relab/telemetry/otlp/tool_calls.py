@@ -283,10 +283,8 @@ class _Joining:
 
 
 def _plain(name: str) -> str:
-    """Return a tool's name in lower case, with one `_` in place of each sequence of spaces, punctuation and `_`.
-
-    Names are compared in this form, because CrewAI offers the tool "Delegate work" to the model as `delegate_work`.
-    """
+    """Return a tool's name in lower case, with one `_` in place of each sequence of spaces, punctuation and `_`."""
+    # For comparisons: CrewAI offers the tool "Delegate work" to the model as `delegate_work`.
     return _NOT_WORD.sub("_", name.casefold())
 
 

@@ -131,7 +131,7 @@ class Case:
 
     @property
     def has_answer(self) -> bool:
-        """Whether the run has an answer that says more than that the agent was stopped at a limit of steps."""
+        """Whether the run has an answer other than a notice that the agent reached its step limit."""
         return self.answer is not None and not self.answer.is_stop_notice
 
     @cached_property
@@ -166,7 +166,7 @@ class Case:
         return last.at_us < step.end_us or last.order <= step.order
 
     def agent_went_on(self, step: RunActivity) -> bool:
-        """Return whether a step or call of the same agent began after `step` had ended, and succeeded."""
+        """Return whether a step or call of the same agent succeeded that began after the end of `step`."""
         last = self._last_good.get(step.agent)
         return last is not None and last.at_us >= step.end_us and last.order > step.order
 

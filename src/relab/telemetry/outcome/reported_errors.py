@@ -32,11 +32,8 @@ def filled(text: str | None) -> str | None:
 
 
 def is_error_in_result(text: str) -> bool:
-    """Return whether a result is an error report. Some tools never raise an error, but return it as their result.
-
-    Only the beginning counts: `Error: ...`, a traceback, `{"error": ...}`. A text that mentions errors later is
-    content.
-    """
+    """Return whether the result of a tool begins like an error report: `Error: ...`, a traceback, `{"error": ...}`."""
+    # Some tools return an error instead of raising it; a text that mentions errors later is content.
     return bool(_IN_BAND_TEXT.match(text) or _IN_BAND_JSON.match(text))
 
 

@@ -38,7 +38,7 @@ class PriceError(InvalidInputError):
 class Price(BaseModel):
     """The prices of one model of one provider, in USD for a million tokens; `input` is the price of prompt tokens.
 
-    A price that is None is not known. The cost of usage that includes tokens of this kind cannot be estimated.
+    None means an unknown price; the cost of a run with such tokens is not estimated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

@@ -61,10 +61,10 @@ class Plant:
         self._target.close()
 
     def components(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the status of the components with this name, or of all components if `name` is None.
+        """Return the status of components, as JSON objects with the fields of `ComponentStatus`.
 
-        `name` is the name of a component or of a group of components. Each status is a JSON object with the fields of
-        `ComponentStatus`. The list is empty if no component or group has this name.
+        Args:
+            name: the name of a component or a group; an unknown name gives an empty list. None: all components.
         """
         found: list[dict[str, Any]] = self._ask("GET", "/components")["components"]
         if name is None:
@@ -76,10 +76,12 @@ class Plant:
         return dict(self._ask("GET", "/components")["limits_available"])
 
     def restart(self, name: str) -> list[dict[str, Any]]:
-        """Restart a component or a group and wait until it is ready, at most `_READY_S` seconds.
+        """Restart a component or a group, wait until it is ready, and return the status of each restarted component.
 
-        Return the status of each restarted component, a JSON object with the fields of `ComponentStatus`. If they are
-        not ready in time, `PlantError` is raised.
+        A status is a JSON object with the fields of `ComponentStatus`.
+
+        Raises:
+            PlantError: the components are not ready within `_READY_S` seconds.
         """
         answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": _READY_S})
         if not answer["ready"]:
@@ -102,10 +104,11 @@ class Plant:
         self._ask("POST", f"/components/{name}/signal", {"signal": signal})
 
     def limit(self, name: str, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Replace all resource limits of a component by `limits`.
+        """Replace all resource limits of a component; return a list with the component's status as the only item.
 
-        Return a list whose only item is the component's status. `limits` has the fields of `ResourceLimits`; a limit
-        that is absent there is removed.
+        Args:
+            name: the name of the component.
+            limits: the new limits, with the fields of `ResourceLimits`; an absent limit is removed.
         """
         return list(self._ask("PUT", f"/components/{name}/limits", dict(limits))["components"])
 

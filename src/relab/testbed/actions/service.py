@@ -53,7 +53,7 @@ class Operation(Protocol):
         ...
 
     def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action, and return what it has changed; the keys of the result depend on the action.
+        """Perform the action and return the changes; the keys of the result depend on the action.
 
         Args:
             parameters: the validated parameters of the action.
@@ -62,7 +62,7 @@ class Operation(Protocol):
         ...
 
     def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo the action: restore the state `before`, and return what this has changed.
+        """Undo the action: restore the state `before`, and return the changes.
 
         Args:
             parameters: the parameters with which the action was performed.

@@ -114,7 +114,7 @@ def _translate_tool_events(span: Span, values: Values) -> None:
 
 
 def _fields(event: SpanEvent) -> Attributes:
-    """Return the attributes of an event, updated with the fields of its body (a message) if it has a body."""
+    """Return the attributes of an event, with the fields of the message in its body (if there is a body) added."""
     for key in ("body", "gen_ai.event.content", "event_body"):
         body = event.attributes.get(key)
         if isinstance(body, str) and body.startswith("{"):

@@ -52,17 +52,14 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
-    """Add the token counts in `usage` to `values`, under the names of `vocabulary.py`.
-
-    Langfuse's own `input` leaves out cached tokens, and its `output` leaves out reasoning tokens. The input and output
-    counts in `values` include these tokens.
-    """
+    """Add the token counts in `usage` to `values`, under the names of `vocabulary.py`."""
     cached = _first(usage, "input_cached_tokens", "input_cache_read", "cache_read_input_tokens")
     written = _first(usage, "input_cache_creation", "cache_creation_input_tokens")
     thought = _first(usage, "output_reasoning_tokens", "output_reasoning")
     add(values, v.CACHED_TOKENS, cached)
     add(values, v.CACHE_WRITE_TOKENS, written)
     add(values, v.REASONING_TOKENS, thought)
+    # Langfuse's `input` has no cached tokens and its `output` no reasoning tokens; the counts in `values` include them.
     add(values, v.INPUT_TOKENS, _sum(usage.get("input"), cached, written))
     add(values, v.OUTPUT_TOKENS, _sum(usage.get("output"), thought))
     add(values, v.INPUT_TOKENS, _first(usage, "prompt_tokens", "input_tokens"))

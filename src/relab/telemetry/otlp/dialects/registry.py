@@ -50,9 +50,9 @@ _SIGNS: Final = frozenset().union(*(dialect.signs for dialect in DIALECTS))
 
 
 def normalize(span: Span) -> Span:
-    """Return the span with its facts added under the names of `vocabulary.py`.
+    """Add the facts of a span under the names of `vocabulary.py`, and return the new span.
 
-    If the span uses no dialect (naming of an instrumentation) that relab knows, the same object is returned.
+    A span without a known dialect (the naming of an instrumentation) is returned unchanged.
     """
     attributes = span.attributes
     has_events = bool(span.events) and has_genai_events(span.events)

@@ -51,7 +51,7 @@ class PlantOperation(ABC, Generic[Given]):
         return self._find(cast("Given", parameters))
 
     def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action, and return what it has changed; the keys of the result depend on the action.
+        """Perform the action and return the changes; the keys of the result depend on the action.
 
         Args:
             parameters: the validated parameters of the action.
@@ -63,7 +63,7 @@ class PlantOperation(ABC, Generic[Given]):
         return self._do(cast("Given", parameters), before)
 
     def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo the action: restore the state `before`, and return what this has changed.
+        """Undo the action: restore the state `before`, and return the changes.
 
         Args:
             parameters: the parameters with which the action was performed.
@@ -81,7 +81,7 @@ class PlantOperation(ABC, Generic[Given]):
 
     @abstractmethod
     def _do(self, given: Given, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action and return what it has changed; called by `act`."""
+        """Perform the action and return the changes; called by `act`."""
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
         """Undo the action and return the changes; called by `undo`. The base class raises NotReversibleError.

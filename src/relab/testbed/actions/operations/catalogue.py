@@ -8,6 +8,6 @@ from relab.testbed.actions.service import Operation
 
 
 def all_operations(plant: Plant) -> list[Operation]:
-    """Return the implementations of all actions, which will change the testbed that `plant` gives access to."""
+    """Return one implementation for each action of the catalogue; they change the testbed of `plant`."""
     modules = (restarts, sessions, dependencies, settings, traffic, jobs)
     return [kind(plant) for module in modules for kind in module.OPERATIONS]
