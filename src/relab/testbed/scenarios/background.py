@@ -17,7 +17,7 @@ _MIN_IN_FLIGHT: Final = 100
 
 
 class BackgroundLoad:
-    """An open-loop load in its own thread: requests are sent when due, even if earlier ones have no answer yet.
+    """An open-loop load in its own thread: each request is sent when due, even if earlier ones have no answer yet.
 
     Use it as a context manager: the load runs while the block runs.
 
@@ -26,11 +26,11 @@ class BackgroundLoad:
         rate_per_s: number of requests that are due per second.
         seed: the seed of the random choice of requests and of their times.
         timeout_s: time limit for each request.
-        window_s: length of the windows in which the results are counted.
-        on_window: is called with each window, in order, after all of its requests have ended.
+        window_s: length of the windows for the results.
+        on_window: is called with each window's results, in order, after the window's requests have ended.
 
     Attributes:
-        began_s: the time at which the load began, by `time.monotonic`.
+        began_s: when the load began, by `time.monotonic`.
 
     Raises:
         PlanError: the rate is invalid.
@@ -76,10 +76,10 @@ class BackgroundLoad:
         self._pool.shutdown(wait=True)
 
     def raise_broken(self) -> None:
-        """Raise the error of the load, if it has failed; otherwise return at once.
+        """Raise the load's error if the load has failed; otherwise do nothing.
 
         Raises:
-            RelabError: the load has ended with this error.
+            RelabError: the load has failed.
         """
         if self._running is not None and self._running.done():
             self._running.result()

@@ -12,7 +12,7 @@ class ScenarioError(InvalidInputError):
 
 
 class UnknownScenarioError(InvalidInputError):
-    """Neither a file nor a shipped scenario has this name."""
+    """No file and no scenario that comes with relab has this name."""
 
     code = "unknown_scenario"
 

@@ -40,8 +40,7 @@ class JsonPath:
 
     Attributes:
         text: the path as it was written.
-        steps: one function for each segment of the path, in order. The function returns the values that the segment
-            selects from the value that is its argument.
+        steps: one function for each segment of the path: it returns the values that the segment selects from a value.
     """
 
     text: str

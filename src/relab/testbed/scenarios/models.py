@@ -55,19 +55,18 @@ class _Controlled(_Part):
 
 
 class HttpProvider(_Part):
-    """An HTTP request, which this process sends to perform one activity (a step or a check) of an experiment.
+    """An HTTP request that performs an activity (an action or probe) of an experiment.
 
-    In `url`, `headers` and `arguments`, `${name}` stands for the value of a variable of the experiment, secret or not.
+    In `url`, `headers` and `arguments`, `${name}` stands for the value of a variable, secret or not.
 
     Attributes:
-        arguments: the query of a GET request, or the body of any other request. The body is sent as JSON if the header
-            Content-Type says so. Otherwise a mapping is sent as a form, and a text unchanged.
-        timeout: time limit in seconds; None for 10 s. A list gives two limits: the first item for connecting, the last
-            one for the rest of the request.
+        arguments: the query of a GET request, or the body of any other request: JSON if the header Content-Type says
+            so, otherwise a mapping as a form, or a text unchanged.
+        timeout: time limit in seconds; None for 10 s. A list has the limit for connecting first and the limit for the
+            rest of the request last.
         verify_tls: whether the server's certificate is checked.
         max_retries: number of attempts to connect after the first.
-        secrets: names of groups of secret variables. It has no effect in relab, where every request may use all groups;
-            chaostoolkit requires it.
+        secrets: names of groups of secret variables, for chaostoolkit only; relab ignores them.
     """
 
     type: Literal["http"]
@@ -89,8 +88,9 @@ class HttpProvider(_Part):
 class ProcessProvider(_Part):
     """A command on this machine, `path` with `arguments`; it runs only if the caller allows code.
 
-    `timeout` is in seconds; None for 10 s. `secrets` names groups of secret variables. It has no effect in relab, where
-    `${name}` may stand for any variable; chaostoolkit requires it.
+    Attributes:
+        timeout: time limit in seconds; None for 10 s.
+        secrets: names of groups of secret variables, for chaostoolkit only; relab ignores them.
     """
 
     type: Literal["process"]
@@ -103,8 +103,8 @@ class ProcessProvider(_Part):
 class PythonProvider(_Part):
     """The function `func` of a Python module, called with `arguments` by name, if the caller allows code.
 
-    `secrets` names groups of secret variables. It has no effect in relab, where `${name}` may stand for any variable;
-    chaostoolkit requires it.
+    Attributes:
+        secrets: names of groups of secret variables, for chaostoolkit only; relab ignores them.
     """
 
     type: Literal["python"]
@@ -115,11 +115,8 @@ class PythonProvider(_Part):
 
 
 def _field(name: str) -> Any:
-    """Return a function that reads the field `name` of its argument and returns the value in angle brackets.
-
-    For example, `_field("type")` returns `<http>` for an object whose `type` is `http`. pydantic uses the result to
-    choose the class of a union. The brackets mark this part of an error's location, so that messages can leave it out.
-    """
+    """Return a function that returns the field `name` of its argument in angle brackets, such as `<http>`."""
+    # pydantic chooses a class by it; messages recognise this part of an error's location by the brackets.
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
 
 
@@ -136,7 +133,8 @@ Provider = Annotated[
 class RegexTolerance(_Part):
     """A condition for the output of a probe: the regular expression `pattern` is found in the output.
 
-    With `target`, it must be found in this field of the output.
+    Attributes:
+        target: the only field of the output to search; None for the whole output.
     """
 
     type: Literal["regex"]
@@ -156,8 +154,10 @@ class RegexTolerance(_Part):
 class JsonPathTolerance(_Part):
     """A condition for the output of a probe: the JSON path `path` finds the expected values in the output.
 
-    With `target`, only this field of the output is searched. With `expect`, the path must find exactly these values.
-    Otherwise, with `count`, it must find this number of values. Without both, it must find at least one value.
+    Attributes:
+        target: the only field of the output to search; None for the whole output.
+        count: the required number of values, used without `expect`; None for at least one value.
+        expect: the exact values that the path must find; None for any values.
     """
 
     type: Literal["jsonpath"]
@@ -175,7 +175,11 @@ class JsonPathTolerance(_Part):
 
 
 class RangeTolerance(_Part):
-    """A condition for a probe's output: the output, or its field `target`, is a number in `range`, ends included."""
+    """A condition for a probe's output: a number in `range`, both ends included.
+
+    Attributes:
+        target: the field of the output with the number; None if the output is the number.
+    """
 
     type: Literal["range"]
     range: tuple[float, float]
@@ -212,10 +216,10 @@ class Activity(_Controlled):
     """One action (a change) or probe (a measurement).
 
     Attributes:
-        provider: what is performed: a request, a command or a Python function.
-        tolerance: for a probe in the hypothesis, the condition that its output must meet.
-        pauses: how long to wait before and after the activity.
-        background: whether the run continues with the next step of the method while this activity is performed.
+        provider: the request, command or Python function to perform.
+        tolerance: the condition for the output of a probe in the hypothesis.
+        pauses: time to wait before and after the activity.
+        background: whether the next step of the method starts without waiting for the end of this activity.
     """
 
     type: Literal["action", "probe"]
@@ -259,7 +263,7 @@ class _HypothesisStrategy(_Part):
 
 
 class Runtime(_Part):
-    """When the steady-state hypothesis is checked in a run: before, during or after the method.
+    """When a run checks the steady-state hypothesis: before, during or after the method.
 
     A strategy for rollbacks is accepted but ignored: rollbacks always run.
     """
@@ -269,11 +273,11 @@ class Runtime(_Part):
 
 
 class FromEnvironment(_Part):
-    """A variable of a scenario whose value comes from an environment variable and is converted to a type.
+    """A variable of a scenario with the value of an environment variable.
 
     Attributes:
         key: name of the environment variable.
-        default: the value if the environment variable is not set. Without a default, a missing variable is an error.
+        default: the value without the environment variable; if there is no default, that is an error.
         env_var_type: the type to which the text is converted; None to keep the text.
     """
 
@@ -288,10 +292,10 @@ class Experiment(_Controlled):
 
     Attributes:
         configuration: the scenario's variables, by name: values, or `FromEnvironment`.
-        secrets: groups of variables whose values are secret, by the name of the group.
+        secrets: groups of variables with secret values, by the name of the group.
         hypothesis: the steady-state hypothesis; None to check nothing.
-        method: the steps that are performed in order.
-        rollbacks: the steps that are performed at the end of a run, however the run went.
+        method: the steps, performed in order.
+        rollbacks: the steps at the end of every run.
     """
 
     title: str = Field(min_length=1)
@@ -331,6 +335,6 @@ class Experiment(_Controlled):
         return found[step.ref]
 
     def activities(self) -> list[Activity]:
-        """Return the activities of hypothesis, method and rollbacks, without steps that only refer to an activity."""
+        """Return the activities of the hypothesis, the method and the rollbacks; references are left out."""
         probes = self.hypothesis.probes if self.hypothesis else []
         return [step for step in (*probes, *self.method, *self.rollbacks) if isinstance(step, Activity)]

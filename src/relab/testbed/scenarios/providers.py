@@ -20,8 +20,9 @@ _SHOWN: Final = 500
 class ActivityFailedError(RelabError):
     """An activity has no output.
 
-    An HTTP request got no answer, or an answer that is declared as JSON but is not valid JSON. A command could not be
-    run, or timed out. A Python function could not be imported, or raised an exception.
+    - HTTP request: no answer, or an answer with invalid JSON.
+    - Command: it could not be run, or timed out.
+    - Python function: it could not be imported, or raised an exception.
     """
 
     code = "activity_failed"
@@ -30,11 +31,13 @@ class ActivityFailedError(RelabError):
 def perform(activity: Activity, variables: Variables) -> Any:
     """Perform an activity, with the values of `variables` in place of `${name}`, and return its output.
 
-    The output of a request is `{status, headers, body}`. The output of a command is `{status, stdout, stderr}`, where
-    `status` is the exit code. The output of a Python function is its return value.
+    The kind of the activity determines the output:
+    - a request: `{status, headers, body}`, whatever the status.
+    - a command: `{status, stdout, stderr}`, with the exit code as `status`.
+    - a Python function: its return value.
 
     Raises:
-        ActivityFailedError: there is no output. A request that gets an answer does not raise it, whatever the status.
+        ActivityFailedError: there is no output.
     """
     provider = activity.provider
     if isinstance(provider, HttpProvider):
@@ -45,10 +48,10 @@ def perform(activity: Activity, variables: Variables) -> Any:
 
 
 def refusal(output: Any) -> str | None:
-    """Return a message with the status and body of a rejected request (status 400 or above); otherwise return None.
+    """Return a message with the status and body of a rejected request (status 400 or above); None for other outputs.
 
     Args:
-        output: the output of an activity, such as the `{status, headers, body}` of an HTTP request.
+        output: the output of an activity, such as `{status, headers, body}` of an HTTP request.
     """
     if not isinstance(output, dict) or not isinstance(output.get("status"), int) or output["status"] < BAD_STATUS:
         return None

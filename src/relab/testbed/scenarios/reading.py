@@ -58,13 +58,12 @@ def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
     """Return the scenario in a file, or the scenario of this name that comes with relab.
 
     Args:
-        name_or_path: the path of a file, or the name of a scenario that comes with relab. It counts as a path if it
-            ends with `.yaml`, `.yml` or `.json`, or if a file with this path exists.
-        allow_code: whether commands and Python functions in the file may be run on this machine.
+        name_or_path: a path if it ends with `.yaml`, `.yml` or `.json`, or if this file exists; otherwise a name.
+        allow_code: whether a file may contain commands and Python functions, which run on this machine.
 
     Raises:
-        UnknownScenarioError: there is no such file, or no scenario has this name.
-        ScenarioError: the file cannot be read, is not valid, or runs code without `allow_code`.
+        UnknownScenarioError: no scenario has this name.
+        ScenarioError: the file cannot be read, is not valid, or has code without `allow_code`.
     """
     path = Path(name_or_path)
     if path.suffix in _SUFFIXES or path.is_file():
@@ -84,12 +83,12 @@ def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = Fals
     Args:
         text: the content of a scenario file.
         name: the name of the scenario.
-        source: the path or name of the text, for the messages of errors.
-        allow_code: whether commands and Python functions in the text may be run on this machine.
+        source: the path or name of the text, for error messages.
+        allow_code: whether the text may contain commands and Python functions, which run on this machine.
 
     Raises:
-        ScenarioError: the text is not valid, or runs code without `allow_code`; the error lists each mistake with its
-            field and line.
+        ScenarioError: the text is not valid, or has code without `allow_code`; the error lists each mistake with field
+            and line.
     """
     read = _YAML.parse(text, Path(source))
     try:

@@ -33,9 +33,9 @@ Journal = dict[str, Any]
 
 
 class Section(StrEnum):
-    """The part of a scenario's run that a progress message is about: the method (the steps), a check, or the rollbacks.
+    """The part of a scenario's run for a progress message: the method (the steps), a check, or the rollbacks.
 
-    The checks test whether the service is in its steady state: before, during or after the method.
+    A check tests whether the service is in its steady state: before, during or after the method.
     """
 
     BEFORE = "steady state before"
@@ -53,7 +53,7 @@ class _InterruptedError(Exception):
 
 
 class _AbortedError(Exception):
-    """An action in a scenario's method (list of steps) failed or was rejected, so the remaining steps are skipped."""
+    """An action in a scenario's method (list of steps) failed or was rejected, so the run skips the other steps."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Run:
 
     Attributes:
         journal: the journal (the record) of the run so far.
-        problems: why the run is not clean: the reason for an abort, and rollbacks that failed.
+        problems: why the run is not clean: the reason for an abort, and failed rollbacks.
     """
 
     scenario: Scenario
@@ -95,10 +95,9 @@ class Run:
     def run(self) -> Journal:
         """Run the scenario to its end and return the journal (the record of the run).
 
-        If the service is not in its steady state before the steps, the steps are skipped. They end early in four cases:
-        an action fails, an action is rejected, a variable has an error, or `stop` is set. The journal's `status` and
-        the attribute `problems` then say so. The rollbacks run in any case. An unforeseen exception is raised only
-        after the rollbacks.
+        The steps are skipped if the service is not in its steady state before. They end early if an action fails or is
+        rejected, a variable has an error, or `stop` is set. `status` in the journal and the attribute `problems` then
+        say so. The rollbacks always run. An unforeseen exception is raised after them.
         """
         journal, began = self.journal, _now()
         # The status if an unforeseen exception is raised.
@@ -187,13 +186,12 @@ class Run:
         return state
 
     def look(self) -> tuple[dict[str, Any], str | None]:
-        """Check once whether the service is in its steady state: perform the probes of the hypothesis, one by one.
-
-        The check ends at the first probe whose output is not within its tolerance.
+        """Check once whether the service is in its steady state; stop at the first probe outside its tolerance.
 
         Returns:
-            `(entry, reason)`. The entry is for the journal, with `steady_state_met` and `probes`. The reason says which
-                probe failed and why; it is None if the service is in its steady state.
+            `(entry, reason)`. The entry is for the journal, with `steady_state_met` and `probes`. The reason names the
+                failed
+            probe and explains the failure; None if the service is in its steady state.
         """
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []
@@ -248,7 +246,7 @@ class Run:
 class _Watch:
     """Checks repeatedly whether the service is in its steady state, while the steps of a scenario run.
 
-    It adds the result of each check to the journal, and reports each change of the result. Use it as a context manager.
+    The journal gets every result. Each change of the result is reported. Use it as a context manager.
 
     Args:
         run: the run of the scenario.
@@ -285,9 +283,10 @@ class _Watch:
 
 
 def share_met(states: Sequence[dict[str, Any]]) -> float | None:
-    """Return the share of checks, 0 to 1, in which the service was in its steady state; None if there were no checks.
+    """Return the share of checks, 0 to 1, that found the service in its steady state; None without checks.
 
-    `states` are the results of the checks, as the journal (the record of a run) contains them.
+    Args:
+        states: the results of the checks, from the journal (the record of a run).
     """
     return sum(bool(state["steady_state_met"]) for state in states) / len(states) if states else None
 

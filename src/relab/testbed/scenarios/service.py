@@ -57,8 +57,8 @@ class ScenarioResult:
     Attributes:
         conclusion: the conclusion about the service.
         journal: the record of the run in chaostoolkit's format.
-        problems: facts that a reader must know before trusting the conclusion.
-        load: the results of the background load; None if there was none.
+        problems: why the run is not clean, such as an abort or failed rollbacks.
+        load: the results of the background load; None without a load.
     """
 
     conclusion: Conclusion
@@ -68,9 +68,9 @@ class ScenarioResult:
 
     @property
     def share_met_during(self) -> float | None:
-        """How often the service was in its steady state during the actions of the scenario: a share of checks, 0 to 1.
+        """Share of the checks during the method, 0 to 1, in which the service was in its steady state.
 
-        It is None if no checks were made during the actions.
+        None without checks.
         """
         return share_met(self.journal["steady_states"]["during"])
 
@@ -89,8 +89,7 @@ def run_scenario(
 
     Args:
         scenario: the scenario to run.
-        addresses: the addresses of the testbed; they replace the scenario's variables `target_url`, `chaos_url` and
-            `actions_url`.
+        addresses: the testbed's addresses, for the variables `target_url`, `chaos_url` and `actions_url`.
         rate_per_s: number of requests per second of the background load, which stands for users; 0 for no load.
         stop: an event that any thread may set to end the run early; the rollbacks still run.
         report: is called with a message about each step, from the thread that performs it.
@@ -99,7 +98,7 @@ def run_scenario(
 
     Raises:
         ScenarioError: the scenario's variables cannot be resolved; nothing was run.
-        NoServerError: the scenario needs a server that the testbed does not have; nothing was run.
+        NoServerError: the testbed lacks a server that the scenario needs; nothing was run.
         PlanError, UnreachableTargetError: the load is invalid, or the target does not accept it; nothing was run.
     """
     given = _given(scenario, addresses, make_token)

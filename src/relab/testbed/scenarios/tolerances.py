@@ -16,15 +16,15 @@ _PAIR: Final = 2
 
 
 def why_not_within(tolerance: Any, output: Any, variables: Variables) -> str | None:
-    """Return the reason why the output of a probe is not within a tolerance (a condition); None if it is.
+    """Return the reason why the output of a probe is not within a tolerance (a condition); None if it is within.
 
     Args:
         tolerance: the tolerance of a probe: a value, a list, or one of the tolerance classes.
-        output: the output of the probe, as `perform` returns it; for a request `{status, headers, body}`.
+        output: the output of the probe, as `perform` returns it.
         variables: the values for `${name}` in the tolerance.
 
     Raises:
-        ValueError: a pattern or path is invalid after its variables were replaced.
+        ValueError: a pattern or path is invalid after the replacement of variables.
     """
     if isinstance(tolerance, RegexTolerance):
         return _regex(tolerance, output, variables)

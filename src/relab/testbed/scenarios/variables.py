@@ -28,18 +28,15 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """The values of a scenario's variables in one run, by name.
-
-    The values include secrets, so this object is never printed as a whole.
-    """
+    """The values of a scenario's variables in one run, by name, secrets included, so never print this object."""
 
     values: Mapping[str, Any]
 
     def fill(self, value: Any) -> Any:
-        """Return a copy of a JSON value in which every `${name}` in its texts is replaced by the variable's value.
+        """Return a copy of a JSON value in which the variables' values replace every `${name}` in texts.
 
-        A text that consists only of `${name}` is replaced by the variable's value with its own type, such as a number.
-        Unknown names are left unchanged.
+        If a text is only `${name}`, the variable's value replaces it with its own type, such as a number. Unknown names
+        are left unchanged.
         """
         if isinstance(value, str):
             alone = VARIABLE.fullmatch(value)
@@ -51,11 +48,11 @@ class Variables:
         return [self.fill(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     def seconds(self, value: float | str, field: str) -> float:
-        """Return a duration of a scenario in seconds, given as a number or as the name of a variable.
+        """Return a duration of a scenario in seconds.
 
         Args:
-            value: the number, or the text `${name}` with the name of the variable.
-            field: name of the field that holds the value, for the message of an error.
+            value: the number, or the text `${name}` with the name of a variable.
+            field: the name of the value's field, for error messages.
 
         Raises:
             ScenarioError: the value is not a number, is negative, or is too large.
@@ -101,13 +98,12 @@ def load_variables(
     Args:
         experiment: the scenario, with its configuration and secrets.
         environment: the environment variables, by name, for variables of type `env`.
-        given: values by name that replace values of the configuration. Names that the configuration lacks are ignored.
-        overrides: values by name that replace values of the configuration and of `given`. Every name must be in the
-            configuration.
+        given: values by name, in place of values of the configuration; other names are ignored.
+        overrides: values by name that take precedence over `given`; other names are an error.
 
     Raises:
         ScenarioError: an environment variable is absent or of the wrong type, an override has an unknown name, or an
-            activity uses a variable that is not defined.
+            activity uses an undefined variable.
     """
     problems: list[tuple[str, str]] = []
     values: dict[str, Any] = {}

@@ -19,7 +19,7 @@ EXIT_FAILED: Final = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the episode (test) of the trial in `--input`, write its output to `--output`, and return the exit code.
+    """Run the trial (one test of a responder) in `--input`, write its output to `--output`, and return the exit code.
 
     The exit code is 0 if an output was written, even if the output reports an error. It is 1 if the input is not a
     trial.

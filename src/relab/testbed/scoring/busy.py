@@ -13,9 +13,9 @@ _LOOP: Final = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nw
 
 @contextmanager
 def busy_loops(count: int, longest_s: float) -> Iterator[None]:
-    """Run `count` processes, each of which uses a whole processor, until the block ends.
+    """Run `count` processes that each use a whole processor, until the block ends.
 
-    Each process ends by itself after `longest_s` seconds, so none is left behind if this process dies.
+    Each process ends by itself after `longest_s` seconds.
     """
     command = [sys.executable, "-S", "-c", _LOOP, f"{longest_s:g}"]
     loops = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(count)]  # noqa: S603 our own words

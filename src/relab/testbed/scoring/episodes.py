@@ -27,10 +27,7 @@ _MIN_HEALTHY_S, _MAX_HEALTHY_S = 12.0, 25.0
 
 
 class WrongEpisodeError(InvalidInputError):
-    """An episode (a test of a responder) is not valid, or cannot be generated.
-
-    Either a row of a data set is invalid, or the arguments from which episodes should be generated.
-    """
+    """An episode (a test of a responder) is not valid, or cannot be generated from these arguments."""
 
     code = "wrong_episode"
 
@@ -61,10 +58,10 @@ class Event(_Value):
 
     Attributes:
         name: the name of the fault or noise in the chaos server's catalogue.
-        parameters: the parameters of the fault or noise, by name. A parameter that is left out has its default.
-        at_s: when the event begins, in seconds after the responder was ready.
-        after_escalation_s: delay in seconds from the responder's escalation to a person to the beginning of the event,
-            which is at `at_s` at the latest. None if the beginning does not depend on the responder.
+        parameters: the parameters by name; a missing parameter has its default.
+        at_s: when the event begins at the latest, in seconds after the responder was ready.
+        after_escalation_s: delay in seconds from the responder's escalation to a person to the event; None to begin the
+            event at `at_s` exactly.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -78,17 +75,15 @@ class Episode(_Value):
 
     Attributes:
         task_id: identifies the row in its data set.
-        kind: the kinds of events that happen in the episode.
-        subject: a label: the names of the faults, or the kind if there is no fault. Results of rows with the same
-            subject are not statistically independent.
+        kind: which events happen in the episode.
+        subject: the names of the faults, or the kind without a fault; results with equal subjects are not independent.
         seed: the seed of the users' requests.
         faults: the faults to inject, the earliest first.
         noise: the noise events to inject, which look alarming but need no repair.
         healthy_s: time before the first fault, in seconds after the responder was ready.
-        timeout_s: maximum time after the beginning of the first measured fault (one that the responder is to repair),
-            in seconds.
+        timeout_s: maximum time after the beginning of the first fault that the responder must repair, in seconds.
         rate_per_s: number of the users' requests that are due per second.
-        busy_loops: number of processes beside the testbed, each of which takes a whole processor during the episode.
+        busy_loops: number of processes that each use a whole processor beside the testbed.
     """
 
     task_id: str
@@ -104,24 +99,22 @@ class Episode(_Value):
 
     @property
     def takes_the_machine(self) -> bool:
-        """Whether this episode uses all processors of the machine, so that no other episode can run meanwhile."""
+        """Whether this episode uses all processors of the machine, so that it must run without other episodes."""
         return self.busy_loops > 0 or any(find_fault(event.name).takes_the_machine for event in self.faults)
 
     @property
     def measured(self) -> tuple[Event, ...]:
-        """The faults that the responder is to repair, and by which it is measured.
+        """The faults that the responder must repair, and by which it is measured.
 
-        They are all faults of the episode. In an episode of the kind "after escalation", the first fault is left out,
-        because the responder hands it over to a person.
+        These are all faults, except the first fault in an episode of the kind "after escalation".
         """
         return self.faults[1:] if self.kind is EpisodeKind.AFTER_ESCALATION else self.faults
 
     @property
     def begins_s(self) -> float:
-        """The time at which the first measured fault begins, in seconds after the responder was ready.
+        """The time at which the first measured fault begins at the latest, in seconds after the responder was ready.
 
-        If the fault begins after an escalation, it is the latest time at which the fault can begin. In an episode
-        without a measured fault, it is `healthy_s`.
+        Measured faults are the faults that the responder must repair. Without one, the time is `healthy_s`.
         """
         return self.measured[0].at_s if self.measured else self.healthy_s
 
@@ -161,13 +154,11 @@ def make_episodes(
     Args:
         count: number of episodes. Each fault is used once before any is used again.
         seed: the seed of all random choices.
-        faults: names of the faults to use, from `EPISODE_FAULTS`; None for all of these.
+        faults: names of the faults to use, from `EPISODE_FAULTS`; None for all.
         noisy_share: share of episodes with noise only.
         quiet_share: share of episodes without any event.
-        several_share: share of episodes with two faults: one of the cache, and one of the database or the workers. It
-            is ignored if `faults` does not contain both sorts.
-        timeout_s: maximum time of an episode after the beginning of its fault; in an episode without a fault, after its
-            `healthy_s`.
+        several_share: share of episodes with two faults, one of them of the cache; 0 if `faults` has no such pair.
+        timeout_s: maximum time of an episode after the beginning of its fault or, without a fault, after `healthy_s`.
         rate_per_s: number of the users' requests that are due per second.
 
     Raises:

@@ -61,11 +61,9 @@ class ModelAccess:
     """How relab's responder accesses a language model.
 
     Attributes:
-        environment: environment variables that configure the model, with their values; they are recorded with the
-            evaluation.
-        passes: names of environment variables of this process that the responder gets; their values are not recorded.
-        secrets: names of environment variables that hold keys. The responder gets them too, and their values are
-            removed from the results of a trial.
+        environment: environment variables that configure the model, with values; recorded with the evaluation.
+        passes: names of further environment variables to pass on; their values are not recorded.
+        secrets: names of environment variables with keys to pass on; their values are removed from all results.
     """
 
     environment: Mapping[str, str]
@@ -77,25 +75,25 @@ class ModelAccess:
 class EvaluationRequest:
     """The request for an evaluation: a comparison of responders by many episodes (tests), in several parts.
 
-    One responder is measured in all parts: relab's own, or the first one of `responders`.
+    The measured responder runs in all parts. It is relab's own or, with `responders`, the first responder there.
 
     Attributes:
-        episodes: number of episodes that the measured responder runs in the parts `compared` and `further` together.
-        compared: number of those episodes that all other responders run, too (the part `compared`).
-        unknown: number of additional episodes with causes for which the measured responder has no runbook. Ignored if
-            `responders` is given.
+        episodes: number of episodes for the measured responder in the parts `compared` and `further` together.
+        compared: how many of these episodes all other responders run, too (the part `compared`).
+        unknown: number of additional episodes with causes for which the measured responder lacks a runbook; ignored
+            with `responders`.
         healthy: number of additional episodes with noise but no fault.
-        at_once: number of additional episodes in which two faults begin together.
-        after_escalation: number of additional episodes in which a fault begins while a person handles the incident of
-            an earlier fault.
-        busy_share: share of each part's episodes that have a busy loop beside the testbed, 0 to 1.
-        seed: the seed from which all episodes are generated.
-        faults: names of the faults that `episodes` and `unknown` use; None for all.
-        timeout_s: maximum length of an episode after the onset of the fault.
-        responders: how to start each further responder, by its name. If given, the first one is measured instead of
-            relab's own. The baseline responders take part in any case.
+        at_once: number of additional episodes with two faults that begin together.
+        after_escalation: number of additional episodes with a fault that begins while a person handles an earlier
+            fault.
+        busy_share: share of each part's episodes with a busy loop beside the testbed, 0 to 1.
+        seed: the seed of all episodes.
+        faults: names of the faults in `episodes` and `unknown`; None for all.
+        timeout_s: maximum length of an episode after the onset of the fault, in seconds.
+        responders: how to start each responder, by name; None for relab's own. The baseline responders always take
+            part.
         concurrency: number of episodes that run at the same time.
-        model: if given, relab's responder with this model is compared with the measured responder.
+        model: the language model for an additional responder, relab's own with this model; None for no such responder.
     """
 
     episodes: int = 100
@@ -129,10 +127,10 @@ class Part:
 
 
 def parts_of(wanted: EvaluationRequest) -> list[Part]:
-    """Return the parts of an evaluation, each of which is one experiment, in the order in which they run.
+    """Return the parts of the evaluation in `wanted`, in the order in which they run. Each part is one experiment.
 
     Raises:
-        WrongEpisodeError: a count or the share is out of range, or the episodes cannot be generated.
+        WrongEpisodeError: a count or `busy_share` is out of range, or the episodes cannot be generated.
     """
     counts = (wanted.unknown, wanted.healthy, wanted.at_once, wanted.after_escalation)
     if not 0 <= wanted.compared <= wanted.episodes or min(counts) < 0 or not 0 <= wanted.busy_share <= 1:
@@ -165,10 +163,7 @@ def parts_of(wanted: EvaluationRequest) -> list[Part]:
 
 
 def _ours_with(model: ModelAccess) -> Bindings:
-    """Return the bindings (start settings) of relab's own responder with access to the language model `model`.
-
-    The responder starts each episode without memory of earlier incidents.
-    """
+    """Return the bindings (start settings) of relab's own responder with the language model `model`, without memory."""
     return OURS.model_copy(
         update={
             "responder_environment": {**OURS.responder_environment, **model.environment},
@@ -189,13 +184,10 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return a copy of a responder's bindings with which the responder ignores its runbooks for the causes of `faults`.
-
-    The bindings say how to start the responder. The copy has an additional environment variable with the names of the
-    causes.
+    """Return a copy of a responder's bindings with which it ignores its runbooks for the causes of `faults`.
 
     Args:
-        measured: the bindings of the responder.
+        measured: the bindings (start settings) of the responder.
         faults: the names of the faults.
     """
     causes = json.dumps(sorted(find_fault(fault).cause for fault in faults))
@@ -213,14 +205,13 @@ def _healthy_episodes(wanted: EvaluationRequest) -> list[Episode]:
 def write(
     folder: Path, parts: Sequence[Part], *, home: Path, wanted: EvaluationRequest, port_base: int = PORT_BASE
 ) -> None:
-    """Write each part as an experiment for `lab run`, into a subfolder that has the name of the part.
+    """Write each part as an experiment for `lab run`, into a subfolder with the name of the part.
 
     Args:
-        folder: the folder of the evaluation; the experiments hide it from the responders.
+        folder: the folder of the evaluation, which the experiments hide from the responders.
         parts: the parts of the evaluation, as `parts_of` returns them.
-        home: the folder in which the testbeds keep their files and sockets; its path must be short, because the path
-            of a Unix socket has at most 107 bytes.
-        wanted: the request from which the parts were made; its `concurrency` and `seed` are used.
+        home: the folder for the testbeds' files and sockets; a short path, because a socket path has at most 107 bytes.
+        wanted: the request for the evaluation, with `concurrency` and `seed`.
         port_base: the first port of the first testbed.
 
     Raises:
@@ -241,10 +232,9 @@ def write(
 
 
 def _unknown_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Iterator[Part]:
-    """Yield the parts `unknown-N` of an evaluation, in which the responder meets causes that it has no runbooks for.
+    """Yield the parts `unknown-N` of an evaluation: the measured responder lacks runbooks for the causes in them.
 
-    The causes are divided among the parts. In each part, the measured responder lacks the runbooks for the part's
-    causes, and all faults that are injected have one of these causes.
+    The causes are divided among the parts. All faults of a part have one of its causes.
 
     Args:
         wanted: the request for the evaluation.
@@ -273,10 +263,9 @@ def _unknown_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> 
 
 
 def to_json(wanted: EvaluationRequest, parts: Sequence[Part]) -> dict[str, Any]:
-    """Return the plan of the evaluation as JSON, to be stored in the evaluation's folder.
+    """Return the plan of the evaluation as JSON: `seed`, `timeout_s`, `concurrency` and `parts`.
 
-    Its keys are `seed`, `timeout_s`, `concurrency`, and `parts`; each part has `name`, the names of its `responders`,
-    and the number of its `episodes`.
+    Each part has `name`, `responders` (their names) and `episodes` (their number).
     """
     return {
         "seed": wanted.seed,

@@ -56,16 +56,16 @@ def experiment_document(
     """Return the content of `.lab/experiment.yaml` for an experiment that compares responders on the same episodes.
 
     Args:
-        responders: how to start each responder, by its name; the first is the baseline of the comparison.
-        episodes: the rows of the data set, in order; every responder runs each of them.
-        home: relab's home folder, in which the testbeds keep their files; a short path outside the experiment's folder.
+        responders: how to start each responder, by name; the first is the baseline of the comparison.
+        episodes: the rows of the data set, in order; every responder runs each episode.
+        home: relab's home folder for the testbeds' files; a short path outside the experiment's folder.
         port_base: the first port of the first testbed.
         hides: folders that responders must not see, because they reveal the planned faults.
         concurrency: number of episodes that run at the same time, each on its own testbed.
         seed: the experiment's `random_seed`.
 
     Raises:
-        WrongEpisodeError: the list of episodes or of responders is empty.
+        WrongEpisodeError: there are no episodes or no responders.
     """
     if not responders or not episodes:
         raise WrongEpisodeError("An experiment has at least one responder and one episode.")
@@ -114,10 +114,7 @@ def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
 
 
 def _questions() -> dict[str, Any]:
-    """Return the sections `analysis` and `metrics` of the experiment's configuration.
-
-    They name the metrics to compare. Each metric has a `direction`: whether higher or lower values are better.
-    """
+    """Return the sections `analysis` and `metrics` of an experiment: the metrics to compare, with directions."""
     directions = {"maximize": _HIGHER_IS_BETTER, "minimize": _LOWER_IS_BETTER}
     return {
         "analysis": {
@@ -134,9 +131,7 @@ def _questions() -> dict[str, Any]:
 
 
 def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterable[Episode]) -> Path:
-    """Write an experiment and its data set into a folder; return the path of its `experiment.yaml`.
-
-    `lab run` in this folder starts the experiment, `lab run --continue` resumes it.
+    """Write an experiment for `lab run` and its data set into a folder; return the path of its `experiment.yaml`.
 
     Args:
         folder: the folder of the experiment; it is created if it does not exist.

@@ -31,10 +31,14 @@ _ESCALATION_TIMEOUT_S: Final = 60.0
 
 
 def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return `count` episodes in which two faults begin at the same moment; equal arguments give equal episodes.
+    """Return episodes in which two faults begin at the same moment; equal arguments give equal episodes.
 
     No single action repairs both faults of an episode. Every pair of faults is used once before a pair is used again.
-    `seed` is the seed of all random choices. `timeout_s` is the maximum time of an episode after the faults begin.
+
+    Args:
+        count: number of episodes.
+        seed: the seed of all random choices.
+        timeout_s: maximum time of an episode after the faults begin, in seconds.
     """
     rng = Random(f"at-once:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = [pair for groups in combinations(APART, 2) for pair in product(*groups)]
@@ -60,15 +64,15 @@ def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list
 
 
 def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return episodes in which a second fault begins after the responder has escalated the first fault to a person.
+    """Return episodes with a second fault that begins after the responder has escalated the first one to a person.
 
-    The second fault begins 10 to 20 s after the escalation, but at the latest 60 s after the first fault. Equal
-    arguments give equal episodes.
+    The second fault begins 10 to 20 s after the escalation, but at most 60 s after the first fault. Equal arguments
+    give equal episodes.
 
     Args:
         count: number of episodes.
         seed: the seed of all random choices.
-        timeout_s: maximum time of an episode after the second fault begins.
+        timeout_s: maximum time of an episode after the second fault begins, in seconds.
     """
     rng = Random(f"after-escalation:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = list(product(GIVEN_TO_A_PERSON, AFTER_ESCALATION))
@@ -98,14 +102,14 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
 
 
 def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> list[Episode]:
-    """Return the episodes in the same order, some of them changed so that a busy loop runs beside the testbed.
+    """Return the episodes in the same order; a random share of them gets a busy loop, in new objects.
 
-    A busy loop is a process that takes a whole processor; `busy_loops` is 1 in the changed episodes.
+    A busy loop is a process beside the testbed that uses a whole processor.
 
     Args:
-        episodes: the episodes; these objects are not changed.
-        share: share of the episodes that get a busy loop, 0 to 1; the resulting number of episodes is rounded.
-        seed: the seed of the random choice of these episodes.
+        episodes: the episodes.
+        share: the share of the episodes with a busy loop, 0 to 1; their number is rounded.
+        seed: the seed of the random choice.
     """
     rng = Random(f"busy:{seed}")  # noqa: S311 a reproducible choice is the purpose
     busy = set(rng.sample(range(len(episodes)), round(len(episodes) * share)))

@@ -35,13 +35,13 @@ _MAX_LEFTOVER_BYTES: Final = 32 << 20
 
 
 class WrongTrialError(ConfigurationError):
-    """The input file of the trial is invalid, or `RELAB_HOME`, the home of the testbeds, is not set."""
+    """The input file of the trial is invalid, or `RELAB_HOME` (the testbeds' home folder) is not set."""
 
     code = "wrong_trial"
 
 
 class _TestbedBindings(BaseModel):
-    """The bindings (settings of a trial) that every variant has: the ports of the testbeds, and folders to hide."""
+    """The bindings (settings of a trial) about testbeds: the first port, and folders to hide from the responder."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -69,7 +69,7 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
     """Run the episode of a trial and return the trial's output (`trial_output_v1`).
 
     Args:
-        trial: the runner's `trial_input_v1`; its `task` is the episode, its `bindings` say how to start the responder.
+        trial: the trial's input (`trial_input_v1`), with the episode as `task` and the responder as `bindings`.
         stop: an event that ends the episode early when it is set.
         out: folder for the timeline of observations and the responder's files; None to keep neither.
 
@@ -96,16 +96,13 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
 
 
 def _run_of(out: Path) -> Path:
-    """Return the folder that contains all documents of the experiment's run to which a trial belongs.
-
-    Responders must not see this folder, because its tasks and its journal reveal which faults come in which order.
-    `out` is the output folder of the trial.
-    """
+    """Return the folder with all documents of the experiment's run, from the output folder `out` of a trial."""
+    # The folder reveals the faults and their order, so responders must not see it.
     return next((folder for folder in out.parents if folder.name == ".lab"), out.parent.parent)
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders in `folders` that exist, without duplicates and without folders inside another one of them."""
+    """Return the existing folders in `folders`, without duplicates and without subfolders of others."""
     found = {folder.resolve() for folder in folders if folder.is_dir()}
     return sorted(folder for folder in found if not found & set(folder.parents))
 
@@ -168,10 +165,7 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
 
 
 def _keep(home: Path, kept: Path) -> None:
-    """Copy the responder's files from `home` to `kept`, so that people can analyse the responder's behaviour.
-
-    If the files are larger than 32 MiB in all, only write a note about that.
-    """
+    """Copy the responder's files from `home` to `kept`, or only write a note if they exceed 32 MiB in all."""
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > _MAX_LEFTOVER_BYTES:
         kept.mkdir(parents=True, exist_ok=True)
@@ -185,11 +179,10 @@ def _keep(home: Path, kept: Path) -> None:
 
 @contextmanager
 def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path]:
-    """Create a home folder for the responder, and yield its path.
+    """Yield the path of the responder's home folder; neither the path nor the content reveals the planned faults.
 
-    Neither the path nor the content reveals the planned faults. If the bindings request to keep the home folder, all
-    trials of the same responder in a run use the same folder, one after another. Otherwise the folder is deleted at the
-    end.
+    If the bindings keep the home, all trials of a responder in a run share one folder, one after another. Otherwise the
+    folder is new, and deleted at the end.
 
     Args:
         bindings: how to start the responder.

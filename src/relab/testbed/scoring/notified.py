@@ -14,15 +14,13 @@ _READ_TIMEOUT_S: Final = 5.0
 
 
 class NoticeReceiver:
-    """A webhook that counts each POST as one notice to people, whatever its path and body.
-
-    Use it as a context manager: the server runs while the block runs.
+    """A webhook that counts each POST as one notice to people. Use it as a context manager.
 
     Args:
         now: returns the seconds since the responder was ready.
 
     Attributes:
-        times_s: arrival times of the notices, in the seconds that `now` returns; only the first 10,000 are kept.
+        times_s: arrival times of the first 10,000 notices, as `now` returns them.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -46,7 +44,7 @@ class NoticeReceiver:
                 self.wfile.write(b"ok")
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it so
-                """Suppress the request log of `http.server`; the arrival times are kept."""
+                """Suppress the request log of `http.server`."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), NoticeHandler)
         self._server.daemon_threads = True

@@ -18,12 +18,12 @@ _BESIDE_ANOTHER_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ObservedSecond:
-    """How the users' requests that were due in about one second were served, as numbers of requests.
+    """How users' requests from one interval of about a second were served, as numbers of requests.
 
     Attributes:
         at_s, until_s: start and end of the interval in which the requests were due.
-        offered: number of requests.
-        refused: number of requests that were answered with an error status.
+        offered: number of all requests.
+        refused: number of requests with an error status as answer.
         unanswered: number of requests that were cut off, timed out, or not sent because too many were in flight.
         slow: number of requests that were answered well, but too late for users.
     """
@@ -36,10 +36,10 @@ class ObservedSecond:
     slow: int = 0
 
     def share(self, *, without_refusals: bool = False) -> float | None:
-        """Return the share, 0 to 1, of this second's requests that were served badly; None if there were no requests.
+        """Return the share, 0 to 1, of this second's requests that were served badly; None without requests.
 
         Args:
-            without_refusals: True to count requests that were answered with an error status as served well.
+            without_refusals: True to count requests with an error status as served well.
         """
         bad = self.unanswered + self.slow + (0 if without_refusals else self.refused)
         return min(bad / self.offered, 1.0) if self.offered else None
@@ -47,12 +47,12 @@ class ObservedSecond:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The result of one check whether the measured faults (those that the responder is to repair) are present.
+    """The result of one check for measured faults (the faults that the responder must repair).
 
     Attributes:
         at_s: time of the check.
-        is_there: whether at least one of the faults is present; None if that is unknown.
-        there: names of the measured faults that are present, or whose presence is unknown.
+        is_there: whether at least one measured fault is present; None if unknown.
+        there: names of the measured faults that are present or may be present.
     """
 
     at_s: float
@@ -62,13 +62,13 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An action that was requested from the action server, as its records show it.
+    """An action that was requested from the action server.
 
     Attributes:
         at_s: time of the request.
         action: name of the action.
-        status: status of the action in the record, such as `succeeded`.
-        actor: name of the token with which the action was requested.
+        status: status of the action in the server's record, such as `succeeded`.
+        actor: name of the requester's token.
         is_undo: whether the action undoes an earlier one.
     """
 
@@ -81,23 +81,22 @@ class Act:
 
 @dataclass(slots=True)
 class Observed:
-    """All observations of an episode (a test of a responder). Several threads append to its lists, which only grow.
+    """All observations of an episode (a test of a responder). Several threads append to its lists.
 
-    Times are in seconds after the responder was ready. Measured faults are those that the responder is to repair.
+    Times are in seconds after the responder was ready. Measured faults are the faults that the responder must repair.
 
     Attributes:
         onset_s: when the first measured fault was injected; None before that.
-        trouble_s: when the first fault of any kind was injected. It is earlier than `onset_s` only if an unmeasured
-            fault comes first.
+        trouble_s: when the first fault, measured or not, was injected; None before that.
         ended_s: when the episode ended.
-        poll_s: the poll interval, in seconds, that the responder was given.
+        poll_s: the responder's poll interval, in seconds.
         keeps_home: whether the responder's home was kept from earlier episodes.
-        is_blinded: whether the processes and folders of the testbed were hidden from the responder.
+        is_blinded: whether the testbed's processes and folders were hidden from the responder.
         seconds: how users were served, second by second.
-        sights: the status that the responder returned, each time it was requested.
-        looks: the results of the checks whether the measured faults are present, from the onset on.
-        acts: the actions that were requested from the action server, oldest first.
-        notices: when the responder notified people; None if it was given no address for notices.
+        sights: the responder's status at each poll.
+        looks: the results of the checks for measured faults, from the onset on.
+        acts: the requested actions, oldest first.
+        notices: when the responder notified people; None if it had no address for notices.
         notes: facts that a reader must know before trusting the metrics.
     """
 
@@ -118,7 +117,7 @@ class Observed:
     def follows_another(self) -> bool:
         """Whether an unmeasured fault was injected before the first measured one.
 
-        Measured faults are those that the responder is to repair.
+        The responder must repair only measured faults.
         """
         return self.onset_s is not None and self.trouble_s is not None and self.trouble_s < self.onset_s
 
@@ -126,39 +125,35 @@ class Observed:
     def usual_from_s(self) -> float:
         """Start of the baseline period, in seconds after the responder was ready; the period ends at the onset.
 
-        It is usually 0. If an unmeasured fault was injected before the measured one, the period starts with that
-        injection, but not earlier than 15 s before the onset.
+        It is 0, unless an unmeasured fault was injected before the onset. The period then starts with that fault, at
+        most 15 s before the onset.
         """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
     def compared_seconds(self) -> list[ObservedSecond]:
-        """Return the entries of `seconds` that the score uses: those from the start of the baseline period on.
-
-        `usual_from_s` is the start of the baseline period.
-        """
+        """Return the entries of `seconds` for the score: the ones from `usual_from_s` on."""
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all observations as JSON with the attributes as keys, so that people can explain a score."""
+        """Return all observations as JSON, with the attributes as keys."""
         return asdict(self)
 
 
 def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the baseline of an episode: the usual share, 0 to 1, of badly served requests.
+    """Return the baseline of an episode: the median share, 0 to 1, of badly served requests per second.
 
-    It is the median of the shares of all seconds up to `until_s`. Seconds without requests are ignored. The result is 0
-    if there were no requests. The median prevents a responder from raising its own baseline by doing harm for a short
-    time before the onset.
+    Seconds without requests are ignored. The result is 0 without requests.
 
     Args:
         seconds: how users were served, second by second.
-        until_s: seconds that end later than this are ignored.
-        without_refusals: True to count requests that were answered with an error status as served well.
+        until_s: end of the baseline; later seconds are ignored.
+        without_refusals: True to count requests with an error status as served well.
     """
     early = [item.share(without_refusals=without_refusals) for item in seconds if item.until_s <= until_s]
     shares = [share for share in early if share is not None]
+    # With a mean, a responder could raise its baseline by harm for a short time before the onset.
     return statistics.median(shares) if shares else 0.0
 
 
@@ -167,20 +162,18 @@ def well_since(
 ) -> tuple[float, float] | None:
     """Return the start and end of the final period in which users are served well and no measured fault is present.
 
-    Measured faults are those that the responder is to repair. All times are in seconds after the responder was ready.
-    The period starts after the last sign of a problem and ends with the observations, so a good moment between two bad
-    ones does not count.
+    Measured faults are the faults that the responder must repair. All times are in seconds after the responder was
+    ready.
 
     Args:
-        seconds: how users were served, second by second; those before the onset are the baseline.
-        looks: the results of the checks whether the measured faults are present. If a check could not find that out,
-            the faults count as present.
+        seconds: how users were served, second by second; the seconds before the onset are the baseline.
+        looks: the results of the checks for measured faults; an unknown result counts as present.
         onset_s: when the first measured fault was injected.
-        forgives_refusals: True to count requests that were answered with an error status as served well.
+        forgives_refusals: True to count requests with an error status as served well.
 
     Returns:
-        `(start, end)`. None if users are not served well or a measured fault is present at the end, or if nothing was
-            observed after the onset.
+        `(start, end)`, from the last sign of a problem to the last observation.
+        None if a problem continues at the end, or if nothing was observed after the onset.
     """
     after = [item for item in looks if item.at_s > onset_s]
     if not after or not seconds or after[-1].is_there is not False:

@@ -31,25 +31,23 @@ class NotBroughtAboutError(UnavailableError):
 
 
 class Onset:
-    """Injects the events of an episode (a test of a responder), and checks whether its measured faults are present.
+    """Injects the events of an episode (a test of a responder), and checks regularly whether its faults are present.
 
-    Measured faults are those that the responder is to repair. Use this class as a context manager and call `go_on`
-    repeatedly within the block. The checks run at regular intervals in a thread. Leaving the block stops all
-    injections.
+    Use it as a context manager and call `go_on` repeatedly within the block. All injections stop at the end of the
+    block. Measured faults are the faults that the responder must repair.
 
     Args:
         episode: the events to inject.
         ground: fault injection's access to the testbed.
         chaos_url: the address of the chaos server.
-        secret: the secret that the chaos server requires; empty if it requires none.
+        secret: the secret that the chaos server requires; empty for none.
         now: returns the seconds since the responder was ready.
 
     Attributes:
         onset_s: when the injection of the first measured fault began; None before that.
         trouble_s: when the injection of the first fault, measured or not, began; None before that.
-        looks: results of the checks whether the measured faults are present, from the onset on, oldest first.
+        looks: results of the checks for measured faults, from the onset on, oldest first.
         notes: one sentence for each noise event that could not be injected and each event that could not be stopped.
-            The episode is valid even so.
     """
 
     def __init__(
@@ -88,7 +86,7 @@ class Onset:
         self._client.close()
 
     def truth(self) -> Truth:
-        """Return the true causes of the episode and the effects of actions on them, for the score."""
+        """Return the true causes of the episode and the effects of actions, for the score."""
         names = dict.fromkeys(event.name for event in self._episode.faults)
         return Truth.of(map(find_fault, names), {event.name for event in self._episode.measured})
 
@@ -108,13 +106,11 @@ class Onset:
     def go_on(self, escalated_s: float | None = None) -> None:
         """Start the injection of all events that are due by now, each in a thread.
 
-        If an injection that an earlier call started has failed in the meantime, raise its error.
-
         Args:
-            escalated_s: when the responder first escalated to a person after the first fault; None if it has not.
+            escalated_s: when the responder escalated to a person after the first fault; None if it has not.
 
         Raises:
-            NotBroughtAboutError: a fault whose injection an earlier call started could not be injected.
+            NotBroughtAboutError: an earlier call started a fault that could not be injected.
         """
         for work in [work for work in self._under_way if work.done()]:
             self._under_way.remove(work)

@@ -14,10 +14,10 @@ _MAX_GAP_S: Final = 10.0
 
 
 def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
-    """Yield the start and end of each period after the onset of the fault in which users were served worse than before.
+    """Yield `(start, end)` of each outage: a period after the onset in which users were served worse than before.
 
-    A second counts as worse if its share of badly served requests exceeds the median share before the onset by more
-    than `MAX_EXCESS_SHARE`. Periods less than 10 s apart are joined.
+    A second belongs to an outage if its share of badly served requests exceeds the baseline by more than
+    `MAX_EXCESS_SHARE`. Outages less than 10 s apart are joined.
 
     Args:
         seconds: how users were served, second by second, in order.
@@ -39,18 +39,18 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time, in seconds, that users had to endure an outage before people were notified of it.
+    """Return the longest time, in seconds, of an outage before people were notified of it.
 
-    Each outage counts from its start to its first notice, or to its end if there was no notice by then. A notice
-    belongs to an outage if it was sent after the end of the previous outage. For the first outage, it must be sent
-    after the onset of the fault. An outage counts as 0 s if its first notice was sent before the outage began.
+    An outage counts from its start to its first notice, or to its end without a notice, and as 0 if the notice came
+    before its start. Notices before the end of the previous outage are ignored, and notices before the onset of the
+    fault.
 
     Args:
         observed: the observations of the episode.
 
     Returns:
-        The longest time; 0 if there was no outage.
-        None if there was no fault, or if the responder was given no address for notices.
+        The longest time; 0 without an outage.
+        None without a fault, or if the responder had no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

@@ -14,15 +14,13 @@ _STAYS_GONE_S: Final = 6.0
 
 
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
-    """Return the number of right repairs, and how many of these the responder judged as failed.
+    """Return `(right repairs, right repairs that the responder judged as failed)`, as numbers of actions.
 
-    An action is a right repair if three conditions hold: it repairs a measured fault that was present, the fault is
-    gone within 30 s, and the fault stays absent for 6 s. All other actions that changed the service are wrong.
+    A right repair is an action for a measured fault that is present. The fault must be gone within 30 s and stay absent
+    for 6 s.
 
-    The responder reports a verdict with the name of the action only. If it performed an action of one name several
-    times, some rightly and some wrongly, it is not known which of them a verdict means. So the verdicts `failed` and
-    `worse` for this name are first assigned to the wrong actions. Only the remaining verdicts count as failures of
-    right repairs.
+    A verdict names only the action. If actions of one name were partly right and partly wrong, bad verdicts count for
+    the wrong ones first.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

@@ -38,7 +38,7 @@ NOTICES: Final = "{notices}"
 
 
 class WrongBindingsError(InvalidInputError):
-    """The bindings are invalid: the settings in an experiment that say how to start a responder."""
+    """The bindings (settings in an experiment for the start of a responder) are invalid."""
 
     code = "wrong_bindings"
 
@@ -53,16 +53,14 @@ class Bindings(BaseModel):
     """The settings in an experiment that say how to start one of the compared responders.
 
     Attributes:
-        responder_command: program and arguments. `{python}` stands for the path of this Python interpreter, `{port}`
-            for the port on which the responder must listen.
-        responder_environment: additional environment variables; `{notices}` in a value is replaced by the address of a
-            webhook that records the times of notices to people.
-        responder_passes: names of environment variables of this process that the responder gets; no file contains their
-            values.
-        responder_secrets: names of further environment variables that the responder gets. Their values are removed from
-            all results.
-        poll_interval_s: the interval at which the responder should poll the target.
-        start_within_s: time limit from the responder's start until it answers requests for its status.
+        responder_command: program and arguments; `{python}` stands for this Python interpreter, `{port}` for the port
+            on which the responder must listen.
+        responder_environment: additional environment variables; `{notices}` stands for the address of a webhook for
+            notices to people.
+        responder_passes: names of this process's environment variables to pass on; no file contains their values.
+        responder_secrets: names of further environment variables to pass on; their values are removed from all results.
+        poll_interval_s: the interval in seconds at which the responder should poll the target.
+        start_within_s: time limit in seconds until the responder answers requests for its status.
         keeps_home: whether the responder keeps its home folder from one episode (test) to the next.
     """
 
@@ -100,10 +98,10 @@ class RunningResponder:
     """A running responder.
 
     Attributes:
-        url: the address on which the responder answers.
-        process: the responder's process, or the process of bubblewrap that contains it.
+        url: the responder's address.
+        process: the responder's process, or the bubblewrap process that contains it.
         log: the file with the responder's output.
-        is_blinded: whether the responder sees only its own processes, and not the hidden folders.
+        is_blinded: whether other processes and the hidden folders are invisible to the responder.
     """
 
     url: str
@@ -123,10 +121,10 @@ class RunningResponder:
     def look(self, at_s: float) -> Sight:
         """Request the responder's status once, and return it.
 
-        If there is no valid answer within a second, the result has `answered=False`.
+        `answered` is False if there is no valid answer within a second.
 
         Args:
-            at_s: the current time, in seconds after the responder was ready; it is only copied into the result.
+            at_s: the current time, in seconds after the responder was ready; it is copied into the result.
         """
         deadline = time.monotonic() + _RESPONSE_TIMEOUT_S
         try:
@@ -194,9 +192,7 @@ def a_responder(
     notices: str = "",
     hidden: Sequence[Path] = (),
 ) -> Iterator[RunningResponder]:
-    """Start a responder and wait until it is ready; yield it, and stop it when the block ends.
-
-    The responder is ready when it answers a request for its status.
+    """Start a responder, yield it when it answers a request for its status, and stop it when the block ends.
 
     Args:
         bindings: how to start the responder.
@@ -247,10 +243,7 @@ def a_responder(
 
 
 def find_bubblewrap() -> str | None:
-    """Return the path of the program bubblewrap.
-
-    Return None if the program is missing, or if it cannot hide other processes on this machine.
-    """
+    """Return the path of the program bubblewrap; None if it is missing or cannot hide processes on this machine."""
     path = shutil.which("bwrap")
     return path if path is not None and _can_restrict(path) else None
 
@@ -262,10 +255,9 @@ def _can_restrict(bwrap: str) -> bool:
 
 
 def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
-    """Return the words to put before a command, so that bubblewrap restricts what the command can see.
+    """Return a bubblewrap command that hides other processes and the folders `hidden` from the program behind it.
 
-    The command sees neither other processes nor the content of the hidden folders. It shares all other files, and the
-    network, with this machine.
+    The program shares all other files, and the network, with this machine.
     """
     found = [bwrap, "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
     for folder in hidden:
@@ -277,11 +269,8 @@ def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
 def _environment(
     bindings: Bindings, *, target: str, actions: str, token: str, home: Path, port: int
 ) -> Mapping[str, str]:
-    """Return the responder's environment variables.
-
-    Of this process's variables, the responder gets only PATH and those that its bindings name. The others could reveal
-    why the responder was started.
-    """
+    """Return the responder's environment variables, with only PATH and the names in its bindings from this process."""
+    # Other variables could reveal why the responder was started.
     handed_on = (*bindings.responder_passes, *bindings.responder_secrets)
     return {
         "PATH": os.environ.get("PATH", os.defpath),

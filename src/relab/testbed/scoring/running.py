@@ -50,7 +50,7 @@ def run_episode(
     stop: threading.Event,
     hidden: Sequence[Path] = (),
 ) -> tuple[Observed, Truth]:
-    """Run an episode to its end; return the observations and the truth against which they are scored.
+    """Run an episode to its end; return the observations, and the truth for their score.
 
     Args:
         episode: the events to inject, their times, and the users' request rate.
@@ -64,7 +64,7 @@ def run_episode(
         NotBroughtAboutError: an event could not be injected.
         NoResponderError: the responder cannot be started.
         EpisodeStoppedError: `stop` was set.
-        RelabError: the background load that stands for the users failed.
+        RelabError: the background load, which stands for users, failed.
     """
     seen = Observed(poll_s=bindings.poll_interval_s, keeps_home=bindings.keeps_home)
     clock = _Clock()
@@ -154,7 +154,7 @@ def _watch(
     responder: RunningResponder,
     stop: threading.Event,
 ) -> None:
-    """Poll the responder, inject due events, and record observations in `seen`, until the episode is over."""
+    """Poll the responder, inject due events, and record the observations in `seen`, until the episode is over."""
     forgives = onset.truth().forgives_refusals
     mitigated_at_s: float | None = None
     escalated_s: float | None = None
@@ -189,7 +189,7 @@ def _longest_s(episode: Episode, bindings: Bindings) -> float:
 
 
 def _acts(bed: LeasedTestbed, clock: _Clock) -> list[Act]:
-    """Return the actions of this episode from the action server's records, oldest first, with times of `clock`."""
+    """Return this episode's actions from the action server's records, oldest first, with times by `clock`."""
     token = bed.make_token(_AUDITOR, "read")
     records: list[dict[str, Any]] = (
         httpx.get(

@@ -23,34 +23,29 @@ Metric = float | int | bool
 class Score:
     """The metrics of one episode (a test of a responder). A metric is None where it does not apply.
 
-    Measured faults are those that the responder is to repair.
+    Measured faults are the faults that the responder must repair. The onset is the first one's injection.
 
     Attributes:
         is_healthy: whether no measured fault was injected.
-        detected: whether the responder opened an incident after the onset of the fault.
-        time_to_detect_s: seconds from the onset of the fault to the opening of that incident.
+        detected: whether the responder opened an incident after the onset.
+        time_to_detect_s: seconds from the onset to the opening of this incident.
         false_alarms: number of incidents opened while no fault was present.
         healthy_polls: number of the responder's polls while no fault was present.
-        rank: position, from 1, of the first true cause in the responder's last diagnosis; None if the diagnosis lists
-            no true cause.
-        mitigated: whether, at the end, users had been served well and the fault had been absent for at least 6 s
-            (`SUSTAINED_S`).
-        time_to_mitigate_s: seconds from the onset to the beginning of the final period in which users are served well
-            and the fault is absent.
-        closed: whether the fault was detected and mitigated, and the responder had no open incident at the end.
-        harm_user_error_s: harm to users in seconds: for each second, the share of badly served requests minus the
-            baseline share, added up. 1.0 is one second in which no request was served well.
-        actions: number of actions that changed the service, or may have changed it (`was_done`), without undos.
-        harmful_actions: number of actions and undos that did harm. An action does harm if it was performed before any
-            fault was injected, or is wrong for this fault. An undo does harm if the undone repair was still needed.
+        rank: position, from 1, of the first true cause in the last diagnosis; None without a true cause.
+        mitigated: whether users were served well and the fault was absent for at least the last 6 s (`SUSTAINED_S`).
+        time_to_mitigate_s: seconds from the onset to the start of this final good period.
+        closed: whether the fault was detected and mitigated, and no incident was open at the end.
+        harm_user_error_s: harm to users in seconds; 1.0 is one second in which no request was served well.
+        actions: number of actions that changed the service, or may have changed it, without undos.
+        harmful_actions: number of harmful actions and undos: too early, wrong for the fault, or undoing a needed
+            repair.
         escalated: whether the responder escalated to a person.
-        cost_usd: cost of language models, as the responder counts it; 0 if the responder does not count it.
-        all_named: whether each of several causes came first in some diagnosis; None if there is only one cause.
+        cost_usd: cost of language models in the responder's own count; 0 without a count.
+        all_named: whether each of several causes came first in some diagnosis; None with only one cause.
         right_repairs: number of actions that repaired the fault.
-        judged_failed: how many of the right repairs the responder itself reported as failed or worse.
-        unannounced_s: longest time of a user-visible outage without a notice to people; None if the responder was given
-            no address for notices.
-        tokens: number of tokens of language models, as the responder counts them; None if it does not count them.
+        judged_failed: number of right repairs that the responder reported as failed or worse.
+        unannounced_s: longest outage time without a notice to people; None if the responder had no address for notices.
+        tokens: number of language model tokens in the responder's own count; None without a count.
     """
 
     is_healthy: bool
@@ -77,8 +72,8 @@ class Score:
     def is_success(self) -> bool:
         """Whether the responder was successful.
 
-        If a measured fault (one that the responder is to repair) was injected, the responder must have mitigated it.
-        Otherwise the responder must have opened no incident and performed no action.
+        With a measured fault (one that it must repair), it must have mitigated the fault. Otherwise it must have opened
+        no incident and performed no action.
         """
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
@@ -86,7 +81,7 @@ class Score:
         """Return the metrics by name, as experiments store them; metrics that do not apply are left out.
 
         Args:
-            poll_s: the interval in seconds at which the responder polls; `time_to_detect_polls` is computed with it.
+            poll_s: the responder's poll interval in seconds, for `time_to_detect_polls`.
         """
         found: dict[str, Metric] = {
             "false_alarms": self.false_alarms,
@@ -134,10 +129,10 @@ class Score:
 
 
 def score(observed: Observed, truth: Truth) -> Score:
-    """Return the metrics of an episode: one test in which a responder watches a testbed, with or without a fault.
+    """Return the metrics of an episode (one test of a responder, with or without a fault).
 
     Args:
-        observed: what was observed: how users were served, and the status and the actions of the responder.
+        observed: the observations: how users were served, and the responder's status and actions.
         truth: the true causes, and the effect of each action.
     """
     onset_s = observed.onset_s
@@ -173,24 +168,19 @@ def score(observed: Observed, truth: Truth) -> Score:
 
 
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
-    """Return the number of false alarms, and the time at which the responder detected the measured fault.
+    """Return `(number of false alarms, time of detection)`.
 
-    A measured fault is one that the responder is to repair. All times are in seconds after the responder was ready.
+    - A false alarm is an incident that is open before any fault, except an incident from an earlier episode.
+    - The detection is the first poll with an incident that was not open before the onset.
+    - If an unmeasured fault came first, two events after the onset are a detection, too: a notice to people, and a poll
+      in which an earlier incident is open and not escalated.
 
-    A false alarm is an incident that is open before any fault is injected. Exception: if the responder keeps its home
-    folder, an incident that is open in the first poll belongs to an earlier episode, and is not a false alarm.
-
-    The detection is the first poll with an incident that was not open before the measured fault. If an unmeasured fault
-    was injected first, its incident may stay open. Then two other signs after the measured fault count as a detection,
-    too:
-    - a notice to people;
-    - a poll in which the earlier incident is open and not escalated to a person.
-
-    The time of detection is None if the fault was not detected, or if there was no measured fault.
+    Times are in seconds after the responder was ready. The time is None without a detection.
     """
     onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
     alarms = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, trouble_s)}
+    # In a kept home, the first poll shows an incident of an earlier episode.
     kept = sights[0].incident if observed.keeps_home and sights else None
     if onset_s is None:
         return len(alarms - {kept}), None
@@ -210,8 +200,7 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
     """Return the number of the responder's polls before any fault was present.
 
-    The number is the responder's own count. If the responder does not count its polls, the number is the elapsed time
-    divided by the poll interval.
+    Without the responder's own count, it is the elapsed time divided by the poll interval.
     """
     trouble_s = observed.trouble_s or observed.onset_s
     until_s = observed.ended_s if trouble_s is None else trouble_s
@@ -245,17 +234,14 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None
 def _harm(observed: Observed) -> float:
     """Return the harm to users in seconds: 1.0 is one second in which all requests were served badly.
 
-    The harm of a second is its share of badly served requests minus the baseline share, at least 0, times its length.
-    The result is the sum over these seconds:
-    - in an episode without a measured fault, all seconds, with a baseline share of 0;
-    - if an unmeasured fault was injected first, the seconds after the onset of the measured fault;
-    - otherwise the seconds after the onset, or after the first action that changed the service if that is earlier.
+    A second's harm is its share of badly served requests above the baseline share, times its length.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()
     usual = 0.0 if onset_s is None else usual_share(seconds, onset_s)
     acted = [item.at_s for item in observed.acts if was_done(item.status)]
     from_s = None if onset_s is None else onset_s if observed.follows_another else min([onset_s, *acted])
+    # All seconds count without a measured fault; with one, the seconds after the onset or an earlier action.
     after = [item for item in seconds if from_s is None or item.until_s > from_s]
     return sum(max((item.share() or 0.0) - usual, 0.0) * (item.until_s - item.at_s) for item in after)
 

@@ -55,14 +55,13 @@ def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int
     The plan has the keys `seed`, `timeout_s`, `concurrency`, `parts`, `home` and `port_base`.
 
     Args:
-        folder: the folder in which to create the evaluation.
+        folder: the new folder of the evaluation.
         wanted: the request for the evaluation.
-        home: relab's home folder, in which the testbeds keep their files; a short path, because the length of socket
-            paths is limited.
+        home: relab's home folder for the testbeds' files; a short path.
         port_base: the first port of the first testbed.
 
     Raises:
-        EvaluationExistsError: the folder already has an evaluation.
+        NoEvaluationError: the folder already has an evaluation.
         WrongEpisodeError: the episodes cannot be generated, or there are none.
         OSError: the folder cannot be written.
     """
@@ -103,7 +102,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def wants_model(plan: Mapping[str, Any]) -> bool:
-    """Return whether a responder in this plan uses a language model; the evaluation then needs the model's key."""
+    """Return whether a responder in this plan uses a language model, so that the evaluation needs the model's key."""
     return any(WITH_MODEL in part["responders"] for part in plan["parts"])
 
 
@@ -127,10 +126,10 @@ def read_responder(text: str) -> tuple[str, Bindings]:
 
 
 def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Return a context manager: while its block runs, the testbeds of an evaluation are kept running.
+    """Return a context manager that keeps the testbeds of an evaluation running while its block runs.
 
     Args:
-        plan: the plan of the evaluation, as `begin` or `read_plan` returned it.
+        plan: the plan of the evaluation, from `begin` or `read_plan`.
 
     Raises:
         SupervisorBusyError, StartError: a testbed cannot be started; raised when the block is entered.
@@ -142,7 +141,7 @@ def runs(folder: Path) -> list[Path]:
     """Return the folders of the runs of one part (one experiment) of an evaluation, oldest first.
 
     Args:
-        folder: the folder of the part, which is the evaluation's folder followed by the name of the part.
+        folder: the folder of the part, inside the evaluation's folder.
     """
     return sorted(path for path in (folder / ".lab" / "runs").glob("*") if path.is_dir())
 
@@ -151,7 +150,7 @@ def outputs(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the outputs (`trial_output_v1`) of all trials that have ended so far in one part (one experiment).
 
     Args:
-        folder: the folder of the part, which is the evaluation's folder followed by the name of the part.
+        folder: the folder of the part, inside the evaluation's folder.
     """
     for run in runs(folder):
         for path in sorted(run.glob(_OUTPUTS)):

@@ -39,14 +39,13 @@ class Sight:
         at_s: time of the poll, in seconds after the responder was ready.
         answered: whether the responder answered with a JSON object.
         incident: the id of the open incident; None if no incident is open.
-        phase: the responder's phase in this incident, such as `diagnose`; empty if there is no incident or phase.
-        causes: the diagnosis, the most likely cause first; empty if there is none yet.
-        escalated: whether the responder has handed the incident to a person, or waits for a person's approval.
+        phase: the phase of the open incident, such as `diagnose`; empty without one.
+        causes: the diagnosis, the most likely cause first; empty without one.
+        escalated: whether the incident is handed to a person, or waits for a person's approval.
         polls: number of the responder's polls of the target so far; None if it does not count them.
         cost_usd: cost of language models so far; None if it does not count it.
-        tokens: number of the models' tokens so far; None if it does not count them.
-        acts: `(action, verdict)` of each action for the incident, oldest first; the verdict is empty if there is none
-            yet.
+        tokens: number of language model tokens so far; None if it does not count them.
+        acts: `(action, verdict)` of each action for the incident, oldest first; the verdict is empty before it exists.
     """
 
     at_s: float

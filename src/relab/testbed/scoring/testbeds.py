@@ -28,7 +28,7 @@ TIMEOUT_S: Final = 60.0
 
 
 class NoTestbedError(UnavailableError):
-    """All testbeds are in use, or the leased testbed runs without its action server or chaos server."""
+    """All testbeds are in use, or the leased testbed runs without an action server or chaos server."""
 
     code = "no_testbed"
 
@@ -95,8 +95,8 @@ class LeasedTestbed:
         """Create a token for this testbed's action server and return it.
 
         Args:
-            label: the name of the token, by which the action server records its actions.
-            scopes: the requests that the token allows, such as `read` and `act`.
+            label: the name of the token, shown in the records of actions.
+            scopes: the scopes of the token, such as `read` and `act`.
 
         Raises:
             WrongScopeError, WrongTokenNameError: a scope or the name is invalid.
@@ -121,8 +121,7 @@ def slot_name(slot: int) -> str:
 def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
     """Acquire the first free testbed and yield it in its initial state; release it when the block ends.
 
-    A testbed that is already running is reset, and continues to run afterwards (`keep_testbeds_running` keeps testbeds
-    running for many episodes). Any other testbed is started, and stopped afterwards.
+    A running testbed is reset, and continues to run afterwards. Any other testbed is started, and stopped afterwards.
 
     Args:
         home: relab's home folder, with a short path.
@@ -148,14 +147,11 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
 @contextmanager
 def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
-    """Hold the machine's lock, shared or exclusively, while the block runs; wait until the lock is free.
-
-    Each trial with the same home holds this lock while it runs its episode (a test of a responder). An episode whose
-    trial holds the lock exclusively has the whole machine for itself.
+    """Hold the machine's lock while the block runs, as a trial does during its episode; wait until the lock is free.
 
     Args:
-        home: relab's home folder.
-        alone: True to hold the lock exclusively, so that no other trial runs at the same time; False to share it.
+        home: relab's home folder; only trials with the same home share the lock.
+        alone: True to exclude all other trials; False to exclude only trials with `alone`.
     """
     folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,9 +162,7 @@ def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def keep_testbeds_running(home: Path, count: int, port_base: int) -> Iterator[None]:
-    """Keep the first `count` testbeds running while the block runs, so that each episode only resets one.
-
-    Testbeds that already ran before are left running at the end; the others are stopped.
+    """Keep the first `count` testbeds running while the block runs; then stop all that were not running before.
 
     Args:
         home: relab's home folder, with a short path.

@@ -23,18 +23,17 @@ class ActionEffect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The true causes of an episode (a test of a responder) and the effects of actions, against which it is scored.
+    """The true causes of an episode (a test of a responder) and the effects of actions, for the score.
 
-    A measured fault is one that the responder is to detect and repair.
+    A measured fault is a fault that the responder must repair.
 
     Attributes:
-        causes: names of the causes of the measured faults, as runbooks and diagnoses call them; empty in an episode
-            without a fault.
-        mends: names of the actions, each of which repairs one of the injected faults.
-        harms: names of the actions that look plausible, but repair none of the injected faults.
-        forgives_refusals: whether the right repair of a fault is to reject excess requests. Requests answered with an
-            error status then do not count as badly served when a repair is judged.
-        mends_of: maps the name of each measured fault to the names of the actions, each of which repairs it.
+        causes: names of the measured faults' causes, as in runbooks and diagnoses; empty in an episode without a fault.
+        mends: names of the actions, each of which repairs an injected fault.
+        harms: names of the actions that look plausible, but repair no injected fault.
+        forgives_refusals: whether rejecting excess requests is the right repair of a fault, so that rejected requests
+            do not count as badly served.
+        mends_of: `{measured fault: names of the actions that each repair it}`.
     """
 
     causes: frozenset[str] = frozenset()
@@ -45,12 +44,11 @@ class Truth:
 
     @classmethod
     def of(cls, faults: Iterable[Fault[Any]], measured: Collection[str] | None = None) -> Truth:
-        """Return the true causes, repairs and harmful actions of an episode in which these faults are injected.
+        """Return the true causes, repairs and harmful actions of an episode with these faults.
 
         Args:
             faults: all faults that are injected.
-            measured: names of those faults that the responder must detect and repair; only their causes count as true
-                causes. None for all faults.
+            measured: names of the faults that the responder must repair; only their causes count. None for all.
         """
         faults = list(faults)
         counted = [fault for fault in faults if measured is None or fault.name in measured]
@@ -67,12 +65,11 @@ class Truth:
     def effect(self, action: str, *, is_too_soon: bool) -> ActionEffect:
         """Return the effect that an action had on the service when it was done.
 
-        An action that only reads has none. In an episode without a measured fault, every other action counts as harm.
+        An action that only reads has no effect. Without a measured fault, every other action is harm.
 
         Args:
             action: name of the action in the action server's catalogue.
-            is_too_soon: whether the action was done before the first fault was injected. If so, any change counts as
-                harm.
+            is_too_soon: whether the action was done before the first fault, so that any change is harm.
         """
         if action in _LOOKING:
             return ActionEffect.NEITHER
@@ -88,6 +85,6 @@ def was_done(status: str) -> bool:
     """Return whether an action with this status has changed the service, or may have changed it.
 
     Args:
-        status: the status of the action in the action server's record, such as `succeeded`.
+        status: the status in the action server's record, such as `succeeded`.
     """
     return status in _DONE

@@ -45,9 +45,7 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Wo
 
 
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
-    """Return the seconds that rates are computed with: how many of the last `window_s` seconds the target has run.
-
-    The result is at least 1.
+    """Return how many of the last `window_s` seconds the target has been running, at least 1.
 
     Args:
         workers: the statistics of each worker, with its start.

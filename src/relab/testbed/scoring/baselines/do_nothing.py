@@ -9,9 +9,9 @@ from relab.testbed.scoring.baselines.status_page import State, status_page
 
 
 def main() -> None:
-    """Run a responder that repairs nothing, until the process is killed; real responders are compared with it.
+    """Run a responder that repairs nothing, as a baseline for real responders, until the process is killed.
 
-    It serves a page with its status and counts one poll per interval. It sends no request to the target.
+    It serves a page with its status, and counts one poll per interval without a request to the target.
     """
     state = State()
     with status_page(state):

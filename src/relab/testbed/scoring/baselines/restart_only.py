@@ -26,7 +26,7 @@ class RestartLoop:
     """Polls the target's health, and requests restarts after three consecutive unhealthy polls.
 
     Args:
-        target: an HTTP client whose base URL is the target's.
+        target: an HTTP client of the target.
         actions: an HTTP client of the action server, with a token.
         state: the status that this responder reports; each poll updates it.
     """
@@ -41,10 +41,10 @@ class RestartLoop:
         self._quiet_until_s = 0.0
 
     def poll(self, now_s: float) -> None:
-        """Poll the target once; restart a component if the target was unhealthy in `UNHEALTHY_POLLS` polls in a row.
+        """Poll the target once; restart a component if the last `UNHEALTHY_POLLS` polls were unhealthy.
 
-        Each further restart takes the next component of `RESTARTS`, at least 35 s after the previous restart. After a
-        healthy poll, the first component is next again.
+        Restarts are at least 35 s apart. Each takes the next component of `RESTARTS`, or the first one after a healthy
+        poll.
 
         Args:
             now_s: the time of `time.monotonic`, in seconds.
@@ -79,10 +79,10 @@ class RestartLoop:
 
 
 def main() -> None:
-    """Run a responder that only restarts components, until the process is killed; real responders are compared with it.
+    """Run a responder that only restarts components, as a baseline for real responders, until the process is killed.
 
-    It polls the target, requests restarts from the action server, and serves a page with its status. All settings come
-    from environment variables.
+    It polls the target, requests restarts from the action server, and serves a page with its status. All settings are
+    environment variables.
     """
     state, token = State(), os.environ["ACTION_SERVER_TOKEN"]
     interval_s = float(os.environ["POLL_INTERVAL_SECONDS"])
