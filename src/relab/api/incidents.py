@@ -298,7 +298,7 @@ def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: Ser
     """Approve or reject a plan.
 
     An approved plan may still be rejected. A rejected plan cannot be approved. The same decision again changes nothing.
-    409 if the plan was rejected before, or if its approval request has expired.
+    An approval gets 409 if the plan was rejected, or if its approval request has expired.
     """
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 

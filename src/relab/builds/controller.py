@@ -47,10 +47,13 @@ class BuildPass:
 
 @dataclass(frozen=True, slots=True)
 class PassEvents:
-    """Functions that are called during a pass (a build and its retries), each with the new object.
+    """Functions that are called during a pass (a build and its retries).
 
-    `on_build`: with a finished build. `on_decision`: with a decision of the optimizer. `on_suggestion`: with a
-    suggestion of a fix. `on_end`: with the pass when it ends, also by an error.
+    Attributes:
+        on_build: called with each finished build.
+        on_decision: called with each decision of the optimizer.
+        on_suggestion: called with a suggestion of a fix.
+        on_end: called with the pass when it ends, also after an error.
     """
 
     on_build: Callable[[Build], None] = lambda _build: None
@@ -62,8 +65,8 @@ class PassEvents:
 def had_two_outcomes(builds: Iterable[Build]) -> bool:
     """Return whether builds are flaky: two had the same input and configuration, and one succeeded and one failed.
 
-    Builds are ignored if they keep a cache or a workspace, if relab did not run them, and if they neither succeeded nor
-    failed.
+    These builds are ignored: builds that keep a cache or a workspace, builds that relab did not run, and builds that
+    neither succeeded nor failed.
     """
     outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}
     for build in builds:

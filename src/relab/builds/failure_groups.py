@@ -54,7 +54,7 @@ class FailureRecurrence(BaseModel):
     """How many builds have failed for the same cause, up to a given build.
 
     Attributes:
-        count: the number of builds of the group that had started by the start of the given build, which is counted too.
+        count: the number of builds of the group that started before the given build, plus 1 for the given build.
         since: when the first of these builds started.
     """
 

@@ -86,11 +86,11 @@ def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
     """Judge a test by its outcomes in builds of one project: is it flaky, broken, failing, changing, fixed or stable?
 
     - flaky: the test both failed and passed for the same input.
-    - broken: it passed once, and its newest outcomes are failures.
-    - fixed: it failed once, and its newest outcomes are passes.
+    - broken: it passed earlier, and its newest outcomes are failures.
+    - fixed: it failed earlier, and its newest outcomes are passes.
 
-    A flaky test becomes broken or fixed only by a long streak: its probability is below 1 %, given the earlier
-    outcomes. Skipped tests are ignored.
+    A flaky test becomes broken or fixed only after a long streak of equal outcomes. A streak is long if its probability
+    is below 1 %, given the earlier outcomes. Skipped tests are ignored.
 
     Args:
         observations: the outcomes of the test in any order.

@@ -97,7 +97,7 @@ class _BuildFacts:
     Attributes:
         input: identifies the input of the build (such as its commit) and its settings; None if unknown.
         lane: identifies a sequence of comparable builds: the same job, configuration and branch.
-        passes_all: whether each test counts as passed that the log does not name. True if the build succeeded and runs
+        passes_all: whether a test without a result in the log counts as passed. True if the build succeeded and runs
             the same tests as the others of its lane.
     """
 

@@ -202,8 +202,9 @@ class Build(BaseModel):
     Attributes:
         build_id: the id.
         project: the name of the project, from its build file, its CI or its log.
-        input_digest: a digest that identifies the input; None if unknown. For a build that relab ran: of the project's
-            files and the build file. For others: of the input's name (such as the commit), the job and the settings.
+        input_digest: identifies the input of the build; None if unknown. If relab ran it, a digest of the project's
+            files and the build file. For others, a digest of the input's name (such as the commit), the job and the
+            settings.
         configuration: the settings of the build; None if relab did not run it.
         retry_of: the id of the build that this one retries; None if it is not a retry.
         sandbox: the kind of sandbox, `bwrap` or `local`; None if relab did not run the build.

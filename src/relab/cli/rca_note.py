@@ -130,7 +130,7 @@ def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Ite
 def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
     """Yield `(line, style)` for the recommended changes of a note: a heading, then at most `left` lines.
 
-    The first change gets all lines that the other changes do not need. Without changes, nothing is yielded.
+    Without changes, nothing is yielded.
 
     Args:
         note: the note (the summary of an analysis).
@@ -143,6 +143,7 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
         return
     yield "What to change:", "bold"
     for rank, change in enumerate(note.changes, 1):
+        # The first change gets all lines that the other changes do not need.
         others = max(left - min(len(note.changes) - 1, _OTHER_CHANGES), 1)
         most = others if rank == 1 else 1 if is_small else min(left, _OTHER_LINES)
         if left < 1:

@@ -32,7 +32,12 @@ def as_utf8(source: ByteSource) -> ByteSource:
 
 
 def peek(source: ByteSource, size: int) -> tuple[bytes, ByteSource]:
-    """Read at most `size` bytes of a source; return these bytes, and a source that returns all bytes from the start."""
+    """Read the first bytes of a source; return `(first bytes, source that returns all bytes from the start)`.
+
+    Args:
+        source: the source.
+        size: the largest number of first bytes.
+    """
     head = b""
     while len(head) < size and (piece := source.read(size - len(head))):
         head += piece

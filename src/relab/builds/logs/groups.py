@@ -169,8 +169,8 @@ def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]
 def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidate | None:
     """Return the cause of an error whose first line (`line`) is only a header, such as "Traceback".
 
-    The cause is the message in `details`, the lines after the header, with the test's name if the header has it. None
-    without a message.
+    The cause is the message in `details`, the lines after the header. If the header names a test, the name is added.
+    None without a message.
     """
     spoken = [
         each.text
@@ -210,13 +210,13 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
 
 
 def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine]) -> FailureCause | None:
-    """Return the last lines before the failure as its cause; None if no line is specific.
+    """Return the last lines before the failure as its cause; None if none of them is specific.
 
     This is for a build whose log shows no specific error.
 
     Args:
-        relevant: the lines that explain the failure. Lines before their first error are used; without an error, the
-            lines with the role `LineRole.DETAIL`.
+        relevant: the lines that explain the failure. If they have an error, the lines before it are searched.
+            Otherwise, the lines with the role `LineRole.DETAIL` are searched.
         lines: all lines of the log.
     """
     reported = [line.number for line in relevant if line.role is LineRole.ERROR]

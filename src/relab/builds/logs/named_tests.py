@@ -59,7 +59,7 @@ class LoggedTests:
 
     Attributes:
         tests: `{name: result}`, in the order of the log, at most `MAX_TESTS`.
-        left_out: the number of further lines with results.
+        left_out: the number of lines with results that are not in `tests`.
     """
 
     tests: dict[str, BuildTest] = field(default_factory=dict)

@@ -60,7 +60,7 @@ class KeptFolders:
         Folders that a running build uses are counted too, although `enforce` would skip them.
 
         Args:
-            unused_since_us: also count folders as to be removed that were last used before this time, in microseconds
+            unused_since_us: `enforce` would also remove folders that were last used before this time, in microseconds
                 since 1970.
         """
         found = self._folders()

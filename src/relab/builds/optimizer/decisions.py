@@ -86,7 +86,7 @@ class DecisionOutcome(BaseModel):
     Attributes:
         status: the status of the build; a build that has not ended has no outcome to learn from.
         duration: the duration of the build in seconds.
-        reference: the usual duration of this project's builds in seconds, with which the reward compares `duration`.
+        reference: the usual duration of this project's builds in seconds; the reward compares `duration` with it.
     """
 
     model_config = ConfigDict(extra="forbid")

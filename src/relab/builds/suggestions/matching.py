@@ -115,8 +115,8 @@ class _SignIndex:
     def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
         """Yield `(index of the sign, share)` for each sign that a line matches; `line` is a sequence of words.
 
-        The share is the weight of the common words in the same order, divided by the weight of the sign; `MIN_COVERAGE`
-        to 1.
+        The share, from `MIN_COVERAGE` to 1, is the weight of the words that sign and line have in the same order,
+        divided by the weight of the sign.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}

@@ -118,7 +118,7 @@ class PastFixKind(StrEnum):
 
 
 class PastFix(BaseModel):
-    """A possible fix: an observation after an earlier build of the project failed in the same way.
+    """A possible fix: it seems to have helped after an earlier build of the project failed in the same way.
 
     It does not prove the cause.
 
@@ -127,8 +127,8 @@ class PastFix(BaseModel):
         text: one or two sentences with the evidence, for people.
         failed_build: the id of the earlier failed build; None if unknown.
         succeeded_build: the id of a later build of the same input that succeeded; None for a recorded fix.
-        changes: `{setting: value in the succeeded build}` for settings that differ in the failed build; the value None
-            means that the setting is missing.
+        changes: `{setting: value in the succeeded build}` for settings that differ from the failed build; the value
+            None means that the setting is missing.
         succeeded: the number of builds that succeeded with these changes.
         failed: the number of builds that failed in the same way in spite of these changes.
         suggestion_id: the id of the accepted suggestion; only for a recorded fix.
