@@ -38,15 +38,15 @@ class PlanRunner:
         executor: an open executor.
         journal: an open journal; every result is appended to it before `on_result` is called.
         done: the ids of the trials that have a result.
-        on_result: is called with each result, in the thread that calls `run`.
+        on_result: called with each result, in the thread that calls `run`.
         only: the ids of the trials to run; None for all trials without a result.
         spending: what the run has used, with the ceilings of its budget; None without ceilings.
 
     Attributes:
         progress: the progress of the run.
         paused: the ids of the trials that were paused.
-        stopping: the monitor of the rule that ends the trials of a variant early; None without such a rule.
-        ceiling: a sentence about the ceiling of the budget that ended the run; None if no ceiling ended it.
+        stopping: the monitor that ends variants early; None without such a rule.
+        ceiling: a sentence about the budget's ceiling that ended the run; None if no ceiling did.
     """
 
     def __init__(
@@ -93,9 +93,10 @@ class PlanRunner:
         self.progress = RunProgress(len(plan), outcomes={name: Counter() for name in self._variants})
 
     def count_finished(self, entry: Mapping[str, Any]) -> None:
-        """Count a trial that an earlier process of the run finished, for the progress and for ending variants early.
+        """Count a trial that an earlier process of the run finished.
 
-        Call this method in the order in which the trials ended. `entry` is the trial's journal entry, as JSON.
+        The count is used for the progress and for ending variants early. Call this method in the order in which the
+        trials ended. `entry` is the trial's journal entry, as JSON.
         """
         row = entry["row"]
         self._prune(self._variants[row["variant_id"]], success=row["success"])
@@ -110,10 +111,7 @@ class PlanRunner:
 
     @functools.cached_property
     def not_needed(self) -> int:
-        """The number of trials that are not run because the comparison of their variant with the baseline is decided.
-
-        Read it only after `run`, because the value is cached.
-        """
+        """The number of trials not run because the verdict on their variant is already certain; read it after `run`."""
         if self.stopping is None or not self.stopping.decisions:
             return 0
         return sum(slot.trial_id not in self._done and not self._is_needed(slot) for slot in self._plan)
@@ -176,14 +174,10 @@ class PlanRunner:
                 self._last_of_chain[self._chain(slot)] = slot.trial_id
 
     def _fill(self, stop: StopSwitch) -> None:
-        """Start the next trials of the plan, until the executor is busy or no further trial may start.
+        """Start the next trials of the plan, until the executor is busy, a trial has ended, or no more may start.
 
-        No further trial may start after a stop or a pause of the run, or above a ceiling of the budget. The method also
-        returns when a running trial has ended, so that its result is recorded soon.
-
-        - A slot (one position of the plan) may continue from another trial of its chain that still runs. Then the slot
-          waits for that trial, and counts as started.
-        - A slot of a pruned variant (ended early after too many failures) is recorded at once, without the executor.
+        A slot (a position of the plan) whose chain still runs waits, and counts as started. Slots of pruned variants
+        (too many failures) are recorded without the executor.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()
@@ -244,7 +238,7 @@ class PlanRunner:
         return self.stopping is None or self.stopping.needs(slot.variant)
 
     def _is_over_budget(self) -> bool:
-        """Return whether a ceiling of the budget forbids another trial; if so, store the reason in `ceiling`."""
+        """Return whether a ceiling of the budget is reached; if so, store the reason in `ceiling`."""
         if self.ceiling is None:
             started = self.progress.done + len(self._running) + sum(map(len, self._chains.values()))
             self.ceiling = self._spending.reached(started=started, seconds=self.seconds)
@@ -264,10 +258,8 @@ class PlanRunner:
         self._on_result(result, self.progress)
 
     def _chain(self, slot: Slot) -> str:
-        """Return the key of a slot's chain: trials with the same key continue from each other.
-
-        The key is made of indices, not of ids, because the ids of tasks would have to be read from the data set.
-        """
+        """Return the key of a slot's chain: trials with the same key continue from each other."""
+        # Indices instead of ids, because the ids of tasks would have to be read from the data set.
         return self._state.chain_id(str(slot.variant), str(slot.task), slot.replication)
 
     def _prune(self, variant: int, *, success: bool) -> None:

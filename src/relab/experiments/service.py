@@ -43,12 +43,12 @@ class ExperimentService:
     Args:
         clock: the source of the times in manifests and rows.
         telemetry: stores each trial as an agent run; None to store none.
-        environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
-            None for the environment variables of this process.
-        signing_key: the file of the key that signs each run at its end, created at its first use; None to sign nothing.
+        environment: the variables from which harnesses get variables and secrets by name; None for those of this
+            process.
+        signing_key: the file of the key that signs each run at its end, created if missing; None to sign nothing.
 
     Attributes:
-        runs: runs experiments, continues runs, replays and forks trials.
+        runs: runs, continues, replays and forks.
         sets: runs and compares sets of experiments.
     """
 
@@ -92,7 +92,7 @@ class ExperimentService:
             trials: the ids of the trials; empty to pause the whole run.
             label: a name for the checkpoint; None without one.
             timeout_s: seconds after which a harness that has not stopped is ended.
-            on_asked: is called with the id of each trial that has been asked.
+            on_asked: called with the id of each trial after the request to it.
 
         Raises:
             InvalidInputError: the label or the time-out is out of range.
@@ -119,8 +119,7 @@ class ExperimentService:
             baseline: the id of the variant to compare with; None for the configuration's baseline.
             metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
             gates: conditions on the differences, such as `success>=-0.02` or `latency_ms<=5%`.
-            scores: the name of scores from `rescore`, which replace the run's outcomes and metrics; None to use the
-                run's own.
+            scores: the name of scores from `rescore` to use; None for the run's own outcomes and metrics.
 
         Raises:
             InvalidInputError: the run has no scores of this name.
@@ -143,7 +142,7 @@ class ExperimentService:
             root: the folder of the project.
             named: the run's folder or its id.
             scorer: the scorer and the name of its scores.
-            stop: ends the command when pressed; nothing is recorded then.
+            stop: when pressed, ends the scoring without storing any scores.
 
         Raises:
             RunNotFoundError, RunDamagedError: there is no such run, or a file of it was changed.
@@ -211,7 +210,7 @@ class ExperimentService:
         return trial_views.list_trials(run, outcome=outcome, variant=variant, task=task)
 
     def show_trial(self, root: Path, named: str) -> dict[str, Any]:
-        """Return a trial as JSON: its row, documents, last events, end of its output, changed files, and why it ended so.
+        """Return a trial as JSON: row, documents, last events, end of the output, changed files and reason for the end.
 
         `named` is `<run>.<trial>`, or the folder of the trial.
 
@@ -246,9 +245,9 @@ class ExperimentService:
         return [entry.to_json() for entry in whole_cache(root, self._clock).entries()]
 
     def clear_cache(self, root: Path, *, older_than_us: int = 0) -> int:
-        """Delete stored trial results of the project at `root`, and return their number.
+        """Delete stored trial results of the project at `root` that were not used recently; return their number.
 
-        Deleted are results that were not used in the last `older_than_us` microseconds.
+        `older_than_us` is the least time in microseconds since their last use.
         """
         return whole_cache(root, self._clock).remove(self._clock.now_us() - older_than_us)
 
@@ -263,15 +262,14 @@ class ExperimentService:
     ) -> Cleaning:
         """Return the files that `clean` would delete; delete nothing.
 
-        Runs are selected by at most one of `named`, `runs` and `older_than_us`.
+        Select runs by only one of `named`, `runs` and `older_than_us`.
 
         Args:
             root: the folder of the project.
             named: select these runs, by id or folder.
             init: select the files that `lab init` and `lab knobs-init` wrote.
-            runs: select all runs, the cache of their snapshots, replays of trials, scores of `rescore`, and records of
-                sets.
-            older_than_us: select the runs that were created at least this number of microseconds ago.
+            runs: select all runs, cached snapshots, replays, `rescore` scores and records of sets.
+            older_than_us: select the runs that are older than this number of microseconds.
 
         Raises:
             InvalidInputError: nothing is selected, or runs are selected in two ways.
@@ -328,14 +326,14 @@ class ExperimentService:
     def validate_knobs(
         self, root: Path, overrides: Path, manifest: Path | None = None
     ) -> Sequence[tuple[knobs.Knob, Any]]:
-        """Check a file of overrides, which holds values for knobs (fields of an experiment that may be overridden).
+        """Check a file of overrides (values for knobs); return each knob in it, with its value.
 
-        Return each knob in the file, with its value.
+        A knob is a field of an experiment that may be overridden.
 
         Args:
             root: the folder of the project.
             overrides: the file of overrides.
-            manifest: the manifest of knobs; None for the manifest that the file of overrides names.
+            manifest: the manifest of knobs; None for the manifest named in the file.
 
         Raises:
             ExperimentInvalidError: a value names an unknown knob, has the wrong type, or is out of bounds.

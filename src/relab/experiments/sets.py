@@ -54,7 +54,7 @@ class SetEntry:
         index: the position of the experiment in the set, from 0.
         path: the experiment file.
         experiment: the id of the experiment.
-        digest: the digest of the experiment with its data set when the set began.
+        digest: the digest of the experiment and its data set when the set began.
         run_dir: the folder of the experiment's run; None if it has not begun.
         is_finished: whether all trials of that run have a result.
     """
@@ -87,8 +87,7 @@ class SetComparison:
     """The verdict on a set: the worst of the verdicts on its runs.
 
     Attributes:
-        level: the confidence level of the intervals of each run. It is above 95 %, so that the intervals of all runs
-            together hold with 95 %.
+        level: the confidence level in each run, corrected so that all intervals together hold with 95 %.
         runs: `(id of the experiment, verdict on its run)`.
     """
 
@@ -122,9 +121,7 @@ class ExperimentSets:
         self._clock = clock
 
     def open(self, paths: Sequence[Path], options: RunOptions, name: str | None = None) -> ExperimentSet:
-        """Check all experiments of a set before the first one runs, and record the set; return it.
-
-        If a set with this id and the same experiments is recorded already, return that set.
+        """Check all experiments of a set, and record the set; return the recorded set if it exists already.
 
         Args:
             paths: experiment files, and files that list experiments.
@@ -132,9 +129,8 @@ class ExperimentSets:
             name: the id of the set; None for the id in a set file or, without one, a new id.
 
         Raises:
-            ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or the experiments are not all of
-                one project.
-            RunChangedError: the set exists with other experiments.
+            ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or not all are of one project.
+            RunChangedError: a set with this id exists with other experiments.
         """
         listed, named = read_set(paths)
         set_id = _check_name(name or named or new_run_id(self._clock.now_us()).replace("run_", "set_", 1))
@@ -203,14 +199,14 @@ class ExperimentSets:
     ) -> ExperimentRunSummary:
         """Run one experiment of a set to its end, and return the summary of its run.
 
-        If the run was begun before, it is continued. If it is finished, nothing is run.
+        An interrupted run is continued; a finished run is not repeated.
 
         Args:
             found: the set, whose lock the caller holds.
             entry: the experiment.
             stop: stops the run.
             on_result: called after each trial.
-            options: the executor, and the ceilings, which apply to each run separately.
+            options: the executor, and the ceilings of each single run.
 
         Raises:
             RunChangedError: the experiment was changed since the set began.
@@ -248,9 +244,7 @@ class ExperimentSets:
     ) -> SetComparison:
         """Compare the variants of each run of a set with the baseline; the verdict on the set is the worst one.
 
-        The confidence level is corrected for the number of runs (Bonferroni), so that the intervals of all runs hold
-        together. Differences are not averaged over runs, because the runs have different tasks, and their metrics
-        different meanings.
+        The confidence level is corrected for the number of runs (Bonferroni).
 
         Args:
             found: the set.
@@ -272,6 +266,7 @@ class ExperimentSets:
             check_compared(read_facts(entry.run_dir))
             verdict = compare(entry.run_dir, baseline=baseline, metrics=metrics, gates=gates, level=level)
             judged.append((entry, verdict))
+        # Differences are not averaged: the runs have different tasks, and metrics of different meaning.
         overall = worst([each.verdict for _, each in judged])
         decisive, decided = next((entry, each) for entry, each in judged if each.verdict is overall)
         reason = f"{decisive.experiment}: {decided.reason}"
@@ -357,7 +352,7 @@ def _changed(found: ExperimentSet, entry: SetEntry) -> RunChangedError:
 
 
 def _runs_of(root: Path, set_id: str) -> Iterator[tuple[int, Path]]:
-    """Yield the position in the set, and the folder, of each run of the set `set_id`; the oldest run first."""
+    """Yield `(position in the set, folder)` of each run of the set `set_id`, the oldest run first."""
     for path in sorted(runs_folder(root).glob(f"*/{MANIFEST}")):
         try:
             member = json.loads(path.read_bytes())["ext"].get("set")

@@ -73,23 +73,21 @@ class TrialRow:
         duration_ms: the duration of the harness's process.
         overhead_ms: the duration of everything else about the trial.
         exit_code: the exit code of the harness; negative for the signal that ended it; None if it never started.
-        error_type, error_message: the error that the runner or, without one, the harness reported; None after a
-            success.
+        error_type, error_message: the error that the runner or else the harness reported; None after a success.
         integration_level: how much the harness reports to the runner, as configured.
         sandbox, container_mode: the configured sandbox, and whether it runs an image.
         network_mode_requested, network_mode_effective: the network access as configured, and as it was in effect.
-        metrics: the metrics by name; numbers, booleans and texts as the harness and the runner report them.
+        metrics: the metrics (numbers, booleans, texts) by name, from the harness and the runner.
         primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
         hook_events_total, event_counts: the number of the harness's events, in total and by type.
         hook_events_invalid, hook_event_problems: the number of the harness's invalid events, and the first problems.
         cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
-        agent_run_id: the id of the agent run in telemetry; with `cached_from`, the agent run of the earlier
-            trial.
-        attempts: the number of attempts; the files of all but the last are in `attempts/` of the trial's folder.
+        agent_run_id: the id of the agent run in telemetry; for a cached result, of the earlier trial.
+        attempts: the number of attempts; the files of earlier attempts are in `attempts/` of the trial's folder.
         violations: the violated rules of the sanitization profile, as sentences.
         guardrails_exceeded: the metrics above their guardrail.
-        cached_from: the trial whose result this trial got from the result cache, as `<run>.<trial>`; None if this trial
-            was run. With it, times, durations and costs are those of the earlier trial, and were not spent again.
+        cached_from: the earlier trial, as `<run>.<trial>`, whose cached result this is, with its times and costs; None
+            if this trial was run.
     """
 
     run_id: str

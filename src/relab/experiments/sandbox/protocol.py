@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 class Folders:
     """The folders of one attempt, as paths on this machine.
 
-    The trial writes to `workspace`, `state`, `out`, `tmp` and `home`; the last two are deleted afterwards. It reads
-    `harness` (the project's snapshot) and `dataset` (the folder of the data set).
+    The attempt reads `harness` (the project's snapshot) and `dataset` (the data set), and writes to the others. `tmp`
+    and `home` are deleted when it ends.
     """
 
     workspace: Path
@@ -33,10 +33,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The paths of an attempt's folders inside its sandbox.
-
-    The names are those of `Folders`, which holds the paths of the same folders on this machine.
-    """
+    """The paths of an attempt's folders inside its sandbox, with the same field names as `Folders`."""
 
     workspace: str
     state: str
@@ -47,7 +44,7 @@ class Places:
     dataset: str
 
     def inside(self, path: str) -> str:
-        """Convert a path as the configuration writes it, such as `/out/x`, to the path inside the sandbox."""
+        """Return the path inside the sandbox for a path in the configuration, such as `/out/x`."""
         _, top, rest = path.split("/", 2)
         return f"{getattr(self, top)}/{rest}"
 
@@ -73,8 +70,7 @@ class SandboxLimits:
             and threads.
         max_open_files: the limit of each process.
         tmp_mb: the size of each folder that the sandbox stores in memory, such as /tmp.
-        at_once: the number of attempts that run at the same time; needed because the kernel applies some limits per
-            user.
+        at_once: the number of attempts that run at the same time, for limits that the kernel applies per user.
     """
 
     cpu_count: float | None = None
@@ -89,9 +85,9 @@ class SandboxLimits:
 class Listener:
     """A service of the runner on a loopback address and port inside the sandbox, such as a proxy or a trace receiver.
 
-    `serve` gets a listening socket, accepts connections in the background, and returns a function that stops the
-    service and closes the socket. If the sandbox shares the host's network, the real port may differ: the sandbox then
-    replaces `{port:<port>}` in the environment's values with the real port.
+    `serve` accepts connections on a listening socket in the background. It returns a function that stops the service
+    and closes the socket. In environment values, `{port:<port>}` stands for the real port, which differs from `port` in
+    a sandbox with the host's network.
     """
 
     port: int
@@ -109,9 +105,8 @@ class Launch:
         environment: the complete environment; the runner's own variables are not added.
         folders: the folders of the attempt, on this machine.
         stdin: the file that the harness reads as standard input.
-        stdout, stderr: the files for the harness's output, truncated first. If both are the same path, the file has the
-            whole lines of both streams. The lines are in the order of writing; but from a container only the order
-            within each stream is kept, because the engine sends the streams separately.
+        stdout, stderr: the files for the harness's output, truncated first. With the same path, both streams share the
+            file, line by line; a container keeps the order only within each stream.
         mounts: further read-only folders or files: `{path in the sandbox: path on this machine}`.
         listeners: services of the runner inside the sandbox's network.
         max_file_bytes: the largest size of a file that the harness writes; None for no limit.
@@ -136,10 +131,9 @@ class Posture:
     Attributes:
         network_effective: `none`, `allowlist_enforced` or `full`.
         enforcement: the mechanism, such as `network_namespace`; `none` if the network is not restricted.
-        egress_self_test: how it was tested that the sandbox blocks the network, and the result; `performed` is False if
-            this was not tested.
+        egress_self_test: the test that the network is blocked, and its result; `performed` is False without a test.
         mounts: `{path in the sandbox: "rw" or "ro"}`.
-        limits: for each limit, the mechanism that enforces it, or "not enforced: <why>".
+        limits: `{limit: mechanism that enforces it, or "not enforced: <why>"}`.
     """
 
     network_effective: str
@@ -173,10 +167,10 @@ class RunningAttempt(Protocol):
         """End the processes that the harness left running, and release all resources. May be called repeatedly."""
 
     def exceeded(self) -> str | None:
-        """Return the name of the `SandboxLimits` field that the attempt has exceeded, or None; also valid after `close`."""
+        """Return the name of the exceeded field of `SandboxLimits`, or None; may be called after `close`."""
 
     def hidden_bytes(self) -> int:
-        """Return the bytes that the attempt has written outside visible files: in memory, or in deleted open files."""
+        """Return the bytes that the attempt has written to memory or to open files without a name."""
 
     def memory_bytes(self) -> int:
         """Return the anonymous and shared memory of the attempt's processes now, in bytes; 0 if it cannot be read."""
@@ -202,9 +196,7 @@ class Sandbox(Protocol):
         """Return the paths of an attempt's folders inside the sandbox."""
 
     def start(self, launch: Launch) -> RunningAttempt:
-        """Start the attempt that `launch` describes: its command, folders, environment and services.
-
-        All its processes have ended once `close` of the result has returned.
+        """Start the attempt that `launch` describes; call `close` of the result to end all its processes.
 
         Raises:
             SandboxError: this attempt cannot be started; other attempts may still start.

@@ -18,18 +18,17 @@ WATCHED: Final = "watched by the runner"
 def set_rlimits(
     pid: int, limits: SandboxLimits, missing: Mapping[str, str], *, max_file_bytes: int | None, most_tasks: int | None
 ) -> dict[str, str]:
-    """Set the resource limits of a process that has not begun its work; processes that it starts inherit them.
+    """Set the resource limits of a process before it begins its work; its child processes inherit them.
 
     Args:
         pid: the process id in this machine's PID namespace.
         limits: the limits of the attempt.
-        missing: the limits that no control group enforces, each with the reason: `{limit: reason}`.
+        missing: `{limit: reason}` for limits that no control group enforces.
         max_file_bytes: the largest size of each file that the process writes; None for no limit.
-        most_tasks: the permitted number of tasks of the process's user: at least the attempt's own tasks, more if the
-            user has other tasks; None leaves the kernel's limit.
+        most_tasks: how many tasks (processes and threads) the process's user may have; None for the kernel's limit.
 
     Returns:
-        `{limit: mechanism that enforces it}`, for the limits in `missing`, for open files and for the size of files.
+        `{limit: mechanism}` for the limits in `missing`, for open files and for file sizes.
 
     Raises:
         SandboxError: the kernel refuses the limit of open files or of file sizes.

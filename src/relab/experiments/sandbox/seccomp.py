@@ -187,7 +187,7 @@ def compile_filter(machine: str) -> bytes:
 
 
 class _Program:
-    """Builds a seccomp filter from instructions. A jump skips some instructions, or leads to a return at the end."""
+    """Builds a seccomp filter from BPF instructions. A jump skips instructions, or goes to a return at the end."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, int, int | None, int | None]] = []
@@ -198,13 +198,13 @@ class _Program:
         self._lines.append((_LOAD, offset, None, None))
 
     def jump(self, operation: int, operand: int, *, then: int | None = None, otherwise: int | None = None) -> None:
-        """Add an instruction that compares the word that was loaded last with `operand`.
+        """Add an instruction that compares the last loaded word with `operand`.
 
         Args:
             operation: the kind of comparison, as the code of a BPF jump instruction.
             operand: the value to compare with.
             then: the filter's return value if the comparison is true; None to go on with the next instruction.
-            otherwise: the same if the comparison is false.
+            otherwise: the filter's return value if it is false; None to go on with the next instruction.
         """
         self._lines.append((operation, operand, then, otherwise))
 
@@ -216,8 +216,8 @@ class _Program:
         Args:
             number: the number of the system call; other calls skip these instructions.
             argument: the index of the argument, from 0.
-            conditions: pairs of a comparison and its operand; one true condition is enough.
-            matching: the filter's return value if a condition is true.
+            conditions: `(comparison, operand)` pairs.
+            matching: the filter's return value if at least one condition is true.
             other: the filter's return value if all conditions are false.
         """
         self._lines.append((_JUMP_EQUAL, number, None, -(len(conditions) + 1)))
@@ -227,7 +227,7 @@ class _Program:
             self.jump(operation, operand, then=matching, otherwise=other if is_last else None)
 
     def finish(self, otherwise: int) -> bytes:
-        """Return the bytes of the filter; it returns `otherwise` for system calls that no instruction decides on."""
+        """Return the bytes of the filter; `otherwise` is its return value for all other system calls."""
         values = sorted({value for line in self._lines for value in line[2:] if value is not None and value >= 0})
         # The default value comes first, because the program reaches it without a jump.
         values = [otherwise, *(value for value in values if value != otherwise)]

@@ -16,14 +16,14 @@ _BETWEEN_SWEEPS_S: Final = 0.02
 
 
 def end_stale_processes(run_dir: Path) -> int:
-    """Kill the processes of earlier trials of a run, found by their marker variable; return the number of processes.
+    """Kill the processes that earlier trials of a run left behind; return the number of processes.
 
-    The search is repeated until it finds no process, because a process may start others during the search. It reads the
-    environment of processes, so it works only on Linux, and misses a process that has cleared its environment.
+    They are found by their marker variable, on Linux only. A process that cleared its environment is missed.
     """
     # Resolve links, because the trials may have been started with another path of the same folder.
     real = run_dir.resolve()
     ended: set[int] = set()
+    # A process may start others during the search, so search again.
     for _ in range(_SWEEPS):
         left = [pid for pid in _processes() if _is_of(pid, real)]
         if not left:

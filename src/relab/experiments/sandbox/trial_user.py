@@ -43,12 +43,12 @@ def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialU
     """Return the user that trials run as.
 
     Args:
-        wanted: `sandbox.run_as_user`, as `uid` or `uid:gid`. None: the user of this process or, if this is root, an
-            unused id.
+        wanted: `sandbox.run_as_user`, as `uid` or `uid:gid`. None: the user of this process, or an unused id if that is
+            root.
         proc: the folder with this process's id maps; another folder in tests.
 
     Raises:
-        SandboxUnavailableError: the value is invalid or root, or another user is not possible here.
+        SandboxUnavailableError: the value is invalid or root, or this process cannot change its user.
     """
     if wanted is not None:
         return _checked(wanted)
@@ -65,9 +65,9 @@ def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialU
 
 
 def id_ranges(path: Path) -> list[Range]:
-    """Return the ids that exist in this process's user namespace, as ranges (first id, number of ids).
+    """Return the ids that exist in this process's user namespace, as `(first id, number of ids)`.
 
-    `path` is the namespace's `uid_map` or `gid_map`. A system without user namespaces has all ids.
+    `path` is the namespace's `uid_map` or `gid_map`; without this file, all ids exist.
     """
     try:
         lines = path.read_text().splitlines()

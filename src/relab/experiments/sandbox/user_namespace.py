@@ -34,12 +34,12 @@ _SETRESUID: Final = {"x86_64": 117, "aarch64": 147}
 
 
 def id_map(ranges: Iterable[Range]) -> str:
-    """Return the text of the new namespace's `uid_map` or `gid_map`: one line `<id inside> <id outside> <count>` per range.
+    """Return the text of a new namespace's `uid_map` or `gid_map`: a line `<id inside> <id outside> <count>` per range.
 
-    Every id is mapped to itself, except root's (0 outside), which is `ROOT_INSIDE` inside.
+    Every id keeps its number, except root's: 0 outside is `ROOT_INSIDE` inside.
 
     Args:
-        ranges: the ids that exist outside the namespace, each range as (first id, number of ids).
+        ranges: the ids that exist outside, as `(first id, number of ids)`.
     """
     lines = []
     for start, count in ranges:
@@ -75,11 +75,9 @@ def make_user_namespace(user: TrialUser) -> int:
 
 @contextlib.contextmanager
 def acting_as(user: TrialUser | None) -> Iterator[None]:
-    """Set the effective user id of this thread, but of no other thread, to `user` inside the block.
+    """Set the effective user id of this thread only to `user` inside the block; None changes nothing.
 
-    None changes nothing. This is needed to set the resource limits of another user's process. The owner of a user
-    namespace has every capability over the processes in it. root may have fewer: in a container it often lacks
-    CAP_SYS_RESOURCE.
+    The block may then set the resource limits of that user's processes.
 
     Raises:
         OSError: the kernel refuses.
@@ -95,6 +93,7 @@ def acting_as(user: TrialUser | None) -> Iterator[None]:
         if libc.syscall(number, -1, uid, -1) != 0:
             raise OSError(ctypes.get_errno(), "This thread cannot change its user id")
 
+    # A user namespace's owner has every capability over its processes; root in a container may lack them.
     change(user.uid)
     try:
         yield

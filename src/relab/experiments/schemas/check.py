@@ -20,12 +20,12 @@ _LINES: Final = (".jsonl", ".ndjson")
 
 
 def check_file(file: Path, name: str | None = None, *, is_lines: bool | None = None) -> tuple[str, int]:
-    """Validate every document of a file; return the name of the schema and the number of documents.
+    """Validate every document of a file; return `(name of the schema, number of documents)`.
 
     Args:
-        file: the file; JSON Lines if its suffix is .jsonl or .ndjson, else JSON.
+        file: the file.
         name: the name of the schema; None for the `schema_version` of the first document.
-        is_lines: whether each line is a document; None to decide by the suffix.
+        is_lines: whether each line is a document; None: true for the suffixes .jsonl and .ndjson.
 
     Raises:
         ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
@@ -59,13 +59,13 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield `(JSON pointer, message)` for each reason of a validation error.
 
-    A document that matches none of several alternatives (`oneOf`) has one error. If exactly one alternative is for the
-    document's `event_type`, the errors of this alternative are yielded instead of that one.
+    For a `oneOf`, these are the errors of the alternative for the document's `event_type`, if there is exactly one.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}
         for cause in error.context:
             kinds.setdefault(cause.schema_path[0], []).append(cause)
+        # A document that matches no alternative has only one error, which does not say why.
         meant = [
             causes for causes in kinds.values() if not any("event_type" in cause.absolute_path for cause in causes)
         ]

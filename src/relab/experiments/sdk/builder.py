@@ -20,8 +20,7 @@ IntegrationLevelName = Literal["cli_basic", "cli_events", "otel", "sdk_control",
 class ExperimentBuilder:
     """Builds an experiment file; every method except `build` and `to_yaml` returns the builder.
 
-    Paths are relative to the project's root, the parent of `.lab/`. `to_yaml` converts the path of the data set,
-    because in the file it is relative to `.lab/`.
+    All paths are relative to the project's root, the parent of `.lab/`.
     """
 
     def __init__(self, experiment_id: str, name: str) -> None:

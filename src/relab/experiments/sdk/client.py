@@ -39,7 +39,7 @@ class LabClient:
 
         Args:
             experiment: the experiment file, relative to the project's root.
-            overrides: a JSON file with values that replace those of the experiment file; None to replace none.
+            overrides: a JSON file with values that override the experiment file; None for no overrides.
             gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
         Raises:
@@ -61,9 +61,9 @@ class LabClient:
         Args:
             experiment: the experiment file, relative to the project's root.
             container: whether trials must run in a container.
-            overrides: a JSON file with values that replace those of the experiment file; None to replace none.
+            overrides: a JSON file with values that override the experiment file; None for no overrides.
             keep_workspaces: which workspaces to keep: `all`, `failed` or `none`; None for the default.
-            result_cache: whether to use results of equal trials of earlier runs; None for what the experiment file says.
+            result_cache: whether to use results of equal trials of earlier runs; None: as the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -84,8 +84,8 @@ class LabClient:
         Args:
             experiment: the experiment file, relative to the project's root.
             setup: a shell command that prepares the workspace once, before all trials; None without one.
-            overrides: a JSON file with values that replace those of the experiment file; None to replace none.
-            result_cache: whether to use results of equal trials of earlier runs; None for what the experiment file says.
+            overrides: a JSON file with values that override the experiment file; None for no overrides.
+            result_cache: whether to use results of equal trials of earlier runs; None: as the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -103,8 +103,8 @@ class LabClient:
 
         Args:
             experiment: the experiment file, relative to the project's root.
-            overrides: a JSON file with values that replace those of the experiment file; None to replace none.
-            result_cache: whether to use results of equal trials of earlier runs; None for what the experiment file says.
+            overrides: a JSON file with values that override the experiment file; None for no overrides.
+            result_cache: whether to use results of equal trials of earlier runs; None: as the experiment file says.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -114,7 +114,7 @@ class LabClient:
     def continue_run(
         self, run_dir: str, *, retry_errors: bool = False, ceilings: Mapping[str, float] | None = None
     ) -> RunResponse:
-        """Continue a run that was interrupted or killed, or that a ceiling of its budget ended.
+        """Continue a run after an interruption, a crash, or the end of its budget.
 
         Args:
             run_dir: the folder of the run.
@@ -139,8 +139,8 @@ class LabClient:
             jobs: the number of trials that are scored at the same time.
 
         Returns:
-            `outcomes` by variant, the numbers of trials with another outcome (`changed`) and without a score
-            (`failed`), and the `folder` of the scores.
+            `outcomes` by variant; `changed` and `failed`, the numbers of trials with another outcome and without a
+            score; `folder`, where the scores are.
 
         Raises:
             LabRunnerError: the run cannot be scored.
@@ -155,7 +155,7 @@ class LabClient:
         label: str | None = None,
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
-        """Pause trials of the run in the folder `run_dir` at their next safe point, and wait until they have stopped.
+        """Pause trials of a run at their next safe point, and wait until they have stopped.
 
         Args:
             run_dir: the folder of the run.
@@ -164,8 +164,8 @@ class LabClient:
             timeout_s: seconds after which a harness that has not stopped is ended; None for the default, 60.
 
         Returns:
-            The answer of `lab pause`. Each of its `trials` has a `status`: `paused`, `stopped` (paused, but without the
-            harness's acknowledgement) or `ended` (it had a result before it could be paused).
+            The answer of `lab pause`. Each of its `trials` has a `status`: `paused`, `stopped` (paused without
+            acknowledgement) or `ended` (finished before).
 
         Raises:
             LabRunnerError: nothing can be paused. A harness that had to be ended does not raise.
@@ -173,12 +173,12 @@ class LabClient:
         return self._call("pause", *_repeated("trial", trials), run_dir=run_dir, label=label, timeout=timeout_s)
 
     def resume(self, run_dir: str, *, trials: Sequence[str] = (), allow_drift: bool = False) -> RunResponse:
-        """Resume paused trials of the run in the folder `run_dir` from their checkpoints, and wait for their end.
+        """Resume paused trials of a run from their checkpoints, and wait for their end.
 
         Args:
             run_dir: the folder of the run.
             trials: the ids of paused trials; empty for all paused trials of the run.
-            allow_drift: whether to go on although the project was changed and its old snapshot is gone.
+            allow_drift: whether to accept a changed project if its old snapshot is gone.
 
         Raises:
             LabRunnerError: a trial cannot be resumed.
@@ -193,8 +193,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            strict: whether to reject a trial whose harness is not of the level `sdk_full`, or that was retried or
-                paused.
+            strict: whether to require the level `sdk_full`, and a trial without retry or pause.
 
         Returns:
             The answer of `lab replay`: `identical`, and `differences`, each with `where`, `before` and `after`.
@@ -216,20 +215,20 @@ class LabClient:
         control: bool = False,
         allow_drift: bool = False,
     ) -> RunResponse:
-        """Fork trials of a run at a checkpoint: run them from there on in a new run, and wait for its end.
+        """Fork trials of a run at a checkpoint: run their remainder in a new run, and wait for its end.
 
         Args:
             run_dir: the folder of the run.
             at: the checkpoint: `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
             from_trial: the id of a trial with a result, or the ids of several trials of one variant.
-            variant: the id of a variant, to fork all its trials that reached the checkpoint, instead of `from_trial`.
-            bindings: the values to change, by dotted names such as `model.temperature`; None to change none.
-            strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
-            control: whether to fork each trial also without changes, and to compare the forks with and without changes.
-            allow_drift: whether to fork from checkpoints that changed after their run was sealed; the forks record it.
+            variant: instead of `from_trial`, the id of a variant, to fork all its trials with the checkpoint.
+            bindings: `{dotted name, such as model.temperature: new value}`; None to change none.
+            strict: whether to require a checkpoint, and a harness of the level `sdk_full`.
+            control: whether to fork each trial also without changes, for a comparison.
+            allow_drift: whether to accept checkpoints that changed after their run was sealed; the forks record it.
 
         Returns:
-            The result of the run of the forks; `response["fork"]` says what they began from.
+            The result of the new run; `response["fork"]` says where the forks began.
 
         Raises:
             LabRunnerError: a trial cannot be forked.
@@ -245,7 +244,7 @@ class LabClient:
 
         Args:
             run: the folder of a run, or the file of a bundle.
-            key: the key that must have signed: its id, or the path of a PEM file; None if any key is accepted.
+            key: the required signing key, as its id or the path of a PEM file; None for any key.
 
         Returns:
             `verdict`, such as `verified` or `damaged`, and `first`: the first damage, with its `path` and `offset`.
@@ -263,13 +262,13 @@ class LabClient:
         with_workspaces: bool = False,
         secrets: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Write one zip archive of the run in the folder `run_dir`, in which secrets and credentials are masked.
+        """Write one zip archive of a run, in which secrets and credentials are masked.
 
         Args:
             run_dir: the folder of the run.
             output: the file to write; None for `<run id>.zip` in the project's root.
             with_workspaces: whether the archive contains the trials' copies of the project.
-            secrets: names of environment variables whose values are masked besides the declared secrets.
+            secrets: environment variables whose values are masked, in addition to declared secrets.
 
         Returns:
             The answer of `lab publish`: `bundle`, the file; `masked`, the number of masked values by kind.

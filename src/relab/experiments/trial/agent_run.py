@@ -40,12 +40,12 @@ def agent_run_of(
 ) -> dict[str, Any]:
     """Return the agent run of a trial, as the JSON that telemetry accepts.
 
-    The harness's steps and model calls become the steps of the agent run, and its tool calls become tool calls. Their
-    ids come from the events. A trial without events becomes a run of one step, `harness`.
+    The harness's steps and model calls become steps, and its tool calls become tool calls. Without events, the run has
+    one step, `harness`.
 
     Args:
         row: the trial's row; the trial must have started.
-        experiment_id: becomes the agent's name; the variant becomes its version, so that versions can be compared.
+        experiment_id: the agent's name in telemetry; the variant is its version.
         bindings: the bindings of the variant.
         events: the trial's validated events.
         trace_ids: the ids of OTLP traces that the harness sent.

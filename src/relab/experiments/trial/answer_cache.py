@@ -39,12 +39,12 @@ class CachedAnswer:
 class AnswerCache:
     """Caches the answers of language models in a project's folder; several threads and processes may use it at once.
 
-    Neither requests nor headers are stored: only the key, which is a digest, the content type and the body.
+    A file holds a digest as key, the content type and the body, but no request and no headers.
 
     Args:
         folder: where the files are; created with the first file.
         ttl_s: the greatest age of an answer, in seconds.
-        max_bytes: the greatest size of all files; above it, those that were not used for longest are deleted.
+        max_bytes: the greatest size of all files; above it, the least recently used files are deleted.
         clock: the source of the current time, from which ages are computed.
     """
 
@@ -56,10 +56,7 @@ class AnswerCache:
         self._bound = BoundedFolder(folder, max_bytes)
 
     def get(self, key: str) -> CachedAnswer | None:
-        """Return the answer with this key; None if there is none, it is too old, or its file is damaged.
-
-        The file of an old or damaged answer is deleted.
-        """
+        """Return the answer with this key; None if it is missing, too old or damaged (then its file is deleted)."""
         path = self._path(key)
         try:
             raw = path.read_bytes()

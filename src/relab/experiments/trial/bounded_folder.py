@@ -16,10 +16,10 @@ _ABANDONED_S: Final = 3_600.0
 
 
 class BoundedFolder:
-    """Limits the total size of the files `<two characters>/<name>` in a folder, by deleting those not used for longest.
+    """Limits the total size of the files `<two characters>/<name>` in a folder, by deleting the least recently used.
 
-    Several threads and processes may use the folder. The time of the last use of a file is its modification time, which
-    each user of the file must set. Files whose names begin with a dot are still being written, and are not counted.
+    Several threads and processes may use the folder. Callers set a file's modification time at each use. Files whose
+    names begin with a dot are still being written, and are not counted.
 
     Args:
         folder: the folder; it may not exist yet.
@@ -33,7 +33,7 @@ class BoundedFolder:
         self._total: int | None = None
 
     def make_room(self, added: int) -> None:
-        """If the total size exceeds the limit, delete the files that were not used for longest.
+        """Delete the least recently used files until the total size is within the limit.
 
         `added` is the size in bytes of a file that was just written.
         """

@@ -42,8 +42,8 @@ class CheckpointFile:
 
     Attributes:
         place: the path below the trial's folder while the harness ran, such as `state/step-4.json`.
-        stored: the present path below the trial's folder; it differs from `place` if the workspace was not kept.
-        digest: the SHA-256 of the file, or of the list of the folder's files, as `sha256:` and hexadecimal digits.
+        stored: the path below the trial's folder now; different if the workspace was deleted.
+        digest: the SHA-256 of the file, or of a folder's list of files, as `sha256:` and hexadecimal digits.
         size: the size in bytes.
         is_folder: whether it is a folder.
     """
@@ -63,9 +63,8 @@ class ForkSource:
         parent_run_id, parent_trial_id: the ids of the parent.
         parent_dir: the folder of the parent.
         selector: the selector of the checkpoint, as given, such as `step:7`.
-        strict: whether the fork was required to begin from a checkpoint.
-        checkpoint: the checkpoint as in the output of the parent's harness; None if the fork begins from the input
-            only.
+        strict: whether the caller demanded a checkpoint.
+        checkpoint: the checkpoint, as the parent's harness reported it; None to begin from the parent's input.
         file: the file of the checkpoint; None without a checkpoint.
     """
 
@@ -93,10 +92,7 @@ class ForkSource:
         return 0 if self.file is None else self.file.size
 
     def ext(self, places: Places) -> dict[str, Any]:
-        """Return the JSON object for the field `ext.fork` of the input that the fork's harness gets.
-
-        `places` are the trial's folders as paths inside the sandbox.
-        """
+        """Return the JSON object `ext.fork` of the fork's input; `places` are its folders inside the sandbox."""
         path = None if self.file is None else places.inside(f"/{self.file.place}")
         named = None if self.checkpoint is None else self.checkpoint.model_dump(exclude_none=True) | {"path": path}
         return {
@@ -111,10 +107,9 @@ class ForkSource:
 
 
 def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Checkpoint]:
-    """Return the checkpoints that the harness of a finished trial names in its outputs, oldest first.
+    """Return the checkpoints named in the outputs of a finished trial (also before pauses), oldest first.
 
-    The outputs from before pauses are read, too. If a path is named twice, only the later checkpoint is returned,
-    because the harness has overwritten the file.
+    Of several checkpoints with the same path, only the latest is returned.
 
     Raises:
         RunDamagedError: an output cannot be read.
@@ -127,6 +122,7 @@ def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Che
     found: dict[str, Checkpoint] = {}
     for path in [*(segments / str(number) / name for number in numbers), folder.root / OUTPUT]:
         for checkpoint in _checkpoints_in(path, folder):
+            # The harness has overwritten the file of the earlier checkpoint.
             found.pop(checkpoint.path, None)
             found[checkpoint.path] = checkpoint
     return list(found.values())
@@ -158,8 +154,8 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
 
     Raises:
         CheckpointMissingError: the file does not exist.
-        CheckpointInvalidError: the path is outside of the trial's folders, is behind a link, or is neither a file nor a
-            folder. Or the path is or contains a document of the runner, such as the input or the events.
+        CheckpointInvalidError: the path leads out of the trial's folders, is behind a link, is neither file nor folder,
+            or contains a document of the runner.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)
@@ -199,7 +195,7 @@ def _read(
 
 
 def _paths_inside(folder: TrialFolder) -> dict[str, str]:
-    """Return `{folder name: its path inside the sandbox}` for the trial's folders, from the trial's input."""
+    """Return `{name of a trial's folder: path inside the sandbox}`, read from the trial's stored input."""
     path = folder.root / INPUT
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=folder.root)
     try:
@@ -247,15 +243,15 @@ def _manifest_of(folder: Path) -> FileManifest:
 
 
 def begin_fork(source: ForkSource, folder: TrialFolder, copied: Clone) -> Clone:
-    """Copy the checkpoint of a fork into the folder of the fork, to the same path as in the parent's folder.
+    """Copy the checkpoint of a fork into the fork's folder, to the same path as in the parent's folder.
 
     Args:
-        source: the parent and the checkpoint.
-        folder: the folder of the fork, with its workspace.
-        copied: the workspace of the fork, without the checkpoint.
+        source: the parent and the checkpoint; without a checkpoint nothing is copied.
+        folder: the folder of the fork.
+        copied: the workspace of the fork, before the call.
 
     Returns:
-        The workspace, with the checkpoint if its path is in the workspace.
+        The workspace of the fork, after the call.
 
     Raises:
         CheckpointMissingError: the checkpoint is gone, or was changed since the fork was planned.

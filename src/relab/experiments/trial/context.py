@@ -44,8 +44,8 @@ class RunContext(RunSettings):
         dataset: the folder of the run's copy of the data set.
         harness_identity: the digests that identify the harness, from the run's manifest.
         keep: which workspaces are kept after their trial.
-        forks: `{trial id: its parent and checkpoint}` of trials that are forks.
-        stored_result_bytes: the largest size of a result that a trial writes for the result cache; 0 to write none.
+        forks: `{trial id: parent and checkpoint}` of the forked trials.
+        stored_result_bytes: the largest result to write for the result cache; 0 writes none.
     """
 
     run_dir: Path

@@ -19,10 +19,7 @@ _PIECE: Final = 65_536
 
 
 class _Links:
-    """Computes a hash chain over the lines of a file, piece by piece.
-
-    The digest of each line covers the line and the digest of the line before.
-    """
+    """Computes a hash chain over the lines of a file, piece by piece; a digest covers its line and all lines before."""
 
     def __init__(self) -> None:
         self._head = NO_EVENTS

@@ -29,9 +29,9 @@ class EventTail:
     _is_too_long: bool = False
 
     def read(self) -> list[dict[str, Any]] | None:
-        """Return the events in the complete lines that were added, from at most 64 MB; None if nothing was added.
+        """Return the events in the complete lines that were added, at most 64 MB per call; None without new data.
 
-        Lines that are not JSON objects are left out, and so is a line of more than 64 MB.
+        Lines that are not JSON objects, and lines of more than 64 MB, are left out.
         """
         # `open_plain` refuses a link out of the trial's folder, and a pipe without a writer, which would block.
         file = open_plain(self.path, below=self.below)

@@ -69,12 +69,12 @@ class EventStream:
 
 
 class _Dialogue:
-    """Checks the events of a harness that follows the control protocol.
+    """Checks the events of a harness against the control protocol.
 
-    After each step's end there must be a `control_ack`, and no step may start after a stop was acknowledged.
+    Each step's end needs a `control_ack`, and no step may start after an acknowledged stop.
 
     Args:
-        is_answered: whether the harness's integration level requires the acknowledgements.
+        is_answered: whether the harness must acknowledge, by its integration level.
         resumed_after: the `seq` of the last event before each pause, ascending; steps may start again after it.
     """
 
@@ -107,10 +107,9 @@ class _Dialogue:
         return None
 
     def last_problem(self) -> str | None:
-        """Return a sentence if the file's last `agent_step_end` is not followed by a `control_ack`; None otherwise.
+        """Return a sentence if no `control_ack` follows the last `agent_step_end`; None otherwise.
 
-        Return None also if the harness need not acknowledge. Call this method after `problem` was called for each
-        event.
+        Call it after `problem` was called for all events. None is also the result if the harness need not acknowledge.
         """
         return self._unanswered(self._owed)
 
@@ -123,13 +122,13 @@ class _Dialogue:
 def read_events(
     path: Path, ids: TrialIds, *, below: Path, is_answered: bool = False, resumed_after: Sequence[int] = ()
 ) -> EventStream:
-    """Read the events that a trial has written; the result is empty if there is no such file.
+    """Read the events that a trial has written; the result is empty if the file does not exist.
 
     Args:
         path: the file.
         ids: the ids that each event must have.
         below: the trial's folder; no link below it is followed.
-        is_answered: whether each step's end must be followed by a `control_ack` (levels `sdk_control`, `sdk_full`).
+        is_answered: whether a `control_ack` must follow each step (levels `sdk_control`, `sdk_full`).
         resumed_after: the `seq` of the last event before each pause of the trial, ascending.
     """
     stream = EventStream()

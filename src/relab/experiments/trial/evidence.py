@@ -34,10 +34,9 @@ class TrialEvidence:
     Attributes:
         folder: the folder of the trial.
         events: the file of the trial's events.
-        before, after: the SHA-256 digests, in hexadecimal, of the lists of the workspace's files before and after the
-            trial.
-        diff: the SHA-256 digest of the document that lists the changed files.
-        patch: the SHA-256 digest of the document with the changes that turn the earlier workspace into the later one.
+        before, after: the SHA-256, in hexadecimal, of the lists of files before and after the trial.
+        diff: the SHA-256 of the list of changed files.
+        patch: the SHA-256 of the document with the changes themselves.
     """
 
     folder: TrialFolder
@@ -56,8 +55,8 @@ class TrialEvidence:
             row: the row of the trial.
             chain_id: the id of the trial's chain (trials that continue from each other).
             state_policy: which earlier trials a trial continues from.
-            own: further documents, for which AgentLab's schema has no field: `{file name in the trial's folder:
-                reference}`; None without any.
+            own: `{file name in the trial's folder: reference}` of documents without a field in AgentLab's schema; None
+                without any.
         """
         root = self.folder.root
         files = {
@@ -103,14 +102,11 @@ class TrialEvidence:
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
-        """Return the JSON object `task_chain_state_v1`: how the trial changed the workspace of its chain.
-
-        A chain consists of trials that continue from each other. The object refers to the lists of files before and
-        after the trial, and to the changes. Its `step_index` is always 0.
+        """Return the JSON object `task_chain_state_v1`: how the trial changed its workspace, as document digests.
 
         Args:
             row: the result of the trial.
-            chain_id: the id of the trial's chain.
+            chain_id: the id of the trial's chain (trials that continue from each other).
             state_policy: which earlier trials a trial continues from.
         """
         refs = self._workspace_refs()
@@ -148,8 +144,6 @@ class TrialEvidence:
 class EvidenceStore:
     """Stores the documents about the workspaces of a run, each once, named by digest. Thread-safe.
 
-    Most trials start with the same workspace and many do not change it. So the digests of stored file lists are cached.
-
     Args:
         run_dir: the run's folder.
     """
@@ -163,13 +157,13 @@ class EvidenceStore:
     def write(
         self, folder: TrialFolder, before: FileManifest, after: FileManifest, diff: Diff, at: str, events: Path
     ) -> TrialEvidence:
-        """Store the lists of a workspace's files before and after a trial, their difference, and a patch between them.
+        """Store the files of a workspace before and after a trial, as lists, a difference and a patch.
 
         Args:
             folder: the folder of the trial.
             before: the files of the workspace before the trial.
             after: the files of the workspace after the trial.
-            diff: the difference between the two.
+            diff: the difference between `before` and `after`.
             at: the time of the snapshots, in ISO 8601.
             events: the file of the trial's events.
 
@@ -186,7 +180,7 @@ class EvidenceStore:
         return TrialEvidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
 
     def link(self, document: Any, path: Path) -> str:
-        """Store a document once, and create a link to it at `path`; for documents that most trials share.
+        """Store a document that many trials share once, and create a link to it at `path`.
 
         Return the SHA-256 of the document in hexadecimal.
 
@@ -219,11 +213,11 @@ def store_document(run_dir: Path, name: str, raw: bytes) -> None:
 
     Args:
         run_dir: the folder of the run.
-        name: the name of the document in the store: the SHA-256 of `raw` in hexadecimal, and `.json`.
+        name: the name in the store: the SHA-256 of `raw` in hexadecimal, and `.json`.
         raw: the bytes of the document.
 
     Raises:
-        ArchiveInvalidError: the digest in the name is not that of the bytes.
+        ArchiveInvalidError: `raw` has another digest than `name` says.
         OSError: the document cannot be written, for example on a full disk.
     """
     if name != f"{hashlib.sha256(raw).hexdigest()}.json":
@@ -235,7 +229,7 @@ def store_document(run_dir: Path, name: str, raw: bytes) -> None:
 
 
 def stored_documents(record: Mapping[str, Any]) -> set[str]:
-    """Return the names, without suffix, of the documents in the run's store to which a trial's evidence record refers.
+    """Return the digests (names without suffix) of the run's stored documents that a trial's evidence record cites.
 
     Args:
         record: an evidence record, as `TrialEvidence.record` returns it.

@@ -21,8 +21,7 @@ class Selector:
 
     Attributes:
         text: the selector as given, such as `step:7`.
-        kind: `checkpoint` selects a checkpoint by its name; `step` and `event_seq` select the last one at or before a
-            number.
+        kind: `checkpoint` selects by name; `step` and `event_seq` select the last checkpoint at or before a number.
         name: the logical name or the path of the checkpoint; empty for the other kinds.
         number: the number of the step, or the `seq` of the event; 0 for the kind `checkpoint`.
     """
@@ -70,20 +69,18 @@ def _shortened(text: str) -> str:
 def choose(
     selector: Selector, checkpoints: Sequence[Checkpoint], events: Sequence[Mapping[str, Any]]
 ) -> Checkpoint | None:
-    """Return the checkpoint that a selector selects; None if the harness of the parent (the forked trial) named none.
+    """Return the checkpoint that a selector selects; None if the parent's harness named no checkpoints.
 
-    A selector with a step or an event selects the last checkpoint at or before it. A checkpoint counts as written at
-    the end of its step: at the last `agent_step_end` event of that step. If several checkpoints fit equally, the last
-    one is selected.
+    A step or an event selects the last checkpoint at or before it. A checkpoint counts as written at the last
+    `agent_step_end` of its step.
 
     Args:
         selector: the selector.
-        checkpoints: the checkpoints of the parent, oldest first.
+        checkpoints: the checkpoints of the parent (the forked trial), oldest first.
         events: the events of the parent, in the order of their file.
 
     Raises:
-        SelectorUnmatchedError: the parent ended before the selected point, or had no checkpoint by then, or has no
-            checkpoint of this name.
+        SelectorUnmatchedError: the parent ended before the point, or has no checkpoint by then or of this name.
     """
     ends = {event["step_index"]: event["seq"] for event in events if _ends_step(event)}
     if selector.kind == "checkpoint":

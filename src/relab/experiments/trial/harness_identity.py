@@ -20,19 +20,17 @@ def harness_identity(
 ) -> dict[str, Any]:
     """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness, without running it.
 
-    `exec_digest` is the digest of that part of the harness which `exec_digest_of` names. It is the first of these that
-    is available:
+    `exec_digest_of` names the digested part, the first available of these:
 
     - `script`: the script that the command names
     - `image`: the container's image
-    - `program`: the program on the PATH, such as an interpreter of an installed module
+    - `program`: the program on the PATH, such as an interpreter
     - `command`: the command itself
 
     Args:
         config: the experiment.
         script: the command's script on this machine.
-        root: the folder of the project. If trials run in a container, the script is used only if it is below this
-            folder.
+        root: the folder of the project; a container's script is used only below this folder.
         image_digest: the digest of the container's image; None without one.
     """
     command = list(config.runtime.harness.command)
@@ -51,13 +49,13 @@ def harness_identity(
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split the result of `harness_identity` into the fields that AgentLab's schemas have, and the others.
+    """Return `(fields in AgentLab's schemas, other fields)` of a result of `harness_identity`.
 
-    If `identity` has no digest, as in a run that an earlier version began, the digest of the command in `config` is
-    used.
+    If `identity` has no digest, the digest of the command in `config` is used.
     """
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
     others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}
+    # Runs that an earlier version began have no digest.
     if "exec_digest" not in contract:
         contract["exec_digest"] = digest(list(config.runtime.harness.command))
         others["exec_digest_of"] = "command"

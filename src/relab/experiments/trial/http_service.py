@@ -42,10 +42,9 @@ class _Server(ThreadingHTTPServer):
 def serve(
     listening: socket.socket, answer: Answer, *, name: str, methods: tuple[str, ...], keep_alive: bool = False
 ) -> Callable[[], None]:
-    """Answer the requests that arrive on a listening socket in threads; return a function that stops the server.
+    """Answer requests on a listening socket in threads; return a function that stops the server.
 
-    When that function returns, no thread of the server is left: complete requests have been answered, incomplete ones
-    are dropped.
+    Stopping answers complete requests, drops incomplete ones, and waits for all threads.
 
     Args:
         listening: the socket; the server closes it.

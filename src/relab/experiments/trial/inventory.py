@@ -20,17 +20,14 @@ from relab.experiments.trial.harness_identity import identity_fields
 def inventory(config: ExperimentConfig, posture: Posture | None, harness_identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state inventory of an attempt: a record of its isolation, harness and violated rules.
 
-    The inventory is the JSON object `state_inventory_v1`.
-
     Args:
         config: the configuration in effect.
         posture: the isolation that the sandbox enforced; None if the attempt never started.
         harness_identity: the digests that identify the harness, from the run's manifest.
 
     Returns:
-        A document whose `ext` has the values for which AgentLab's schema has no field: `sandbox` (`local`, `bwrap`,
-        `container`), `started`, `network` (`enforcement` and the whole `egress_self_test`), `limits` (from
-        `limits_record`) and, if AgentLab has no name for it, `sanitization_profile`.
+        The JSON object `state_inventory_v1`. Its `ext` has values without a field in AgentLab's schema: `sandbox`,
+        `started`, `network`, `limits` (see `limits_record`) and, if AgentLab does not know it, `sanitization_profile`.
     """
     profile = config.design.sanitization_profile
     named, is_known = contract_profile(profile)

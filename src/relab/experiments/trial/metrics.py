@@ -33,7 +33,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return the metrics of an attempt by name.
 
-    A value from the harness replaces the runner's, and a metric that the configuration defines replaces both.
+    For the same name, the harness's value replaces the runner's, and a configured metric replaces both.
 
     Args:
         config: the experiment.
@@ -168,9 +168,7 @@ def _lines(path: Path) -> int:
 
 
 def collect(workspace: Path, patterns: Sequence[str], base: str, paths: Sequence[str]) -> list[str]:
-    """Return those of the paths `paths` that are to be copied as artifacts of a trial.
-
-    A path is returned if it is a regular file below the folder `base` and matches one of the patterns.
+    """Return the paths to copy as artifacts of a trial: regular files below `base` that match a pattern.
 
     Args:
         workspace: the workspace of the trial.

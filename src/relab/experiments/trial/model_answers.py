@@ -38,10 +38,10 @@ class CacheKeys:
 
     Attributes:
         upstream: the address of the model's server.
-        scope: which requests share an answer. `REQUEST`: all equal requests of all trials. `REPEAT`: only requests of
-            trials with the same task and repeat, and only the n-th equal request of each trial.
+        scope: `REQUEST`: all equal requests share an answer. `REPEAT`: only the n-th equal requests of trials with the
+            same task and repeat do.
         ids: the ids of the trial.
-        start: how often the trial was started in this process, from 1. With `REPEAT`, a retried trial gets new answers.
+        start: the number of the trial's start in this process, from 1; with `REPEAT`, each start has new answers.
     """
 
     upstream: str

@@ -40,17 +40,16 @@ class ModelGateway:
     """Passes the requests of one trial on to a model's server, and replays answers from the cache.
 
     Args:
-        upstream: the address of the server, such as `https://api.openai.com/v1`; only paths below its path are passed
-            on.
-        log: the file to which a JSON line is appended for each request, without headers and bodies.
-        keys: computes the keys under which answers are cached; None without a cache.
+        upstream: the address of the server, such as `https://api.openai.com/v1`; only paths below it are passed on.
+        log: the file that gets a JSON line for each request, without headers and bodies.
+        keys: computes the keys of cached answers; None without a cache.
         cache: the stored answers; None without a cache.
         is_clean: returns whether a body contains no secret of the harness, so that it may be stored.
         clock: the source of the times in the log.
 
     Attributes:
-        counts: the number of requests by kind: `hit` (answered from the cache), `miss` (answered by the server, and the
-            answer may be stored) and `off` (not cached).
+        counts: the number of requests by kind: `hit` (from the cache), `miss` (from the server, may be cached) and
+            `off` (never cached).
     """
 
     def __init__(
@@ -111,10 +110,10 @@ class ModelGateway:
             self._note(request, found, status, begun)
 
     def _exchange(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> tuple[str, int]:
-        """Answer a request from the cache or by the model's server; return the kind of the answer and its status.
+        """Answer a request from the cache or by the model's server; return `(kind of the answer, HTTP status)`.
 
         The kind is `hit` (from the cache), `miss` (from the server, to be cached) or `off` (never cached). The status
-        is 0 if the answer broke off.
+        is 0 for an incomplete answer.
         """
         headers = dict(request.headers.items())
         digest = None
@@ -144,10 +143,9 @@ class ModelGateway:
     def _forward(
         self, request: BaseHTTPRequestHandler, path: str, headers: dict[str, str], body: bytes, key: str | None
     ) -> int:
-        """Send a harness's request to the model's server, and pass the answer on; return the status of the answer.
+        """Send a request to the model's server and its answer to the harness; return the HTTP status, 0 if incomplete.
 
-        The status is 0 if the answer broke off. A complete answer is stored in the cache under `key`; with None, it is
-        not stored.
+        A complete answer is cached under `key`; None stores nothing.
         """
         import httpx  # noqa: PLC0415 loaded by `serve` before
 
@@ -195,12 +193,12 @@ class ModelGateway:
 
 
 def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[list[bytes], bool]:
-    """Send the answer of the model's server to the harness as it arrives, without waiting for its end.
+    """Send the answer of the model's server to the harness as it arrives.
 
     `mark` is the value of the response header `MARK`: `hit`, `miss` or `off`.
 
     Returns:
-        The pieces of the body, and whether the whole answer arrived and is small enough to be stored.
+        `(pieces of the body, whether they are complete and small enough to be stored)`.
     """
     import httpx  # noqa: PLC0415 loaded by `ModelGateway.serve` before
 

@@ -34,7 +34,7 @@ class TrialServices:
 
     Attributes:
         listeners: the services, with their addresses and ports inside the sandbox.
-        environment: the environment variables that tell the harness these addresses.
+        environment: the environment variables with these addresses, for the harness.
     """
 
     listeners: Sequence[Listener]
@@ -96,9 +96,9 @@ class ModelGateways:
         return TrialServices(listeners, environment)
 
     def close(self, folder: TrialFolder) -> dict[str, int]:
-        """Return the numbers of requests to models in a trial's last attempt, as metrics by name; remove its gateways.
+        """Remove a trial's gateways; return the numbers of requests in its last attempt, as metrics by name.
 
-        The result is empty without a gateway. The servers are not stopped: the sandbox does this.
+        The result is empty without a gateway. The sandbox stops the servers.
         """
         with self._lock:
             gateways = self._open.pop(folder.root.name, [])

@@ -28,12 +28,10 @@ _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "htt
 
 
 class TrialNetwork:
-    """Creates the runner's services in the network of each trial; thread-safe.
-
-    The services are a trace receiver, proxies and gateways to the servers of models.
+    """Creates the trace receiver, proxies and model gateways in the network of each trial; thread-safe.
 
     Args:
-        config: the experiment, which determines whether a trial gets these services.
+        config: the experiment, which says which services a trial needs.
         sink: stores traces in addition to the trial's folder.
         redactor: redacts secrets from the traces before they are stored.
         cache: the folder of the project's cache, for answers of models; None to store none.
@@ -51,9 +49,10 @@ class TrialNetwork:
         self._gateways = ModelGateways(runtime.model_gateways, cache, redactor)
 
     def services(self, folder: TrialFolder, ids: TrialIds) -> TrialServices:
-        """Create the trace receiver, the proxies and the model gateways that the experiment requires for one trial.
+        """Create the trace receiver, proxies and model gateways that one trial needs.
 
-        Return their addresses inside the sandbox, and the environment variables that tell the harness these addresses.
+        Return them with their addresses inside the sandbox, and the harness's environment variables with these
+        addresses.
         """
         found: list[Listener] = []
         environment: dict[str, str] = {}
@@ -87,9 +86,9 @@ class TrialNetwork:
         return TrialServices([*found, *gateways.listeners], environment | dict(gateways.environment))
 
     def model_use(self, folder: TrialFolder) -> dict[str, int]:
-        """Return metrics about the requests to models that a trial sent through gateways; call it once per trial.
+        """Return the metrics about a trial's requests to models, and remove its gateways.
 
-        The call removes the trial's gateways and their counts, so a second call returns an empty result.
+        A second call for the same trial returns an empty result.
         """
         return self._gateways.close(folder)
 
@@ -115,9 +114,9 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces received from a trial; call it once per trial.
+        """Return the ids of the traces received from a trial, and remove its trace receiver.
 
-        The call removes the trial's trace receiver, so a second call returns an empty result.
+        A second call for the same trial returns an empty result.
         """
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
@@ -125,7 +124,7 @@ class TrialNetwork:
 
 
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Return the loopback addresses in `allowed_hosts`: inside the sandbox, a proxy must listen on each of them.
+    """Return the loopback addresses in `allowed_hosts`, on which a proxy must listen inside the sandbox.
 
     The result is `{(address, port) inside the sandbox: (host in the list, port) on this machine}`.
     """

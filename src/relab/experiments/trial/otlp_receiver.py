@@ -35,8 +35,8 @@ class OtlpReceiver:
 
     Args:
         folder: where the bodies are stored, numbered in the order of their arrival.
-        sink: is called with each body after it was stored in the folder.
-        clean: redacts secrets from a body before it is stored and passed to `sink`.
+        sink: called with each stored body.
+        clean: redacts secrets from a body before it is stored.
 
     Attributes:
         trace_ids: the trace ids of the received spans, in the order of their arrival; at most `MAX_TRACES`.
@@ -53,10 +53,9 @@ class OtlpReceiver:
         self.trace_ids: dict[str, None] = {}
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Start to receive requests on the socket `listening` in a thread; return a function that stops the receiver.
+        """Receive requests on a listening socket in a thread; return a function that stops the receiver.
 
-        When that function returns, nothing more is written: complete requests have been stored, incomplete ones are
-        dropped.
+        Stopping stores complete requests and drops incomplete ones.
         """
         return serve(listening, self.answer, name="otlp-receiver", methods=("POST",))
 
@@ -114,10 +113,10 @@ class OtlpReceiver:
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:
-    """Return a body, decompressed if its encoding is gzip; the size limit covers all gzip members together.
+    """Return a body, decompressed if its encoding is gzip.
 
     Raises:
-        BodyTooLargeError: the decompressed body is larger than `MAX_BODY_BYTES`.
+        BodyTooLargeError: the whole decompressed body is larger than `MAX_BODY_BYTES`.
         EOFError: the compressed body is incomplete.
     """
     if encoding.strip().lower() != "gzip":

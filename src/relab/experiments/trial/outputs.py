@@ -21,14 +21,13 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, attempt: FinishedAttempt) -> None:
-    """Write the output document of a trial into its folder: the harness's output or, after an error, one by the runner.
+    """Write the output document of a trial into its folder: the harness's output or, after an error, the runner's.
 
     Args:
         config: the experiment.
         folder: the folder of the trial.
         trial: the trial.
-        attempt: the last attempt of the trial. If it has a `problem`, the runner's document has this error and contains
-            the harness's output.
+        attempt: the last attempt. If it has a `problem`, the document states it and contains the harness's output.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.
@@ -89,8 +88,7 @@ def write_state(
         status: `completed`, `failed` or `paused`.
         exit_reason: why the trial ended with this status, such as an error type; None without a reason.
         label: the label of the trial's pause; None without one.
-        checkpoint: the name of the checkpoint from which a paused trial is to be resumed, or from which a fork began;
-            None without one.
+        checkpoint: the name of the checkpoint to resume from, or where a fork began; None without one.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.

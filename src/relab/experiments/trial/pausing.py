@@ -40,8 +40,7 @@ class PauseRequest(BaseModel):
     Attributes:
         request_id: the id of the request.
         label: a name for the checkpoint, which the harness gets; None without one.
-        timeout_s: the time in seconds that the harness has to stop after it was asked for a checkpoint; then it is
-            ended.
+        timeout_s: seconds that the harness has to stop; afterwards the runner ends it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,17 +55,17 @@ class PausedTrial(BaseModel):
 
     Attributes:
         request_id, label: the id and the label in the request.
-        acknowledged: whether the harness acknowledged the checkpoint and the stop, and then ended by itself. Otherwise
-            the files of the harness may be in any state, and the trial starts again from its beginning.
-        reason: one sentence about how the pause ended.
+        acknowledged: whether the harness acknowledged checkpoint and stop, and ended by itself. If not, the trial
+            restarts from its beginning.
+        reason: how the pause ended, in one sentence.
         attempt: the number of the attempt that was paused, from 1.
-        segments: the number of times that the attempt has been paused, this pause included.
+        segments: how often the attempt has been paused, this pause included.
         started_us: when the attempt began, in microseconds since 1970.
         duration_ms: how long the harness has run in the attempt, without the pauses.
         checkpoint: the checkpoint to resume from, as the harness named it; None if the harness named no checkpoint.
         events_seq: the number (`seq`) of the last event before this pause; None without events.
         earlier_seqs: the number of the last event before each earlier pause of the attempt.
-        files: the files of the workspace when the attempt began: path, digest, size in bytes, mode.
+        files: `(path, digest, size in bytes, mode)` of the workspace's files when the attempt began.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,10 +95,9 @@ class PausedTrial(BaseModel):
         return self.earlier_seqs if self.events_seq is None else [*self.earlier_seqs, self.events_seq]
 
     def ext(self) -> dict[str, Any]:
-        """Return the object `ext.resume`, which the input of a resumed harness contains as JSON.
+        """Return the object `ext.resume` of a resumed trial's input, as JSON.
 
-        It holds the label of the pause, the checkpoint to resume from, the `seq` of the last event, and the number of
-        pauses.
+        It has the label of the pause, the checkpoint, the `seq` of the last event, and the number of pauses.
         """
         return {
             "label": self.label,
@@ -113,8 +111,8 @@ class PausedTrial(BaseModel):
 class PauseEnd:
     """How a pause ended.
 
-    `request` is the request to pause. `acknowledged` says whether the harness acknowledged both the checkpoint and the
-    stop. `reason` is a sentence about the end.
+    `request` is the request to pause. `acknowledged` says whether the harness acknowledged both checkpoint and stop.
+    `reason` says in a sentence how the pause ended.
     """
 
     request: PauseRequest
@@ -131,8 +129,8 @@ class _Phase(Enum):
 class PauseDialogue:
     """Asks the harness of one attempt for a checkpoint and then to stop, and waits for each acknowledgement.
 
-    The harness reads the requests from the control file, and acknowledges them in its events. Use an object in one
-    thread only: the thread that watches the attempt.
+    Requests go through the control file; acknowledgements are events. Use it only in the thread that watches the
+    attempt.
 
     Args:
         folder: the trial's folder.
@@ -158,11 +156,10 @@ class PauseDialogue:
         return self._request is not None
 
     def step(self) -> PauseEnd | None:
-        """Take the next step of a pause, if it is possible now; call this method repeatedly while the harness runs.
+        """Advance the pause, for example by asking the harness to stop; call it repeatedly while the harness runs.
 
         Returns:
-            How the pause ended, if the harness did not stop within its time limit. None if no pause was requested, or
-            the harness still has time to stop.
+            How the pause ended if the harness did not stop in time; None while no pause or time is left.
 
         Raises:
             OSError: the control file cannot be written.
@@ -186,7 +183,7 @@ class PauseDialogue:
         return PauseEnd(self._request, False, f"the harness {missing} within {self._request.timeout_s:g} s")
 
     def at_exit(self) -> PauseEnd | None:
-        """Return how the pause ended, if the harness has ended by itself because of a pause; None otherwise."""
+        """Return how the pause ended if the harness acknowledged the stop and then exited; None otherwise."""
         if self._request is None:
             return None
         self._take(self._tail.finish())
@@ -285,17 +282,16 @@ def write_paused(folder: TrialFolder, record: PausedTrial) -> None:
 def move_checkpoint(folder: TrialFolder, old: Path, new: Path) -> None:
     """Change the checkpoint's path in the record of a pause, after the trial's folder was moved.
 
-    This is needed because a harness without a sandbox names the full path of its checkpoint.
-
     Args:
         folder: the folder of the trial; without a record nothing is done.
-        old: the path of the folder where the harness ran.
-        new: the path that replaces `old` at the beginning of the checkpoint's path.
+        old: the folder where the harness ran.
+        new: replaces `old` at the beginning of the checkpoint's path.
 
     Raises:
         RunDamagedError: the record cannot be read.
         OSError: the disk is full.
     """
+    # A harness without a sandbox names the full path of its checkpoint.
     paused = read_paused(folder)
     if paused is None or paused.checkpoint is None or not Path(paused.checkpoint.path).is_relative_to(old):
         return

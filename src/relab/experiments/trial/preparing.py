@@ -34,9 +34,7 @@ def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
 
 
 def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Clone:
-    """Create a trial's workspace: a copy of the project, or of the workspace of the previous trial in its chain.
-
-    The state of that previous trial is copied as well.
+    """Create a trial's workspace: a copy of the project, or of the previous workspace in its chain with its state.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.
@@ -54,16 +52,14 @@ def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Cl
 def write_documents(
     context: RunContext, folder: TrialFolder, trial_input: bytes, started_us: int, *, is_resumed: bool = False
 ) -> None:
-    """Write the documents that a harness reads: its input and the control file.
-
-    Outputs and events of an earlier attempt are deleted first. The events are kept if `is_resumed`.
+    """Write the documents that a harness reads (input and control file), and delete those of an earlier attempt.
 
     Args:
         context: the values that all trials share.
         folder: the folder of the trial.
         trial_input: the input, `trial_input_v1` as JSON.
         started_us: when the attempt began, in microseconds since 1970.
-        is_resumed: whether a paused attempt continues.
+        is_resumed: whether a paused attempt continues; its events are kept.
 
     Raises:
         OSError: a document cannot be written, or a link of an earlier trial leads out of the trial's folder.
@@ -97,7 +93,7 @@ def make_launch(
         context: the values that all trials share.
         trial: the trial.
         folder: the folder of the trial.
-        folders: the folders for its sandbox.
+        folders: the folders for the sandbox, as paths on this machine.
         places: the same folders, as paths inside the sandbox.
         services: the runner's services inside the sandbox's network.
 

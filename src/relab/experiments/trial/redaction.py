@@ -75,13 +75,12 @@ class Redactor:
         return self._pattern is not None and self._pattern.search(data) is not None
 
     def files(self, roots: Iterable[Path]) -> int:
-        """Redact every file below these folders (or these files); return the number of changed files and links.
+        """Redact the names and contents of all files below `roots` (folders or files), and link targets.
 
-        File names and link targets are redacted as well. A file that cannot be redacted is deleted; the error is raised
-        after all other files were redacted.
+        Return the number of changed files and links. A file that cannot be redacted is deleted.
 
         Raises:
-            OSError: a file could not be read or written; all others are redacted, unless the disk is full.
+            OSError: a file could not be redacted; raised after all other files, or at once if the disk is full.
         """
         if self._pattern is None:
             return 0
@@ -101,10 +100,10 @@ class Redactor:
         return count
 
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
-        """Yield the files and links below a folder; afterwards rename those whose names contain the value of a secret.
+        """Yield the files and links below a folder (or the file `root` itself), then rename those named like a secret.
 
-        If `root` is a file, only this file is yielded. If it is a link, nothing is. If a folder cannot be read, the
-        entry of `root` that contains it is deleted, the error is added to `errors`, and all files are yielded again.
+        A folder that cannot be read is deleted up to its parent in `root`, and the error is added to `errors`. Then all
+        files are yielded again.
         """
         if root.is_symlink():
             return
@@ -182,11 +181,9 @@ class Redactor:
         return False
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """Redact the beginning of the data; return it, and the rest, which must be redacted with the data that follows.
-
-        The rest may begin with a part of a secret's value, because the value can continue in the following data.
-        """
+        """Return `(redacted beginning of data, rest)`; redact the rest with the following data."""
         assert self._pattern is not None
+        # A secret's value may begin in the rest and continue in the following data.
         final = len(data) - self._longest + 1
         done, begin = [], 0
         for match in self._pattern.finditer(data):
@@ -210,7 +207,7 @@ class Redactor:
 
 
 def secrets_of(config: ExperimentConfig, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `{name: value}` of the secrets that the configuration names, from these environment variables.
+    """Return `{name: value}` of the secrets that an experiment declares, with values from `environment`.
 
     Raises:
         ExperimentInvalidError: a secret is not set, or its value cannot be redacted.

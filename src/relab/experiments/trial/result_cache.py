@@ -40,9 +40,9 @@ def cache_folder(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An entry of the result cache, as lists show it: the facts about the result, the size, and the times.
+    """An entry of the result cache for lists: facts about the result, its size, and when it was stored and last used.
 
-    Times (when the entry was stored and last used) are in microseconds since 1970.
+    Times are in microseconds since 1970.
     """
 
     path: Path
@@ -70,13 +70,12 @@ class CacheEntry:
 class ResultCache:
     """The stored results of one project; several threads and processes may use it at once.
 
-    Names and digests of entries are computed with a random secret key, which is stored in the folder (HMAC-SHA256). So
-    they reveal nothing about the secrets that a trial depends on, and an entry that another program wrote or moved is
-    rejected.
+    Names and digests of entries are keyed (HMAC-SHA256, with a secret key in the folder), so that they reveal no
+    secrets. Entries written or moved by other programs are rejected.
 
     Args:
-        folder: where the files are; created with the first one.
-        max_bytes: the largest size of all files; above it, those that were not used for longest are deleted.
+        folder: where the files are; created with the first file.
+        max_bytes: the largest size of all files; above it, the least recently used files are deleted.
         ttl_us: the largest age of a result, in microseconds.
         clock: the source of the current time, from which ages are computed.
     """
@@ -89,9 +88,9 @@ class ResultCache:
         self._secret = b""
 
     def key(self, document: Mapping[str, Any]) -> str:
-        """Return the cache key of a trial, in hexadecimal.
+        """Return the cache key of a trial, in hexadecimal: a keyed digest of `document`.
 
-        `document` has everything that the trial's result depends on (`ResultKeys.document`).
+        `document` is the result of `ResultKeys.document` for the trial.
 
         Raises:
             OSError: the folder cannot be written.
@@ -103,9 +102,7 @@ class ResultCache:
         return self._folder / key[:2] / key
 
     def find(self, key: str) -> StoredResult | None:
-        """Return the stored result with this key; None if there is no such result or it is too old.
-
-        The result has its file open. The call also sets the time of the last use of the file.
+        """Return the stored result with this key, with its file open; None if it is missing or too old.
 
         Raises:
             StoredResultInvalidError: the entry was changed, cut or moved here; it is deleted.
@@ -203,7 +200,7 @@ class ResultCache:
             fresh.unlink(missing_ok=True)
 
     def _checked(self, file: IO[bytes], key: str) -> tuple[int, bytes, int]:
-        """Check the digest of an entry; return when the entry was stored, its digest, and the size of the file.
+        """Check the digest of an entry; return `(time when it was stored, digest, size of the file in bytes)`.
 
         The time is in microseconds since 1970.
 

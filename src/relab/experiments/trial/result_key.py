@@ -65,10 +65,9 @@ class ResultKeys:
         self._packs: dict[str, str] = {}
 
     def document(self, trial: Trial) -> dict[str, Any]:
-        """Return everything that a trial's result depends on, as JSON. Trials with equal documents share one result.
+        """Return everything that a trial's result depends on, as JSON; trials with equal documents share one result.
 
-        The document contains values of environment variables and secrets, so only its keyed digest may be stored. It
-        has the variant, the task and the number of the repeat, but not the ids of run and trial.
+        The document contains secrets: never store it, only its keyed digest.
 
         Raises:
             OSError: a file that the task reads is missing.

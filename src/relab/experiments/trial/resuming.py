@@ -17,10 +17,9 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def resumable(folder: TrialFolder) -> PausedTrial | None:
-    """Return the record of a trial's pause if the trial can continue from it.
+    """Return the record of a trial's pause; None if the trial must start from its beginning.
 
-    Return None if the trial must start from its beginning: it is not paused, or its harness did not acknowledge the
-    pause.
+    The result is None for a trial that is not paused, or whose harness did not acknowledge the pause.
 
     Raises:
         CheckpointMissingError: the file of the checkpoint is missing.
@@ -41,10 +40,9 @@ def resumable(folder: TrialFolder) -> PausedTrial | None:
 
 
 def begin_segment(folder: TrialFolder, paused: PausedTrial, output: Path) -> None:
-    """Prepare the folder of a paused trial for its continuation; its workspace, state and events stay.
+    """Prepare the folder of a paused trial for its continuation: set old documents aside, and empty `tmp`.
 
-    The input, the output and the logs from before the pause are moved to the trial's folder `segments/`, and so is the
-    record of the pause. So if the continued trial crashes, it starts again from its beginning.
+    The input, the output, the logs and the record of the pause move to `segments/`. Workspace, state and events stay.
 
     Args:
         folder: the folder of the trial.
@@ -55,6 +53,7 @@ def begin_segment(folder: TrialFolder, paused: PausedTrial, output: Path) -> Non
         OSError: the disk is full, or permission is missing.
     """
     own = (folder.root / INPUT, folder.stdout, folder.stderr)
+    # Without the record, a trial that crashes from now on starts from its beginning, not from the pause.
     folder.set_segment_aside(paused.segments, folder.root / PAUSED, output, *own)
     remove_tree(folder.root / "tmp")
     (folder.root / "tmp").mkdir()
@@ -76,8 +75,8 @@ def record_pause(
     Args:
         folder: the folder of the trial.
         pause: how the pause ended.
-        times: when the attempt began, and how long the harness has run.
-        before: the record of the attempt's previous pause; None if this is the first one.
+        times: when the attempt began, and how long its harness ran.
+        before: the record of the attempt's previous pause; None for the first pause.
         attempt: the number of the attempt, from 1.
         manifest: the files of the workspace when the attempt began.
         checkpoints: the checkpoints that the harness names in its output.
@@ -105,10 +104,12 @@ def record_pause(
 
 
 def chosen(checkpoints: Sequence[Checkpoint], label: str | None) -> Checkpoint | None:
-    """Return the checkpoint to resume from: the first of the following that exists. None without checkpoints.
+    """Return the checkpoint to resume from; None without checkpoints.
 
-    - the last checkpoint whose logical name is `label`
-    - the checkpoint of the highest step; the last one of several
+    The first of these that exists is returned:
+
+    - the last checkpoint with the logical name `label`
+    - the last checkpoint of the highest step
     - the last checkpoint
     """
     labelled = [found for found in checkpoints if label is not None and found.logical_name == label]

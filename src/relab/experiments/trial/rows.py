@@ -37,7 +37,7 @@ class AttemptTimes:
 
 @dataclass(frozen=True)
 class FinishedAttempt:
-    """A finished attempt of a trial, with everything that its row is made from.
+    """A finished attempt of a trial, with all data for the row of the trial.
 
     Attributes:
         end: how the harness ended.
@@ -47,7 +47,7 @@ class FinishedAttempt:
         events: the events that the harness reported.
         before, after: the files of the workspace before and after the attempt.
         diff: the changes of the workspace.
-        evidence: the stored documents about the workspace; None without one.
+        evidence: the stored documents about the workspace; None without any.
     """
 
     end: AttemptEnd
@@ -85,11 +85,7 @@ class FinishedAttempt:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the result cache may store the attempt.
-
-        True if the attempt ended in success or failure, and the harness did not change events that it had written
-        before.
-        """
+        """Whether the result cache may store the attempt: a success or failure whose events were never rewritten."""
         return self.outcome in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} and not self.end.rewrote_events
 
     @property
@@ -103,8 +99,8 @@ class FinishedAttempt:
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
     """Return a sentence for each rule of the experiment's sanitization profile that an attempt violated.
 
-    A sanitization profile makes conditions equal for all trials, and may forbid full network access and the state of
-    earlier trials. `posture` is the isolation that was in effect; None if the attempt never started.
+    The profile requires equal conditions, such as no full network access. `posture` is the isolation in effect; None if
+    the attempt never started.
     """
     return violations(
         config.design.sanitization_profile,
@@ -114,9 +110,9 @@ def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str
 
 
 def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
-    """Return the error type and the message of an attempt, from the runner or else from the harness.
+    """Return `(error type, message)` of an attempt: the runner's error, or else the harness's.
 
-    Return `(None, None)` after a success, and if the harness reported no error.
+    Both are None after a success, and if no error was reported.
     """
     if attempt.problem is not None:
         return attempt.problem
@@ -163,7 +159,7 @@ def make_row(
         config: the experiment.
         trial: the trial.
         outcome: the outcome of the trial's last attempt.
-        error: the error type and the message, each None without one.
+        error: `(error type, message)`; None for a missing value.
         attempts: the number of attempts.
         attempt: the last attempt; None for a trial that was not run.
         metrics: the metrics of that attempt by name; None without any.

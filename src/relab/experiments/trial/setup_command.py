@@ -30,7 +30,7 @@ def run_setup(
     """Run a shell command in a copy of the project; return a snapshot of the resulting workspace.
 
     Args:
-        command: a command for `/bin/sh -c`; it gets the same environment variables and secrets as trials.
+        command: a command for `/bin/sh -c`; it gets the environment variables and secrets of trials.
         settings: the settings of the run.
         sandbox: a prepared sandbox.
         snapshot: the snapshot of the project.
@@ -73,10 +73,8 @@ def run_setup(
 
 
 def _end_of(path: Path) -> str:
-    """Return the last `_READ_BYTES` bytes of a file as text.
-
-    The caller must show only the end of this text: a secret at the beginning may be cut, and then it is not redacted.
-    """
+    """Return the last `_READ_BYTES` bytes of a file as text; show only the end of this text."""
+    # A secret at the beginning of the text may be cut, and is then not redacted.
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _READ_BYTES, 0))
         return file.read(_READ_BYTES).decode(errors="replace")

@@ -38,7 +38,7 @@ _OF_EACH_TRIAL: Final = frozenset((INPUT, OUTPUT, STATE, INVENTORY, CAPTURE, REQ
 
 @dataclass(frozen=True, kw_only=True)
 class StoredHead:
-    """The facts about a trial's result in the result cache; the files of the result are stored after them.
+    """The facts about a trial's result in the result cache, stored before the files of the result.
 
     Attributes:
         ids: the ids of the trial that was run, by name.
@@ -52,7 +52,7 @@ class StoredHead:
         posture: the isolation that was in effect, as the fields of `Posture`.
         model_use: the metrics about the trial's requests to models.
         changed: the paths of the workspace's files that the trial changed or deleted.
-        workspace: the digest of the workspace after the trial, without the documents of harness and runner.
+        workspace: the digest of the workspace afterwards, without the documents of harness and runner.
     """
 
     ids: Mapping[str, Any]
@@ -92,9 +92,9 @@ class StoredHead:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A result from the result cache, after a successful check of its digest.
+    """A result from the result cache whose digest is correct.
 
-    An archive with the files of the result is stored in `file`, from the offset `begin` to the offset `end`.
+    `file` contains an archive of the result's files, from the offset `begin` to the offset `end`.
 
     Attributes:
         key: the key of the result in the cache.
@@ -112,10 +112,7 @@ class StoredResult:
     end: int
 
     def provenance(self) -> dict[str, Any]:
-        """Return which earlier trial the result comes from, and when it was stored, as JSON.
-
-        Trials that get their result from the cache have this document in their records.
-        """
+        """Return the earlier trial that produced the result, and when the result was stored, as JSON for records."""
         head = self.head
         return {
             "run_id": head.ids["run_id"],
@@ -129,14 +126,14 @@ class StoredResult:
     def unpack(
         self, config: ExperimentConfig, folder: TrialFolder, before: FileManifest, ids: TrialIds, max_bytes: int
     ) -> None:
-        """Unpack the files of this result into the folder of a trial that has not run and whose workspace is unchanged.
+        """Unpack the files of a stored result into the folder of a trial that has not run.
 
-        The output and the events get the ids of this trial; nothing else in them changes.
+        In the output and the events, the ids of the trial replace the stored ids.
 
         Args:
             config: the experiment.
             folder: the folder of the trial.
-            before: the files that are in the workspace before the call.
+            before: the files in the unchanged workspace.
             ids: the ids of the trial.
             max_bytes: the largest total size of the unpacked files.
 
@@ -182,10 +179,9 @@ def capture(
     earlier_usd: float,
     model_use: Mapping[str, int],
 ) -> None:
-    """Write the result of a trial into the file `CAPTURE` of its folder, from which the result cache takes it.
+    """Write the result of a trial into the file `CAPTURE` of its folder, for the result cache.
 
-    Nothing is written, and no error is raised, in these cases: the run has no result cache, the attempt did not end in
-    success or failure, the result is too large, or the disk is full.
+    Do nothing without a result cache, for an attempt that may not be reused, for too large a result, or on a full disk.
 
     Args:
         context: the values that all trials share, with the largest size of the file.
@@ -193,7 +189,7 @@ def capture(
         attempt: the last attempt.
         row: the row of the trial.
         earlier_usd: the cost of the earlier attempts.
-        model_use: the metrics of the trial about requests to models.
+        model_use: the trial's metrics about requests to models.
     """
     max_bytes, config = context.stored_result_bytes, context.config
     if not max_bytes or not attempt.is_reusable:
@@ -252,11 +248,9 @@ def read_head(file: IO[bytes]) -> StoredHead:
 
 
 def _workspace(config: ExperimentConfig, after: FileManifest) -> str:
-    """Return the digest of the workspace after a trial; equal trials have equal digests.
-
-    The documents that harness and runner exchange are left out, because they contain the ids of run and trial.
-    """
+    """Return the digest of the workspace after a trial, without the documents that harness and runner exchange."""
     harness = config.runtime.harness
+    # These documents contain the ids of run and trial, which differ between equal trials.
     documents = {harness.input_path, harness.output_path, harness.events.path, harness.control_plane.path}
     paths = {path.removeprefix("/workspace/") for path in documents if path.startswith("/workspace/")}
     return FileManifest({path: entry for path, entry in after.files.items() if path not in paths}).digest

@@ -33,12 +33,12 @@ class WatchLimits:
 
     Attributes:
         seconds: the trial's time-out; None for no limit.
-        grace_s: the time in seconds between SIGTERM and SIGKILL when the trial's processes are ended.
+        grace_s: the seconds between SIGTERM and SIGKILL when the trial's processes are ended.
         output_bytes: the largest size of each file in `outputs`.
         outputs: the files with the harness's standard output and error.
-        disk_bytes: the largest size of all files below `disk` together, and of a single file.
+        disk_bytes: the largest total size of the files below `disk`.
         disk: the folders that the trial writes.
-        budgets: `max_steps`, `max_total_tokens`, `max_tool_calls`; the numbers are counted from the trial's events.
+        budgets: the limits `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from the trial's events.
         events: the file of the trial's events.
         root: the trial's folder; no link below it is followed.
         limits: the limits of the sandbox, for the message about an exceeded limit.
@@ -62,8 +62,8 @@ class AttemptEnd:
 
     Attributes:
         exit_code: the exit code of the harness.
-        ended_for: why the attempt is an error or was ended, such as an exceeded limit or STOPPED; None if the harness
-            ended by itself, within all limits.
+        ended_for: why the runner ended the attempt or it is an error; None if the harness ended by itself within all
+            limits.
         message: one sentence about the error; None without one.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.
         rewrote_events: whether the harness changed events that the runner had already read.
@@ -109,13 +109,13 @@ class BudgetCount:
 def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event, pause: PauseDialogue) -> AttemptEnd:
     """Wait until an attempt (one execution of a trial's harness) ends, and return how it ended.
 
-    The attempt is ended if it exceeds a limit, if `stop_now` is set, or if it does not stop in time for a pause.
+    The attempt is ended if it exceeds a limit, if `stop_now` is set, or if a pause takes too long.
 
     Args:
         running: the attempt.
         bounds: the limits of the attempt.
-        stop_now: is set to end the attempt at once.
-        pause: checks for a request to pause the trial, and asks the harness to stop.
+        stop_now: when set, ends the attempt at once.
+        pause: checks for a request to pause, and asks the harness to stop.
     """
     chain = EventChain(bounds.events, bounds.root)
     end = _watch(running, bounds, stop_now, pause, chain)
@@ -237,9 +237,9 @@ def cut(path: Path, limit: int) -> bool:
 
 
 def without_holes(end: AttemptEnd, folder: TrialFolder) -> AttemptEnd:
-    """Delete the sparse files of a trial (mostly holes, that is ranges without stored data); they take long to read.
+    """Delete the sparse files (mostly holes, without stored data) of a trial, because reading them takes long.
 
-    Return `end`. If files were deleted, the message of the returned object also states their number.
+    Return `end`, with the number of deleted files in its message.
     """
     count = remove_hollow_files(folder.workspace, folder.state, folder.out)
     if not count:

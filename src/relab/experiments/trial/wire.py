@@ -170,9 +170,8 @@ class OutputIds(_Open):
 class TrialOutput(_Open):
     """The document that a harness writes as the result of a trial (`trial_output_v1`).
 
-    `answer` is the harness's answer to the task, of any type. `metrics` are values by the metric's name. A training run
-    also reports `objective` and `checkpoints`. `error` says why the trial failed. A document with an unknown field is
-    invalid; further data may be in `ext`.
+    `answer` is the answer to the task, of any type. `metrics` is `{name: value}`. Training runs report `objective` and
+    `checkpoints`. `error` says why the trial failed. Only `ext` may have unknown fields.
     """
 
     schema_version: Literal["trial_output_v1"]
@@ -204,9 +203,7 @@ class ReadOutput:
 
 
 def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, *, below: Path) -> ReadOutput:
-    """Read and validate the output of a trial: the output file or, without one, the last line of stdout.
-
-    That line must be a JSON object.
+    """Read and validate the output of a trial: the output file, or else a JSON object in the last line of stdout.
 
     Args:
         path: the output file.
@@ -328,16 +325,14 @@ def control_document(
     label: str | None = None,
     requested_by: Literal["run_loop", "lab_pause"] = "run_loop",
 ) -> dict[str, Any]:
-    """Return the content of the control file, the JSON object `control_plane_v1`.
-
-    The defaults are the content with which every trial starts.
+    """Return the content of the control file, the JSON object `control_plane_v1`; the defaults begin every trial.
 
     Args:
         requested_at: the present time, in ISO 8601.
-        seq: the number of the request, from 0; each request has a higher number than the one before.
-        action: what the harness is to do after its current step.
+        seq: the number of the request, from 0, increasing.
+        action: the command to the harness for the time after its current step.
         label: a name for the checkpoint; None without one.
-        requested_by: who requests it.
+        requested_by: the program that makes the request.
     """
     return {
         "schema_version": "control_plane_v1",

@@ -34,9 +34,9 @@ def pack(root: Path, folder: Path, *, left_out: Collection[str] = (), only: str 
 
     Args:
         root: the folder to pack. No link in it is followed.
-        folder: a folder for a temporary file, which is created for an archive of more than one chunk.
+        folder: a folder for temporary files.
         left_out: paths of files below `root` that are not packed.
-        only: the path of the only file or folder below `root` that is packed, if it exists; None for everything.
+        only: the path below `root` of the only file or folder to pack; None for everything.
 
     Raises:
         OSError: a file cannot be read, or the disk is full.
@@ -52,20 +52,17 @@ def pack(root: Path, folder: Path, *, left_out: Collection[str] = (), only: str 
 
 
 def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | None = None) -> None:
-    """Unpack an archive into a folder. Nothing outside of it is written, whatever the archive contains.
-
-    Links are created after all files, so that no file is written through a link of the archive.
+    """Unpack an archive into a folder; nothing outside of the folder is written, whatever the archive contains.
 
     Args:
         chunks: the bytes of the archive, in pieces.
-        root: the folder, which is created if it does not exist. No other process may write into its subfolders.
+        root: the folder, created if missing. No other process may write into its subfolders.
         max_bytes: the largest total size of the files.
-        last: the name of a file directly in `root` that must appear after all other files, with its whole content; None
-            without one.
+        last: the name of a file in `root` to create last, in one step; None without one.
 
     Raises:
-        ArchiveInvalidError: the archive is damaged or too large, has a path that leads out of the folder or exists
-            already, or has an entry that is not a file, a folder or a link. A part of it may have been unpacked.
+        ArchiveInvalidError: the archive is damaged, too large, or has an invalid path or entry. A part may have been
+            unpacked.
         OSError: the disk is full, or permission is missing.
     """
     with SpooledTemporaryFile(max_size=CHUNK_BYTES, dir=str(root.parent)) as spool:
@@ -85,17 +82,17 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
 
 
 def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]) -> None:
-    """Delete files of a fresh copy of the project, before an archive with a trial's changed files is unpacked into it.
+    """Delete files of a fresh copy of the project, and folders that are empty afterwards.
 
-    Folders that are empty afterwards are deleted, too.
+    This makes room for an archive with the files that a trial changed.
 
     Args:
         workspace: the copy.
-        paths: the files that the trial changed or deleted, as paths below the copy; all of them are deleted.
+        paths: the files to delete (changed or deleted by the trial), as paths below the copy.
         known: the paths of all files of the copy.
 
     Raises:
-        ArchiveInvalidError: a path is not one of the copy.
+        ArchiveInvalidError: a path is not in `known`.
     """
     for name in paths:
         if name not in known:
@@ -148,12 +145,11 @@ def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, roo
 
 
 def _tar_time(time_ns: int) -> tuple[int, int, int]:
-    """Return a time in the form of the fields `mtime`, `uid` and `gid` of an archive's entry.
+    """Return a time as `(mtime in seconds, uid, gid)` of an archive's entry.
 
-    `mtime` has the whole seconds. The fields of the owner have the microseconds and the remaining nanoseconds, because
-    owners do not move between machines. A fraction in `mtime` would need a second header, which doubles the time that
-    an entry takes.
+    The owner fields hold the microseconds and the remaining nanoseconds.
     """
+    # Owners are not kept, and a fraction in `mtime` would need a second header, which doubles the time.
     seconds, rest = divmod(time_ns, 1_000_000_000)
     return seconds, *divmod(rest, 1_000)
 

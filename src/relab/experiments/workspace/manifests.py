@@ -58,7 +58,7 @@ class FileManifest:
 
 @dataclass(frozen=True)
 class Diff:
-    """The difference between two manifests, earlier and later: the files added, removed, and modified as `(old, new)`."""
+    """The files added, removed and modified between two manifests; `modified` holds pairs `(old, new)`."""
 
     added: tuple[FileEntry, ...] = ()
     removed: tuple[FileEntry, ...] = ()

@@ -65,12 +65,10 @@ class Clone:
     _seen: dict[str, FileStamp] = field(default_factory=dict)
 
     def now(self) -> FileManifest:
-        """Return the manifest of the files that are in the copy now.
-
-        Only files with a changed size, time or inode are read.
+        """Return the manifest of the files that are in the copy now; only changed files are read again.
 
         Raises:
-            OSError: a file cannot be read, or the folder is no longer a folder.
+            OSError: a file cannot be read, or the folder was replaced by a file or link.
         """
         if self.root.is_symlink():
             raise NotADirectoryError(errno.ENOTDIR, "The workspace was replaced by a link", str(self.root))
@@ -93,7 +91,7 @@ class Clone:
 
 
 def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> ProjectSnapshot:
-    """Copy the project into the cache, unless the cache already has a snapshot with the same content; return the snapshot.
+    """Return a snapshot of the project in the cache; copy the project if the cache has no snapshot of this content.
 
     Args:
         root: the folder of the project.
@@ -101,7 +99,7 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Projec
         ignore: patterns as in .gitignore, in addition to `.lab` and `.git`.
 
     Raises:
-        ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed while it was copied.
+        ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed during the copying.
         RunDiskFullError: the disk is full.
     """
     try:
@@ -168,7 +166,7 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
     Args:
         source: the copier of the folder to copy.
         target: the new folder; it must not exist.
-        extra: files that the task adds; they replace files of the project at the same paths.
+        extra: files that the task adds or replaces.
 
     Raises:
         OSError: the disk is full, or a file cannot be written.
@@ -194,11 +192,8 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return the files of which every later change alters the ctime, so that their ctime shows whether they changed.
-
-    These are all files in `seen` (stamps by path) except those with the latest ctime. A change of such a file may
-    happen within the same tick of the kernel's clock, and then the ctime stays the same.
-    """
+    """Return the files in `seen` (stamps by path) whose ctime will show any later change."""
+    # A change within the same clock tick as the latest ctime leaves the ctime unchanged.
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
 
@@ -219,7 +214,7 @@ def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> FileManifest:
 def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices.
 
-    `spec` has the patterns of the files and folders to skip. None skips no others.
+    `spec` has patterns of further files and folders to skip; None without any.
     """
     stack = [("", root)]
     while stack:
@@ -265,9 +260,9 @@ def _digest(file: Path) -> str:
 
 
 def _make_parents(path: Path, root: Path) -> list[str]:
-    """Create the parent folders of `path`, a file that a task adds to a workspace.
+    """Create the parent folders of `path`, a file that a task adds to the workspace `root`.
 
-    Return the paths of the files and links of the project that stood in the way and were deleted.
+    Return the paths of the files and links that were deleted to make room for the folders.
     """
     replaced = []
     for folder in reversed([parent for parent in path.parents if parent.is_relative_to(root) and parent != root]):

@@ -83,10 +83,9 @@ def digest_plain(path: Path, *, below: Path) -> str | None:
 
 
 def path_exists(path: Path, *, below: Path) -> bool:
-    """Return whether a file, a folder or a link exists at the path.
+    """Return whether a file, a folder or a link exists at the path, or cannot be checked.
 
-    Return True also if this cannot be checked, for example because one of the folders between `below` and the path is a
-    link.
+    The check fails if a folder between `below` and the path is a link.
     """
     parts = path.relative_to(below).parts
     try:
@@ -100,7 +99,7 @@ def path_exists(path: Path, *, below: Path) -> bool:
 
 
 def status_plain(path: Path, *, below: Path) -> os.stat_result | None:
-    """Return the status of a file, a folder or a link itself; None if there is nothing at the path.
+    """Return the status (stat) of a file, a folder or a link itself; None if the path does not exist.
 
     No link below the folder `below` is followed.
 
@@ -201,10 +200,10 @@ def _parts(path: Path, below: Path) -> tuple[str, ...]:
 
 @contextmanager
 def _folder_of(parts: tuple[str, ...], below: Path) -> Iterator[int]:
-    """Yield a descriptor of the folder that contains the last part of a path below the folder `below`.
+    """Yield a descriptor of the folder that contains the path `parts`, relative to the folder `below`.
 
     Raises:
-        OSError: a parent folder is missing, or is a link or a file; or a part is `..`.
+        OSError: a parent folder is missing, is a link or a file, or is `..`.
     """
     folder = os.open(below, _FOLDER)
     try:

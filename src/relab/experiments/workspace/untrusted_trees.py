@@ -26,8 +26,7 @@ _LONG_PATH: Final = 3_000
 def walk(root: Path) -> Iterator[os.DirEntry[str]]:
     """Yield the entries below a folder, each folder before its contents; links are not followed.
 
-    A folder is listed completely before its first entry is yielded, so that the caller may change its contents. A
-    folder that its owner may not read is made readable.
+    The caller may change the contents of a folder meanwhile. Unreadable folders are made readable.
 
     Raises:
         OSError: a folder still cannot be read, for example because its path is too long.
@@ -111,7 +110,7 @@ def remove_tree(root: Path) -> None:
 
 
 def use_of_disk(*roots: Path) -> tuple[int, int]:
-    """Return the bytes that all files below these folders use on the disk, and the size of the largest file.
+    """Return `(bytes that all files below these folders use on the disk, size of the largest file)`.
 
     Files that are deleted meanwhile are not counted.
     """
@@ -120,10 +119,9 @@ def use_of_disk(*roots: Path) -> tuple[int, int]:
 
 
 def size_of_copy(*roots: Path) -> tuple[int, int]:
-    """Return the bytes that a copy of these folders may use, and the size of the largest file.
+    """Return `(bytes that a copy of these folders needs at most, size of the largest file)`.
 
-    Each file counts with its size including holes, or with its disk usage if that is more. Files that are deleted
-    meanwhile are not counted.
+    Files that are deleted meanwhile are not counted.
     """
     used = _used(*roots)
     return used.copied, used.largest
