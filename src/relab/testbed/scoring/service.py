@@ -61,7 +61,7 @@ def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int
         port_base: the first port of the first testbed.
 
     Raises:
-        NoEvaluationError: the folder already has an evaluation.
+        EvaluationExistsError: the folder already has an evaluation.
         WrongEpisodeError: the episodes cannot be generated, or there are none.
         OSError: the folder cannot be written.
     """
