@@ -23,9 +23,9 @@ A proxy's address may contain a password, so only the names are stored.
 
 
 def model_access(settings: Settings) -> ModelAccess:
-    """Return the names of the variables with which the responders of an evaluation reach the language model.
+    """Return how the responders of an evaluation reach the language model: variables, and the names of secrets.
 
-    The API key and other secret values are put into the environment of this process.
+    The values of the secrets, such as the API key, are put into the environment of this process.
 
     Raises:
         ConfigurationError: no model is configured, or its package is not installed.
@@ -39,7 +39,7 @@ def model_access(settings: Settings) -> ModelAccess:
     address = {} if settings.llm.base_url is None else {"RELAB_LLM__BASE_URL": settings.llm.base_url}
     os.environ.update(address)
     network = [name for name in _NETWORK if os.environ.get(name)]
-    # Only names, because the evaluation stores this object in its files.
+    # The secrets only by name, because the evaluation stores this object in its files.
     return ModelAccess(environment=_environment(settings), passes=(*address, *network), secrets=tuple(keys))
 
 

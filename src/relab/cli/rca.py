@@ -62,8 +62,8 @@ def analyze(
 ) -> None:
     """Analyse why an agent run failed, and print the report. The short form of the command is `lab rca RUN`.
 
-    With --all, the failed runs that match all given options are analysed one after the other. Other requested analyses
-    are done first. Exit code 1 if an analysis itself failed.
+    With --all, the failed runs that match all given options are analysed one after the other. Analyses that people
+    request one by one are done first. Exit code 1 if an analysis itself failed.
     """
     from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus
