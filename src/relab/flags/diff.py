@@ -11,8 +11,7 @@ from relab.flags.models import FlagDifference
 def differences(before: JsonValue, after: JsonValue, path: str = "") -> Iterator[FlagDifference]:
     """Yield the differences between two JSON documents, ordered by path; equal documents yield nothing.
 
-    Objects are compared by field name and lists by position. Numbers are equal if their canonical JSON is equal, as in
-    the digests of contents.
+    Objects are compared by field, lists by position, and other values by their canonical JSON: 1 and 1.0 differ.
 
     Args:
         before: the first document.

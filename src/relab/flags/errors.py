@@ -50,7 +50,7 @@ class FlagArchivedError(ConflictError):
 class StaleFlagVersionError(PreconditionFailedError):
     """A change of a flag is rejected, because its current version is not one that the writer expected.
 
-    Read the flag again before the change.
+    Read the flag, and repeat the change with its new version number.
     """
 
     code = "stale_flag_version"

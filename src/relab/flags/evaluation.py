@@ -29,14 +29,13 @@ def evaluate(flag: FlagVersion, context: Context) -> Evaluation:
 
 
 def bucket(key: str, salt: str, targeting_key: str) -> int:
-    """Return the bucket (0 to 9,999) in which the splits of a flag put a targeting key.
+    """Return the bucket (0 to 9,999) of a targeting key (the id of the user or other subject) in the splits of a flag.
 
-    A targeting key is the id of the user or other subject for whom the flag is evaluated. The bucket is the first 8
-    bytes of a SHA-256 of the flag's key, its salt and the targeting key, modulo 10,000. The modulo favours low buckets
-    by less than 1 in 10^15.
+    It is the first 8 bytes of a SHA-256 of `key`, `salt` and `targeting_key`, modulo 10,000.
     """
     # Neither the key nor the salt can contain a NUL character, so different triples give different texts.
     text = f"{key}\0{salt}\0{targeting_key}".encode(errors="surrogatepass")
+    # The modulo favours low buckets by less than 1 in 10^15.
     return int.from_bytes(hashlib.sha256(text).digest()[:8]) % ALL_BP
 
 

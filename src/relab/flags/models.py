@@ -42,12 +42,11 @@ class ControlFlags(_Strict):
     """Flags of a service's flow control, which limits how many requests the service handles at the same time.
 
     Attributes:
-        policy: `fixed`: the limit is `max_concurrency`. `aimd`: it is lowered, to 1 at least, while P95 is too high.
+        policy: `fixed`: the limit is `max_concurrency`. `aimd`: the limit falls, to at least 1, while P95 is too high.
         target_p95_ms: the largest P95 latency that `aimd` accepts, including the time that requests wait.
-        max_concurrency: the maximum number of requests that all workers together handle at a time; at least one each.
+        max_concurrency: the maximum number of requests in all workers together; each worker has at least 1.
         max_batch_size: maximum number of searches that are answered together.
-        enabled_actuators: the limits that apply. Without `concurrency`, the number of requests is not limited; without
-            `batch_size`, each search is answered separately.
+        enabled_actuators: the limits that apply: `concurrency` (of requests) and `batch_size` (else 1).
     """
 
     policy: ControlPolicy = "aimd"
@@ -62,10 +61,9 @@ class RoutingFlags(_Strict):
 
     Attributes:
         enabled: whether the policy decides; otherwise `manual_backend` does.
-        policy: `rules` sends a search to FAISS if `top_k <= topk_threshold`, else to Qdrant; `manual` uses
-            `manual_backend`.
+        policy: `rules`: FAISS if `top_k <= topk_threshold`, else Qdrant. `manual`: `manual_backend`.
         topk_threshold: the largest `top_k` (number of results) that goes to FAISS; 0 sends all searches to Qdrant.
-        manual_backend: the index if no policy decides; null means Qdrant.
+        manual_backend: the index for `manual` or without a policy; null means Qdrant.
     """
 
     enabled: bool = True
@@ -87,9 +85,9 @@ class ServiceFlags(_Strict):
     routing: RoutingFlags = RoutingFlags()
 
     def updated(self, document: JsonValue) -> ServiceFlags:
-        """Return this document with the fields of a partial document replaced.
+        """Return this document with the fields of a partial document replaced; other fields keep their values.
 
-        Fields that the partial document does not name keep their values; a list replaces the complete list.
+        A list replaces the complete list.
 
         Raises:
             InvalidInputError: a field is unknown or invalid (the error names each), or no field is named.
@@ -185,9 +183,8 @@ class SplitPart(_Strict):
 class Serve(_Strict):
     """The result of a rule that matches: one variant, or a split of all targeting keys among several variants.
 
-    Each targeting key is in one of 10,000 buckets. The first part of a split gets the first buckets, as many as its
-    weight, and each further part gets the buckets that follow. If one part grows and no other part does, every
-    targeting key of this part stays in it.
+    A split divides 10,000 buckets of targeting keys among its parts, in order, by weight. If only one part grows, it
+    keeps all its targeting keys.
     """
 
     variant: VariantName | None = None
@@ -226,12 +223,12 @@ class FlagContent(_Strict):
 
     Attributes:
         value_type: the type of all variants' values.
-        value_schema: `service_flags`: each value must be a complete `{control, routing}` document. None: each value
-            needs only the type. The JSON field is called `schema`.
+        value_schema: the JSON field `schema`. `service_flags`: each value is a complete `{control, routing}` document.
+            None: each value only has the type.
         variants: the values, by the name of the variant.
         default_variant: the variant that is served if no rule matches, or while the flag is disabled.
         is_enabled: whether the rules are evaluated.
-        salt: a text that determines the bucket of each targeting key; a new salt distributes the keys anew.
+        salt: part of the hash of targeting keys; a new salt redistributes them in splits.
         rules: the rules in order; the first one that matches the context decides.
     """
 
@@ -350,7 +347,7 @@ class FlagDifference(BaseModel):
 
 
 class FlagDiff(BaseModel):
-    """The differences between the contents of two versions of a flag; none if the contents are equal."""
+    """The differences between the contents of two versions of a flag; an empty list for equal contents."""
 
     key: FlagKey
     from_version: VersionNumber
@@ -382,11 +379,9 @@ class EvaluationFailure(BaseModel):
 
 
 def _service_problems(value: object) -> list[tuple[str, str]]:
-    """Return the `(field, problem)` pairs of a value that is not a complete `{control, routing}` document.
-
-    Documents must be complete, because a rollback to an incomplete one would not restore the missing fields.
-    """
+    """Return `(field, problem)` pairs for a value that is not a complete `{control, routing}` document."""
     document = value if isinstance(value, dict) else {}
+    # A rollback to an incomplete document would not restore the missing fields.
     missing = [
         (f"{section}.{name}", "is missing; a version holds the whole document")
         for section, fields in ServiceFlags().model_dump().items()

@@ -62,7 +62,7 @@ def list_current(
     Args:
         session: the session of the transaction.
         with_archived: whether to include archived flags.
-        after: only flags with keys after this one; None for all.
+        after: return only keys after this key; None for all.
         limit: maximum number of rows; None for no limit.
     """
     by_key = _in_byte_order(session)
@@ -86,8 +86,6 @@ def list_versions(session: Session, key: str, *, before: int | None, limit: int)
 
 
 def _in_byte_order(session: Session) -> ColumnElement[str]:
-    """Return the key column with a byte-order collation, so that SQLite and PostgreSQL sort alike.
-
-    The default order of PostgreSQL depends on the configured language.
-    """
+    """Return the key column with a byte-order collation, the same in SQLite and PostgreSQL."""
+    # The default order of PostgreSQL depends on the configured language.
     return collate(FlagRow.key, "BINARY" if session.get_bind().dialect.name == "sqlite" else "C")

@@ -69,10 +69,9 @@ class _Change(NamedTuple):
 class FlagService:
     """Creates, changes, reads and evaluates versioned flags.
 
-    Every accepted change adds one version; no version is ever changed or deleted. Methods that change a flag return the
-    new version, and store `author` and `note` with it. Their argument `expected` holds version numbers. If the current
-    version is not one of them, the change is rejected, so the second of two concurrent writers gets an error. If
-    `expected` is None, any current version is accepted.
+    Every change adds one version and returns it; no version is ever changed or deleted. `expected` holds the accepted
+    numbers of the current version (None: any), so that concurrent writers do not overwrite each other. `author` and
+    `note` are stored with the version.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -104,7 +103,7 @@ class FlagService:
         Args:
             key: the flag.
             content: the content of the new version.
-            expected: the numbers of versions of which one must be the current one; None to accept any.
+            expected: the accepted numbers of the current version; None accepts any.
             author: the name of the caller, stored with the new version.
             note: the reason, stored with the new version.
 
@@ -123,12 +122,12 @@ class FlagService:
     def rollback(
         self, key: str, version: int, *, expected: Collection[int] | None, author: str, note: str = ""
     ) -> FlagVersion:
-        """Add a version with the content of the earlier version `version`; an archived flag is put back into use.
+        """Add a version with the content of the earlier version `version`; an archived flag comes back into use.
 
         Args:
             key: the flag.
             version: the number of the version whose content is restored.
-            expected: the numbers of versions of which one must be the current one; None to accept any.
+            expected: the accepted numbers of the current version; None accepts any.
             author: the name of the caller, stored with the new version.
             note: the reason, stored with the new version.
 
@@ -148,7 +147,7 @@ class FlagService:
 
         Args:
             key: the flag.
-            expected: the numbers of versions of which one must be the current one; None to accept any.
+            expected: the accepted numbers of the current version; None accepts any.
             author: the name of the caller, stored with the new version.
             note: the reason, stored with the new version.
 
@@ -169,7 +168,7 @@ class FlagService:
 
         Args:
             with_archived: whether to include archived flags.
-            after: the page starts with the first key after this one; None for the first page.
+            after: the last key of the page before; None for the first page.
             limit: maximum number of flags.
         """
         with self._database.read() as session:
@@ -214,7 +213,7 @@ class FlagService:
         return FlagHistory(items=items, next_before=items[-1].version if len(rows) > limit else None)
 
     def diff(self, key: str, from_version: int, to_version: int) -> FlagDiff:
-        """Return the differences from the content of the version `from_version` to that of `to_version` of a flag.
+        """Return the differences between the contents of two versions of a flag.
 
         Raises:
             FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag lacks one of the versions.
@@ -238,7 +237,7 @@ class FlagService:
         return evaluate(flag, context)
 
     def evaluate_all(self, context: Context) -> list[Evaluation | EvaluationFailure]:
-        """Return, ordered by key, the value of every flag in use for a context, or the reason why it has no value.
+        """Return the value of every flag in use for a context, ordered by key; a failure stands in for a missing value.
 
         Raises:
             InvalidContextError: the targeting key of the context is not a text.
@@ -336,9 +335,7 @@ def _require_in_use(flag: FlagVersion) -> None:
 
 
 def _require_storable(document: JsonValue, author: str, note: str) -> None:
-    """Check that a flag's content, author and note can be stored.
-
-    Python callers can pass values that are not strict JSON, or texts that are too long.
+    """Check that a flag's content, author and note can be stored: strict JSON, and texts that are not too long.
 
     Raises:
         InvalidFlagError: one of them cannot be stored; the error names it.

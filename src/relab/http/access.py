@@ -31,7 +31,7 @@ class ScopeCheck:
         return self.decide(request, services, bearer_of(request))
 
     def decide(self, request: Request, services: ServicesDep, token: str | None) -> Caller:
-        """Return the caller of a request with the bearer token `token`, which is None if the request has no token.
+        """Return the caller of a request; `token` is the request's bearer token, None without one.
 
         Raises:
             UnauthenticatedError: the request has no valid credentials (401).
@@ -45,15 +45,12 @@ def _no_check() -> None:
 
 
 def public() -> Any:
-    """Return the FastAPI dependency of a public route; it accepts every request, without a token.
-
-    A public route must return no secrets.
-    """
+    """Return the FastAPI dependency of a public route, which needs no token and must return no secrets."""
     return Depends(_no_check)
 
 
 def requires(scope: Scope) -> Any:
-    """Return the dependency of a route whose caller needs the scope `scope`."""
+    """Return the FastAPI dependency of a route that only callers with the scope `scope` may use."""
     return Depends(ScopeCheck(scope))
 
 

@@ -31,11 +31,11 @@ MAX_SMALL_BODY_BYTES = 262_144
 class IngestGate:
     """Limits the ingest requests in progress, by their number and by the total size of their bodies.
 
-    A request is admitted or rejected before a byte of its body is read. Use it on the event loop only.
+    Use it on the event loop only.
 
     Args:
         max_requests: the greatest number of requests in progress.
-        max_bytes: the greatest total size of their bodies. A single body may be larger if no other is in progress.
+        max_bytes: the greatest total size of their bodies; one body alone may be larger.
     """
 
     def __init__(self, *, max_requests: int, max_bytes: int) -> None:
@@ -66,7 +66,7 @@ class IngestGate:
         """Add `count` bytes to the total size of the bodies in progress.
 
         Raises:
-            OverloadedError: the free capacity is smaller than `count`.
+            OverloadedError: the total would exceed the limit; a single body in progress may exceed it.
         """
         # A single request may exceed the limit: otherwise it could never be stored.
         if self.bytes and self.bytes + count > self._max_bytes:
@@ -119,7 +119,7 @@ async def read_body(request: Request, reservation: IngestReservation) -> PackedB
 
     Args:
         request: the request.
-        reservation: the capacity of the request; it grows if the body is larger than declared.
+        reservation: the request's reserved capacity, extended if the body is larger than declared.
 
     Raises:
         UnsupportedMediaError: the encoding is not gzip.
@@ -178,11 +178,12 @@ async def body_of_at_most(request: Request, max_bytes: int) -> bytes:
 
 @asynccontextmanager
 async def arriving_in_time(request: Request) -> AsyncGenerator[None]:
-    """Limit the time in which the `async with` block must read the body, so that slow clients do not use up the capacity.
+    """Limit the time in which the `async with` block must read the body.
 
     Raises:
         HTTPException: 408, the body did not arrive within RELAB_HTTP__BODY_TIMEOUT_S.
     """
+    # Slow clients must not use up the capacity.
     seconds = request.app.state.services.settings.http.body_timeout_s
     try:
         async with asyncio.timeout(seconds):
@@ -252,8 +253,8 @@ class JsonBody(DocumentedBody):
         read: converts parsed JSON to the returned object; by default, the model validates it.
         max_bytes: the maximum size of the body.
         is_optional: whether a request without a body is read as `{}`.
-        is_strict: whether values must have the JSON types of the model, so that a number is not accepted for true or
-            false. Set it for models that are not strict because they also validate query parameters, which are texts.
+        is_strict: whether values must have the model's JSON types (no number for a boolean). Set it if the model also
+            reads query parameters.
     """
 
     def __init__(
@@ -288,7 +289,8 @@ class JsonBody(DocumentedBody):
 
 
 def _with_whole_numbers(value: JsonValue) -> JsonValue:
-    """Return a JSON value in which each float without a fraction is an integer, because JSON has one type for both."""
+    """Return a JSON value with every float without a fraction, such as 2.0, converted to an integer."""
+    # JSON has one type for both.
     if isinstance(value, dict):
         return {key: _with_whole_numbers(item) for key, item in value.items()}
     if isinstance(value, list):

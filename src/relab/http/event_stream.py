@@ -35,7 +35,7 @@ def get_after(
         WithJsonSchema({"type": "string", "pattern": "^[0-9]*$", "maxLength": 20}),
     ] = None,
 ) -> int:
-    """Return the number of the last event that the client has received; 0 without the header.
+    """Return the number of the last event that the client has received (`Last-Event-ID`); 0 without the header.
 
     Raises:
         InvalidInputError: the header is not a number.
@@ -65,7 +65,7 @@ def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
 
 
 class _EventStream(StreamingResponse):
-    """A response that may never end; the server counts it separately from other connections."""
+    """A response that may never end; the limit of event streams applies to it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, unless the limit of event streams is reached.

@@ -99,7 +99,7 @@ class HttpMetrics:
         gauge.labels("stream").set_function(lambda: connections.stream_count)
 
     def watch(self, gate: IngestGate, telemetry: TelemetryService) -> None:
-        """Register gauges that read the number and size of the ingest requests in progress, and the spans that wait.
+        """Register gauges for the ingest requests in progress (number and bytes) and the spans that wait for a commit.
 
         The gauges are read at each scrape.
 

@@ -26,9 +26,9 @@ _log = get_logger("relab.api")
 
 
 class RequestContextMiddleware:
-    """Gives each request an id and its source, and counts and logs it when it ends.
+    """Gives each request an id and its source; counts and logs the request when it ends.
 
-    An id from the caller (header `X-Request-ID`) is kept if it is safe to log; otherwise a new id is created.
+    The header `X-Request-ID` gives the id if it is safe to log; otherwise a new id is created.
 
     Args:
         app: the ASGI app that handles the request.

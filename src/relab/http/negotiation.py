@@ -9,7 +9,7 @@ MAX_RANGES = 50
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str:
-    """Return the offered media type that the client prefers; the first one if it prefers none.
+    """Return the offered media type that the client prefers; the first one if the client has no preference.
 
     Args:
         accept: the header `Accept`; None: it is absent.
@@ -34,13 +34,11 @@ def _range(item: str) -> tuple[str, float] | None:
 
 
 def _quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """Return the quality (preference, 0 to 1) that an `Accept` header gives to the media type `media`.
-
-    The most specific range that matches decides. Without one, the quality is 0.
+    """Return the quality (preference, 0 to 1) that an `Accept` header gives to a media type; 0 without a match.
 
     Args:
         media: a media type such as `text/html`.
-        ranges: the media ranges of the header, such as `text/*`, each with its quality.
+        ranges: `(media range, quality)` of the header; the most specific matching range decides.
     """
     for wanted in (media, f"{media.partition('/')[0]}/*", "*/*"):
         found = [quality for given, quality in ranges if given == wanted]

@@ -29,7 +29,7 @@ POSTED_REFERENCE = "#/components/schemas/{model}-Input"
 def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
     """Return the JSON Schema reference (`$ref`) to a model's schema in the OpenAPI document.
 
-    `template` is the form of the reference; `{model}` in it is replaced by the model's name.
+    `template` is the reference with `{model}` for the model's name.
     """
     return {"$ref": template.format(model=model.__name__)}
 
@@ -39,8 +39,8 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
     Args:
         model: the model.
-        template: the form of a reference from one schema to another; `{model}` in it is replaced by the model's name.
-            The keys of the result are these references without the beginning `#/components/schemas/`.
+        template: the form of references between schemas, with `{model}` for the name; it also determines the names in
+            the result.
     """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})
@@ -49,17 +49,15 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
 
 def posted_components(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schemas of a model that clients send as JSON, and of all models that it uses, by name.
-
-    The schemas forbid NUL characters in all texts, because `core/json.py` rejects NUL anywhere in a body.
-    """
+    """Return the JSON Schemas of a request body's model and of all models that it uses, by name; texts without NUL."""
+    # `core/json.py` rejects NUL anywhere in a body.
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
 
 
 class DocumentedBody(ABC):
     """The base class of FastAPI dependencies that read a JSON body; it describes the body in the OpenAPI document.
 
-    FastAPI would read a declared body before it checks the caller, without a limit of size or time, and less strictly.
+    Unlike a body that FastAPI reads, it is read after the check of the caller, with limits, and strictly.
 
     Args:
         model: the model whose schema the document has for the body.
@@ -74,7 +72,7 @@ class DocumentedBody(ABC):
 
     @abstractmethod
     async def __call__(self, *_args: Any, **_options: Any) -> Any:
-        """Read the body and return it. A subclass overrides this with the parameters that FastAPI is to pass, such as the request."""
+        """Read the body and return it; subclasses declare the parameters that FastAPI passes, such as the request."""
 
     def described(self) -> dict[str, Any]:
         """Return the `requestBody` of a route with this body, for the OpenAPI document."""
@@ -140,7 +138,7 @@ _CREDENTIALS: Final = {
 class DocumentedApi(FastAPI):
     """A FastAPI app that completes its OpenAPI document, and adds security headers to every response.
 
-    The routes of `api/docs.py` serve the document, because FastAPI's own routes need no token.
+    The routes of `api/docs.py` serve the document.
     """
 
     def __init__(self, *, extra_schemas: dict[str, Any], **settings: Any) -> None:
@@ -173,8 +171,8 @@ class DocumentedApi(FastAPI):
         """Return the OpenAPI document with the credentials that each route accepts.
 
         Args:
-            is_open: requests from this machine need no token, so the document describes none for them.
-            has_ingest_secret: the ingest routes also accept the ingest secret.
+            is_open: whether requests from this machine need no token.
+            has_ingest_secret: whether the ingest routes also accept the ingest secret.
         """
         document = copy.deepcopy(self.openapi())
         document["components"]["securitySchemes"] = _CREDENTIALS
@@ -201,6 +199,6 @@ def _bodies_of(dependant: Dependant) -> Iterator[DocumentedBody]:
 
 
 def _scope_of(route: APIRoute) -> Scope | None:
-    """Return the scope that a route requires; None if it is public, or accepts another credential."""
+    """Return the scope that a route requires; None for a public route, or one with credentials other than tokens."""
     checks = [each.dependency for each in route.dependencies]
     return next((check.scope for check in checks if isinstance(check, ScopeCheck)), None)

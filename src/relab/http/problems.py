@@ -86,9 +86,7 @@ def problem_response(
     errors: list[FieldProblem] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return the problem document for a failed request, or, for some paths, the error response of another protocol.
-
-    `install_error_handlers` sets these paths.
+    """Return the problem document for a failed request; paths with another error format (OTLP, for example) get that.
 
     Args:
         request: the request.
@@ -98,6 +96,7 @@ def problem_response(
         errors: the invalid fields.
         headers: additional headers of the response.
     """
+    # `install_error_handlers` registers these formats.
     form: ErrorForm | None = request.app.state.error_forms.get(request.url.path)
     if form is not None:
         return form(request, status, detail, headers)
@@ -115,15 +114,13 @@ def problem_response(
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of the problem documents with these HTTP statuses, for a route's `responses`.
-
-    For a route with input (422 in `statuses`), 414 is added, because its input can make the request target too long.
-    """
+    """Return the OpenAPI `responses` of a route for problem documents with these HTTP statuses; 422 also adds 414."""
     return {
         status: {
             "description": _TITLES[status],
             "content": {PROBLEM_TYPE: {"schema": reference(ProblemDocument)}},
         }
+        # Input can make the request target too long (414).
         for status in sorted({*statuses, *((414,) if 422 in statuses else ())})
     }
 
@@ -131,18 +128,17 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def scoped_problems(*statuses: int, has_body: bool = False) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI `responses` for the errors of a route that requires a scope and has parameters or a body.
 
-    Each status is described as a problem document. The statuses are 401, 403, 422, 503 and `statuses`; with a body also
-    408, 413 and 415.
+    They are problem documents with 401, 403, 422 (and 414), 503 and `statuses`; with a body also 408, 413 and 415.
     """
     return problem_responses(401, 403, 422, 503, *((408, 413, 415) if has_body else ()), *statuses)
 
 
 def install_error_handlers(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
-    """Make every error of the app a response with a problem document.
+    """Make the app answer every error with a problem document.
 
     Args:
         app: the app.
-        forms: for a path whose protocol has no problem documents, such as OTLP: the function that returns its error
+        forms: `{path: function}` for protocols without problem documents, such as OTLP; the function returns the error
             response.
     """
     app.state.error_forms = forms
@@ -169,7 +165,7 @@ async def _on_relab_error(request: Request, error: Exception) -> Response:
 
 
 def describe_error(error: RelabError) -> tuple[int, str, int | None]:
-    """Return the HTTP status of an error, its text for the client, and the seconds until a retry may succeed.
+    """Return `(HTTP status of an error, text for the client, seconds until a retry may succeed)`.
 
     The seconds are None if no retry is suggested. An error with a status of 500 or more is also logged.
     """
@@ -225,11 +221,8 @@ def methods_of(request: Request) -> list[str]:
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> Response:
-    """Return the response to a client that disconnected while it sent its body.
-
-    No client reads this response, so its status is only for log and metrics. It is not 400, because the request was not
-    wrong.
-    """
+    """Return the response to a client that disconnected while it sent its body; only log and metrics see its status."""
+    # Not 400, because the request was not wrong.
     return problem_response(
         request, CLIENT_CLOSED_REQUEST, "client_disconnected", "The connection closed before the body was complete."
     )
