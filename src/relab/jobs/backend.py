@@ -40,7 +40,7 @@ class JobBackend(Protocol):
         ...
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Announce again to the workers those runnable jobs whose earlier announcement may be lost.
+        """Announce runnable jobs to the workers again, because an earlier announcement may be lost.
 
         Args:
             database: the database of the queue.
@@ -63,8 +63,8 @@ class JobBackend(Protocol):
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
         """Run jobs of the runner's lanes, earlier lanes first, until `stop` is set; the current job is finished first.
 
-        Call this method in the main thread, because the time limit of a job is enforced by a signal. While the broker
-        or the database is unavailable, the method waits and retries, so that no person needs to restart the worker.
+        Call this method in the main thread, because a signal enforces the time limit of a job. While the broker or the
+        database is unavailable, the method waits and retries.
         """
         ...
 

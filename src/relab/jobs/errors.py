@@ -39,7 +39,7 @@ class UnknownHandlerError(RelabError):
 
 
 class JobListenerError(RelabError):
-    """The job was deleted, but a service that waits for the job (by `on_parked`) could not be notified.
+    """A job was deleted, but its `on_parked` functions (which tell services that it will never be done) failed.
 
     For example, an analysis may be shown as queued, although its job does not exist any more.
     """

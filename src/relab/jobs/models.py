@@ -51,15 +51,15 @@ class Job(BaseModel):
     """A job of the queue.
 
     Attributes:
-        name: the name by which its handlers are found.
-        args: the arguments of its handlers, as JSON, preferably ids.
+        name: the name by which the job's handlers are found.
+        args: the arguments of the handlers, as JSON, preferably ids.
         lane: how urgent the job is.
-        attempts: how often the job was started, including starts after which the worker died.
+        attempts: the number of starts, including starts after which the worker died.
         max_attempts: the number of failed attempts after which the job is parked (kept for a person to retry or drop).
-        run_after: the earliest time of its next attempt.
+        run_after: the earliest time of the next attempt.
         lease_owner: the name of the worker that runs the job; None if it is not running.
-        lease_until: the time at which another worker may take it over, if its worker does not extend the lease.
-        error: the error of its last attempt; None if there was none.
+        lease_until: when another worker may take the job over, unless the lease is extended.
+        error: the error of the last attempt; None if there was none.
         finished_at: when the job was done or parked; None until then.
     """
 
@@ -102,14 +102,12 @@ ParkListener: TypeAlias = Callable[[Job, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A handler of all jobs with a name. Several modules may subscribe to one name; then a job runs all handlers.
+    """A handler of all jobs with a name; if several subscriptions have this name, a job runs all of their handlers.
 
     Attributes:
-        name: the name of the jobs that it handles.
-        handler: the function that does the work of a job. If one handler of a job fails, all handlers run again at the
-            next attempt.
-        on_parked: a function that is called when a job will never be done, so that the module can mark its own record
-            as failed; None if the module needs none.
+        name: the name of the jobs.
+        handler: the function that does the work of a job. After a failure, all handlers of the job run again.
+        on_parked: is called when a job will never be done, to mark the module's own record as failed; None: no call.
     """
 
     name: str

@@ -47,7 +47,7 @@ def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> b
 def claim(
     session: Session, *, job_id: str | None, owner: str, now: int, lease_until: int, lanes: Sequence[Lane] = LANES
 ) -> Job | None:
-    """Lease a runnable job to a worker, count the attempt and return the job; return None if no such job is runnable.
+    """Lease a runnable job to a worker, count the attempt and return the job; None if no such job is runnable.
 
     Args:
         session: the session of the transaction.
@@ -55,7 +55,7 @@ def claim(
         owner: the name of the worker.
         now: the current time, in microseconds since 1970.
         lease_until: the end of the lease, in microseconds since 1970.
-        lanes: the lanes to search, most urgent first; they are ignored if a job id is given.
+        lanes: the lanes to search, most urgent first; ignored with a job id.
     """
     if job_id is not None:
         found = _runnable_job(session, now, job_id)
@@ -124,9 +124,9 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 
 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
-    """Lease to `owner` the running jobs whose lease has expired and that have no attempts left; return them.
+    """Lease to `owner` the running jobs with an expired lease and no attempts left; return these jobs.
 
-    The caller must then park these jobs, that is, store them as failed until a person retries or drops them.
+    The caller must then park the jobs (store them as failed until a person retries or drops them).
 
     Args:
         session: the session of the transaction.
@@ -144,24 +144,24 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
 
 
 def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
-    """Correct jobs whose times are too far in the future because the clock was set back; return the number of jobs.
+    """Correct jobs whose times are too far in the future because the clock was set back; return their number.
 
     All times are in microseconds since 1970.
 
     Args:
         session: the session of the transaction.
-        now: the current time; it becomes the `run_after` of corrected pending jobs.
-        latest_start: pending jobs with a later `run_after` are corrected, because no backoff ends later than this.
-        latest_lease: running jobs whose lease ends later are corrected. No lease that is acquired now ends so late, so
-            such a lease was acquired before the clock was set back.
-        lease_until: the new end of the leases of corrected jobs. A worker that is alive extends its lease before that
-            time.
+        now: the current time, which becomes the `run_after` of corrected pending jobs.
+        latest_start: pending jobs with a later `run_after` are corrected.
+        latest_lease: running jobs whose lease ends later are corrected.
+        lease_until: the new end of these leases.
     """
+    # No backoff ends after `latest_start`, and no lease that is acquired now ends after `latest_lease`.
     pending = (
         update(table_of(JobRow))
         .where(JobRow.status == JobStatus.PENDING, JobRow.run_after > latest_start)
         .values(run_after=now, announced_at=None)
     )
+    # A worker that is alive extends the lease before its new end.
     running = (
         update(table_of(JobRow))
         .where(JobRow.status == JobStatus.RUNNING, JobRow.lease_until > latest_lease)
@@ -171,11 +171,10 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 
 
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
-    """Find runnable jobs that were not announced to workers since `announced_before`; return their ids and lanes.
+    """Return the ids and lanes of runnable jobs that were not announced to workers since `announced_before`.
 
-    At most `limit` jobs of each lane are returned. Their `announced_at` is set to `now`. The jobs whose last
-    announcement is oldest come first: the ids of recently announced jobs may still wait in the broker's queue. Times
-    are in microseconds since 1970.
+    At most `limit` jobs of each lane are returned, those with the oldest announcement first. Their `announced_at` is
+    set to `now`. Times are in microseconds since 1970.
     """
     jobs: list[tuple[str, Lane]] = []
     for lane in LANES:
@@ -186,6 +185,7 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
                 # If `announced_at` is in the future, the clock was set back since.
                 or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before, JobRow.announced_at > now),
             )
+            # The ids of recently announced jobs may still wait in the broker's queue.
             .order_by(JobRow.announced_at.nulls_first(), JobRow.run_after, JobRow.job_id)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -278,32 +278,32 @@ def count(session: Session, now: int) -> JobCounts:
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
     """Acquire or renew a lease until the time `until`; return False if another owner holds the lease at `now`.
 
-    Times are in microseconds since 1970. A lease that lasts more than twice as long as the requested one was taken
-    before the clock was set back, and counts as expired. One upsert writes the lease, so two processes that acquire it
-    at the same time violate no constraint.
+    A lease that lasts more than twice as long as the requested one counts as expired.
 
     Args:
         session: the session of the transaction.
         name: the name of the lease.
         owner: the name of the process that acquires or renews the lease.
-        now: the current time.
-        until: the end of the lease.
+        now: the current time, in microseconds since 1970.
+        until: the end of the lease, in microseconds since 1970.
     """
+    # One upsert, so that two processes that acquire the lease at the same time violate no constraint.
     statement = insert_into(session, table_of(LeaseRow)).values(name=name, owner=owner, until=until)
     statement = statement.on_conflict_do_update(
         index_elements=["name"],
         set_={"owner": owner, "until": until},
+        # A lease that lasts so long was taken before the clock was set back.
         where=or_(LeaseRow.owner == owner, LeaseRow.until <= now, LeaseRow.until > now + 2 * (until - now)),
     )
     return session.execute(statement.returning(LeaseRow.name)).one_or_none() is not None
 
 
 def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
-    """Return whether the lease with this name is held by any process at `now`.
+    """Return whether any process holds the lease with this name at `now`.
 
-    A lease that ends after `latest` was taken before the clock was set back, and counts as expired. Both times are in
-    microseconds since 1970.
+    A lease that ends after `latest` counts as expired. Both times are in microseconds since 1970.
     """
+    # A lease that ends later was taken before the clock was set back.
     statement = select(LeaseRow.name).where(LeaseRow.name == name, LeaseRow.until > now, LeaseRow.until <= latest)
     return session.execute(statement).first() is not None
 
@@ -331,10 +331,8 @@ def _runnable(now: int, lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], Col
 
     - The job is pending and due.
     - The job is running, but its lease has expired, and it has attempts left.
-
-    Each condition begins with the status and the lane, like the index of the table, so that the database uses this
-    index.
     """
+    # Each condition needs the status and the lane, like the index of the table, so that the database uses this index.
     lane = JobRow.lane.in_(lanes)
     return (
         and_(JobRow.status == JobStatus.PENDING, lane, JobRow.run_after <= now),

@@ -53,13 +53,11 @@ class JobRunner:
         database: the database of the queue.
         clock: gives the times of jobs and leases.
         subscriptions: the handlers of jobs, by the jobs' names; a job runs all handlers of its name.
-        lease_s: the length of a lease, in seconds. A worker that does not extend its lease within this time counts as
-            dead.
+        lease_s: the length of a lease, in seconds. A worker that does not extend its lease counts as dead.
         lanes: the lanes that the worker serves, most urgent first.
-        time_limits: maximum time in seconds that a job may run, by lane. At the limit, a job that runs in the main
-            thread is interrupted. In any thread, the lease of the job is no longer extended, so that another worker
-            takes the job over.
-        owner: the name of the worker in leases; by default a new unique one.
+        time_limits: the maximum time of a job by lane, in seconds. Then the lease is not extended any more, and a job
+            in the main thread is interrupted.
+        owner: the name of the worker in leases; None for a new unique name.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class JobRunner:
         self.owner = owner or worker_name()
 
     def has_work(self) -> bool:
-        """Return whether at least one job of this worker's lanes can be run now; the read blocks no writer."""
+        """Return whether at least one job of this worker's lanes can be run now."""
         with self._database.read() as session:
             return repository.has_runnable(session, self._clock.now_us(), self.lanes)
 
@@ -116,9 +114,9 @@ class JobRunner:
     def sweep(self, *, keep_done_s: float) -> None:
         """Do the housekeeping of the queue.
 
-        Jobs whose worker died during the last attempt are parked (stored as failed permanently). Jobs that were done
-        more than `keep_done_s` seconds ago are deleted. Times in the future, after the clock was set back, are
-        corrected.
+        - Jobs whose worker died during the last allowed attempt are parked (stored as failed permanently).
+        - Jobs that were done more than `keep_done_s` seconds ago are deleted.
+        - Times in the future are corrected after the clock was set back.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next sweep does the work.
@@ -183,11 +181,8 @@ class JobRunner:
         self._park(job, message)
 
     def _park(self, job: Job, error: str) -> None:
-        """Call the `on_parked` functions of a job's subscriptions, then park the job: store it as failed permanently.
-
-        The functions come first. If this process dies before the job is parked, the lease expires. Then another worker
-        runs or parks the job, and the functions are called again.
-        """
+        """Call the `on_parked` functions of a job's subscriptions, then park the job: store it as failed permanently."""
+        # The functions come first: if this process dies before it parks the job, another worker calls them again.
         failures = self.notify_parked(job, error)
         if failures:
             error = _storable(f"{error} (and a listener of {job.name} failed: {failures})")
@@ -196,12 +191,12 @@ class JobRunner:
             repository.park(unit.session, job.job_id, self.owner, now=now, error=error)
 
     def notify_parked(self, job: Job, error: str) -> str:
-        """Call the `on_parked` functions of a job's subscriptions, and return the errors that they raised, as text.
+        """Call the `on_parked` functions of a job's subscriptions; return their errors as text, empty without errors.
 
-        The text is empty if there were no errors. `error` is the reason why the job will never be done.
+        `error` is the reason why the job will never be done.
 
         Raises:
-            DatabaseUnavailableError: the database is unavailable; the functions must be called again.
+            DatabaseUnavailableError: the database is unavailable; call this method again later.
         """
         failures = []
         for subscription in self._subscriptions.get(job.name, ()):

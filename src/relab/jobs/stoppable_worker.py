@@ -16,11 +16,7 @@ POLL_S = 1
 
 
 class StoppableWorker(SimpleWorker):
-    """An RQ worker that runs jobs in this process until `stop` is set or a signal arrives.
-
-    The worker finishes the current job first. It does not fork, because the pools and threads of this process would not
-    survive a fork. RQ's own graceful stop raises an exception from a signal handler, and a second signal during a job
-    kills that job; the flag `stop` avoids both.
+    """An RQ worker that runs jobs in this process until `stop` is set or a signal arrives; it finishes its current job.
 
     Args:
         queues: the queues to serve, most urgent first.
@@ -31,11 +27,13 @@ class StoppableWorker(SimpleWorker):
     max_connection_wait_time = 2.0
 
     def __init__(self, queues: Sequence[Queue], *, connection: Redis, stop: threading.Event) -> None:
+        # Do not fork: the pools and threads of this process would not survive a fork.
         super().__init__(queues, connection=connection)
         self._until = stop
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 RQ's parameters
         """Request a stop after the current job; RQ installs this as the handler of SIGINT and SIGTERM."""
+        # RQ's own stop raises an exception from the signal handler, and a second signal kills the current job.
         self._until.set()
 
     def dequeue_job_and_maintain_ttl(

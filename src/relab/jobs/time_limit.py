@@ -25,15 +25,13 @@ class _TimeIsUpError(KeyboardInterrupt):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt the block when it has run for `seconds`.
+    """Interrupt the block by a KeyboardInterrupt when it has run for `seconds`.
 
-    The alarm signal raises a KeyboardInterrupt in the block, and also ends a blocking system call. This works only in
-    the main thread; in another thread the block is not interrupted. An alarm that was set before continues after the
-    block.
+    The interruption also ends a blocking system call. It works only in the main thread. An earlier alarm continues
+    after the block.
 
     Raises:
-        JobTimeoutError: the block ran too long. This error also replaces any other error that the interruption has
-            caused.
+        JobTimeoutError: the block ran too long. It replaces any other error that the interruption has caused.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -43,11 +43,10 @@ def work_until(
 
 @contextmanager
 def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float) -> Iterator[None]:
-    """Return a context manager that calls `sweep` at once and then every `every_s` seconds while its block runs.
+    """Call `sweep` at once and then every `every_s` seconds, in a separate thread, while the `with` block runs.
 
-    The calls are made in a separate thread, so that a long job does not delay them. While the database is unavailable,
-    the thread waits and retries. Any other error of `sweep` sets `stop`, and is raised when the block ends. Without
-    this, a worker whose housekeeping has failed would seem healthy, but would not recover lost jobs.
+    While the database is unavailable, the thread retries. Any other error of `sweep` sets `stop`, and is raised when
+    the block ends.
     """
     ended = threading.Event()
 
@@ -61,6 +60,7 @@ def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float
 
     with ThreadPoolExecutor(1, thread_name_prefix="job-sweeper") as pool:
         future = pool.submit(loop)
+        # A worker whose housekeeping has failed would seem healthy, but would not recover lost jobs.
         future.add_done_callback(lambda _: stop.set())
         try:
             yield
@@ -70,12 +70,10 @@ def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float
 
 
 class Sweeper:
-    """Does the housekeeping of the queue every `every_s` seconds, in one process at a time.
-
-    Several workers call it; only the worker that holds the lease in the database does the work.
+    """Does the housekeeping of the queue every `every_s` seconds; several workers may call it, but only one works.
 
     Args:
-        database: the database of the queue.
+        database: the database of the queue, with the lease for the housekeeping.
         clock: gives the times of the lease.
         owner: name of this worker, for the lease.
         work: does the housekeeping.
@@ -111,17 +109,14 @@ class Sweeper:
 
 
 class LeasedLoop:
-    """Does one kind of work, in one process at a time, until no work is left.
-
-    Several workers call it; only the worker that holds the lease in the database does the work. If there is no work,
-    the database is only read.
+    """Does one kind of work until none is left; several workers may call it, but only the holder of its lease works.
 
     Args:
         database: the database with the leases.
         clock: gives the times of the lease.
         lease: the name of the lease.
         owner: the name of this worker, for the lease.
-        has_work: returns whether there is something to do.
+        has_work: returns whether there is something to do; if not, nothing is written to the database.
         work: does a limited part of the work.
         stop: ends the loop when set.
     """
@@ -158,11 +153,11 @@ class LeasedLoop:
             self._work()
 
     def _may_work(self) -> bool:
-        """Return whether this process holds the lease of the loop.
+        """Acquire or renew the lease of the loop; return whether this process holds it.
 
-        To save writes to the database, the lease is acquired or renewed at most once per third of its length. In
-        between, the previous answer is returned.
+        Within a third of the lease's length after a call, only the previous result is returned.
         """
+        # This saves writes to the database.
         if time.monotonic() >= self._asks_at_s:
             self._asks_at_s = time.monotonic() + LOOP_LEASE_S / 3
             now = self._clock.now_us()

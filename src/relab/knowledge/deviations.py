@@ -36,11 +36,10 @@ class Deviation:
         fact: the name of the fact.
         seen: the condition that describes the value in the incident, such as "equals" this value.
         required: a condition that recognizes the same deviation in another incident.
-        expected: conditions that hold for the value in the incident, but for no usual value. They come from the
-            runbooks in use, and from the value itself.
-        usual: a condition that holds when the value is usual again; None if the fact exists only during incidents.
+        expected: conditions that hold for the value in the incident, but for no usual value.
+        usual: a condition that holds for usual values; None if the fact exists only during incidents.
         strength: how far the value was from the usual values, 0 to 1.
-        is_symptom: whether such a deviation appears in many kinds of incidents, so that it does not identify a cause.
+        is_symptom: whether such a deviation appears in many kinds of incidents, so that it identifies no cause.
     """
 
     fact: str
@@ -64,8 +63,7 @@ def deviations(
         facts: the facts known at a moment of the incident, by name.
         well: the values of the same facts when the incident was over.
         usual: all values that each fact had when incidents were over, by the name of the fact.
-        runbooks: the runbooks in use. A condition of a runbook that holds for the deviating value, but for no usual
-            value, is added to the deviation's `expected`.
+        runbooks: the runbooks in use. Their conditions that hold only for the deviating value become `expected`.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:
@@ -94,7 +92,7 @@ def _is_number(value: FactValue) -> bool:
 
 
 def _is_deviation(condition: FactCondition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
-    """Return whether a condition holds for the facts of an incident, but for none of the usual values of its fact."""
+    """Return whether a condition holds for an incident's `facts`, but for none of the fact's `usual` values."""
     return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
 
 

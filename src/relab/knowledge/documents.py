@@ -28,8 +28,7 @@ class Document:
         cause: the cause of the runbook or the incident.
         title: the title to show.
         titles, symptoms, text: the texts for the search by words.
-        sentences: the sentences for the search by meaning. Each has its own vector, because the mean of many vectors
-            says little about any of the sentences.
+        sentences: the sentences for the search by meaning; each has its own vector.
     """
 
     kind: HitKind
@@ -39,13 +38,11 @@ class Document:
     titles: str
     symptoms: str
     text: str
+    # The mean of many vectors would say little about any of the sentences.
     sentences: tuple[str, ...]
 
     def fields(self) -> tuple[str, str, str]:
-        """Return titles, symptoms and text in the form in which the search by words compares them.
-
-        Stop words are removed, and each word is in its canonical form.
-        """
+        """Return `(titles, symptoms, text)` for the search by words: without stop words, each word in canonical form."""
         titles, symptoms, text = (" ".join(words(each[:_MAX_TEXT])) for each in (self.titles, self.symptoms, self.text))
         return titles, symptoms, text
 
@@ -82,11 +79,8 @@ def of_incident(incident: PastIncident) -> Document:
 
 
 def _seen(incident: PastIncident) -> Iterator[str]:
-    """Yield the texts that were seen in an incident and that a search compares with a query.
-
-    These are the log templates, the facts whose values are texts, and the names of the actions. Facts with numbers are
-    left out, because queries do not contain these numbers.
-    """
+    """Yield the texts of an incident for a search: log templates, facts with text values, and names of actions."""
     yield from incident.templates
+    # Queries do not contain the numbers of an incident's facts.
     yield from (f"{name} {value}" for name, value in incident.facts.items() if isinstance(value, str))
     yield from (each.action for each in incident.tried)

@@ -24,8 +24,8 @@ class Draft:
 
     Attributes:
         runbook: the proposed runbook.
-        path: the path of the draft's file. A person may change the file before accepting the draft.
-        diff: a unified diff from the cause's runbook in use to the draft; without such a runbook, from an empty file.
+        path: the path of the draft's file, which a person may change before accepting the draft.
+        diff: a unified diff from the cause's runbook in use (without one: an empty file) to the draft.
         is_new: whether no runbook in use has the cause of the draft.
     """
 
@@ -63,7 +63,7 @@ class Drafts:
         """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Args:
-            in_use: the runbooks in use, by cause; the result shows how each draft differs from them.
+            in_use: the runbooks in use, by cause; the `diff` of a draft compares the draft with its cause's runbook.
 
         Raises:
             RunbookFolderError: the folder cannot be read.

@@ -46,7 +46,7 @@ class _Lesson:
     Attributes:
         incident: the past incident, which a person resolved.
         marks: deviations that distinguish the cause from other causes, the strongest first.
-        symptoms: deviations that appear in many kinds of incidents, and so do not identify the cause.
+        symptoms: deviations that appear in many kinds of incidents, so that they identify no cause.
         acts: the person's actions that helped.
     """
 
@@ -57,10 +57,8 @@ class _Lesson:
 
     @property
     def required(self) -> tuple[Deviation, ...]:
-        """The strongest deviations in `marks` of facts that have a usual value, at most `_MAX_REQUIRED`.
-
-        Deviations of facts that exist only during incidents are left out: no later probe could show that they are gone.
-        """
+        """The strongest deviations in `marks`, at most `_MAX_REQUIRED`, without facts that exist only during incidents."""
+        # No later probe could show that a deviation of such a fact is gone.
         return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
 
     @property
@@ -77,15 +75,12 @@ def learnt_runbooks(
 ) -> tuple[Runbook, ...]:
     """Return a new runbook for each unknown cause that a person repaired by an action, sorted by cause.
 
-    A cause is unknown if the final diagnosis of its incident is "unknown". Two such incidents have the same cause if
-    the same facts differed most from their usual values. The name of the cause is a digest of these deviations.
+    Incidents with the diagnosis "unknown" have the same cause if the same facts differed most from their usual values.
+    The name of the cause is a digest of these deviations.
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the runbooks in use. If one of them already has the name of a cause, for example because its draft was
-            accepted, the result has no runbook for this cause. A condition of a runbook in use that holds in an
-            incident, but for no usual value of its fact, is also expected by the new runbook. So old and new runbooks
-            are compared by the same conditions.
+        runbooks: the runbooks in use. New runbooks use the same conditions. No new runbook has the cause of one in use.
         looks: the names of the facts that each probe can give, by the name of the probe; None: no probe is known.
     """
     past = list(incidents)
@@ -168,12 +163,10 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 
 
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
-    """Return the distinct actions with which people resolved incidents, the actions of the latest incident first.
-
-    The actions have the form of a runbook's actions.
+    """Return the actions with which people resolved incidents, as runbook actions, without duplicates.
 
     Args:
-        lessons: the incidents with the same cause, the latest first.
+        lessons: the incidents with the same cause, the latest first; the result has the same order.
         runbooks: the runbooks in use; their actions show which parameters come from facts.
     """
     found: dict[str, RunbookAction] = {}
@@ -186,10 +179,9 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
 
 def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
-    """Return the parameters of an action, by name, in the form in which a runbook can reuse them in a later incident.
+    """Return the parameters of an action, by name, in the form in which a runbook can reuse them.
 
-    A value that came from a fact becomes a placeholder `{fact}`, for which the later incident's value of the fact is
-    inserted. Other values stay the same.
+    A value that came from a fact becomes a placeholder `{fact}` for the fact's later value. Other values stay the same.
 
     Args:
         act: the action that was tried.
@@ -202,15 +194,13 @@ def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]
 def _place(
     act: TriedAction, name: str, value: FactValue, incident: PastIncident, runbooks: Sequence[Runbook]
 ) -> FactValue:
-    """Return the value of an action's parameter in the form in which a runbook can reuse it in a later incident.
+    """Return an action's parameter as a runbook can reuse it: a placeholder `{fact}` if the value came from a fact.
 
-    A value that came from a fact becomes a placeholder `{fact}`, because the fact may differ in the later incident: for
-    example, another worker has to be restarted. Any other value stays. The value came from a fact in two cases, checked
-    in this order:
-    - A runbook has the same action, with a placeholder for this parameter, and the fact of the placeholder has this
-      value.
+    Any other value is returned itself. The value came from a fact in two cases:
+    - A runbook has the same action with a placeholder for this parameter, and the placeholder's fact has this value.
     - The value is a name with a digit, and a fact of the incident has this value.
     """
+    # The fact may differ in a later incident: for example, another worker has to be restarted.
     facts = incident.facts
     for runbook in runbooks:
         for action in runbook.actions:
@@ -242,7 +232,10 @@ def _sign(each: Deviation) -> str:
 
 
 def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
-    """Return the Markdown text of a learnt runbook, for the person who decides whether to accept it."""
+    """Return the Markdown text of a runbook that is learnt from `lessons` and proposes `actions`.
+
+    The text helps a person to decide whether to accept the runbook.
+    """
     lines = [
         "# An unknown cause that occurred before",
         "",

@@ -41,7 +41,7 @@ class Library:
     Attributes:
         runbooks: the runbooks, sorted by cause.
         problems: the files that are not used, and why.
-        replaced: the causes whose shipped runbook is replaced by one in the installation's folder.
+        replaced: the causes of shipped runbooks that runbooks in the installation's folder replace.
     """
 
     runbooks: tuple[Runbook, ...]
@@ -54,10 +54,9 @@ class Library:
 
 
 def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -> Library:
-    """Read and return the runbooks in use: those in the folder, and the shipped ones whose causes the folder lacks.
+    """Read and return the runbooks in use: those in the folder, and the shipped ones for all other causes.
 
-    A file that is not a valid runbook is left out and reported in the result's `problems`, so that one broken file does
-    not stop the responder.
+    Invalid files are left out; the result's `problems` names them.
 
     Args:
         folder: the folder of the installation's own runbooks; None: there is no such folder.

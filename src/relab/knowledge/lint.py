@@ -58,9 +58,9 @@ class Surroundings:
     """The actions and facts that the runbooks of a responder may use.
 
     Attributes:
-        actions: the names of the actions; None if they are not known. Then actions are not checked.
+        actions: the names of the actions; None: they are not known and not checked.
         looks: the names of the facts that each probe can give, by the name of the probe; `*` in a fact's name matches
-            any text. None if the probes are not known. Then probes and their facts are not checked.
+            any text. None: probes and their facts are not checked.
         facts: names of facts that are known without a probe.
     """
 
@@ -105,8 +105,8 @@ def _likely(
 ) -> float:
     """Return the probability of a condition if the cause of one of two runbooks is present.
 
-    If the expectations of this runbook, `own`, contain the condition, the result is their `likely`. Otherwise it is the
-    `otherwise` of the expectations of the second runbook, `other`.
+    The result is `likely` of this runbook's expectation. Without such an expectation, it is `otherwise` of the other
+    runbook's expectation.
 
     Args:
         own: the expectations of the runbook whose cause is present, by condition.
@@ -221,15 +221,15 @@ def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _instead(name: str, known: Collection[str]) -> str:
-    """Return the end of a message about an unknown name: the most similar known name, or a list of all known names."""
+    """Return the end of an error message about an unknown name: the most similar known name, or all known names."""
     return nearest(name, sorted(known)) or f"; there are {', '.join(sorted(known)) or 'none'}"
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     """Yield an error for each fact that an action's parameter needs, but that is not known when the runbook is used.
 
-    Known are the facts of the runbook's expectations, requirements and probes, and the facts in `around.facts`. If the
-    runbook names probes, but the facts of probes are unknown (`around.looks` is None), nothing is yielded.
+    The runbook's expectations, requirements and probes make facts known, and so does `around.facts`. If `around.looks`
+    is None and the runbook names probes, nothing is yielded.
     """
     if runbook.looks and around.looks is None:
         return

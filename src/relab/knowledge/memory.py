@@ -27,11 +27,10 @@ _MAX_SHARE_OF_ONE: Final = 0.6
 def memory_factors(
     facts: Mapping[str, FactValue], templates: Mapping[str, int], incidents: Iterable[PastIncident]
 ) -> dict[str, float]:
-    """Return, by cause, the factor by which the prior probability of the cause should be multiplied.
+    """Return, by cause, the factor by which similar past incidents raise the prior probability of the cause.
 
-    A cause has a factor if similar past incidents had this cause. The factor is above 1 and at most
-    `MAX_ODDS_FROM_MEMORY`. It grows with the number of these incidents, and with their similarity to the current
-    incident. Other causes are absent from the result.
+    A factor is above 1 and at most `MAX_ODDS_FROM_MEMORY`. It grows with the number and the similarity of the past
+    incidents. Causes without similar incidents are absent.
 
     Args:
         facts: the facts of the current incident, by name.
@@ -85,10 +84,8 @@ def _alike(now: FactValue | None, then: FactValue | None) -> float:
 
 
 def _cosine(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Return the cosine similarity of two sets of log templates, given as `{template: number of lines}`.
-
-    The logarithms of the numbers are compared, so that one frequent template does not dominate.
-    """
+    """Return the cosine similarity of two mappings `{log template: number of lines}`, by the numbers' logarithms."""
+    # Logarithms, so that one frequent template does not dominate.
     left, right = ({name: math.log1p(max(count, 0)) for name, count in each.items()} for each in (one, other))
     norm = math.sqrt(sum(value**2 for value in left.values()) * sum(value**2 for value in right.values()))
     if not norm:

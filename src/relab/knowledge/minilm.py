@@ -158,16 +158,13 @@ def _digest(*paths: Path) -> str:
 
 
 def _read_weights(path: Path) -> dict[str, Floats]:
-    """Return the tensors of a safetensors file by name.
-
-    The file consists of the length of a header, the header in JSON, and the numbers. The file is memory-mapped, so the
-    system reads only the used parts. Few of the vocabulary's thirty thousand pieces are ever used.
-    """
+    """Return the tensors of a safetensors file by name; the file is memory-mapped."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= _MAX_HEADER_BYTES:
             raise ValueError(f"{path.name} is not a safetensors file")
         header = json.loads(file.read(length))
+    # Few of the vocabulary's thirty thousand pieces are ever used, and only used parts are read.
     content = np.memmap(path, np.uint8, "r", offset=8 + length)
     found: dict[str, Floats] = {}
     for name, entry in header.items():

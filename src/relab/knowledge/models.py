@@ -116,21 +116,18 @@ class Runbook:
     Attributes:
         cause: the name of the cause in one word, unique among the runbooks in use.
         title: the title for people.
-        symptoms: sentences as an engineer on call would write them; a search covers them.
+        symptoms: sentences as an engineer on call would write them, for the search.
         expects: conditions that are likely if the cause is present.
-        looks: names of the most informative probes (requests that give facts).
+        looks: the names of the most informative probes (requests that give facts).
         actions: the actions that may repair the cause, in the order in which to try them.
         mended: conditions that hold when the cause is gone.
         risk: how much harm an action may do if the incident has another cause.
-        requires: conditions that must hold if the cause is present. If one is known not to hold, the cause is very
-            improbable. If one is unknown, the probability does not change.
-        sheds: whether the repair rejects requests on purpose (load shedding). If so, rejected requests do not mean that
-            the repair failed, and the repair is rolled back when the load is back to normal.
+        requires: conditions that must hold if the cause is present; a false one makes the cause very improbable.
+        sheds: whether the repair rejects requests on purpose (load shedding). Such a repair is rolled back later.
         prior: how often the cause is the cause of an incident, relative to the `prior` of other runbooks.
         text: Markdown for people.
         source: where the runbook comes from, such as its file; messages name it.
-        lines: the line numbers of the fields in the runbook's file, by the dotted name of the field; absent fields have
-            no entry.
+        lines: the line number of each field in the runbook's file, by the field's dotted name.
     """
 
     cause: str
@@ -142,16 +139,17 @@ class Runbook:
     mended: tuple[FactCondition, ...]
     risk: Risk
     prior: float = 1.0
+    # An unknown condition does not change the probability.
     requires: tuple[FactCondition, ...] = ()
+    # If true, rejected requests do not mean that the repair failed.
     sheds: bool = False
     text: str = ""
     source: str = ""
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def line_of(self, name: str) -> int | None:
-        """Return the line number of a field in the runbook's file.
+        """Return the line number of a field in the runbook's file, or of the nearest enclosing field; None without one.
 
-        If the field has no line number, return that of the nearest enclosing field; None if there is no such field.
         `name` is the dotted name of the field, such as `actions.0.why`.
         """
         while name and name not in self.lines:
@@ -180,7 +178,8 @@ _NO_TEXT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def _cleaned(value: Any) -> Any:
-    """Replace characters that a database cannot store: the texts come from logs and may contain anything."""
+    """Replace characters of a text that a database cannot store; return any other value unchanged."""
+    # The texts come from logs and may contain anything.
     return _NO_TEXT.sub("\ufffd", value) if isinstance(value, str) else value
 
 
@@ -215,13 +214,11 @@ class PastIncident(_Remembered):
     Attributes:
         target: the service, by the name that its responder uses.
         opened_at, resolved_at: when the incident was opened, and when it ended.
-        cause: the final diagnosis of the incident. There may be no runbook for this cause.
-        facts: the facts that were known at the diagnosis, by name; if a person ended the incident, the facts that were
-            known before this person acted.
-        templates: the log templates (log messages with their variable parts masked) that were known at the moment of
-            `facts`, with the number of lines of each.
-        well: the usual values of the facts, by name: the values that the same probes gave when the incident was over
-            and the service was healthy.
+        cause: the final diagnosis, for which there may be no runbook.
+        facts: the facts known at the diagnosis, by name; if a person ended the incident, the facts before this action.
+        templates: the log templates (messages with variable parts masked) at the time of `facts`, with numbers of
+            lines.
+        well: the values of the same facts when the incident was over and the service healthy, by name.
         tried: the actions tried, in order.
         resolved_by: the kind of actor that ended the incident.
         resolver: the name of this actor.
@@ -260,12 +257,12 @@ class PastIncident(_Remembered):
 
 @dataclass(frozen=True, slots=True)
 class Relearnt:
-    """The effect of deleting or correcting a past incident on the runbooks that relab learnt from incidents.
+    """The effect of deleting or correcting a past incident on the runbooks learnt from the target's incidents.
 
     Attributes:
         incident: the deleted or the corrected incident.
-        gone: the causes of the target's learnt runbooks that are no longer in use after the change.
-        new: the causes of the target's learnt runbooks that are in use only since the change.
+        gone: the causes whose learnt runbooks went out of use by the change.
+        new: the causes whose learnt runbooks came into use by the change.
     """
 
     incident: PastIncident
@@ -295,10 +292,9 @@ class Hit:
         cause: the cause of the runbook or the incident.
         title: the title to show.
         score: how well it matches; higher is better. Scores of two searches cannot be compared.
-        by_words, by_meaning: the rank of the hit in the search by words, and in the search by meaning, from 1. None if
-            that search did not find it or was not made.
-        likeness: the cosine similarity of the query and the nearest sentence of the document; None if the search by
-            meaning did not find it.
+        by_words: the rank in the search by words, from 1; None if this search did not find it.
+        by_meaning: the rank in the search by meaning, from 1; None if this search did not find it or was not made.
+        likeness: the cosine similarity of the query and the document's nearest sentence; None without `by_meaning`.
     """
 
     kind: HitKind

@@ -141,7 +141,7 @@ def parse_runbook(text: str, source: str) -> Runbook:
         source: the name of the file in messages.
 
     Raises:
-        RunbookError: the text is not a valid runbook. The error has file, line and field of each mistake.
+        RunbookError: the text is not a valid runbook; the error lists file, line and field of each mistake.
     """
     path = Path(source)
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:

@@ -39,11 +39,10 @@ class _Record:
 
 
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
-    """Return a runbook with changes to its actions that past incidents suggest; None if they suggest none.
+    """Return a runbook with improved actions, as past incidents suggest; None if they suggest no change.
 
-    Only incidents are used in which one action failed before another action helped. The actions of the result are
-    sorted by their success in the past. Actions that helped, but that the runbook lacks, are added. A section of the
-    text lists the incidents.
+    Only incidents count in which one action failed before another action helped. The actions are sorted by past
+    success, and missing actions that helped are added. A section of the text lists the incidents.
 
     Args:
         runbook: the runbook in use.
@@ -108,10 +107,9 @@ def _number(actions: Sequence[RunbookAction], act: TriedAction) -> int | None:
 
 
 def _is(action: RunbookAction, act: TriedAction) -> bool:
-    """Return whether `act`, an action that was tried in an incident, is the action `action` of a runbook.
+    """Return whether `act`, an action that was tried in an incident, matches the runbook's `action`.
 
-    Both must have the same name, and `act` must have the parameters of `action`. A parameter of `action` with a
-    `{fact}` placeholder matches any value.
+    The names must be equal, and `act` must have all parameters of `action`. A `{fact}` placeholder matches any value.
     """
     return action.action == act.action and all(
         act.parameters.get(name) == value
@@ -121,10 +119,7 @@ def _is(action: RunbookAction, act: TriedAction) -> bool:
 
 
 def _text(text: str, incidents: Sequence[PastIncident]) -> str:
-    """Return the text of a runbook with a section that lists past incidents.
-
-    If the text has this section already, only incidents that it does not mention are added.
-    """
+    """Return a runbook's text with a section that lists past incidents; an existing section gets only the missing ones."""
     before, _, section_before = text.partition(HEADING)
     new = [_line(each) for each in incidents[:_MAX_LISTED] if f"`{as_code(each.incident_id)}`" not in section_before]
     section = "\n".join([HEADING, *([section_before.strip()] if section_before.strip() else []), *new])

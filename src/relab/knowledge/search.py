@@ -51,15 +51,16 @@ def search(
 ) -> list[Hit]:
     """Return the runbooks and past incidents that match a query best, the best first.
 
-    The query is text that a person wrote, or lines of a log; it has no search syntax. A document matches in two cases:
-    it contains a word of the query in any inflected form, or its meaning is near to that of the query.
+    A document matches in two cases:
+    - It contains a word of the query, in any inflected form.
+    - Its meaning is near to that of the query.
 
     Args:
-        query: a sentence, or lines of a log.
+        query: a sentence or log lines, without any search syntax.
         runbooks: the runbooks to search.
         incidents: the past incidents to search.
         limit: the maximum number of hits.
-        meaning: the sentence model; without it only words are compared.
+        meaning: the sentence model; None: only words are compared.
 
     Raises:
         UnavailableError: this Python's SQLite was built without full-text search, or the sentence model cannot be used.
@@ -91,7 +92,7 @@ def search(
 def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
     """Combine several rankings of documents into one; return `(document's number, score)` pairs, the best first.
 
-    Ties, such as ranks 1 and 2 against 2 and 1, are decided by the last ranking.
+    At equal scores, the last ranking decides.
 
     Args:
         rankings: each maps a document's number to its rank, from 1.

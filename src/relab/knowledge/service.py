@@ -138,7 +138,7 @@ class KnowledgeService:
         return found
 
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
-        """Return what should be corrected in each runbook, shipped or own, and where runbooks in use conflict.
+        """Return the mistakes in all runbooks, shipped or own, and the conflicts between runbooks in use.
 
         `surroundings` says which actions and facts the runbooks may use; None: this is not known, and not checked.
 
@@ -196,7 +196,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, and the causes whose learnt runbooks go out of use without this incident.
+        """Delete a past incident; return it, with the learnt runbooks that go out of use.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -210,7 +210,7 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Replace the cause of a past incident; return it, and which learnt runbooks this puts into or out of use.
+        """Replace the cause of a past incident; return it, with the learnt runbooks that come into or go out of use.
 
         Args:
             incident_id: the id of the incident.
@@ -255,7 +255,7 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return the factors by which similar past incidents raise the prior probabilities of causes, by cause.
+        """Return, by cause, the factor by which similar past incidents raise the prior probability of the cause.
 
         Args:
             facts: the facts of the current incident, by name.
@@ -268,7 +268,7 @@ class KnowledgeService:
     def learnt(
         self, target: str, runbooks: Sequence[Runbook], looks: Mapping[str, Collection[str]]
     ) -> tuple[Runbook, ...]:
-        """Return new runbooks, one for each unknown cause that a person has repaired at a target by an action.
+        """Return a new runbook for each unknown cause that a person has repaired in the past incidents of a target.
 
         Args:
             target: the service, by the name that its responder uses.
@@ -331,11 +331,11 @@ class KnowledgeService:
         return accepted
 
     def _experience(self, target: str) -> set[str]:
-        """Return the causes of the runbooks that are learnt from past incidents of a target."""
+        """Return the causes of the runbooks that relab has learnt from past incidents of a target."""
         return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
 
     def _causes(self) -> set[str]:
-        """Return the causes of all runbooks, also of those that the setting `without` excludes."""
+        """Return the causes of all runbooks, including excluded ones (`without`)."""
         return {runbook.cause for shelf in self._shelves() for runbook in shelf.runbooks}
 
     def _shelves(self) -> list[Shelf]:
@@ -374,7 +374,7 @@ def _refuse_useless(remarks: Sequence[Remark]) -> None:
 
 
 def _of_problem(place: str, message: str) -> Remark:
-    """Return the lint remark for a problem whose place is given as `file:line: field`."""
+    """Convert a problem to a lint remark; `place` is `file:line: field`."""
     where, _, field = place.partition(": ")
     source, _, line = where.rpartition(":")
     return Remark(source, field, message, line=int(line)) if line.isdecimal() else Remark(where, field, message)

@@ -34,8 +34,8 @@ class VectorStore:
     Args:
         folder: the folder of the file; it is created when needed.
         model: name and digest of the model. `put` deletes the vectors of other models.
-        size: the size of a vector in bytes; a stored vector of another size counts as damaged, and `get` ignores it.
-        most: the maximum number of vectors that are kept; the oldest are deleted first.
+        size: the size of a vector in bytes; `get` ignores stored vectors of another size.
+        most: the maximum number of stored vectors; the oldest are deleted first.
     """
 
     def __init__(self, folder: Path, *, model: str, size: int, most: int = MAX_VECTORS) -> None:
@@ -86,8 +86,8 @@ class VectorStore:
     def _transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
         """Yield a connection in a new transaction of this mode; commit it unless the `with` block raises.
 
-        A `DEFERRED` transaction waits only while another process commits. An `IMMEDIATE` transaction waits until the
-        transaction of another process has ended.
+        A `DEFERRED` transaction waits only for commits of other processes, an `IMMEDIATE` one for their whole
+        transactions.
         """
         try:
             with closing(self._connect()) as connection:

@@ -20,9 +20,7 @@ async def complete_in_background(
 ) -> AnswerT:
     """Call a model in a separate daemon thread and return its answer; arguments and errors as in `LlmGateway.complete`.
 
-    The event loop's own executor is not used. It has few threads, and a process waits for all of them before it exits,
-    so that a model that does not answer would delay transactions and the exit. Cancelling this coroutine ends the wait
-    at once. The call itself continues, at most until its deadline.
+    Cancelling this coroutine ends the wait at once. The call itself continues, at most until its deadline.
     """
     result: Future[AnswerT] = Future()
 
@@ -37,5 +35,7 @@ async def complete_in_background(
         else:
             result.set_result(answer)
 
+    # The event loop's executor has few threads, and the process waits for them at its exit. A model that does not
+    # answer would delay both.
     threading.Thread(target=work, name="relab-llm-call", daemon=True).start()
     return await asyncio.wrap_future(result)

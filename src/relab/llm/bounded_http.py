@@ -10,19 +10,20 @@ from relab.llm.errors import LlmInvalidOutputError
 def bounded(client_class: type[Any], max_bytes: int) -> type[Any]:
     """Return a subclass of an SDK's asynchronous HTTP client that reads at most `max_bytes` of a response's body.
 
-    The method `send` of the subclass returns a complete response. It raises `LlmInvalidOutputError` in two cases: the
-    body is larger, or it is compressed. A small compressed body could expand to a huge one. The SDKs and their versions
-    use different HTTP libraries, so the result is a subclass of the SDK's own class.
+    The method `send` of the subclass returns a complete response. It raises `LlmInvalidOutputError` if the body is
+    larger or compressed.
     """
 
     async def send(self: Any, request: Any, **options: Any) -> Any:
         response = await client_class.send(self, request, **{**options, "stream": True})
         try:
+            # A small compressed body could expand to a huge one.
             body = await _read(response, max_bytes)
         finally:
             await response.aclose()
         return type(response)(response.status_code, headers=response.headers, content=body, request=request)
 
+    # The SDKs and their versions use different HTTP libraries, so this is a subclass of the SDK's own class.
     return type("BoundedClient", (client_class,), {"send": send})
 
 

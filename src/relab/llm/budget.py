@@ -46,10 +46,9 @@ class BudgetLimits(BaseModel):
         return self
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """Return the price of the tokens of a prompt and its answer in USD.
+        """Return the price in USD of the tokens of a prompt and its answer; None if a needed price is not set.
 
-        Return None if the price of the prompt's tokens, or of the answer's tokens, is needed but not set. A price for 0
-        tokens is not needed.
+        A price for 0 tokens is not needed.
         """
         total = 0.0
         for tokens, price in (
@@ -68,7 +67,7 @@ class Charge:
 
     Attributes:
         at_us: the time of the reservation in microseconds, by the clock of the budget, which never goes back.
-        expired: whether the call is older than the budget's window, so that it no longer counts.
+        expired: whether the reservation has left the budget's window, so that it no longer counts.
     """
 
     at_us: int
@@ -79,7 +78,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The sums of the charges of calls: the real cost of settled calls, and the reservations of calls in progress.
+    """The sums over the calls: the real cost of settled calls, and the reserved maximum of all others.
 
     `usd` is None if the price of some tokens is not known.
     """
@@ -93,9 +92,8 @@ class Spent:
 class Budget:
     """Limits the calls to a model over a sliding window, or over this object's lifetime. It is thread-safe.
 
-    A call first reserves the maximum that it may cost, so concurrent calls cannot exceed the limits together. `settle`
-    then replaces the reservation with the real cost. A call that is never settled keeps its reservation. The budget
-    covers only this process, so each worker has a separate budget.
+    `reserve` charges the maximum cost before a call, and `settle` replaces it with the real cost. A call that is never
+    settled keeps its reservation. Each process has a separate budget.
 
     Args:
         limits: the limits; None: no limits.

@@ -71,8 +71,7 @@ class ChatBackend:
             ends_at: the deadline, as a time of `time.monotonic`; the caller cancels this coroutine at that time.
 
         Raises:
-            LlmError: one of the errors of `LlmGateway.complete`, but none about the content of the message: this method
-                does not read it.
+            LlmError: as in `LlmGateway.complete`, but without errors about the content of the message.
         """
         messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
         # This overrides LANGSMITH_TRACING and similar variables, which may be set for other programs.
@@ -156,10 +155,8 @@ def _bind(
 
 
 def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) -> LlmError:
-    """Return the `LlmError` for an exception of the SDK. Its message does not contain the exception's text.
-
-    This text is untrusted, and may contain the key.
-    """
+    """Convert an exception of the SDK to an `LlmError` without the exception's text."""
+    # The text of the exception is untrusted, and may contain the key.
     own: BaseException | None = error
     while own is not None:
         if isinstance(own, LlmError):
@@ -203,10 +200,8 @@ def _status_error(status: int, retry_after: str | None, config: LlmConfig) -> Ll
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the number of seconds in a Retry-After header; None if the header is missing or not a number of seconds.
-
-    A date, which HTTP also allows, gives None: no model provider sends one.
-    """
+    """Return the number of seconds in a Retry-After header; None if the header is missing or holds no such number."""
+    # HTTP also allows a date, but no model provider sends one.
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
         return None
     return float(retry_after)

@@ -75,10 +75,8 @@ class LlmConfig(BaseModel):
 
     @property
     def endpoint(self) -> str:
-        """The URL of the model server: the configured URL, or else the provider's own.
-
-        The libraries always get this URL. Without a URL, they would read one from the environment.
-        """
+        """The URL of the model server: the configured URL, or else the provider's own."""
+        # Without a URL, the libraries would read one from the environment.
         return self.base_url or PROVIDERS[self.provider].endpoint
 
     @property

@@ -27,24 +27,19 @@ _GRACE_S = 0.5
 class DeadlineRunner:
     """Runs up to `max_concurrency` coroutines at the same time, each in its own thread and with its own deadline.
 
-    A thread that waits in the DNS resolver of the C library cannot be stopped: after the deadline, it continues until
-    the resolver's timeout. Until then the thread still counts as running, so that there are never more than
-    `max_concurrency` threads.
+    A thread that waits for the DNS resolver continues after its deadline, and counts as running until the resolver's
+    timeout.
     """
 
     def __init__(self, max_concurrency: int) -> None:
         self._slots = threading.BoundedSemaphore(max_concurrency)
 
     def run(self, work: Callable[[float], Coroutine[Any, Any, T]], timeout_s: float) -> T:
-        """Run the coroutine `work(ends_at)` and return its result.
-
-        The coroutine runs in an empty context, so the contents of the caller's context (tracers, callbacks, spans) do
-        not affect it.
+        """Run the coroutine `work(ends_at)` in an empty context (without the caller's tracers), and return its result.
 
         Args:
             work: returns the coroutine; `ends_at` is its deadline, as a time of `time.monotonic`.
-            timeout_s: the time limit in seconds. It includes the wait until fewer than `max_concurrency` coroutines
-                run.
+            timeout_s: the time limit in seconds, including the wait while `max_concurrency` coroutines run.
 
         Raises:
             LlmUnavailableError: the time limit passed, while waiting to start or while running.

@@ -30,15 +30,14 @@ class LlmGateway(Protocol):
         Args:
             prompt: the instructions and the data.
             schema: the class of the answer.
-            timeout_s: shortens the configured time limit of the whole call; it cannot extend it. None: the configured
+            timeout_s: shortens the configured time limit of the whole call, but cannot extend it. None: the configured
                 limit.
-            billed: a function that gets the cost of the call, also if the call failed, before this method returns or
-                raises. The cost is computed from the tokens that the server counted, or from the reserved maximum if
-                the server counted none. The function is not called if no call was made.
+            billed: a function that gets the cost of the call before this method returns or raises. Without token counts
+                of the server, the cost is the reserved maximum. It is not called if no call was made.
 
         Raises:
             LlmDisabledError: no model is configured.
-            LlmNotConfiguredError: the model's optional package (extra) or its key is missing, or the server rejects the
+            LlmNotConfiguredError: the optional package (extra) or the key is missing, or the server rejects the
                 configuration.
             LlmBudgetExceededError: the budget does not allow the call; no request was made.
             LlmUnavailableError: no answer in time: connection error, 429, 5xx, or the deadline passed.

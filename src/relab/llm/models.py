@@ -7,9 +7,9 @@ from enum import StrEnum
 
 
 class OutputMethod(StrEnum):
-    """The method with which a model's server is asked for JSON: a JSON schema, the JSON mode, or a function call.
+    """How a model's server is asked for JSON: by a JSON schema, the JSON mode, or a function call.
 
-    Each method is a feature of the servers' protocols. The gateway validates every answer, whichever method is used.
+    The gateway validates every answer.
     """
 
     JSON_SCHEMA = "json_schema"
@@ -25,11 +25,8 @@ class Prompt:
     user: str
 
     def most_tokens(self) -> int:
-        """Return an upper bound on the number of tokens of the prompt: one token per two bytes of UTF-8.
-
-        English and JSON have three to four bytes per token; digits and rare scripts have nearly two. The budget
-        reserves this bound, because the real number is not known before the call.
-        """
+        """Return an upper bound on the number of tokens of the prompt: one token per two bytes of UTF-8."""
+        # English and JSON have three to four bytes per token; digits and rare scripts have nearly two.
         return (len(self.system.encode(errors="replace")) + len(self.user.encode(errors="replace"))) // 2 + 1
 
 

@@ -42,8 +42,7 @@ class _Piece:
 def arrival_offsets_ns(stages: Sequence[Stage], arrivals: Arrivals, seed: int) -> Iterator[int]:
     """Yield the due time of each request in ns after the start, in ascending order.
 
-    The times are computed lazily, so that a load may have any number of requests. Equal arguments give equal times on
-    every machine.
+    Times are computed lazily. Equal arguments give equal times on every machine.
 
     Args:
         stages: the rates of requests, one stage after another.
@@ -112,10 +111,9 @@ def _levels(seed: int) -> Iterator[float]:
 
 
 def _in_ramp(piece: _Piece, level: float) -> int:
-    """Return when the expected number of arrivals since the beginning of a stage reaches `level`.
+    """Return when the expected number of arrivals since the beginning of a stage reaches `level`, in ns of the load.
 
-    The result is in ns after the start of the load. If the rate changes from a to b within the T seconds of the stage,
-    the time t since the beginning of the stage solves this equation:
+    If the rate changes from a to b within the T seconds of the stage, the time t since its beginning solves:
 
     a t + (b - a) t² / 2T = level
     """

@@ -52,10 +52,9 @@ def _fail(error: RelabError) -> None:
 
 
 def main() -> None:
-    """Read load plans from standard input, one JSON value per line, and send the load of the last plan that was read.
+    """Read load plans from standard input, one JSON value per line, and send the load of the latest plan.
 
-    Each line ends the previous load at once. The line `null` starts no new load. At the end of the input, the process
-    exits without waiting for requests in flight.
+    Each line ends the previous load at once; `null` starts no new load. The process exits at the end of the input.
     """
     clients = Clients()
     try:

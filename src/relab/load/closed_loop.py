@@ -23,10 +23,8 @@ class Throughput:
 
     Attributes:
         clients: number of the clients.
-        good_per_s: good answers per second. An answer is good if its status is below 400, or if the plan expects its
-            status.
-        p95_ms: 95th percentile of the times of good answers, from sending the request to the last byte; None without
-            good answers.
+        good_per_s: good answers per second: with a status below 400, or with a status that the plan expects.
+        p95_ms: 95th percentile of the times from request to last byte of good answers; None without good answers.
     """
 
     clients: int

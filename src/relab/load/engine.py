@@ -31,14 +31,14 @@ _RETRIED_STATUSES = frozenset({429})
 
 
 class Engine:
-    """Sends one load (the requests of a plan, each at its due time) and records the outcomes. `run` may be called once.
+    """Sends one load (the requests of a plan, each at its due time) and records the outcomes; `run` may be called once.
 
     Args:
         plan: the load.
         target: the resolved target.
-        on_window: is called with each finished time window; it runs in the event loop, so it must be fast.
-        on_progress: is called with the progress, every `window_s` seconds; it must be fast, too.
-        stop: once this event is set, the engine sends no more requests and abandons those in flight.
+        on_window: is called with each finished time window, in the event loop; it must be fast.
+        on_progress: is called with the progress every `window_s` seconds, in the event loop; it must be fast.
+        stop: an event; when it is set, the engine abandons requests in flight and ends.
 
     Attributes:
         recorder: the counts and latencies so far.
@@ -151,11 +151,8 @@ class Engine:
         self._raise_broken(ticking)
 
     def _raise_broken(self, ticking: asyncio.Task[None]) -> None:
-        """If the engine or a callback has failed, raise its error, which ends the load.
-
-        Without this method, the error would only appear in the event loop's log. `ticking` is the task that runs
-        `_tick`.
-        """
+        """If the engine, a callback or the task `ticking` (it runs `_tick`) has failed, raise the error."""
+        # Otherwise the error would only appear in the event loop's log.
         if self._broken is not None:
             raise self._broken
         if ticking.done():
@@ -242,11 +239,12 @@ class Engine:
         self.recorder.ended(entry, arrived_ns, good=bool(good))
 
     async def _send(self, entry: Entry, request: LoadRequest, url: URL, *, again: bool = False) -> bool | None:
-        """Send a request once, and record the outcome of this send.
+        """Send a request once, and record the outcome of this send; `again` says whether it is a retry.
 
         Returns:
-            True if the answer is good. False if it is bad and a retry does not help. None if the request may be
-            retried.
+            True: the answer is good.
+            False: the answer is bad, and a retry does not help.
+            None: the request may be retried.
         """
         self.recorder.sent(entry, again=again)
         entry.arrived_ns = None
@@ -273,7 +271,7 @@ class Engine:
         return None if status >= 500 or status in _RETRIED_STATUSES else False
 
     async def _tick(self) -> None:
-        """Check every `TICK_S` seconds for the stop signal and for finished windows, and report the progress."""
+        """Every `TICK_S` seconds, check the stop signal, report finished windows, and report the progress."""
         next_report_ns, reported_ns = self._now_ns() + int(self._plan.window_s * NS_PER_S), self._now_ns()
         while True:
             await asyncio.sleep(TICK_S)

@@ -16,10 +16,10 @@ VERSION = "1.3"
 
 
 def write_hdr_log(file: TextIO, windows: Iterable[Window], *, started_at_us: int) -> None:
-    """Write the latency histograms of windows to an open text file, one line per window, in HdrHistogram's log format.
+    """Write the latencies of time windows to a text file, in HdrHistogram's log format, one line per window.
 
-    The columns of a line are: the window's start in seconds after the start of the load, its length in seconds, its
-    maximum latency in ms, and its histogram of latencies in ns.
+    The columns are: start of the window in seconds of the load, length in seconds, maximum latency in ms, and histogram
+    in ns.
 
     Args:
         file: the text file, open for writing.

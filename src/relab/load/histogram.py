@@ -123,7 +123,7 @@ class LatencyHistogram:
         return int(self._counts()[index + 1 :].sum())
 
     def values_ms(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the distinct latencies in ms (the middles of their buckets, ascending) and how often each occurs."""
+        """Return `(latencies, counts)`: the middles of the non-empty buckets in ms, ascending, and their counts."""
         counts = self._counts()
         used = np.flatnonzero(counts)
         middles = [(self._hdr.get_value_from_index(int(i)) + self._upper_ns(int(i))) / 2 for i in used]
@@ -137,10 +137,8 @@ class LatencyHistogram:
         return self._counted
 
     def _count(self) -> None:
-        """Move the latencies that `record` has collected into the buckets of the HdrHistogram, all at once.
-
-        The result is the same as that of the library's `record_value` for each latency.
-        """
+        """Move the latencies that `record` has collected into the buckets of the HdrHistogram."""
+        # The same result as the library's `record_value` for each latency, but for all at once.
         hdr = self._counted
         values = np.clip(np.array(self._waiting, dtype=np.int64), 0, MAX_NS)
         self._waiting.clear()

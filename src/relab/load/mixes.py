@@ -176,7 +176,7 @@ def _content_type(template: RequestTemplate) -> dict[str, str]:
 
 
 class _Body:
-    """Builds the bodies of requests, as bytes, from a template: a text, or JSON with placeholders in its strings."""
+    """Builds request bodies, as bytes, from a template: a text, or JSON whose strings may contain placeholders."""
 
     def __init__(self, value: JsonValue, where: str) -> None:
         self.texts: list[_Text] = []

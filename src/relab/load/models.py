@@ -114,9 +114,9 @@ ValueSource = Annotated[
 class RequestTemplate(_Value):
     """One kind of request; a template with twice the `weight` of another is sent twice as often.
 
-    `{name}` in path, query, headers and body is a placeholder for a value of the mix. If a string in a JSON body
-    consists of `{name}` only, the value keeps its type: a number stays a number. An answer with a status of 400 or more
-    counts as bad, unless the status is in `expect`.
+    - `{name}` in path, query, headers and body is a placeholder for a value of the mix.
+    - In a JSON body, the string `{name}` alone keeps the type of its value: a number stays a number.
+    - An answer with a status of 400 or more counts as bad, unless the status is in `expect`.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -145,25 +145,23 @@ class Mix(_Value):
 
 
 class LoadPlan(_Value):
-    """The plan of a load. Equal plans send equal requests at equal intervals.
+    """The plan of a load; equal plans send equal requests at equal intervals.
 
     Attributes:
-        url: the base URL of the target: scheme, host, port, and a prefix of the paths of all requests.
-        mix: what is requested.
+        url: the base URL of the target: scheme, host, port, and a prefix of all paths.
+        mix: the requests to send.
         stages: the rates of requests, one stage after another.
         arrivals: whether requests are due at even intervals or as a Poisson process.
         seed: the seed of all random choices.
         warmup_s: duration before the first stage, at its initial rate; the results do not include it.
-        window_s: length of the time windows for which results are counted separately.
-        timeout_s: time limit of one send, from sending to the last byte of the answer.
-        max_in_flight: maximum number of requests in flight, that is, without an outcome. A request that is due while so
-            many are in flight is dropped, not delayed.
-        connections: maximum number of open connections (None: `max_in_flight`). With fewer than `max_in_flight`,
-            requests may wait for a connection, and their latency includes the wait.
+        window_s: length of the time windows of the results.
+        timeout_s: time limit of one send, until the last byte of the answer.
+        max_in_flight: maximum number of requests without an outcome; further due requests are dropped.
+        connections: maximum number of open connections; None: `max_in_flight`. Latencies include the wait for a
+            connection.
         keep_alive: reuse connections; if False, every send opens a new one.
-        retries: maximum number of retries of a request that got no answer or the status 429 or 500 and above. A request
-            stays in flight while it waits for its retry.
-        retry_delay_s: delay before a retry; the Retry-After header of an answer is ignored.
+        retries: maximum number of retries of a request without an answer, or with the status 429 or 500 and above.
+        retry_delay_s: delay before a retry; the Retry-After header is ignored, and the request stays in flight.
         headers: sent with every request; headers of the mix override them.
         allow_remote: whether the target may be another machine.
     """
@@ -202,14 +200,14 @@ class LoadPlan(_Value):
 class Counts(_Value):
     """Counts of requests and their sends, by outcome.
 
-    Requests: `offered = dropped + good + bad + abandoned`. Sends: `sent = offered - dropped + retries`, and
-    `sent = completed + failed + timed_out` except for sends of abandoned requests.
+    Requests: `offered = dropped + good + bad + abandoned`. Sends: `sent = offered - dropped + retries`. Except for
+    abandoned requests, `sent = completed + failed + timed_out`.
 
     Attributes:
         offered: requests that were due.
-        dropped: requests that were never sent, because `max_in_flight` others had no outcome when they were due.
+        dropped: requests that were never sent, because `max_in_flight` others were in flight.
         good: requests that ended with a status below 400, or with a status that their template expects.
-        bad: all other requests that ended: with another status, without a complete answer, or by a time-out.
+        bad: all other requests that ended.
         abandoned: requests without an outcome when the load was stopped.
         sent: sends, including retries.
         retries: sends that were retries.
@@ -243,8 +241,8 @@ class Counts(_Value):
 class LatencySummary(_Value):
     """Latencies of requests from their due time to their outcome, including retries.
 
-    `count` is the number of requests. If it is 0, all other values are None. `p999_ms` is the percentile 99.9.
-    `histogram` is the full distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
+    If `count`, the number of requests, is 0, all latencies are None. `p999_ms` is the percentile 99.9. `histogram` is
+    the distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
     """
 
     count: int
@@ -318,12 +316,12 @@ class Progress(_Value):
 
 
 class Generator(_Value):
-    """The accuracy of the load generator itself, on which the accuracy of all other figures of a load depends.
+    """The accuracy of the load generator itself, which limits the accuracy of all other figures of a load.
 
     Attributes:
         lag_p50_ms: median delay between a request's due time and its start. Latencies include this delay.
         lag_p99_ms, lag_max_ms: 99th percentile and maximum of this delay.
-        rate_per_s: the achieved rate of requests, from the start of the first request to the start of the last one.
+        rate_per_s: the achieved rate of requests, from the first start to the last one.
         rate_error_pct: deviation of the achieved rate from the planned rate, in percent.
         cpu_share: CPU time as a share of one core, 0..1.
     """

@@ -246,10 +246,7 @@ class LoadRecorder:
         return self._open[-1]
 
     def _open_until(self, at_ns: int) -> None:
-        """Start the records of all time windows that begin at `at_ns` or earlier and are not started yet.
-
-        Windows without requests are started as well, so that the results have a window for every part of the load.
-        """
+        """Start the records of all time windows that begin at `at_ns` or earlier, also of windows without requests."""
         while self._next_index * self._window_ns <= at_ns and self._next_index * self._window_ns < self._end_ns:
             self._open.append(_Open(self._next_index))
             self._next_index += 1

@@ -97,16 +97,17 @@ def run_load(
 ) -> LoadResult:
     """Run a load to its end in this thread, on a new event loop.
 
+    Requests that the target refuses count as failed sends.
+
     Args:
         plan: what to send.
-        on_window: is called with the results of each time window, in order, once all requests of the window have ended.
+        on_window: is called with the results of each time window, in order, after its last outcome.
         stop: an event that ends the load early when any thread sets it; the result covers the time until then.
         on_progress: is called with the current progress every `window_s` seconds (a field of the plan).
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
-        UnreachableTargetError: the target's name has no address. A target that refuses connections raises no error: its
-            requests count as failed sends.
+        UnreachableTargetError: the target's name has no address.
         MixError: a template of the mix cannot be filled.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -122,16 +123,17 @@ async def run(
 ) -> LoadResult:
     """Run a load to its end on the caller's event loop; other tasks on this loop would delay requests.
 
+    Requests that the target refuses count as failed sends.
+
     Args:
         plan: what to send.
-        on_window: is called with the results of each time window, in order, once all requests of the window have ended.
+        on_window: is called with the results of each time window, in order, after its last outcome.
         stop: an event that ends the load early when any thread sets it; the result covers the time until then.
         on_progress: is called with the current progress every `window_s` seconds (a field of the plan).
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
-        UnreachableTargetError: the target's name has no address. A target that refuses connections raises no error: its
-            requests count as failed sends.
+        UnreachableTargetError: the target's name has no address.
         MixError: a template of the mix cannot be filled.
     """
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
@@ -151,7 +153,7 @@ def hdr_text(result: LoadResult) -> str:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Raise this process's soft limit of open files to what `connections` need, but not above the hard limit."""
+    """Raise this process's soft limit of open files so that `connections` fit, at most to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE_DESCRIPTORS + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

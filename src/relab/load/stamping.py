@@ -34,12 +34,9 @@ class StampingConnector(aiohttp.TCPConnector):
 
 
 class StampedResponse(aiohttp.ClientResponse):
-    """A response of aiohttp with the time at which its last bytes arrived, in `arrived_ns`.
+    """A response of aiohttp with the time at which its last bytes arrived, in `arrived_ns`."""
 
-    The connection records this time. aiohttp returns the connection to the pool as soon as the whole response was read,
-    so this object keeps a reference to the connection.
-    """
-
+    # The connection records the time. Keep it here, because aiohttp releases it as soon as the response was read.
     _handler: _StampingHandler | None = None
 
     async def start(self, connection: Connection) -> StampedResponse:

@@ -10,9 +10,7 @@ TERMINAL_STATUSES = frozenset({"done", "failed"})
 
 
 class ProgressEvent(BaseModel):
-    """One event about the progress of a piece of work, such as an analysis.
-
-    All events of one piece of work form a topic.
+    """One event about the progress of a piece of work (a topic), such as an analysis.
 
     Attributes:
         seq: the number of the event; numbers count up from 1 within the topic.

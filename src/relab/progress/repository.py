@@ -29,9 +29,6 @@ _APPEND = insert(table_of(ProgressEventRow)).values(
 def append(session: Session, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
     """Append an event to a topic, with the topic's next number.
 
-    Two processes may write to a topic at the same time: a worker that lost its lease, and its successor. SQLite has
-    only one writer at a time. On PostgreSQL, the second writer waits here until the first commits.
-
     Args:
         session: the session of the transaction.
         topic: the id of the work, such as an analysis.
@@ -41,6 +38,8 @@ def append(session: Session, topic: str, *, status: str, step: str, pct: int, me
         message: a sentence for people.
         at: the time of the event, in microseconds since 1970.
     """
+    # A worker that lost its lease and its successor may write at the same time: the second waits until the first
+    # commits. SQLite has only one writer at a time.
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(_LOCK_SPACE, func.hashtext(topic))))
     event = {"topic": topic, "status": status, "step": step, "pct": pct, "message": message, "updated_at": at}

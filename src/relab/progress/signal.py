@@ -73,7 +73,7 @@ class RedisSignal:
             _log.warning("broker_unavailable", error=str(error))
 
     async def listen(self, wake: asyncio.Event) -> None:
-        """Set `wake` at every signal until cancelled; after a lost connection, wait and subscribe again."""
+        """Set `wake` at every signal until this coroutine is cancelled; reconnect if the connection is lost."""
         import asyncio
 
         from redis.asyncio import Redis

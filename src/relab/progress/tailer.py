@@ -133,8 +133,8 @@ class ProgressTailer(Generic[Event]):
     async def follow(self, topic_id: str, after: int = 0) -> AsyncGenerator[Event | None]:
         """Yield the events of a topic with a number greater than `after`, then new events; None is a heartbeat.
 
-        The generator ends after a terminal event (one that ends the work), when the events are deleted, and when the
-        server stops. Closing it (for example, because the client disconnected) ends the subscription.
+        The generator ends after a terminal event (one that ends the work), after the deletion of the topic, or when the
+        server stops. Closing the generator ends the subscription.
         """
         topic = self._topics.setdefault(topic_id, _Topic[Event]([]))
         topic.followers += 1

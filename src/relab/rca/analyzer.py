@@ -67,14 +67,14 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
 
 
 def classify(collected: Collected, models: RankingModels | None = None) -> Classified:
-    """Group the problems in `collected` into possible causes, rank these, and check that the evidence is sufficient.
+    """Group the problems in `collected` into possible causes, rank them, and check that the evidence is sufficient.
 
     Also rank the steps of the run by how likely each step has gone wrong. This is the stage "Classifying failure".
 
     Args:
         collected: the result of the first stage.
-        models: the models that rank the steps. Each is used only for runs from the source (the program that made the
-            run) that it was trained on. None for the models that relab ships.
+        models: the models that rank the steps, each for runs from the source (program) that it was trained on. None for
+            the models that relab ships.
     """
     view, problems = collected.view, collected.problems
     return Classified(

@@ -20,7 +20,7 @@ _log = get_logger(__name__)
 
 
 class EmbeddedBackend:
-    """The back end without a broker: workers read the table every `poll_s` seconds, so announcements do nothing."""
+    """The back end without a broker: workers read new jobs from the database every `poll_s` seconds."""
 
     worker_beside_server = True
 

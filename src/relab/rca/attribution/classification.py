@@ -18,13 +18,11 @@ from relab.rca.models import Category, Confidence
 
 @dataclass(frozen=True, slots=True)
 class RankedCause:
-    """One possible root cause: the problems of one category.
-
-    For the category UNKNOWN, the problems also have the same detail.
+    """One possible root cause: the problems of one category; in the category UNKNOWN, also of one detail.
 
     Attributes:
         problems: the problems in order of rank; the first one is the lead, which represents the cause.
-        tools: the names of the tools that have these problems, in the order of `problems`.
+        tools: the names of the tools of these problems, in the order of `problems`.
     """
 
     category: Category
@@ -44,9 +42,10 @@ class RankedCause:
 def classify_problems(problems: Sequence[DetectedProblem], view: RunView) -> tuple[RankedCause, ...]:
     """Return the possible causes of the run's failure, most likely first.
 
-    A successful run has no causes. In a run that neither failed nor succeeded, only unrecovered problems count. A
-    regression (a new version of the agent behaves differently from the earlier one) is a cause only in a failed run,
-    and only if the outcomes of runs, not just steps or tool calls, became worse.
+    - A successful run has no causes.
+    - If a run neither failed nor succeeded, only unrecovered problems count.
+    - A regression (a new version of the agent is worse) counts only if the run failed and the outcomes of runs became
+      worse.
     """
     if view.succeeded:
         return ()
@@ -92,8 +91,7 @@ def _rank(problem: DetectedProblem, stated: set[Category]) -> tuple[object, ...]
 def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
     """Insert the regression (the cause "the new version is worse") at its place in the ranked causes.
 
-    The regression comes directly before the first cause that explains the failure less well than the change of version
-    does. So confident causes outside of the agent stay before the regression.
+    Its place is before the first cause that explains the failure less well than the regression does.
     """
     regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
     if regression is None:
@@ -108,10 +106,7 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
 
 
 def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Return whether the change of version explains the failure better than the problem `lead` does.
-
-    `regression` is the cause "the new version is worse", with what the new version changed.
-    """
+    """Return whether `regression` (the cause "the new version is worse") explains the failure better than `lead`."""
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
     if DESCRIPTORS[lead.category].is_external or lead.category is Category.UNKNOWN:
@@ -122,8 +117,8 @@ def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> boo
 def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
     """Return whether the new version of the agent changed something that may have caused the problem `lead`.
 
-    For a loop, the new version must have made runs longer (more steps). For any other problem, it must have changed how
-    the agent uses the problem's tool.
+    - A loop: the new version made runs longer (more steps).
+    - Any other problem: the new version changed how the agent uses the problem's tool.
     """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

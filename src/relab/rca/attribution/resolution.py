@@ -33,8 +33,8 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 def time_order(problem: DetectedProblem) -> tuple[object, ...]:
     """Return a sort key that orders problems by time, earliest first.
 
-    At equal times, problems of specific categories come before problems of general categories (`is_general`). If these
-    are equal as well, problems of calls come before problems of steps, guardrail events and the run.
+    At equal times, specific categories come before general ones. Then problems of calls come before problems of steps,
+    guardrail events and the run.
     """
     return (
         problem.at_us,
@@ -73,10 +73,9 @@ _BEHAVIOUR = frozenset({"retries", "identical_calls", "alternating_cycle", "iden
 
 
 def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Split `problems` into behaviours over several calls or runs (loops and regressions) and single errors.
+    """Split `problems` into `(loops and regressions, single errors)`, without duplicate errors.
 
-    Return both lists in this order. Of several errors at the same call, step or event, only the most informative one
-    (the first by `_rank`) is kept.
+    Of several errors at the same call, step or event, the first by `_rank` is kept.
     """
     loops: list[DetectedProblem] = []
     best: dict[Place, DetectedProblem] = {}
@@ -92,7 +91,7 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 
 
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
-    """Return a sort key, best first: problems that are not vague, then higher confidence, then the more specific category."""
+    """Return a sort key: specific details before vague ones, then higher confidence, then more specific category."""
     return (
         problem.detail in VAGUE_DETAILS,
         -strength(problem.confidence),
@@ -101,11 +100,10 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 
 
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each error line of the log into the problem of the call or step in which the line was written.
+    """Merge each error line of the log into the problem of the call or step that wrote the line.
 
-    A line is merged only if both may describe the same problem. A merged problem also cites the line. If the problem
-    was vague, the problem takes over the category of the line, and the quotation of the line comes first. A line that
-    is not merged is dropped. If `errors` contains only log lines, all of them stay as separate problems.
+    A line that describes another problem is dropped. A merged problem also cites the line; a vague problem gets the
+    line's category. If `errors` contains only log lines, all of them stay.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -131,10 +129,10 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each guardrail event into the problem of the call or step that the event refers to.
+    """Merge each guardrail event into the problem of the event's call or step; return all problems.
 
-    A merged problem also cites the event, and its confidence rises unless the event is vague. An event stays a separate
-    problem in three cases:
+    A merged problem also cites the event, and its confidence rises unless the event is vague. An event stays separate
+    in three cases:
     - Its call or step has no problem.
     - The problem of its call has another category, and neither the problem nor the event is vague.
     - It refers to a step, and no problem of this step has the event's category.
@@ -163,9 +161,9 @@ def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
-    """Return whether `error` and `guard`, a guardrail event or log line, may describe the same problem.
+    """Return whether `error` and `guard` (a guardrail event or log line) may describe the same problem.
 
-    They may if their categories are equal, or if the detail of at least one of them is vague.
+    Their categories must be equal, or the detail of one of them must be vague.
     """
     return error.category is guard.category or guard.detail in VAGUE_DETAILS or error.detail in VAGUE_DETAILS
 
@@ -185,11 +183,9 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 
 
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
-    """Drop each error of a step that only repeats the error of a call, or of another step, inside this step.
-
-    To find such repetitions, each error is noted at every step that contains it, as a pair of its category and whether
-    the run recovered from it. A step notes equal pairs only once, so deep nesting takes linear time.
-    """
+    """Drop each error of a step that only repeats the error of a call, or of another step, inside this step."""
+    # Each error is noted at every step that contains it. A step notes equal pairs once, so deep nesting takes linear
+    # time.
     inside: dict[str, set[_Mark]] = defaultdict(set)
     inner = [error for error in errors if error.kind is not EvidenceKind.STEP]
     for error in inner:
@@ -215,12 +211,12 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
 def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
     """Return whether a step's own error is explained by problems inside the step.
 
-    A problem inside explains the error if it has the same category, or if the error is unclassified or has low
-    confidence. A problem that the run recovered from explains only an error that the run recovered from.
+    A problem explains the error if it has the same category, or if the error is unclassified or has low confidence. A
+    recovered problem explains only a recovered error.
 
     Args:
         error: the error of the step.
-        inside: for each problem inside the step, its category and whether the run recovered from it.
+        inside: `(category, whether the run recovered)` of each problem inside the step.
     """
     explaining = {category for category, recovered in inside if error.recovered or not recovered}
     return bool(explaining) and (error.category in explaining or error.detail == UNCLASSIFIED or not error.is_strong)
@@ -231,11 +227,10 @@ def _with_run_error(
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Merge the error of the run itself into another problem that explains it; return `(errors, loops)`.
 
-    The first rule that applies decides what happens to the run's error:
-    - The run's error is unclassified, and another unrecovered problem has an error text: the run's error is dropped.
-    - An unrecovered problem has the same category: the run's error is dropped. If the run's error has at least medium
-      confidence, the earliest such problem also cites it, and the confidence of that problem rises by one level. At the
-      maximum confidence, that problem does not change.
+    The first rule that applies decides:
+    - The run's error is unclassified, and another unrecovered problem has an error text: drop the run's error.
+    - An unrecovered problem has the same category: drop the run's error. The earliest such problem then cites it with
+      higher confidence, if the run's error has at least medium confidence.
     - Otherwise the run's error stays.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
@@ -257,15 +252,14 @@ def _with_run_error(
 
 
 def is_bare(problem: DetectedProblem) -> bool:
-    """Return whether an unclassified failure quotes only a status, status code or output, and no error message or class."""
+    """Return whether an unclassified problem quotes only a status, status code or output, but no error message."""
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
 
 def _explains_loop(error: DetectedProblem) -> bool:
     """Return whether an error may be the reason why the agent repeated a call.
 
-    An unclassified error is never a reason. Neither is an error of low confidence with the category UNKNOWN or
-    RETRIEVAL_EMPTY.
+    Return False for an unclassified error, and for an UNKNOWN or RETRIEVAL_EMPTY error of low confidence.
     """
     if error.detail == UNCLASSIFIED:
         return False
@@ -273,10 +267,9 @@ def _explains_loop(error: DetectedProblem) -> bool:
 
 
 def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
-    """Return whether a loop is only an effect of other problems.
+    """Return whether a loop is only an effect: at least two thirds of its calls have another problem.
 
-    A loop is an effect if at least two thirds of its calls have another problem. A loop without calls is an effect if
-    its step has another problem.
+    A loop without calls is an effect if its step has another problem.
 
     Args:
         loop: the problem to check; the result is False if it is not a loop.

@@ -13,13 +13,12 @@ NO_TELEMETRY = "Limited telemetry: no tool calls, error type or guardrail events
 
 
 def insufficient_reason(view: RunView, problems: Sequence[DetectedProblem]) -> str | None:
-    """Return why the run's telemetry is not sufficient to name a cause, as a sentence; None if it is sufficient.
+    """Return why a failed run's telemetry is not sufficient to name a cause, as a sentence; None if it is sufficient.
 
-    Only failed runs are checked: for any other run the result is None. The telemetry is insufficient in two cases:
+    The result is None for a run that did not fail. The telemetry is insufficient in two cases:
     - The run has no tool calls, no error type and no guardrail events.
-    - The run has only generic errors. That is, it has none of these: a specific error class or message, a failed call
-      with a status code of 400 or more other than 500, a guardrail event, a located problem of at least medium
-      confidence.
+    - The run has only generic errors: no specific error class or message, no status code of 400 or more except 500, no
+      guardrail event, and no located problem of at least medium confidence.
     """
     if not view.failed:
         return None

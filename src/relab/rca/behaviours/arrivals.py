@@ -24,7 +24,7 @@ SEARCHED_RUNS: Final = 200
 class BehaviourArrivals:
     """Searches new runs for behaviours, and enqueues notifications about the runs that show one.
 
-    Runs that are analysed are left out, because an analysis searches for behaviours itself.
+    Runs that get an analysis are left out, because the analysis searches for behaviours itself.
 
     Args:
         scanner: searches stored runs, and has the rules.
@@ -45,14 +45,12 @@ class BehaviourArrivals:
         self._scanner = scanner
 
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
-        """Enqueue a job that searches new runs for behaviours, unless such a job is unfinished or no run waits.
+        """Enqueue a background job that searches new runs for behaviours, if runs wait and no such job is unfinished.
 
-        The job has the lane `background`. If `is_on` is False or no rule has a condition, no job is enqueued, the list
-        of waiting runs is deleted, and new runs are no longer added to this list.
+        If `is_on` is False or no rule has a condition, the list of waiting runs is deleted and no longer extended.
 
         Args:
-            quiet_s: only runs that did not change for this number of seconds are searched, so that their traces are
-                complete.
+            quiet_s: only runs that did not change for this number of seconds are searched.
             is_on: whether new runs are searched.
 
         Raises:
@@ -78,12 +76,12 @@ class BehaviourArrivals:
         return len(due)
 
     def notify(self, unit: UnitOfWork, run: AgentRun, shown: Mapping[str, str | None]) -> None:
-        """Enqueue the notifications that are due because a run shows behaviours.
+        """Enqueue the notifications that are due because a run shows behaviours, in the transaction `unit`.
 
         Args:
             unit: the transaction of the search.
             run: the run.
-            shown: for each behaviour that the run shows, the id of the step that shows it; None if no step does.
+            shown: `{behaviour: id of the step that shows it}`; the id is None if no step shows it.
         """
         names = {step.step_id: step.name for step in run.steps}
         for rule in self._scanner.book.rules():

@@ -29,10 +29,9 @@ _COLUMNS: Final[tuple[Any, ...]] = tuple(
 
 
 class LabelledShare(BaseModel):
-    """A share of labelled runs, `hits` of `n`, with its 95 % confidence interval.
+    """A share of labelled runs, `hits` of `n`, with its 95 % confidence interval (Wilson).
 
-    `rate` is the share, `low` and `high` are the bounds of the interval (Wilson), each from 0 to 1. All three are null
-    if `n` is 0.
+    `rate` is the share, from 0 to 1; `low` and `high` are the bounds of the interval. All three are null if `n` is 0.
     """
 
     hits: int
@@ -66,10 +65,10 @@ class BehaviourScore(BaseModel):
     Attributes:
         behaviour: the name of the behaviour.
         labelled: the number of labelled runs that are counted.
-        changed: the number of labelled runs that are not counted because they changed after they were labelled.
-        not_judged: the number of labelled runs that are not counted because the search did not judge the behaviour.
-        precision: of the runs in which the behaviour was found, the share that is labelled as showing it.
-        recall: of the runs that are labelled as showing the behaviour, the share in which it was found.
+        changed: the number of runs that are not counted because they changed after they were labelled.
+        not_judged: the number of runs that are not counted because the search did not judge the behaviour.
+        precision: the share of runs labelled as showing the behaviour, among the runs in which it was found.
+        recall: the share of runs in which the behaviour was found, among the runs labelled as showing it.
     """
 
     behaviour: str
@@ -206,11 +205,10 @@ class BehaviourLabels:
             return [RunBehaviourLabel.model_validate(dict(found)) for found in session.execute(statement).mappings()]
 
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
-        """Return how often the search was right when it found a behaviour, measured on labelled runs.
+        """Return how often the search was right when it found a behaviour; None without labelled runs.
 
-        The rate is the share of runs that are labelled as showing the behaviour, among the labelled runs in which the
-        search found it. The run `except_run`, and runs that changed after they were labelled, are left out. Return None
-        if no run remains.
+        The rate is the share of runs labelled as showing the behaviour, among the labelled runs in which it was found.
+        The run `except_run`, and runs that changed after they were labelled, are left out.
         """
         labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
         marked = self._telemetry.marks.content_showing(behaviour, labels)
@@ -222,14 +220,14 @@ class BehaviourLabels:
         return HitRate(right=right, seen=len(counted), low=interval.low, high=interval.high)
 
     def delete_for_runs(self, unit: UnitOfWork, agent_run_ids: Collection[str], deleted_at: int) -> None:
-        """Delete, in the transaction `unit`, labels of deleted runs.
+        """Delete the labels of deleted runs.
 
         Args:
             unit: the transaction.
             agent_run_ids: the ids of the deleted runs.
-            deleted_at: when the runs were deleted, in microseconds since 1970. Later labels stay, because they belong
-                to new runs with the same ids.
+            deleted_at: when the runs were deleted, in microseconds since 1970; later labels stay.
         """
         row = RcaBehaviourLabelRow
         for ids in chunks(agent_run_ids):
+            # Later labels belong to new runs with the same ids.
             unit.session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= deleted_at))

@@ -54,7 +54,7 @@ class ModelOpinion:
 class SeenBehaviour:
     """A behaviour that a run shows: its rule, and at most five places that show it.
 
-    `opinion` is the opinion of a language model if the model found the behaviour; None if a condition did.
+    `opinion` is the language model's opinion; None if a condition found the behaviour and not a model.
     """
 
     rule: BehaviourRule
@@ -93,8 +93,7 @@ class _Matcher:
     def holds(self, condition: RuleCondition) -> Quotes | None:
         """Return the places in the run that show that a condition holds; None if the condition does not hold.
 
-        The result is an empty tuple if the condition holds but no place shows it, for example because the condition is
-        a `not`.
+        The result is an empty tuple if no place shows that it holds, for example for a `not`.
         """
         if condition.all is not None:
             return self._all(condition.all)
@@ -138,10 +137,10 @@ class _Matcher:
         return tuple(found[:MAX_QUOTES]) if (condition.count or _ONE).holds(len(found)) else None
 
     def _sequence(self, items: Sequence[Item], within: int | None) -> Quotes | None:
-        """Return the places of the first steps and calls that match `items` in this order; None without such a sequence.
+        """Return the places of the first steps and calls that match `items` in this order; None if there are none.
 
-        Other steps and calls may lie between them. `within` is the maximum number of steps and calls from the first
-        match to the last, both included; None means no maximum.
+        Other steps and calls may lie between the matches. `within` is the maximum number of steps and calls from the
+        first match to the last, both included; None: no maximum.
         """
         matched = [[_quote(item, each.step or each.call) for item in self._items] for each in items]
         most = within if within is not None else len(self._items)
@@ -185,7 +184,7 @@ class _Matcher:
         return None if span is None else (Quotation(EvidenceKind.RUN, self._view.run, field, *span),)
 
     def _answer(self, pattern: str) -> Quotes | None:
-        """Find a pattern in the run's answer; return the place as a tuple of one quotation, or None if it does not match.
+        """Search the run's answer for a pattern; return the place as a tuple of one quotation, or None without a match.
 
         If the run has no answer, search the output of the last step that has an output.
         """
@@ -269,7 +268,7 @@ def _matched(default: Quotation, tests: dict[str, str | None]) -> Quotation | No
     """Return the place at which the first test matches, if all tests match; None if a test does not match.
 
     Args:
-        default: the place to return if no field is tested. If the field of this place has no text, None is returned.
+        default: the place to return if no field is tested. It is returned only if its field has a text, otherwise None.
         tests: the pattern of each field, by the name of the field; a field with the pattern None is not tested.
     """
     found = None

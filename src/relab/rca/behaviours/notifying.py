@@ -23,9 +23,9 @@ def notice_of(
 ) -> dict[str, Any] | None:
     """Return the notification about a run that shows a behaviour, as JSON; None if no notification is due.
 
-    The first run in each time window of the rule gets a notification. Later runs in the window are only counted, and
-    the next notification contains their number. No notification is due if the rule has no `notify`, or if the run ended
-    more than a day ago.
+    Only the first run in each time window of the rule gets a notification; it contains the number of further runs in
+    the previous window. No notification is due for a rule without `notify`, or for a run that ended more than a day
+    ago.
 
     Args:
         session: the session of the transaction, which stores the time window.
@@ -67,9 +67,8 @@ def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> 
         every_us: the length of a window, in microseconds.
 
     Returns:
-        None if the behaviour's current window is not over: the run gets no notification, and is counted in the window.
-        Otherwise a new window begins, and the result is the number of runs that were counted in the previous window; 0
-        if this is the first window.
+        None if the current window is not over: the run is only counted. Otherwise a new window begins, and the result
+            is the number of runs counted in the previous window; 0 without one.
     """
     row = RcaBehaviourNoticeRow
     table = table_of(row)

@@ -21,15 +21,14 @@ def with_behaviours(
 ) -> Report:
     """Return a report extended by a finding for each behaviour that the run shows.
 
-    The quotations that show the behaviours are added at the end of the report's evidence.
+    The quotations that show the behaviours are appended to the report's evidence.
 
     Args:
         report: the report to extend.
         run: the run of the report.
         seen: the behaviours that the run shows.
-        judgement: how a language model judged the behaviours that are described by a sentence; None if there are none.
-        hit_rates: how often the search is right, measured on labels, by the name of the behaviour; None if it was not
-            measured.
+        judgement: how a language model judged behaviours described by a sentence; None if it judged none.
+        hit_rates: how often the search for each behaviour is right; None if this was not measured.
     """
     if not seen and judgement is None:
         return report

@@ -107,8 +107,8 @@ class Item(_RuleModel):
 class Repeated(Item):
     """A test for repetition: at least `times` steps or calls match `step` or `call` and resemble each other.
 
-    Two steps resemble each other if the lines that matched have enough words in common: the Jaccard similarity of their
-    words is at least `similarity`. Two calls must also be calls of the same tool.
+    Items resemble each other if the Jaccard similarity of the words in the matched lines is at least `similarity`.
+    Calls must also be calls of the same tool.
     """
 
     times: Annotated[int, Field(ge=2, le=100)] = 2
@@ -116,11 +116,11 @@ class Repeated(Item):
 
 
 class RuleCondition(_RuleModel):
-    """One condition of a rule. Exactly one field is given; only `count` and `within` may be given beside another field.
+    """One condition of a rule. Exactly one field is given, apart from `count` and `within`.
 
-    `count` may be beside `step`, `call` or `guardrail`: how many steps, calls or events must match; by default at least
-    one. `within` may be beside `sequence`: the largest number of steps and calls from the first item of the sequence to
-    its last.
+    - `count` belongs to `step`, `call` or `guardrail`: how many steps, calls or events must match; by default at least
+      one.
+    - `within` belongs to `sequence`: the maximum number of steps and calls from the first match to the last.
     """
 
     step: StepTest | None = None
@@ -165,9 +165,12 @@ class Notify(_RuleModel):
 class BehaviourRule(_RuleModel):
     """The rule of one behaviour: its name, a description, and how to find the behaviour in a run.
 
-    Exactly one of `when` and `sentence` is given. `when` is a condition on the run. `sentence` describes the behaviour,
-    and a language model judges whether the run shows it. `notify` says how people are notified; null means that nobody
-    is notified. In a file, `notify: true` is short for a notification with the default values of `Notify`.
+    Exactly one of `when` and `sentence` is given:
+    - `when` is a condition on the run.
+    - `sentence` describes the behaviour, and a language model judges whether the run shows it.
+
+    `notify` says how people are notified; null: nobody is notified. In a file, `true` gives the default values of
+    `Notify`.
     """
 
     name: Annotated[str, Field(pattern=BEHAVIOUR_PATTERN)]
