@@ -121,7 +121,7 @@ class SentenceJudgement(JudgeCost):
     )
 
     def reasons(self) -> tuple[str, ...]:
-        """Return a line for each reason for which behaviours were not judged, such as `rude, vague: a limit was reached`."""
+        """Return a line for each reason why behaviours were not judged, such as `rude, vague: a limit was reached`."""
         names: dict[str, list[str]] = {}
         for name, reason in self.not_judged.items():
             names.setdefault(reason, []).append(name)
@@ -143,7 +143,7 @@ class JudgeVerdict(JudgeCost):
     )
 
     def sentence(self) -> str:
-        """Return the opinion in words, on one line: method, model, cost, the named steps, and what was dropped."""
+        """Return the opinion in words, on one line: method, model, cost, the named steps, and the dropped answers."""
         said = f"Judge ({self.method}{self.cost_line()}): {self._said()}"
         lost = self.dropped_line()
         return f"{said}. Dropped: {lost}." if lost else f"{said}."

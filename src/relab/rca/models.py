@@ -110,9 +110,9 @@ class Hypothesis(CitedModel):
 
 
 class GuessOdds(RcaModel):
-    """How likely a ranked guess is right, if a model was trained on the run's source (the program that made it).
+    """The probability that a ranked guess is right, by a model that was trained on the source (program) of the run.
 
-    In a test, the model had `all` first guesses with a probability in the same range, and `right` of them were right.
+    In a test, the model made `all` first guesses with a probability in the same range; `right` of them were right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -128,8 +128,8 @@ class Attribution(CitedModel):
 
     A field is null if not known or not applicable.
 
-    `basis` says whether evidence shows the place, or a ranking of the steps guessed it. A guess has low confidence and
-    is the first of the report's `candidates`. Its agent is guessed from all steps, so it may differ from the step's
+    `basis` says whether evidence shows the place, or whether it is a ranked guess. A guess has low confidence. Its step
+    is the first of the report's `candidates`; its agent is judged by all steps, so it can be another than the step's
     agent.
     """
 
@@ -174,8 +174,8 @@ class HitRate(RcaModel):
 class BehaviourFinding(CitedModel):
     """A behaviour that a rule of this installation found in the run, with the place.
 
-    `behaviour` is the name of the rule. `by_model` is true if a language model judged the behaviour. The step, call and
-    agent are null if not known.
+    `behaviour` is the name of the rule. `by_model` is true if a language model judged the behaviour. The fields of the
+    place are null if not known.
     """
 
     behaviour: str

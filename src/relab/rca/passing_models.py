@@ -31,8 +31,8 @@ class PassingDifferenceKind(StrEnum):
 class PassingDifference(CitedModel):
     """A difference of a failed run from runs that succeeded, in a sentence; an observation, not a cause.
 
-    `runs` is the number of compared runs that show the difference. `step_id` and `call_id` are its place in the failed
-    run; null without a place, for example for a missing call.
+    `runs` is the number of compared runs that show the difference. `step_id` and `call_id` are the place of the
+    difference in the failed run; null without such a place, for example for a missing call.
     """
 
     kind: PassingDifferenceKind

@@ -140,8 +140,8 @@ class RcaService:
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
         """Enqueue an analysis of the run's current content, or return the existing one.
 
-        An existing analysis is returned unless it failed, or lacks the requested judge method or a configured model's
-        summary. With `force`, a new one is always enqueued. With `judge` None, the settings give the method.
+        A new analysis is enqueued if the existing one failed, or lacks the requested judge method or a configured
+        model's summary, or with `force`. With `judge` None, the settings give the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
@@ -350,7 +350,7 @@ class RcaService:
         """Return whether the analysis `current` also serves a person's request with the method `judge`.
 
         - A person requested it: if `judge` is its method or OFF.
-        - Its run's arrival requested it, and it is queued: always; it gets the person's lane and method.
+        - Requested on the run's arrival and queued: always; it gets the person's lane and method.
         - Otherwise: if `judge` is OFF, and it is running or no model words summaries.
         """
         if not current.on_arrival:

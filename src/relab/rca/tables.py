@@ -109,9 +109,9 @@ class RcaRankingModelRow(Base):
 
 
 class RcaJudgeAnswerRow(Base):
-    """An answer of the judge to a request about a run, so that an equal request is not paid for twice.
+    """A stored answer of the judge to a request about a run.
 
-    `request` is the SHA-256 digest of model, instructions and prompt.
+    `request` is the SHA-256 digest of model, instructions and prompt. An equal request is answered from this table.
     """
 
     __tablename__ = "rca_judge_answers"

@@ -31,10 +31,10 @@ _log = get_logger(__name__)
 
 
 class TargetLease:
-    """A lease of a target that this process holds; a thread extends the lease regularly.
+    """The lease of a target that this process holds and a thread extends regularly.
 
     Attributes:
-        target_key: the key of the target in the table of leases, the SHA-256 of its name.
+        target_key: the key of the target in the table of leases: the SHA-256 of the target's name.
         owner: the unique name of this holder.
     """
 

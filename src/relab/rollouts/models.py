@@ -137,9 +137,9 @@ class Thresholds(_Value):
 class DecisionPolicy(StrEnum):
     """The rule by which a rollout is decided.
 
-    - `seed`: the estimates must keep the thresholds.
-    - `statistical`: also, a PASS requires an interval of the effect below 0, and an upper bound of the error rate below
-      the limit.
+    - `seed`: only the estimates are compared with the thresholds.
+    - `statistical`: for a PASS, the interval of the effect must also lie below 0, and the upper bound of the error rate
+      below its limit.
     """
 
     STATISTICAL = "statistical"

@@ -271,8 +271,8 @@ class RolloutService:
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Request the stop of a running rollout, and return its record.
 
-        The executing process restores the flags and ends the rollout within seconds, with the status `interrupted`.
-        Without such a process, this call does it. `by` is the person, `note` the reason for the audit.
+        The executing process restores the flags and ends the rollout within seconds, with the status `interrupted`. If
+        no process executes the rollout, this call does both. `by` is the person, `note` the reason for the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.

@@ -21,7 +21,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredRollout:
-    """A stored rollout, with data for the process that executes it, or that restores its flags after a crash.
+    """A stored rollout, with the data for its execution and for the restoration of its flags after a crash.
 
     Attributes:
         record: the record.

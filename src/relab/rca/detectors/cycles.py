@@ -26,8 +26,8 @@ class Cycle:
 def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Iterator[Cycle]:
     """Yield the longest parts of a sequence in which a pattern of 2 to 4 items repeats at least `min_repeats` times.
 
-    None equals no other item. Parts do not overlap, and do not repeat a single item. Shorter patterns have priority,
-    then earlier parts.
+    None equals no other item. A pattern has at least two different items. Parts do not overlap: shorter patterns have
+    priority, then earlier parts.
     """
     # One pass per period is enough: m + period items repeat with that period exactly if
     # `tokens[i] == tokens[i - period]` holds for m consecutive `i`.

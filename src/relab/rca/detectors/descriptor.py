@@ -30,8 +30,8 @@ class CategoryDescriptor:
         title: the name of the category for people; a hypothesis is called "<title> Root Cause".
         cause: completes the sentence "Tool call failed due to ...".
         clause: completes the sentence "The run failed because ..."; `{subject}` is the tool, the step or "it".
-        names: a broad pattern of English names of the category, in lower case. A language model's sentence with a
-            foreign name is dropped.
+        names: matches English names of the category in lower-case text. It is broad: a false match only drops a
+            sentence of a language model.
         checks: how a person can verify the hypothesis.
         actions: mitigations, the most effective first.
         causes_by_detail: `{detail: text}`; the text replaces `cause` for this detail.

@@ -146,9 +146,9 @@ class Facts:
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation with all quotations so far, or else with those of the problem.
+        """Return the explanation, with the quotations added so far, or without any, with those of the problem.
 
-        At least one quotation is from the call or step with the problem; if necessary, its status.
+        The status of the call or step with the problem is quoted, too, if no quotation is from this call or step.
 
         Args:
             facts: what happened; becomes a sentence.

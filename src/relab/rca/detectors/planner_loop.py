@@ -131,7 +131,7 @@ def _retried(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[DetectedProblem]:
-    """Yield a problem for each loop (repetition without progress) among the calls of one agent, in linear time."""
+    """Yield a problem for each loop (repetition without progress) among the calls of one agent."""
     in_cycle: set[int] = set()
     by_key: dict[tuple[str, str], list[int]] = defaultdict(list)
     tokens = [(item.key, item.outcome) if item.key is not None else None for item in sequence]
@@ -162,9 +162,11 @@ def _identical(
 
     The calls are a loop in these cases:
 
-    - At least `MIN_REPEATS` equal outcomes in a row, without a new call in between. A new call is never repeated.
-    - In a failed run, with low confidence: as above, but with new calls in between.
-    - In a failed run, with low confidence: at least `MANY_POLLS` calls.
+    - There are at least `MIN_REPEATS` equal outcomes in a row, without a new call in between. A new call is never
+      repeated.
+    - The run failed, and there are at least `MIN_REPEATS` equal outcomes in a row, with new calls in between. The
+      confidence is low.
+    - The run failed, and there are at least `MANY_POLLS` calls. The confidence is low.
 
     Args:
         indexes: the positions in `sequence` of the identical calls (same tool and arguments).
@@ -215,8 +217,7 @@ def _loop(
 ) -> DetectedProblem:
     """Build the problem of a loop of calls (`members`).
 
-    `got_past` says whether the agent left the loop: a later call of the loop had a good, different outcome, or another
-    call succeeded afterwards. The problem then counts as recovered.
+    `got_past` says whether the agent left the loop; the problem then counts as recovered.
     """
     first = members[0].placed
     blind = all(item.is_blind for item in members)

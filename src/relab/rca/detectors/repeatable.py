@@ -17,7 +17,7 @@ PENDING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A tool call in a form in which a repetition of the call has equal values.
+    """A tool call with the two values (key and outcome) by which repetitions of the call are found.
 
     Attributes:
         key: (tool, arguments); equal for identical calls. None if the arguments were not reported.
@@ -33,7 +33,7 @@ class Repeatable:
 
 
 def repeatable(placed: PlacedCall) -> Repeatable:
-    """Return a call in the form in which a repetition of the call has an equal key and an equal outcome."""
+    """Return a call with its key and outcome, which are equal for a repetition of the call."""
     call = placed.call
     fingerprint = call.args_fingerprint
     good = is_good_call(call)

@@ -68,10 +68,9 @@ RULE = ErrorRule(
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find time-outs, by status (408, 504, 524, 598, 599), error classes, wording, or a latency at a common time limit.
+    """Find time-outs by status (408, 504, 524, 598, 599), error class, wording, or a latency at a common time limit.
 
-    The value of `detail` is `deadline`, `gateway`, `network` or `latency_cut_off` (no error names the time-out, only
-    the latency indicates it).
+    Values of `detail`: `deadline`, `gateway`, `network`, and `latency_cut_off` (only the latency suggests a time-out).
     """
     for failure, sign in signs(_read, view):
         problem = problem_of(Category.TIMEOUT, failure, sign)

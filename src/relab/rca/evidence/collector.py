@@ -104,10 +104,8 @@ def _cut(text: str, start: int, end: int) -> str:
 class EvidenceCollector:
     """Turns quotations of a run into evidence with ids, in the order of the calls of `quote`.
 
-    Equal quotations count once.
-
-    The first quotation of an object gets an id such as `ev_tool_<call_id>`; further ones get `~2`, `~3` and so on
-    appended.
+    The first quotation of an object gets an id such as `ev_tool_<call_id>`. The ids of its further quotations end with
+    `~2`, `~3` and so on.
 
     Args:
         run: the quoted run.
@@ -135,10 +133,10 @@ class EvidenceCollector:
         return id(source) in self._quoted
 
     def quote(self, quotation: Quotation) -> str:
-        """Add a quotation to the evidence and return the id of the evidence; an equal quotation has the same id.
+        """Add a quotation to the evidence, and return the id of this evidence. Equal quotations have the same id.
 
         Raises:
-            ValueError: the quoted field is absent, null or empty, which is a bug of the calling detector.
+            ValueError: the quoted field is absent, null or empty (a bug of the calling detector).
         """
         source = quotation.source
         text = field_text(source, quotation.field)

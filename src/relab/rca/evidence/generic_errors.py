@@ -35,11 +35,9 @@ _GENERIC_CLASSES = frozenset(
 
 @lru_cache(maxsize=4_096)
 def is_generic_message(text: str | None) -> bool:
-    """Return whether a message only says that something failed.
+    """Return whether a message only says that something failed; True for None and "".
 
-    This is so for None, for an empty text, and for a text of at most 400 characters that consists only of words like
-    "internal server error", "something went wrong" or "please try again later". Case, order and punctuation do not
-    matter.
+    Such a message has at most 400 characters, and only words like "internal server error" or "please try again later".
     """
     if not text:
         return True

@@ -46,10 +46,10 @@ def _length(failure: Failure) -> float:
 
 
 def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
-    """Return `{moment: failed call or step in progress at that moment}`, in microseconds since 1970.
+    """Return `{moment: failed call or step in progress}` for moments in microseconds since 1970.
 
-    If several are in progress, the shortest is chosen. Moments without one are left out. A failure without a latency is
-    never in progress.
+    If several are in progress, the shortest is chosen; without any, the moment is left out. A failure without a latency
+    is never in progress.
     """
     begins = sorted(
         (
@@ -226,7 +226,7 @@ class RunView:
         """The errors in the run's log, in order of time, each located at a failed call or step.
 
         A line with a span belongs to the call or step of that span. Any other line belongs to the shortest failed call
-        or step in progress at its time. Lines without a failed call or step are left out, unless only the run itself
+        or step in progress at its time. A line without a failed call or step counts only if nothing but the run itself
         failed.
         """
         errors = [line for line in self.logs if line.is_error]

@@ -46,8 +46,8 @@ class JudgeAnswer(BaseModel):
 class StepAnswer(JudgeAnswer):
     """The judge's answer to the question which step of a run went wrong first.
 
-    `step` is the number of the step; None if no step did. `quote` is a quotation of the step, `reason` the judge's
-    reason.
+    `step` is the number of the step; None if no step went wrong. `quote` is a quotation of the step, `reason` the
+    judge's reason.
     """
 
     step: int | None
@@ -110,7 +110,7 @@ class OrderAnswer(JudgeAnswer):
 class Pick:
     """A step that the judge names, a verbatim quotation of the step, and the judge's reason.
 
-    The reason is None if the judge gave none, or if the run does not support it.
+    The reason is None if it is missing, or if the run does not support it.
     """
 
     step: ShownStep

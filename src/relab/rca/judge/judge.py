@@ -36,8 +36,8 @@ class Judge:
     def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: JudgeAnswerCache) -> Report:
         """Return the report with the model's opinion added.
 
-        No error is raised: the opinion then says why it names no step. `method` must not be `OFF`. `cache` has the
-        answers to earlier requests.
+        Errors of the model are not raised: the opinion then says why it names no step. `method` must not be `OFF`.
+        `cache` has the answers to earlier requests.
         """
         session = JudgeSession(self._gateway, self._model, self._limits, cache)
         view = RunView(run)

@@ -61,7 +61,7 @@ class SentenceJudge:
     def judge(self, sentences: Mapping[str, str], run: AgentRun, cache: JudgeAnswerCache) -> JudgedSentences:
         """Return which behaviours, `{name: sentence}`, a run shows in the opinion of the model.
 
-        No error of the model is raised: the behaviour then counts as not judged, with the reason. `cache` has the
+        Errors of the model are not raised: the behaviour then counts as not judged, with the reason. `cache` has the
         answers to earlier requests about the run.
         """
         session = JudgeSession(self._gateway, self._model, self._limits, cache)

@@ -91,7 +91,7 @@ class LabelScores(BaseModel):
 
     Attributes:
         labelled: the number of labelled runs.
-        changed: the number of runs without the labelled step, because they have changed; they are not scored.
+        changed: the number of runs that no longer have the labelled step; they are not scored.
         abstained: the number of reports that name no place; they count as misses.
         scores: one score for each question, such as which step went wrong first.
     """

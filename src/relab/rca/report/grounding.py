@@ -161,13 +161,13 @@ def check_claim(
 ) -> tuple[DropReason, str] | None:
     """Check whether a language model's sentence about a run may be shown.
 
-    Its citations, form, category, names, numbers and quotations are checked against the cited evidence, the summary and
-    the hypotheses.
+    The sentence must cite evidence, be plain text, and name no failure category except those of the hypotheses. Its
+    names, numbers and quotations must be in the cited evidence, the summary or the hypotheses.
 
     Args:
         text: the sentence, as `normal_text` returns it.
         evidence_ids: the ids of the cited evidence.
-        report: the report for which the sentence is.
+        report: the report that gets the sentence.
         evidence: `{id: evidence}` of the report.
 
     Returns:
@@ -268,9 +268,9 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Return whether a token of a claim is in the grounds or needs no support, as plain words do.
+    """Return whether a token of a claim is in the grounds, or is a plain word, which needs no support.
 
-    `opens_sentence` says whether the token is the first of a sentence, where a capital letter makes no name.
+    `opens_sentence` says whether the token is the first of a sentence; its capital letter then does not make it a name.
     """
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):

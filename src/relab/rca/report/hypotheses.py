@@ -25,9 +25,9 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return the quoted text in quotation marks and on one line, for a sentence; None for other fields than texts.
+    """Return the quoted text in quotation marks, on one line; None if it is not a text of an error, result or output.
 
-    Such texts are errors, results and outputs. A long text is cut to `MAX_QUOTE_CHARS` characters around the quotation.
+    A long text is cut to `MAX_QUOTE_CHARS` characters around the quotation.
     """
     if quotation.field not in (
         "error_message",
@@ -132,9 +132,11 @@ def quoted_version(problem: DetectedProblem) -> str:
 
 
 def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[RankedCause, ...]:
-    """Return the causes to report, in order, without unclassified errors and guardrail events of an unknown category.
+    """Return the causes to report, in order.
 
-    If the evidence is sufficient (`insufficient` is false), the first cause is always kept.
+    Unclassified errors and guardrail events of an unknown category are left out.
+
+    If the evidence is sufficient (`insufficient` is false), the first cause is never left out.
     """
     return tuple(
         cause

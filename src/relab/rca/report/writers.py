@@ -21,8 +21,8 @@ _WRITTEN_BADLY = "format_broken"
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
     """Merge the detected problems of a run with the guessed problems in `ranking`, so that each error is reported once.
 
-    An error moves to its writer (the model's step that wrote the failed call or step) if a problem was guessed there,
-    or if the model finds that at least as likely. The matching guess is removed.
+    The writer is the step that wrote a failed call or step. A detected problem moves to its writer if a problem was
+    guessed there, or if the model considers one there at least as likely. The matching guess is removed.
 
     Returns:
         (problems in order of time, remaining guessed problems).
@@ -67,8 +67,8 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
     """Return the kind of problem to report at `writer`, the step that wrote the failed call or step.
 
     - A problem with a known category: `format_broken`.
-    - An unclassified problem: the first of `guessed` (the kinds guessed at the writer). If that is empty, the model's
-      most probable kind; without a model, `format_broken`.
+    - An unclassified problem: the first of `guessed`, the kinds guessed at the writer.
+    - An unclassified problem without a guess: the model's most probable kind, or `format_broken` without a model.
     """
     if problem.category is not Category.UNKNOWN:
         return _WRITTEN_BADLY

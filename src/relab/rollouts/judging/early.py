@@ -46,7 +46,7 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
     A look ends the measurement in these cases:
 
-    - From 3 rounds on: the latency or the error rate is certainly harmful.
+    - From 3 rounds on: the change of the latency, or the error rate, is harmful beyond chance.
     - From `MIN_PASS_ROUNDS` rounds on: the change passes.
 
     Args:
@@ -87,7 +87,7 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
 
 def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
-    """Return in words how a change is harmful beyond chance; None if no harm is certain.
+    """Return in words how a change is harmful beyond chance; None if harm is not proven.
 
     The result is a clause such as `the error rate is at least 7.10 %`.
 

@@ -27,13 +27,13 @@ _TREND_ROUNDS = 3
 class Pairs:
     """The judged figures of two arms, paired by round; the last axis of each array is the round.
 
-    All arrays have the shape (rounds,), or (rollouts, rounds) for simulated rollouts.
+    The shape of an array is (rounds,), or (rollouts, rounds) for simulated rollouts.
 
     Attributes:
-        log_a, log_b: natural logarithm of the judged figure of each window, for the first and the second arm. For a
-            group of arms, the mean of their logarithms.
-        index_a, index_b: position of each window in the order of measurement, from 0. The shape is always (rounds,) if
-            all simulated rollouts have the same order.
+        log_a, log_b: natural logarithm of the judged figure of each window, for the first and the second arm. For
+            several arms on one side, the mean of their logarithms.
+        index_a, index_b: position of each window in the order of measurement, from 0. The shape is (rounds,) if all
+            simulated rollouts have the same order.
     """
 
     log_a: Floats

@@ -31,7 +31,7 @@ def qps_change_pct(data: RolloutData) -> float | None:
 def route_effects(data: RolloutData) -> tuple[RouteEffect, ...]:
     """Return the change of each route's P95 from arm A to B, with its 95 % interval, sorted by the route's name.
 
-    A route is a kind of request. Only rounds count in which both arms have a P95 of this route.
+    A route is a kind of request. Only rounds with a P95 of this route in both arms count.
     """
     names = sorted({route.name for window in data.every_window() for route in window.routes})
     return tuple(effect for name in names if (effect := _route_effect(data, name)) is not None)

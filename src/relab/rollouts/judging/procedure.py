@@ -107,7 +107,7 @@ def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
 
 
 def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each rollout the number of rounds after which it ends, at an early look or as `planned`."""
+    """Return for each rollout the number of rounds after which it ends: at an early look, or else as `planned`."""
     ended = planned.copy()
     if plan.early_stop is not None:
         for rounds in range(MIN_PASS_ROUNDS, running.rounds):

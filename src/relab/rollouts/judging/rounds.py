@@ -38,8 +38,8 @@ class PassGates:
     """The two conditions (gates) on the effect of a rollout that a PASS requires.
 
     Attributes:
-        bound: gate on the estimate: the greatest log ratio of arm B to arm A that passes; negative, or 0.
-        alpha: gate on the interval: the one-sided level at which its upper end must lie below 0.
+        bound: the estimate (log ratio of arm B to arm A) must be at most this; negative, or 0.
+        alpha: the upper end of the interval at this one-sided level must be below 0.
     """
 
     bound: float

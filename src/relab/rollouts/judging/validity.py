@@ -82,7 +82,9 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
 
 
 def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
-    """Return one sentence if an arm completed significantly more requests per second than the others; else [].
+    """Return a list of one sentence if an arm completed significantly more requests per second than the others.
+
+    Else [].
 
     The test is a chi-square test for a sample ratio mismatch.
 

@@ -38,13 +38,13 @@ class HttpFlagSubject(PlanSection):
     """A flag with one JSON value that is set and read over HTTP.
 
     Attributes:
-        url: the URL to which a change is sent. A text or number as new value replaces `$value` in it.
+        url: the URL to which a change is sent. The new value replaces `$value` in it, if the value is a text or number.
         method: the HTTP method of a change.
         body: the body of a change; the new value replaces `$value` in it.
         read_url: the URL at which the flag is read; None for `url`.
         pointer: the JSON pointer to the flag's value in the answer to a read.
-        version_pointer: the JSON pointer to the flag's version in this answer; None for a flag without versions.
-            Changes send the version in `If-Match`.
+        version_pointer: the JSON pointer to the flag's version in this answer; None for a flag without versions. A
+            change sends the version in an `If-Match` header.
         headers: HTTP headers of each request.
         a: the value of arm A; None for the value before the rollout.
         b: the value of arm B.
@@ -87,8 +87,8 @@ class HealthSubject(PlanSection):
         url: the URL of the check.
         pointer: the JSON pointer to a value in the answer that must equal `expected`; None to check only the status.
         expected: the value of a healthy target.
-        dependencies: the JSON pointer to an object in the answer, `{name of a dependency: {"ok": true or false}}`; None
-            to not check dependencies.
+        dependencies: the JSON pointer to `{name of a dependency: {"ok": true or false}}` in the answer; None to check
+            no dependencies.
         headers: HTTP headers of the request.
     """
 

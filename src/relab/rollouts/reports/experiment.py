@@ -47,5 +47,6 @@ def _number(value: float | None, *, is_signed: bool = True) -> str:
 
 
 def _flat(text: str) -> str:
-    """Return a text as one line, because a line end in a name from outside could forge a section of the summary."""
+    """Return a text on one line."""
+    # A line end in a name from outside could forge a section of the summary.
     return " ".join(text.split())

@@ -70,7 +70,7 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
     """Return the chart of the effect and its interval after each round, with lines at 0 and at the thresholds.
 
     Args:
-        effects: pairs of a number of rounds and the effect after so many rounds.
+        effects: pairs (number of rounds, effect after these rounds).
         thresholds: the plan's thresholds.
     """
     rows = [
@@ -118,7 +118,10 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
 
 
 def _limit_lines(thresholds: Thresholds, scale: Spec) -> Spec:
-    """Return the layer of the chart with horizontal lines at 0 and at the thresholds; `scale` is that of the vertical axis."""
+    """Return the layer of the chart with horizontal lines at 0 and at the thresholds.
+
+    `scale` is the scale of the vertical axis.
+    """
     limits: list[dict[str, Any]] = [
         {"at": 0.0, "what": "no change"},
         {"at": thresholds.pass_delta_p95_max, "what": "PASS at or below"},

@@ -82,7 +82,8 @@ def lab_config_check(base_url: str, headers: Mapping[str, str]) -> HealthSubject
 
 
 def _shown(value: JsonValue) -> str:
-    """Return how a message shows a value: texts and objects are only described, because they may be confidential."""
+    """Return a text for messages that shows a number or boolean, and only describes a text or object."""
+    # Texts and objects may be confidential.
     return canonical_json(value)[:_SHOWN] if value is None or isinstance(value, bool | int | float) else "another value"
 
 

@@ -17,7 +17,7 @@ _PLACEHOLDER = "$value"
 
 
 class HttpFlagTarget:
-    """A flag with one JSON value, which every change replaces as a whole.
+    """A flag with one JSON value; each change replaces the whole value.
 
     Args:
         subject: the URLs, the template of the body, and the positions of values in answers.
@@ -31,10 +31,7 @@ class HttpFlagTarget:
 
     @property
     def name(self) -> str:
-        """The name of the flag for leases and messages: the URL to which changes are sent, in its normal form.
-
-        See `flag_identity` for the normal form.
-        """
+        """The name of the flag for leases and messages: the URL of changes in its normal form (see `flag_identity`)."""
         return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:

@@ -94,7 +94,7 @@ class ProductFlagTarget:
         return content.model_copy(update={"rules": tuple(rules)}).model_dump(mode="json")
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a `lab flags set` command by which a person gives the flag the content `wanted`."""
+        """Return a `lab flags set` command that sets the flag to the content `wanted`."""
         # `echo` would replace escapes such as \\n in some shells.
         return (
             f"printf %s {shlex.quote(json.dumps(wanted))} | lab flags set {shlex.quote(self._subject.key)} /dev/stdin"
