@@ -29,7 +29,7 @@ _MAX_VALUE = sys.float_info.max
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is a number. A boolean is not one, as in JSON, although Python counts it as an integer."""
+    """Return whether a value is a number; True and False are not numbers, as in JSON."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -92,7 +92,7 @@ class TrialProblem:
 
 @dataclass
 class RunProgress:
-    """The progress of a run, including the trials before it was continued.
+    """The progress of a run; the trials from before a continuation count as well.
 
     Attributes:
         total: the number of planned trials.

@@ -159,7 +159,7 @@ class RayExecutor:
             sandbox.close()
 
     def open(self, context: RunContext) -> None:
-        """Put the values that all trials share into Ray's object store, from which each node fetches them once."""
+        """Put the values that all trials share into Ray's object store; trials can be submitted afterwards."""
         import ray
 
         passed = context.config.runtime.harness.environment.passed

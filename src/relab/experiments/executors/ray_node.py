@@ -308,10 +308,10 @@ def _check_version(version: str) -> None:
 
 
 def _node_folder() -> Path:
-    """Return the folder of this node, in the temporary folder of its machine; create it if it does not exist.
+    """Return the folder of this node, in the temporary folder of its machine; create a missing folder.
 
     Raises:
-        ExecutorUnavailableError: another user could write into it.
+        ExecutorUnavailableError: another user can write into the folder.
     """
     import ray
 
@@ -338,10 +338,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _receive_folder(shipment: Shipment, target: Path) -> None:
-    """Unpack an archive from the machine of `lab run` into the folder `target`, and replace an older folder.
-
-    The folder is unpacked beside its place and then renamed, so that it never exists with only a part of its content.
-    """
+    """Unpack an archive from the machine of `lab run`, and replace the folder `target` with the complete result."""
     building = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     building.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -201,7 +201,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _unpacked(content: bytes, method: int, limit: int) -> bytes:
-    """Return the decompressed content of an entry, at most `limit` + 1 bytes, so that a larger entry is noticed."""
+    """Return the uncompressed content of an entry; a compressed entry is cut after `limit` + 1 bytes."""
     if method == _STORED:
         return content
     if method == _DEFLATED:

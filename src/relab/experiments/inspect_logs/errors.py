@@ -26,10 +26,7 @@ class InspectLogTooLargeError(InspectLogError):
 
 
 class InspectLogUnsafeError(InspectLogError):
-    """The archive is not one that Inspect writes.
-
-    The name of an entry is a path that leads out of the archive (absolute, or with `..`), or an entry is encrypted.
-    """
+    """The archive is unsafe: an entry is encrypted, or its name leads out of the archive (absolute, or with `..`)."""
 
     code = "inspect_log_unsafe"
 

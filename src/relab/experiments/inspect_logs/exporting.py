@@ -41,7 +41,7 @@ class Exported:
 
 @dataclass
 class _Totals:
-    """Sums and lists over the samples written so far; the header of the log is made from them at the end."""
+    """Sums and lists over the samples written so far, for the header of the log."""
 
     sample_ids: dict[str | int, None] = field(default_factory=dict)
     count: int = 0

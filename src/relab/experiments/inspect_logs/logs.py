@@ -214,7 +214,7 @@ def _check_header(path: Path, header: Mapping[str, Any]) -> None:
 
 
 def clean(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Return a JSON value that every reader of a run accepts.
+    """Return a copy of a JSON value in which unusual values are replaced, so that every JSON reader accepts it.
 
     NUL characters are replaced. NaN, infinities, integers beyond 64 bits, and values nested deeper than `depth` become
     text.

@@ -312,7 +312,7 @@ def _limits(given: Any) -> dict[str, float]:
 
 
 def check_inside(path: str) -> str:
-    """Check that a relative path does not lead out of the folder that it starts from; return the normalised path.
+    """Check that a relative path stays in its folder; return the normalised path.
 
     Raises:
         ValueError: the path is empty or absolute, contains `..`, or contains a NUL.

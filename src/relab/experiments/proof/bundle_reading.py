@@ -384,7 +384,7 @@ class _Reading:
 
 
 def _subject(envelope: Envelope, name: str) -> str | None:
-    """Return the SHA-256 that a signed statement has for the file `name`; None if it does not name this file."""
+    """Return the SHA-256 of the file `name` in a signed statement; None if the statement does not name the file."""
     try:
         return next(
             (str(each["digest"]["sha256"]) for each in envelope.statement["subject"] if each["name"] == name), None

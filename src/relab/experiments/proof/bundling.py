@@ -282,7 +282,7 @@ class _Bundle:
 
 
 def _safe(name: str) -> str:
-    """Return a file name in which `%` and a code replace each character that some system or `lab open` rejects."""
+    """Return a file name that every system and `lab open` accept; a rejected character becomes `%` and a code."""
     marked = _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
     return "".join(letter if letter.isprintable() else f"%{ord(letter):02X}" for letter in marked)
 

@@ -106,7 +106,7 @@ class ProofService:
         Args:
             root: the folder of the project.
             named: the run's folder or its id.
-            key: the key that must have signed: its id, or the path of a PEM file; None if any will do.
+            key: the key that must have signed: its id, or the path of a PEM file; None to accept any key.
 
         Raises:
             RunNotFoundError: there is no such run.

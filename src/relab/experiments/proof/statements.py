@@ -89,12 +89,12 @@ def results_of(run: RunFolder, subjects: Mapping[str, str], outcomes: Mapping[st
 
 
 def statement_about(subjects: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an in-toto statement about files, with a predicate of relab's own, as JSON.
+    """Return an in-toto statement about files, with a predicate that relab defines, as JSON.
 
     Args:
         subjects: the SHA-256 of each file by its name.
-        predicate_type: the URI that says what the predicate means.
-        predicate: what is stated about the files, as JSON.
+        predicate_type: the URI that identifies the meaning of the predicate.
+        predicate: the statement's content, as JSON.
     """
     return _statement(subjects, predicate_type, dict(predicate))
 

@@ -52,7 +52,7 @@ class ProofVerdict(StrEnum):
 
 
 class Trust(StrEnum):
-    """How the key that signed a run or a bundle relates to the expected key and to the key of this installation."""
+    """Which key signed a run or a bundle: the expected key, this installation's key, another key, or none."""
 
     GIVEN_KEY = "given_key"
     OWN_KEY = "own_key"
@@ -86,7 +86,7 @@ class Verification:
 
     Attributes:
         run_dir: the folder of the run.
-        verdict: VERIFIED only if every file is as it was when the run was sealed and the records agree with each other.
+        verdict: VERIFIED only if all files are unchanged since the run was sealed, and its records agree.
         state: the status of the run: `completed`, `running`, `paused`, `interrupted`, `killed` or `failed`.
         message: one sentence for people.
         signer: the key that signed the statements.

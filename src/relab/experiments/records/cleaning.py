@@ -94,9 +94,7 @@ def plan_cleaning(
 
 
 def clean(planned: Cleaning) -> Sequence[Path]:
-    """Delete the planned files and folders; return their paths.
-
-    The function first checks again that no run is busy, because time may have passed since the plan was made.
+    """Check again that no run is busy, then delete the planned files and folders; return their paths.
 
     Raises:
         RunBusyError: a process works on one of the runs; nothing is deleted.

@@ -72,7 +72,7 @@ def check_image(run: RunFolder, image_digest: str | None) -> None:
 
 
 def record_drift(run: RunFolder, digest: str, now_us: int) -> None:
-    """Record that, from now on, the run's trials start from a snapshot of the changed project.
+    """Record that the project was changed, and that further trials start from a snapshot of the changed project.
 
     Args:
         run: the run.

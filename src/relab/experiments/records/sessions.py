@@ -149,7 +149,7 @@ class RunSpending:
                 self.cost_usd += value
 
     def reached(self, *, started: int, seconds: float) -> str | None:
-        """Return a sentence about the first ceiling that the run has reached; None if further trials may start.
+        """Return a sentence about a ceiling (limit of the run) that was reached; None if further trials may start.
 
         Args:
             started: the number of trials that have a result or are running.

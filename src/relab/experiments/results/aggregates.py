@@ -214,9 +214,9 @@ class TrialData:
         return self._stopping is not None
 
     def looked_at(self, baseline: str, variant: str) -> int:
-        """Return how many tasks, counted from the start of the plan, the stopping rule has examined for both variants.
+        """Return how many tasks the stopping rule has examined for both variants; 0 for a run without a stopping rule.
 
-        Return 0 for a run without a stopping rule.
+        The examined tasks are the first tasks of the plan.
         """
         if self._stopping is None:
             return 0
@@ -247,10 +247,7 @@ class TrialData:
         return dict(self.rows(query, [variant]))
 
     def cached(self, variant: str) -> dict[str, float]:
-        """Return figures about the trials of a variant whose results are from the result cache.
-
-        `trials` is the number of these trials, `cost_usd` the cost in USD that the cache has saved.
-        """
+        """Return `{trials, cost_usd}`: a variant's trials with a result from the cache, and the saved cost in USD."""
         if not self._has_cache:
             return {"trials": 0, "cost_usd": 0.0}
         query = (
@@ -261,7 +258,7 @@ class TrialData:
         return {"trials": int(trials), "cost_usd": float(cost_usd)}
 
     def nonzero_exits(self, variant: str) -> int:
-        """Return in how many of a variant's trials with outcome success or failure the exit code was not 0."""
+        """Return the number of a variant's trials with the outcome success or failure whose exit code was not 0."""
         query = (
             "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
         )
@@ -288,10 +285,9 @@ class TrialData:
         return None if found[0][0] is None else float(found[0][0])
 
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
-        """Count a variant's tasks by their numbers of successes and trials.
+        """Return how often a variant's tasks were solved, as `(successes, trials, tasks)` items.
 
-        Each item `(successes, trials, tasks)` of the result says that `tasks` tasks were solved in `successes` of
-        `trials` trials.
+        For example, `(2, 3, 10)` says that 10 tasks were solved in 2 of 3 trials.
         """
         return [
             (int(hits), int(trials), int(tasks))

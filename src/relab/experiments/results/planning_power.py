@@ -89,7 +89,7 @@ def _gate(name: str, gate: Gate, tasks: int, replications: int, alpha: float) ->
 def _distance(gate: Gate, difference: float, rate: float) -> float:
     """Return by how much a true difference passes the bound of a gate; negative if it would fail the gate.
 
-    `rate` is the baseline's success rate, by which the bound of a relative gate is multiplied.
+    `rate` is the baseline's success rate; the bound of a relative gate is a share of this rate.
     """
     bound = gate.threshold * rate if gate.is_relative else gate.threshold
     return difference - bound if gate.at_least else bound - difference

@@ -253,9 +253,9 @@ def _tail(folder: TrialFolder, path: Path) -> str:
 
 
 def changes_of(run_dir: Path, entry: Mapping[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
-    """Return the files that a trial `added`, `removed` and `modified`, each with digest and size in bytes.
+    """Return `{"added" or "removed" or "modified": files}` of a trial, each file with digest and size in bytes.
 
-    The three lists are empty if `entry`, the trial's journal entry, is None or names no record of the changes.
+    `entry` is the trial's journal entry. The lists are empty if `entry` is None or has no record of the changes.
     """
     path = ((entry or {}).get("evidence") or {}).get("paths", {}).get("diff_incremental")
     empty: dict[str, list[dict[str, Any]]] = {"added": [], "removed": [], "modified": []}

@@ -157,7 +157,7 @@ class DockerSandbox:
         return PLACES
 
     def start(self, launch: Launch) -> DockerRunning:
-        """Create and start the container of an attempt, and let its harness start if the egress self-test has passed.
+        """Create and start the container of an attempt; the harness starts once the egress self-test has passed.
 
         Raises:
             SandboxError: the engine refuses; the message contains its reason.

@@ -61,7 +61,7 @@ class SandboxKind:
 
 
 class SandboxMode(StrEnum):
-    """The names of the kinds of sandboxes in the configuration; `container` is Docker, and `docker` means the same."""
+    """The names of the kinds of sandboxes in the configuration; `container` and `docker` both mean Docker."""
 
     LOCAL = "local"
     BWRAP = "bwrap"

@@ -68,10 +68,7 @@ class LimitWatch:
         return self._found
 
     def finish(self) -> None:
-        """Check for the last time which limits the control group reports as exceeded, and stop measuring.
-
-        `exceeded` can still be called afterwards.
-        """
+        """Check the control group's limits for the last time, and stop measuring; `exceeded` keeps its result."""
         self._found = self._found or self._counted()
         self._group = None
         self._limits = SandboxLimits()

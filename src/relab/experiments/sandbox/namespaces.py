@@ -191,7 +191,7 @@ class SandboxNetworks:
 
 
 def _listen(namespace: int, places: Sequence[tuple[str, int]]) -> list[socket.socket]:
-    """Enter a network namespace permanently, and return sockets that listen on these addresses and ports in it."""
+    """Move this process into a network namespace for good; return sockets that listen on `places` there."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def enter(fd: int, kind: int) -> None:
