@@ -79,7 +79,7 @@ class Gate:
 
         Args:
             interval: interval of the difference (variant minus baseline), in the unit of the threshold.
-            threshold: the bound, if the interval has another unit; None for the gate's own threshold.
+            threshold: the bound in the unit of the interval; None for the gate's own threshold.
 
         Returns:
             - PASS: the whole interval meets the bound.

@@ -129,7 +129,7 @@ def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries
 
 
 def bounded_label(session: Session, name: str, value: str, *, limit: int, other: str) -> str:
-    """Return `value` if it may have its own series, else `other`; at most the first `limit` values may.
+    """Return `value` if it is one of the first `limit` values, which have their own series; else `other`.
 
     Args:
         session: the session of the transaction that counts the event.

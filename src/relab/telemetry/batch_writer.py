@@ -28,7 +28,7 @@ class BatchWriter:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: the row that this process updates in each sum over runs, 0 to 15 (0 with SQLite).
+        shard: the shard of this process, 0 to 15 (0 with SQLite). Each stored sum over runs has one row per shard.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

@@ -17,7 +17,7 @@ class AgentRunNotFoundError(NotFoundError):
 class InvalidAgentRunError(InvalidInputError):
     """The posted run does not match the schema; `problems` names the invalid fields.
 
-    In each list (steps, calls or events), it names only the first invalid item.
+    In each list (steps, calls or events), `problems` names only the first invalid item.
     """
 
     code = "invalid_agent_run"

@@ -15,7 +15,9 @@ class TelemetryHandlers:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Compute at most 2,000 runs of an older version of relab again, oldest first; enqueue a job for the rest.
+        """Compute up to 2,000 runs again that an older version of relab computed, oldest first.
+
+        A job for the rest is enqueued.
 
         Args:
             args: may have `after`, the `[start in microseconds since 1970, run id]` of the last run of an earlier job.

@@ -39,7 +39,7 @@ class TelemetryIntake:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

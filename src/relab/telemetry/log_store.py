@@ -44,7 +44,7 @@ def write_logs(
 ) -> LogsOutcome:
     """Insert log records that are not stored yet, with their origins (resources and scopes).
 
-    A trace keeps at most 100,000 records; new records beyond this number are rejected, the latest first.
+    A trace keeps at most 100,000 records; beyond this number, the new records with the latest times are rejected.
 
     Args:
         session: the session of the transaction.

@@ -62,7 +62,7 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 class Backlog:
     """Decides whether the runs of newly stored spans may be computed later. It is not thread-safe.
 
-    They may, while the total size of all uncomputed runs of all processes is at most `MAX_WAITING`.
+    This is allowed while the total size of all uncomputed runs of all processes is at most `MAX_WAITING`.
     """
 
     def __init__(self) -> None:

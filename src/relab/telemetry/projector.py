@@ -53,7 +53,7 @@ class Projector:
     Args:
         database: the database of the runs.
         clock: provides the current time.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

@@ -124,9 +124,9 @@ def run_record(
 
 
 def token_usage(fields: RunFields) -> str:
-    """Return the tokens of a run as a JSON text, in the form that the sums over runs use.
+    """Return the numbers of tokens of a run as a JSON text.
 
-    - `sums`: `[prompt, cached, cache_write, completion, reasoning]`; a count is null if not reported.
+    - `sums`: `[prompt, cached, cache_write, completion, reasoning]`; a number is null if not reported.
     - `models`: `[provider, model, prompt, cached, cache_write, completion]` of each model; null if the tokens cannot be
       priced.
 

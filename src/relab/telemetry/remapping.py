@@ -93,7 +93,7 @@ def remap_oldest(
         after: the position of the last run of the previous batch; None to begin with the oldest run.
         limit: the maximum number of runs.
         now_us: the current time, in microseconds since 1970.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
     """
     prefer_indexes(session)
     candidates = _candidates(session, since_us, after, limit)
@@ -107,7 +107,7 @@ def remap_oldest(
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
     """Compute runs again, with the present mapper and rules; return the numbers of changed runs.
 
-    `now_us` is the current time in microseconds since 1970, `shard` the row that this process updates in each sum.
+    `now_us` is the current time in microseconds since 1970, `shard` the shard of this process.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
@@ -121,7 +121,7 @@ def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: 
         run_ids: the ids of the runs.
         before_us: a run with a span or log record from this time on, in microseconds since 1970, is not changed.
         now_us: the current time, in microseconds since 1970.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, before_us, shard)
@@ -183,7 +183,7 @@ def write_projected(
         session: the session of the transaction.
         traces: the data from which the runs were computed.
         records: `{run id: computed run}`.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
@@ -197,7 +197,7 @@ def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
     Args:
         session: the session of the transaction.
         run_id: the id of the run.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:

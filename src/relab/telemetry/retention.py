@@ -83,7 +83,7 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
     """
     stored = repository.lock_runs(session, run_ids)
     if not stored:
@@ -108,7 +108,7 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
         before_us: a time in microseconds since 1970.
         after: the position where the previous batch ended; None for the first batch.
         limit: the maximum number of runs.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
     """
     prefer_indexes(session)
     # Without `after`, PostgreSQL would read every index entry that was deleted and not yet vacuumed.

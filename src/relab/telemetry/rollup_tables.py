@@ -11,7 +11,7 @@ from relab.storage.base import Base, Micros
 
 
 class RunRollupRow(Base):
-    """The sums over the runs of one hour or one minute, as far as the processes of one shard have counted the runs.
+    """One part (shard) of the sums over the runs of one hour or one minute; readers add up the parts.
 
     `data` is the JSON of the sums, as `Sums.dump` returns it.
     """

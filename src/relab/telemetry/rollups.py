@@ -207,7 +207,7 @@ class Sums:
         return _Estimated(runs, math.fsum(costs), min(dates, default=None))
 
     def add(self, other: Sums, *, most_tools: int | None = None) -> None:
-        """Add `other` to these sums, in place. Its values may be negative, for example for deleted runs.
+        """Add `other` to these sums, in place. The values of `other` may be negative, for example for deleted runs.
 
         Args:
             other: the sums to add.

@@ -37,7 +37,7 @@ class RunRemapper:
         database: the database of the runs.
         clock: provides the current time.
         queue: the job queue.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
         job: the name of the job that continues a remapping in the background.
 
     Attributes:
@@ -99,10 +99,9 @@ class RunRemapper:
                 return
 
     def end_incomplete(self, quiet_s: float) -> int:
-        """Mark at most 500 running traces as incomplete if they received nothing for `quiet_s` seconds.
+        """Mark up to 500 running traces as incomplete that received nothing for `quiet_s` seconds; return the number.
 
-        Return the number of marked traces; the longest quiet come first. After a later span, a run is no longer
-        incomplete.
+        The traces that were quiet for the longest time come first. After a later span, a run is no longer incomplete.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.

@@ -34,7 +34,7 @@ def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None
 
     Args:
         session: the session of the transaction that writes the runs.
-        records: the runs; running ones, and ones to analyse (`RunRecord.is_suspect`), are skipped.
+        records: the runs; running runs and runs to analyse (`RunRecord.is_suspect`) are skipped.
         now_us: the time of the write, in microseconds since 1970.
     """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})

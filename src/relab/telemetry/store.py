@@ -100,7 +100,7 @@ def write_batch(
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
-        shard: the row that this process updates in each sum over runs.
+        shard: the shard of this process; each stored sum over runs has one row per shard.
         backlog: decides whether the runs of the traces may be computed after this transaction.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)

@@ -326,7 +326,7 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def read_result(value: Any) -> ToolResult:
-    """Return the result of a tool in the attribute of its span (a text or parsed JSON), and whether it is an error."""
+    """Return the result of a tool from `value`, the attribute of the tool's span (a text or parsed JSON)."""
     given = value
     if isinstance(value, str):
         written = _WRITTEN_MESSAGE.match(value[:MAX_WRITTEN_CHARS]) if value.startswith("content=") else None

@@ -149,8 +149,8 @@ class CheckedSpan(NamedTuple):
 def messages_of(group: PackedGroup) -> Iterable[Any]:
     """Return the decoded `Span` messages of a group in the order of `group.items`, or an endless sequence of None.
 
-    Pass each element to `check_span` together with the bytes of its span; for None, `check_span` decodes the bytes.
-    None is returned if the group came as JSON, is too large, or contains an invalid span.
+    Pass each element to `check_span` together with the bytes of its span; for None, `check_span` decodes the bytes. A
+    group that came as JSON, is too large or contains an invalid span gives None.
     """
     # Decoding all spans at once is faster than one by one.
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:

@@ -79,7 +79,7 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Give tool calls without a result the error of the nearest failed span that encloses them, if it explains them."""
+    """Give tool calls without a result the error of the nearest enclosing failed span, if this error explains them."""
     unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
     if not unanswered:
         return
@@ -232,7 +232,7 @@ class _Joining:
         return None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Return the next span of the tool `name` without a call id that began at or after `since_us`; else None."""
+        """Return the next span of the tool `name` that has no call id and began at or after `since_us`; else None."""
         name = _plain(name)
         named = self._named.get(name, ())
         place = self._next_named[name]

@@ -145,7 +145,7 @@ def _status(given: str) -> StepStatus:
 
 
 def activities_of(run: AgentRun) -> list[RunActivity]:
-    """Return the steps and tool calls of a run with its timeline, as activities, in order of time."""
+    """Return the steps and tool calls of a run as activities, in order of time."""
     found = [
         step_activity(_reader(step), step.started_at, position, step.effective_latency_ms)
         for position, step in enumerate(run.steps)

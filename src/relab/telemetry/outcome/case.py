@@ -78,7 +78,7 @@ class Case:
         """Return the fields of the run as if one agent's part were a run of its own.
 
         A status of failure is kept only for the run's main agent, and incomplete only for an agent that has not ended.
-        Other agents get the status success.
+        Otherwise, these two statuses become success.
 
         Args:
             name: the name of the agent.
@@ -101,7 +101,7 @@ class Case:
         return {step.ref_id: step.agent or self.fields.agent_name for step in self.steps}
 
     def caller_of(self, name: str) -> str | None:
-        """Return the agent that called the agent `name`: its step encloses a step of `name`. None if there is none."""
+        """Return the caller of the agent `name`: another agent whose step encloses a step of `name`. Else None."""
         around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
         return next((agent for agent in around if agent is not None and agent != name), None)
 

@@ -126,7 +126,7 @@ class RunRecovery:
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield the indexes in `good` of later calls to compare with the failed call `place`; stop at a limit."""
+        """Yield indexes in `good` of later calls to compare with the failed call `place`, up to a limit per run."""
         for other in _later(good, place):
             # The limit holds for all failed calls of the run together.
             if self.comparisons >= MAX_COMPARISONS:
@@ -144,7 +144,7 @@ class RunRecovery:
 def _later(places: Sequence[int], after: int) -> Sequence[int]:
     """Return the numbers in the ascending list `places` that are greater than `after`.
 
-    Of more than `MAX_CANDIDATES` numbers, only the first and the last half of this number are returned.
+    If there are more than `MAX_CANDIDATES`, only the first and the last `MAX_CANDIDATES // 2` are returned.
     """
     first = bisect_right(places, after)
     if len(places) - first <= MAX_CANDIDATES:

@@ -72,7 +72,10 @@ def _judge_alone(case: Case) -> OutcomeReport:
 
 
 def _judge_incomplete(case: Case) -> OutcomeReport:
-    """Return the outcome of a run without a reported end; unknown if no unrecovered error or step limit decides."""
+    """Return the outcome of a run without a reported end.
+
+    It is unknown unless the run has an unrecovered error, or was stopped by a step limit.
+    """
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
     # A missing step or answer proves nothing, because it may only not have arrived.
@@ -125,7 +128,7 @@ _BY_STATUS: Final = {
 
 
 def _agent_failed(case: Case) -> OutcomeReport | None:
-    """Return the outcome by the rule `AGENT_FAILED` or `STEP_LIMIT`; None if no failed agent step is unrecovered."""
+    """Return the outcome by the rule `AGENT_FAILED` or `STEP_LIMIT`; None if the run recovered from agent failures."""
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
             # If nothing followed, the exception reached the caller, whatever the root says.

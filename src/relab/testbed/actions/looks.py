@@ -41,8 +41,8 @@ class Looks:
     def components(self) -> dict[str, Any]:
         """Return the state of the components and of the machine, as JSON.
 
-        - `components`: the status of each component. The field `process` has figures of the kernel about its process,
-          or None.
+        - `components`: the status of each component. Its field `process` has the kernel's figures of the process; None
+          without a process.
         - `kernel`: counters of the whole machine.
         - `volume`: the size and the free space of the target's volume in bytes; None if the volume cannot be read.
 

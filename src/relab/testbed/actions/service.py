@@ -169,7 +169,7 @@ class ActionService:
         dry_run: bool = False,
         if_state: str | None = None,
     ) -> ActionResult:
-        """Perform an action and return its record; with `dry_run`, only return the state before it.
+        """Perform an action and return its record; with `dry_run`, only return the state that it would change.
 
         An action that fails raises no error: the status of its record is `failed`.
 
