@@ -68,8 +68,8 @@ class Refuse(Strict):
 class Reset(_Toxic):
     """A toxic (simulated network fault) that resets new and open connections.
 
-    It resets a connection `after_ms` after it begins to act on the connection, or after `after_bytes` bytes in one
-    direction. Without both, it resets the connection at once.
+    A connection is reset `after_ms` after the toxic begins to act on it, or after `after_bytes` bytes in one direction.
+    Without both, it is reset at once.
     """
 
     kind: Literal["reset"]

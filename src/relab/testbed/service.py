@@ -268,10 +268,12 @@ def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
 
 
 def _wait_gone(layout: Layout) -> None:
-    """Wait until no process of the testbed is left: 5 s, 5 s more after SIGTERM to the guard, 5 s more after SIGKILL.
+    """Wait until no process of the testbed is left.
+
+    After 5 s, send SIGTERM to the guard; after 5 s more, SIGKILL to the supervisor.
 
     Raises:
-        NotAnsweringError: a process is still left.
+        NotAnsweringError: a process is left 5 s after the SIGKILL.
     """
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         state = _find_state(layout)

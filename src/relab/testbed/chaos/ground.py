@@ -27,7 +27,7 @@ Found = TypeVar("Found")
 
 
 class Standing:
-    """A snapshot of the processes of some components, which later shows the components that were restarted since.
+    """A snapshot of the processes of some components, for a later check which components were restarted.
 
     Args:
         plant: operators' access to the testbed.
@@ -56,7 +56,7 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault of this level affects, without restarted ones.
+        """Return the names of the components that a fault of this level affects, without restarted components.
 
         The affected components are the first ones of this snapshot. A restarted component is not replaced by another.
 

@@ -10,9 +10,9 @@ from relab.testbed.actions.plant import Plant
 
 
 class Impossible(Mapping[str, str]):
-    """Maps each requirement of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the reason.
+    """Maps each requirement of faults that this machine does not meet to a reason: `{requirement: reason}`.
 
-    The first use queries the supervisor; the constructor does not.
+    The requirements are `root`, `cgroup` and `mount`. The first use queries the supervisor; the constructor does not.
 
     Args:
         plant: operators' access to the testbed, including its supervisor.

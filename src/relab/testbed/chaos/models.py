@@ -21,6 +21,7 @@ class InjectionPhase(StrEnum):
     - `failed`: the injection could not begin.
     """
 
+    # A repair is not a phase, because only a measurement of the target can show it.
     WAITING = "waiting"
     ACTIVE = "active"
     STOPPED = "stopped"
@@ -78,7 +79,7 @@ class Injection:
         began_at: when the fault became active; None before that.
         ended_at: when the injection ended; None before that.
         error: why the injection could not begin; None if it did not fail.
-        notes: errors during the injection, with their time, that did not end it.
+        notes: errors, with their time, after which the injection continued.
     """
 
     injection_id: str

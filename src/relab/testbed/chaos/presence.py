@@ -47,7 +47,7 @@ class ChangedDocument(Presence):
         self._made: dict[str, Any] = {}
 
     def begun(self) -> None:
-        """Record the values that differ now from the document at the creation of this object: the fault's changes.
+        """Record the fault's changes: the values that now differ from the document at the creation of this object.
 
         Call this right after the injection.
         """

@@ -117,8 +117,7 @@ class Pair:
     In all methods, `way` is a direction of bytes: `up` from the client, `down` from the server.
 
     Args:
-        number: the number of the connection on its link, which determines the random choices together with the seeds of
-            the toxics.
+        number: the number of the connection on its link; with the toxics' seeds, it determines all random choices.
         statistics: the counters of the link; the connection updates them.
         toxics: the toxics (simulated network faults) of the link when the connection opens, by id.
         closed: is called once, when both sockets are closed.
@@ -166,9 +165,10 @@ class Pair:
         self.apply(self._toxics)
 
     def made(self, way: Way) -> None:
-        """Handle the opening of the client's socket (`way` is `up`): count the connection and apply the link's toxics.
+        """Handle the opening of one of the two sockets.
 
-        For the server's socket (`down`), do nothing. Toxics are simulated network faults.
+        For the client's socket (`way` is `up`), count the connection and apply the link's toxics (simulated network
+        faults). For the server's socket (`down`), do nothing.
         """
         if way == "up":
             self._statistics.accepted += 1

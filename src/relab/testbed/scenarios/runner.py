@@ -189,9 +189,9 @@ class Run:
         """Check once whether the service is in its steady state; stop at the first probe outside its tolerance.
 
         Returns:
-            `(entry, reason)`. The entry is for the journal, with `steady_state_met` and `probes`. The reason names the
-                failed
-            probe and explains the failure; None if the service is in its steady state.
+            `(entry, reason)`.
+            `entry` is for the journal, with `steady_state_met` and `probes`.
+            `reason` names the failed probe and explains the failure; None if the service is in its steady state.
         """
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []

@@ -184,7 +184,7 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return a copy of a responder's bindings with which it ignores its runbooks for the causes of `faults`.
+    """Return a copy of a responder's bindings that makes it ignore its runbooks for the causes of `faults`.
 
     Args:
         measured: the bindings (start settings) of the responder.
@@ -232,7 +232,7 @@ def write(
 
 
 def _unknown_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Iterator[Part]:
-    """Yield the parts `unknown-N` of an evaluation: the measured responder lacks runbooks for the causes in them.
+    """Yield the parts `unknown-N` of an evaluation, with causes for which the measured responder lacks runbooks.
 
     The causes are divided among the parts. All faults of a part have one of its causes.
 

@@ -165,7 +165,7 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
 
 
 def _keep(home: Path, kept: Path) -> None:
-    """Copy the responder's files from `home` to `kept`, or only write a note if they exceed 32 MiB in all."""
+    """Copy the responder's files from `home` to `kept`; if they exceed 32 MiB in all, only write a note there."""
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > _MAX_LEFTOVER_BYTES:
         kept.mkdir(parents=True, exist_ok=True)
@@ -181,8 +181,8 @@ def _keep(home: Path, kept: Path) -> None:
 def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the path of the responder's home folder; neither the path nor the content reveals the planned faults.
 
-    If the bindings keep the home, all trials of a responder in a run share one folder, one after another. Otherwise the
-    folder is new, and deleted at the end.
+    If `bindings` has `keeps_home`, all trials of a responder in a run use the same folder, one after another. Otherwise
+    the folder is new, and deleted at the end.
 
     Args:
         bindings: how to start the responder.

@@ -18,9 +18,6 @@ def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
 
     A right repair is an action for a measured fault that is present. The fault must be gone within 30 s and stay absent
     for 6 s.
-
-    A verdict names only the action. If actions of one name were partly right and partly wrong, bad verdicts count for
-    the wrong ones first.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))
@@ -31,6 +28,7 @@ def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
         for at, (action, verdict) in enumerate(sight.acts)
     }
     failed = Counter(action for action, verdict in verdicts.values() if verdict in _FAILED)
+    # A verdict names only the action, so bad verdicts count for the wrong actions of this name first.
     judged = sum(min(max(failed[action] - wrong[action], 0), count) for action, count in right.items())
     return right.total(), judged
 

@@ -269,7 +269,7 @@ def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
 def _environment(
     bindings: Bindings, *, target: str, actions: str, token: str, home: Path, port: int
 ) -> Mapping[str, str]:
-    """Return the responder's environment variables, with only PATH and the names in its bindings from this process."""
+    """Return the responder's environment variables; from this process, only PATH and the names in `bindings`."""
     # Other variables could reveal why the responder was started.
     handed_on = (*bindings.responder_passes, *bindings.responder_secrets)
     return {

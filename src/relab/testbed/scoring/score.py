@@ -23,7 +23,7 @@ Metric = float | int | bool
 class Score:
     """The metrics of one episode (a test of a responder). A metric is None where it does not apply.
 
-    Measured faults are the faults that the responder must repair. The onset is the first one's injection.
+    A measured fault is a fault that the responder must repair. The onset is the injection of the first one.
 
     Attributes:
         is_healthy: whether no measured fault was injected.
@@ -72,8 +72,8 @@ class Score:
     def is_success(self) -> bool:
         """Whether the responder was successful.
 
-        With a measured fault (one that it must repair), it must have mitigated the fault. Otherwise it must have opened
-        no incident and performed no action.
+        - Episode with a measured fault (a fault to repair): it has mitigated the fault.
+        - Episode without one: it has opened no incident and performed no action.
         """
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
@@ -168,14 +168,14 @@ def score(observed: Observed, truth: Truth) -> Score:
 
 
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
-    """Return `(number of false alarms, time of detection)`.
+    """Return `(number of false alarms, time of detection)`; the time is None without a detection.
 
     - A false alarm is an incident that is open before any fault, except an incident from an earlier episode.
     - The detection is the first poll with an incident that was not open before the onset.
     - If an unmeasured fault came first, two events after the onset are a detection, too: a notice to people, and a poll
       in which an earlier incident is open and not escalated.
 
-    Times are in seconds after the responder was ready. The time is None without a detection.
+    Times are in seconds after the responder was ready.
     """
     onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}

@@ -162,7 +162,7 @@ def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def keep_testbeds_running(home: Path, count: int, port_base: int) -> Iterator[None]:
-    """Keep the first `count` testbeds running while the block runs; then stop all that were not running before.
+    """Keep the first `count` testbeds running while the block runs; then stop the ones that were not running before.
 
     Args:
         home: relab's home folder, with a short path.

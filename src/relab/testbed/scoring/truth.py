@@ -14,7 +14,7 @@ _LOOKING: Final = frozenset(("verify-target-health",))
 
 
 class ActionEffect(StrEnum):
-    """The effect of an action on the service when it was done: it repairs a fault, it does harm, or neither."""
+    """The effect of an action on the service at the time of the action: it repairs a fault, does harm, or neither."""
 
     MENDS = "mends"
     HARMS = "harms"
@@ -29,7 +29,7 @@ class Truth:
 
     Attributes:
         causes: names of the measured faults' causes, as in runbooks and diagnoses; empty in an episode without a fault.
-        mends: names of the actions, each of which repairs an injected fault.
+        mends: names of the actions that each repair an injected fault.
         harms: names of the actions that look plausible, but repair no injected fault.
         forgives_refusals: whether rejecting excess requests is the right repair of a fault, so that rejected requests
             do not count as badly served.

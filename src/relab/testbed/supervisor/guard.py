@@ -68,7 +68,7 @@ def remove_shared_memory(postmaster_pid: str) -> None:
 
 
 def remove_groups(listing: str) -> None:
-    """Remove the file `listing` and the control groups in it (one path per line).
+    """Remove all control groups in the file `listing` (one path per line), and then the file.
 
     Groups with processes are retried, for up to one second in all.
     """

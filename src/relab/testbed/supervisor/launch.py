@@ -83,7 +83,7 @@ def become(order: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Replace this process by the program in the only command-line argument, a JSON object as for `become`.
+    """Replace this process by the program in the only command-line argument, a JSON object (see `order` of `become`).
 
     If the program cannot be started, print the reason to standard error and exit with 127.
     """

@@ -138,7 +138,7 @@ class NewCluster:
         """Create the data folder with the program initdb, and write the server's configuration.
 
         Args:
-            credentials: the passwords; only the superuser's is set here.
+            credentials: the passwords; this method sets only the superuser's.
 
         Raises:
             StartError: initdb fails.

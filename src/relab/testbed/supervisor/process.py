@@ -63,7 +63,7 @@ class ProcessSpec:
 def become_supervisor(parent: int) -> None:
     """Register this process with the kernel as a supervisor.
 
-    When the guard ends, the kernel then kills this process. Processes that components leave behind become its children.
+    From now on, the kernel kills this process when the guard ends, and makes it the parent of its components' orphans.
 
     Args:
         parent: the pid of the guard, the process that created this one.

@@ -50,7 +50,7 @@ class Cache:
         return None if value is None else bytes(value)
 
     async def put(self, key: str, value: bytes) -> None:
-        """Store the value of a key until it expires after the cache's `ttl_s` seconds; count and report a failure."""
+        """Store the value of a key for the cache's `ttl_s` seconds; a failure is only counted and reported."""
         try:
             await self.client.set(key, value, ex=self._settings.ttl_s)
         except FAILURES as error:

@@ -23,9 +23,11 @@ _RETRYABLE = frozenset({"40001", "40P01", "42501", "42P01", "25006"})
 
 
 def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any]:
-    """Return psycopg's keyword arguments for a connection to the shop's database; `name` is its application name.
+    """Return psycopg's keyword arguments for a connection to the shop's database.
 
-    The connect time-out is a whole number of seconds, at least 2.
+    Args:
+        settings: the server and the shop's access to it.
+        name: the application name of the session.
     """
     return {
         "host": settings.host,

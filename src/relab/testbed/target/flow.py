@@ -182,7 +182,7 @@ class FlowControl:
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which also rejects requests to the shop at once while the admission queue is shut.
+    """uvicorn's HTTP protocol, except that it rejects requests to the shop at once while the admission queue is shut.
 
     Args:
         gate: the worker's admission queue.

@@ -53,9 +53,9 @@ def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
 
 
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
-    """Return `(bound, number of values that are at most this bound)` for each bound.
+    """Return `[(bound, number of values that are at most this bound)]`.
 
-    All values of a bucket count together, at the bucket's geometric mean.
+    The values of a bucket count together, at the bucket's geometric mean.
 
     Args:
         counts: the number of values by bucket.

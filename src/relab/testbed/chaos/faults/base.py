@@ -53,7 +53,7 @@ class Injectable(ABC, Generic[Given]):
         title: one sentence that says what is wrong.
         parameters: the class of the parameters.
         symptom: the symptoms for people.
-        repairs: names of actions, each of which alone repairs the fault permanently.
+        repairs: names of actions; each action alone repairs the fault permanently.
         harms: names of actions that look plausible, but do not repair the fault.
         needs: requirements on the machine: some of `root`, `cgroup`, `mount`.
         can_vary: whether the fault supports a ramp (growth) and periods (on and off in turn).
@@ -134,7 +134,7 @@ class Injectable(ABC, Generic[Given]):
 
 
 class Fault(Injectable[Given]):
-    """An event that breaks the service until it is repaired.
+    """An event that breaks the service until a repair.
 
     Attributes:
         cause: the name of the cause in runbooks and in the diagnoses of responders.

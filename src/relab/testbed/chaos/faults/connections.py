@@ -84,7 +84,7 @@ class PoolLeak:
 class Hoard:
     """Injector that acts as another client of the database, with so many idle sessions that no connection is free.
 
-    The client stops and closes all its sessions as soon as something else, such as a repair, ends one of them.
+    If something else, such as a repair, ends one session, the client closes all its sessions and stops.
     """
 
     def __init__(self, ground: Ground) -> None:

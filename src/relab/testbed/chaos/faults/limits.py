@@ -257,7 +257,7 @@ class OutOfMemoryFault(Fault[Memory]):
     def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
         """Return an injector that lowers the memory limit of the target's workers.
 
-        It kills the workers once, so that the limit takes effect.
+        The injector kills the workers once, so that the limit takes effect.
         """
         return TooLittleMemory(ground, given)
 

@@ -64,7 +64,7 @@ class ToxicInjector:
         self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
-        """Replace this injector's toxic on the link by the toxic for `level`; at level 0 remove it.
+        """Replace this injector's toxic on the link by the toxic for `level`; at level 0 remove the toxic.
 
         Do nothing if the links were restarted since this object was created.
         """

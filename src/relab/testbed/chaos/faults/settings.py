@@ -106,7 +106,7 @@ class FlagsChanged:
 class SettingsFault(Fault[Given]):
     """Base of faults in which a new version of the settings breaks the target.
 
-    The fault is present as long as every setting that it changed keeps the wrong value.
+    The fault is present as long as every changed setting keeps the wrong value.
     """
 
     repairs: tuple[str, ...] = ("roll-back-settings",)
@@ -158,7 +158,7 @@ class BadSettingFault(SettingsFault[WrongSetting]):
     }
 
     def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
-        """Return an injector that sets wrong values for the kind of mistake in `given.setting`, such as `pool`."""
+        """Return an injector that sets the wrong settings for the mistake `given.setting`, such as `pool`."""
         return SettingsChanged(ground, *self._WRONG[given.setting])
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class BadFlagsFault(Fault[WrongFlag]):
     }
 
     def injector(self, ground: Ground, given: WrongFlag) -> FlagsChanged:
-        """Return an injector that sets wrong values for the kind of mistake in `given.flag`, such as `concurrency`."""
+        """Return an injector that sets the wrong flags for the mistake `given.flag`, such as `concurrency`."""
         return FlagsChanged(ground, self._WRONG[given.flag])
 
     def presence(self, ground: Ground, _given: WrongFlag) -> Presence:

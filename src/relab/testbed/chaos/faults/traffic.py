@@ -253,7 +253,7 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 class Overload(Presence):
     """Tests whether the target is overloaded while its flow control is unchanged.
 
-    The fault counts as absent in two cases:
+    The overload counts as absent in two cases:
     - The target's flow control was changed after the creation of this object.
     - The target was overloaded, and now serves all requests.
 
@@ -298,11 +298,11 @@ def _figures(ground: Ground) -> Mapping[str, float]:
 
 
 def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
-    """Return whether the target is overloaded: many requests fail, or the response time is much higher than usual.
+    """Return whether the target is overloaded: it loses many requests, or the response time is much higher than usual.
 
     Args:
         figures: the metrics, as `_figures` returns them.
-        usual_p95_ms: the P95 of the response times before the fault.
+        usual_p95_ms: the P95 of the response times before the fault, in milliseconds.
     """
     turned_away = figures["shed"] + figures["abandoned"]
     is_slow = figures["p95_ms"] > _SLOWER * usual_p95_ms + _SLOW_MS
@@ -340,8 +340,8 @@ class TrafficSpikeFault(TrafficFault[Spike]):
     def injector(self, ground: Ground, given: Spike) -> TrafficSpike:
         """Return an injector that sends more requests than the target can serve.
 
-        The peak rate is `given.rate_per_s` or, if that is None, `given.multiple` times the capacity, which is measured
-        first.
+        If `given.rate_per_s` is None, measure the target's capacity first; the rate is `given.multiple` times the
+        capacity.
         """
         peak_per_s = given.rate_per_s or measure_capacity(ground.target_url, given) * given.multiple
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())

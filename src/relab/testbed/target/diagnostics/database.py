@@ -145,10 +145,10 @@ def _statements(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) 
 
 
 def _plan(connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
-    """Run a statement of the shop with EXPLAIN ANALYZE; return `nodes` (its query plan), `server_ms` and `client_ms`.
+    """Run a statement of the shop with EXPLAIN ANALYZE; return `nodes`, `server_ms` and `client_ms`.
 
-    `server_ms` and `client_ms` are the durations on the server and for the client. If the statement fails, the result
-    has `error`, `sqlstate` and `client_ms`.
+    `nodes` is the query plan, the others are the durations on the server and for the client. If the statement fails,
+    the result has `error`, `sqlstate` and `client_ms`.
     """
     began_s = time.perf_counter()
     try:
