@@ -229,7 +229,7 @@ class ExperimentSets:
         return self._runs.run(resolved, begun, stop, on_result)
 
     def extent(self, found: ExperimentSet, entry: SetEntry) -> tuple[int, int]:
-        """Return the number of planned trials of an experiment of a set, and the number of its trials with a result."""
+        """Return `(number of planned trials, number of trials with a result)` of one experiment of a set."""
         if entry.run_dir is not None:
             return self._runs.extent(entry.run_dir)
         return len(self._runs.prepare(entry.path, found.options).plan), 0
@@ -289,7 +289,7 @@ class ExperimentSets:
         }
 
     def _with_runs(self, found: ExperimentSet, root: Path) -> ExperimentSet:
-        """Return a copy of the set in which each experiment that has begun has its run's folder and state."""
+        """Return a copy of the set; experiments that have begun get the folder and the state of their run."""
         runs = dict(_runs_of(root, found.set_id))
         entries = [
             replace(entry, run_dir=path, is_finished=open_run(path).status() == COMPLETED)
@@ -329,7 +329,7 @@ def _digest_of(resolved: Resolved) -> str:
 
 
 def _check_same(found: ExperimentSet, entries: Sequence[SetEntry]) -> None:
-    """Check that `entries`, the experiments of the present command, are the same as those of the recorded set `found`.
+    """Check that the experiments of a command (`entries`) equal the experiments of the recorded set `found`.
 
     Raises:
         RunChangedError: an experiment was added, removed or changed.

@@ -20,7 +20,7 @@ class TrialOutcome(StrEnum):
 
 
 class ErrorType(StrEnum):
-    """The runner's reasons why a trial has no result. A row's `error_type` may also be one that the harness reports."""
+    """The runner's reasons why a trial has no result. A row's `error_type` may also be a type from the harness."""
 
     HARNESS_PROCESS = "harness_process_error"
     TIMEOUT = "trial_timeout"

@@ -144,7 +144,7 @@ async def read_body(request: Request, reservation: IngestReservation) -> PackedB
 
 
 async def small_body(request: Request) -> bytes:
-    """Return the bytes of a request's body of at most 256 KiB.
+    """Return the bytes of a request's body; the limit is 256 KiB.
 
     Raises:
         UnsupportedMediaError: the body is compressed.

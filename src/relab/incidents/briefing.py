@@ -28,8 +28,8 @@ class Briefing:
     """The information about an incident that a person needs for a decision, as pairs of a label and a text.
 
     Attributes:
-        details: the evidence of the last diagnosis, other causes, and the texts of alerts.
-        questions: each approval request without an answer, with its details.
+        details: the evidence of the last diagnosis, other possible causes, and the texts of alerts.
+        questions: `(approval request, details)` of each unanswered request.
     """
 
     details: Pairs

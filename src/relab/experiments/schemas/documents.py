@@ -37,10 +37,7 @@ _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 
 
 def schema_named(name: str) -> Schema:
-    """Return the JSON Schema with this name, such as `trial_output_v1`.
-
-    A `$ref` in a schema refers to another schema by `<name>.jsonschema`, as in AgentLab's schemas; `registry` resolves
-    it.
+    """Return the JSON Schema with this name, such as `trial_output_v1`; resolve its references with `registry()`.
 
     Raises:
         ExperimentInvalidError: there is no schema of this name.

@@ -92,13 +92,14 @@ class ExperimentBuilder:
     def environment(self, *, passed: Sequence[str] = (), values: Mapping[str, str] | None = None) -> Self:
         """Set environment variables of the harness.
 
-        `passed` names variables that are copied from the runner's own environment, `values` gives others their values.
+        `passed` names variables to copy from the runner's environment; `values` is `{name: value}` of further
+        variables.
         """
         self._document["runtime"]["harness"]["environment"] = {"pass": list(passed), "set": dict(values or {})}
         return self
 
     def secrets(self, *names: str) -> Self:
-        """Set the names of the runner's variables that the harness gets as secrets.
+        """Set which of the runner's environment variables the harness gets as secrets.
 
         Their values are redacted from artifacts.
         """

@@ -51,9 +51,9 @@ class BoundedFolder:
                     self._total -= size
 
     def files(self) -> Sequence[tuple[int, int, str]]:
-        """Return `(time of the last use in nanoseconds, size in bytes, path)` of each file.
+        """List the complete files; delete files that a killed process left incomplete.
 
-        Files that a killed process began to write are deleted.
+        Return `(time of the last use in nanoseconds, size in bytes, path)` of each complete file.
         """
         found = []
         for path in self._folder.glob("??/*"):

@@ -22,7 +22,7 @@ class RunSettings:
         config: the experiment, with the sandbox and the network mode in effect.
         root: the project's folder.
         clock: the source of the times in documents and rows.
-        host_environment: the runner's environment variables. A harness gets those that the experiment names.
+        host_environment: the runner's environment variables; harnesses get only the ones that the experiment names.
         secrets: `{name: value}` of the harness's secrets.
     """
 

@@ -38,8 +38,8 @@ class CacheKeys:
 
     Attributes:
         upstream: the address of the model's server.
-        scope: `REQUEST`: all equal requests share an answer. `REPEAT`: only the n-th equal requests of trials with the
-            same task and repeat do.
+        scope: `REQUEST`: all equal requests share an answer. `REPEAT`: equal requests share it if task, number of the
+            repeat and position among the trial's equal requests are also equal.
         ids: the ids of the trial.
         start: the number of the trial's start in this process, from 1; with `REPEAT`, each start has new answers.
     """
@@ -85,9 +85,9 @@ class CacheKeys:
 
 
 def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a harness's request that the gateway sends to the model's server.
+    """Return the headers of a harness's request for the request to the model's server.
 
-    Headers about the connection itself are left out, and the answer is requested without compression.
+    Headers about the connection are left out, and the answer is requested without compression.
     """
     dropped = {
         "host",

@@ -93,7 +93,7 @@ class TrialNetwork:
         return self._gateways.close(folder)
 
     def _free_port(self, wanted: int) -> int:
-        """Return the first port, from `wanted` upwards, that no loopback address in the list of allowed hosts uses."""
+        """Return the first port, from `wanted` upwards, that is not the port of an allowed loopback address."""
         taken = {port for _, port in self._loopback}
         return next(port for port in itertools.count(wanted) if port not in taken)
 

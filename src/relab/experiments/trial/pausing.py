@@ -212,7 +212,7 @@ class PauseDialogue:
 
 
 def ask(folder: TrialFolder, request: PauseRequest) -> bool:
-    """Write a request to pause into the folder of a running trial; return False if the folder has a valid one already.
+    """Write a pause request into the folder of a running trial; return False if a valid request is already there.
 
     Raises:
         OSError: the folder is gone or cannot be written.

@@ -139,7 +139,7 @@ def restore_input(folder: TrialFolder, given: bytes) -> None:
 
 
 def harness_environment(context: RunContext, places: Places) -> dict[str, str]:
-    """Return the environment variables of every harness of a run, besides those of AgentLab and of the runner's services.
+    """Return the environment variables of a run's harnesses, except those of AgentLab and the runner's services.
 
     Args:
         context: the values that all trials share.

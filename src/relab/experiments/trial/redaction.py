@@ -102,7 +102,7 @@ class Redactor:
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
         """Yield the files and links below a folder (or the file `root` itself), then rename those named like a secret.
 
-        A folder that cannot be read is deleted up to its parent in `root`, and the error is added to `errors`. Then all
+        If a folder cannot be read, the entry of `root` with it is deleted, and the error is added to `errors`. Then all
         files are yielded again.
         """
         if root.is_symlink():

@@ -28,7 +28,7 @@ _NOT_OF_THE_TRIAL: Final = ("run_id", "trial_id")
 
 
 class ResultKeys:
-    """Makes a document for each trial of a run; the trial's key in the result cache is computed from it. Thread-safe.
+    """Makes the document from which a trial's key in the result cache is computed. Thread-safe.
 
     Args:
         context: the values that all trials share.
@@ -94,8 +94,8 @@ class ResultKeys:
 def _program(command: list[str]) -> Mapping[str, str | None]:
     """Return the path and the digest of the program that a command starts on this machine.
 
-    If the program is not found, the path is None, and the digest is that of the command. If it cannot be read, the
-    digest is None.
+    - The program is not found: the path is None, and the digest is of the command.
+    - The program cannot be read: the digest is None.
     """
     found = shutil.which(command[0])
     if found is None:

@@ -124,7 +124,7 @@ def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
 
 
 def metrics_of(config: ExperimentConfig, folder: TrialFolder, attempt: FinishedAttempt) -> dict[str, Any]:
-    """Return the metrics of an attempt by name, as reported by the harness and as measured by the runner.
+    """Return the metrics of an attempt by name: values from the harness, and the runner's measurements.
 
     Args:
         config: the experiment.

@@ -231,7 +231,7 @@ def capture(
 
 
 def read_head(file: IO[bytes]) -> StoredHead:
-    """Read the facts about a stored result from the first line of its file; the archive follows in `file`.
+    """Read the facts about a stored result from the first line of its file; then `file` is at the archive.
 
     Raises:
         StoredResultInvalidError: the line is not the first line of a stored result.
@@ -257,9 +257,9 @@ def _workspace(config: ExperimentConfig, after: FileManifest) -> str:
 
 
 def _rename(path: Path, source: TrialIds, ids: TrialIds, *, below: Path) -> None:
-    """Replace the run id and the trial id of `source` by those of `ids` in a file of JSON or JSON lines.
+    """Replace the run id and the trial id of `source` with the ids of `ids` in a file of JSON or JSON lines.
 
-    Do nothing if the file is missing, is too large, or is behind a link below the folder `below`.
+    Do nothing if the file is missing, too large, or behind a link below the folder `below`.
     """
     raw = read_plain(path, MAX_OUTPUT_BYTES * 16, below=below)
     if raw is None:

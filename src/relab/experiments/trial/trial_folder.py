@@ -103,7 +103,7 @@ class TrialFolder:
             remove_tree(self.root / name)
 
     def set_segment_aside(self, number: int, *files: Path) -> None:
-        """Move files that a paused trial wrote before its pause to `segments/<number>`; missing files are ignored.
+        """Move files from before a trial's pause to `segments/<number>`; missing files are ignored.
 
         `number` is the number of the pause, from 1.
 

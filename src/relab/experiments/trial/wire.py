@@ -128,7 +128,7 @@ class Objective(_Open):
 
 
 class ArtifactRef(_Open):
-    """A file of the workspace that the harness names as a result; `logical_name` is the name to show, if there is one."""
+    """A file of the workspace that the harness names as a result; `logical_name` is an optional name to show."""
 
     path: str
     logical_name: str | None = None

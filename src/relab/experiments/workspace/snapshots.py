@@ -137,7 +137,7 @@ def manifest_of(root: Path) -> FileManifest:
 
 
 def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
-    """Return the snapshot with this digest; None if the cache lacks it or its content does not match the digest."""
+    """Return the snapshot with this digest from the cache; None if it is missing or damaged."""
     root = snapshot_folder(cache, digest)
     if not root.is_dir():
         return None

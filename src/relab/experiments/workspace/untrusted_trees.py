@@ -63,13 +63,12 @@ def allow_owner(path: Path) -> None:
 
 
 def check_holes(path: Path, status: os.stat_result) -> None:
-    """Check that a file has at most `MAX_HOLES` bytes of holes, so that it can be read in reasonable time.
+    """Check that a sparse file has at most `MAX_HOLES` bytes of holes (ranges without stored data, read as zeros).
 
-    A hole is a range of a sparse file without stored data; it is read as zeros. `status` is the status (stat) of the
-    file.
+    `status` is the file's status (stat).
 
     Raises:
-        OSError: the file has more holes.
+        OSError: the file has more holes, so reading it would take too long.
     """
     if status.st_size - status.st_blocks * 512 > MAX_HOLES:
         raise OSError(errno.EFBIG, "The file has more holes than can be read", str(path))

@@ -147,7 +147,8 @@ class Situation:
         is_stale: whether the target reports old figures.
         failing_dependencies: the names of the service's dependencies that fail.
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
-        others: descriptions of other clients' recent changes that the responder has not examined; None if incomplete.
+        others: descriptions of other clients' recent changes not yet examined; None if the list of changes is
+            incomplete.
         actions: all actions of this responder on the target, for this incident and for others.
     """
 
@@ -163,7 +164,7 @@ class Situation:
 
 
 def rule(policy: Policy, wish: ProposedAction, situation: Situation) -> Ruling:
-    """Return the policy's decision: may the action be executed now?
+    """Return whether the policy allows an action now, with the rule that decides and the reason.
 
     The first rule that objects decides. Actions that change nothing are always allowed.
 

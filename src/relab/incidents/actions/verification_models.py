@@ -26,7 +26,7 @@ class VerificationSettings:
         effect_timeout_s: seconds after an action when it counts as failed if it is not verified.
         cause_timeout_s: seconds after an action until which signs of the cause are normal; later they mean a failure.
         recovery_timeout_s: seconds after an action when a service that still recovers counts as mitigated.
-        metrics_window_s: the time that the target's figures cover. After an action they are mixed for this long.
+        metrics_window_s: the time that figures cover. For this long, they include the time before the action's end.
         min_worse_s: how long the figures must be worse than before the action to count as worse.
         worse_errors_pct: the least increase of errors that counts as worse, in percentage points.
         worse_latency_factor, worse_latency_ms: the least increase of P95 that counts as worse; both must be exceeded.

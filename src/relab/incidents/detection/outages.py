@@ -232,15 +232,15 @@ class OutageTracker:
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
-        """Return whether there is an outage that people must be notified of; then the next poll should come early."""
+        """Return whether people must be notified of an outage, so that the next poll should come early."""
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news (new or changed outages) of which to notify people now, sorted by kind and then by beginning.
 
         - Within 20 s after a notification: nothing.
-        - Until an outage is overdue (unreported for at most 30 s) or urgent: nothing.
-        - Then: all overdue news, and all news confirmed by enough polls.
+        - Without overdue or urgent news: nothing. News is overdue when it is older than a limit of at most 30 s.
+        - Otherwise: all overdue news, and all news confirmed by enough polls.
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.

@@ -134,7 +134,7 @@ def absence(history: Sequence[Snapshot], baseline: Baseline, settings: Detection
     Args:
         history: the polls, oldest first; at least one.
         baseline: the usual values.
-        settings: after how many polls with the same timestamp the figures are stale.
+        settings: `stale_after_polls`: how many polls with the same timestamp make the figures stale.
     """
     last = history[-1]
     found = [_absent(part, why) for part, why in last.absent.items()]

@@ -86,7 +86,7 @@ class InvestigationResult:
 
     @property
     def cited(self) -> tuple[ProbeEvidence, ...]:
-        """The evidence for the most probable cause, the strongest first; then that for the second cause, if any."""
+        """The evidence for the most probable cause, then for the second cause; for each, the strongest first."""
         causes = (self.best, self.second)
         facts = dict.fromkeys(condition.fact for each in causes if each is not None for condition in each.for_it)
         return tuple(self.known.evidence[fact] for fact in facts if fact in self.known.evidence)
@@ -183,10 +183,7 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the cause that may be present besides the most probable one; None if it surely is, or hardly can be.
-
-        The limits are `sure_probability` and `suspected_probability`.
-        """
+        """Return the second cause that needs more probes; None without a suspected second cause, or if it is sure."""
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:
             return None

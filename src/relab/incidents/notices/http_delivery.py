@@ -54,8 +54,8 @@ class NoticePoster:
     """Sends notices, each over a new connection.
 
     Args:
-        clock: gives the current time, which is needed to interpret a `Retry-After` that is a date.
-        within_s: the time limit of a whole request, in seconds, until the last byte of the response.
+        clock: gives the current time, to interpret a date in `Retry-After`.
+        within_s: the time limit until the last byte of the response, in seconds.
 
     Raises:
         ConfigurationError: the proxy or the certificates of the environment cannot be used.

@@ -62,7 +62,7 @@ class NoticeService:
     Args:
         database: stores the positions and states of receivers.
         clock: the current time.
-        incidents: the service whose timelines are the source of notices, and which carries out commands.
+        incidents: provides the timelines for notices, and carries out commands.
         settings: the receivers, and the permissions in Slack.
     """
 

@@ -38,7 +38,7 @@ class SlackCommand:
         user_id: Slack's id of the person.
         user_name: the person's name, which may be empty.
         text: the text after the name of the command.
-        is_check: whether the request is not a command, but only Slack's check whether the server answers (`ssl_check`).
+        is_check: whether this is no command, but Slack's check that the server answers (`ssl_check`).
     """
 
     user_id: str
@@ -82,7 +82,7 @@ def read_command(body: bytes) -> SlackCommand:
 
 
 class SlackCommandHandler:
-    """Carries out Slack commands, through the same service as the other interfaces.
+    """Carries out commands that people type in Slack.
 
     Args:
         incidents: the service that carries out the commands.

@@ -42,7 +42,7 @@ class NoticePlaceRow(Base):
     Attributes:
         receiver: the name of the receiver.
         seq: the number of the last event that was sent to the receiver or skipped.
-        is_over: whether the event with the number `seq` ends the incident; no notices are sent of later events.
+        is_over: whether that event ends the incident, so that no further notices follow.
     """
 
     __tablename__ = "notice_places"
@@ -57,7 +57,7 @@ class NoticePlaceRow(Base):
 class NoticePostRow(Base):
     """A message that another part of relab posted as a notice.
 
-    `content` is a `NewNotice` as JSON, and `at` is its time, in microseconds since 1970.
+    `content` is a `NewNotice` as JSON; `at` is the message's time, in microseconds since 1970.
     """
 
     __tablename__ = "notice_posts"
