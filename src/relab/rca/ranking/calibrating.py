@@ -21,19 +21,18 @@ _BOUNDS = ((0.0, None), (0.0, None), (None, None))
 
 
 def beta_curves(chances: Table, true: Table) -> list[BetaCurve]:
-    """Return a beta curve for each column of `chances`, fitted to whether the probabilities came true.
+    """Return a beta curve for each column of `chances`, which calibrates its probabilities.
 
-    `true` has the shape of `chances`, with 1 where the problem was there and 0 elsewhere. The weights of a curve have a
-    normal prior with precision 1 around those of the identity.
+    `true` has the shape of `chances`: 1 if the problem was there, otherwise 0. The weights have a normal prior around
+    the identity, with precision 1.
     """
     return [_beta_curve(chance, target) for chance, target in zip(chances.T, true.T, strict=True)]
 
 
 def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Table:
-    """Return `chances` calibrated by beta curves, so that no row takes part in the fit of its own curves.
+    """Return `chances`, calibrated by beta curves that are fitted to the rows of other folds.
 
-    Each column has curves of its own. The rows of a fold are calibrated by curves that are fitted to the rows of the
-    other folds. `true` is as for `beta_curves`; `fold` has the number of the fold of each row.
+    Each column has its own curves. `true` is as for `beta_curves`; `fold` has the number of the fold of each row.
     """
     calibrated = np.zeros_like(chances)
     for number in np.unique(fold):
@@ -44,10 +43,10 @@ def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Ta
 
 
 def best_threshold(chances: Table, missed: int = 0) -> float:
-    """Return the threshold whose expected F1 is greatest; items with at least this probability count as found.
+    """Return the threshold with the greatest expected F1, for items that count as found from this probability on.
 
-    `chances` has the probability of each item that it is true, and `missed` is the number of further true items that
-    nothing can find. The expected F1 is computed from the expected counts. Without items, return 1.
+    `chances` has the probability that each item is true. `missed` is the number of further true items, which cannot be
+    found. Return 1 without items.
     """
     if not chances.size:
         return 1.0

@@ -16,13 +16,13 @@ from relab.rca.models import Category
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One kind of problem, such as a result that no tool gave.
+    """One kind of problem, such as an invented result of a tool.
 
     Attributes:
-        category: the category to which the kind belongs.
+        category: the category of the kind.
         meaning: what went wrong, as a sentence without its full stop.
         trail: the name of this kind in the data set TRAIL; empty if there is none.
-        mast: the failure mode for this kind in MAST (arXiv 2503.13657), if the definitions agree; otherwise empty.
+        mast: the failure mode of MAST (arXiv 2503.13657) with the same definition; empty if there is none.
     """
 
     category: Category

@@ -162,10 +162,10 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
 
 
 def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[TextTokens]) -> set[str]:
-    """Return the names and numbers in the final answer of a run, `answer`.
+    """Return the names and numbers in the final answer of a run.
 
-    If the answer is not known, return the names and numbers in the text of the last unit that has at least two of them.
-    Units that only report how code ran do not count. `tokens` has the words, numbers and names of each unit's text.
+    If `answer` is None or empty, the last unit with at least two of them is used instead, without reports of executed
+    code. `tokens` has the words, numbers and names of each unit.
     """
     if answer:
         return tokens_of(answer).facts

@@ -66,8 +66,8 @@ class Example:
         units: the units (steps, and tool calls if wanted) of the run.
         rows: one row of features for each unit.
         group: the task of the run. All runs of one task are held out together.
-        chosen: the index of the row of the step that is labelled as the first mistake; None without such a label.
-        kinds: for each row, the kinds of problems with which its unit is labelled.
+        chosen: the index of the row of the first mistake by the label; None without a label.
+        kinds: for each row, the labelled kinds of problems of its unit.
     """
 
     units: tuple[Unit, ...]
@@ -78,9 +78,9 @@ class Example:
 
 
 def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Example]:
-    """Return the labelled runs as numbers. A label is left out if it names no unit of its run.
+    """Return the labelled runs as numbers; `with_calls` says whether tool calls are units, too.
 
-    `with_calls` says whether tool calls are units, too.
+    A label is ignored if the run has no unit with its id.
     """
     every = Columns(names=NAMES)
     found = []
@@ -96,7 +96,7 @@ def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Ex
 def train_on(
     examples: Sequence[Example], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
 ) -> SourceModel:
-    """Return a model that is trained on examples; `training.train` makes them and describes the other arguments.
+    """Return a model that is trained on examples; the other arguments are those of `training.train`.
 
     Raises:
         RankingModelError: fewer than `MIN_RUNS` examples have a labelled step, and fewer than `MIN_RUNS` have labelled
@@ -134,7 +134,7 @@ def folds_of(groups: Sequence[str], count: int, seed: int = 0) -> NDArray[np.int
 
 
 def _held_out(examples: Sequence[Example]) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield `(indexes of examples to fit on, indexes of examples that are held out)` for each fold."""
+    """Yield (indexes of examples for the fit, indexes of held-out examples) for each fold."""
     fold = folds_of([example.group for example in examples], FOLDS)
     for number in range(FOLDS):
         fitted, held = np.flatnonzero(fold != number).tolist(), np.flatnonzero(fold == number).tolist()
@@ -151,9 +151,9 @@ def _words(examples: Sequence[Example]) -> list[str]:
 
 
 def _tables(examples: Sequence[Example], words: Sequence[str], names: Sequence[str] = NAMES) -> list[Table]:
-    """Return for each example a table with one row for each unit.
+    """Return a table for each example, with one row for each unit.
 
-    Its columns are the features `names`, and for each of `words` whether the names in the unit contain this word.
+    The columns are the features `names`, and for each of `words` whether the names of the unit contain the word.
     """
     chosen = [NAMES.index(name) for name in names]
     tables = []
@@ -193,9 +193,9 @@ def _own(model: StepModel | ProblemModel) -> list[str]:
 def _fit_steps(
     examples: Sequence[Example], options: Sequence[tuple[float, float]]
 ) -> dict[tuple[float, float], StepModel]:
-    """Return `{(penalty, weight): model}` for each of `options`, not yet calibrated.
+    """Return `{(penalty, weight): uncalibrated model}` for each of `options`.
 
-    The penalty is that of the conditional logit, and the weight is its weight in the mean with the trees.
+    The penalty and the weight are those of the conditional logit; the trees have the rest of the weight.
     """
     words = _words(examples)
     tables, chosen = _tables(examples, words), [example.chosen or 0 for example in examples]
@@ -217,9 +217,9 @@ def _fit_steps(
 
 
 def _conditional_logit(tables: Sequence[Table], chosen: Sequence[int], penalty: float) -> Linear:
-    """Fit weights such that the softmax over the rows of a table is high at the labelled row, with a ridge penalty.
+    """Fit weights, with a ridge penalty, such that the softmax over the rows of a table is high at the labelled row.
 
-    There is one table for each run; `chosen` has the index of the labelled row in each.
+    There is one table for each run; `chosen` has the index of the labelled row of each table.
     """
     rows = np.vstack(tables)
     means, scales = _scaling(rows)
@@ -281,15 +281,15 @@ def _linear(means: Table, scales: Table, weights: Table, bias: float) -> Linear:
 
 
 def _calibrate(shares: Table, right: Table) -> Calibration:
-    """Fit the logistic curve from the shares of first guesses to whether the guesses were right.
+    """Fit the logistic curve from the share of the first guess of a run to the probability that this guess is right.
 
-    `shares` has the share of the first guess of each run, `right` 1 if this guess was right and otherwise 0. The curve
-    has a prior at the identity.
+    `shares` has the share of each run's first guess, `right` 1 for a right guess and 0 for a wrong one.
     """
     odds = np.log(np.clip(shares, 1e-6, 1 - 1e-6) / np.clip(1 - shares, 1e-6, 1))
 
     def loss(curve: Table) -> tuple[float, Table]:
         scores = curve[0] + curve[1] * odds
+        # The prior prefers the identity: bias 0, slope 1.
         value = np.logaddexp(0, scores).sum() - right @ scores + (curve[0] ** 2 + (curve[1] - 1) ** 2) / 2
         miss = 1 / (1 + np.exp(-scores)) - right
         return float(value), np.array([miss.sum() + curve[0], odds @ miss + curve[1] - 1])
@@ -328,8 +328,8 @@ def _calibrated(
 ) -> ProblemModel:
     """Return the model with calibrated probabilities, and with the thresholds of the greatest expected F1.
 
-    `found` has one row for each unit: the probability of any problem, then that of each kind, by models from whose fit
-    the unit was held out. `true` has the labelled kinds of each unit, and `fold` the fold that was held out.
+    `found` has the held-out probabilities of each unit: of any problem, then of each kind. `true` has the labelled
+    kinds of each unit, `fold` the number of its fold.
     """
     names = list(model.kinds)
     is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)
@@ -350,9 +350,9 @@ def _calibrated(
 def _fit_problems(
     examples: Sequence[Example], names: Sequence[str], penalties: Sequence[float]
 ) -> dict[float, ProblemModel]:
-    """Return `{penalty: model}` for each of `penalties`; the thresholds are not yet chosen.
+    """Return `{penalty: model without thresholds}` for each penalty of the logistic regressions.
 
-    A penalty is that of the logistic regressions; `names` are the kinds of problems.
+    `names` are the kinds of problems.
     """
     words = _words(examples)
     rows = np.vstack(_tables(examples, words, _PROBLEM_NAMES))
@@ -377,9 +377,9 @@ def _fit_problems(
 
 
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
-    """Return the sum of two values of F1, each with the best threshold: for rows with a problem, and for their kinds.
+    """Return the sum of the best F1 for rows with a problem and the best F1 for pairs (row, kind of problem).
 
-    The second counts pairs of a row and a kind, in those rows that the threshold of the first finds.
+    Each F1 has its own threshold. The pairs are only of rows that the first threshold finds.
     """
     is_true = np.array([bool(kinds) for kinds in true])
     any_f1, cut = max((_f1((found[:, 0] >= cut) & is_true, found[:, 0] >= cut, is_true), cut) for cut in _CUTS)

@@ -28,17 +28,14 @@ _CODE = "```"
 def gaps_of(view: RunView, turns: Sequence[Turn]) -> tuple[str, ...]:
     """Return at most `MAX_GAPS` signs that parts of a run are missing, each as a sentence without its full stop.
 
-    `turns` are the turns (innermost steps) of the run in order of time. The result is empty if there are no signs.
+    `turns` are the turns (innermost steps) of the run in order of time.
     """
     signs = (*_jumps(view), *_unknown_steps(view), *_results_without_code(turns))
     return signs[:MAX_GAPS]
 
 
 def _jumps(view: RunView) -> Iterator[str]:
-    """Yield a sentence for each jump in the numbers at the end of the ids of steps.
-
-    Nothing is yielded if the numbers do not count the steps one by one.
-    """
+    """Yield a sentence for each jump in the numbers at the end of step ids, if these numbers count the steps."""
     ids = [placed.step.step_id for placed in view.steps]
     parts = [_NUMBERED.fullmatch(each) for each in ids]
     if len(ids) < 3 or any(part is None for part in parts):
@@ -61,7 +58,7 @@ def _jumps(view: RunView) -> Iterator[str]:
 
 
 def _unknown_steps(view: RunView) -> Iterator[str]:
-    """Yield a sentence if steps, and one if tool calls, belong to a step that the run does not contain."""
+    """Yield a sentence if steps belong to a step that the run does not contain, and one if tool calls do."""
     inside = sum(
         placed.step.parent_step_id is not None and view.step(placed.step.parent_step_id) is None
         for placed in view.steps
@@ -73,12 +70,13 @@ def _unknown_steps(view: RunView) -> Iterator[str]:
 
 
 def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
-    """Yield a sentence for the first turn that reports how code ran although no turn before it contains this code.
+    """Yield a sentence for the first turn that reports how code ran without an earlier turn with this code.
 
-    Only runs that write their code in Markdown fences are examined. A turn with code counts for one report only.
+    Only runs with code in Markdown fences are examined.
     """
     if not any(_CODE in turn.text for turn in turns):
         return
+    # A turn with code counts for one report only.
     is_written = False
     for turn in turns:
         step = turn.placed.step

@@ -16,14 +16,14 @@ CANDIDATES = 3
 
 @dataclass(frozen=True, slots=True)
 class Odds:
-    """The probability that a guess is right, for a run of a source on which a model was trained.
+    """The probability that a guess is right, by a model that was trained on the source (program) of the run.
 
     Attributes:
         probability: the calibrated probability, from 0 to 1.
-        right, all: how often such guesses were right on runs that were held out of the training: `right` of the `all`
-            first guesses with a probability in the same range.
-        stands_out: whether the report may single out this guess: the run has no gaps, and the probability reaches the
-            threshold of the model (`StepModel.stands_out`).
+        right: in a test, the number of right first guesses with a probability in the same range.
+        all: in this test, the number of all first guesses with a probability in the same range.
+        stands_out: whether the report may single out this guess: the run has no gaps, and the probability is at least
+            `StepModel.stands_out`.
     """
 
     probability: float
@@ -34,14 +34,14 @@ class Odds:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """One step that may have gone wrong first.
+    """A step that may have gone wrong first.
 
     Attributes:
         placed: the step.
-        reasons: the facts that decided, each as a sentence without its full stop.
+        reasons: the facts behind the guess, each as a sentence without its full stop.
         quotes: the places of the run that show these facts; at least one.
-        explains_error: whether this step wrote code that reported an error when it was executed.
-        odds: how likely the guess is right; None if no model was trained on the source of the run.
+        explains_error: whether this step wrote code that failed.
+        odds: how likely the guess is right; None without a model for the source of the run.
     """
 
     placed: PlacedStep
@@ -53,7 +53,7 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """The opinion of a model of the run's source about one unit (step or tool call).
+    """The opinion of a ranking model about one unit (step or tool call).
 
     Attributes:
         probability: the probability that the unit has a problem, from 0 to 1; it may be low.
@@ -70,12 +70,12 @@ class Ranking:
 
     Attributes:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
-        agent: the agent that most likely made the first mistake, judged by all of its steps; None to take the agent of
-            the first guess.
-        problems: pairs `(step or tool call, kinds of its problems)` that a model of the source, or a rule, found.
+        agent: the agent that most likely made the first mistake, judged by all of its steps; None for the agent of the
+            first guess.
+        problems: pairs `(step or tool call, kinds of its problems)`, by the model or by rules.
         writers: `{key of a tool call or a failed step: step that wrote it}`.
-        suspicions: `{key of a step or tool call: suspicion of the model}`; empty if no model was trained on the source.
-        gaps: signs that steps of the run were not recorded, or that the run is from another harness; each is a sentence
+        suspicions: `{key of a step or tool call: suspicion of the model}`; empty without a model.
+        gaps: signs that steps of the run were not recorded, or that the run is from another program; each is a sentence
             without its full stop.
     """
 

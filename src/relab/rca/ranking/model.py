@@ -30,7 +30,7 @@ _MIN_PROBABILITY = 1e-6
 
 
 class Artefact(BaseModel):
-    """Base class of an artefact and of all of its parts, which are immutable."""
+    """Immutable base class of `RankingModels` and of all of its parts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class Artefact(BaseModel):
 class Columns(Artefact):
     """The columns of the table that a model reads.
 
-    `names` are names of features (`features.NAMES`), or `word:` and a word. The column of a word is 1 for units with
+    `names` has names of features (`features.NAMES`), and `word:` with a word. The column of a word is 1 for units with
     the word in the name of their agent, step or tool.
     """
 
@@ -85,11 +85,10 @@ class Linear(Artefact):
 
 
 class Calibration(Artefact):
-    """Turns the share that a model gives to a step into the probability that this step first went wrong.
+    """Converts the share that a model gives to a step into the probability that the step first went wrong.
 
-    The probability is a logistic function of the log odds of the share. `hits` says how often first guesses were right
-    on runs that were held out of the fit. It has one row for each range of probabilities: (from, to, number of right
-    guesses, number of guesses).
+    The probability is a logistic function of the log odds of the share. `hits` has a row (from, to, number of right
+    first guesses, number of first guesses) for each range of probabilities, from runs that were held out of the fit.
     """
 
     bias: float
@@ -97,16 +96,16 @@ class Calibration(Artefact):
     hits: tuple[tuple[float, float, int, int], ...]
 
     def probability(self, share: float) -> float:
-        """Return the probability that a step with this share (0 to 1) is the one that first went wrong."""
+        """Return the probability that a step with this share (from 0 to 1) first went wrong."""
         import math  # noqa: PLC0415 - only here
 
         odds = math.log(max(share, _MIN_PROBABILITY) / max(1 - share, _MIN_PROBABILITY))
         return 1 / (1 + math.exp(-(self.bias + self.slope * odds)))
 
     def hit_rate(self, probability: float) -> tuple[int, int]:
-        """Return `(right guesses, all guesses)` of those first guesses whose probability was in the same range.
+        """Return (right guesses, all guesses) among the first guesses with a probability in the same range.
 
-        They are guesses about runs that were held out of the fit. Return (0, 0) if no range contains the probability.
+        The guesses are from runs that were held out of the fit. Return (0, 0) if no range contains the probability.
         """
         for low, high, right, count in self.hits:
             if low <= probability < high:
@@ -144,17 +143,16 @@ class BetaCurve(Artefact):
 class StepModel(Artefact):
     """Ranks the steps of a run by how likely each is the first mistake.
 
-    It uses a weighted mean of a conditional logit and of boosted trees.
+    The ranking is a weighted mean of a conditional logit and of boosted trees.
 
     Attributes:
         columns: the columns of the table that the model reads.
         linear: the conditional logit.
         trees: the boosted trees.
-        linear_weight: the weight of the conditional logit, from 0 to 1. Artefacts of older versions do not have it;
-            then it is 0.5.
-        calibration: turns the share of a step into a probability.
-        stands_out: the probability from which on the first guess is singled out: the median of the first guesses in the
-            runs that were held out of the fit.
+        linear_weight: the weight of the conditional logit, from 0 to 1; 0.5 in older artefacts.
+        calibration: converts the share of a step into a probability.
+        stands_out: the smallest probability with which the first guess is singled out. It is the median of the first
+            guesses on held-out runs.
     """
 
     columns: Columns
@@ -165,7 +163,7 @@ class StepModel(Artefact):
     stands_out: float
 
     def shares(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the share of each row of `table`: how likely its step is the first mistake, before calibration.
+        """Return for each row of `table` how likely its step is the first mistake, before calibration.
 
         The rows are the steps of one run. Their shares add up to 1.
         """
@@ -176,11 +174,11 @@ class StepModel(Artefact):
     def reasons(self, table: NDArray[np.float64], index: int, most: int) -> tuple[str, ...]:
         """Return the names of at most `most` features that raise the score of the row `index`, the strongest first.
 
-        `table` has a row for each step of a run and a column for each feature. A feature is named if its value in the
-        row is above the mean of its column, and if the score of the row would be lower with this mean.
+        `table` has a row for each step of a run and a column for each feature.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
+        # A feature counts if its value is above the mean, and if the mean instead would lower the score.
         mean = table.mean(axis=0)
         changed = np.repeat(table[index : index + 1], len(mean), axis=0)
         np.fill_diagonal(changed, mean)
@@ -194,20 +192,18 @@ class StepModel(Artefact):
 
 
 class ProblemModel(Artefact):
-    """Finds the units (steps and tool calls) of a run that have a problem, and names the kinds of their problems.
+    """Finds the units (steps and tool calls) of a run with a problem, and names the kinds of their problems.
 
-    A unit has a problem if the probability of any problem is at least `from_probability`. With `kinds_find`, it also
-    has one if the probability of some kind is at least `kinds_from`. Its kinds are all those with at least
-    `kinds_from`; if there are none, its kind is the most probable one. Each probability is the mean of a logistic
-    regression and of boosted trees, calibrated by a beta curve.
+    Each probability is the mean of a logistic regression and of boosted trees, calibrated by a beta curve.
 
     Attributes:
         columns: the columns of the table that the model reads.
-        any, any_trees, any_curve: logistic regression, trees and curve for the probability of any problem. Artefacts of
-            older versions have no trees or no curve.
+        any, any_trees, any_curve: logistic regression, trees and curve for the probability of any problem. Older
+            artefacts have no trees or no curve.
         kinds, kind_trees, kind_curves: the same for each kind of problem, by the name of the kind.
-        kinds_find: whether the probability of a kind is enough to find a problem. Artefacts of older versions do not
-            have this field; then it is false.
+        from_probability: a unit has a problem from this probability of any problem on.
+        kinds_from: a problem has each kind with at least this probability; without such a kind, the most probable kind.
+        kinds_find: whether a kind with the probability `kinds_from` also makes a problem; false in older artefacts.
     """
 
     columns: Columns
@@ -226,9 +222,9 @@ class ProblemModel(Artefact):
         return _mean_chance(table, self.any, self.any_trees, self.any_curve)
 
     def kind_chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probability that each row of `table` has a problem of each kind.
+        """Return the probability of each kind of problem, for each row of `table`.
 
-        The result has a row for each row of `table`, and a column for each kind, in the order of `kinds`.
+        The columns of the result are in the order of `kinds`.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
@@ -241,10 +237,10 @@ class ProblemModel(Artefact):
         )
 
     def judge(self, table: NDArray[np.float64]) -> tuple[list[tuple[int, tuple[str, ...]]], list[tuple[float, str]]]:
-        """Return the rows of `table` that have a problem, and an opinion about every row.
+        """Return (rows with a problem, opinions on all rows) for the rows of `table`.
 
-        The first list has `(row, kinds of its problems)` for each row with a problem. The second has `(probability of
-        any problem, most probable kind)` for every row. The model must have at least one kind.
+        The rows are pairs `(row, kinds of its problems)`; the opinions are pairs `(probability of any problem, most
+        probable kind)`. The model must have at least one kind.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
@@ -263,18 +259,17 @@ class ProblemModel(Artefact):
 
 
 class SourceModel(Artefact):
-    """The trained models for one source; a source is a program that makes runs.
+    """The trained models for one source (a program that makes runs).
 
     Attributes:
         source: the name of the source, for people.
-        card: facts about the models by name (a data card): the training data, the people who labelled the data, the
-            licence of the data. The fact `model` says which kinds of models are combined.
+        card: facts about the models, by name: the training data, the people who labelled it, its licence, and the kinds
+            of the combined models (`model`).
         runs: the number of training runs with a labelled step or problem.
         signature: the features by which runs of the source are recognised.
-        reads_calls: whether the models read tool calls as rows of their own, like steps. If false, they read only
-            steps.
-        steps: the model that ranks steps; None if too few training runs have a labelled step.
-        problems: the model that finds problems; None if too few training runs have labelled problems.
+        reads_calls: whether the models read tool calls like steps; otherwise they read only steps.
+        steps: the model that ranks steps; None with too few labelled steps.
+        problems: the model that finds problems; None with too few labelled problems.
     """
 
     source: str
@@ -287,18 +282,17 @@ class SourceModel(Artefact):
 
 
 class RankingModels(Artefact):
-    """The models of several sources: the content of an artefact."""
+    """The models of several sources; an artefact stores them as JSON."""
 
     format: int = FORMAT
     sources: tuple[SourceModel, ...] = ()
 
     @classmethod
     def load(cls, text: str | bytes) -> Self:
-        """Read an artefact from its JSON.
+        """Read models from their JSON.
 
         Raises:
-            RankingModelError: the text is not the JSON of an artefact, has another format, or names a feature that this
-                version does not know.
+            RankingModelError: the text is not such JSON, has another format, or names an unknown feature.
         """
         try:
             models = cls.model_validate_json(text)
@@ -311,12 +305,12 @@ class RankingModels(Artefact):
         return models
 
     def with_source(self, model: SourceModel) -> RankingModels:
-        """Return these models with `model` as the first; it replaces a model whose source has the same name."""
+        """Return these models with `model` as the first; a model with the same source is replaced."""
         others = tuple(item for item in self.sources if item.source != model.source)
         return RankingModels(sources=(model, *others))
 
     def dump(self) -> str:
-        """Return the artefact as JSON, which `load` reads."""
+        """Return the models as the JSON that `load` reads."""
         return json.dumps(self.model_dump(mode="json"), ensure_ascii=False) + "\n"
 
 
@@ -327,12 +321,12 @@ def shipped_models() -> RankingModels:
 
 
 def describe(feature: str) -> str:
-    """Return what the report says about a feature, which is given by the name of its column."""
+    """Return the report's words for a feature; `feature` is the name of its column."""
     return WORDS[feature] if feature in WORDS else f"it belongs to {feature.removeprefix(_WORD)!r}"
 
 
 def word_columns(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the name of the column of each of `words`; the column is 1 for units with the word in their names."""
+    """Return the name of the column of each word; the column says whether the names of a unit have the word."""
     return tuple(_WORD + word for word in words)
 
 

@@ -25,10 +25,10 @@ _ERROR = re.compile(r"\b(?:error|exception):|^[ \t]{0,8}(?:\w{0,40}error|traceba
 
 
 def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
-    """Return `(step, kinds of its problems)` for the steps in which the rules find a problem, in order of time.
+    """Return (step, kinds of its problems) for the steps with a problem by the rules, in order of time.
 
-    `units` are the run's steps and tool calls in order of time. If the run did not fail and none of its steps contains
-    other steps, the result is empty.
+    `units` are the run's steps and tool calls in order of time. The result is empty for a run that did not fail and has
+    no nested steps.
     """
     is_nested = any(placed.step.parent_step_id is not None for placed in view.steps)
     if not is_nested and not view.failed:
@@ -47,8 +47,8 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
 def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
     """Return `{key of a tool call or a failed step: step that wrote it}`.
 
-    The writer of a tool call is the last step before the call with the same parent step. The writer of a failed step
-    that contains other steps is the last of these steps. `units` are the run's steps and tool calls in order of time.
+    The writer of a tool call is the last step before the call in the same parent step. The writer of a failed step is
+    the last step inside. `units` are the run's steps and tool calls in order of time.
     """
     found: dict[UnitKey, Unit] = {}
     last: dict[str | None, Unit] = {}
@@ -63,7 +63,7 @@ def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
 
 
 def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
-    """Yield `(index of a unit, kind of problem)` for the steps whose output led to a visible failure.
+    """Yield (index of a unit, kind of problem) for the steps whose output led to a visible failure.
 
     These are the last step inside a failed step, and the step right before a failed execution of code.
     """
@@ -96,7 +96,7 @@ def _is_model_call(unit: Unit) -> bool:
 
 
 def _has_failed(unit: Unit) -> bool:
-    """Return whether a step or tool call (`unit`) ended in an error; another finding is about this error already."""
+    """Return whether a step or tool call ended in an error, about which there is a finding already."""
     return unit.source.status is StepStatus.FAILURE
 
 

@@ -26,10 +26,10 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 
 
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
-    """Return the steps of a run that may have gone wrong first, and the problems in its steps and tool calls.
+    """Return the steps of a run that may have gone wrong first, and the problems of its steps and tool calls.
 
-    Steps are ranked only if the run failed and at least `MIN_TURNS` of its innermost steps have a text. Rules rank the
-    steps or find the problems if no model was trained for that on the run's source.
+    Steps are ranked only if the run failed and has at least `MIN_TURNS` innermost steps with a text. Rules do the work
+    of a model that was not trained.
     """
     known, units = known_source(view, models)
     found, suspicions = _problems(view, known, units)
@@ -56,9 +56,9 @@ def quote_unit(unit: Unit) -> Quotation:
 
 
 def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
-    """Return the model of the run's source, and the units that this model reads: the steps, with or without tool calls.
+    """Return the model of the run's source, and the units that it reads; (None, no units) for an unknown source.
 
-    If no source is recognised, return None and no units.
+    The units are the innermost steps, with or without tool calls.
     """
     longest = max((model.signature.limit for model in models.sources), default=0)
     if len(view.steps) + len(view.calls) < MIN_TURNS or len(view.steps) > 2 * longest:
@@ -76,10 +76,10 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
 def _problems(
     view: RunView, model: SourceModel | None, units: tuple[Unit, ...]
 ) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
-    """Return the units with problems, and the model's suspicions about all units.
+    """Return (units with problems, suspicions about all units).
 
-    The first are pairs `(unit, kinds of its problems)`. The suspicions are `{key of a unit: suspicion}`, without units
-    that cannot be quoted. If there is no model, rules find the problems, and there are no suspicions.
+    The units with problems are pairs `(unit, kinds of its problems)`; rules find them without a model. The suspicions
+    are `{key of a unit: suspicion}`, for quotable units; empty without a model.
     """
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}
@@ -95,19 +95,16 @@ def _problems(
 
 
 def _is_quotable(unit: Unit) -> bool:
-    """Return whether a unit (a step or a tool call) has a text that a claim about the unit can cite.
-
-    Some steps do not even have a name.
-    """
+    """Return whether a unit (a step or a tool call) has a text that evidence can quote."""
     return bool(field_text(unit.source, unit.field))
 
 
 def _ranked(
     view: RunView, model: StepModel, steps: Sequence[Unit], *, is_complete: bool
 ) -> tuple[tuple[Guess, ...], str | None]:
-    """Return guesses for the most likely steps, and the agent that most likely made the first mistake.
+    """Return (guesses for the most likely steps, agent that most likely made the first mistake).
 
-    `is_complete` is false if the run has gaps (steps that were not recorded).
+    `is_complete` is false if steps of the run were not recorded.
     """
     table = model.columns.table(steps, view.run.answer)
     shares = model.shares(table)

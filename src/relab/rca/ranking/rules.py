@@ -18,7 +18,7 @@ from relab.rca.ranking.turns import Turn, coordinator_of
 def rank_by_rules(turns: Sequence[Turn]) -> tuple[Guess, ...]:
     """Return at most `CANDIDATES` guesses, in the order in which the rules propose them.
 
-    If a rule proposes a turn that is a guess already, its reason is added to this guess.
+    A turn that several rules propose is one guess with several reasons.
     """
     found: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
     for index, reason, shown in _candidates(turns):
@@ -33,9 +33,9 @@ def quote_turn(turn: Turn) -> Quotation:
 
 
 def _candidates(turns: Sequence[Turn]) -> Iterator[tuple[int, str, tuple[int, ...]]]:
-    """Yield `(index of a turn, reason, further indexes)` for turns that may be the first mistake, best first.
+    """Yield (index of a turn, reason, further indexes) for turns that may be the first mistake, best first.
 
-    The further indexes are those of other turns that show the reason.
+    The further indexes are the other turns that show the reason.
     """
     errors = list(_error_sources(turns))
     for index, shown in errors[:1]:

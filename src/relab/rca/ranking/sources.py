@@ -88,16 +88,15 @@ _NAME_CHARS = 200
 
 
 class Signature(BaseModel):
-    """The features by which runs of a source are recognised.
+    """The features by which runs of a source (a program that makes runs) are recognised.
 
     Attributes:
-        agents: names of agents (`agent_name` of a run). A run of such an agent belongs to the source, whatever words it
-            has.
-        core: words that most training runs have in the names of agents, steps and tools. A run must have the share
-            `CORE_NEEDED` of them, unless it begins with the opening.
-        words: words that at least two training runs have in these names, in alphabetical order.
-        opening: the lines that the harness writes around each task, in order. A run begins with the opening if a text
-            of its first unit begins with the first line and has most of the others. Empty if the source has no opening.
+        agents: names of agents whose runs always belong to the source.
+        core: words in the names of agents, steps and tools of most training runs. A run must have the share
+            `CORE_NEEDED` of them, or begin with the opening.
+        words: words in these names in at least two training runs, in alphabetical order.
+        opening: the lines that the program writes around each task, in order; may be empty. A run begins with the
+            opening if a text of its first unit begins with the first line and has most of the others.
         max_units: the number of units (steps, and tool calls if the model reads them) of the longest training run.
     """
 
@@ -128,10 +127,7 @@ class Signature(BaseModel):
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
 
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
-        """Return whether a run begins with the opening, the lines that the source's harness writes around each task.
-
-        Return None if the source has no opening.
-        """
+        """Return whether a run begins with the opening (the lines around each task); None if the source has none."""
         if not self.opening:
             return None
         return any(
@@ -142,7 +138,7 @@ class Signature(BaseModel):
 
 
 def name_words(unit: Unit) -> frozenset[str]:
-    """Return the words in the names of a unit's agent and step or tool, in lower case, without `GENERIC` ones."""
+    """Return the words, in lower case and without `GENERIC` words, in the names of a unit's agent and step or tool."""
     text = f"{unit.speaker[:_NAME_CHARS]} {unit.name[:_NAME_CHARS]}"
     return frozenset(word.lower() for word in _NAME_WORD.findall(text)) - GENERIC
 
@@ -153,8 +149,7 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
     Args:
         runs: the units of each run.
         tasks: the task of each run, in the same order.
-        agents: names of agents that identify the source. If they are given, the signature has no opening, because none
-            is needed.
+        agents: names of agents that identify the source; the signature then has no opening.
     """
     counts: Counter[str] = Counter()
     for units in runs:
@@ -169,11 +164,10 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 
 
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
-    """Return the lines that the harness writes around each task; empty if there are none.
+    """Return the lines that the source's program writes around each task; empty without such lines.
 
-    `runs` is `{task: units of one run}`. At least the share `CORE_SHARE` of these runs must have a text of their first
-    unit that begins with the same line. The opening consists of the lines that the same share of runs have in these
-    texts.
+    `runs` is `{task: units of one run}`. The share `CORE_SHARE` of the runs must have these lines in a text of the
+    first unit, and the same first line.
     """
     if len(runs) < MIN_TASKS:
         return ()
@@ -200,7 +194,7 @@ def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
 
 
 def _with_first_line(units: Sequence[Unit]) -> Iterator[tuple[str, list[str]]]:
-    """Yield `(first line, all lines)` of each text of the first unit; lines with fewer than two words are left out."""
+    """Yield (first line, all lines) of each text of the first unit, without lines of fewer than two words."""
     for text in _first_texts(units):
         lines = [line for line in (line.strip()[:_LINE_CHARS] for line in text.splitlines()) if _WORDS.search(line)]
         if lines and text.startswith(lines[0]):

@@ -12,7 +12,7 @@ _TOKEN = re.compile(r"[^\W_]+(?:[.,'\u2019][^\W_]+)*")
 
 @dataclass(frozen=True, slots=True)
 class TextSign:
-    """Typical words and phrases, in lower case, that show what an agent does in a text, such as drawing a conclusion.
+    """A sign of an agent's action in a text, such as a conclusion: typical words and phrases, in lower case.
 
     A text shows the sign if it contains one of `words` or one of `phrases`.
     """
@@ -96,7 +96,7 @@ class TextTokens:
 
 
 def tokens_of(text: str) -> TextTokens:
-    """Return the words, numbers and names of a text; a number has at least two characters, a name at least three."""
+    """Return the words, numbers (at least two characters) and names (at least three characters) of a text."""
     found = TextTokens()
     for token in set(_TOKEN.findall(text)):
         first = token[0]
@@ -112,20 +112,19 @@ def tokens_of(text: str) -> TextTokens:
 
 
 def count_of(name: str, lowered: str) -> int:
-    """Return how often a text in lower case contains the beginnings of words that `COUNTED[name]` lists."""
+    """Return how often a text in lower case contains the strings in `COUNTED[name]`, which are beginnings of words."""
     return sum(map(lowered.count, COUNTED[name]))
 
 
 def is_promise(lowered: str) -> bool:
-    """Return whether a text in lower case announces what its agent is going to do."""
+    """Return whether a text in lower case announces a future action of its agent."""
     return any(phrase in lowered for phrase in _PROMISES)
 
 
 def code_numbers(text: str) -> tuple[int, set[str]]:
-    """Return how many numbers the lists in the code of a text contain, and the set of all numbers in its code.
+    """Return (count of numbers in lists, set of all numbers) in the code of a text.
 
-    Code is text between Markdown fences. A list is the text between two brackets, if this text has a comma and no other
-    brackets.
+    Code is text between Markdown fences. A list is text in brackets that has a comma and no other brackets.
     """
     code = "\n".join(_CODE.findall(text)[::2])
     listed = sum(len(_NUMBER.findall(part)) for part in _LISTED.findall(code) if "," in part)
@@ -138,7 +137,7 @@ def has_sign(sign: str, text: str) -> bool:
 
 
 def overlap(one: set[str], other: set[str]) -> float:
-    """Return how much of the smaller set is also in the other set, from 0 to 1; 0 if a set is empty."""
+    """Return the share, from 0 to 1, of the smaller set that is in the other set; 0 if a set is empty."""
     small = min(len(one), len(other))
     return len(one & other) / small if small else 0.0
 

@@ -24,7 +24,7 @@ class TrainingRun:
         run: the run.
         group: the task of the run. All runs of one task are held out of the fit together.
         step_id: the id of the step that first went wrong; None without such a label.
-        problems: pairs `(id of a step or tool call, kind of its problem)`; empty without such labels.
+        problems: pairs (id of a step or tool call, kind of its problem); empty without such labels.
     """
 
     run: AgentRun
@@ -39,16 +39,15 @@ def train(
     """Return a model trained on labelled runs of one source (the program that made the runs).
 
     Args:
-        labelled: the labelled runs. If any of them has labelled problems, the model reads tool calls like steps;
-            otherwise it reads only steps.
+        labelled: the labelled runs. The model reads tool calls like steps if a run has labelled problems.
         source: the name of the source.
-        agents: the names of the agents whose runs the model is for. Without them, runs are recognised by the names of
-            their agents, steps and tools, or by the lines that the harness writes around each task.
+        agents: the names of the agents whose runs the model is for. Without them, runs are recognised by the names in
+            them, or by the lines around each task.
         card: facts about the training data, by name, which are stored with the model.
 
     Raises:
-        RankingModelError: fewer than `MIN_RUNS` runs have a label of the first mistake that names a step of the run,
-            and fewer than `MIN_RUNS` have labelled problems of its steps and calls.
+        RankingModelError: fewer than `MIN_RUNS` runs have a labelled first mistake, and fewer than `MIN_RUNS` have
+            labelled problems.
     """
     from relab.rca.ranking.fitting import examples_of, train_on  # noqa: PLC0415 - only training needs scipy
 

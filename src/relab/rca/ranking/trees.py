@@ -32,8 +32,7 @@ class Trees(BaseModel):
     Attributes:
         features: for each tree, the column that each inner node reads, in the order root, left child, right child, and
             so on.
-        cuts: for each tree, the value with which each inner node compares; a row goes right if its value in the column
-            is greater.
+        cuts: for each tree, the limit of each inner node; a row goes right if its value is greater.
         leaves: for each tree, the value of each leaf, from left to right.
     """
 
@@ -68,10 +67,10 @@ class Trees(BaseModel):
 
 
 def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
-    """Fit trees that rank the row `chosen[i]` of `tables[i]` first, with the gradient of the listwise softmax loss.
+    """Fit trees that rank the row `chosen[i]` of `tables[i]` first; there is one table for each run.
 
-    There is one table for each run. The score is the mean of `BAGS` boosted models. Each tree is fitted to a random
-    share of the runs and of the columns; the seeds 0 to `BAGS` - 1 determine which.
+    The loss is the listwise softmax loss. The score is the mean of `BAGS` models, with the seeds 0 to `BAGS` - 1 for
+    the random runs and columns of each tree.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -96,7 +95,7 @@ def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
 
 
 def boost_chances(rows: NDArray[np.float64], run: NDArray[np.int64], target: NDArray[np.float64]) -> Trees:
-    """Fit trees for a logistic regression of `target`, which has 0 or 1 for each of `rows`.
+    """Fit trees for a logistic regression of `target`, which is 0 or 1 for each row of `rows`.
 
     `run` is the index of the run of each row.
     """
@@ -122,8 +121,8 @@ def _boost(
         rows: the features of each unit of all runs.
         run: the index of the run of each row.
         target: the value to predict for each row.
-        predict: computes the prediction for each row from the scores of all rows.
-        seed: determines the random runs and columns of each tree.
+        predict: computes the predictions from the scores of all rows.
+        seed: the seed of the random runs and columns of each tree.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -157,10 +156,10 @@ def _grow(
     curve: NDArray[np.float64],
     kept: NDArray[np.bool_],
 ) -> tuple[list[int], list[float], NDArray[np.int64]]:
-    """Grow one tree; return `(column of each inner node, cut of each inner node, leaf of each row)`.
+    """Grow one tree; return (column of each inner node, cut of each inner node, leaf of each row).
 
     Args:
-        codes: for each row and column, the number of the column's cuts that are below the value.
+        codes: for each row and column, the number of the column's cuts below the value.
         cuts: for each column, the values at which a node can split it, ascending.
         columns: the columns that the tree can use.
         slope: the negative gradient of the loss for each row.
@@ -191,7 +190,7 @@ def _best_cut(
     slope: NDArray[np.float64],
     curve: NDArray[np.float64],
 ) -> tuple[int, int] | None:
-    """Return `(column, index of the cut)` of the split with the greatest gain, or None if no split has a gain.
+    """Return (column, index of the cut) of the split with the greatest gain; None if no split has a gain.
 
     `inside` are the rows to split; the other arguments are as for `_grow`.
     """

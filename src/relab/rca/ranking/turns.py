@@ -34,7 +34,7 @@ _EXECUTOR = re.compile(r"terminal|executor|interpreter|sandbox", re.IGNORECASE)
 
 
 class Spoken(Protocol):
-    """A step or tool call with its speaker: the agent, or the executor of code, that it comes from."""
+    """A step or tool call with its speaker: its agent, or the executor of code."""
 
     @property
     def speaker(self) -> str:
@@ -51,9 +51,9 @@ class Turn:
 
     Attributes:
         placed: the step with its index.
-        speaker: the agent of the step; without one, the name of the step.
+        speaker: the agent of the step, or else the name of the step.
         field: the name of the field from which `text` was read.
-        text: the step's output. Of a long output, only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters.
+        text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
         is_executor: whether the turn only reports how code ran.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
@@ -81,11 +81,10 @@ def are_rankable(turns: Sequence[Turn]) -> bool:
 
 
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
-    """Return the speaker (agent) that coordinates a team; None if there is no team or no coordinator.
+    """Return the speaker (agent) that coordinates a team; None without a team or a coordinator.
 
-    `turns` are in order of time. A team has at least three speakers, executors of code not counted. Its coordinator has
-    at least 40 % of the turns, and takes part in at least 90 % of the changes of speaker, and in at least three. It has
-    the second turn but not the first, which sets the task. Code runs after at most a quarter of its turns.
+    A team has at least three speakers, without executors of code. Its coordinator has the second turn, at least 40 % of
+    all turns, and a part in 90 % of the changes of speaker. `turns` are in order of time.
     """
     speakers = [turn.speaker for turn in turns if not turn.is_executor]
     counts = Counter(speakers)
@@ -96,6 +95,7 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     led = sum(name in pair for pair in changes)
     coded = sum(turn.speaker == name and after.is_executor for turn, after in pairwise(turns))
     is_leading = count >= 0.4 * len(speakers) and led >= max(3, 0.9 * len(changes))
+    # The first turn sets the task.
     takes_over = name == speakers[1] and name != speakers[0]
     return name if is_leading and takes_over and coded <= 0.25 * count else None
 

@@ -32,23 +32,23 @@ class UnitKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A step or a tool call of a run, as models of ranking read it.
+    """A step or a tool call of a run, as ranking models read it.
 
     Attributes:
         unit_id: the id of the step or the call.
-        step_id: the id of the step itself, or of the call's step; None if the call has no step.
+        step_id: the id of the step itself, or of the call's step; None for a call without a step.
         place: the step or call with its index.
-        speaker: the agent of the unit; without one, the name of the step or the tool.
+        speaker: the agent of the unit, or else the name of the step or the tool.
         name: the name of the step or the tool.
-        field: the name of the field that has the unit's output.
+        field: the name of the field with the unit's output.
         text: the beginning and the end of the unit's output.
         asked: the beginning and the end of the unit's input.
         is_executor: whether the unit only reports how code ran; true for tool calls.
         reports_error: whether the status or the text of the unit reports an error.
-        has_failed_call: whether a tool call of the step failed; for a call, whether it failed itself.
-        is_in_failed_step: whether the step that contains the unit failed, or has an error report as its error message.
-        parent_id: the id of the step that contains the unit; None if there is none. For a call, this is `step_id`.
-        depth: the number of steps that contain the unit, each within the next; at most `MAX_DEPTH`.
+        has_failed_call: whether a tool call of the step failed, or the call itself failed.
+        is_in_failed_step: whether the step around the unit failed, or has an error report as its error message.
+        parent_id: the id of the step around the unit; for a call, its `step_id`. None without such a step.
+        depth: the number of nested steps around the unit; at most `MAX_DEPTH`.
     """
 
     unit_id: str
@@ -93,7 +93,7 @@ class Unit:
 
 
 def units_of(view: RunView, *, with_calls: bool) -> tuple[Unit, ...]:
-    """Return the innermost steps of a run in order of time; `with_calls` says whether tool calls are returned, too."""
+    """Return the innermost steps of a run, and its tool calls if `with_calls`, in order of time."""
     count = len(view.steps) + (len(view.calls) if with_calls else 0)
     limit = max(40, min(HEAD_CHARS, MAX_CHARS // max(count, 1)))
     outer = {placed.step.step_id: placed for placed in view.steps}
