@@ -161,7 +161,7 @@ class CandidateStep(CitedModel):
 class HitRate(RcaModel):
     """The share of right findings of a behaviour, measured on runs that people labelled.
 
-    The behaviour was found in `seen` labelled runs, and `right` of them show it by their labels. `low` and `high` are
+    The behaviour was found in `seen` labelled runs; the labels confirm `right` of these findings. `low` and `high` are
     the ends of the 95 % interval (Wilson) of right / seen.
     """
 

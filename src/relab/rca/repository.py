@@ -40,7 +40,10 @@ class CurrentAnalysis(NamedTuple):
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
-    """Return the current analysis of a run's content, which answers further requests; None without one."""
+    """Return the current analysis of a run's content, which answers further requests for this content.
+
+    None without one.
+    """
     columns = (table_of(RcaRunRow).c[name] for name in CurrentAnalysis._fields)
     statement = select(*columns).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
     row = session.execute(statement).one_or_none()

@@ -162,7 +162,7 @@ def earlier_decision(
 def _is_same(earlier: RolloutRecord, record: RolloutRecord) -> bool:
     """Return whether two rollouts make the same change by the same comparison of variants.
 
-    False for a dry run `earlier`.
+    The result is False if `earlier` is a dry run.
     """
     if earlier.experiment is None or record.experiment is None or earlier.is_dry_run:
         return False

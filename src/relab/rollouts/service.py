@@ -357,7 +357,7 @@ class RolloutService:
     def counts(self) -> dict[tuple[str, str | None], int]:
         """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement.
 
-        The pair (status, None) is present for each status, even with the number 0.
+        Each status has the key (status, None), even if its number is 0.
         """
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 

@@ -35,7 +35,7 @@ class ShownBehaviour(NamedTuple):
 class ScannedRun(NamedTuple):
     """The result of a search for behaviours in one run, with the hash of the searched content.
 
-    `judgement` is the result of the language model; None if no rule has a sentence.
+    `judgement` is a language model's judgement by the rules that consist of a sentence; None without such rules.
     """
 
     run_id: str
@@ -101,7 +101,8 @@ class BehaviourScanner:
     def add_to(self, report: Report, run: AgentRun, *, asks_model: bool) -> Report:
         """Return the report of a run with its behaviours added.
 
-        If `asks_model` is true, a language model judges rules with a sentence; otherwise they are not judged.
+        If `asks_model` is true, a language model judges the rules that consist of a sentence; otherwise they are not
+        judged.
         """
         from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 
@@ -123,8 +124,8 @@ class BehaviourScanner:
     ) -> Iterator[tuple[AgentRun, ScannedRun]]:
         """Search each run for the behaviours of `rules`; yield (run, result) in the order of `run_ids`.
 
-        Deleted runs are left out. Rules with a sentence are judged by a language model if `asks_model` is true;
-        otherwise the result counts them as not judged.
+        Deleted runs are left out. If `asks_model` is true, a language model judges the rules that consist of a
+        sentence; otherwise they count as not judged.
 
         Raises:
             NoJudgeError: `asks_model` is true, and no language model is configured.

@@ -23,7 +23,7 @@ NOT_ASKED: Final = "the language model was not asked, which needs --judge or a j
 class FoundBehaviours(NamedTuple):
     """The behaviours that a run shows (`seen`), in the order of their rules.
 
-    `judgement` is the result of the language model; None if no rule has a sentence.
+    `judgement` is a language model's judgement by the rules that consist of a sentence; None without such rules.
     """
 
     seen: tuple[SeenBehaviour, ...]
@@ -54,7 +54,7 @@ class BehaviourFinder:
     def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
         """Return the behaviours of a run by the given rules.
 
-        If `asks_model` is false, rules with a sentence are not judged; no language model is asked.
+        If `asks_model` is false, no language model is asked, and rules that consist of a sentence are not judged.
         """
         from relab.rca.behaviours.matching import ModelOpinion, SeenBehaviour, find_behaviours  # noqa: PLC0415 loads the analysis
 

@@ -18,7 +18,7 @@ _RETURN_IT = "Return the error to the model, so that it can repeat the call with
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain what was wrong with the arguments of a rejected call.
 
-    None if neither error nor run names any arguments.
+    Return None if neither the error nor the run names any arguments.
     """
     facts = Facts(problem, view)
     faults = argument_faults(facts.text)

@@ -87,8 +87,8 @@ class _Candidate:
 def compare_versions(run: AgentRun, history: Sequence[PastRun]) -> VersionComparison | None:
     """Compare the version of `run` with the previous version, by the runs in `history` (in any order).
 
-    The previous version is the version of the last run before the first run of this version. Return None if the run has
-    no version, there is no previous one, or one of both has fewer than `MIN_RUNS` finished runs.
+    The previous version is the version of the last run before the first run of this version. Return None without a
+    version or a previous version, or if either has fewer than `MIN_RUNS` finished runs.
     """
     version: Version = (run.agent_version, run.prompt_hash)
     if not any(part is not None and part.strip() for part in version):

@@ -193,9 +193,9 @@ class ErrorReader:
         self._known: dict[str, ErrorText] = {}
 
     def read(self, text: str | None) -> ErrorText:
-        """Return an error text in prepared form.
+        """Return an error text, prepared for the rules that classify errors.
 
-        An empty form if `text` is empty or None, or the limit `max_chars` is reached.
+        The result is empty if `text` is empty or None, or if the limit `max_chars` is reached.
         """
         if not text:
             return _NO_TEXT

@@ -104,7 +104,7 @@ class Failure:
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
         """Return a quotation of the failure's `field` around the characters `start` to `end`.
 
-        Its beginning if both are 0.
+        With both 0, the beginning of the field is quoted.
         """
         return Quotation(self.kind, self.source, self.field, start, end)
 

@@ -16,8 +16,8 @@ QUESTIONS = (STEP, TOP_THREE, AGENT, CATEGORY)
 def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
     """Return how often reports agree with labels; `pairs` are labelled runs with their reports.
 
-    The question for the first wrong step is scored over all reports, and separately over reports with evidence and with
-    a ranked guess.
+    The question which step went wrong first has three scores: over all reports, over reports with evidence, and over
+    reports with a ranked guess.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     labelled = changed = abstained = 0

@@ -224,7 +224,10 @@ def _has_times(view: RunView) -> bool:
 
 
 def _rows(view: RunView, report: Report) -> list[WaterfallRow]:
-    """Return the run's steps, calls and events in order of time; the depth is the number of steps around."""
+    """Return a row for each step, call and event of the run, in order of time.
+
+    The depth of a row is the number of steps around the item.
+    """
     place = report.attribution
     states: dict[tuple[str, str | None], _State] = {("step", found.step_id): "candidate" for found in report.candidates}
     if place is not None:

@@ -41,8 +41,8 @@ class NoteChange(_NoteModel):
 class WaterfallRow(_NoteModel):
     """One step, tool call or guardrail event of the run, as a bar of a waterfall chart.
 
-    The bar is from `begin_ms` to `end_ms`, in ms since the start of the run. In a run without different times, bar i is
-    from i to i + 1.
+    The bar extends from `begin_ms` to `end_ms`, in ms since the start of the run. If all times of the run are equal,
+    bar i extends from i to i + 1 instead.
     """
 
     ref_id: str

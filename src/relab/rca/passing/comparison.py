@@ -98,7 +98,7 @@ class _Comparison:
     def _next_common(self, tool: str) -> PlacedCall | None:
         """Return the failed run's first call to another tool that all passing runs call after `tool`.
 
-        None without one.
+        Return None without such a tool.
         """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():
@@ -195,7 +195,7 @@ class _Comparison:
         )
 
     def _divergence(self) -> FoundDifference | None:
-        """Return the first call that differs from the most similar passing run; None without a difference.
+        """Return the first different call in comparison with the most similar passing run; None without a difference.
 
         The most similar run has the longest common prefix of calls. Only runs of the same task are compared.
         """

@@ -157,7 +157,7 @@ def _largest_sds(plan: Plan) -> Floats:
 
 @lru_cache(maxsize=32)
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
-    """Return the largest standard deviation with which each number of rounds passes with the probability `POWER`.
+    """Return for each number of rounds the largest standard deviation with which a PASS has the probability `POWER`.
 
     The numbers are `least` to `greatest` - 1; the standard deviation is of the rounds' log ratios.
     """

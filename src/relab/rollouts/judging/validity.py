@@ -84,9 +84,7 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
 def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
     """Return a list of one sentence if an arm completed significantly more requests per second than the others.
 
-    Else [].
-
-    The test is a chi-square test for a sample ratio mismatch.
+    Otherwise, the list is empty. The test is a chi-square test for a sample ratio mismatch.
 
     Source: A. Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
     """

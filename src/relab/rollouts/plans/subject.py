@@ -25,7 +25,8 @@ Headers = dict[
 class ServiceFlagsSubject(PlanSection):
     """The `{control, routing}` flags of a service, which are read and changed at two paths below the plan's `base_url`.
 
-    `headers` are sent with each request. The environment variable `ROLLOUT_NAME` replaces `${ROLLOUT_NAME}` in them.
+    `headers` are sent with each request. `${ROLLOUT_NAME}` in them is replaced by the environment variable of this
+    name, which must begin with `ROLLOUT_`.
     """
 
     kind: Literal["service"] = "service"

@@ -79,9 +79,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 def verify_history(path: Path) -> HistoryProblem | None:
     """Return the first line of a history (a hash chain) that was changed or is incomplete.
 
-    None if all lines are intact.
-
-    Return None without a file, too.
+    Return None if all lines are intact, or without a file.
 
     Raises:
         ReportFolderError: the file cannot be read.

@@ -98,9 +98,9 @@ def _pool(parameters: Mapping[str, Parameter], draw: random.Random) -> list[Valu
 def _farthest(
     parameters: Mapping[str, Parameter], pool: list[Values], trials: Sequence[MeasuredCandidate], draw: random.Random
 ) -> Values:
-    """Return the candidate of `pool` with the greatest distance to the nearest tried candidate.
+    """Return the candidate of `pool` that is farthest from its nearest tried candidate.
 
-    A random one without trials.
+    Without tried candidates, return a random one.
     """
     import numpy as np
 

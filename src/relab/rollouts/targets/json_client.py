@@ -166,7 +166,7 @@ def _unavailable(url: str, reason: str) -> TargetUnavailableError:
 
 
 def with_environment(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return headers in which environment variables replace the texts `${ROLLOUT_NAME}`.
+    """Return headers in which each `${ROLLOUT_NAME}` is replaced by the environment variable of this name.
 
     Raises:
         SubjectError: a variable is not set, does not begin with `ROLLOUT_`, or has a character that no header may have.
