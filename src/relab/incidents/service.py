@@ -119,8 +119,7 @@ class IncidentService:
         """Check that the responder can be started for the configured target; do nothing if no target is configured.
 
         Raises:
-            ConfigurationError: the token for the action server is missing, and the autonomy allows more than to
-                observe.
+            ConfigurationError: the token for the action server is missing; only the autonomy `observe` needs no token.
         """
         if self._watched is not None:
             action_token(self._watched)
@@ -221,7 +220,7 @@ class IncidentService:
         """Approve or reject the plan of an approval request, and return the decision.
 
         Args:
-            approval_id: the id of an approval request, or of an incident for its last approval request.
+            approval_id: the id of an approval request; the id of an incident stands for its last approval request.
             approved: True to approve the plan, False to reject it.
             by: the name of the person who decides.
             note: the person's remark.

@@ -55,12 +55,10 @@ def target_name(url: str) -> str:
 
 
 def action_token(watched: WatchedTarget) -> str | None:
-    """Return the token for the action server; None if the settings have none and none is needed.
-
-    A token is not needed while the autonomy allows the responder only to observe.
+    """Return the token for the action server; None if no token is set and none is needed.
 
     Raises:
-        ConfigurationError: no token is set, and the autonomy allows more than to observe.
+        ConfigurationError: no token is set; only the autonomy `observe` needs none.
     """
     if watched.token is None and watched.settings.policy.only_observes:
         return None

@@ -81,7 +81,7 @@ class Job(BaseModel):
 
 
 class JobCounts(BaseModel):
-    """The numbers of jobs by status; `parked` ones failed permanently and wait for a person.
+    """The numbers of jobs by status; `parked` jobs failed permanently and wait for a person.
 
     `oldest_pending_s` is how long the oldest pending job that is due has waited, in seconds.
     """
@@ -107,7 +107,8 @@ class Subscription:
     Attributes:
         name: the name of the jobs.
         handler: the function that does the work of a job. After a failure, all handlers of the job run again.
-        on_parked: is called when a job will never be done, to mark the module's own record as failed; None: no call.
+        on_parked: is called when a job has failed permanently or was dropped, so that its module can mark a record as
+            failed; None: nothing is called.
     """
 
     name: str

@@ -128,7 +128,7 @@ class JobQueue:
     def worker_lives(self) -> bool:
         """Return whether at least one worker is alive.
 
-        This is so if the lease for the housekeeping of the queue is held, because only living workers renew it.
+        A worker is alive if the lease for the queue's housekeeping is held, because only living workers renew it.
         """
         from relab.jobs import repository
 

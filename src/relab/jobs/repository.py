@@ -239,9 +239,9 @@ def prune_done(session: Session, finished_before: int) -> None:
 
 
 def promote(session: Session, job_id: str, lane: Lane, now: int) -> bool:
-    """Move a pending job to a lane and store `now` (in µs since 1970) as the time of its announcement to workers.
+    """Move a pending job to a lane; return False if the job is not pending.
 
-    Return False if it is not pending.
+    `now` (in µs since 1970) is stored as the time of the job's announcement to workers.
     """
     statement = (
         update(table_of(JobRow))

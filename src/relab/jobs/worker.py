@@ -70,10 +70,12 @@ def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float
 
 
 class Sweeper:
-    """Does the housekeeping of the queue every `every_s` seconds; several workers may call it, but only one works.
+    """Does the housekeeping of the queue every `every_s` seconds, in one process at a time.
+
+    Several workers may call it; only the holder of the lease works.
 
     Args:
-        database: the database of the queue, with the lease for the housekeeping.
+        database: the database of the queue, with the lease.
         clock: gives the times of the lease.
         owner: name of this worker, for the lease.
         work: does the housekeeping.
@@ -109,7 +111,9 @@ class Sweeper:
 
 
 class LeasedLoop:
-    """Does one kind of work until none is left; several workers may call it, but only the holder of its lease works.
+    """Does one kind of work until none is left, in one process at a time.
+
+    Several workers may call it; only the holder of the lease works.
 
     Args:
         database: the database with the leases.

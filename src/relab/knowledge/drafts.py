@@ -79,7 +79,7 @@ class Drafts:
 
         Args:
             cause: the cause.
-            in_use: the runbooks in use, by cause; the result shows how the draft differs from the cause's runbook.
+            in_use: the runbooks in use, by cause; the draft's `diff` compares the draft with its cause's runbook.
 
         Raises:
             DraftNotFoundError: the cause has no draft, or the draft cannot be read any more.

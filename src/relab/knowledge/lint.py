@@ -105,8 +105,8 @@ def _likely(
 ) -> float:
     """Return the probability of a condition if the cause of one of two runbooks is present.
 
-    The result is `likely` of this runbook's expectation. Without such an expectation, it is `otherwise` of the other
-    runbook's expectation.
+    The result is `likely` of the expectation in `own`. If `own` lacks the condition, it is `otherwise` of the
+    expectation in `other`.
 
     Args:
         own: the expectations of the runbook whose cause is present, by condition.

@@ -148,7 +148,7 @@ class Runbook:
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def line_of(self, name: str) -> int | None:
-        """Return the line number of a field in the runbook's file, or of the nearest enclosing field; None without one.
+        """Return the line number of a field in the runbook's file, or else of its nearest enclosing field; None if unknown.
 
         `name` is the dotted name of the field, such as `actions.0.why`.
         """
@@ -215,10 +215,10 @@ class PastIncident(_Remembered):
         target: the service, by the name that its responder uses.
         opened_at, resolved_at: when the incident was opened, and when it ended.
         cause: the final diagnosis, for which there may be no runbook.
-        facts: the facts known at the diagnosis, by name; if a person ended the incident, the facts before this action.
-        templates: the log templates (messages with variable parts masked) at the time of `facts`, with numbers of
-            lines.
-        well: the values of the same facts when the incident was over and the service healthy, by name.
+        facts: the facts known at the diagnosis, by name; if a person ended the incident, the facts before the person
+            acted.
+        templates: the number of lines of each log template (a message with its variable parts masked) at that time.
+        well: the values of the same facts when the incident was over and the service was healthy, by name.
         tried: the actions tried, in order.
         resolved_by: the kind of actor that ended the incident.
         resolver: the name of this actor.

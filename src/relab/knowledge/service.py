@@ -159,7 +159,7 @@ class KnowledgeService:
 
         Raises:
             RunbookError: the file is not a runbook, or has errors that make it unusable. The exception lists them.
-            RunbookExistsError: the folder has the cause's runbook, and `replace` is false or its file has another name.
+            RunbookExistsError: another file has the cause's runbook; or the copy's file exists, and `replace` is False.
             RunbookFolderError: the folder cannot be read or written.
         """
         text = read_text(path)
@@ -173,7 +173,7 @@ class KnowledgeService:
         return parse_runbook(text, str(target))
 
     def search(self, query: str, *, limit: int = 10, with_incidents: bool = True) -> list[Hit]:
-        """Return up to `limit` runbooks, and past incidents if `with_incidents`, that match a query, best first.
+        """Return the runbooks that match a query, and past incidents if `with_incidents`; at most `limit`, best first.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -278,7 +278,7 @@ class KnowledgeService:
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return the cause's runbook with the changes that past incidents suggest; an empty tuple without suggestions.
+        """Return the runbook of a cause, changed as past incidents suggest, as a tuple; empty without suggestions.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -322,7 +322,7 @@ class KnowledgeService:
         Raises:
             DraftNotFoundError: the cause has no draft.
             RunbookError: the draft has errors that make it unusable. The exception has the place of each error.
-            RunbookExistsError: the folder has the cause's runbook in a file of another name.
+            RunbookExistsError: the folder has the cause's runbook under another file name.
             RunbookFolderError: a folder cannot be read or written.
         """
         draft = self.get_draft(cause)

@@ -35,7 +35,7 @@ class LangChainGateway:
     - A call has one deadline for everything, such as the wait for a slot, retries and their pauses.
     - Connection errors, 408, 409, 425, 429 and 5xx are retried while time is left.
     - The budget counts a call once, even if it was retried.
-    - A call with unknown cost (no answer in time) keeps its reservation; a call that ended with an error is free.
+    - A call without an answer keeps its reservation; a call that the server answered with an error is free.
     """
 
     def __init__(self, config: LlmConfig, *, budget: Budget | None = None) -> None:

@@ -26,7 +26,7 @@ class Alarm(Protocol):
     def set(self, at_ns: int) -> None:
         """Set the time (as of `time.monotonic_ns`) at which the timer calls its function next.
 
-        The time may be in the past. It replaces a time that was set earlier.
+        The time may be in the past. A new time replaces the earlier one.
         """
         ...
 

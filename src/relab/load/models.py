@@ -33,8 +33,10 @@ class Arrivals(StrEnum):
 class Stage(_Value):
     """A part of a load, in which the rate of requests is constant or changes linearly.
 
-    `duration_s` is its length in seconds. `rate_per_s` is the rate at its beginning, `to_rate_per_s` the rate at its
-    end; None means that the rate is constant.
+    Attributes:
+        duration_s: the length of the stage, in seconds.
+        rate_per_s: the rate at the beginning of the stage.
+        to_rate_per_s: the rate at the end of the stage; None means that the rate is constant.
     """
 
     duration_s: float = Field(gt=0, le=MAX_DURATION_S)

@@ -222,7 +222,7 @@ class LoadRecorder:
         return self._warmup.tally.counts()
 
     def latency(self) -> tuple[LatencySummary, LatencySummary]:
-        """Return summaries of the latencies so far, as a pair: of all ended requests, and of the good ones only.
+        """Return summaries of the latencies so far: `(all ended requests, good requests only)`.
 
         Only the windows that `close` or `close_all` has yielded are included.
         """

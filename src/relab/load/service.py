@@ -97,11 +97,11 @@ def run_load(
 ) -> LoadResult:
     """Run a load to its end in this thread, on a new event loop.
 
-    Requests that the target refuses count as failed sends.
+    If the target refuses connections, the requests count as failed sends.
 
     Args:
         plan: what to send.
-        on_window: is called with the results of each time window, in order, after its last outcome.
+        on_window: is called with the results of each time window, in order, when all requests of the window have ended.
         stop: an event that ends the load early when any thread sets it; the result covers the time until then.
         on_progress: is called with the current progress every `window_s` seconds (a field of the plan).
 
@@ -123,11 +123,11 @@ async def run(
 ) -> LoadResult:
     """Run a load to its end on the caller's event loop; other tasks on this loop would delay requests.
 
-    Requests that the target refuses count as failed sends.
+    If the target refuses connections, the requests count as failed sends.
 
     Args:
         plan: what to send.
-        on_window: is called with the results of each time window, in order, after its last outcome.
+        on_window: is called with the results of each time window, in order, when all requests of the window have ended.
         stop: an event that ends the load early when any thread sets it; the result covers the time until then.
         on_progress: is called with the current progress every `window_s` seconds (a field of the plan).
 

@@ -58,8 +58,8 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
 
     Args:
         run: the run to analyse.
-        history: earlier runs of the same agent in the same environment, of this version and others, in any order; it
-            may contain the run itself.
+        history: earlier runs of the same agent in the same environment, of all versions, in any order; it may contain
+            `run` itself.
         logs: the warnings and errors in the log of the run's trace.
     """
     view = RunView(run, history, logs)

@@ -103,8 +103,8 @@ class CitedEvidence:
     """A piece of evidence that the timeline cites.
 
     Attributes:
-        fact, value: the name and the value of the fact that it proves.
-        request: the request that it came from.
+        fact, value: the name and the value of the fact that the evidence proves.
+        request: the request of a probe whose response is quoted.
         verbatim: the quoted part of the response.
     """
 
@@ -175,8 +175,7 @@ class SignalChange:
     """The change of a signal (a measured value of the target) around an action.
 
     Attributes:
-        before: the median of the last samples before the action. None without such samples, or if the action began in a
-            time without samples.
+        before: the median of the last samples before the action; None without samples just before the action.
         after: the median of the last samples after the action; None if there are too few.
         within_s: the seconds from the start of the action until the signal stayed nearer to `after` than to `before`.
             None if the signal did not change, or did not stay there.

@@ -156,7 +156,7 @@ class ProbeTransport:
     async def _read(self, ask: ProbeRequest) -> tuple[int, bytes | str, str | None]:
         """Send a request once; return the status, the body and the `Date` header of the response.
 
-        If the body cannot be read completely, the second item is not the body (`bytes`) but the reason, as a `str`.
+        The body is `bytes`. If it cannot be read completely, the reason takes its place, as a `str`.
         """
         async with (
             self._turns[ask.base],

@@ -59,8 +59,7 @@ class AssessmentNodes:
     async def detect(self, state: IncidentState) -> IncidentState:
         """Check whether the problem is still there, and return the answer as the state's `is_unhealthy`.
 
-        The problem may have passed, for example during a restart of this process. If it has passed, the result also
-        contains the next node and the reason.
+        If the problem has passed, the result also contains the next node and the reason.
         """
         incident = await self._world.blocking(self._world.log.get, state["incident_id"])
         if any(finding.detector in _BELIEVED for finding in incident.findings):
@@ -124,11 +123,7 @@ class AssessmentNodes:
         return {**changed, "way": "plan"}
 
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
-        """Run new probes and diagnose the incident from the start.
-
-        The service may have changed since the last diagnosis, for example because the responder, a person or another
-        client has acted. Return the changed keys of the state.
-        """
+        """Run new probes and diagnose the incident from the start; return the changed keys of the state."""
         feed = self._world.watch.feed
         poll = feed.latest or load_poll(state["symptoms"])
         facts = load_known(state["known"]).facts if "known" in state else {}

@@ -136,8 +136,8 @@ class ResponseContext:
         The bounds follow the thresholds of the detectors. The bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or at the beginning of the incident. Most of the excess latency of this
-                poll must have disappeared, which lowers the bound of P95. None: the bound is not lowered.
+            before: the poll before a repair, or at the beginning of the incident. It lowers the bound of P95, so that
+                most of this poll's excess latency must disappear. None: the bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
@@ -157,11 +157,7 @@ class ResponseContext:
         return HealthBounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _MIN_RATE)
 
     async def runbooks(self) -> tuple[Runbook, ...]:
-        """Return the runbooks in use.
-
-        If the settings allow the use of past incidents, the result includes the runbooks that are learnt from how
-        people repaired this target.
-        """
+        """Return the runbooks in use, with this target's learnt runbooks if the settings allow past incidents."""
         found = (await self.blocking(self.knowledge.library)).runbooks
         return (*found, *await self.learnt()) if self.settings.use_incident_history else found
 

@@ -257,10 +257,9 @@ class ExecutionNodes:
         return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
     async def _written_down(self, state: IncidentState, plan: ActionPlan) -> ActionRecord | IncidentState:
-        """Store the action of a plan before the action is requested, and return its record.
+        """Store the action of a plan before the action is requested, and return the action's record.
 
-        If a person has paused the responder or rejected the action meanwhile, return the changed keys of the state
-        instead.
+        If a person has paused the responder or rejected the action, return the changed keys of the state instead.
         """
         world, decision = self._world, None
         if state.get("approval_id"):

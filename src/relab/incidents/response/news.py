@@ -64,7 +64,7 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
     """Return the timeline events about new outages for which the incident should be diagnosed again now.
 
-    Events up to the number `heard_seq` of `state` were used already. The result is also empty in three cases:
+    Events up to the number `heard_seq` of `state` are left out. The result is empty in three cases:
     - The target's measured values are out of date.
     - No present anomaly opens incidents.
     - The incident was diagnosed again `MAX_REDIAGNOSES` times within the last hour.

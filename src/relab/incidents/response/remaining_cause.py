@@ -20,7 +20,7 @@ _US: Final = 1_000_000
 class RemainingCause:
     """Finds out, after an action has ended one cause, whether another cause still affects the service.
 
-    Such a diagnosis is made at most once per quarter of `effect_timeout_s`.
+    A diagnosis is made at most once per quarter of `effect_timeout_s`.
 
     Args:
         world: the services and settings of the incident workflow.

@@ -165,8 +165,8 @@ class SituationReader:
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
         """Return all actions of the incident, and all actions on the target within the last `action_window_s` seconds.
 
-        Actions with an unknown outcome are updated from the action server's records first, except the action
-        `leave_out` (its key).
+        Actions with an unknown outcome are updated from the action server's records first. The action with the key
+        `leave_out` is not updated.
         """
         world = self._world
         since_us = now_us - int(world.settings.policy.action_window_s * _US)

@@ -19,7 +19,8 @@ def add_act(session: Session, values: Mapping[str, Any]) -> None:
     """Insert an action; `values` holds every column of its table by name.
 
     Raises:
-        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): the key exists already.
+        sqlalchemy.exc.IntegrityError: the key exists already; the unit of work converts this error to
+            `ConstraintError`.
     """
     session.execute(insert(table_of(ActionRow)).values(**values))
 
@@ -66,7 +67,7 @@ def add_approval(session: Session, values: Mapping[str, Any]) -> None:
     """Insert an approval request; `values` holds every column of its table by name.
 
     Raises:
-        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): the id exists already.
+        sqlalchemy.exc.IntegrityError: the id exists already; the unit of work converts this error to `ConstraintError`.
     """
     session.execute(insert(table_of(ApprovalRow)).values(**values))
 

@@ -20,10 +20,7 @@ AlertKey = tuple[str, int]
 
 
 def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
-    """Insert alerts, given as rows with every column by name, and return the keys of the inserted ones.
-
-    Alerts that are stored already are not inserted and not changed.
-    """
+    """Insert the alerts that are not stored yet, and return their keys; each row holds every column by name."""
     if not rows:
         return set()
     statement = insert_into(session, table_of(AlertRow)).values(list(rows)).on_conflict_do_nothing()

@@ -147,8 +147,7 @@ class Baselines:
             at_us: the current time, in microseconds since 1970.
 
         Raises:
-            BaselineTooLargeError: the baseline has more than `MAX_BASELINE_BYTES`. Nothing is saved. A part of the
-                baseline is not saved either, because the signals in the missing part would seem new.
+            BaselineTooLargeError: the baseline has more than `MAX_BASELINE_BYTES`; nothing is saved.
         """
         # The cut is above the limit, so that a baseline that is too large is detected and not cut.
         kept = bounded_object(content, 4 * MAX_BASELINE_BYTES)

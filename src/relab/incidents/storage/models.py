@@ -103,7 +103,7 @@ class _Remembered(BaseModel):
 
 
 class IncidentFinding(_Remembered):
-    """An anomaly in the form in which an incident stores it, merged from all times at which it was found.
+    """An anomaly as an incident stores it: one entry for all times at which the anomaly was found.
 
     Attributes:
         detector, signal, value, expected, detail, opens: the values of the latest anomaly; see `Anomaly`.
@@ -131,7 +131,7 @@ class IncidentFinding(_Remembered):
 
 
 def finding_of(anomaly: Anomaly, at_us: int) -> IncidentFinding:
-    """Convert an anomaly that was seen at `at_us` (microseconds since 1970) to a finding, the form that is stored.
+    """Convert an anomaly that was seen at `at_us` (microseconds since 1970) to a finding for storage.
 
     Texts are cut to a bounded size, and non-finite numbers are replaced by None.
     """
@@ -342,11 +342,11 @@ class ReceivedAlert:
     """An alert that was received from outside.
 
     Attributes:
-        fingerprint: a hash of its labels.
-        starts_at_us: when it began, in microseconds since 1970.
+        fingerprint: a hash of the alert's labels.
+        starts_at_us: when the alert began, in microseconds since 1970.
         is_firing: whether the alert still fires; False if it has ended.
-        anomaly: the anomaly that it reports.
-        content: its labels and annotations, unchanged.
+        anomaly: the anomaly that the alert reports.
+        content: the alert's labels and annotations, unchanged.
     """
 
     fingerprint: str

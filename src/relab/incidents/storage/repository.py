@@ -20,10 +20,9 @@ _EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once
 
 
 def add_open(session: Session, values: Mapping[str, Any]) -> bool:
-    """Insert an open incident; `values` holds every column by name. Return False if the target already has an open one.
+    """Insert an open incident; return False if the target already has an open one.
 
-    If another transaction is inserting an open incident of the same target, PostgreSQL waits here until that
-    transaction has ended.
+    `values` holds every column by name. On PostgreSQL, the call waits for other transactions that insert one.
     """
     statement = insert_into(session, table_of(IncidentRow)).values(**values)
     statement = statement.on_conflict_do_nothing(index_elements=["target"], index_where=IS_OPEN)

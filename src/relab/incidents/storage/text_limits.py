@@ -105,7 +105,7 @@ class _Cutter:
         """The limit of a single text, so that it leaves room for the rest of the document."""
 
     def taken(self, value: object, depth: int) -> JsonValue:
-        """Return a copy of a JSON value, cut so that all copies of this object together stay within the size limit.
+        """Return a copy of a JSON value, cut so that all copies from this object together stay within the size limit.
 
         `depth` is the number of lists and objects around the value. At `MAX_DEPTH`, a list or object is replaced by a
         mark.

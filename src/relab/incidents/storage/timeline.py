@@ -44,7 +44,7 @@ class Timeline:
     ) -> list[TimelineEvent]:
         """Append events to the timeline of an incident, and return them as stored.
 
-        For an event whose `once` key is stored already, the stored event is returned.
+        An event whose `once` key is stored already is not appended; the stored event is returned instead.
 
         Args:
             unit: the transaction of the caller.

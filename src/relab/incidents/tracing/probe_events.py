@@ -29,10 +29,10 @@ class RecordingProbeClient(ProbeClient):
     """Runs probes, and records them in the timeline of the current incident.
 
     Args:
-        asker: sends the requests.
+        asker: sends the requests of the probes.
         log: stores the timelines.
         clock: the current time.
-        incident: returns the id of the incident that the responder works on, or None.
+        incident: a function that returns the id of the incident that the responder works on, or None.
     """
 
     def __init__(

@@ -11,12 +11,10 @@ import httpx
 
 
 class NoCookies(CookieJar):
-    """A cookie jar that stores nothing.
+    """A cookie jar that neither parses nor stores cookies."""
 
-    With a stored cookie, a load balancer could send every request to the same worker, which may hang. The jar does not
-    parse cookies either, because the server may be broken or hostile, and the responder runs for months.
-    """
-
+    # Do not store: with a cookie, a load balancer could send every request to one worker, which may hang. Do not parse:
+    # the server may be hostile.
     def extract_cookies(self, response: HTTPResponse, request: Request) -> None:
         """Ignore the cookies of an answer."""
 

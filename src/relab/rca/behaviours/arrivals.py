@@ -76,7 +76,7 @@ class BehaviourArrivals:
         return len(due)
 
     def notify(self, unit: UnitOfWork, run: AgentRun, shown: Mapping[str, str | None]) -> None:
-        """Enqueue the notifications that are due because a run shows behaviours, in the transaction `unit`.
+        """Enqueue the due notifications about the behaviours that a run shows.
 
         Args:
             unit: the transaction of the search.

@@ -207,8 +207,8 @@ class BehaviourLabels:
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
         """Return how often the search was right when it found a behaviour; None without labelled runs.
 
-        The rate is the share of runs labelled as showing the behaviour, among the labelled runs in which it was found.
-        The run `except_run`, and runs that changed after they were labelled, are left out.
+        The rate is the share of runs labelled as showing the behaviour, among the labelled runs in which the search
+        found it. The run `except_run`, and runs that changed after they were labelled, are left out.
         """
         labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
         marked = self._telemetry.marks.content_showing(behaviour, labels)

@@ -93,7 +93,7 @@ class _Matcher:
     def holds(self, condition: RuleCondition) -> Quotes | None:
         """Return the places in the run that show that a condition holds; None if the condition does not hold.
 
-        The result is an empty tuple if no place shows that it holds, for example for a `not`.
+        The result is empty if the condition holds but no place shows this, for example for a `not`.
         """
         if condition.all is not None:
             return self._all(condition.all)
@@ -268,7 +268,8 @@ def _matched(default: Quotation, tests: dict[str, str | None]) -> Quotation | No
     """Return the place at which the first test matches, if all tests match; None if a test does not match.
 
     Args:
-        default: the place to return if no field is tested. It is returned only if its field has a text, otherwise None.
+        default: the place to return if no field is tested. If the field of `default` has no text, None is returned
+            instead.
         tests: the pattern of each field, by the name of the field; a field with the pattern None is not tested.
     """
     found = None
