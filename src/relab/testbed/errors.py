@@ -53,7 +53,7 @@ class UnknownVersionError(NotFoundError):
 
 
 class StaleVersionError(ConflictError):
-    """A change of the settings is rejected, because they have changed since the caller read them."""
+    """A change of the settings is rejected, because the settings have changed since the caller read them."""
 
 
 class UnavailableLimitError(UnavailableError):

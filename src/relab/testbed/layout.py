@@ -178,7 +178,7 @@ class Layout:
 
     @property
     def plan(self) -> Path:
-        """The file with the configuration (`SupervisorPlan`) with which the supervisor was started."""
+        """The file with the supervisor's configuration (`SupervisorPlan`)."""
         return self.private / "plan.json"
 
     @property

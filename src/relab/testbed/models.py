@@ -52,7 +52,7 @@ class Bandwidth(_Toxic):
 class Blackhole(_Toxic):
     """A toxic (simulated network fault) that delivers nothing: neither bytes nor the end of a stream.
 
-    When the toxic is removed, the link delivers what was held back.
+    When the toxic is removed, the link delivers everything that the toxic held back.
     """
 
     kind: Literal["blackhole"]
@@ -81,7 +81,7 @@ Toxic = Annotated[Latency | Bandwidth | Blackhole | Refuse | Reset, Field(discri
 
 
 class LinkEnds(Strict):
-    """The port on which a link listens and the port to which it forwards, both on loopback."""
+    """The port on which a link (a TCP proxy) listens and the port to which it forwards, both on loopback."""
 
     name: str
     port: int
@@ -126,9 +126,11 @@ class ActiveToxic(BaseModel):
 
 
 class LinkStatus(BaseModel):
-    """The current state of a link: its ports, whether it listens, its toxics and its counters.
+    """The current state of a link (a TCP proxy): its ports, whether it listens, its toxics and its counters.
 
-    Clients connect to `port`; the link forwards to `upstream_port`.
+    Attributes:
+        port: the port for clients.
+        upstream_port: the port of the server behind the link.
     """
 
     name: str
@@ -303,7 +305,9 @@ class TestbedState(BaseModel):
 class TestbedStatus(BaseModel):
     """The status of a testbed, as its supervisor reports it.
 
-    `limits_available` maps each resource limit to the method by which this machine enforces it; None if it cannot.
+    Attributes:
+        limits_available: `{resource limit: method by which this machine enforces it}`; None instead of a method if the
+            machine cannot enforce the limit.
     """
 
     state: TestbedState

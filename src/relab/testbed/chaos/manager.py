@@ -224,7 +224,7 @@ class _Running:
         self._thread = threading.Thread(target=self._keep_times, name="injection", daemon=True)
 
     def start(self) -> None:
-        """Begin the injection at once, or, if it has a delay, let a thread begin it after the delay.
+        """Begin the injection at once or, if it has a delay, in a thread after the delay.
 
         Raises:
             UnavailableError: a component that the injection works on does not answer; nothing was changed.

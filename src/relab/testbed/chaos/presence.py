@@ -64,7 +64,7 @@ class ChangedDocument(Presence):
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of a nested document, by dotted name; `prefix` is put before each name."""
+    """Return `{dotted name: value}` of a nested document, with `prefix` before each name."""
     found: dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, Mapping):

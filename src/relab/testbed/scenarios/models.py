@@ -231,9 +231,10 @@ class Activity(_Controlled):
 
 
 class Reference(_Part):
-    """A step of a scenario that repeats an activity (an action or probe) which the scenario defines elsewhere.
+    """A step of a scenario that repeats an activity (an action or probe) from another place of the scenario.
 
-    `ref` is the name of the activity.
+    Attributes:
+        ref: the name of the activity.
     """
 
     ref: str = Field(min_length=1)
@@ -246,7 +247,7 @@ Step = Annotated[
 
 
 class SteadyState(_Controlled):
-    """The steady-state hypothesis: probes whose tolerances are met as long as the service is healthy."""
+    """The steady-state hypothesis: probes with conditions, which all hold as long as the service is healthy."""
 
     title: str = Field(min_length=1)
     probes: list[Step] = []

@@ -123,7 +123,7 @@ class Episode(_Value):
         """Validate a row of a data set, a mapping, and return it as an episode.
 
         Raises:
-            WrongEpisodeError: a field is invalid; the error lists each one.
+            WrongEpisodeError: a field is invalid; the error lists all invalid fields.
         """
         try:
             return cls.model_validate(row)

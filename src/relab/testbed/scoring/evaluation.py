@@ -117,8 +117,8 @@ class Part:
 
     Attributes:
         name: the name of the part, and of the experiment's folder.
-        responders: how to start each responder, by its name; the first is the reference for the comparison.
-        episodes: the episodes, each of which every responder of the part runs.
+        responders: how to start each responder, by name; the first is the reference for the comparison.
+        episodes: the episodes; every responder of the part runs all of them.
     """
 
     name: str

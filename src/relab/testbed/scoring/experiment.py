@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write an experiment into the folder that the command line names.
 
     Args:
-        arguments: the arguments of the command line; None for those of this process.
+        arguments: the arguments of the command line; None for this process's arguments.
 
     Returns:
         The exit code: 0, or 1 if the experiment cannot be generated or written.

@@ -76,15 +76,15 @@ class Bindings(BaseModel):
 
     @property
     def sends_notices(self) -> bool:
-        """Whether the responder gets the address of the webhook to which it can post notices to people."""
+        """Whether the responder gets the address of a webhook for notices to people."""
         return any(NOTICES in value for value in self.responder_environment.values())
 
     @classmethod
     def read(cls, given: Any) -> Bindings:
-        """Validate the `bindings` of a trial's input, a mapping, and return them; unknown keys are ignored.
+        """Validate a trial's `bindings`, the mapping `given`, and return them as an object; unknown keys are ignored.
 
         Raises:
-            WrongBindingsError: a field is invalid; the error lists each one.
+            WrongBindingsError: a field is invalid; the error lists all invalid fields.
         """
         try:
             return cls.model_validate(given)

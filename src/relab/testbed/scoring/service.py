@@ -107,7 +107,7 @@ def wants_model(plan: Mapping[str, Any]) -> bool:
 
 
 def read_responder(text: str) -> tuple[str, Bindings]:
-    """Return the name and the bindings of a responder that is given as `NAME=COMMAND`.
+    """Return `(name, bindings)` of a responder from the text `NAME=COMMAND`; bindings are its start settings.
 
     The command is split into words as a shell does.
 

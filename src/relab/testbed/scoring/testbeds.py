@@ -57,7 +57,7 @@ class LeasedTestbed:
         """The address of the action server, on which responders repair the testbed.
 
         Raises:
-            NoTestbedError: the testbed was started without it.
+            NoTestbedError: the testbed was started without an action server.
         """
         return self._address(self.status.state.addresses.actions, "action")
 
@@ -66,7 +66,7 @@ class LeasedTestbed:
         """The address of the chaos server, on which faults are injected.
 
         Raises:
-            NoTestbedError: the testbed was started without it.
+            NoTestbedError: the testbed was started without a chaos server.
         """
         return self._address(self.status.state.addresses.chaos, "chaos")
 
@@ -87,7 +87,7 @@ class LeasedTestbed:
 
     @property
     def flags_token(self) -> str:
-        """The token that the target requires for changing its flags; empty if every local program may change them."""
+        """The token that the target requires for changes of its flags; empty if every local program may change them."""
         found = json.loads(self.layout.plan.read_bytes())["target"].get("token")
         return str(found or "")
 

@@ -110,7 +110,7 @@ class Groups:
         self._made: dict[tuple[str, Controller], Path] = {}
 
     def available(self) -> dict[str, str | None]:
-        """Return, for each resource limit, the method by which this machine enforces it; None if it cannot."""
+        """Return `{resource limit: method of this machine to enforce it}`; None instead of a method if there is none."""
         by_limit: dict[str, Controller] = {"cpu_pct": "cpu", "memory_mb": "memory"}
         found: dict[str, str | None] = {"rlimits": "prlimit"}
         for limit, controller in by_limit.items():
@@ -122,7 +122,7 @@ class Groups:
         """Check that this machine can enforce these limits.
 
         Raises:
-            UnavailableLimitError: there is no writable control group for one of them.
+            UnavailableLimitError: this process may not write to a control group for a limit.
         """
         wanted = {"cpu": limits.cpu_pct, "memory": limits.memory_mb}
         missing = [name for name in _CONTROLLERS if wanted[name] is not None and name not in self._hierarchies]

@@ -106,7 +106,7 @@ def opened_for(folder: Path) -> dict[int, Path]:
 def connect(port: int, password: str, *, user: str = SUPERUSER, database: str = "postgres") -> psycopg.Connection:
     """Connect as `user` to the server on a port of this machine, and return the connection, in autocommit mode.
 
-    The caller must close it.
+    The caller must close the connection.
 
     Raises:
         psycopg.Error: the connection fails.
@@ -124,8 +124,8 @@ class NewCluster:
     Args:
         programs: the PostgreSQL installation to use.
         folder: an empty folder that belongs to the server's user.
-        log: the file that gets the output of the programs.
-        port: the port of the server while it is filled.
+        log: the file for the output of the programs.
+        port: the server's port while the data folder is filled.
     """
 
     def __init__(self, programs: PostgresPrograms, folder: Path, *, log: Path, port: int) -> None:

@@ -58,7 +58,7 @@ class Template:
         return PostgresPasswords(**json.loads((self.folder / "credentials.json").read_bytes()))
 
     def copy_to(self, layout: Layout) -> None:
-        """Copy the template's database and search files to a testbed, where they must not exist.
+        """Copy the template's database and search files to a testbed that does not have them yet.
 
         Raises:
             OSError: the disk is full, for example.

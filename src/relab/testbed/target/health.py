@@ -39,7 +39,7 @@ def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[i
     Args:
         worker: the last statistics of the worker; None if it has published none.
         now_s: the current time of the machine's monotonic clock.
-        state: returns the kernel's state of a process id.
+        state: returns the kernel's state of the process with a pid, as a word.
     """
     if worker is None:
         return "down"

@@ -26,7 +26,7 @@ class Index(Protocol):
     """A search index. Its methods block, and must be called by one thread at a time."""
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query the nearest products as `(product's id, similarity)`, nearest first.
+        """Return, for each query, the nearest products as `[(product's id, similarity)]`, nearest first.
 
         Args:
             queries: the vectors of the queries, one per row.
@@ -82,7 +82,7 @@ class FaissIndex:
             self._index.reset()
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query the nearest products as `(product's id, similarity)`, nearest first.
+        """Return, for each query, the nearest products as `[(product's id, similarity)]`, nearest first.
 
         Args:
             queries: the vectors of the queries, one per row.
@@ -148,7 +148,7 @@ class EmbeddedQdrant:
             raise SearchError(f"the embedded engine cannot be started: {error}") from error
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query the nearest products as `(product's id, similarity)`, nearest first.
+        """Return, for each query, the nearest products as `[(product's id, similarity)]`, nearest first.
 
         Args:
             queries: the vectors of the queries, one per row.
@@ -214,7 +214,7 @@ class QdrantServer:
             raise
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query the nearest products as `(product's id, similarity)`, nearest first.
+        """Return, for each query, the nearest products as `[(product's id, similarity)]`, nearest first.
 
         Args:
             queries: the vectors of the queries, one per row.

@@ -117,7 +117,7 @@ class Limiter:
         self._begin(now_s)
 
     def start(self) -> bool:
-        """Count a new active request if the limit allows it, and return whether it does.
+        """Count a new active request if the limit allows it; return whether the request was counted.
 
         If this returns True, the caller must call `finish` when the request has ended.
         """

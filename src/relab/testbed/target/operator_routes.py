@@ -36,8 +36,8 @@ def operator_routes(parts: Parts) -> APIRouter:
     ) -> dict[str, Any]:
         """Return the metrics of the last `window_s` seconds, of all workers together.
 
-        Without `window_s`, the metrics cover the longest time for which the workers keep counters. Response times
-        include failed requests.
+        Without `window_s`, the metrics cover the whole metrics window of the settings. Response times include failed
+        requests.
         """
         kept_s = parts.settings.metrics_window_s
         figures = summary.metrics(parts.workers(), now_s=time.monotonic(), window_s=min(window_s or kept_s, kept_s))

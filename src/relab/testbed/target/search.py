@@ -128,7 +128,9 @@ class Search:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
 
     async def find(self, text: str, top_k: int) -> tuple[Backend, list[Hit]]:
-        """Return the name of the index that answered, and the `top_k` products nearest to a text, nearest first.
+        """Return `(name of the index that answered, [(product's id, similarity)])` for a text.
+
+        The list has the `top_k` nearest products, nearest first.
 
         Raises:
             SearchError: neither index can answer.

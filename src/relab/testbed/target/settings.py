@@ -81,7 +81,7 @@ class SearchSettings(_Section):
     Attributes:
         products_path: the file with the products, one JSON object per line.
         qdrant_dir: the folder of the embedded Qdrant engine's files.
-        qdrant_url: the address of a Qdrant server to use instead; None for the embedded engine.
+        qdrant_url: the address of a Qdrant server; None for the embedded engine.
     """
 
     products_path: Path

@@ -76,7 +76,7 @@ class StatsWriter:
         """Overwrite the file with the worker's statistics.
 
         Args:
-            text: the statistics as JSON, with the keys that `WorkerStats.read` reads.
+            text: the statistics as JSON, in the format of `WorkerStats.read`.
 
         Raises:
             OSError: the file cannot be written.

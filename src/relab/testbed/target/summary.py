@@ -36,7 +36,10 @@ def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
 def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> WorkerCounters:
     """Return the counters of the last `window_s` seconds, including the current one, summed over all workers.
 
-    `now_s` is the current time of the machine's monotonic clock.
+    Args:
+        workers: the statistics of each worker.
+        now_s: the current time of the machine's monotonic clock.
+        window_s: number of seconds.
     """
     first = int(now_s) - window_s + 1
     return merge(

@@ -27,7 +27,11 @@ _LOCKER: Final = "migration"
 
 
 class Lock(FaultParameters):
-    """Parameters of the fault `db_lock`; `table` is the name of the table that is locked."""
+    """Parameters of the fault `db_lock`.
+
+    Attributes:
+        table: the name of the table to lock.
+    """
 
     table: str = Field("orders", pattern="^(orders|stock|products)$")
 
@@ -58,7 +62,7 @@ class PoolLeak:
                 self._leak(number, wanted - held)
 
     def end(self) -> None:
-        """Release the leaked connections in workers that have not been restarted since the injection."""
+        """Release the leaked connections in each worker that was not restarted since the injection."""
         failed: PlantError | None = None
         for number in self._standing.workers():
             try:
@@ -113,7 +117,7 @@ class Hoard:
             self._thread.start()
 
     def end(self) -> None:
-        """Stop this injector, and close all database sessions that it still holds."""
+        """Stop this client, and close all its database sessions."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -158,7 +162,7 @@ def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
 
 
 class LockHolder:
-    """Injector that acts as another client of the database, whose transaction locks a table and then idles.
+    """Injector that acts as another client of the database: its transaction locks a table and then idles.
 
     Raises:
         PlantError: the database does not accept the connection.
@@ -271,7 +275,7 @@ class LockFault(Fault[Lock]):
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
-        """Return an object that tests whether the client that has locked the table still has its database session."""
+        """Return an object that tests whether the session of the client with the lock still exists."""
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:

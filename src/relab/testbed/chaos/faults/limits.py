@@ -92,7 +92,7 @@ class LimitChanged(ABC):
             self._limit(name, self.limits(level))
 
     def end(self) -> None:
-        """Restore the limits from before the injection on each worker that still has this injector's limits."""
+        """Restore the limits from before the injection for each worker that still has this injector's limits."""
         for name in list(self._made):
             with self._ground.changing:
                 if self._left([name]):

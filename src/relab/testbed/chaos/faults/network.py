@@ -27,7 +27,9 @@ _MAX_LATENCY_MS: Final = 400.0
 class Late(FaultParameters):
     """Parameters of a slow network path.
 
-    At full strength (level 1), bytes are delayed by `latency_ms`, varied at random by up to `jitter_ms`.
+    Attributes:
+        latency_ms: delay of all bytes at full strength (level 1), in milliseconds.
+        jitter_ms: maximum random variation of the delay at full strength, in milliseconds.
     """
 
     latency_ms: float = Field(100.0, gt=0, le=60_000)
@@ -78,7 +80,7 @@ class ToxicInjector:
             self._ground.remove_toxic(self._link, before)
 
     def end(self) -> None:
-        """Remove the toxic of this injector from the link, if it is still there."""
+        """Remove this injector's toxic from the link, if the link still has it."""
         if self._toxic_id is not None:
             self._ground.remove_toxic(self._link, self._toxic_id)
             self._toxic_id = None
@@ -164,7 +166,7 @@ class PathLatency(PathFault[Late]):
 
 
 class PathBlackhole(PathFault[FaultParameters]):
-    """The faults `database_blackhole` and `cache_blackhole`: nothing that is sent on the network path arrives."""
+    """The faults `database_blackhole` and `cache_blackhole`: the network path delivers no bytes."""
 
     path_kind = "blackhole"
     predicate = "drops everything"

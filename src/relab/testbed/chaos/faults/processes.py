@@ -210,12 +210,12 @@ def worker_pids(ground: Ground) -> Iterator[int]:
 
 
 def release(ground: Ground, workers: list[int], what: str) -> None:
-    """Command workers to release a resource that an earlier command made them hold.
+    """Command workers to end a defect, such as a leak of memory.
 
     Args:
         ground: fault injection's access to the testbed.
         workers: numbers of the workers.
-        what: what to release, such as `memory` or `descriptors`.
+        what: the name of the defect, such as `memory` or `descriptors`.
 
     Raises:
         PlantError: at least one worker does not answer; all workers have been tried.

@@ -162,7 +162,7 @@ class BadSettingFault(SettingsFault[WrongSetting]):
         return SettingsChanged(ground, *self._WRONG[given.setting])
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters: `setting` is `pool` (a too small connection pool) or `port` (a wrong port)."""
+        """Return a random `setting`: `pool` (a too small connection pool) or `port` (a wrong port)."""
         return {"setting": rng.choice(("pool", "port"))}
 
 
