@@ -111,7 +111,7 @@ class PlanRunner:
 
     @functools.cached_property
     def not_needed(self) -> int:
-        """The number of trials not run because the verdict on their variant is already certain; read it after `run`."""
+        """The number of trials not run because their variant's comparison is already decided; read it after `run`."""
         if self.stopping is None or not self.stopping.decisions:
             return 0
         return sum(slot.trial_id not in self._done and not self._is_needed(slot) for slot in self._plan)
@@ -176,8 +176,8 @@ class PlanRunner:
     def _fill(self, stop: StopSwitch) -> None:
         """Start the next trials of the plan, until the executor is busy, a trial has ended, or no more may start.
 
-        A slot (a position of the plan) whose chain still runs waits, and counts as started. Slots of pruned variants
-        (too many failures) are recorded without the executor.
+        A slot (a position of the plan) waits while an earlier trial of its chain runs; it counts as started. Slots of
+        pruned variants (too many failures) are recorded without the executor.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()

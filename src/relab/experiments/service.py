@@ -43,12 +43,12 @@ class ExperimentService:
     Args:
         clock: the source of the times in manifests and rows.
         telemetry: stores each trial as an agent run; None to store none.
-        environment: the variables from which harnesses get variables and secrets by name; None for those of this
+        environment: the environment variables that harnesses get by name, also as secrets; None for those of this
             process.
         signing_key: the file of the key that signs each run at its end, created if missing; None to sign nothing.
 
     Attributes:
-        runs: runs, continues, replays and forks.
+        runs: runs and continues experiments; replays and forks trials.
         sets: runs and compares sets of experiments.
     """
 

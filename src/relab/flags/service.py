@@ -237,7 +237,7 @@ class FlagService:
         return evaluate(flag, context)
 
     def evaluate_all(self, context: Context) -> list[Evaluation | EvaluationFailure]:
-        """Return the value of every flag in use for a context, ordered by key; a failure stands in for a missing value.
+        """Return, for every flag in use, its value for a context or why it has none; ordered by key.
 
         Raises:
             InvalidContextError: the targeting key of the context is not a text.

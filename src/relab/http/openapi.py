@@ -49,7 +49,10 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
 
 def posted_components(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schemas of a request body's model and of all models that it uses, by name; texts without NUL."""
+    """Return the JSON Schemas of a request body's model and of all models that it uses, by name.
+
+    The schemas forbid NUL characters in all texts.
+    """
     # `core/json.py` rejects NUL anywhere in a body.
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
 

@@ -86,7 +86,7 @@ def problem_response(
     errors: list[FieldProblem] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return the problem document for a failed request; paths with another error format (OTLP, for example) get that.
+    """Return the response for a failed request: a problem document, or the own error format of the path (as for OTLP).
 
     Args:
         request: the request.

@@ -19,7 +19,7 @@ class Folders:
     """The folders of one attempt, as paths on this machine.
 
     The attempt reads `harness` (the project's snapshot) and `dataset` (the data set), and writes to the others. `tmp`
-    and `home` are deleted when it ends.
+    and `home` are deleted when the attempt ends.
     """
 
     workspace: Path

@@ -56,7 +56,10 @@ class AnswerCache:
         self._bound = BoundedFolder(folder, max_bytes)
 
     def get(self, key: str) -> CachedAnswer | None:
-        """Return the answer with this key; None if it is missing, too old or damaged (then its file is deleted)."""
+        """Return the answer with this key; None if it is missing, too old or damaged.
+
+        The file of an old or damaged answer is deleted.
+        """
         path = self._path(key)
         try:
             raw = path.read_bytes()

@@ -92,7 +92,7 @@ class ForkSource:
         return 0 if self.file is None else self.file.size
 
     def ext(self, places: Places) -> dict[str, Any]:
-        """Return the JSON object `ext.fork` of the fork's input; `places` are its folders inside the sandbox."""
+        """Return the JSON object `ext.fork` of the fork's input; `places` are the fork's folders inside the sandbox."""
         path = None if self.file is None else places.inside(f"/{self.file.place}")
         named = None if self.checkpoint is None else self.checkpoint.model_dump(exclude_none=True) | {"path": path}
         return {

@@ -85,7 +85,7 @@ class CacheKeys:
 
 
 def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a harness's request for the request to the model's server.
+    """Return the headers for the request to the model's server, made from the headers of the harness's request.
 
     Headers about the connection are left out, and the answer is requested without compression.
     """

@@ -143,9 +143,9 @@ class ModelGateway:
     def _forward(
         self, request: BaseHTTPRequestHandler, path: str, headers: dict[str, str], body: bytes, key: str | None
     ) -> int:
-        """Send a request to the model's server and its answer to the harness; return the HTTP status, 0 if incomplete.
+        """Send a request to the model's server and its answer to the harness; return the HTTP status.
 
-        A complete answer is cached under `key`; None stores nothing.
+        The status is 0 if the answer broke off. A complete answer is cached under `key`; None stores nothing.
         """
         import httpx  # noqa: PLC0415 loaded by `serve` before
 

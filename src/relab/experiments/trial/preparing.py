@@ -34,7 +34,7 @@ def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
 
 
 def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Clone:
-    """Create a trial's workspace: a copy of the project, or of the previous workspace in its chain with its state.
+    """Create a trial's workspace as a copy of the project, or of the previous trial in its chain, including its state.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.

@@ -62,7 +62,7 @@ class AttemptEnd:
 
     Attributes:
         exit_code: the exit code of the harness.
-        ended_for: why the runner ended the attempt or it is an error; None if the harness ended by itself within all
+        ended_for: why the runner ended the attempt, or its error; None if the harness ended by itself within all
             limits.
         message: one sentence about the error; None without one.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.

@@ -325,7 +325,9 @@ def control_document(
     label: str | None = None,
     requested_by: Literal["run_loop", "lab_pause"] = "run_loop",
 ) -> dict[str, Any]:
-    """Return the content of the control file, the JSON object `control_plane_v1`; the defaults begin every trial.
+    """Return the content of the control file, the JSON object `control_plane_v1`.
+
+    With the defaults, this is the content at the start of a trial.
 
     Args:
         requested_at: the present time, in ISO 8601.

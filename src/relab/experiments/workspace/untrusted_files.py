@@ -83,9 +83,9 @@ def digest_plain(path: Path, *, below: Path) -> str | None:
 
 
 def path_exists(path: Path, *, below: Path) -> bool:
-    """Return whether a file, a folder or a link exists at the path, or cannot be checked.
+    """Return whether a file, a folder or a link exists at the path; True if this cannot be checked.
 
-    The check fails if a folder between `below` and the path is a link.
+    The check is not possible if a folder between `below` and the path is a link.
     """
     parts = path.relative_to(below).parts
     try:
@@ -200,7 +200,7 @@ def _parts(path: Path, below: Path) -> tuple[str, ...]:
 
 @contextmanager
 def _folder_of(parts: tuple[str, ...], below: Path) -> Iterator[int]:
-    """Yield a descriptor of the folder that contains the path `parts`, relative to the folder `below`.
+    """Yield a descriptor of the parent folder of a path; `parts` are the path's components below the folder `below`.
 
     Raises:
         OSError: a parent folder is missing, is a link or a file, or is `..`.

@@ -118,7 +118,7 @@ def approval_request(
 def decide(
     request: ApprovalRequest, earlier: Decision | None, *, approved: bool, by: str, now_us: int, note: str = ""
 ) -> Decision:
-    """Return a person's decision about an approval request; `earlier` if it gives the same answer.
+    """Return a person's decision about an approval request, or `earlier` if the answer is the same.
 
     An approval may later be changed to a rejection, but a rejection is final.
 
@@ -151,7 +151,7 @@ def decide(
 
 
 def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return the approval request that a person means who names only the incident: the last request.
+    """Return the approval request to answer if a person names only the incident: the last request.
 
     Args:
         asked: the incident's approval requests with their decisions (None without one), the last one last; at least

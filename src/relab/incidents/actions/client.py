@@ -140,7 +140,7 @@ class ActionsClient:
         )
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the server's records, of all clients, that are newer than the known records; all if none is listed.
+        """Return the records of all clients that are newer than the known records; all, if no known one is listed.
 
         Args:
             seen: the ids of the known records. The order of the server's list decides which records are newer.
@@ -244,7 +244,7 @@ class ActionsClient:
         raise _unknown_outcome(action, doubt, f"key {key!r}") from doubt
 
     async def find(self, key: str, *, since_us: int = 0) -> ServerRecord | None:
-        """Return the record with an idempotency key; None if the server has none, perhaps not yet.
+        """Return the record with an idempotency key; None if the server has no such record (yet).
 
         Args:
             key: the idempotency key.

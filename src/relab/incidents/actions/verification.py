@@ -303,7 +303,7 @@ def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> s
 
 
 def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> str:
-    """Return a text about the first figure that has been worse than before the action for `min_worse_s`; else ""."""
+    """Return a text about a figure that has been worse than before the action for `min_worse_s`; empty without one."""
     for is_ruin in (False, True):
         after_us = course.ended_at_us + (0 if is_ruin else int(settings.metrics_window_s * _US))
         late = [poll for poll in polls if poll.at_us >= after_us and poll.at_us not in course.stale]

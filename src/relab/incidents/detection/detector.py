@@ -129,7 +129,7 @@ class Detector:
         self._restarted_at_us, self._burnt_until_us = None, 0
 
     def settle(self) -> None:
-        """Exclude all polls until now from the burn rate of the error budget, because their incident is over."""
+        """Exclude all polls until now from the burn rate of the error budget; call this when an incident is over."""
         if self.history:
             self._burnt_until_us = self.history[-1].at_us
 
@@ -222,7 +222,8 @@ class Detector:
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         """Return whether an anomaly is so small that it needs a longer confirmation.
 
-        Small are: few slow or failed requests, a slow answer to a poll, a worker that is down, a degraded state.
+        These are small: a few slow or failed requests, a slow answer to a poll, a worker that is down, a degraded
+        state.
         """
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)

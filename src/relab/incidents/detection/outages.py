@@ -88,7 +88,7 @@ class _Signal:
         well_us: for how many microseconds the signal was normal before the latest outage.
         notified_us, notified: the time of the last notification, and the anomaly it reported; None without one.
         worse_us, worse_polls: since when, and for how many polls, the signal has been much worse than `notified`.
-        recurrences: the number of notifications that the anomaly has come back.
+        recurrences: how often people were notified that the anomaly has come back.
     """
 
     anomaly: Anomaly
@@ -156,8 +156,8 @@ class OutageTracker:
     """Tracks the outages (signals with an anomaly) of the open incident, and decides when to notify people of them.
 
     Args:
-        poll_interval_s: the seconds between two polls. Up to 30 s, people hear of a lasting outage within 60 s
-            (`MAX_NOTIFICATION_DELAY_S`).
+        poll_interval_s: the seconds between two polls. With at most 30 s, people are notified of a lasting outage
+            within 60 s (`MAX_NOTIFICATION_DELAY_S`).
     """
 
     poll_interval_s: float

@@ -136,7 +136,7 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return the expected information about the cause, in bits, from a probe that finds the values of `facts`."""
+        """Return the expected information gain about the cause, in bits, of a probe that finds the facts `facts`."""
         wanted = set(facts)
         unknown = [
             number

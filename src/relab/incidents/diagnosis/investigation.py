@@ -125,7 +125,10 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Run the probes `FIRST_PROBES`; return their facts and the facts in `poll`. Probes override the poll."""
+        """Run the probes `FIRST_PROBES`; return their facts and the facts in `poll`.
+
+        If both have the same fact, the value from the probe is used.
+        """
         relative = relative_facts(poll.numbers, self._usual)
         return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)
 

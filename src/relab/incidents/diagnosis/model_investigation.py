@@ -114,7 +114,7 @@ class ModelInvestigator(Investigator):
         self._asking = asking
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Run probes and compute the causes' probabilities by the runbooks; call the model if the settings require it.
+        """Run probes, compute the causes' probabilities by the runbooks, and call the model as the settings require.
 
         Args:
             known: the facts known at the start.
@@ -173,7 +173,10 @@ class ModelInvestigator(Investigator):
         return None, known
 
     async def _hear_only(self, thought: InvestigationResult) -> None:
-        """Call the model once, only to record its answer; `thought`, the sure result without the model, stays."""
+        """Call the model once, only to record its answer.
+
+        `thought` is the sure result without the model; the answer does not change it.
+        """
         case = self._case(thought.known, 0)
         answer = await self._asked(case)
         if answer is None:

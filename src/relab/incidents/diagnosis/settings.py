@@ -12,7 +12,7 @@ class InvestigationSettings:
 
     Attributes:
         sure_probability: the probability from which a cause is sure. Then only probes that confirm it are run.
-        suspected_probability: the probability from which a second cause is investigated, until it is sure or less
+        suspected_probability: a second cause from this probability on gets more probes, until it is sure or less
             probable.
         min_gain_bits: the least information gain, in bits, for which a probe is run.
         max_concurrent_probes: how many probes are run at the same time.

@@ -74,7 +74,7 @@ class Outbox:
     def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
         """Return the incidents with events that a receiver has not processed yet.
 
-        Return none for an unknown receiver or during its retry pause.
+        The list is empty for an unknown receiver, and during a retry pause.
         """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)
@@ -121,7 +121,7 @@ class Outbox:
     def posted(self, receiver: str, *, now_us: int) -> list[PostedNotice]:
         """Return the posted notices of the last day that a receiver has not processed.
 
-        Return none for an unknown receiver or during its retry pause.
+        The list is empty for an unknown receiver, and during a retry pause.
         """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)

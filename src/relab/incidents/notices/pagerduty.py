@@ -39,7 +39,7 @@ def event_of(notice: Notice, routing_key: str, page_on: PageTrigger) -> dict[str
     Args:
         notice: the notice.
         routing_key: the key of the integration in PagerDuty.
-        page_on: whether each opened incident triggers an alert, or only a need for a person.
+        page_on: whether every opened incident triggers an alert, or only an incident that needs a person.
     """
     if notice.is_over:
         return _event("resolve", notice, routing_key)

@@ -54,8 +54,8 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: include closed incidents without any processed event from this opening time on, in microseconds
-            since 1970.
+        opened_from: a closed incident without processed events is returned only if opened at this time (microseconds
+            since 1970) or later.
         limit: how many incidents to return at most.
     """
     # Open, unfinished and recent incidents; each group is found by an index.
