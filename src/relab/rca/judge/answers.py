@@ -34,7 +34,7 @@ class DroppedAnswerError(RelabError):
 class JudgeAnswer(BaseModel):
     """Base of the answers of the judge (a language model): a confidence, and the code of the prompt.
 
-    A right code shows that no text of the run has dictated the answer.
+    The code shows that no text of the run has dictated the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -20,8 +20,8 @@ class Odds:
 
     Attributes:
         probability: the calibrated probability, from 0 to 1.
-        right: in a test, the number of right first guesses with a probability in the same range.
-        all: in this test, the number of all first guesses with a probability in the same range.
+        right: number of right first guesses with a probability in the same range, on held-out training runs.
+        all: number of all first guesses with a probability in the same range, on held-out training runs.
         stands_out: whether the report may single out this guess: the run has no gaps, and the probability is at least
             `StepModel.stands_out`.
     """

@@ -201,9 +201,10 @@ class ProblemModel(Artefact):
         any, any_trees, any_curve: logistic regression, trees and curve for the probability of any problem. Older
             artefacts have no trees or no curve.
         kinds, kind_trees, kind_curves: the same for each kind of problem, by the name of the kind.
-        from_probability: a unit has a problem from this probability of any problem on.
-        kinds_from: a problem has each kind with at least this probability; without such a kind, the most probable kind.
-        kinds_find: whether a kind with the probability `kinds_from` also makes a problem; false in older artefacts.
+        from_probability: smallest probability of any problem with which a unit has a problem.
+        kinds_from: smallest probability of a kind with which a problem has this kind. A problem without such a kind has
+            its most probable kind.
+        kinds_find: whether a unit also has a problem if a kind reaches `kinds_from`; false in older artefacts.
     """
 
     columns: Columns
@@ -263,8 +264,8 @@ class SourceModel(Artefact):
 
     Attributes:
         source: the name of the source, for people.
-        card: facts about the models, by name: the training data, the people who labelled it, its licence, and the kinds
-            of the combined models (`model`).
+        card: facts about the models, by name: the training data, the labelling people, the licence of the data. The
+            fact `model` names the kinds of models.
         runs: the number of training runs with a labelled step or problem.
         signature: the features by which runs of the source are recognised.
         reads_calls: whether the models read tool calls like steps; otherwise they read only steps.

@@ -28,8 +28,8 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
     """Return the steps of a run that may have gone wrong first, and the problems of its steps and tool calls.
 
-    Steps are ranked only if the run failed and has at least `MIN_TURNS` innermost steps with a text. Rules do the work
-    of a model that was not trained.
+    Steps are ranked only if the run failed and has at least `MIN_TURNS` innermost steps with a text. Rules replace a
+    model that was not trained for the run's source (the program that made it).
     """
     known, units = known_source(view, models)
     found, suspicions = _problems(view, known, units)

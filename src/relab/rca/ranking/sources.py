@@ -91,7 +91,7 @@ class Signature(BaseModel):
     """The features by which runs of a source (a program that makes runs) are recognised.
 
     Attributes:
-        agents: names of agents whose runs always belong to the source.
+        agents: names of agents whose runs belong to the source.
         core: words in the names of agents, steps and tools of most training runs. A run must have the share
             `CORE_NEEDED` of them, or begin with the opening.
         words: words in these names in at least two training runs, in alphabetical order.

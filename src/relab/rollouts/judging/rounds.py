@@ -139,9 +139,9 @@ def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
 
 
 def planning_factor(rounds: int) -> float:
-    """Return a factor, above 1, that makes a standard deviation from `rounds` rounds a cautious value for planning.
+    """Return a factor that makes a standard deviation from `rounds` rounds a cautious value for planning.
 
-    The product is the upper confidence bound of the true standard deviation, at the level 70 %.
+    The factor times the measured value is the upper confidence bound of the true value, at the level 70 %.
     """
     from scipy import special
 
