@@ -171,7 +171,7 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 
 
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
-    """Return the ids and lanes of runnable jobs that were not announced to workers since `announced_before`.
+    """Return `(job id, lane)` of the runnable jobs that were not announced to workers since `announced_before`.
 
     At most `limit` jobs of each lane are returned, those with the oldest announcement first. Their `announced_at` is
     set to `now`. Times are in microseconds since 1970.

@@ -226,10 +226,10 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each fact that an action's parameter needs, but that is not known when the runbook is used.
+    """Yield an error for each fact that an action's parameter needs, but that nothing in the runbook makes known.
 
-    The runbook's expectations, requirements and probes make facts known, and so does `around.facts`. If `around.looks`
-    is None and the runbook names probes, nothing is yielded.
+    Expectations, requirements, probes and `around.facts` make facts known. If the facts of the runbook's probes are not
+    known (`around.looks` is None), nothing is yielded.
     """
     if runbook.looks and around.looks is None:
         return

@@ -148,7 +148,7 @@ class Runbook:
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def line_of(self, name: str) -> int | None:
-        """Return the line number of a field in the runbook's file, or else of its nearest enclosing field; None if unknown.
+        """Return the line number of a field in the runbook's file, or of its nearest enclosing field; None if unknown.
 
         `name` is the dotted name of the field, such as `actions.0.why`.
         """

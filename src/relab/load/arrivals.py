@@ -111,9 +111,9 @@ def _levels(seed: int) -> Iterator[float]:
 
 
 def _in_ramp(piece: _Piece, level: float) -> int:
-    """Return when the expected number of arrivals since the beginning of a stage reaches `level`, in ns of the load.
+    """Return when the expected arrivals since the start of a stage reach `level`, in ns after the start of the load.
 
-    If the rate changes from a to b within the T seconds of the stage, the time t since its beginning solves:
+    If the rate changes from a to b within the T seconds of the stage, the time t since its start solves:
 
     a t + (b - a) t² / 2T = level
     """

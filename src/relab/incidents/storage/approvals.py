@@ -141,10 +141,13 @@ class ApprovalLog:
         return [_read(row, row.approval_id) for row in rows]
 
     def pending(self, *, now_us: int, target: str | None = None) -> list[ApprovalRequest]:
-        """Return the approval requests that can be decided at `now_us` (µs since 1970), the oldest first.
+        """Return the approval requests that can be decided at a time, the oldest first.
 
-        A request can be decided if its incident is open, it has no decision, and it has not expired. `target` restricts
-        the result to the incidents of one target; None means all targets.
+        A request can be decided if its incident is open, it has no decision, and it has not expired.
+
+        Args:
+            now_us: the time, in microseconds since 1970.
+            target: only requests for incidents of this target; None: of all targets.
         """
         name = None if target is None else name_of(target)
         with self._database.read() as session:

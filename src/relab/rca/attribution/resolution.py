@@ -100,10 +100,9 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 
 
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each error line of the log into the problem of the call or step that wrote the line.
+    """Merge each error line of the log into a matching problem of the call or step that wrote the line.
 
-    A line that describes another problem is dropped. A merged problem also cites the line; a vague problem gets the
-    line's category. If `errors` contains only log lines, all of them stay.
+    Other lines are dropped. If `errors` contains only log lines, all of them stay.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -129,13 +128,9 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each guardrail event into the problem of the event's call or step; return all problems.
+    """Merge each guardrail event into a problem of the event's call or step; return all problems.
 
-    A merged problem also cites the event, and its confidence rises unless the event is vague. An event stays separate
-    in three cases:
-    - Its call or step has no problem.
-    - The problem of its call has another category, and neither the problem nor the event is vague.
-    - It refers to a step, and no problem of this step has the event's category.
+    An event stays separate if there is no such problem, or if the two cannot be the same problem (see `_agree`).
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -225,24 +220,19 @@ def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
 def _with_run_error(
     errors: list[DetectedProblem], loops: list[DetectedProblem]
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Merge the error of the run itself into another problem that explains it; return `(errors, loops)`.
-
-    The first rule that applies decides:
-    - The run's error is unclassified, and another unrecovered problem has an error text: drop the run's error.
-    - An unrecovered problem has the same category: drop the run's error. The earliest such problem then cites it with
-      higher confidence, if the run's error has at least medium confidence.
-    - Otherwise the run's error stays.
-    """
+    """Drop the run's own error if another unrecovered problem explains it; return `(errors, loops)`."""
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
         return errors, loops
     rest = [error for error in errors if error is not own]
+    # An unclassified error of the run says less than a problem with an error text.
     if own.detail == UNCLASSIFIED and any(not error.recovered and not is_bare(error) for error in rest):
         return rest, loops
     for group in (rest, loops):
         same = [error for error in group if error.category is own.category and not error.recovered]
         if same:
             first = min(same, key=time_order)
+            # The earliest problem of the same category also cites the run's error, with more confidence.
             if own.is_strong and first.confidence is not raised(first.confidence):
                 group[group.index(first)] = replace(
                     first, confidence=raised(first.confidence), quotes=(*first.quotes, *own.quotes)

@@ -17,8 +17,7 @@ def insufficient_reason(view: RunView, problems: Sequence[DetectedProblem]) -> s
 
     The result is None for a run that did not fail. The telemetry is insufficient in two cases:
     - The run has no tool calls, no error type and no guardrail events.
-    - The run has only generic errors: no specific error class or message, no status code of 400 or more except 500, no
-      guardrail event, and no located problem of at least medium confidence.
+    - The run has only generic errors: none with a specific class, message or status code, and no problem with a place.
     """
     if not view.failed:
         return None
