@@ -34,7 +34,7 @@ class NotTheSupervisorError(ForbiddenError):
 
 
 def breaker() -> Callable[[str], None]:
-    """Return a FastAPI dependency that rejects requests without the secret of the program that injects faults.
+    """Return a FastAPI dependency that rejects requests without the fault injection program's secret.
 
     The secret is the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. Without the
     variable, the dependency accepts all requests. It rejects a request with `NotTheBreakerError`.

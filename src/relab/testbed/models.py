@@ -81,7 +81,7 @@ Toxic = Annotated[Latency | Bandwidth | Blackhole | Refuse | Reset, Field(discri
 
 
 class LinkEnds(Strict):
-    """The port on which a link (a TCP proxy) listens and the port to which it forwards, both on loopback."""
+    """The two loopback ports of a link (a TCP proxy): the one for clients and the one of the server behind it."""
 
     name: str
     port: int
@@ -119,7 +119,7 @@ class LinkStatistics(BaseModel):
 
 
 class ActiveToxic(BaseModel):
-    """A toxic (simulated network fault) that acts on a link, with the id by which it can be removed."""
+    """A toxic (simulated network fault) that acts on a link, with the id for its removal."""
 
     toxic_id: str
     toxic: Toxic

@@ -53,7 +53,7 @@ def catalogue(manager: With) -> dict[str, Any]:
 
 @_router.get("/break")
 def injections(manager: With) -> dict[str, Any]:
-    """Return all injections since the last reset of the testbed, newest first, including those that have ended."""
+    """Return all injections since the last reset of the testbed, newest first, ended ones included."""
     return {"injections": [item.to_json() for item in manager.list()]}
 
 

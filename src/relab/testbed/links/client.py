@@ -16,7 +16,7 @@ _ANSWER_BYTES: Final = 1 << 20
 
 
 class LinksClient:
-    """A client of the process that runs a testbed's links (TCP proxies that simulate network faults).
+    """A client of the process with a testbed's links (TCP proxies that simulate network faults).
 
     Every method opens a new connection, and raises two errors: `NotAnsweringError` if the process does not answer
     within five seconds, `InvalidInputError` if it rejects the request.

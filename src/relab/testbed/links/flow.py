@@ -23,7 +23,7 @@ _MIN_SLICE: Final = 64
 
 
 class Sink(Protocol):
-    """The receiving half of a connection, to which a `ByteQueue` writes the bytes that it delivers."""
+    """The receiving half of a connection; a `ByteQueue` delivers bytes to it."""
 
     def write(self, data: bytes) -> None:
         """Send bytes to the receiver."""

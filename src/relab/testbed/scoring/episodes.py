@@ -104,7 +104,7 @@ class Episode(_Value):
 
     @property
     def measured(self) -> tuple[Event, ...]:
-        """The faults that the responder must repair, and by which it is measured.
+        """The measured faults: the faults that the responder must repair.
 
         These are all faults, except the first fault in an episode of the kind "after escalation".
         """

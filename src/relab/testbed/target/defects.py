@@ -69,7 +69,7 @@ _OP: TypeAdapter[_Any] = TypeAdapter(_Any)
 
 
 def socket_path(private_dir: Path, worker: int) -> Path:
-    """Return the path of the socket on which this worker receives commands that switch its defects on and off."""
+    """Return the path of the Unix socket for commands that switch this worker's defects on and off."""
     return private_dir / f"worker-{worker}.sock"
 
 

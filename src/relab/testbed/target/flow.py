@@ -137,13 +137,13 @@ class AdmissionQueue:
 
 
 class FlowControl:
-    """The ASGI middleware that times and counts requests to the shop, and rejects requests that are not admitted.
+    """The ASGI middleware that times and counts requests to the shop, and rejects requests.
 
     A rejected request is answered with 503 and `Retry-After`.
 
     Args:
         app: the ASGI application that handles admitted requests.
-        gate: the worker's admission queue, which decides whether a request is admitted.
+        gate: the worker's admission queue, which admits or rejects each request.
         recorder: counts requests by route and status.
     """
 

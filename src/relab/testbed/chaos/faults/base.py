@@ -50,7 +50,7 @@ class Injectable(ABC, Generic[Given]):
     Attributes:
         kind: `fault` or `noise`.
         name: the name in the URLs of the chaos server and in episodes.
-        title: one sentence that says what is wrong.
+        title: a description of the problem in one sentence.
         parameters: the class of the parameters.
         symptom: the symptoms for people.
         repairs: names of actions; each action alone repairs the fault permanently.

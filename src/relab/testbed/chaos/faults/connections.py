@@ -86,7 +86,7 @@ class PoolLeak:
 
 
 class Hoard:
-    """Injector that acts as another client of the database, with so many idle sessions that no connection is free.
+    """Injector that acts as another client of the database and takes all free connections for idle sessions.
 
     If something else, such as a repair, ends one session, the client closes all its sessions and stops.
     """

@@ -23,7 +23,7 @@ ORDER_FILE: Final = "report-job.json"
 
 
 class RunningReportJob:
-    """Injector that runs the report job, a batch job that uses processor time, beside the target.
+    """Injector that runs the report job (a batch job with much processor time) beside the target.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -131,7 +131,7 @@ class SaturationFault(Fault[FaultParameters]):
     is_felt = False
 
     def injector(self, ground: Ground, given: FaultParameters) -> RunningReportJob:
-        """Return an injector that starts the report job, a batch job that uses processor time.
+        """Return an injector that starts the report job (a batch job with much processor time).
 
         Args:
             ground: fault injection's access to the testbed.
@@ -141,7 +141,7 @@ class SaturationFault(Fault[FaultParameters]):
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the report job (a batch job that this fault starts) is running."""
+        """Return an object that tests whether the report job (this fault's batch job) is running."""
         return Presence(lambda: bool(ground.plant.components(REPORT_JOB)[0]["state"] == "running"))
 
 

@@ -163,7 +163,7 @@ class Throttle(LimitChanged):
 
 
 class TooLittleMemory(LimitChanged):
-    """Injector that sets the workers' memory limit so low that the kernel kills each worker again and again."""
+    """Injector that sets a too low memory limit, at which the kernel kills the workers again and again."""
 
     def __init__(self, ground: Ground, given: Memory) -> None:
         super().__init__(ground)
@@ -262,7 +262,7 @@ class OutOfMemoryFault(Fault[Memory]):
         return TooLittleMemory(ground, given)
 
     def presence(self, ground: Ground, given: Memory) -> Presence:
-        """Return an object that tests whether any worker's memory limit is at most the limit that the fault sets."""
+        """Return an object that tests whether any worker's memory limit is at most the fault's limit."""
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 
     def draw(self, rng: Random) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Deployment:
             self._thread.start()
 
     def end(self) -> None:
-        """Stop the deployment: wait for the worker that is being restarted, and restart no further workers.
+        """Stop the deployment: finish the current restart of a worker, and restart no further workers.
 
         Raises:
             RelabError: the restart of a worker has failed.

@@ -56,7 +56,7 @@ class Hang:
         self._stopped = wanted - self._mended
 
     def end(self) -> None:
-        """Resume each worker that this injector stopped and that is still stopped."""
+        """Resume this injector's stopped workers, except workers that already run again."""
         self.set_level(0.0)
 
 

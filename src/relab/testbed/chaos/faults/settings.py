@@ -112,7 +112,7 @@ class SettingsFault(Fault[Given]):
     repairs: tuple[str, ...] = ("roll-back-settings",)
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether every setting that the fault changed still has the wrong value."""
+        """Return an object that tests whether all settings changed by the fault still have the wrong values."""
         return ChangedDocument(ground.plant.settings)
 
 
@@ -210,7 +210,7 @@ class BadFlagsFault(Fault[WrongFlag]):
         return FlagsChanged(ground, self._WRONG[given.flag])
 
     def presence(self, ground: Ground, _given: WrongFlag) -> Presence:
-        """Return an object that tests whether every flag that the fault changed still has the wrong value."""
+        """Return an object that tests whether all flags changed by the fault still have the wrong values."""
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Storm(FaultParameters):
 
 
 class LoadClients(Protocol):
-    """Clients that send a load of HTTP requests."""
+    """Clients that send a load of HTTP requests to the target."""
 
     def send(self, plan: LoadPlan | None) -> None:
         """Replace the current load; None stops it."""
@@ -93,7 +93,7 @@ class LoadClients(Protocol):
 
 
 class ClientProcess:
-    """Clients that send a load of HTTP requests, in a child process that ends when this process ends."""
+    """Clients that send a load of HTTP requests from a child process, which ends with this process."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -283,7 +283,7 @@ class Overload(Presence):
 def _figures(ground: Ground) -> Mapping[str, float]:
     """Return the target's metrics of the last seconds: `requests`, `shed`, `abandoned` and `p95_ms`.
 
-    `shed` counts requests that flow control rejected, `abandoned` requests whose client disconnected before the answer.
+    `shed` counts requests that flow control rejected. `abandoned` counts requests whose client left before the answer.
 
     Raises:
         NotAnsweringError: the target does not return its metrics.
