@@ -17,7 +17,8 @@ def insufficient_reason(view: RunView, problems: Sequence[DetectedProblem]) -> s
 
     The result is None for a run that did not fail. The telemetry is insufficient in two cases:
     - The run has no tool calls, no error type and no guardrail events.
-    - The run has only generic errors: none with a specific class, message or status code, and no problem with a place.
+    - The run has only generic errors, without a specific class, message or status code. It also has no guardrail event,
+      and no located problem of at least medium confidence.
     """
     if not view.failed:
         return None
