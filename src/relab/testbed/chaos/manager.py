@@ -111,7 +111,7 @@ class ChaosManager:
         return running.injection
 
     def stop(self, injection_id: str) -> Injection:
-        """End the injection with this id, and return it; damage that only a repair action should fix remains.
+        """End the injection with this id, and return it; damage that a repair action can fix remains.
 
         Raises:
             UnknownInjectionError: no injection has this id.

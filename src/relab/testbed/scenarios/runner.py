@@ -95,9 +95,11 @@ class Run:
     def run(self) -> Journal:
         """Run the scenario to its end and return the journal (the record of the run).
 
-        The steps are skipped if the service is not in its steady state before. They end early if an action fails or is
-        rejected, a variable has an error, or `stop` is set. `status` in the journal and the attribute `problems` then
-        say so. The rollbacks always run. An unforeseen exception is raised after them.
+        - If the service is not in its steady state at the beginning, the steps are skipped.
+        - If an action fails or is rejected, a variable has an error, or `stop` is set, the remaining steps are skipped.
+        - The rollbacks always run. An unforeseen exception is raised after the rollbacks.
+
+        The journal's `status` and the attribute `problems` report skipped steps.
         """
         journal, began = self.journal, _now()
         # The status if an unforeseen exception is raised.

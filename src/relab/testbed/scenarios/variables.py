@@ -98,8 +98,8 @@ def load_variables(
     Args:
         experiment: the scenario, with its configuration and secrets.
         environment: the environment variables, by name, for variables of type `env`.
-        given: values by name, in place of values of the configuration; other names are ignored.
-        overrides: values by name that take precedence over `given`; other names are an error.
+        given: `{variable: value}`, in place of the configuration's values; unknown variables are ignored.
+        overrides: `{variable: value}`, in place of values in `given`; unknown variables are an error.
 
     Raises:
         ScenarioError: an environment variable is absent or of the wrong type, an override has an unknown name, or an

@@ -39,7 +39,7 @@ def find_hierarchies(
 ) -> dict[Controller, Hierarchy]:
     """Return `{controller (CPU or memory): place in which this process may create control groups}`.
 
-    A controller without such a place is left out.
+    A controller is left out if this process may create no groups for it.
 
     Args:
         mounts: the kernel's list of mounts.

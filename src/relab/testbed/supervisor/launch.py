@@ -83,9 +83,10 @@ def become(order: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Replace this process by the program in the only command-line argument, a JSON object (see `order` of `become`).
+    """Replace this process by a program, which the only command-line argument describes.
 
-    If the program cannot be started, print the reason to standard error and exit with 127.
+    The argument is a JSON object (see the parameter `order` of `become`). If the program cannot be started, print the
+    reason to standard error and exit with 127.
     """
     try:
         become(json.loads(sys.argv[1]))

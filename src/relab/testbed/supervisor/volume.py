@@ -21,7 +21,7 @@ _log = get_logger(__name__)
 
 
 class Volume:
-    """The target's data folder, on a small file system of its own if this process may mount one.
+    """The target's data folder, with a small file system of its own if this process may mount file systems.
 
     Args:
         path: the path of the folder.
@@ -36,7 +36,9 @@ class Volume:
         return self._path.is_mount()
 
     def make(self) -> None:
-        """Create the target's data folder, and mount a file system of 64 MiB on it if this process may do that.
+        """Create the target's data folder, and mount a file system of 64 MiB on it.
+
+        If this process may not mount file systems, the folder stays an ordinary folder.
 
         Raises:
             OSError: the folder cannot be created.

@@ -37,10 +37,10 @@ class RouteCounts:
     histogram: dict[int, int] = field(default_factory=dict)
 
     def add(self, status: int, elapsed_ms: float, *, shed: bool) -> None:
-        """Count one request that was answered with an HTTP status after `elapsed_ms`.
+        """Count one answered request.
 
         Args:
-            status: the HTTP status.
+            status: the HTTP status of the answer.
             elapsed_ms: the response time.
             shed: whether flow control rejected the request.
         """
@@ -118,11 +118,11 @@ class WorkerRecorder:
         self.totals = WorkerCounters()
 
     def request(self, route: str, status: int, elapsed_ms: float, *, shed: bool = False) -> None:
-        """Count a request to a route that was answered with an HTTP status after `elapsed_ms`.
+        """Count one answered request.
 
         Args:
-            route: the name of the route.
-            status: the HTTP status.
+            route: the name of the request's route.
+            status: the HTTP status of the answer.
             elapsed_ms: the response time.
             shed: whether flow control rejected the request.
         """

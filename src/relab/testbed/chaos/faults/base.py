@@ -37,9 +37,9 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """End the injection, and remove everything that no repair action can remove, such as clients or toxics.
+        """End the injection, and undo changes that no repair action can undo: stop clients, remove toxics.
 
-        Damage that a repair action should fix remains.
+        All other damage remains, for a repair action.
         """
         ...
 
@@ -86,7 +86,7 @@ class Injectable(ABC, Generic[Given]):
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
         """Return random values, by name, for parameters that only this fault has; the base class returns {}.
 
-        The values come from ranges in which users notice the fault. Parameters that are left out have defaults.
+        The values are from ranges in which users notice the fault. Parameters without a value have defaults.
         """
         return {}
 

@@ -49,7 +49,7 @@ class ServerKiller:
         self._component = component
 
     def set_level(self, level: float) -> None:
-        """Kill the server like a crash, so that it stays stopped; do nothing at level 0."""
+        """Kill the server abruptly, as a crash does, without a restart; do nothing at level 0."""
         if level > 0:
             self._ground.plant.stop(self._component)
 

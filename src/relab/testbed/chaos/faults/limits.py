@@ -121,7 +121,7 @@ class Descriptors(LimitChanged):
         self._standing = ground.standing("target")
 
     def limits(self, _level: float) -> dict[str, Any]:
-        """Return a limit of 256 file descriptors, which the worker soon reaches; the level has no influence."""
+        """Return the limit of file descriptors, as `{"rlimits": {"nofile": 256}}`; the level has no influence."""
         return {"rlimits": {"nofile": _DESCRIPTORS}}
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:

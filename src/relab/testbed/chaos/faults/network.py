@@ -217,7 +217,8 @@ class PathReset(PathFault[Cut]):
     def draw(self, rng: Random) -> dict[str, Any]:
         """Return random `intensity` and `after_ms`.
 
-        `intensity` is the share of reset connections, `after_ms` the age of a connection at its reset, in milliseconds.
+        `intensity` is the share of connections to reset. `after_ms` is the age of a connection at its reset, in
+        milliseconds.
         """
         return {"intensity": draw_between(rng, 0.7, 1.0), "after_ms": round(rng.uniform(5, 80), 1)}
 
