@@ -206,7 +206,7 @@ class _Running:
     """One injection in progress, with its own thread for a delay, a ramp, a period or a duration.
 
     Attributes:
-        injection: the current state, an object that is replaced at each change; any thread may read it.
+        injection: the current state; each change replaces the whole object, so any thread may read it.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """The values of a scenario's variables in one run, by name, secrets included, so never print this object."""
+    """The values of a scenario's variables in one run, by name. They include secrets: never print this object."""
 
     values: Mapping[str, Any]
 

@@ -83,7 +83,7 @@ class FullDisk:
         self._written = 0
 
     def set_level(self, level: float) -> None:
-        """Resize the large file to the share `level` of the volume; at level 1 the file takes all free space.
+        """Resize the large file to the share `level` (0 to 1) of the volume; at level 1 the file takes all free space.
 
         Do nothing if something else, such as a repair, has deleted the file.
 

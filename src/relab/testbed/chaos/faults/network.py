@@ -176,7 +176,7 @@ class PathBlackhole(PathFault[FaultParameters]):
     tells_apart = "time-outs without a refusal or a reset, and a server that is idle"
 
     def toxic(self, given: FaultParameters, level: float) -> Toxic:
-        """Return a toxic (a simulated network fault) that delivers nothing on the share `level` of the connections."""
+        """Return a toxic (a simulated network fault) that blocks the share `level` (0 to 1) of the connections."""
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -211,7 +211,7 @@ class PathReset(PathFault[Cut]):
     tells_apart = "resets soon after a connection is opened; the server sees connections that vanish"
 
     def toxic(self, given: Cut, level: float) -> Toxic:
-        """Return a toxic (a simulated network fault) that resets the share `level` of the connections."""
+        """Return a toxic (a simulated network fault) that resets the share `level` (0 to 1) of the connections."""
         return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Hang:
         self._mended: set[str] = set()
 
     def set_level(self, level: float) -> None:
-        """Stop the share `level` of the workers by SIGSTOP, and resume the other workers that this injector stopped.
+        """Stop the share `level` (0 to 1) of the workers by SIGSTOP, and resume this injector's other stopped workers.
 
         Leave workers alone that something else, such as a repair, has resumed or restarted.
         """
@@ -78,7 +78,7 @@ class DefectInjector:
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Switch the defect on in the share `level` of the workers.
+        """Switch the defect on in the share `level` (0 to 1) of the workers.
 
         Leave workers alone that were restarted since this injector was created.
         """
