@@ -1,4 +1,4 @@
-"""What relab does if nobody sets anything, and the seed's names for what can be set: whoever changes one of these changes what was agreed."""
+"""The default settings, and the environment variables that the seed defines: users depend on both."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_no_target_is_watched_by_default() -> None:
     assert load_settings(serve_only="incidents").watched_url == TARGET
 
 
-def test_the_responder_that_is_shipped_asks_before_it_acts(make_services: Callable[..., Services]) -> None:
+def test_shipped_responder_asks_for_approval_before_actions(make_services: Callable[..., Services]) -> None:
     found = watched(make_services(serve_only="incidents"))
     policy, detection = found.settings.policy, found.settings.detection
 
@@ -60,7 +60,7 @@ def test_the_responder_that_is_shipped_asks_before_it_acts(make_services: Callab
     assert found.gateway is None
 
 
-def test_the_names_of_the_seed_are_read(
+def test_environment_variables_of_the_seed_are_read(
     make_services: Callable[..., Services], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     runbooks, vectors = tmp_path / "runbooks", tmp_path / "vectors"
@@ -95,10 +95,10 @@ def test_the_names_of_the_seed_are_read(
 
 
 def refused_port(lab: Lab, port: int, *options: str) -> str:
-    """Return what `lab serve --only incidents` says of a port that somebody has."""
+    """Return the error output of `lab serve --only incidents` for a port that is in use."""
     with contextlib.ExitStack() as taken:
         with contextlib.suppress(OSError):
-            # Whoever has it already serves as well.
+            # A port that another process already uses serves the test as well.
             taken.enter_context(socket.create_server(("127.0.0.1", port)))
         return lab.run("serve", "--only", "incidents", *options, code=EXIT_UNAVAILABLE).err
 

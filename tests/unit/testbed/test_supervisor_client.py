@@ -1,4 +1,4 @@
-"""The one client of a supervisor turns each answer into a value or into the error that the supervisor raised."""
+"""The supervisor client converts each answer to a value or to the error that the supervisor raised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LATE = {"error": {**PROBLEM["error"], "component": "worker-1", "log_tail": "Trac
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[Path]:
-    """Yield the socket of a server that answers every request alike."""
+    """Yield the socket path of a server that gives this answer to every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -42,7 +42,7 @@ def answering(status: int, body: bytes) -> Iterator[Path]:
             pass
 
     class Server(ThreadingMixIn, UnixStreamServer):
-        """Joins the threads of its requests when it is closed."""
+        """A server that joins the threads of its requests when it is closed."""
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "control.sock"
@@ -93,7 +93,7 @@ def test_component_that_is_not_ready_is_named_with_its_log() -> None:
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, b"oops"), (503, b"[]"), (200, b"oops"), (404, b'{"error": {}}')])
-def test_answer_in_another_format_is_not_answering(status: int, body: bytes) -> None:
+def test_answer_in_another_format_raises_not_answering_error(status: int, body: bytes) -> None:
     with answering(status, body) as path, SupervisorClient(path) as client, pytest.raises(NotAnsweringError):
         client.ask("GET", "/status")
 

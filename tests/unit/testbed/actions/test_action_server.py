@@ -1,4 +1,4 @@
-"""The action server over HTTP: who may, what is refused and how it says so."""
+"""The action server over HTTP: scopes of tokens, rejected requests, and problem documents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from support.testbed.valves import TurnValve, Valves
 
 @dataclass
 class Server:
-    """A server, and the tokens that it knows."""
+    """A client of an action server, the server's tokens by name, and the valves that its actions turn."""
 
     client: TestClient
     tokens: dict[str, str]
@@ -103,14 +103,14 @@ def test_token_allows_its_scopes(server: Server) -> None:
     assert server.ask("GET", "/actions", "reader").json()["actions"][0]["inverse"] == "turn_valve"
 
 
-def test_tokens_are_kept_as_digests_in_a_file_of_their_owner(server: Server, tmp_path: Path) -> None:
+def test_tokens_are_stored_as_digests_in_a_file_that_only_its_owner_can_read(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
 
     assert path.stat().st_mode & 0o777 == 0o600
     assert not any(token in path.read_text() for token in server.tokens.values())
 
 
-def test_parameters_come_in_the_query_or_the_body(server: Server) -> None:
+def test_parameters_are_read_from_the_query_and_the_body(server: Server) -> None:
     assert server.ask("POST", "/action/turn_valve?component=a&to=3").status_code == 200
     assert server.ask("POST", "/action/turn_valve?component=a", json={"to": 4}).json()["record"]["after"]["stands"] == 4
 
@@ -144,7 +144,7 @@ def test_unknown_action_or_record_is_not_found(server: Server) -> None:
     assert code_of(server.ask("POST", "/records/none/undo")) == (404, "unknown_record")
 
 
-def test_a_key_sent_twice_is_one_action(server: Server) -> None:
+def test_repeated_idempotency_key_performs_the_action_once(server: Server) -> None:
     key = {"headers": {"Idempotency-Key": "k"}}
     first, again = server.turn(1, **key).json(), server.turn(1, **key).json()
 
@@ -182,7 +182,7 @@ def test_an_action_is_undone_over_http(server: Server) -> None:
 
 def test_operator_turns_the_kill_switch_on_and_administrator_turns_it_off(server: Server) -> None:
     assert code_of(server.ask("PUT", "/kill-switch", "reader", json={"stopped": True})) == (403, "missing_scope")
-    # Whoever may do a part of all actions may stop them all.
+    # A token for one class of actions may stop all of them.
     for token in ("restarter", "operator"):
         assert server.ask("PUT", "/kill-switch", token, json={"stopped": True}).json() == {"stopped": True}
     assert code_of(server.turn(1)) == (503, "stopped")
@@ -195,7 +195,7 @@ def test_operator_turns_the_kill_switch_on_and_administrator_turns_it_off(server
 @pytest.mark.parametrize(
     "given", ["", "component=target&lines=0", "component=target&lines=1001", "component=" + "x" * 101]
 )
-def test_log_lines_are_bounded(server: Server, given: str) -> None:
+def test_invalid_log_query_is_rejected(server: Server, given: str) -> None:
     assert code_of(server.ask("GET", f"/logs?{given}", "reader")) == (422, "invalid_input")
 
 
@@ -205,7 +205,7 @@ def test_reading_needs_the_read_scope(server: Server, path: str) -> None:
     assert code_of(server.ask("GET", path, "blind")) == (403, "missing_scope")
 
 
-def test_a_target_that_does_not_answer_is_not_well(server: Server) -> None:
+def test_target_that_does_not_answer_is_unhealthy(server: Server) -> None:
     found = server.ask("GET", "/action/verify-target-health").json()
 
     assert found["is_healthy"] is False
@@ -240,7 +240,7 @@ def test_request_with_two_credentials_is_rejected(server: Server) -> None:
     assert server.ask("GET", "/kill-switch", "reader").json() == {"stopped": False}
 
 
-def test_a_token_in_the_address_is_neither_recorded_nor_repeated(server: Server, tmp_path: Path) -> None:
+def test_token_in_the_url_is_neither_recorded_nor_repeated(server: Server, tmp_path: Path) -> None:
     secret = server.tokens["admin"]
 
     refused = server.ask("POST", f"/action/turn_valve?component=a&to=1&token={secret}")
@@ -293,14 +293,14 @@ def test_unstorable_name_is_rejected(tmp_path: Path, name: str) -> None:
         "http://a:hunter2@",
     ],
 )
-def test_an_address_with_a_password_in_it_is_refused_without_repeating_it(url: str) -> None:
+def test_url_with_a_password_is_rejected_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         ActionsClient(url, "actions_token")
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\nX-Evil: 1", "t\u00f6ken", "x" * 1_001])
-def test_a_token_that_no_header_can_carry_is_refused_without_repeating_it(token: str) -> None:
+def test_token_invalid_in_a_header_is_rejected_without_repeating_it(token: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         ActionsClient("http://127.0.0.1:9", token)
     assert len(token) < 3 or token not in str(refused.value)

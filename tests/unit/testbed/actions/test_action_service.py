@@ -1,4 +1,4 @@
-"""Actions are checked, admitted one at a time, written down before and after, done once per key, and taken back."""
+"""The action service: validation, limits, one action at a time, idempotency keys, audit records, and undo."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def turn(service: ActionService, to: int, component: str = "a", **more: Any) -> 
     return service.perform("turn_valve", {"component": component, "to": to}, actor="someone", **more)
 
 
-def test_an_action_is_written_down_before_it_acts_and_after(
-    service: ActionService, valves: Valves, tmp_path: Path
-) -> None:
+def test_action_is_recorded_before_and_after_it_acts(service: ActionService, valves: Valves, tmp_path: Path) -> None:
     valves.go_on.clear()
     worker = threading.Thread(target=turn, args=(service, 3))
     worker.start()
@@ -92,7 +90,7 @@ def test_a_dry_run_checks_everything_and_does_nothing(service: ActionService, va
         turn(service, 0, dry_run=True)
 
 
-def test_a_state_that_has_changed_is_refused(service: ActionService, valves: Valves) -> None:
+def test_action_is_rejected_if_the_state_has_changed(service: ActionService, valves: Valves) -> None:
     seen = turn(service, 3, dry_run=True).before["state_digest"]
     valves.write("a", 5)
 
@@ -103,7 +101,7 @@ def test_a_state_that_has_changed_is_refused(service: ActionService, valves: Val
     assert turn(service, 3, if_state=again).record.status is Status.SUCCEEDED
 
 
-def test_one_key_is_one_action(service: ActionService, valves: Valves, tmp_path: Path) -> None:
+def test_action_is_performed_once_per_idempotency_key(service: ActionService, valves: Valves, tmp_path: Path) -> None:
     first = turn(service, 3, key="k1")
     valves.write("a", 7)
     again = turn(service, 3, key="k1")
@@ -117,7 +115,7 @@ def test_one_key_is_one_action(service: ActionService, valves: Valves, tmp_path:
     assert len({line["record_id"] for line in lines(tmp_path)}) == 1
 
 
-def test_a_failed_action_is_a_record_and_no_answer_of_success(service: ActionService, valves: Valves) -> None:
+def test_failed_action_is_recorded_and_not_reported_as_success(service: ActionService, valves: Valves) -> None:
     answer = turn(service, 9)
 
     assert answer.to_json()["ok"] is False
@@ -128,7 +126,7 @@ def test_a_failed_action_is_a_record_and_no_answer_of_success(service: ActionSer
     assert valves.read() == {}
 
 
-def test_an_action_is_taken_back_once(service: ActionService, valves: Valves) -> None:
+def test_action_can_be_undone_only_once(service: ActionService, valves: Valves) -> None:
     valves.write("a", 4)
     record = turn(service, 6).record
     undone = service.undo(record.record_id, actor="another")
@@ -147,7 +145,9 @@ def test_an_action_is_taken_back_once(service: ActionService, valves: Valves) ->
     "given", [{}, {"component": "a"}, {"component": "a; rm -rf /", "to": 1}, {"component": "a", "to": 11},
               {"component": "a", "to": 1, "force": True}, {"component": "$(id)", "to": 1}],
 )  # fmt: skip
-def test_parameters_are_typed_and_bounded(service: ActionService, given: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_parameters_are_rejected_and_not_recorded(
+    service: ActionService, given: dict[str, Any], tmp_path: Path
+) -> None:
     with pytest.raises(WrongParametersError):
         service.perform("turn_valve", given, actor="someone")
     assert lines(tmp_path) == []
@@ -165,7 +165,9 @@ def test_unknown_action_is_rejected(service: ActionService) -> None:
     assert listed["parameters"]["additionalProperties"] is False
 
 
-def test_one_action_at_a_time_changes_a_part(service: ActionService, valves: Valves) -> None:
+def test_second_action_on_a_component_is_rejected_while_one_is_in_progress(
+    service: ActionService, valves: Valves
+) -> None:
     valves.go_on.clear()
     worker = threading.Thread(target=turn, args=(service, 3), kwargs={"key": "k"})
     worker.start()
@@ -180,7 +182,7 @@ def test_one_action_at_a_time_changes_a_part(service: ActionService, valves: Val
     assert turn(service, 4).record.status is Status.SUCCEEDED
 
 
-def test_the_kill_switch_stops_everything_but_looking(service: ActionService, valves: Valves) -> None:
+def test_kill_switch_rejects_actions_dry_runs_and_undos_but_not_reads(service: ActionService, valves: Valves) -> None:
     record = turn(service, 3).record
     service.switch(stopped=True, by="ada")
 
@@ -195,7 +197,7 @@ def test_the_kill_switch_stops_everything_but_looking(service: ActionService, va
     assert len(service.catalogue()) == 1
 
 
-def test_the_kill_switch_outlives_the_server_and_is_written_down(
+def test_kill_switch_survives_a_restart_and_its_changes_are_recorded(
     service: ActionService, valves: Valves, tmp_path: Path, clock: MovableClock
 ) -> None:
     service.switch(stopped=True, by="ada")
@@ -228,7 +230,7 @@ def test_action_on_a_worker_locks_the_whole_target(service: ActionService, valve
     assert turn(service, 4, component="target").record.status is Status.SUCCEEDED
 
 
-def test_too_many_actions_are_refused_with_the_time_to_wait(
+def test_too_many_actions_are_rejected_with_the_time_to_wait(
     tmp_path: Path, valves: Valves, clock: MovableClock
 ) -> None:
     audit = AuditLog(tmp_path / "more.jsonl")
@@ -238,7 +240,7 @@ def test_too_many_actions_are_refused_with_the_time_to_wait(
     with pytest.raises(TooManyActionsError, match="5 s") as cooling:
         turn(service, 2)
     assert cooling.value.retry_after_s == 5
-    # To go back is never too soon.
+    # An undo is exempt from the cooldown.
     service.undo(record.record_id, actor="x")
     clock.move(10)
     turn(service, 2)

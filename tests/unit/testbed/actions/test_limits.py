@@ -1,4 +1,4 @@
-"""What a limit may be raised to: never down, never of what operators work by."""
+"""The action that raises a limit: it never lowers one, and never changes the components that operators use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMITED = {"memory_mb": 256.0, "cpu_pct": None, "rlimits": {"nofile": 128}}
 
 
 class Limited(Plant):
-    """Two workers, of which one is limited, and what operators work by; it notes what is set."""
+    """A plant with one limited and one unlimited worker, and two components that operators use; it stores limits."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "http://127.0.0.1:9")

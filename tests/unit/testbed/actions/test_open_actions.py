@@ -1,4 +1,4 @@
-"""`lab testbed up --open-actions`: programs of this machine act without a token, web pages do not."""
+"""`lab testbed up --open-actions`: local programs act without a token, and web pages are rejected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
     audit.close()
 
 
-def test_a_program_acts_without_a_token_and_is_in_the_audit_as_anyone(client: TestClient) -> None:
+def test_program_acts_without_a_token_and_is_audited_as_anyone(client: TestClient) -> None:
     answer = client.post("/action/turn_valve", json=TURN)
     assert answer.status_code == 200
     assert client.get("/records").json()["records"][0]["actor"] == "anyone"
@@ -57,7 +57,7 @@ def test_a_program_acts_without_a_token_and_is_in_the_audit_as_anyone(client: Te
         {"Host": ""},
     ],
 )
-def test_a_web_page_is_refused(client: TestClient, headers: dict[str, str]) -> None:
+def test_request_from_a_web_page_is_rejected(client: TestClient, headers: dict[str, str]) -> None:
     answer = client.post("/action/turn_valve", json=TURN, headers=headers)
     assert answer.status_code == 403
     assert answer.json()["code"] == "page_refused"
@@ -65,7 +65,7 @@ def test_a_web_page_is_refused(client: TestClient, headers: dict[str, str]) -> N
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9000", "[::1]:9000", "LOCALHOST:1"])
-def test_every_name_of_this_machine_is_served(client: TestClient, host: str) -> None:
+def test_every_loopback_host_name_is_served(client: TestClient, host: str) -> None:
     assert client.get("/actions", headers={"Host": host}).status_code == 200
 
 
@@ -75,7 +75,7 @@ def test_wrong_token_is_rejected_and_the_kill_switch_needs_one(client: TestClien
     assert client.put("/kill-switch", json={"stopped": False}).status_code == 403
 
 
-def test_only_the_action_server_is_opened() -> None:
+def test_only_the_action_server_is_started_with_the_open_option() -> None:
     changed = [(before, after) for before, after in zip(STANDARD_ROWS, OPEN_ROWS, strict=True) if before != after]
     assert [(before.name, after.command[len(before.command) :]) for before, after in changed] == [
         ("actions", ["--open"])

@@ -1,4 +1,4 @@
-"""A roll-back goes to the version that whoever asked for it has seen, whatever is changed meanwhile."""
+"""Rollback of settings: it and its undo restore the versions that were read, even if the settings change meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.testbed.actions.plant import Plant
 
 
 class Versions(Plant):
-    """A plant whose supervisor keeps versions of settings."""
+    """A plant with a history of settings in memory; records the versions of all rollbacks."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "none", "http://127.0.0.1:9")
@@ -22,7 +22,7 @@ class Versions(Plant):
         self.rolled: list[int | None] = []
 
     def add(self, author: str) -> None:
-        """Let somebody change something."""
+        """Append a version of the settings by this author."""
         self.versions.append({"version": len(self.versions) + 1, "author": author, "changes": {}})
 
     def history(self) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def test_rollback_and_undo_restore_the_versions_that_were_read(plant: Versions) 
     assert plant.rolled == [1, 2]
 
 
-def test_a_version_can_be_named_if_it_is_an_earlier_one(plant: Versions) -> None:
+def test_rollback_accepts_only_earlier_versions(plant: Versions) -> None:
     operation, given = roll_back(plant)
     with pytest.raises(PreconditionError, match="never changed"):
         operation.look(given)

@@ -1,4 +1,4 @@
-"""The chaos server over HTTP, as the seed's curl lines use it."""
+"""The chaos server over HTTP: inject, list and stop faults, with the requests that the seed defines."""
 
 from __future__ import annotations
 

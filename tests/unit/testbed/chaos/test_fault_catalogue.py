@@ -62,7 +62,7 @@ def test_similar_events_are_distinguished(event: Injectable[Any]) -> None:
 
 
 @EVENTS
-def test_actions_exist_and_several_of_them_are_wrong(event: Injectable[Any], plant: Plant) -> None:
+def test_repairs_and_harmful_actions_exist_and_do_not_overlap(event: Injectable[Any], plant: Plant) -> None:
     actions = {operation.action.name for operation in all_operations(plant)}
     assert {*event.repairs, *event.harms} <= actions
     assert not set(event.repairs) & set(event.harms)

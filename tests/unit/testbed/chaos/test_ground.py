@@ -1,4 +1,4 @@
-"""What a cause is bound to: the processes in which it was brought about, and what the machine lets it do."""
+"""The ground of faults: the snapshot of a fault's processes, and the needs that the machine does not meet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.testbed.links.client import LinksClient
 
 
 class Rows(Plant):
-    """A plant whose supervisor says what a test wants."""
+    """A plant with configurable components, limits and data folder; counts the queries of available limits."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "none", "http://127.0.0.1:9")
@@ -86,7 +86,7 @@ def test_unmet_needs_are_queried_once_and_have_a_reason(plant: Rows) -> None:
 
 @dataclass(frozen=True)
 class Deaf(Ground):
-    """A testbed whose first worker does not answer those who break it."""
+    """A ground whose first worker does not answer orders; records the orders to all workers."""
 
     told: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
 
@@ -102,7 +102,7 @@ def test_worker_that_does_not_answer_does_not_prevent_release_in_the_others(plan
     leak = PoolLeak(ground)
     for _ in range(2):
         ground.told.clear()
-        # Whoever is told so may ask for it again.
+        # The caller gets the error and may retry.
         with pytest.raises(PlantError, match="Worker 1"):
             leak.end()
         assert ground.told == [(number, {"op": "release", "what": "connections"}) for number in (1, 2)]

@@ -1,4 +1,4 @@
-"""Injections: one of a kind at a time, begun and ended when they should be, growing and pausing where they can."""
+"""The chaos manager: one injection per fault at a time, delay and duration, ramps, intermittence, and clean-up."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_slow_injector_delays_no_other_injection(log: list[str]) -> None:
         slow = pool.submit(begin, manager, "mudslide")
         wait_until(lambda: hasattr(mudslide, "leak") and mudslide.leak.is_at_work.is_set(), what="the slow injector")
         try:
-            # Each of these answers while the slow injector works.
+            # Each of these calls returns while the slow injector works.
             other = pool.submit(begin, manager).result(timeout=5)
             assert [item.fault for item in pool.submit(manager.list).result(timeout=5)] == ["drip", "mudslide"]
             with pytest.raises(AlreadyActiveError):

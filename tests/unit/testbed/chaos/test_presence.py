@@ -1,4 +1,4 @@
-"""Whether a fault is present, by what the supervisor and the target report."""
+"""Presence of faults: whether a fault still acts, according to the supervisor and the target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relab.testbed.chaos.presence import ChangedDocument
 
 
 def ground_with(limits: dict[str, float | None]) -> Ground:
-    """Return a testbed whose target has these limits at present."""
+    """Return a ground whose target has these limits."""
     plant = SimpleNamespace(components=lambda _: [{"limits": limits}])
     return cast("Ground", SimpleNamespace(plant=plant))
 
@@ -26,7 +26,7 @@ def ground_with(limits: dict[str, float | None]) -> Ground:
         ({"cpu_pct": 5.0}, None, False),
         ({"cpu_pct": 5.0}, 5.0, True),
         ({"cpu_pct": 5.0}, 400.0, False),
-        # A ramp begins with a tenth of the fault: it is present from there on, not only at its end.
+        # The first step of a ramp is a tenth of the fault, and the fault counts as present from that step on.
         ({"cpu_pct": 5.0, "ramp_s": 6.0}, 90.5, True),
         ({"cpu_pct": 5.0, "ramp_s": 6.0}, 5.0, True),
         ({"cpu_pct": 5.0, "ramp_s": 6.0}, 400.0, False),
@@ -61,7 +61,7 @@ def test_changed_document_is_present_while_all_changed_values_are_unchanged() ->
     presence.begun()
     assert presence.is_there() is True
 
-    # Another change of the same document is no repair, though its version differs.
+    # Another change of the document is not a repair, although it changes the version.
     now = {"version": 3, "database": {"port": 9, "pool_size": 1, "timeout_s": 2}}
     assert presence.is_there() is True
 

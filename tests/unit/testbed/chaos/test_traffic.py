@@ -10,7 +10,7 @@ URL = "http://127.0.0.1:9"
 
 
 class Told:
-    """Keeps what clients were told."""
+    """Records the load plans that a fault sends to its clients."""
 
     def __init__(self) -> None:
         self.plans: list[LoadPlan | None] = []

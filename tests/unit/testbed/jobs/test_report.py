@@ -1,4 +1,4 @@
-"""The report of the shop's job: which products are alike, and what was sold."""
+"""The report job of the shop: similar products, and the sales of each product."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def products_file(folder: Path) -> Path:
     return path
 
 
-def test_products_with_common_words_are_alike(tmp_path: Path) -> None:
+def test_products_with_common_words_are_reported_as_alike(tmp_path: Path) -> None:
     products = read_products(products_file(tmp_path))
     lines = {line.name: line for line in report(products, Counter({1: 3}), part=0, parts=1)}
 
@@ -29,13 +29,13 @@ def test_products_with_common_words_are_alike(tmp_path: Path) -> None:
     assert all(line.product_id not in line.alike for line in lines.values())
 
 
-def test_parts_share_the_products_among_them(tmp_path: Path) -> None:
+def test_products_are_divided_between_the_parts(tmp_path: Path) -> None:
     products = read_products(products_file(tmp_path))
     parts = [[line.product_id for line in report(products, Counter(), part=part, parts=2)] for part in range(2)]
     assert parts == [[1, 3, 5], [2, 4]]
 
 
-def test_sales_are_added_up_over_all_receipts_but_for_a_line_that_is_being_written(tmp_path: Path) -> None:
+def test_sales_are_summed_over_all_receipts_without_partially_written_lines(tmp_path: Path) -> None:
     receipt = json.dumps({"product_id": 4, "quantity": 2})
     (tmp_path / "receipts-1.jsonl").write_text(f"{receipt}\n{receipt}\n" + '{"product_id": 4, "qua')
     (tmp_path / "receipts-2.jsonl").write_text(f"{receipt}\n")

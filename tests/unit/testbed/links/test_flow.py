@@ -1,4 +1,4 @@
-"""One direction of a connection, on a clock that stands still: what comes out, in which order, and when."""
+"""`ByteQueue`, one direction of a connection: order, delay and back-pressure of its bytes, on a simulated clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.testbed.models import Bandwidth, Blackhole, Latency
 
 
 class Timeline:
-    """A loop's clock and timers, moved by hand."""
+    """The clock and timers of an event loop; `run` advances the clock and calls the timers that are due."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -77,7 +77,7 @@ def late(ms: float, jitter_ms: float = 0, seed: int = 0) -> Conditions:
     return conditions_of([(toxic, random.Random(seed))])
 
 
-def test_without_trouble_bytes_pass_at_once() -> None:
+def test_bytes_pass_immediately_without_toxics() -> None:
     flow, timeline, out = made()
     flow.feed(b"one")
     flow.feed(None)
@@ -101,7 +101,7 @@ def test_latency_delays_bytes_and_end_and_not_throughput() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.binary(min_size=1, max_size=50)), max_size=30), st.integers(0, 5))
-def test_jitter_never_reorders_and_is_the_same_from_a_seed(sent: list[tuple[float, bytes]], seed: int) -> None:
+def test_jitter_keeps_the_order_and_is_reproducible_from_its_seed(sent: list[tuple[float, bytes]], seed: int) -> None:
     def run() -> list[tuple[float, bytes]]:
         flow, timeline, out = made()
         flow.change(late(100, jitter_ms=100, seed=seed))
@@ -127,7 +127,7 @@ def test_bandwidth_delays_in_proportion_to_the_bytes() -> None:
     assert len(out.data) == 20_000
 
 
-def test_a_blackhole_holds_bytes_and_end_until_it_goes() -> None:
+def test_blackhole_holds_bytes_and_end_until_its_removal() -> None:
     flow, timeline, out = made()
     flow.change(conditions_of([(Blackhole(kind="blackhole"), random.Random(0))]))
     flow.feed(b"one")
@@ -152,7 +152,7 @@ def test_removed_toxic_releases_delayed_data_at_once_and_in_order() -> None:
     assert out.pieces == [(timeline.now, b"one"), (timeline.now, b"two")]
 
 
-def test_a_full_queue_stops_the_sender_until_it_has_room() -> None:
+def test_full_queue_pauses_the_sender_until_it_has_room() -> None:
     flow, timeline, out = made()
     flow.change(late(1_000))
     seen = []
@@ -165,7 +165,7 @@ def test_a_full_queue_stops_the_sender_until_it_has_room() -> None:
     assert flow.waiting_bytes == 0
 
 
-def test_a_receiver_that_takes_no_more_stops_the_sender() -> None:
+def test_full_receiver_pauses_the_sender() -> None:
     flow, _, out = made()
     flow.sink_is_full(full=True)
     assert not out.reading

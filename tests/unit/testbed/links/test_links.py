@@ -1,4 +1,4 @@
-"""Links with real sockets: what clients of a server see of a network in which something is wrong."""
+"""Links with real sockets: the effects of toxics and of a stopped server on the server's clients."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ async def scene() -> AsyncIterator[Scene]:
             await links.close()
             if servers:
                 await switch(False)
-            # The loop closes sockets in its next turns.
+            # The event loop closes the sockets in its next iterations.
             await until(lambda: not writers)
 
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(TIMEOUT_S):
-        while not condition():  # noqa: ASYNC110 any condition
+        while not condition():  # noqa: ASYNC110 the condition has no event to wait for
             await asyncio.sleep(0.005)
 
 
@@ -103,7 +103,7 @@ async def status_of(client: LinksClient) -> LinkStatus:
 
 async def until_listening(client: LinksClient, wanted: bool) -> None:
     async with asyncio.timeout(TIMEOUT_S):
-        while (await status_of(client)).listening is not wanted:  # noqa: ASYNC110 it is asked for
+        while (await status_of(client)).listening is not wanted:  # noqa: ASYNC110 the links send no event
             await asyncio.sleep(0.005)
 
 
@@ -166,7 +166,7 @@ def test_blackhole_delivers_data_after_its_removal() -> None:
     run(test)
 
 
-def test_refuse_refuses_and_drops_and_ends() -> None:
+def test_refuse_drops_open_connections_and_rejects_new_ones_until_its_removal() -> None:
     async def test(made: Scene) -> None:
         client, port, _ = made
         async with connected(port) as pair:
@@ -189,7 +189,7 @@ def test_refuse_refuses_and_drops_and_ends() -> None:
     [Reset(kind="reset"), Reset(kind="reset", after_ms=50), Reset(kind="reset", after_bytes=3, direction="down")],
     ids=["at once", "after a time", "after bytes"],
 )
-def test_reset_is_an_rst(toxic: Reset) -> None:
+def test_reset_closes_the_connection_with_an_rst(toxic: Reset) -> None:
     async def test(made: Scene) -> None:
         client, port, _ = made
         await client.add("database", toxic)
@@ -203,7 +203,7 @@ def test_reset_is_an_rst(toxic: Reset) -> None:
     run(test)
 
 
-def test_bandwidth_is_a_rate() -> None:
+def test_bandwidth_limits_the_transfer_rate() -> None:
     async def test(made: Scene) -> None:
         client, port, _ = made
         await client.add("database", Bandwidth(kind="bandwidth", bytes_per_s=100_000, direction="up"))
@@ -216,7 +216,7 @@ def test_bandwidth_is_a_rate() -> None:
     run(test)
 
 
-def test_a_share_of_connections_is_the_same_from_a_seed() -> None:
+def test_seed_determines_which_share_of_connections_is_affected() -> None:
     async def slow_ones(seed: int) -> list[int]:
         async with scene() as (client, port, _):
             await client.add("database", Blackhole(kind="blackhole", share=0.5, seed=seed))
@@ -236,7 +236,7 @@ def test_a_share_of_connections_is_the_same_from_a_seed() -> None:
     assert asyncio.run(slow_ones(7)) == first
 
 
-def test_a_server_that_is_down_is_refused_by_its_link_until_it_is_up() -> None:
+def test_link_refuses_connections_while_its_server_is_down() -> None:
     async def test(made: Scene) -> None:
         client, port, switch = made
         async with connected(port) as pair:
@@ -254,7 +254,7 @@ def test_a_server_that_is_down_is_refused_by_its_link_until_it_is_up() -> None:
     run(test)
 
 
-def test_requests_that_make_no_sense_are_refused_and_change_nothing() -> None:
+def test_invalid_request_is_rejected_and_changes_nothing() -> None:
     async def test(made: Scene) -> None:
         client, _, _ = made
         with pytest.raises(InvalidInputError, match="'moon'"):
@@ -269,6 +269,6 @@ def test_requests_that_make_no_sense_are_refused_and_change_nothing() -> None:
     run(test)
 
 
-def test_links_that_are_not_there_do_not_answer(tmp_path: Path) -> None:
+def test_missing_links_process_is_reported_as_not_answering(tmp_path: Path) -> None:
     with pytest.raises(NotAnsweringError, match=r"none\.sock"):
         asyncio.run(LinksClient(tmp_path / "none.sock").links())

@@ -1,4 +1,4 @@
-"""Paths into JSON find what chaostoolkit's library finds, and what is not read is refused."""
+"""JSON paths: the same matches as with chaostoolkit's library, and errors for unsupported syntax."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("path", "found"), PATHS)
-def test_a_path_leads_where_it_says(path: str, found: list[Any]) -> None:
+def test_path_finds_the_expected_values(path: str, found: list[Any]) -> None:
     assert parse_path(path).find(DOCUMENT) == found
 
 

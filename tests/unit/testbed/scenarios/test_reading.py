@@ -1,4 +1,4 @@
-"""Files are scenarios, or it is said what is wrong with them; those that are shipped fit chaostoolkit and the catalogue."""
+"""Scenario files: parsing, errors with their place, and the validity of the shipped scenarios."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACTION_PATH = re.compile(r"^\$\{actions_url\}/action/([a-z-]+)$")
 
 
 def changed(path: str, value: Any) -> str:
-    """Return the whole document with another value at a dotted path; `...` takes it away."""
+    """Return the document as JSON with another value at a dotted path; `...` removes the field."""
     document = copy.deepcopy(WHOLE)
     *way, last = path.split(".")
     at: Any = document
@@ -46,7 +46,7 @@ def changed(path: str, value: Any) -> str:
     return json.dumps(document)
 
 
-def test_a_whole_document_is_read_in_yaml_and_json(tmp_path: Path) -> None:
+def test_complete_document_is_read_from_yaml_and_json(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(json.dumps(WHOLE))
     (tmp_path / "t.yaml").write_text(json.dumps(WHOLE, indent=1))
 
@@ -113,7 +113,7 @@ def test_invalid_document_is_rejected(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     "provider", [{"type": "process", "path": "true"}, {"type": "python", "module": "os", "func": "getcwd"}]
 )
-def test_code_is_refused_unless_it_is_allowed(provider: dict[str, Any]) -> None:
+def test_code_is_rejected_unless_it_is_allowed(provider: dict[str, Any]) -> None:
     text = changed("method.0.provider", provider)
 
     with pytest.raises(ScenarioError, match="--allow-code") as caught:
@@ -122,7 +122,7 @@ def test_code_is_refused_unless_it_is_allowed(provider: dict[str, Any]) -> None:
     assert parse_scenario(text, "s", source="s.json", allow_code=True).experiment.method
 
 
-def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_oversized_and_binary_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UnknownScenarioError) as caught:
         find_scenario("nothing")
     assert caught.value.code == "unknown_scenario"
@@ -168,7 +168,7 @@ def test_shipped_scenario_has_a_description_and_rollbacks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_names())
-def test_the_repairs_of_a_shipped_scenario_are_those_of_its_faults(name: str, tmp_path: Path) -> None:
+def test_repairs_of_a_shipped_scenario_belong_to_its_faults(name: str, tmp_path: Path) -> None:
     scenario, known = find_scenario(name), INJECTABLES
     plant = Plant(tmp_path / "nobody.sock", "http://127.0.0.1:1")
     operations = {operation.action.name for operation in all_operations(plant)}
@@ -184,7 +184,7 @@ def test_the_repairs_of_a_shipped_scenario_are_those_of_its_faults(name: str, tm
     assert asked <= operations
 
 
-def test_shipped_scenarios_are_of_many_kinds() -> None:
+def test_shipped_scenarios_cover_all_kinds() -> None:
     kinds = {find_scenario(name).about["kind"] for name in shipped_names()}
 
     assert kinds == {"single", "gradual", "intermittent", "compound", "noise", "sequence"}

@@ -1,4 +1,4 @@
-"""Runs of scenarios on a chaos server over HTTP: what is met, what deviates, what is undone, and the journal of it."""
+"""Runs of scenarios on a chaos server over HTTP: conclusion, rollbacks, interruption, and journal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def here(running: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 class Told:
-    """What a run tells, and somebody who stops it at a word."""
+    """Records the progress lines of a run, and stops the run at the first line that contains `stop_at`."""
 
     def __init__(self, stop_at: str | None = None) -> None:
         self.lines: list[tuple[Section, str]] = []
@@ -52,7 +52,7 @@ def run(here: World, told: Told | None = None, *, allow_code: bool = False, **pa
     return run_scenario(scenario, Addresses(target=here.url), rate_per_s=0, stop=told.stop, report=told)
 
 
-def test_a_service_that_stays_broken_deviates_and_is_rolled_back(here: World) -> None:
+def test_run_deviates_and_is_rolled_back_if_the_service_stays_broken(here: World) -> None:
     told = Told()
     outcome = run(here, told)
 
@@ -69,14 +69,14 @@ def test_a_service_that_stays_broken_deviates_and_is_rolled_back(here: World) ->
     ]
 
 
-def test_a_service_that_is_well_again_has_held(here: World) -> None:
+def test_hypothesis_holds_if_the_service_recovers(here: World) -> None:
     outcome = run(here, method=[drip(), {**stop_drip(), "name": "mend it"}, {"ref": "the house is dry"}])
 
     assert outcome.conclusion is Conclusion.HELD
     assert [row["activity"]["name"] for row in outcome.journal["run"]] == ["let it drip", "mend it", "the house is dry"]
 
 
-def test_the_journal_is_chaostoolkits(here: World) -> None:
+def test_journal_has_the_format_of_chaostoolkit(here: World) -> None:
     journal = run(here).journal
 
     assert json.loads(json.dumps(journal)) == journal
@@ -99,7 +99,7 @@ def test_the_journal_is_chaostoolkits(here: World) -> None:
     assert [row["output"]["body"]["stopped"][0]["fault"] for row in journal["rollbacks"]] == ["drip"]
 
 
-def test_unhealthy_target_is_not_touched(here: World) -> None:
+def test_method_is_not_run_on_an_unhealthy_target(here: World) -> None:
     here.manager.inject("burst", {})
     outcome = run(here)
 
@@ -134,7 +134,7 @@ def test_failed_action_aborts_and_rolls_back(here: World, provider: dict[str, An
     assert here.phases() == [InjectionPhase.STOPPED]
 
 
-def test_a_probe_of_the_method_may_fail(here: World) -> None:
+def test_failed_probe_does_not_abort_the_method(here: World) -> None:
     look = {"type": "probe", "name": "look", "provider": {"type": "http", "url": "http://127.0.0.1:9/", "timeout": 2}}
     outcome = run(here, method=[look])
 
@@ -152,7 +152,7 @@ def test_failed_rollback_is_reported_and_the_others_run(here: World) -> None:
     assert [row["output"]["status"] for row in outcome.journal["rollbacks"]] == [404, 200]
 
 
-def test_a_run_that_is_stopped_in_a_pause_is_rolled_back(here: World) -> None:
+def test_run_stopped_during_a_pause_is_rolled_back(here: World) -> None:
     outcome = run(here, Told(stop_at="waiting 3600 s"), method=[drip(pauses={"after": 3_600}), drip()])
 
     assert outcome.conclusion is Conclusion.INTERRUPTED
@@ -161,7 +161,7 @@ def test_a_run_that_is_stopped_in_a_pause_is_rolled_back(here: World) -> None:
     assert here.phases() == [InjectionPhase.STOPPED]
 
 
-def test_a_run_that_is_stopped_before_it_begins_does_nothing(here: World) -> None:
+def test_run_stopped_before_it_begins_does_nothing(here: World) -> None:
     told = Told()
     told.stop.set()
     outcome = run(here, told)
@@ -171,7 +171,7 @@ def test_a_run_that_is_stopped_before_it_begins_does_nothing(here: World) -> Non
     assert here.phases() == []
 
 
-def test_the_steady_state_is_looked_at_meanwhile(here: World) -> None:
+def test_continuous_strategy_checks_the_steady_state_during_the_method(here: World) -> None:
     told = Told()
     strategy = {"hypothesis": {"strategy": "continuously"}}
     wait = {"type": "probe", "name": "wait", "provider": {"type": "http", "url": "${url}/house"}}
@@ -196,7 +196,7 @@ def test_the_steady_state_is_looked_at_meanwhile(here: World) -> None:
     assert ended[0].share_met_during < 1
 
 
-def test_background_activities_are_waited_for_and_their_failures_count(here: World) -> None:
+def test_run_waits_for_background_activities_and_aborts_if_one_fails(here: World) -> None:
     wrong = {"type": "action", "name": "do it", "provider": post("/api/v1/break/thirst"), "background": True}
     outcome = run(here, method=[wrong, drip()])
 
@@ -205,7 +205,7 @@ def test_background_activities_are_waited_for_and_their_failures_count(here: Wor
     assert here.phases() == [InjectionPhase.STOPPED]
 
 
-def test_a_body_goes_as_json_and_a_query_to_a_get(here: World) -> None:
+def test_arguments_are_sent_as_a_json_body_or_as_the_query_of_a_get(here: World) -> None:
     given = {"intensity": 0.5, "seed": 3}
     body = post("/api/v1/break/drip", headers={"Content-Type": "application/json"}, arguments=given)
     look = {
@@ -219,7 +219,7 @@ def test_a_body_goes_as_json_and_a_query_to_a_get(here: World) -> None:
     assert outcome.journal["run"][1]["output"]["body"] == {"state": "wet"}
 
 
-def test_code_that_is_allowed_is_run(here: World) -> None:
+def test_allowed_code_is_run(here: World) -> None:
     command = {"type": "process", "path": sys.executable, "arguments": ["-c", "print('${url}')"]}
     function = {"type": "python", "module": "operator", "func": "add", "arguments": {}}
     steps = [
@@ -235,7 +235,7 @@ def test_code_that_is_allowed_is_run(here: World) -> None:
     assert "/nowhere/at/all" in outcome.problems[0]
 
 
-def test_a_server_that_the_testbed_lacks_is_named_before_anything_is_done(here: World) -> None:
+def test_missing_server_is_reported_before_any_action(here: World) -> None:
     with pytest.raises(NoServerError) as caught:
         run(here, configuration={"url": here.url, "chaos_url": "x"})
     assert caught.value.code == "no_server"
@@ -243,7 +243,7 @@ def test_a_server_that_the_testbed_lacks_is_named_before_anything_is_done(here: 
     assert here.phases() == []
 
 
-def test_variables_are_settled_before_anything_is_done(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresolved_variable_is_reported_before_any_action(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_URL")
     with pytest.raises(ScenarioError) as caught:
         run(here)
@@ -260,7 +260,7 @@ def test_invalid_pause_aborts_before_the_action(here: World) -> None:
     assert here.phases() == []
 
 
-def test_without_a_hypothesis_a_method_is_just_done(here: World) -> None:
+def test_method_is_run_without_checks_if_the_hypothesis_is_empty(here: World) -> None:
     parts: dict[str, Any] = {"steady-state-hypothesis": {"title": "nothing is known", "probes": []}}
     outcome = run(here, **parts)
 

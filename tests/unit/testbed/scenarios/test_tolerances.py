@@ -1,4 +1,4 @@
-"""Tolerances judge as chaostoolkit's do."""
+"""Tolerances of probes: the same verdicts as chaostoolkit's, with the reason for a deviation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CASES: list[tuple[Any, Any, bool]] = [
 
 
 @pytest.mark.parametrize(("written", "output", "is_within"), CASES, ids=range(len(CASES)))
-def test_an_output_is_within_its_tolerance_or_it_is_said_why_not(written: Any, output: Any, is_within: bool) -> None:
+def test_output_is_within_its_tolerance_or_has_a_reason(written: Any, output: Any, is_within: bool) -> None:
     tolerance = TypeAdapter[Any](Tolerance).validate_python(written)
 
     why = why_not_within(tolerance, output, VARIABLES)
@@ -57,12 +57,12 @@ def test_an_output_is_within_its_tolerance_or_it_is_said_why_not(written: Any, o
     assert (why is None) is is_within, why
 
 
-def test_tolerances_judge_as_those_of_chaostoolkit_do() -> None:
+def test_verdicts_agree_with_chaostoolkit() -> None:
     require_chaoslib()
     from chaoslib.hypothesis import substitute, within_tolerance
 
     for written, output, is_within in CASES:
-        # As its own caller does it.
+        # chaostoolkit substitutes variables in a text before it checks the tolerance.
         wanted = substitute(written, VARIABLES.values, {}) if isinstance(written, str) else written
         assert within_tolerance(wanted, output, dict(VARIABLES.values), {}) is is_within, written
 
@@ -78,7 +78,7 @@ def test_tolerances_judge_as_those_of_chaostoolkit_do() -> None:
         (True, {"status": 200}, "is not true"),
     ],
 )  # fmt: skip
-def test_error_names_the_value(written: Any, output: Any, said: str) -> None:
+def test_reason_names_the_value(written: Any, output: Any, said: str) -> None:
     tolerance = TypeAdapter[Any](Tolerance).validate_python(written)
 
     assert said in str(why_not_within(tolerance, output, VARIABLES))

@@ -1,4 +1,4 @@
-"""What `${name}` stands for: configuration, environment, secrets, and what a caller says instead."""
+"""Variables `${name}` of scenarios: configuration, environment, secrets, overrides, and pauses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_text_that_is_one_variable_keeps_its_type() -> None:
     }
 
 
-def test_a_caller_comes_before_the_environment_and_this_before_the_default() -> None:
+def test_given_value_precedes_the_environment_and_the_environment_the_default() -> None:
     configuration = {
         "url": {"type": "env", "key": "URL", "default": "http://default"},
         "seconds": {"type": "env", "key": "SECONDS", "default": 20, "env_var_type": "float"},
@@ -69,14 +69,14 @@ def test_unresolved_variable_is_named(
     assert all(value != "x" for value in environment.values() if value in message.split())
 
 
-def test_overrides_are_read_as_chaostoolkit_reads_them() -> None:
+def test_overrides_have_the_syntax_of_chaostoolkit() -> None:
     read = read_overrides(["a=1", "b:int=2", "c:float=0.5", "d:bool=no", 'e:json={"x": [1]}', "f=g=h"])
 
     assert read == {"a": "1", "b": 2, "c": 0.5, "d": False, "e": {"x": [1]}, "f": "g=h"}
 
 
 @pytest.mark.parametrize("line", ["a", "=1", "a:date=1", "a:int=hidden"])
-def test_an_override_that_cannot_be_read_is_refused_without_its_value(line: str) -> None:
+def test_invalid_override_is_rejected_without_repeating_its_value(line: str) -> None:
     with pytest.raises(ScenarioError, match="--var") as caught:
         read_overrides([line])
 
@@ -84,6 +84,6 @@ def test_an_override_that_cannot_be_read_is_refused_without_its_value(line: str)
 
 
 @pytest.mark.parametrize("value", ["soon", -1, None, [3]])
-def test_a_pause_is_a_number_of_seconds(value: Any) -> None:
+def test_pause_that_is_not_a_number_of_seconds_is_rejected(value: Any) -> None:
     with pytest.raises(ScenarioError, match=r"pauses\.after: "):
         Variables({"wait": value}).seconds("${wait}", "pauses.after")

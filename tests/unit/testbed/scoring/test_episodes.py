@@ -1,4 +1,4 @@
-"""Episodes are the same for a seed, cover every fault, and are such that the chaos server takes them."""
+"""Episodes: reproducible from a seed, covering every fault, with parameters that the chaos server accepts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_faults_accept_the_parameters_that_are_drawn_for_them() -> None:
 
 
 @given(count=st.integers(1, 40), seed=st.integers(0, 10_000))
-def test_a_seed_gives_the_same_episodes(count: int, seed: int) -> None:
+def test_episodes_are_reproducible_from_their_seed(count: int, seed: int) -> None:
     found = make_episodes(count, seed)
     assert found == make_episodes(count, seed)
     assert [Episode.from_row(json.loads(json.dumps(episode.to_row()))) for episode in found] == found
@@ -36,26 +36,26 @@ def test_a_seed_gives_the_same_episodes(count: int, seed: int) -> None:
 
 
 @given(seed=st.integers(0, 10_000))
-def test_every_fault_comes_before_any_comes_again(seed: int) -> None:
+def test_every_fault_occurs_before_any_fault_is_repeated(seed: int) -> None:
     found = Counter(item.subject for item in make_episodes(120, seed) if item.kind is made.EpisodeKind.FAULT)
     assert set(found) == set(EPISODE_FAULTS)
     assert max(found.values()) - min(found.values()) <= 1
 
 
 @given(seed=st.integers(0, 10_000), timeout_s=st.floats(20, 600))
-def test_times_are_in_their_order(seed: int, timeout_s: float) -> None:
+def test_faults_begin_at_the_onset_and_noise_precedes_it(seed: int, timeout_s: float) -> None:
     for episode in make_episodes(60, seed, timeout_s=timeout_s):
         onset_s = min((event.at_s for event in episode.faults), default=episode.healthy_s)
         assert onset_s == episode.healthy_s > 0
         assert all(event.at_s < episode.healthy_s + timeout_s for event in (*episode.faults, *episode.noise))
         if episode.faults:
-            # What comes after the onset could mend it, or be taken for what mends it.
+            # Noise after the onset could repair the fault, or be mistaken for its repair.
             assert all(event.at_s < onset_s for event in episode.noise)
         names = [event.name for event in (*episode.faults, *episode.noise)]
         assert len(set(names)) == len(names)
 
 
-def test_two_seeds_have_other_intensities() -> None:
+def test_two_seeds_have_different_intensities() -> None:
     one, other = (
         {json.dumps(event.parameters) for episode in make_episodes(100, seed) for event in episode.faults}
         for seed in (1, 2)
@@ -63,7 +63,7 @@ def test_two_seeds_have_other_intensities() -> None:
     assert not one & other
 
 
-def test_kinds_come_in_the_shares_asked_for() -> None:
+def test_kinds_have_the_requested_shares() -> None:
     found = make_episodes(100, 3, noisy_share=0.2, quiet_share=0.1, several_share=0.05)
     assert Counter(item.kind.value for item in found) == {"noisy": 20, "quiet": 10, "several": 5, "fault": 65}
     for item in found:
@@ -71,7 +71,7 @@ def test_kinds_come_in_the_shares_asked_for() -> None:
         assert item.kind is not made.EpisodeKind.NOISY or len(item.noise) >= 2
 
 
-def test_only_the_named_faults_are_in_it() -> None:
+def test_episodes_contain_only_the_named_faults() -> None:
     found = make_episodes(20, 1, faults=["hang", "oom", "hang"], several_share=0.2)
     assert {event.name for item in found for event in item.faults} == {"hang", "oom"}
 

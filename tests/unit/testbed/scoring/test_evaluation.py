@@ -1,4 +1,4 @@
-"""Evaluations: who meets what, in which parts, and that it is the same for the same seed."""
+"""Evaluations: which responders run which episodes, in which parts, reproducibly from a seed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_all_responders_run_the_compared_episodes_and_the_measured_one_runs_all(
     assert sum(len(part.episodes) for part in unknown) == 32
 
 
-def test_each_cause_is_left_out_once() -> None:
+def test_each_cause_is_excluded_in_one_part() -> None:
     parts = parts_of(EvaluationRequest(episodes=0, compared=0, unknown=len(EPISODE_FAULTS), seed=9))
     met = []
     for part in parts:
@@ -55,7 +55,7 @@ def test_each_cause_is_left_out_once() -> None:
     assert sorted(met) == sorted(FAULTS[name].cause for name in EPISODE_FAULTS)
 
 
-def test_few_unknown_ones_are_spread_over_the_groups() -> None:
+def test_few_unknown_episodes_are_spread_over_the_groups() -> None:
     parts = parts_of(EvaluationRequest(episodes=0, compared=0, unknown=3))
     assert [len(part.episodes) for part in parts] == [1, 1, 1]
     assert len({episode.subject for part in parts for episode in part.episodes}) == 3
@@ -67,7 +67,7 @@ def test_given_responder_replaces_ours() -> None:
     assert list(compared.responders) == ["theirs", "do-nothing", "restart-only"]
 
 
-def test_ours_with_a_model_is_ours_but_for_the_model_and_meets_the_same_episodes(tmp_path: Path) -> None:
+def test_responder_with_a_model_differs_only_by_the_model_and_runs_the_compared_episodes(tmp_path: Path) -> None:
     access = ModelAccess(
         {"RELAB_INCIDENTS__ASK_MODEL": "always"}, passes=["HTTPS_PROXY"], secrets=["RELAB_OPENAI_API_KEY"]
     )
@@ -87,7 +87,7 @@ def test_ours_with_a_model_is_ours_but_for_the_model_and_meets_the_same_episodes
     }
     assert harness[COMPARED].environment.passed == ["HTTPS_PROXY"]
     assert harness[COMPARED].secrets == ["RELAB_OPENAI_API_KEY"]
-    # Whoever is not to ask a model is not given a key.
+    # A part without a model gets no key.
     assert harness[FURTHER].environment.passed == []
     assert harness[FURTHER].secrets == []
 
@@ -112,7 +112,7 @@ def test_healthy_episodes_are_noisy_and_use_another_seed() -> None:
     ]
 
 
-def test_the_same_seed_gives_the_same_and_another_one_others() -> None:
+def test_parts_are_reproducible_from_a_seed_and_differ_between_seeds() -> None:
     assert parts_of(EvaluationRequest(seed=3)) == parts_of(EvaluationRequest(seed=3))
     assert parts_of(EvaluationRequest(seed=3))[0].episodes != parts_of(EvaluationRequest(seed=4))[0].episodes
 
@@ -126,7 +126,7 @@ def test_invalid_counts_are_rejected() -> None:
         parts_of(EvaluationRequest(episodes=1, compared=1, faults=["no_such_fault"]))
 
 
-def test_each_part_is_an_experiment_of_the_runner(tmp_path: Path) -> None:
+def test_each_part_is_written_as_a_valid_experiment(tmp_path: Path) -> None:
     wanted = EvaluationRequest(episodes=6, compared=2, unknown=2, concurrency=2)
     parts = parts_of(wanted)
     write(tmp_path, parts, home=Path("/beds"), wanted=wanted, port_base=24_000)

@@ -1,4 +1,4 @@
-"""The experiment that measures responders is one that `lab run` takes; trials that are none are told apart from results."""
+"""The experiment that measures responders: a valid document for `lab run`, and errors of its harness."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_experiment_needs_a_responder_and_an_episode() -> None:
             experiment_document(responders, episodes, home=Path("/beds"))
 
 
-def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_the_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         str(tmp_path / "e"), "--home", "/beds", "--episodes", "3", "--fault", "hang", "--fault", "db_down",
         "--responder", "mine=python3 'my responder.py'",
@@ -95,7 +95,9 @@ def test_invalid_trial_is_an_error_without_a_result(
 
 
 @pytest.mark.usefixtures("handlers")
-def test_a_harness_that_fails_is_an_error_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_in_the_harness_is_an_error_outcome_with_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("nobody has thought of it")
 
@@ -110,9 +112,7 @@ def test_a_harness_that_fails_is_an_error_that_counts(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.usefixtures("handlers")
-def test_an_input_that_cannot_be_read_ends_without_an_output(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_input_ends_without_an_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given, made = tmp_path / "in.json", tmp_path / "out.json"
     given.write_text("[]")
     assert __main__.main(["--input", str(given), "--output", str(made)]) == 1

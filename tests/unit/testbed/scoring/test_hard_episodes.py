@@ -1,4 +1,4 @@
-"""Two faults at once, a fault after an escalation, a busy machine: which episodes there are, and how they are scored."""
+"""Hard episodes (two faults at once, a fault after an escalation, a busy machine): how they are made and scored."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ONSET_S, END_S = 100.0, 200.0
 
 
 def seconds(*bad: tuple[float, float, int], until_s: float = END_S) -> list[ObservedSecond]:
-    """Ten requests a second; in each span of `bad` so many of them get no answer."""
+    """Return seconds of ten requests; `bad` has spans (from, until, number of requests without an answer)."""
     return [
         ObservedSecond(at, at + 1, 10, unanswered=max((many for low, high, many in bad if low <= at < high), default=0))
         for at in map(float, range(int(until_s)))
@@ -51,7 +51,7 @@ def looks(gone_s: dict[str, float], until_s: float = END_S) -> list[Look]:
 
 
 @given(count=st.integers(1, 80), seed=st.integers(0, 5_000))
-def test_a_seed_gives_the_same_hard_episodes(count: int, seed: int) -> None:
+def test_hard_episodes_are_reproducible_from_their_seed(count: int, seed: int) -> None:
     for make in (at_once_episodes, after_escalation_episodes):
         found = with_busy_loops(make(count, seed), 0.25, seed)
         assert found == with_busy_loops(make(count, seed), 0.25, seed)
@@ -73,7 +73,7 @@ def test_two_faults_begin_at_once_and_no_action_repairs_both() -> None:
     assert not any(FAULTS[name].takes_the_machine for name in known)
 
 
-def test_the_fault_after_an_escalation_is_the_measured_one_and_has_a_runbook() -> None:
+def test_fault_after_an_escalation_is_measured_and_has_a_runbook() -> None:
     (part,) = parts_of(EvaluationRequest(episodes=0, compared=0, unknown=0, after_escalation=30, seed=2))
     (bindings,) = part.responders.values()
     without = json.loads(bindings.responder_environment[WITHOUT])
@@ -101,7 +101,7 @@ def test_hard_episodes_and_busy_loops_are_parts_of_an_evaluation() -> None:
 
 
 def after_another(**more: Any) -> Observed:
-    """A search index broke at 50 s and is with a person; at 100 s requests hang as well, until a process is resumed at 120 s."""
+    """Return an episode: an index fault at 50 s is escalated; a hang at 100 s is repaired at 120 s."""
     usual: dict[str, Any] = {
         "trouble_s": 50.0,
         "onset_s": ONSET_S,
@@ -161,7 +161,7 @@ def test_unnoticed_second_fault_is_neither_detected_nor_named_nor_announced() ->
     assert metrics["longest_unannounced_s"] == 100.0
 
 
-def test_metrics_of_notices_are_absent_without_an_address_for_them() -> None:
+def test_metrics_of_notices_are_absent_without_a_notice_address() -> None:
     metrics = score(after_another(notices=None), TRUTH).metrics(1.0)
     assert "announced" not in metrics
 
@@ -184,27 +184,27 @@ def judged(*verdicts: tuple[str, str], gone_s: float = 121.0, acts: tuple[Act, .
     return score(after_another(sights=sights, looks=looks({"hang": gone_s}), acts=given_acts), TRUTH)
 
 
-def test_a_right_repair_that_is_judged_failed_is_counted() -> None:
+def test_right_repair_with_a_failed_verdict_is_counted() -> None:
     assert judged(("resume-process", "verified")).judged_failed == 0
     found = judged(("restart-cache", "failed"), ("resume-process", "failed"))
     assert found.right_repairs == 1
     assert found.judged_failed == 1
 
 
-def test_a_repair_after_which_the_cause_stays_is_not_right() -> None:
+def test_repair_that_does_not_remove_the_cause_is_not_right() -> None:
     found = judged(("resume-process", "failed"), gone_s=190.0)
     assert found.right_repairs == 0
     assert found.judged_failed == 0
 
 
-def test_a_failure_of_a_wrong_repair_is_not_held_against_the_right_one() -> None:
+def test_failed_attempt_does_not_count_against_the_later_right_repair() -> None:
     acts = (Act(105.0, "resume-process", "failed"), Act(170.0, "resume-process", "succeeded"))
     found = judged(("resume-process", "failed"), ("resume-process", "verified"), gone_s=171.0, acts=acts)
     assert found.right_repairs == 1
     assert found.judged_failed == 0
 
 
-def test_each_of_two_causes_must_have_been_named_first() -> None:
+def test_each_of_two_causes_must_have_been_ranked_first() -> None:
     truth = Truth.of([fault_with("hang", ["resume-process"]), fault_with("db_lock", ["end-session"])])
 
     def all_named(*first: str) -> bool | None:
@@ -216,7 +216,7 @@ def test_each_of_two_causes_must_have_been_named_first() -> None:
     assert score(after_another(), TRUTH).all_named is None
 
 
-def test_acts_of_a_status_are_read_with_care() -> None:
+def test_malformed_actions_of_a_status_are_tolerated() -> None:
     acts: Any = [{"action": "resume-process", "verdict": None}, "x", {"action": 3, "verdict": "failed"}]
     assert read_status(0.0, {"incident": {"id": 1, "actions": acts}}).acts == (("resume-process", ""), ("3", "failed"))
     assert read_status(0.0, {"incident": {"id": 1, "actions": {"action": "x"}}}).acts == ()
@@ -244,7 +244,7 @@ def test_figures_have_kinds_repairs_and_announcements() -> None:
     assert by_kind(episodes)["fault"]["mitigated"] == [1, 1]
 
 
-def test_notices_are_kept_by_their_times() -> None:
+def test_receiver_keeps_the_times_of_notices() -> None:
     with NoticeReceiver(lambda: 7.5) as receiver:
         request = urllib.request.Request(receiver.url, b'{"text": "<b>"}', {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=10) as answer:

@@ -1,4 +1,4 @@
-"""Responders are programs of their own: started blind, read with care, ended with all that they have started."""
+"""Responders as separate processes: isolated start, validation of their status, and end of all their processes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_fo
 
 
 def program(answer: str, starts: str = "") -> Bindings:
-    """A responder that answers with a Python expression of bytes."""
+    """Return a responder that answers with the bytes of the Python expression `answer`, after it has run `starts`."""
     text = SERVER.replace("ANSWER", answer).replace("STARTS", starts)
     return Bindings(responder_command=["{python}", "-S", "-c", text], responder_environment={"COLOUR": "green"})
 
@@ -58,8 +58,8 @@ def test_responder_gets_only_addresses(tmp_path: Path, monkeypatch: pytest.Monke
     with a_responder(telling, home=home, **ADDRESSES) as responder:
         told = dict(json.loads(word) for word in responder.look(0.0).causes)
         port = responder.url.rpartition(":")[2]
-    told.pop("LC_CTYPE", None)  # Python's own, where the locale is none
-    told.pop("PWD", None)  # bubblewrap's own
+    told.pop("LC_CTYPE", None)  # Python sets it if no locale is set
+    told.pop("PWD", None)  # bubblewrap sets it
     assert told == {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8", "TZ": "UTC", "HOME": str(home), "COLOUR": "green", "TARGET_API_BASE_URL": "http://127.0.0.1:9",
@@ -82,10 +82,10 @@ def test_responder_gets_named_variables_and_secrets(tmp_path: Path, monkeypatch:
     assert not any(word.startswith("NOT_SET") for word in told)
 
 
-def test_processes_of_a_responder_end_with_it(tmp_path: Path) -> None:
+def test_child_processes_of_a_responder_end_with_it(tmp_path: Path) -> None:
     starts = "pid = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)']).pid"
     with a_responder(program("json.dumps({'polls': pid}).encode()", starts), home=tmp_path, **ADDRESSES) as responder:
-        # Numbers of processes are its own there.
+        # Process ids differ inside the sandbox.
         found = psutil.Process(responder.process.pid).children(recursive=True)
         sleeping = [child for child in found if child.cmdline()[-1:] == ["import time; time.sleep(600)"]]
         assert len(sleeping) == 1
@@ -97,7 +97,7 @@ def is_there(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def test_a_responder_sees_neither_other_processes_nor_what_is_hidden(tmp_path: Path) -> None:
+def test_responder_sees_neither_other_processes_nor_hidden_files(tmp_path: Path) -> None:
     require_program("bwrap", ".ci/system-packages")
     assert find_bubblewrap() is not None, "bubblewrap may not be used here"
     hidden, home = tmp_path / "hidden", tmp_path / "hidden" / "responders" / "its own"
@@ -111,13 +111,13 @@ def test_a_responder_sees_neither_other_processes_nor_what_is_hidden(tmp_path: P
     with a_responder(telling, home=home, hidden=[hidden], **ADDRESSES) as responder:
         seen = responder.look(0.0)
         assert responder.is_blinded
-    # Itself, and who started it there.
+    # The responder, and the process of the sandbox that started it.
     assert seen.polls == 2
     assert seen.causes == ("responders", "kept")
     assert (home / "mine").read_text() == "kept"
 
 
-def test_a_responder_has_time_to_end(tmp_path: Path) -> None:
+def test_responder_can_clean_up_after_sigterm(tmp_path: Path) -> None:
     starts = (
         "import signal, threading\n"
         "def end(*_):\n    open('ended', 'w').write('in order')\n    os._exit(0)\n"
@@ -159,7 +159,7 @@ def test_responder_that_ends_early_is_reported_with_its_log(tmp_path: Path) -> N
         pass
 
 
-def test_one_that_does_nothing_counts_its_polls(tmp_path: Path) -> None:
+def test_do_nothing_responder_counts_its_polls(tmp_path: Path) -> None:
     with a_responder(DO_NOTHING.model_copy(update={"poll_interval_s": 0.05}), home=tmp_path, **ADDRESSES) as responder:
         wait_until(lambda: (responder.look(0.0).polls or 0) >= 2, what="two polls")
         assert responder.look(0.0).incident is None
@@ -181,7 +181,7 @@ def test_invalid_bindings_are_named_by_field(wrong: Any, field: str) -> None:
 
 
 class World:
-    """A target whose health is as it is set, and an action server that notes what it is asked for."""
+    """A target with a settable health, and an action server that records the requested actions."""
 
     def __init__(self) -> None:
         self.health = "healthy"
@@ -229,7 +229,7 @@ def test_restarts_continue_while_the_target_is_unhealthy(health: Any) -> None:
         assert state.to_json()["incident"] == {"id": "unhealthy-2", "phase": "execute"}
 
 
-def test_the_interpreter_and_the_port_are_filled_in(tmp_path: Path) -> None:
+def test_placeholders_of_the_interpreter_and_the_port_are_filled_in(tmp_path: Path) -> None:
     told = Bindings(
         responder_command=["{python}", "-S", "-c", "import sys; raise SystemExit(str(sys.argv[1:]))", "{port}"]
     )

@@ -1,4 +1,4 @@
-"""From what was seen to figures: hand-made episodes with known answers, and properties of any episode."""
+"""Scores of episodes: hand-made episodes with known figures, and properties of arbitrary episodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONSET_S, MENDED_S, END_S = 10.0, 20.0, 30.0
 
 
 def seconds(*bad_between: tuple[float, float], until_s: float = END_S, **how: int) -> list[ObservedSecond]:
-    """Ten requests a second; between these times all of them end badly, unless said otherwise."""
+    """Return seconds of ten requests; in the spans `bad_between`, all are unanswered, or `how` counts the failures."""
     bad = how or {"unanswered": 10}
     return [
         ObservedSecond(at, at + 1, 10, **(bad if any(low <= at < high for low, high in bad_between) else {}))
@@ -43,7 +43,7 @@ def sights(*opened: tuple[float, float, str, tuple[str, ...]], until_s: float = 
 
 
 def observed(**more: Any) -> Observed:
-    """A database that was down for ten seconds, seen at once, named and repaired rightly."""
+    """Return an episode: a database is down for ten seconds, and the responder detects, diagnoses and repairs it."""
     usual: dict[str, Any] = {
         "onset_s": ONSET_S,
         "ended_s": END_S,
@@ -154,7 +154,7 @@ def test_repair_of_one_fault_is_not_harmful_for_the_other() -> None:
     assert not both.harms
 
 
-def test_a_spike_forgives_refusals_and_nothing_else() -> None:
+def test_rejections_but_not_slow_answers_allow_the_mitigation_of_a_spike() -> None:
     spike = Truth.of([fault_with("traffic_spike", ["set-flow-control"])])
     refused = observed(seconds=seconds((ONSET_S, END_S), refused=5))
     assert score(refused, spike).mitigated is True
@@ -254,7 +254,7 @@ def any_observed(draw: st.DrawFn) -> Observed:
 
 
 @given(any_observed())
-def test_figures_of_any_episode_are_finite_and_agree(seen: Observed) -> None:
+def test_figures_of_any_episode_are_finite_and_consistent(seen: Observed) -> None:
     found = score(seen, TRUTH)
     metrics = found.metrics(seen.poll_s)
     assert all(math.isfinite(value) for value in metrics.values())

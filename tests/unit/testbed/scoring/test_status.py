@@ -1,4 +1,4 @@
-"""A responder's word about itself: whatever it is, it is read, and nothing in it can do harm."""
+"""The status of a responder: any JSON value is read without an error, and invalid fields are ignored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ near_it = st.recursive(
 )
 
 
-def test_a_whole_status_is_read() -> None:
+def test_complete_status_is_read() -> None:
     document = {
         "polls": 12,
         "incident": {
@@ -38,7 +38,7 @@ def test_a_whole_status_is_read() -> None:
 
 
 @pytest.mark.parametrize("document", [{}, {"incident": None}, {"incident": "open"}])
-def test_without_an_incident_nothing_is_open(document: Any) -> None:
+def test_status_without_an_incident_object_has_no_open_incident(document: Any) -> None:
     found = read_status(1.0, document)
     assert found.answered is True
     assert found.incident is None
@@ -60,7 +60,7 @@ def test_status_that_is_not_an_object_counts_as_no_answer(document: Any) -> None
 
 
 @given(anything | near_it)
-def test_anything_is_read(document: Any) -> None:
+def test_any_json_value_is_read_as_a_status(document: Any) -> None:
     found = read_status(1.0, document)
     assert found.polls is None or found.polls >= 0
     assert found.cost_usd is None or (math.isfinite(found.cost_usd) and found.cost_usd >= 0)

@@ -1,4 +1,4 @@
-"""Who shares the machine, and who is alone on it."""
+"""Shared and exclusive use of the machine by trials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TIMEOUT_S = 30.0
 
 
 def enter(home: Path, *, alone: bool, leave: threading.Event) -> tuple[threading.Thread, threading.Event]:
-    """Want a place in a thread of its own; it is left when told so."""
+    """Hold the machine in a new thread until `leave` is set; return the thread, and an event set once it holds it."""
     entered = threading.Event()
 
     def stay() -> None:

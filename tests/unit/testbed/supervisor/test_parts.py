@@ -1,4 +1,4 @@
-"""Layout, copies, ports, control groups, programs and the component table."""
+"""Parts of the supervisor: layout, file copies, ports, control groups, programs, and the component table."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_public_ports_move_together() -> None:
             PublicPorts.at(base)
 
 
-def test_every_path_of_a_layout_is_inside_of_it() -> None:
+def test_every_path_of_a_layout_is_inside_its_folder() -> None:
     home = Path("/a")
     layout = Layout.of(home, "a-1")
     names = [name for name, value in vars(Layout).items() if isinstance(value, property) and name != "templates"]
@@ -52,7 +52,7 @@ def test_every_path_of_a_layout_is_inside_of_it() -> None:
     assert all(getattr(layout, name).is_relative_to(home / "testbeds" / "a-1") for name in names)
 
 
-def test_a_file_is_replaced_whole_and_with_its_mode(tmp_path: Path) -> None:
+def test_json_file_is_replaced_with_mode_600_and_without_a_temporary_file(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": 1})
     write_json(tmp_path / "a.json", {"b": 2})
 
@@ -61,7 +61,7 @@ def test_a_file_is_replaced_whole_and_with_its_mode(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_copy_is_the_same_with_modes_and_links(tmp_path: Path) -> None:
+def test_copied_tree_has_the_same_content_modes_and_links(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "inner").mkdir(parents=True)
     (source / "inner" / "big").write_bytes(os.urandom(300_000))
@@ -83,19 +83,19 @@ def test_a_copy_is_the_same_with_modes_and_links(tmp_path: Path) -> None:
     assert not copy.exists()
 
 
-def test_a_held_port_refuses_and_can_be_listened_on_again_and_again() -> None:
+def test_held_port_refuses_connections_and_can_be_listened_on_repeatedly() -> None:
     held = HeldPort()
     for _ in range(3):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", held.port))
-        # What servers set: SO_REUSEADDR, as `create_server` does.
+        # Servers set SO_REUSEADDR, as `create_server` does.
         with socket.create_server(("127.0.0.1", held.port)), socket.create_connection(("127.0.0.1", held.port)):
             assert listens(os.getpid(), held.port)
         assert not listens(os.getpid(), held.port)
     held.close()
 
 
-def test_a_shared_port_is_for_several_and_is_refused_while_it_is_in_use() -> None:
+def test_shared_port_accepts_several_listeners_and_is_rejected_while_in_use() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as other,
         pytest.raises(StartError, match=f"Port {other.getsockname()[1]}"),
@@ -111,7 +111,7 @@ def test_a_shared_port_is_for_several_and_is_refused_while_it_is_in_use() -> Non
     held.close()
 
 
-def test_programs_of_this_machine_or_of_the_wheels_are_found() -> None:
+def test_postgres_and_redis_programs_are_found() -> None:
     programs = find_postgres()
     assert int(programs.version.partition(".")[0]) >= 14
     assert (programs.owner is None) == (os.geteuid() != 0)
@@ -119,7 +119,7 @@ def test_programs_of_this_machine_or_of_the_wheels_are_found() -> None:
     assert Path(find_redis()[0]).is_file()
 
 
-def test_hierarchies_are_found_in_both_versions(tmp_path: Path) -> None:
+def test_cgroup_hierarchies_of_both_versions_are_found(tmp_path: Path) -> None:
     (tmp_path / "cpu" / "mine").mkdir(parents=True)
     (tmp_path / "two" / "slice" / "scope").mkdir(parents=True)
     (tmp_path / "two" / "slice" / "cgroup.subtree_control").write_text("memory pids\n")
@@ -141,7 +141,9 @@ def test_hierarchies_are_found_in_both_versions(tmp_path: Path) -> None:
         (2, {"cpu.max": "25000 100000", "memory.max": str(64 << 20)}),
     ],
 )
-def test_groups_get_limits_in_the_words_of_their_version(tmp_path: Path, version: int, files: dict[str, str]) -> None:
+def test_limits_are_written_in_the_format_of_the_cgroup_version(
+    tmp_path: Path, version: int, files: dict[str, str]
+) -> None:
     where = Hierarchy(version, tmp_path)
     groups = Groups("relab-1-a", tmp_path / "listing", {"cpu": where, "memory": where})
 
@@ -185,7 +187,7 @@ def test_unavailable_limit_is_reported_and_rejected(tmp_path: Path) -> None:
     assert not (tmp_path / "listing").exists()
 
 
-def test_the_table_has_the_dependencies_the_links_and_the_rows_of_the_plan(tmp_path: Path) -> None:
+def test_component_table_has_dependencies_links_and_planned_rows(tmp_path: Path) -> None:
     specs = table.components(site(tmp_path, *STANDARD_ROWS, HIDDEN))
 
     others = {"actions", "chaos", "report-job", "other"}
@@ -195,14 +197,14 @@ def test_the_table_has_the_dependencies_the_links_and_the_rows_of_the_plan(tmp_p
     assert other.hidden
     assert other.log.parent.name == "private"
     assert specs[0].stop_signal == signal.SIGINT
-    # Whoever asks for the target's sake hears nothing of the one that breaks things.
+    # Queries about the target must not reveal the chaos server.
     assert [spec.name for spec in specs if spec.hidden] == ["chaos", "other"]
     assert [spec.name for spec in specs if not spec.started] == ["report-job"]
     assert all("RELAB_HOME" not in spec.environment for spec in specs)
     assert [spec.name for spec in specs if len(spec.environment) > 4] == ["actions", "chaos"]
 
 
-def test_the_first_settings_lead_through_the_primary_links(tmp_path: Path) -> None:
+def test_first_settings_use_the_ports_of_the_primary_links(tmp_path: Path) -> None:
     made = site(tmp_path, *STANDARD_ROWS)
     settings = table.first_settings(made)
 

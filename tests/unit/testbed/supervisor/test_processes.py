@@ -1,4 +1,4 @@
-"""Processes, their limits and their offspring; components that are started again or not. Real programs throughout."""
+"""Real processes of the supervisor: environment, limits, end of all descendants, and restarts of components."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMEOUT_S = 20.0
 class FileThere:
     path: Path
 
-    async def ready(self, pid: int) -> bool:  # noqa: ARG002 the file tells
+    async def ready(self, pid: int) -> bool:  # noqa: ARG002 the protocol's parameter
         return self.path.exists()
 
 
@@ -43,7 +43,7 @@ def component(folder: Path, script: str) -> Component:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(TIMEOUT_S):
-        while not condition():  # noqa: ASYNC110 any condition
+        while not condition():  # noqa: ASYNC110 the condition has no event to wait for
             await asyncio.sleep(0.005)
 
 
@@ -78,7 +78,7 @@ def test_missing_program_is_reported_in_the_log(tmp_path: Path) -> None:
     assert "cannot be started" in tail(tmp_path / "log")
 
 
-def test_all_offspring_ends_with_a_process(tmp_path: Path) -> None:
+def test_descendants_end_with_their_process(tmp_path: Path) -> None:
     async def work() -> None:
         process = Process(order(tmp_path, "sleep 1000 & (sleep 1000 & sleep 1000) & wait"))
         await until(lambda: len(descendants(process.pid)) >= 3)
@@ -129,7 +129,7 @@ def test_limits_of_a_running_process_change(tmp_path: Path) -> None:
     run(work)
 
 
-def test_a_component_is_started_again_until_it_is_stopped(tmp_path: Path) -> None:
+def test_exited_component_is_restarted_until_it_is_stopped(tmp_path: Path) -> None:
     async def work() -> None:
         made = component(tmp_path, "echo x >> starts; exit 3")
         assert made.status().state == "new"
@@ -145,7 +145,7 @@ def test_a_component_is_started_again_until_it_is_stopped(tmp_path: Path) -> Non
     run(work)
 
 
-def test_a_component_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
+def test_component_is_ready_when_its_probe_succeeds(tmp_path: Path) -> None:
     async def work() -> None:
         made = component(tmp_path, "exec sleep 1000")
         await made.start()
@@ -168,7 +168,7 @@ def test_a_component_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
     run(work)
 
 
-def test_two_starts_are_one(tmp_path: Path) -> None:
+def test_repeated_start_starts_the_component_once(tmp_path: Path) -> None:
     async def work() -> None:
         made = component(tmp_path, "exec sleep 1000")
         await asyncio.gather(made.start(), made.start())

@@ -1,4 +1,4 @@
-"""Versions of the target's settings: merged, replaced, rolled back, and never a secret in their history."""
+"""Versions of the target's settings: merge, replacement, rollback, and masked secrets in the history."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_change_of_a_stale_version_is_rejected(store: SettingsStore) -> None:
 
 
 @given(DOCUMENTS)
-def test_masking_leaves_no_secret_and_nothing_else_out(document: Any) -> None:
+def test_masking_replaces_every_secret_and_is_idempotent(document: Any) -> None:
     def secrets(value: Any, name: str = "") -> list[Any]:
         if isinstance(value, dict):
             return [found for key, item in value.items() for found in secrets(item, key)]

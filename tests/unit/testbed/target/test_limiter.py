@@ -16,7 +16,7 @@ def bounds(highest: int | None = 16, p95_ms: float = 100.0, *, adaptive: bool = 
 
 
 def run_period(limiter: Limiter, start_s: float, *, at_once: int, times_ms: list[float]) -> float:
-    """Let requests through, `at_once` of them at a time, one period long; return when it ended."""
+    """Pass requests of these durations, `at_once` at a time, in one period; return the time of its end in seconds."""
     left = list(times_ms)
     step_s = PERIOD_S * 1.01 / len(times_ms)
     now_s = start_s
@@ -32,7 +32,7 @@ def run_period(limiter: Limiter, start_s: float, *, at_once: int, times_ms: list
 
 
 class Machine(RuleBasedStateMachine):
-    """Any order of requests, times and new flags: the limit stays within its bounds, and the count is right."""
+    """Random requests, durations and flags: the limit stays within its bounds, and the number of requests is right."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def test_the_limit_falls_by_a_factor_when_the_p95_is_above_its_bound() -> None:
     assert limiter.limit == int(20 * DECREASE)
 
 
-def test_one_slow_request_of_twenty_moves_nothing_down() -> None:
+def test_one_slow_request_of_twenty_does_not_lower_the_limit() -> None:
     limiter = Limiter(bounds(20), now_s=0.0)
 
     run_period(limiter, 0.0, at_once=1, times_ms=[10.0] * 19 + [500.0])
@@ -107,7 +107,7 @@ def test_the_limit_rises_by_one_only_while_it_is_in_use() -> None:
     assert limiter.limit == fallen + 1
 
 
-def test_few_requests_are_judged_too_after_a_longer_time() -> None:
+def test_limit_is_adjusted_after_a_long_period_with_few_requests() -> None:
     limiter = Limiter(bounds(20), now_s=0.0)
     assert limiter.start()
 
@@ -117,7 +117,7 @@ def test_few_requests_are_judged_too_after_a_longer_time() -> None:
 
 
 def test_overloaded_server_is_limited_to_its_capacity() -> None:
-    """A server whose times grow with what is at work: 5 ms for each, so that 100 ms are 20 at once."""
+    """The server needs 5 ms for each concurrent request, so that 20 of them reach the bound of 100 ms."""
     limiter = Limiter(bounds(64), now_s=0.0)
     now_s, seen = 0.0, []
     for _ in range(200):
@@ -136,7 +136,7 @@ def test_overloaded_server_is_limited_to_its_capacity() -> None:
 
 
 @given(st.integers(1, 1_024), st.integers(1, 64), st.floats(1, 60_000))
-def test_the_workers_share_the_flags(highest: int, workers: int, target_ms: float) -> None:
+def test_workers_divide_the_limit_of_the_flags(highest: int, workers: int, target_ms: float) -> None:
     share = Bounds.of(ControlFlags(max_concurrency=highest, target_p95_ms=target_ms), workers=workers)
 
     assert share.highest is not None
@@ -153,7 +153,7 @@ def test_disabled_limiter_has_no_limit() -> None:
     assert limiter.figures()["policy"] == "none"
 
 
-def test_a_fixed_limit_stays() -> None:
+def test_fixed_limit_does_not_change() -> None:
     limiter = Limiter(Bounds.of(ControlFlags(policy="fixed", max_concurrency=8), workers=2), now_s=0.0)
 
     run_period(limiter, 0.0, at_once=1, times_ms=[60_000.0] * SAMPLES)
@@ -162,7 +162,7 @@ def test_a_fixed_limit_stays() -> None:
 
 
 def test_request_that_would_time_out_is_rejected_at_once() -> None:
-    """Four at a time, 40 ms each: one is done every 10 ms, and 25 ms is what anybody may wait."""
+    """Four concurrent requests of 40 ms finish one every 10 ms; a request may wait for at most 25 ms."""
     limiter = Limiter(bounds(4), now_s=0.0)
     now_s = run_period(limiter, 0.0, at_once=4, times_ms=[40.0] * SAMPLES)
     assert not limiter.is_too_late(100), "there is room"

@@ -33,12 +33,12 @@ def numbers(lines: list[dict[str, Any]]) -> list[int]:
 def test_a_reader_gets_every_line_once_and_in_order(
     steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Writers rotate and restart, one is killed in the middle of a line; the reader pages as it likes."""
+    """Writers rotate and restart, one is killed in the middle of a line, and the reader requests pages of any size."""
     log_path = tmp_path_factory.mktemp("logs") / "target.log"
     starts = {1: 1, 2: 1}
 
     def open_files(worker: int) -> LogFiles:
-        # Some lines a file, and so few in all that none is removed.
+        # Files are small enough to rotate, and the number of lines is too low for a file to be removed.
         return LogFiles(log_path, worker=worker, started_us=starts[worker], file_bytes=2_000)
 
     writers = {worker: open_files(worker) for worker in (1, 2)}
@@ -99,7 +99,7 @@ def test_files_are_bounded_and_a_late_reader_is_informed_of_the_gap(tmp_path: Pa
     assert not read_page(log_path, later.cursor, limit=10).gap
 
 
-def test_since_takes_times_and_latest(tmp_path: Path) -> None:
+def test_since_accepts_times_and_latest(tmp_path: Path) -> None:
     log_path = tmp_path / "target.log"
     files = LogFiles(log_path, worker=1, started_us=5)
     for index in range(5):
@@ -121,7 +121,7 @@ def test_invalid_cursor_is_rejected(tmp_path: Path, since: str) -> None:
     assert refused.value.problems[0][0] == "since"
 
 
-def test_before_the_first_line_there_is_a_cursor_too(tmp_path: Path) -> None:
+def test_empty_log_has_a_cursor(tmp_path: Path) -> None:
     log_path = tmp_path / "logs" / "target.log"
     empty = read_page(log_path, None, limit=10)
     files = LogFiles(log_path, worker=1, started_us=5)

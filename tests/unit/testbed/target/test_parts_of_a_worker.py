@@ -74,7 +74,7 @@ def test_bad_settings_are_named_without_their_values(tmp_path: Path, change: dic
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1, "version": 2}'])
-def test_settings_that_are_no_document_are_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_or_missing_settings_file_is_rejected(tmp_path: Path, text: str) -> None:
     path = tmp_path / "target.json"
     path.write_text(text)
 
@@ -84,7 +84,7 @@ def test_settings_that_are_no_document_are_refused(tmp_path: Path, text: str) ->
         load_settings(tmp_path / "absent.json")
 
 
-def test_two_workers_see_the_same_flags(tmp_path: Path) -> None:
+def test_workers_read_the_same_flags_from_their_file(tmp_path: Path) -> None:
     one, two = FlagFile(tmp_path / "flags.json"), FlagFile(tmp_path / "flags.json")
     assert not one.refresh()
 
@@ -99,7 +99,7 @@ def test_two_workers_see_the_same_flags(tmp_path: Path) -> None:
     assert not one.refresh()
 
 
-def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+def test_concurrent_changes_of_flags_are_all_kept(tmp_path: Path) -> None:
     files = [FlagFile(tmp_path / "flags.json") for _ in range(4)]
     fields = ["target_p95_ms", "max_concurrency", "max_batch_size"]
 
@@ -123,7 +123,7 @@ def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     assert last.current.flags.routing.topk_threshold == 20
 
 
-def test_a_damaged_file_changes_nothing(tmp_path: Path) -> None:
+def test_damaged_flag_file_is_reported_once_and_changes_nothing(tmp_path: Path) -> None:
     flags = FlagFile(tmp_path / "flags.json")
     flags.update({"control": {"max_concurrency": 8}})
     (tmp_path / "flags.json").write_text("{")
@@ -143,16 +143,16 @@ def test_every_text_has_a_vector_of_length_one_or_zero(text: str) -> None:
     assert float(np.linalg.norm(row)) == pytest.approx(1, abs=1e-4) or not row.any()
 
 
-def test_vectors_are_the_same_everywhere_and_near_for_shared_words() -> None:
+def test_vectors_are_deterministic_and_closer_for_shared_words() -> None:
     lamp, same, near, far = embed(["an oak lamp", "Oak, LAMP: an", "an oak chair", "seven blue whales"])
 
     assert np.array_equal(lamp, same)
     assert lamp @ near > lamp @ far
-    # Written down once: another number would mean that two machines rank otherwise.
+    # These positions are fixed, because machines with different positions would rank differently.
     assert np.flatnonzero(embed(["lamp"])[0]).tolist() == [29, 44, 46, 48, 59]
 
 
-def test_both_indexes_find_the_same(tmp_path: Path) -> None:
+def test_both_indexes_find_the_nearest_vectors(tmp_path: Path) -> None:
     write_products(tmp_path / "products.jsonl", products=400)
     products = Products(tmp_path / "products.jsonl")
     ids, vectors = list(products.texts), embed(products.texts.values())
@@ -188,7 +188,7 @@ def test_dropped_index_is_reported_until_it_is_rebuilt() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "not json\n", '{"id": 1}\n'])
-def test_products_that_cannot_be_read_are_bad_settings(tmp_path: Path, text: str) -> None:
+def test_unreadable_products_file_is_rejected_as_bad_settings(tmp_path: Path, text: str) -> None:
     path = tmp_path / "products.jsonl"
     path.write_text(text)
 
@@ -231,7 +231,7 @@ def test_the_expected_indexes_are_those_of_the_schema() -> None:
         ("GET", "/", None),
     ],
 )
-def test_only_the_shop_is_limited(method: str, path: str, route: str | None) -> None:
+def test_only_routes_of_the_shop_are_limited(method: str, path: str, route: str | None) -> None:
     assert route_of(method, path) == route
 
 

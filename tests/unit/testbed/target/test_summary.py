@@ -62,7 +62,7 @@ def test_a_quantile_is_the_nearest_rank_within_a_percent(values: list[float], q:
         max_size=120,
     )
 )
-def test_metrics_over_workers_are_those_of_all_requests_of_the_window(
+def test_metrics_of_all_workers_cover_exactly_the_requests_of_the_window(
     requests: list[tuple[int, float, int, float]],
 ) -> None:
     clock = Clock()
@@ -87,7 +87,7 @@ def test_metrics_over_workers_are_those_of_all_requests_of_the_window(
     assert sum(w.totals.routes[name].count for w in workers for name in w.totals.routes) == len(requests)
 
 
-def test_rates_are_over_the_seconds_that_the_target_has_run() -> None:
+def test_rates_are_computed_over_the_uptime_of_the_target() -> None:
     clock = Clock(1_000.0)
     recorder = WorkerRecorder(window_s=30, clock=clock)
     for _ in range(50):
@@ -100,7 +100,7 @@ def test_rates_are_over_the_seconds_that_the_target_has_run() -> None:
     assert covered_s([worker], now_s=2_000.0, window_s=30) == pytest.approx(29.0)
 
 
-def test_a_file_is_read_as_it_was_written_also_when_it_shrinks(tmp_path: Path) -> None:
+def test_statistics_are_read_back_even_after_their_file_shrinks(tmp_path: Path) -> None:
     clock = Clock()
     recorder = WorkerRecorder(window_s=30, clock=clock)
     recorder.request("product", 503, 12.0, shed=True)
@@ -140,7 +140,9 @@ def test_partially_written_file_is_ignored(tmp_path: Path, raw: bytes) -> None:
         ("zombie", 9.0, "down"),
     ],
 )
-def test_the_state_of_a_worker(kernel: str, age_s: float, expected: str) -> None:
+def test_worker_state_follows_from_its_process_and_the_age_of_its_statistics(
+    kernel: str, age_s: float, expected: str
+) -> None:
     worker = WorkerStats(1, 1, 100.0, 0.0, GAUGES, {}, WorkerCounters())
 
     assert worker_state(worker, now_s=100.0 + age_s, state=lambda _: kernel) == expected
@@ -159,7 +161,9 @@ def test_the_state_of_a_worker(kernel: str, age_s: float, expected: str) -> None
         (2, 0, 1, "degraded", "low"),
     ],
 )
-def test_the_pool_is_as_its_worst_worker(used: int, pending: int, timeouts: int, health: str, utilization: str) -> None:
+def test_pool_health_is_that_of_its_worst_worker(
+    used: int, pending: int, timeouts: int, health: str, utilization: str
+) -> None:
     clock = Clock()
     quiet, busy = WorkerRecorder(window_s=30, clock=clock), WorkerRecorder(window_s=30, clock=clock)
     if timeouts:
