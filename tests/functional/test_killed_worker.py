@@ -1,4 +1,4 @@
-"""A worker is killed with -9 in the middle of a job: another one does the job."""
+"""A worker is killed with SIGKILL in the middle of a job, and another worker finishes the job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.telemetry.long_runs import rate_limited_run
 pytestmark = pytest.mark.full
 
 STEPS = 4_000
-"""Enough that the analysis takes many times as long as a look at the database."""
+"""So many that the analysis takes many times as long as a query of its job's status."""
 
 
 def test_embedded_the_server_starts_another_worker(tmp_path: Path) -> None:
@@ -64,13 +64,13 @@ def _start_analysis(lab: Lab) -> str:
 
 
 def _assert_in_hand_of_nobody(installation: Installation, rca_run_id: str) -> None:
-    """The kill came in the middle: the job counts as running, and was started once."""
+    """Assert that after the kill the job still has the status running and one attempt."""
     rows = installation.query("SELECT status, attempts FROM jobs WHERE job_id = :id", id=rca_run_id)
     assert rows == [("running", 1)]
 
 
 def _assert_done_in_two_attempts(lab: Lab, rca_run_id: str) -> None:
-    # The job is done right after the analysis is.
+    # The status of the job becomes done shortly after that of the analysis.
     wait_until(lambda: lab.installation.job_status(rca_run_id) == "done", what="the job being done")
     rows = lab.installation.query("SELECT status, attempts FROM jobs WHERE job_id = :id", id=rca_run_id)
     assert rows == [("done", 2)]

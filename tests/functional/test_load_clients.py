@@ -1,4 +1,4 @@
-"""Clients as a process: they send what they are told, nothing more, and do not outlive who tells them."""
+"""The process of load clients: it runs the plan of its last input line, and ends with its input or its parent."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def paths(server: KnownServer) -> list[str]:
     return [str(row[1]) for row in server.truth().rows]
 
 
-def test_each_line_takes_the_place_of_the_one_before_and_the_end_of_the_input_is_the_end() -> None:
+def test_new_plan_replaces_the_previous_one_and_end_of_input_ends_the_process() -> None:
     with known_server() as server, clients() as process:
         tell(process, plan_of(server, "/ok", 50).model_dump_json())
         wait_until(lambda: len(paths(server)) >= 5, what="requests of the first plan")
@@ -77,21 +77,21 @@ def is_silent(server: KnownServer, seconds: float) -> bool:
     return len(paths(server)) == before
 
 
-def test_a_line_without_a_plan_is_silence() -> None:
+def test_null_plan_stops_the_requests() -> None:
     with known_server() as server, clients() as process:
         tell(process, plan_of(server, "/ok", 100).model_dump_json())
         wait_until(lambda: paths(server), what="requests")
 
         tell(process, "null")
-        # At 100 a second a third of one without any is no accident.
+        # At 100 requests per second, 0.3 s without a request cannot be chance.
         wait_until(lambda: is_silent(server, 0.3), what="silence")
-        # A later line is read when the earlier one is done with.
+        # The process reads the next line only after it has stopped the previous plan.
         tell(process, plan_of(server, "/status/201", 20).model_dump_json())
         wait_until(lambda: "/status/201" in paths(server), what="requests after the silence")
 
 
 @pytest.mark.full
-def test_a_plan_that_cannot_be_ends_the_process_with_a_reason() -> None:
+def test_invalid_plan_ends_the_process_with_a_reason() -> None:
     with clients() as process:
         _, told = process.communicate(json.dumps({"url": "ftp://nowhere", "mix": {}, "stages": []}) + "\n", timeout=30)
 
@@ -126,13 +126,13 @@ def test_clients_end_when_their_holder_is_killed() -> None:
 
 
 @pytest.mark.full
-def test_waiting_clients_find_what_a_service_can_take() -> None:
+def test_closed_loop_clients_measure_the_throughput_of_a_service() -> None:
     with known_server(Behaviour((20.0,))) as server:
         plan = plan_of(server, "/ok", 1)
 
         one, four = (find_throughput(plan, clients=number, seconds=1.0) for number in (1, 4))
 
-    # One client gets no more than an answer each 20 ms, whatever else the machine does.
+    # One client gets at most one response every 20 ms.
     assert 0 < one.good_per_s <= 50
     assert one.good_per_s < four.good_per_s <= 200
     assert four.p95_ms is not None
@@ -140,7 +140,7 @@ def test_waiting_clients_find_what_a_service_can_take() -> None:
 
 
 @pytest.mark.full
-def test_refusals_are_no_throughput() -> None:
+def test_rejected_requests_do_not_count_as_throughput() -> None:
     with known_server() as server:
         found = find_throughput(plan_of(server, "/status/503", 1), clients=2, seconds=0.2)
 

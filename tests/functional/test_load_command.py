@@ -1,4 +1,4 @@
-"""`lab load` as a process."""
+"""`lab load` as a process: its output, its result files and its exit codes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_result_is_one_json_object_and_files_that_other_tools_read(lab: Lab,
     assert min(histogram.get_min_value() for histogram in read) >= 5_000_000 * 0.998
 
 
-def test_load_report_for_people(lab: Lab, tmp_path: Path) -> None:
+def test_load_report_shows_the_counts_and_the_requests_by_name(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text("requests: [{name: fine, path: /ok}, {name: wrong, path: /status/500}]")
     with known_server() as server:
         told = lab.run("load", server.url, "--requests", "mix.yaml", "--stage", "50:0.5", "--stage", "50-150:0.5")

@@ -1,4 +1,4 @@
-"""What the load generator reports, beside what the server knows."""
+"""The results of the load generator, compared with what the loaded server measured."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rig.load_servers import Behaviour, KnownServer, Truth, closed_loop_ms, know
 pytestmark = pytest.mark.full
 
 DIGITS = 0.999
-"""An HdrHistogram of three digits."""
+"""The precision of a latency in an HdrHistogram with three significant digits."""
 
 
 def numbered(server: KnownServer, path: str, rate_per_s: float, duration_s: float, **fields: object) -> LoadPlan:
-    """A load whose requests carry their number."""
+    """Return a plan whose requests have their sequence number in the query."""
     mix = parse_mix(
         f"{{values: {{n: {{kind: sequence}}}}, requests: [{{name: it, path: '{path}', query: {{n: '{{n}}'}}}}]}}",
         "test",
@@ -25,7 +25,7 @@ def numbered(server: KnownServer, path: str, rate_per_s: float, duration_s: floa
 
 
 def rank(values: list[float], share: float) -> float:
-    """The quantile as HdrHistogram counts ranks."""
+    """Return the value at a quantile of sorted values, by the rank that HdrHistogram uses."""
     return values[max(1, int(share * len(values) + 0.5)) - 1]
 
 
@@ -34,7 +34,7 @@ def numbers(truth: Truth) -> list[int]:
 
 
 @pytest.mark.parametrize("arrivals", list(Arrivals))
-def test_latencies_are_those_that_the_server_gave(arrivals: Arrivals) -> None:
+def test_reported_latencies_match_the_delays_of_the_server(arrivals: Arrivals) -> None:
     with known_server(Behaviour(delays_ms=(5, 20, 50))) as server:
         plan = numbered(server, "/ok", 150, 2, arrivals=arrivals, seed=3)
         result = run_load(plan)
@@ -43,7 +43,7 @@ def test_latencies_are_those_that_the_server_gave(arrivals: Arrivals) -> None:
     true_ms = truth.latencies_ms(plan, result)
     assert numbers(truth) == list(range(result.counts.offered))
     assert result.counts.good == result.latency.count == len(true_ms)
-    # An answer is read after it was written: never sooner, and not much later.
+    # The client reads a response after the server has written it: never earlier, and at most 150 ms later.
     for share, found in ((0.5, result.latency.p50_ms), (0.99, result.latency.p99_ms)):
         assert found is not None
         assert rank(true_ms, share) * DIGITS <= found <= rank(true_ms, share) + 150
@@ -51,7 +51,7 @@ def test_latencies_are_those_that_the_server_gave(arrivals: Arrivals) -> None:
     assert result.latency.p50_ms >= 20
 
 
-def test_a_stall_is_seen_by_the_open_loop_and_hidden_by_a_closed_one() -> None:
+def test_open_loop_measures_a_stall_that_a_closed_loop_hides() -> None:
     stall = Behaviour(stall_at=(200,), stall_ms=300)
     with known_server(stall) as server:
         plan = numbered(server, "/ok", 400, 2)
@@ -68,7 +68,7 @@ def test_a_stall_is_seen_by_the_open_loop_and_hidden_by_a_closed_one() -> None:
     assert found.count_above_ms(100) >= sum(value > 100 / DIGITS for value in true_ms)
     assert result.latency.p99_ms is not None
     assert result.latency.p99_ms >= rank(true_ms, 0.99) * DIGITS >= 250
-    # Those of the two connections waited, and nobody was there to see the rest.
+    # The two connections of the closed loop waited, so only two of its requests measured the stall.
     assert rank(closed_ms, 0.99) < 100
     assert closed_ms[-1] >= 290 * DIGITS
 
@@ -114,7 +114,7 @@ def test_failed_send_is_reported_with_its_reason_and_not_retried(path: str, reas
     assert any(problem.startswith("No request was answered") for problem in result.problems)
 
 
-def test_a_lost_connection_that_was_used_before_is_a_failure_and_no_second_send() -> None:
+def test_request_lost_on_a_reused_connection_fails_and_is_not_sent_again() -> None:
     text = """
     values: {n: {kind: sequence}, path: {kind: choice, of: [ok, reset]}}
     requests: [{name: it, path: "/{path}", query: {n: "{n}"}}]
@@ -130,7 +130,7 @@ def test_a_lost_connection_that_was_used_before_is_a_failure_and_no_second_send(
     assert result.counts.good == 100 - lost
 
 
-def test_a_refused_connection_is_a_failure_and_no_error() -> None:
+def test_refused_connections_count_as_failed_requests() -> None:
     with known_server() as server:
         plan = numbered(server, "/ok", 50, 0.2)
     result = run_load(plan)
@@ -139,7 +139,7 @@ def test_a_refused_connection_is_a_failure_and_no_error() -> None:
     assert result.counts.error_rate_pct == 100.0
 
 
-def test_retries_are_sends_of_their_own_and_one_request() -> None:
+def test_retries_count_as_sends_but_not_as_requests() -> None:
     with known_server() as server:
         result = run_load(numbered(server, "/flaky/2", 50, 1, retries=3, retry_delay_s=0.02))
         truth = server.truth()
@@ -154,7 +154,7 @@ def test_retries_are_sends_of_their_own_and_one_request() -> None:
     assert counts.statuses == {"2xx": 50, "5xx": 100}
     assert result.latency.count == 50
     assert result.latency.min_ms is not None
-    # The loop's timers count in whole milliseconds, and may ring up to one early.
+    # The timers of the event loop have a resolution of 1 ms and may fire up to 1 ms early.
     assert result.latency.min_ms >= 38
 
 
@@ -177,14 +177,14 @@ def test_the_warm_up_is_sent_and_not_counted() -> None:
     assert len(truth.rows) == 100
 
 
-def test_connections_are_used_again_unless_that_is_not_wanted() -> None:
+def test_connections_are_reused_unless_keep_alive_is_off() -> None:
     with known_server() as server:
         run_load(numbered(server, "/ok", 100, 0.5, connections=1))
         kept = server.truth()
         run_load(numbered(server, "/ok", 100, 0.5, keep_alive=False))
         anew = server.truth()
 
-    # Each question for the truth is a connection too.
+    # Each call of `truth` opens a connection too.
     assert kept.connections == 2
     assert anew.connections - kept.connections == 51
     assert len(anew.rows) == 100

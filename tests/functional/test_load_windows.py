@@ -1,4 +1,4 @@
-"""Windows, the end before its time, and errors of callbacks."""
+"""The windows of a load, its progress reports, an early stop, and errors that end it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan_of(server: KnownServer, path: str, *stages: Stage, **fields: object) ->
 
 
 def check_books(result: LoadResult) -> None:
-    """The windows are the whole, and nothing is lost between due and outcome."""
+    """Assert that the windows add up to the result, and that every due request has exactly one outcome."""
     for name in SUMS:
         assert sum(getattr(window.counts, name) for window in result.windows) == getattr(result.counts, name), name
     for counts in (result.counts, *(window.counts for window in result.windows)):
@@ -60,7 +60,7 @@ def test_windows_follow_the_stages_and_add_up() -> None:
     check_books(result)
 
 
-def test_the_last_window_ends_with_the_load_and_outcomes_count_where_requests_were_due() -> None:
+def test_last_window_ends_with_the_load_and_outcomes_count_in_the_window_of_the_due_time() -> None:
     with known_server(Behaviour(delays_ms=(700,))) as server:
         result = run_load(plan_of(server, "/ok", Stage(duration_s=0.5, rate_per_s=20), window_s=0.2))
 
@@ -70,7 +70,7 @@ def test_the_last_window_ends_with_the_load_and_outcomes_count_where_requests_we
     check_books(result)
 
 
-def test_a_load_that_is_stopped_has_a_result_until_then() -> None:
+def test_stopped_load_returns_the_result_so_far() -> None:
     stop = Event()
 
     def stop_after_two(window: Window) -> None:
@@ -100,13 +100,13 @@ def test_hanging_requests_are_abandoned_when_the_load_stops() -> None:
         result = run_load(plan, stop=stop, on_progress=stop_with_ten)
 
     assert result.counts.abandoned == result.counts.offered >= 10
-    # The last of them may not have been sent yet.
+    # The last due requests may not have been sent yet.
     assert result.counts.sent >= 8
     assert result.latency.p50_ms is None
     check_books(result)
 
 
-def test_failures_and_retries_keep_the_books() -> None:
+def test_windows_add_up_with_failures_and_retries() -> None:
     with known_server() as server:
         plan = plan_of(server, "/reset", Stage(duration_s=0.5, rate_per_s=60), retries=2, window_s=0.1, max_in_flight=3)
         result = run_load(plan)
@@ -157,7 +157,7 @@ def test_a_load_runs_on_the_loop_of_its_caller() -> None:
     assert result.counts.good == 30
 
 
-def test_another_machine_is_refused_before_anything_is_sent() -> None:
+def test_target_on_another_machine_is_rejected_before_a_request_is_sent() -> None:
     base, mix = single_request("http://192.0.2.7:9/")
     plan = make_plan(url=base, mix=mix, stages=[Stage(duration_s=1, rate_per_s=1)])
 
@@ -167,7 +167,7 @@ def test_another_machine_is_refused_before_anything_is_sent() -> None:
         check_target(plan)
 
 
-def test_the_check_before_a_load_finds_that_nothing_listens() -> None:
+def test_check_before_a_load_reports_an_unreachable_target() -> None:
     with known_server() as server:
         plan = plan_of(server, "/ok", Stage(duration_s=1, rate_per_s=1))
         check_target(plan)

@@ -1,4 +1,4 @@
-"""A run of 10,000 steps and 10,000 tool calls is taken in, shown and analysed."""
+"""The server ingests, shows and analyses a run of 10,000 steps and 10,000 tool calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_long_run_is_ingested_shown_and_analysed(lab: Lab, capsys: pytest.Captur
     analysis = lab.finished(lab.request_analysis("long"))
 
     assert receipt["counts"] == {"steps": STEPS, "tool_calls": STEPS, "guardrail_events": 0}
-    # In order of time, each call right behind its step.
+    # The timeline is in order of time, with each call directly after its step.
     assert [item["ref_id"] for item in items] == [f"{kind}{index}" for index in range(STEPS) for kind in "sc"]
     assert [item["data"] for item in items[::2]] == run["steps"]
     assert [item["data"] for item in items[1::2]] == run["tool_calls"]

@@ -99,7 +99,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
 
 
 def build_twice(installation: Installation, folder: Path, made: Scraped) -> None:
-    """Run a pass of two builds, one failed, before and after a scrape: a counter increases from a first value."""
+    """Run two builds, one of which fails, twice: before and after a scrape, so that counters increase."""
     script = 'if [ -n "$CACHE" ]; then exit 0; fi; sleep 0.3; echo "error: it needs the cache"; exit 1\n'
     write_project(folder / "project", script, sandbox="local")
     command = ("builds", "run", str(folder / "project"), "--set", "retries=1", "--policy", "fixed:1")
@@ -126,7 +126,7 @@ def test_servers_export_equal_totals_and_the_rules_count_them_once(scraped: Scra
 
 
 @pytest.mark.parametrize("query", panel_queries(), ids=lambda query: query.where)
-def test_panel_is_answered(scraped: Scraped, query: Query) -> None:
+def test_prometheus_answers_the_query_of_each_panel(scraped: Scraped, query: Query) -> None:
     if query.where in WITH_DATA:
         wait_until(lambda: scraped.query(query.expr) != [], what=f"data of {query.where}")
     else:
@@ -134,7 +134,7 @@ def test_panel_is_answered(scraped: Scraped, query: Query) -> None:
 
 
 @pytest.mark.parametrize("query", rule_queries(), ids=lambda query: query.where)
-def test_rule_is_answered(scraped: Scraped, query: Query) -> None:
+def test_prometheus_answers_the_query_of_each_rule(scraped: Scraped, query: Query) -> None:
     scraped.query(query.expr)
 
 

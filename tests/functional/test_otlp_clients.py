@@ -1,4 +1,4 @@
-"""Programs that already speak OpenTelemetry: their exporters send, and relab shows their agents' runs."""
+"""Programs that are instrumented with OpenTelemetry export their traces, and relab shows their agent runs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_agent_traced_by_hand_becomes_a_run(lab: Lab, compression: Compressio
     )  # fmt: skip
     assert run.shown("conversation_id", "correlation_ids") == ("conversation-1", ["conversation-1"])
     assert run.shown("error_type", "error_message") == (None, None)
-    # The agent's span says 260 and 32 again.
+    # The agent's span repeats these totals, which must not be counted twice.
     assert run.tokens == (260, 32)
     first, second = trace.id_of(f"chat {MODEL}"), trace.id_of(f"chat {MODEL}", 1)
     assert {step_id: (step["status"], step["model"]) for step_id, step in run.steps.items()} == {
@@ -101,7 +101,7 @@ def test_exception_of_a_tool_leads_back_to_its_span(lab: Lab, telemetry: Telemet
     assert_report_cites(lab, trace, failed, "tool_call")
 
 
-def test_an_error_that_was_overwritten_by_ok_is_an_error(lab: Lab, telemetry: Telemetry) -> None:
+def test_recorded_exception_outweighs_a_later_ok_status(lab: Lab, telemetry: Telemetry) -> None:
     run_broken_stream(telemetry.tracer)
     trace = telemetry.only_trace()
 
@@ -112,7 +112,7 @@ def test_an_error_that_was_overwritten_by_ok_is_an_error(lab: Lab, telemetry: Te
     assert step["error_message"] == "the stream broke after 3 chunks"
 
 
-def test_an_agent_that_repeats_its_models_tokens_is_an_agent(lab: Lab, telemetry: Telemetry) -> None:
+def test_agent_span_with_the_tokens_of_its_model_is_not_counted_as_a_model_call(lab: Lab, telemetry: Telemetry) -> None:
     run_counting_agent(telemetry.tracer)
     trace = telemetry.only_trace()
 
@@ -157,7 +157,9 @@ def test_a_conversation_groups_runs(lab: Lab, telemetry: Telemetry) -> None:
     assert sorted(run["run_id"] for run in listed) == sorted(trace.id for trace in traces[:2])
 
 
-def test_a_span_of_another_century_is_refused_alone(lab: Lab, telemetry: Telemetry) -> None:
+def test_span_with_a_time_out_of_range_is_rejected_and_the_rest_of_its_trace_stored(
+    lab: Lab, telemetry: Telemetry
+) -> None:
     with telemetry.tracer.start_as_current_span("invoke_agent", attributes={"gen_ai.agent.name": "time traveller"}):
         telemetry.tracer.start_span("too late", start_time=2**63, attributes={"gen_ai.request.model": MODEL}).end()
     trace = telemetry.only_trace()
@@ -168,7 +170,7 @@ def test_a_span_of_another_century_is_refused_alone(lab: Lab, telemetry: Telemet
     assert run.shown("agent_name", "status") == ("time traveller", "success")
 
 
-def test_the_environment_of_a_program_is_enough(tmp_path: Path) -> None:
+def test_exporter_is_configured_by_environment_variables_alone(tmp_path: Path) -> None:
     installation = Installation.on_sqlite(tmp_path, APP_INGEST_SECRET="open sesame")
     with installation.serve() as server, Lab(installation, server) as lab:
         environment = {
@@ -193,7 +195,7 @@ def test_the_environment_of_a_program_is_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_an_exporter_waits_out_an_outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_exporter_retries_until_the_database_is_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     postgres = PostgresServer.create()
     try:
         installation = Installation.on_postgres(tmp_path, postgres, None)

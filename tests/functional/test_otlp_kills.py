@@ -1,4 +1,4 @@
-"""The server or its database is killed while exporters send: what was acknowledged is there, once, and counted."""
+"""The server or its database is killed while exporters send: each acknowledged span is stored and counted once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.otlp.exporters import Exporters, assert_stored_once_and_counted, as
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("kills", "workers"), [(20, "0"), (10, "1")])
 def test_no_acknowledged_span_is_lost_when_the_server_is_killed(tmp_path: Path, kills: int, workers: str) -> None:
-    """With a worker, projections are killed with the server."""
+    """With a worker, each kill can also interrupt a projection."""
     choice = random.Random(kills)
     installation = Installation.on_sqlite(tmp_path)
     with installation.serve("--workers", workers) as server:
@@ -29,7 +29,7 @@ def test_no_acknowledged_span_is_lost_when_the_server_is_killed(tmp_path: Path, 
             exporters.wait_for_acknowledgements()
         with Lab(installation, server) as lab:
             assert_stored_once_and_counted(lab, exporters)
-    # The kills fell among requests, and a server that comes back refuses nothing.
+    # Each kill interrupted a request, and the restarted server rejects nothing.
     assert exporters.unanswered >= kills
     assert exporters.refused == []
     assert "Traceback" not in server.log()
@@ -37,10 +37,10 @@ def test_no_acknowledged_span_is_lost_when_the_server_is_killed(tmp_path: Path, 
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
-    """A server that other tests do not share, because it is going to crash.
+    """A PostgreSQL of this test alone, which crashes it.
 
-    It runs with fsync=off: what a commit wrote survives the crash of all its processes, as here, but not
-    that of the machine. Commits that do not even write before they return would be found out.
+    It runs with fsync=off: a committed write survives the crash of all server processes, as in this test, but not a
+    crash of the machine. The test would fail if a commit returned before it had written.
     """
     server = PostgresServer.create()
     yield server
@@ -60,7 +60,7 @@ def test_no_acknowledged_span_is_lost_when_the_database_crashes(
                 exporters.wait_for_refusal()
                 assert lab.http.get("/healthz").status_code == 200
                 own_postgres.start()
-                # It goes on by itself.
+                # The server continues without a restart.
                 exporters.wait_for_acknowledgements()
         assert_stored_once_and_counted(lab, exporters)
         assert lab.get("/readyz")["status"] == "ok"

@@ -20,7 +20,7 @@ LOST = ("ValueError", "no customer_id for order A-1")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One back end: what differs here from other clients is what the spans say, not how they are stored."""
+    """One SQLite installation: only the spans differ from those of other clients, not their storage."""
     installation = Installation.on_sqlite(tmp_path_factory.mktemp("lab"))
     with installation.serve() as server, Lab(installation, server) as lab:
         yield lab
@@ -34,8 +34,8 @@ def telemetry(lab: Lab) -> Iterator[Telemetry]:
 
 @pytest.fixture
 def lc(telemetry: Telemetry) -> Iterator[ModuleType]:
-    """The agents, traced."""
-    # Importing LangChain takes a second, which not every collection of tests should pay.
+    """The module of LangChain agents, with their instrumentation active."""
+    # Importing LangChain takes a second, so it is imported when a test runs, not when tests are collected.
     from support.otlp import langchain
 
     with langchain.instrumented(telemetry.provider):
@@ -47,7 +47,7 @@ INTERNAL_NODES = {"agent", "model", "tools", "tools_condition"}
 
 
 def assert_items(run: StoredRun, trace: SentTrace) -> None:
-    """Assert that the root is the run, and everything below it a step or a call, by the ids of the spans.
+    """Assert that the root span is the run and that each span below it is a step or tool call, by span id.
 
     Nodes of LangGraph's own agents are steps only if they show how the run ended.
     """
@@ -56,11 +56,13 @@ def assert_items(run: StoredRun, trace: SentTrace) -> None:
     nodes = {span_id for span_id, name in below.items() if name in INTERNAL_NODES}
     assert set(run.steps) - nodes == set(below) - nodes - {root}
     assert {run.steps[span_id]["status"] for span_id in nodes & set(run.steps)} <= {"cancelled"}
-    # A call that a model requests and that never ran is named by the request, without a span of its own.
+    # A requested tool call that never ran has no span; its id is derived from the request.
     assert {call_id for call_id in run.calls if "." not in call_id} == set(trace.of_kind("TOOL", "RETRIEVER"))
 
 
-def test_an_agent_that_succeeds(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_successful_agent_becomes_a_run_with_its_steps_and_calls(
+    lab: Lab, telemetry: Telemetry, lc: ModuleType
+) -> None:
     from openinference.instrumentation import using_session
 
     agent = lc.agent([lc.asks((lc.order_lookup, ARGUMENTS)), lc.says("It was shipped.")], lc.order_lookup)
@@ -89,7 +91,7 @@ def test_an_agent_that_succeeds(lab: Lab, telemetry: Telemetry, lc: ModuleType) 
     assert call["step_id"] == trace.id_of("ScriptedModel")
 
 
-def test_an_agent_whose_tool_raises(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_error_of_a_tool_fails_the_run_and_is_cited(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     agent = lc.agent([lc.asks((lc.stock_lookup, ARGUMENTS))], lc.stock_lookup)
     with pytest.raises(ValueError, match="customer_id"):
         agent.invoke(lc.asked(QUESTION), {"configurable": {"thread_id": "thread-1"}})
@@ -109,13 +111,13 @@ def test_an_agent_whose_tool_raises(lab: Lab, telemetry: Telemetry, lc: ModuleTy
 
 
 def shown_findings(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the findings that an error shows; the others are guesses of low confidence."""
+    """Return the findings except for ranked guesses, whose confidence must be low."""
     guesses = [item for item in report["findings"] if item["basis"] == "ranked_guess"]
     assert {item["confidence"] for item in guesses} <= {"low"}
     return [item for item in report["findings"] if item["basis"] != "ranked_guess"]
 
 
-def test_a_graph_that_handles_its_tools_errors(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_handled_error_of_a_tool_fails_the_call_but_not_the_run(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     graph = lc.graph([lc.asks((lc.stock_lookup, ARGUMENTS)), lc.says("I could not find it.")], lc.stock_lookup)
     graph.invoke(lc.asked(QUESTION))
     trace = telemetry.only_trace()
@@ -123,7 +125,7 @@ def test_a_graph_that_handles_its_tools_errors(lab: Lab, telemetry: Telemetry, l
     run = run_of(lab, trace)
 
     assert_items(run, trace)
-    # A graph without a name is called after its service.
+    # A graph without a name gets the name of its service.
     assert run.shown("status", "agent_name", "error_type") == ("success", "shop", None)
     call = run.calls[trace.id_of("stock_lookup")]
     assert call["status"] == "failure"
@@ -131,11 +133,13 @@ def test_a_graph_that_handles_its_tools_errors(lab: Lab, telemetry: Telemetry, l
     assert {step["status"] for step in run.steps.values()} == {"success"}
     (finding,) = shown_findings(lab.analyse(trace.id))
     assert finding["call_id"] == trace.id_of("stock_lookup")
-    # The agent says that it could not find the order.
+    # The agent's answer says that it could not find the order, so it did not recover.
     assert finding["recovered"] is False
 
 
-def test_arguments_that_a_tool_does_not_take(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_invalid_tool_arguments_are_reported_as_a_schema_mismatch(
+    lab: Lab, telemetry: Telemetry, lc: ModuleType
+) -> None:
     agent = lc.agent([lc.asks((lc.order_lookup, {"days": "many"})), lc.says("Sorry.")], lc.order_lookup)
     agent.invoke(lc.asked(QUESTION))
     trace = telemetry.only_trace()
@@ -149,7 +153,7 @@ def test_arguments_that_a_tool_does_not_take(lab: Lab, telemetry: Telemetry, lc:
     assert shown_findings(report)[0]["category"] == "tool_schema_mismatch"
 
 
-def test_a_graph_with_a_retriever(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_retriever_becomes_a_tool_call(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     lc.librarian([lc.says("30 days.")]).invoke(lc.asked("How long?"))
     trace = telemetry.only_trace()
 
@@ -166,7 +170,7 @@ def test_a_graph_with_a_retriever(lab: Lab, telemetry: Telemetry, lc: ModuleType
     assert call["step_id"] == trace.id_of("look_up")
 
 
-def test_a_graph_whose_retriever_raises(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_error_of_a_retriever_fails_the_run_and_is_cited(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     with pytest.raises(ConnectionError):
         lc.librarian([], ConnectionError("index unreachable")).invoke(lc.asked("How long?"))
     trace = telemetry.only_trace()
@@ -178,7 +182,7 @@ def test_a_graph_whose_retriever_raises(lab: Lab, telemetry: Telemetry, lc: Modu
     assert_report_cites(lab, trace, trace.id_of("PolicyShelf"), "tool_call")
 
 
-def test_an_agent_whose_model_raises(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_error_of_a_model_fails_the_run_and_is_cited(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     with pytest.raises(TimeoutError):
         lc.agent([TimeoutError("no answer within 30 s")], lc.order_lookup).invoke(lc.asked(QUESTION))
     trace = telemetry.only_trace()
@@ -193,7 +197,7 @@ def test_an_agent_whose_model_raises(lab: Lab, telemetry: Telemetry, lc: ModuleT
     assert_report_cites(lab, trace, trace.id_of("ScriptedModel"), "step")
 
 
-def test_paused_run_and_resumed_run(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_pause_for_approval_is_not_a_failure(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     from langgraph.types import Command
 
     agent = lc.agent([lc.asks((lc.refund, ARGUMENTS)), lc.says("Done.")], lc.refund, resumable=True)
@@ -203,7 +207,7 @@ def test_paused_run_and_resumed_run(lab: Lab, telemetry: Telemetry, lc: ModuleTy
 
     runs = [run_of(lab, trace) for trace in telemetry.flush()]
 
-    # LangGraph raises to pause, and the instrumentation notes that as an exception.
+    # LangGraph pauses by an exception, which the instrumentation records.
     assert [run.shown("status", "error_type", "conversation_id") for run in runs] == [("success", None, "thread-2")] * 2
     assert [run.tokens for run in runs] == [lc.ASKING, lc.SAYING]
     (paused,), (resumed,) = (run.calls.values() for run in runs)
@@ -214,7 +218,7 @@ def test_paused_run_and_resumed_run(lab: Lab, telemetry: Telemetry, lc: ModuleTy
     assert lab.analyse(runs[0].header["run_id"])["findings"] == []
 
 
-def test_an_agent_that_hands_over(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_handover_between_agents_is_not_a_failure(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     front = lc.agent([lc.asks((lc.to_billing, {}))], lc.to_billing, name="front")
     billing = lc.agent([lc.asks((lc.order_lookup, ARGUMENTS)), lc.says("Paid.")], lc.order_lookup, name="billing")
     lc.team(front, billing).invoke(lc.asked(QUESTION))
@@ -242,7 +246,7 @@ def test_abandoned_stream_is_not_a_failure(lab: Lab, telemetry: Telemetry, lc: M
     assert run.header["error_type"] is None
 
 
-def test_an_agent_that_is_cancelled(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_cancelled_agent_becomes_a_cancelled_run(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     asyncio.run(lc.run_until_cancelled())
     trace = telemetry.only_trace()
 
@@ -258,7 +262,7 @@ def test_a_tool_that_has_agent_in_its_name_is_a_tool(lab: Lab, telemetry: Teleme
     with pytest.raises(TimeoutError):
         lc.agent([lc.asks((lc.ask_human_agent, arguments))], lc.ask_human_agent).invoke(lc.asked(QUESTION))
     trace = telemetry.only_trace()
-    # The instrumentation goes by the name, whatever it is the name of.
+    # The instrumentation derives the kind of a span from the name, even for a tool.
     assert trace.id_of("ask_human_agent") in trace.of_kind("AGENT")
 
     run = run_of(lab, trace)
@@ -280,12 +284,14 @@ def test_a_text_is_a_text_even_if_it_looks_like_json(
 
     (call,) = run_of(lab, trace).calls.values()
 
-    # The only argument, if it is a text, is reported without its name.
+    # The instrumentation reports a single text argument without its name.
     assert call["args_json"] in (query, {"query": query})
     assert isinstance(call["args_json"], str | dict)
 
 
-def test_an_answer_that_a_filter_stopped(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_response_stopped_by_a_content_filter_becomes_a_guardrail_event(
+    lab: Lab, telemetry: Telemetry, lc: ModuleType
+) -> None:
     lc.agent([lc.says("", "content_filter")], lc.order_lookup).invoke(lc.asked(QUESTION))
     trace = telemetry.only_trace()
 

@@ -1,4 +1,4 @@
-"""Several API servers take in pieces of the same traces at once; and a server that is full says so in time."""
+"""API servers that ingest parts of the same traces concurrently, and a full server that rejects requests early."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CENTURY_H = 24 * 365 * 100
 
 
 def spans_of(trace: Trace) -> tuple[list[Span], list[Span]]:
-    """Return the spans of a trace as they are in the end, and some as they were before they ended."""
+    """Return the final spans of a trace, and unfinished versions of some of them."""
     number = TRACES.index(trace)
     base_ms = 90_000.0 * number  # runs start in different minutes, and hours
     final = [trace.span("root", None, AGENT, start_ms=base_ms, end_ms=base_ms + 500)]
@@ -81,7 +81,7 @@ def servers(
 
 
 def shares() -> list[list[list[Span]]]:
-    """Return what each server is sent: in requests of pieces of nearly all traces, much of it by two servers."""
+    """Return the requests for each server: parts of nearly all traces, and many spans for two servers."""
     choice = random.Random(20_260_503)
     sent: list[list[Span]] = [[] for _ in range(SERVERS)]
     for trace in TRACES:
@@ -103,7 +103,7 @@ def send_all(process: LabProcess, requests: Sequence[list[Span]]) -> list[httpx.
 
 
 def what_is_seen(lab: Lab) -> list[Any]:
-    """Return what the API says of all traces, but for when it heard of them."""
+    """Return all that the API shows of all traces, except for the times of receipt and update."""
     found: list[Any] = []
     for trace in TRACES:
         run = lab.get(f"/agent-runs/{trace.id}")
@@ -138,7 +138,7 @@ def test_four_servers_make_the_same_runs_of_shared_traces_as_one_server(
     with Lab(installation, processes[0]) as lab:
         shared = what_is_seen(lab)
 
-    # The other set-up, one process, one request per trace, all in order: the same, to the last digit.
+    # One server on SQLite, with one request per trace in order, must show exactly the same.
     alone = Installation.on_sqlite(tmp_path)
     with alone.serve("--workers", "0") as server, Lab(alone, server) as lab:
         for trace in TRACES:
@@ -146,10 +146,12 @@ def test_four_servers_make_the_same_runs_of_shared_traces_as_one_server(
         assert what_is_seen(lab) == shared
 
 
-def test_no_server_ever_waited_in_a_circle(servers: tuple[Installation, list[LabProcess]]) -> None:
+def test_concurrent_requests_with_the_same_traces_do_not_deadlock(
+    servers: tuple[Installation, list[LabProcess]],
+) -> None:
     installation, processes = servers
     for round_number in range(5):
-        # All send one half of the spans of the same new traces at once, each in an order of its own, then the other.
+        # All servers get the same spans of new traces at once, each in a different order; then the other spans.
         traces = [Trace(f"circle {round_number} {number}") for number in range(60)]
         for part in (slice(0, 2), slice(2, 3)):
             with ThreadPoolExecutor(SERVERS) as threads:
@@ -162,7 +164,7 @@ def test_no_server_ever_waited_in_a_circle(servers: tuple[Installation, list[Lab
     for process in processes:
         assert process.stop() == 0
         assert "deadlock" not in process.log()
-    # Backends tell of what they counted when they end.
+    # Backends of PostgreSQL report their statistics when they end.
     own = "FROM pg_stat_database WHERE datname = current_database()"
     wait_until(lambda: installation.query(f"SELECT numbackends {own}") == [(1,)], what="the end of all connections")
     assert installation.query(f"SELECT deadlocks {own}") == [(0,)]
@@ -178,7 +180,7 @@ def test_full_server_rejects_before_the_body_is_sent(tmp_path: Path) -> None:
             wait_until(lambda: "relab_ingest_requests 1.0" in lab.http.get("/metrics").text, what="the slow request")
             for expect in ("Expect: 100-continue\r\n", ""):
                 with connection(server) as refused:
-                    # Only the head: who is refused need not send the body.
+                    # Only the head: a rejected client need not send the body.
                     refused.sendall(head(10_000_000, expect))
                     assert_refused(read_answer(refused), 429, "protobuf")
             taken.sendall(body[20:])
@@ -199,7 +201,7 @@ def connection(server: LabProcess) -> socket.socket:
 
 
 def head(length: int, more: str = "") -> bytes:
-    """Return the head of a request whose body is so long."""
+    """Return the head of a request with a body of `length` bytes."""
     return (
         f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {CONTENT_TYPES['protobuf']}\r\n"
         f"Content-Length: {length}\r\n{more}\r\n"
@@ -207,7 +209,7 @@ def head(length: int, more: str = "") -> bytes:
 
 
 def read_answer(client: socket.socket) -> httpx.Response:
-    """Read the one answer that comes on a connection."""
+    """Read one response from a connection."""
     raw = bytearray()
     while b"\r\n\r\n" not in raw:
         part = client.recv(10_000)

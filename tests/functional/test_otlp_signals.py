@@ -1,4 +1,4 @@
-"""Exporters of the real SDK with one endpoint for traces, logs and metrics, over HTTP and gRPC: none fails."""
+"""The SDK's exporters send traces, logs and metrics to one endpoint, over HTTP and gRPC, without an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.otlp.logs import bodies
 
 @dataclass(frozen=True)
 class Served:
-    """A running installation with both protocols."""
+    """A running installation that serves OTLP over HTTP and gRPC."""
 
     lab: Lab
     grpc_port: int
@@ -77,7 +77,7 @@ def counts(lab: Lab) -> dict[tuple[str, str], float]:
     return found
 
 
-def test_a_server_with_grpc_ends_in_order(tmp_path: Path) -> None:
+def test_server_with_grpc_stops_cleanly(tmp_path: Path) -> None:
     installation = Installation.on_sqlite(tmp_path)
     port = free_port()
     with installation.serve("--grpc-port", str(port)) as server, Lab(installation, server):
@@ -90,7 +90,7 @@ def test_a_server_with_grpc_ends_in_order(tmp_path: Path) -> None:
         assert "Traceback" not in server.log()
 
 
-def test_a_port_in_use_is_named_before_anything_is_served(served: Served, tmp_path: Path) -> None:
+def test_grpc_port_in_use_is_reported_at_startup(served: Served, tmp_path: Path) -> None:
     done = run_lab("serve", "--port", "0", "--grpc-port", str(served.grpc_port), home=tmp_path)
 
     assert done.returncode == 69

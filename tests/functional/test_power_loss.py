@@ -1,4 +1,4 @@
-"""Power loss at any moment: what was acknowledged is there, and nothing is there in part."""
+"""Power loss at any moment: every acknowledged run is stored, and no run is stored in part."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from support.telemetry.runs import minimal_run, step
 RUNS = 40
 STEPS = 3
 POINTS = 40
-"""Moments of the power loss that are drawn, beside the one at the end."""
+"""The number of random moments of a power loss; one more is at the end."""
 
 _ACKNOWLEDGED = re.compile(rb'"run_id": ?"(lost-\d+)"')
 
 
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Event]:
-    """A recording of a server that takes in runs, from its first start on an empty folder."""
+    """The recorded events of a server that ingests runs, from its first start in an empty folder."""
     require_program("strace", ".ci/system-packages")
     home = tmp_path_factory.mktemp("home")
     trace = tmp_path_factory.mktemp("trace") / "calls"
     server = Installation.on_sqlite(home).serve("--workers", "0", prefix=recording(trace))
     with server, server.client() as client, ThreadPoolExecutor(4) as threads:
-        # Several at once, so that commits hold several runs and requests wait for the one in progress.
+        # Concurrent requests, so that a commit holds several runs and requests wait for the commit in progress.
         bodies = [
             minimal_run(f"lost-{number}", steps=[step(f"s{position}") for position in range(STEPS)])
             for number in range(RUNS)
@@ -50,7 +50,7 @@ def acknowledged(events: Sequence[Event]) -> set[str]:
 
 
 def recovered(files: Mapping[str, bytes], folder: Path) -> dict[str, int]:
-    """Return the steps of each run that SQLite finds in these files, once it has repaired what it can."""
+    """Return the number of steps of each run that SQLite reads from these files after its recovery."""
     folder.mkdir()
     for path, content in files.items():
         (folder / Path(path).name).write_bytes(content)
@@ -96,7 +96,7 @@ def test_acknowledged_runs_survive_power_loss_at_any_moment(
 
 
 def test_disk_that_ignores_syncs_loses_acknowledged_runs(events: Sequence[Event], tmp_path: Path) -> None:
-    # The check itself: it finds a loss where there is one.
+    # This tests the check itself: it must detect the loss of runs.
     disk = disk_at(events, heeds_syncs=False)
 
     found = recovered(disk.after_power_loss(Fate.LOST, random.Random(0)), tmp_path / "lost")

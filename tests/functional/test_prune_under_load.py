@@ -1,4 +1,4 @@
-"""`lab agent-runs prune` and `lab incidents prune` while a server takes in as much as it can."""
+"""`lab agent-runs prune` and `lab incidents prune` while a server ingests at full load."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STARTED = datetime.now(UTC).isoformat()
 
 @contextmanager
 def load(server: LabProcess, *senders: Callable[[httpx.Client, int], httpx.Response]) -> Iterator[list[int]]:
-    """Send without pause, each sender from a thread of its own, while the block runs; yield the statuses so far."""
+    """Send requests without pause from one thread per sender while the block runs; yield their statuses so far."""
     over, statuses = threading.Event(), list[int]()
 
     def send(sender: Callable[[httpx.Client, int], httpx.Response]) -> None:
@@ -66,7 +66,7 @@ def post_young(client: httpx.Client, number: int) -> httpx.Response:
 
 
 def post_old_again(client: httpx.Client, number: int) -> httpx.Response:
-    """Send a run that is being deleted, or has just been."""
+    """Post a run again that the prune is deleting or has deleted."""
     return client.post("/agent-runs", json=old_run(number % OLD_RUNS))
 
 
@@ -94,14 +94,14 @@ def test_runs_are_pruned_whole_while_runs_come_in(installation: Installation) ->
         assert "request_failed" not in server.log()
         assert "request_crashed" not in server.log()
 
-        # What was sent again after it had been deleted is there again, whole.
+        # A run that was posted again after its deletion is stored again, whole.
         lab.json(*prune)
         steps = installation.query(
             "SELECT r.run_id, (SELECT count(*) FROM timeline_items i WHERE i.run_id = r.run_id) FROM agent_runs r"
         )
         assert {count for _, count in steps} == {len(STEPS)}
         assert all(run_id.startswith("young-") for run_id, _ in steps)
-        # No step of a deleted run is left, and the sums are those of the runs that are.
+        # No step of a deleted run remains, and the metrics cover exactly the remaining runs.
         orphans = "SELECT count(*) FROM timeline_items WHERE run_id NOT IN (SELECT run_id FROM agent_runs)"
         assert installation.query(orphans) == [(0,)]
         with server.client() as client:

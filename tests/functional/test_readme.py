@@ -1,4 +1,4 @@
-"""The README's five minutes, executed as they stand: every command works, every shown line appears."""
+"""The commands of the README's section "Five minutes" work and print the lines that it shows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def _tour() -> list[tuple[str, list[str]]]:
-    """Return `(command, lines that it shall print)` for each command of the section."""
+    """Return `(command, expected lines of output)` for each command of the section."""
     section = README.read_text().split("## Five minutes", 1)[1].split("\n## ", 1)[0]
     steps: list[tuple[str, list[str]]] = []
     for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             lines = part.rstrip("\n").split("\n")
-            # A command goes on while a quotation is open: the body of the post is one argument.
+            # A command continues while a quotation is open: the body of the post is one argument.
             end = 1
             while sum(line.count("'") for line in lines[:end]) % 2:
                 end += 1
@@ -56,7 +56,7 @@ def test_every_command_of_the_tour_works_and_prints_what_the_readme_shows(tmp_pa
 @pytest.mark.parametrize(
     "path", ["README.md", "CONTRIBUTING.md", "docs/map.md", "docs/reference.md", "docs/design/README.md"]
 )
-def test_every_link_to_a_file_leads_somewhere(path: str) -> None:
+def test_every_link_to_a_file_has_an_existing_target(path: str) -> None:
     root = README.parent
     for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", (root / path).read_text()):
         assert (root / path).parent.joinpath(target).exists(), f"{path} links to {target}"

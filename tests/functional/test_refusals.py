@@ -1,4 +1,4 @@
-"""Starts that are refused: a message that says why and what to do, an exit code, and no process left."""
+"""Starts that `lab` rejects: the message gives the reason and the remedy, and no process is left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMANDS = ["serve", pytest.param("worker", marks=pytest.mark.full)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_database_of_a_newer_version(tmp_path: Path, command: str) -> None:
+def test_database_of_a_newer_version_is_rejected(tmp_path: Path, command: str) -> None:
     _execute(tmp_path, "CREATE TABLE relab_alembic_version (version_num VARCHAR(32) NOT NULL)")
     _execute(tmp_path, "INSERT INTO relab_alembic_version VALUES ('9999')")
 
@@ -33,17 +33,17 @@ def test_foreign_database_is_rejected(tmp_path: Path, command: str) -> None:
 
     _assert_refused(tmp_path, command, says=["contains tables of another program", "DATABASE_URL"])
 
-    # Refused, and left alone.
+    # The rejected database is unchanged.
     assert _tables(tmp_path) == {"invoices"}
 
 
-def test_a_postgres_database_that_was_not_upgraded(tmp_path: Path, postgres_url: str) -> None:
+def test_postgres_database_without_migrations_is_rejected(tmp_path: Path, postgres_url: str) -> None:
     _assert_refused(
         tmp_path, "serve", settings={"DATABASE_URL": postgres_url}, says=["schema revision none", "lab db upgrade"]
     )
 
 
-def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
+def test_unreachable_database_server_is_reported_without_its_password(tmp_path: Path) -> None:
     url = "postgresql://somebody:hunter2@127.0.0.1:1/relab"
 
     message = _assert_refused(
@@ -54,7 +54,7 @@ def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", pytest.param("::", marks=pytest.mark.full)])
-def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
+def test_public_address_without_tokens_is_rejected(tmp_path: Path, address: str) -> None:
     _assert_refused(
         tmp_path,
         "serve",
@@ -73,18 +73,20 @@ def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
         ({"DATABASE_URL": "oracle://somebody:hunter2@host/db"}, ["unsupported scheme 'oracle'", "postgresql://"]),
     ],
 )
-def test_settings_that_are_wrong(tmp_path: Path, settings: dict[str, str], says: list[str]) -> None:
+def test_invalid_settings_are_rejected_without_showing_a_password(
+    tmp_path: Path, settings: dict[str, str], says: list[str]
+) -> None:
     assert "hunter2" not in _assert_refused(tmp_path, "serve", settings=settings, says=says)
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
+def test_port_in_use_is_reported_and_no_process_is_left(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = LabProcess("serve", "--port", str(port), home=tmp_path, port=port)
         try:
             server.start(wait=False)
             assert server.wait() == UNAVAILABLE
-            # No worker was started, or none was left.
+            # The server started no worker, or ended it.
             server.wait_alone()
         finally:
             server.destroy()
@@ -105,7 +107,7 @@ def test_an_outdated_postgres_database_starts_once_it_is_upgraded(tmp_path: Path
 def _assert_refused(
     home: Path, command: str, *options: str, says: list[str], settings: dict[str, str] | None = None
 ) -> str:
-    """Check that the command ends with 69 and these words, without a traceback; return what it said."""
+    """Assert that the command ends with 69 and one line on stderr with these words; return its stderr."""
     done = run_lab(command, *options, *(["--port", "0"] if command == "serve" else []), home=home, settings=settings)
     assert done.returncode == UNAVAILABLE, done.stderr
     assert all(part in done.stderr for part in says), done.stderr

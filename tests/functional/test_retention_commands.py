@@ -1,4 +1,4 @@
-"""`lab agent-runs prune` as a process: what it says, and what a stop in the middle of it leaves."""
+"""`lab agent-runs prune` as a process: its output, and continuing after an interruption."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.telemetry.runs import RunBody, failed_run, minimal_run, step, time_
 pytestmark = pytest.mark.full
 
 OLD_RUNS = 300
-"""Enough that pruning them one by one takes many times as long as a look at the database."""
+"""So many that pruning them one by one takes many times as long as counting them in the database."""
 
 EXIT_USAGE, EXIT_ABORTED, EXIT_INTERRUPTED = 64, 130, 130
 
@@ -33,7 +33,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Installation
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Lab:
-    """A home of its own with two old runs and a new one."""
+    """A separate home with two old runs and a new one."""
     lab = Lab(tmp_path, {})
     ingest(lab, failed_run("old-1"), minimal_run("old-2"), young_run())
     return lab
@@ -79,7 +79,7 @@ def test_stopped_prune_continues(installation: Installation, number: signal.Sign
     assert 0 < left <= OLD_RUNS - 5
     assert code == (EXIT_INTERRUPTED if number is signal.SIGINT else -signal.SIGKILL)
     assert ("Run the command again to continue." in pruning.log()) == (number is signal.SIGINT)
-    # Whole runs, and the oldest of them.
+    # The command has deleted whole runs, the oldest first.
     assert count(installation, "timeline_items") == 2 * left
     [(first,)] = installation.query("SELECT run_id FROM agent_runs ORDER BY started_at LIMIT 1")
     assert first == f"old-{OLD_RUNS - left}"
@@ -93,7 +93,7 @@ def test_stopped_prune_continues(installation: Installation, number: signal.Sign
     assert lab.json("metrics", "--hours", "1000000")["total_runs"] == 1
 
 
-def test_analyses_go_too_where_no_worker_lives(sqlite: Lab) -> None:
+def test_prune_without_a_worker_deletes_the_analyses_too(sqlite: Lab) -> None:
     rca_run_id = sqlite.json("rca", "old-1")["rca_run_id"]
 
     outcome = sqlite.run("agent-runs", "prune", "--older-than", "8w", "--yes")

@@ -1,4 +1,4 @@
-"""`lab rollout run` is killed at drawn moments; the next command finds the flags as they were, or restores them."""
+"""`lab rollout run` is killed at random requests; the flags are then unchanged, or the next command restores them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Counter:
 
 def write_plan(service: SmallService, folder: Path) -> Path:
     path = folder / "plan.yaml"
-    # The service's own figure: a busy machine would make the measured latency of so short windows vary too much.
+    # The service reports the metric: on a busy machine, measured latency of so short windows varies too much.
     service.figures = lambda _path: {"p95": 20.0 if service.flags.control.max_concurrency == CONC_CAP else 100.0}
     metric = {"kind": "json", "url": f"{service.url}/figures?arm=$arm", "pointer": "/p95"}
     subject = {"flags": {"kind": "service"}, "metric": metric}
@@ -55,7 +55,7 @@ def write_plan(service: SmallService, folder: Path) -> Path:
 
 
 def requests_of_a_whole_rollout(folder: Path) -> int:
-    """Return the number of requests that a rollout sends which nothing interrupts and which ends with a PASS."""
+    """Return the number of requests that an uninterrupted rollout sends until it ends with a PASS."""
     counter = Counter()
     with small_service() as service:
         counter.attach(service)
@@ -65,9 +65,9 @@ def requests_of_a_whole_rollout(folder: Path) -> int:
 
 
 def kill_and_restore(folder: Path, kill_at: int) -> tuple[ServiceFlags | None, bool]:
-    """Kill a rollout at its n-th request; return the flags at that moment, and whether they then are as before.
+    """Kill a rollout at its n-th request; return the flags at the kill, and whether they are restored afterwards.
 
-    The flags at that moment are None if the rollout was not killed.
+    The flags are None if the rollout was not killed.
     """
     counter = Counter()
     counter.kill_at = kill_at
@@ -88,7 +88,7 @@ def kill_and_restore(folder: Path, kill_at: int) -> tuple[ServiceFlags | None, b
 
 
 def draws(number: int, total: int) -> list[int]:
-    """Return moments that are drawn from equal parts of a rollout, the same in every run."""
+    """Return one random request number from each of `number` equal parts of a rollout, the same in every run."""
     source = random.Random(20261123)
     size = total / number
     return [min(int(part * size + source.random() * size) + 1, total) for part in range(number)]

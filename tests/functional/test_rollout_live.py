@@ -1,4 +1,4 @@
-"""Rollouts that measure a service's own traffic: its requests read the flag through the OpenFeature SDK."""
+"""Rollouts that measure a service's own traffic, whose requests read the flag through the OpenFeature SDK."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabProcess]:
 
 @pytest.fixture
 def application(request: pytest.FixtureRequest, server: LabProcess) -> Iterator[Application]:
-    """The code of a service with a flag of its own, whose users all have the variant `stable`."""
+    """The code of a service with a new flag, which gives all users the variant `stable`."""
     key = f"{KEY}.{request.node.name.split('[')[0][:100]}"
     content = document(variants={"canary": True, "stable": False}, default_variant="stable")
     with server.client() as http, openfeature_client(server.url) as client:
@@ -38,7 +38,7 @@ def application(request: pytest.FixtureRequest, server: LabProcess) -> Iterator[
 
 
 def run_live(server: LabProcess, application: Application, metric: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """Have the server's worker run a rollout on the application's own traffic, and return its record."""
+    """Run a rollout on the application's own traffic by the server's worker, and return its record."""
     plan = {
         "timeout": 20,
         "experiment": {"window_sec": 0.5, "warmup_sec": 0.1, "rounds": 8},
@@ -60,7 +60,7 @@ def run_live(server: LabProcess, application: Application, metric: dict[str, Any
 
 
 def follow(http: httpx.Client, path: str) -> None:
-    """Return when the rollout has ended."""
+    """Read the event stream of a rollout until the rollout has ended."""
     with http.stream("GET", f"{path}/stream", timeout=100) as stream:
         assert stream.status_code == 200
         for _ in stream.iter_lines():
@@ -78,7 +78,7 @@ def json_metric(url: str) -> dict[str, Any]:
 
 
 def is_measured_side_by_side(record: dict[str, Any]) -> bool:
-    """Return whether both windows of each round have the same time and requests of their own."""
+    """Return whether both windows of each round cover the same time, and each window has requests."""
     rounds: dict[int, set[float]] = {}
     for window in record["windows"]:
         rounds.setdefault(window["round"], set()).add(window["started_at"])
@@ -106,7 +106,7 @@ def test_better_variant_is_applied_to_all_users_of_the_service(server: LabProces
     assert application.variants_of_all() == {"canary"}
 
 
-def test_variant_that_fails_is_taken_back_from_all_users_of_the_service(
+def test_failing_variant_is_rolled_back_for_all_users_of_the_service(
     server: LabProcess, application: Application
 ) -> None:
     requests = iter(range(1_000_000))

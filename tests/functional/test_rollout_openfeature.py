@@ -44,7 +44,7 @@ def application(server: LabProcess, http: httpx.Client) -> Iterator[Application]
 
 
 def run_rollout(http: httpx.Client, url: str, application: Application, **canary: Any) -> dict[str, Any]:
-    """Have the server's worker run a rollout of the application's flag, and return its record."""
+    """Run a rollout of the application's flag by the server's worker, and return its record."""
     plan = {
         "base_url": url,
         "timeout": 30,
@@ -69,7 +69,7 @@ def run_rollout(http: httpx.Client, url: str, application: Application, **canary
 
 
 def share_pct(http: httpx.Client, key: str, version: int) -> float:
-    """Return the share of arm B that the rule of a rollout in this version of a flag says."""
+    """Return the share of arm B, in percent, in the rollout's rule in this version of a flag."""
     rules = http.get(f"/flags/{key}/versions/{version}").json()["content"]["rules"]
     if not rules:
         return 0.0
@@ -80,7 +80,7 @@ def share_pct(http: httpx.Client, key: str, version: int) -> float:
 
 
 def figures_of(path: str) -> dict[str, float]:
-    """Return the service's own figures: arm B is much faster."""
+    """Return the metrics that the service reports: arm B is much faster."""
     return {"p95": 20.0 if parse_qs(urlsplit(path).query)["arm"] == ["on"] else 100.0}
 
 
@@ -89,7 +89,7 @@ def test_openfeature_sdk_sees_every_step_of_a_canary(http: httpx.Client, applica
     assert set().union(*application.reasons.values()) == {"STATIC"}
 
     def figures(path: str) -> dict[str, float]:
-        # The rollout reads this after each window and step, with the flags of that step still in force.
+        # The rollout reads the metrics after each window and step, while the flags of that step are still in force.
         application.variants_of_all()
         return figures_of(path)
 
@@ -126,7 +126,7 @@ def test_openfeature_sdk_sees_the_old_variant_after_the_guard_rolled_a_canary_ba
 ) -> None:
     def answer(_path: str) -> tuple[float, int]:
         variant = application.variant(application.next_user())
-        # Arm B breaks only beside arm A, which no window has shown.
+        # Arm B fails only while a canary splits the users, which the measured windows do not do.
         is_canary = "SPLIT" in application.reasons[max(application.reasons)]
         return 0.0, 500 if is_canary and variant == "on" else 200
 

@@ -1,4 +1,4 @@
-"""A rollout that was started over HTTP survives the death of its worker: the next one restores the flags and goes on."""
+"""A rollout started over HTTP survives the death of its worker: the next worker restores the flags and continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three workflows of the AgentOps seed, driven as its curl commands do."""
+"""The three workflows of the AgentOps seed, with the requests of its curl commands."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_workflow_3_sums_up_the_last_hours(lab: Lab) -> None:
 
 
 def _recent_runs(started_at: datetime) -> Iterator[dict[str, Any]]:
-    """42 runs of one step: 33 succeed; 10 calls fail, one of them in a run that tries again and succeeds."""
+    """Yield 42 runs of one step: 33 succeed; 10 tool calls fail, one of them in a run that retries and succeeds."""
     tools = ["order_lookup_api"] * 5 + ["payment_api"] * 3 + ["inventory_check"] * 2
     for index, latency_ms in enumerate(LATENCY_REPORTED_MS):
         run = rate_limited_run(f"recent-{index}", steps=1, started_at=started_at)

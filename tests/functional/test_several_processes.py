@@ -22,7 +22,7 @@ PERCENTAGES = [5, 30, 55, 85, 100]
 
 @pytest.fixture(scope="module")
 def own_redis() -> Iterator[RedisServer]:
-    """A server that other tests do not share, because it is going to be stopped."""
+    """A Redis of this test alone, which stops it."""
     server = RedisServer.create()
     yield server
     server.destroy()
@@ -55,7 +55,7 @@ def test_each_analysis_is_done_once_and_followed_on_the_other_server(labs: list[
         for index in range(ANALYSES):
             one, other = choice.sample(labs, 2)
             rca_run_id = one.request_analysis(f"shared-{index}")
-            # Both servers are asked for the same analysis: it stays one.
+            # Both servers get a request for the same analysis, which must be created only once.
             assert other.request_analysis(f"shared-{index}") == rca_run_id
             asked.append((f"shared-{index}", rca_run_id, other))
             streams.append(threads.submit(other.stream_lines, rca_run_id))
@@ -84,13 +84,13 @@ def test_all_jobs_are_done_despite_a_redis_outage(labs: list[Lab], own_redis: Re
     for rca_run_id in [*before, *during]:
         assert choice.choice(labs).finished(rca_run_id)["status"] == "done"
     assert labs[0].get("/readyz")["status"] == "ok"
-    # Streams work again, too, on a server that lost its subscription.
+    # Streams also work again on a server that lost its subscription to Redis.
     assert [event["pct"] for event in events_of(labs[1].stream_lines(during[-1]))] == PERCENTAGES
     _assert_all_reported_once(labs[0].installation, {*before, *during})
 
 
 def _assert_done_once_each(installation: Installation, rca_run_ids: set[str]) -> None:
-    """Check that each job was started once: no work was done twice."""
+    """Assert that each job was started exactly once."""
     rows = _jobs(installation, rca_run_ids)
     assert {row[1:] for row in rows} == {("done", 1)}
 
@@ -106,6 +106,6 @@ def _jobs(installation: Installation, rca_run_ids: set[str]) -> list[tuple[str, 
         rows = installation.query("SELECT job_id, status, attempts FROM jobs")
         return [(job_id, status, attempts) for job_id, status, attempts in rows if job_id in rca_run_ids]
 
-    # A job is done right after its analysis is.
+    # The status of a job becomes done shortly after that of its analysis.
     wait_until(lambda: all(status == "done" for _, status, _ in found()), what="the jobs being done")
     return found()

@@ -1,4 +1,4 @@
-"""How `lab serve` and `lab worker` end, and that nothing outlives them."""
+"""`lab serve` and `lab worker` stop cleanly on a signal and leave no process."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SIGNALS_SAMPLED = [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_server_with_its_worker_ends_in_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_server_ends_its_worker_before_it_exits(tmp_path: Path, number: signal.Signals) -> None:
     installation = Installation.on_sqlite(tmp_path)
     with installation.serve(fresh=True) as server:
         (worker,) = server.children()
 
         assert server.stop(number) == 0
 
-        # Reaped before the server itself ended: there was never a moment without a parent.
+        # The server reaped the worker before it ended, so the worker was never an orphan.
         assert not worker.is_running()
         server.wait_alone()
     assert "Application shutdown complete" in server.log()
@@ -37,13 +37,13 @@ def test_a_server_with_its_worker_ends_in_order(tmp_path: Path, number: signal.S
 
 
 @pytest.mark.parametrize("number", SIGNALS_SAMPLED)
-def test_a_server_with_an_open_stream_ends_in_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_server_ends_its_open_streams_before_it_exits(tmp_path: Path, number: signal.Signals) -> None:
     installation = Installation.on_sqlite(tmp_path)
     with installation.serve("--workers", "0") as server, Lab(installation, server) as lab:
         lab.post_run(seed_body(1))
         with _idle_stream(lab) as lines:
             assert server.stop(number) == 0
-            # The stream ends as a whole answer; the client comes back with the last id.
+            # The stream ends as a complete response, and the client reconnects with the last id.
             assert list(lines) == []
     assert "Application shutdown complete" in server.log()
     assert "Cancel" not in server.log()
@@ -52,7 +52,7 @@ def test_a_server_with_an_open_stream_ends_in_order(tmp_path: Path, number: sign
 
 @contextmanager
 def _idle_stream(lab: Lab) -> Iterator[Iterator[str]]:
-    """Follow an analysis that nobody works at."""
+    """Follow an analysis that no worker runs."""
     rca_run_id = lab.request_analysis("run-001-sufficient")
     with lab.http.stream("GET", f"/rca-runs/{rca_run_id}/stream") as answer:
         with lab.server.client() as other:
@@ -73,7 +73,7 @@ def test_the_worker_of_a_killed_server_ends_by_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS_SAMPLED)
 @pytest.mark.parametrize("back_end", ["sqlite+embedded", "postgres+rq"])
-def test_a_worker_finishes_the_job_in_hand(
+def test_stopped_worker_finishes_its_running_job(
     request: pytest.FixtureRequest, tmp_path: Path, back_end: str, number: signal.Signals
 ) -> None:
     installation = _installation(request, tmp_path, back_end)
@@ -97,7 +97,7 @@ def test_a_worker_that_is_stopped_as_soon_as_it_starts_ends(
 ) -> None:
     installation = _installation(request, tmp_path, back_end)
     with installation.worker(fresh=True) as worker:
-        # Started, and perhaps not yet listening to the broker: the signal must not be lost.
+        # The worker may not listen to the broker yet, and must not lose the signal.
         assert worker.stop() == 0
     assert "Traceback" not in worker.log()
 

@@ -1,4 +1,4 @@
-"""Many idle subscribers cost little memory, and are gone when their clients are."""
+"""Many idle subscribers cost little memory, and the server frees their streams when the clients disconnect."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MAX_BYTES_EACH = 200_000
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    # Without a worker: the analysis stays queued, and its subscribers idle.
+    # Without a worker the analysis stays queued and its subscribers stay idle.
     installation = Installation.on_sqlite(tmp_path)
     with installation.serve("--workers", "0") as server, Lab(installation, server) as client:
         yield client
 
 
 @pytest.mark.parametrize("subscribers", [200, pytest.param(1_000, marks=pytest.mark.full)])
-def test_idle_subscribers_cost_little_and_vanish(
+def test_idle_subscribers_cost_little_memory_and_end_with_their_clients(
     lab: Lab, subscribers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab.post_run(seed_body(1))
@@ -46,7 +46,7 @@ def test_idle_subscribers_cost_little_and_vanish(
 
 
 async def _subscribe(lab: Lab, rca_run_id: str, count: int) -> tuple[int, int]:
-    """Open streams, look at the server, close them and wait until it knows; return its RSS in bytes and its threads."""
+    """Open streams, measure the server, and close them until it has none; return its RSS in bytes and its threads."""
     server = psutil.Process(lab.server.pid)
     writers = [await _open_stream(lab, rca_run_id) for _ in range(count)]
     await asyncio.to_thread(wait_until, lambda: _followers(lab) == count, what=f"{count} subscriptions")
@@ -59,7 +59,7 @@ async def _subscribe(lab: Lab, rca_run_id: str, count: int) -> tuple[int, int]:
 
 
 async def _open_stream(lab: Lab, rca_run_id: str) -> asyncio.StreamWriter:
-    """Open a stream with as little as a client can, so that the server's cost is what is measured."""
+    """Open a stream with a minimal client, so that the cost of the server dominates the measurement."""
     reader, writer = await asyncio.open_connection("127.0.0.1", lab.server.port)
     host = lab.server.url.removeprefix("http://")
     writer.write(f"GET /rca-runs/{rca_run_id}/stream HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""Refusals at the door: what comes while the gate is shut is answered before the application sees it."""
+"""Early rejection: requests that arrive while the gate is full are answered before the application sees them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEARCH = b"GET /api/v1/search HTTP/1.1\r\nhost: shop\r\n\r\n"
 
 @dataclass
 class Shop:
-    """An application whose searches take until they are let go, behind a gate that lets one request in."""
+    """An application whose searches block until they are released, behind a gate that admits one request."""
 
     recorder: WorkerRecorder
     gate: AdmissionQueue
@@ -50,11 +50,11 @@ class Shop:
 
 @contextmanager
 def full_shop() -> Iterator[Shop]:
-    """Yield a shop in which one search is at work, and whose work takes so long that nobody may wait for it."""
+    """Yield a shop that runs one search, whose expected duration is too long for another request to wait."""
     flags = ControlFlags(policy="fixed", max_concurrency=1, target_p95_ms=400.0)
     gate = AdmissionQueue(Bounds.of(flags, workers=1))
     shop = Shop(WorkerRecorder(window_s=5, clock=time.monotonic), gate)
-    # The gate knows by its experience how long a turn takes.
+    # The gate expects the duration of the requests that have ended.
     assert gate.limiter.start()
     gate.leave(10_000.0)
     config = uvicorn.Config(

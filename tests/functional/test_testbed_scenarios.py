@@ -1,4 +1,4 @@
-"""Scenarios on a real testbed: by `lab testbed run`, and the same files, as they are, by chaostoolkit's own command."""
+"""Scenarios on a real testbed, run from the same files by `lab testbed run` and by chaostoolkit's `chaos`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCENARIOS = Path(str(resources.files("relab.testbed.scenarios") / "files"))
 
 @dataclass
 class Here:
-    """A running testbed, and the commands of its home."""
+    """A running testbed, and `lab` commands in its home."""
 
     lab: Lab
     addresses: Addresses
@@ -42,12 +42,12 @@ class Here:
         return httpx.get(url + path, timeout=10, trust_env=False, verify=False).json()
 
     def phases(self) -> dict[str, str]:
-        """Return how far each injection is, by fault; the newest of two."""
+        """Return the phase of the newest injection of each fault."""
         found = self.get(self.addresses.chaos, "/api/v1/break")["injections"]
         return {item["fault"]: item["phase"] for item in reversed(found)}
 
     def environment(self) -> dict[str, str]:
-        """Return where the testbed is, as the files ask the environment."""
+        """Return the environment with the URLs of the testbed in the variables that the scenarios read."""
         known = {f"TESTBED_{name.upper()}_URL": url for name, url in self.addresses.model_dump().items() if url}
         return {**os.environ, **known}
 
@@ -67,14 +67,14 @@ def bed() -> Iterator[Here]:
 
 @pytest.fixture
 def here(bed: Here) -> Here:
-    """A testbed as at its beginning."""
+    """The testbed after a reset, with a healthy service."""
     service.reset(bed.lab.home, "default")
     wait_until(bed.is_well, what="a service that is well")
     return bed
 
 
 def chaos(here: Here, name: str, journal: Path, *options: str) -> tuple[int, dict[str, Any]]:
-    """Run a shipped file by chaostoolkit's own command; return its exit code and journal."""
+    """Run a shipped scenario by chaostoolkit's `chaos`; return its exit code and journal."""
     done = subprocess.run(
         [chaos_command(), "--log-file", str(journal.with_suffix(".log")), "run", "--journal-path", str(journal), *options,
          str(SCENARIOS / f"{name}.yaml")],
@@ -87,7 +87,7 @@ def chaos(here: Here, name: str, journal: Path, *options: str) -> tuple[int, dic
 
 @contextmanager
 def begun(here: Here, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Yield `lab testbed run pool-leak` under way; it is gone afterwards."""
+    """Run `lab testbed run pool-leak` while the block runs, and kill it afterwards."""
     with subprocess.Popen(
         [sys.executable, "-m", "relab", "testbed", "run", "pool-leak", *options],
         env=lab_environment(here.lab.home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -98,7 +98,7 @@ def begun(here: Here, *options: str) -> Iterator[subprocess.Popen[str]]:
             running.kill()
 
 
-def test_scenarios_are_listed_with_what_they_are_for(tmp_path: Path) -> None:
+def test_scenarios_are_listed_with_their_purpose(tmp_path: Path) -> None:
     found = Lab(tmp_path, {}).json("testbed", "scenarios")["scenarios"]
 
     assert {"pool-leak", "false-alarms", "two-incidents"} <= {each["name"] for each in found}
@@ -129,7 +129,7 @@ def test_invalid_scenario_is_rejected_before_any_action(arguments: tuple[str, ..
 
 
 @pytest.mark.full
-def test_a_service_that_does_without_its_cache_has_held(here: Here, tmp_path: Path) -> None:
+def test_steady_state_holds_without_the_cache(here: Here, tmp_path: Path) -> None:
     journal = tmp_path / "j.json"
     told = here.lab.json("testbed", "run", "cache-down", "--var", "outage_s:float=6", "--journal", str(journal))
 
@@ -145,7 +145,7 @@ def test_a_service_that_does_without_its_cache_has_held(here: Here, tmp_path: Pa
 
 
 @pytest.mark.full
-def test_a_pool_that_leaks_deviates_in_both_runners_and_their_journals_agree(here: Here, tmp_path: Path) -> None:
+def test_pool_leak_deviates_in_both_runners_with_matching_journals(here: Here, tmp_path: Path) -> None:
     told = here.lab.run("testbed", "run", "pool-leak", *SHORT, "--journal", str(tmp_path / "ours.json"), code=1)
     ours = json.loads((tmp_path / "ours.json").read_text())
     assert "pool-leak: deviated" in told.out
@@ -174,7 +174,7 @@ def test_a_pool_that_leaks_deviates_in_both_runners_and_their_journals_agree(her
 
 
 @pytest.mark.full
-def test_chaostoolkit_agrees_with_lab(here: Here, tmp_path: Path) -> None:
+def test_steady_state_holds_without_the_cache_in_chaostoolkit(here: Here, tmp_path: Path) -> None:
     code, journal = chaos(here, "cache-down", tmp_path / "j.json", "--var", "outage_s:float=4")
 
     assert code == 0
@@ -184,7 +184,7 @@ def test_chaostoolkit_agrees_with_lab(here: Here, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_a_repair_in_time_makes_it_hold(here: Here) -> None:
+def test_steady_state_holds_after_a_repair_in_time(here: Here) -> None:
     token = service.make_token(here.lab.home, "default", "somebody", ["read", "act"])
     with begun(here, "--json", "--var", "response_s:float=20", "--var", "settle_s:float=33") as running:
         wait_until(lambda: here.phases().get("db_pool") == "active", what="the leak")
@@ -232,7 +232,7 @@ def test_unknown_fault_is_reported_and_earlier_actions_rolled_back(here: Here, t
 
 
 @pytest.mark.full
-def test_a_testbed_of_its_own_comes_and_goes() -> None:
+def test_up_option_runs_the_scenario_on_a_temporary_testbed() -> None:
     with bed_home() as home:
         told = Lab(home, {}).json(
             "testbed", "run", "cache-down", "--up", "--port-base", str(free_base()), "--var", "outage_s:float=1"

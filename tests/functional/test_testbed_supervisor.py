@@ -1,4 +1,4 @@
-"""A testbed with stand-ins for the target: what runs, what is restarted, what a reset brings back."""
+"""A testbed with stand-ins for the target: its components, restarts, settings, limits and resets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made() -> Iterator[Bed]:
 
 @pytest.fixture
 def bed(made: Bed) -> Bed:
-    """The testbed in its first state."""
+    """The testbed after a reset."""
     made.ask("POST", "/reset")
     return made
 
@@ -45,16 +45,16 @@ def test_everything_runs_and_answers_through_the_links(bed: Bed) -> None:
         with bed.connect(through=path) as connection:
             assert connection.execute("SELECT count(*) > 0 FROM orders").fetchone() == (True,)
     assert bed.redis("PING", through="cache-secondary") == b"+PONG\r\n"
-    # A worker is ready only when it listens itself; both share the port.
+    # Both workers share the port, and each is ready only when it listens on it.
     wait_until(lambda: {bed.http()["worker"] for _ in range(8)} == {1, 2}, what="answers of both workers")
 
 
-def test_components_see_nothing_of_the_environment_and_postgres_is_not_root(bed: Bed) -> None:
+def test_components_do_not_inherit_the_environment_and_postgres_is_not_root(bed: Bed) -> None:
     assert set(bed.http()["environment"]) <= {"PATH", "LANG", "TZ", "HOME", "PYTHONPATH", "LC_CTYPE"}
     assert psutil.Process(bed.pid("postgres")).uids().real != 0
 
 
-def test_the_database_is_as_an_operator_would_find_it(bed: Bed) -> None:
+def test_database_has_its_settings_and_an_application_role_without_privileges(bed: Bed) -> None:
     with bed.connect("superuser") as connection:
         wanted = {"max_connections": "50", "superuser_reserved_connections": "3", "log_lock_waits": "on"}
         names = [*wanted, "track_io_timing"]
@@ -65,7 +65,7 @@ def test_the_database_is_as_an_operator_would_find_it(bed: Bed) -> None:
     assert row == (False,)
 
 
-def test_a_reset_brings_back_the_same_state(bed: Bed) -> None:
+def test_reset_restores_the_initial_state(bed: Bed) -> None:
     before = bed.dump()
     with bed.connect() as connection:
         connection.execute("DELETE FROM orders WHERE id % 2 = 0")
@@ -110,13 +110,13 @@ def test_exited_component_is_restarted_and_a_stopped_one_is_not(bed: Bed) -> Non
     assert bed.pid("worker-1") == again.pid
 
 
-def test_a_killed_postgres_leaves_nothing_and_comes_back_with_its_data(bed: Bed) -> None:
+def test_killed_postgres_leaves_no_process_and_restarts_with_its_data(bed: Bed) -> None:
     before = bed.pid("postgres")
     segment = shared_memory_of(bed.layout)
     assert segment in shared_memory()
     with bed.connect() as connection:
         connection.execute("DELETE FROM orders WHERE id <= 100")
-        # A session that computes does not look whether the postmaster lives.
+        # A session that runs a query does not check whether the postmaster is alive.
         busy = bed.connect()
         busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
         offspring = psutil.Process(before).children(recursive=True)
@@ -134,7 +134,7 @@ def test_a_killed_postgres_leaves_nothing_and_comes_back_with_its_data(bed: Bed)
         assert connection.execute("SELECT count(*) FROM orders WHERE id <= 100").fetchone() == (0,)
 
 
-def test_a_stopped_database_refuses_and_is_let_in_again(bed: Bed) -> None:
+def test_link_refuses_connections_while_the_database_is_stopped(bed: Bed) -> None:
     bed.ask("POST", "/components/database/stop")
 
     def is_refused() -> bool:
@@ -144,7 +144,7 @@ def test_a_stopped_database_refuses_and_is_let_in_again(bed: Bed) -> None:
             return "refused" in str(error)
         return False
 
-    # The link is closed as the server is: not reset, not silent.
+    # The link refuses connections as a stopped server does, instead of resetting or ignoring them.
     wait_until(is_refused, what="a refusal by the link")
     assert bed.ask("POST", "/components/database/start?wait_s=30")["ready"] is True
 
@@ -158,7 +158,7 @@ def test_a_stopped_database_refuses_and_is_let_in_again(bed: Bed) -> None:
     wait_until(is_let_in, what="a connection through the link")
 
 
-def test_a_bad_setting_is_a_crash_loop_until_it_is_rolled_back(bed: Bed) -> None:
+def test_invalid_setting_causes_a_crash_loop_until_it_is_rolled_back(bed: Bed) -> None:
     good = bed.http()["version"]
     changed = bed.ask(
         "PUT",
@@ -213,9 +213,9 @@ def test_limits_hold_for_running_and_for_new_processes(bed: Bed) -> None:
         bed.ask("PUT", "/components/worker-1/limits", {"rlimits": {"fame": 1}})
 
 
-def test_control_groups_hold_where_they_can_be_made(bed: Bed) -> None:
+def test_cpu_limit_uses_a_control_group_where_the_machine_has_them(bed: Bed) -> None:
     if bed.status().limits_available["cpu_pct"] is None:
-        # The machine says so, and so does the answer.
+        # The status reports that there are no control groups, and the error must say so too.
         with pytest.raises(Exception, match="no control group"):
             bed.ask("PUT", "/components/worker-1/limits", {"cpu_pct": 20})
         return

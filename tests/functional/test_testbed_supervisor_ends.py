@@ -1,4 +1,4 @@
-"""How testbeds end, and that nothing outlives them: by command, by kill -9, or because they could not start."""
+"""Testbeds end without leftovers: by command, by SIGKILL, and after a failed start."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ pytestmark = pytest.mark.full
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A home whose template is made once."""
+    """A home for all tests of this file, whose database template is made once."""
     with bed_home() as made:
         yield made
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "guard"])
-def test_nothing_outlives_a_kill(home: Path, victim: str) -> None:
+def test_killing_the_supervisor_or_its_guard_ends_every_process(home: Path, victim: str) -> None:
     bed = Bed.start(home)
     busy = bed.connect()
     busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
     everything = processes_of(bed.layout)
-    # Guard, supervisor, five components, and PostgreSQL's own: writers, the session that computes.
+    # The guard, the supervisor, five components, and the processes of PostgreSQL, among them the busy session.
     assert len(everything) >= 12
     segment = shared_memory_of(bed.layout)
     pid = bed.status().state.pid if victim == "supervisor" else everything[0].pid
@@ -55,7 +55,7 @@ def test_nothing_outlives_a_kill(home: Path, victim: str) -> None:
     assert not service.is_running(bed.layout)
     if victim == "supervisor":
         assert segment not in shared_memory()
-    # What was left in the folder, or by a guard in the kernel, is in nobody's way and goes with the next start.
+    # Files and, if the guard was killed, shared memory remain; the next start removes them.
     again = Bed.start(home)
     assert segment not in shared_memory()
     assert again.status().state.phase == "ready"
@@ -77,7 +77,7 @@ def test_down_returns_after_everything_has_ended(home: Path) -> None:
         service.down(home, "t")
 
 
-def test_a_supervisor_that_is_stopped_is_ended_too(home: Path) -> None:
+def test_down_ends_a_suspended_supervisor(home: Path) -> None:
     bed = Bed.start(home)
     everything = processes_of(bed.layout)
     os.kill(bed.status().state.pid, signal.SIGSTOP)
@@ -102,7 +102,7 @@ def test_two_testbeds_run_side_by_side(home: Path) -> None:
     service.down(home, "two")
 
 
-def test_a_port_in_use_is_named_and_nothing_is_left(home: Path) -> None:
+def test_port_in_use_is_reported_and_no_process_is_left(home: Path) -> None:
     base = free_base()
     with socket.create_server(("127.0.0.1", base)), pytest.raises(StartError, match=f"Port {base}"):
         Bed.start(home, "late", port_base=base)
@@ -110,7 +110,7 @@ def test_a_port_in_use_is_named_and_nothing_is_left(home: Path) -> None:
     assert not service.is_running(Layout.of(home, "late"))
 
 
-def test_a_component_that_is_not_ready_is_named_with_its_log(home: Path) -> None:
+def test_component_that_fails_to_start_is_reported_with_its_log(home: Path) -> None:
     broken = STAND_IN.model_copy(update={"command": ["/bin/sh", "-c", "echo no such moon; exit 7"], "count": 1})
 
     with pytest.raises(StartError) as caught:
@@ -124,7 +124,7 @@ def test_a_component_that_is_not_ready_is_named_with_its_log(home: Path) -> None
     assert not service.is_running(Layout.of(home, "broken"))
 
 
-def test_names_and_ports_that_cannot_be_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_invalid_names_and_ports_are_rejected_before_a_file_is_created(tmp_path: Path) -> None:
     for name in ("", "../x", "A", "a b", "x" * 33):
         with pytest.raises(WrongNameError):
             service.up(tmp_path, name)

@@ -1,4 +1,4 @@
-"""The testbed as its users start it: `lab testbed` with the real target, through an episode and back."""
+"""`lab testbed` with the real target: it starts, breaks, is reset, and stops."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def home() -> Iterator[Path]:
 
 
 @pytest.mark.full
-def test_an_episode_from_up_to_down(home: Path) -> None:
+def test_reset_repairs_the_real_target_and_down_ends_every_process(home: Path) -> None:
     lab, bed = Lab(home, {}), Bed(Layout.of(home, "shop"))
     base = free_base()
-    # On a machine that runs other tests it may take longer than the ten seconds of the default.
+    # On a busy machine the start may take longer than the default of 10 s.
     up = lab.json("testbed", "up", "--name", "shop", "--port-base", str(base), "--within", "60")
     everything = processes_of(bed.layout)
     before = bed.dump()
@@ -52,7 +52,7 @@ def test_an_episode_from_up_to_down(home: Path) -> None:
 
 
 def _assert_supervisor_is_seen(shop: httpx.Client) -> None:
-    """The target tells what its operator would look up: its components, and who changed its settings."""
+    """Assert that the target shows its components and the author of its settings, as the supervisor reports them."""
     shown = shop.get("/api/v1/diagnostics/processes").json()
     assert {item["name"] for item in shown["components"]} >= {"postgres", "redis", "worker-1", "worker-2"}
     settings = shop.get("/api/v1/diagnostics/settings")

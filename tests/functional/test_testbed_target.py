@@ -1,4 +1,4 @@
-"""The target's shop, its flags, its figures and its logs, over two real workers."""
+"""The target's shop, flags, metrics and logs, on two real workers."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ def test_figures_cover_the_requested_window_up_to_the_retention(target: Target) 
     assert target.get("/api/v1/products/12")["in_stock"] > 0
 
     def is_known() -> bool:
-        # To both workers: each tells the other of its requests a moment later.
+        # Both workers must count the request, and each learns of the other's requests with a delay.
         return all(target.fresh("GET", "/api/v1/metrics").json()["requests"] > 0 for _ in range(8))
 
     wait_until(is_known, what="a request in the figures")
-    # It was long enough ago: the short window has moved on, and the long one has it still.
+    # Later the short window no longer contains the request, and the long one still does.
     wait_until(lambda: target.get("/api/v1/metrics", window_s=2)["requests"] == 0, what="a short window without it")
     assert is_known()
 
 
-def test_an_order_is_there_with_its_receipt(target: Target) -> None:
+def test_order_is_stored_with_its_receipt(target: Target) -> None:
     placed = target.order(product_id=5, quantity=2, customer="customer-00001").json()
 
     order = target.get(f"/api/v1/orders/{placed['id']}")
@@ -122,7 +122,7 @@ def test_order_beyond_the_stock_is_rejected(target: Target, postgres: PostgresSe
         assert sold.fetchone() == (3,)
 
 
-def test_searches_go_where_the_flags_say(target: Target) -> None:
+def test_flags_route_searches_to_a_backend(target: Target) -> None:
     def backend(top_k: int) -> str:
         return str(target.get("/api/v1/search", q="oak lamp", top_k=top_k)["backend"])
 
@@ -167,7 +167,7 @@ def test_flags_are_read_back_and_limit_both_workers(target: Target) -> None:
 
 def test_refused_flags_are_named_and_change_nothing(target: Target) -> None:
     def in_force() -> dict[str, object]:
-        # Not how far the workers have come: an earlier change may still be on its way to one of them.
+        # Without `applied`, because a worker may still have to apply an earlier change.
         return {name: value for name, value in target.get("/api/flags").items() if name != "applied"}
 
     before = in_force()
@@ -202,7 +202,7 @@ def test_change_of_flags_for_another_version_is_rejected(target: Target) -> None
     assert target.fresh("POST", "/ops/flags", json=document, headers={"If-Match": "*"}).status_code == 200
 
 
-def test_a_report_is_kept_as_it_was_put(target: Target) -> None:
+def test_stored_report_is_returned_unchanged(target: Target) -> None:
     report = {"ok": True, "message": "done", "delta_p95_pct": -12.5, "text": "ΔP95: -8.1ms (-12.5%)"}
 
     assert target.fresh("PUT", "/ops/lab/report", json=report).status_code == 200
@@ -215,7 +215,7 @@ def test_a_report_is_kept_as_it_was_put(target: Target) -> None:
     assert target.fresh("PUT", "/api/lab/report", json={**report, "p95": 1}).status_code == 422
 
 
-def test_requests_whose_clients_do_not_wait_are_counted(target: Target) -> None:
+def test_requests_of_disconnected_clients_are_counted_as_abandoned(target: Target) -> None:
     before = target.get("/api/v1/metrics")["abandoned"]
     address = ("127.0.0.1", target.settings["listen"]["port"])
     for _ in range(5):
@@ -235,13 +235,13 @@ def parsed(text: str) -> list[Metric]:
     return list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
 
 
-def test_figures_are_those_of_both_workers(target: Target) -> None:
+def test_metrics_cover_both_workers(target: Target) -> None:
     answered = [target.fresh("GET", f"/api/v1/orders/{order_number(index)}") for index in range(30)]
     missing = [target.fresh("GET", "/api/v1/orders/none") for _ in range(10)]
 
     def found() -> dict[str, float] | None:
         route: dict[str, float] = target.get("/api/v1/metrics")["routes"]["order"]
-        # Earlier requests may be among them or leave the window meanwhile: what counts is that these are in.
+        # Earlier requests may be in the window or leave it meanwhile, so the counts are lower bounds.
         counted = route["requests"] >= 40 and route["client_errors"] >= 10
         return route if counted else None
 
@@ -249,7 +249,7 @@ def test_figures_are_those_of_both_workers(target: Target) -> None:
     assert route is not None
     assert {answer.status_code for answer in answered} == {200}
     assert {answer.status_code for answer in missing} == {404}
-    # One more at most, of another test, which may be in the window still: each was counted once.
+    # Each request was counted once; the window may still contain one client error of another test.
     assert 10 <= route["client_errors"] <= 11
     assert route["error_rate"] == 0
     assert 0 < route["p50_ms"] <= route["p95_ms"] <= route["p99_ms"]
@@ -319,7 +319,7 @@ def test_private_socket_rejects_unknown_requests(target: Target, op: dict[str, o
     assert target.defect(1, **op)["ok"] is False
 
 
-def test_secrets_are_hidden_and_the_supervisor_is_unknown(target: Target) -> None:
+def test_settings_hide_secrets_and_show_unknown_without_a_supervisor(target: Target) -> None:
     text = target.fresh("GET", "/api/v1/diagnostics/settings").text
 
     assert "only for show" not in text

@@ -1,4 +1,4 @@
-"""The target beside a Qdrant server, and beside a supervisor: servers that speak their interfaces over real sockets."""
+"""The target with a Qdrant server and a supervisor: stand-ins that speak their protocols over real sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.full
 
 
 class Points(BaseHTTPRequestHandler):
-    """Collections of points as Qdrant's REST interface has them: made, filled, counted, queried in batches."""
+    """Serves collections of points like Qdrant's REST API: create, fill, count, and query in batches."""
 
     protocol_version = "HTTP/1.1"
     collections: dict[str, dict[int, list[float]]]
@@ -138,7 +138,7 @@ def test_missing_vector_server_is_reported() -> None:
 
 
 class Supervisor(BaseHTTPRequestHandler):
-    """Answers the two questions that the target asks."""
+    """Answers the two requests that the target sends to its supervisor."""
 
     def do_GET(self) -> None:
         answers: dict[str, Any] = {
@@ -162,7 +162,7 @@ class UnixServer(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
 
-def test_both_neighbours_are_used(
+def test_target_uses_the_vector_server_and_the_supervisor(
     postgres: PostgresServer, redis_server: RedisServer, points_server: tuple[str, type[Points]]
 ) -> None:
     make_shop_database(postgres, "shop_neighbours")
@@ -185,7 +185,7 @@ def test_both_neighbours_are_used(
 
 
 @pytest.mark.full
-def test_the_environment_names_the_server_and_what_changing_flags_takes(
+def test_environment_sets_the_vector_server_and_the_token_that_guards_the_flags(
     points_server: tuple[str, type[Points]],
 ) -> None:
     with bed_home() as home:

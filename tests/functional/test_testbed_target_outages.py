@@ -1,4 +1,4 @@
-"""What the target does, and tells, when something that it needs breaks: nothing here is simulated."""
+"""The target's responses, health and logs while a real dependency or worker is broken."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DATABASE = "shop_outages"
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[PostgresServer, RedisServer]]:
-    """Servers of these tests alone, which stop them."""
+    """A PostgreSQL and a Redis of these tests alone, which stop them."""
     postgres, redis = PostgresServer.create(), RedisServer.create()
     make_shop_database(postgres, DATABASE)
     yield postgres, redis
@@ -83,7 +83,9 @@ def test_read_only_cache_is_distinguished_from_a_missing_one(
             client.config_set("maxmemory", "0")
 
 
-def test_without_the_database_only_its_users_fail(target: Target, servers: tuple[PostgresServer, RedisServer]) -> None:
+def test_without_the_database_only_requests_that_need_it_fail(
+    target: Target, servers: tuple[PostgresServer, RedisServer]
+) -> None:
     cached = target.get("/api/v1/products/21")
     servers[0].stop("immediate")
     try:
@@ -104,7 +106,7 @@ def test_without_the_database_only_its_users_fail(target: Target, servers: tuple
     wait_until(lambda: is_status(target, "healthy"), what="the target being healthy again")
 
 
-def test_leaked_connections_exhaust_the_pool_and_go_with_the_process(target: Target) -> None:
+def test_leaked_connections_exhaust_the_pool_until_the_workers_restart(target: Target) -> None:
     for worker in (1, 2):
         assert target.defect(worker, op="leak_connections", count=6)["connections"] == 6
 
@@ -135,7 +137,7 @@ def test_held_lock_is_reported_with_its_holder(target: Target, servers: tuple[Po
         done = threading.Event()
 
         def order() -> None:
-            # Each order gives up after two seconds.
+            # Each order times out after two seconds.
             while not done.is_set():
                 target.order()
 
@@ -230,7 +232,7 @@ def test_memory_and_descriptors_leak_as_requested(target: Target) -> None:
 def test_stopped_worker_is_reported_by_the_other(target: Target) -> None:
     target.signal(1, signal.SIGSTOP)
     try:
-        # A connection that the kernel gives to the stopped worker waits, so it is tried until the other one has it.
+        # The kernel may give a connection to the stopped worker, so the test retries until the other worker gets one.
         def other_says() -> bool:
             try:
                 with httpx.Client(base_url=target.url, trust_env=False, verify=False) as client:
@@ -245,13 +247,13 @@ def test_stopped_worker_is_reported_by_the_other(target: Target) -> None:
     target.wait_ready()
 
 
-def test_orders_that_cannot_be_written_down_are_not_taken(
+def test_order_whose_receipt_cannot_be_written_is_rejected(
     target: Target, servers: tuple[PostgresServer, RedisServer]
 ) -> None:
     for worker in (1, 2):
         receipts = target.root / "data" / f"receipts-{worker}.jsonl"
         receipts.unlink(missing_ok=True)
-        # The kernel's own full disk: every write to it is ENOSPC.
+        # Every write to /dev/full fails with ENOSPC.
         receipts.symlink_to("/dev/full")
     with psycopg.connect(servers[0].url(DATABASE), autocommit=True) as connection:
         state = "SELECT (SELECT quantity FROM stock WHERE product_id = 9), count(*) FROM orders WHERE product_id = 9"

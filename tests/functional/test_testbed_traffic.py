@@ -1,4 +1,4 @@
-"""Traffic against the real target: it shows, a restart does not mend it, and to take on less does."""
+"""Traffic that overloads the real target: a restart does not end the overload, and a lower limit does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.testbed.fault_field import Field, a_field
 
 pytestmark = pytest.mark.full
 TIMEOUT_S = 60.0
-"""The machine may be busy with other tests."""
+"""The limit is long, because the machine may be busy with other tests."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def field() -> Iterator[Field]:
 @pytest.fixture(autouse=True)
 def well(field: Field) -> Iterator[None]:
     yield
-    # Chaos and action server stay at a reset; what they have begun must be ended first.
+    # A reset does not restart the chaos server, so its active injections are stopped first.
     for item in field.chaos.get("/api/v1/break").json()["injections"]:
         if item["phase"] == "active":
             field.stop(item["fault"], item["injection_id"])
@@ -66,29 +66,27 @@ def chaos_children(field: Field) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("wrong", ["restart-target", "restart-database"])
-def test_a_retry_storm_outlives_its_trigger_and_a_restart_and_ends_when_less_is_taken_on(
-    field: Field, wrong: str
-) -> None:
+def test_retry_storm_outlives_its_trigger_and_a_restart_until_the_limit_is_lowered(field: Field, wrong: str) -> None:
     field.inject("retry_storm", {"trigger_s": 2.0})
     wait_until(lambda: is_refusing(field), what="refusals", within_s=TIMEOUT_S)
 
     assert field.attempt(wrong).status_code == 200
-    # Each look is at two seconds of their own: the storm is there again, and stays.
+    # Each check covers two seconds: the storm is back after the restart, and persists.
     for _ in range(2):
         wait_until(lambda: is_refusing(field), what=f"the storm after {wrong}", within_s=TIMEOUT_S)
 
     field.do("set-flow-control", {"max_concurrency": 4})
     wait_until(lambda: is_calm(field), what="the end of the storm", within_s=TIMEOUT_S)
-    # For good: the clients are there as before, and are no load to speak of.
+    # The storm does not return with the former limit, although its clients still run.
     field.do("set-flow-control", {"max_concurrency": 32})
     wait_until(lambda: is_calm(field), what="calm with the limit as it was", within_s=TIMEOUT_S)
     assert chaos_children(field)
 
 
-def test_a_spike_subsides_with_its_arrivals_and_until_then_those_taken_on_can_be_answered_in_time(field: Field) -> None:
+def test_lower_limit_keeps_admitted_orders_fast_until_the_traffic_spike_ends(field: Field) -> None:
     injection = field.inject("traffic_spike", {"multiple": 3.0})
     wait_until(lambda: is_refusing(field), what="refusals", within_s=TIMEOUT_S)
-    # The first failures can be responses that a slow machine gave too late: flow control rejects a moment later.
+    # The first failures can be late responses of a slow machine; flow control rejects requests soon afterwards.
     wait_until(lambda: shed_requests(field) > 0, what="requests that flow control rejects", within_s=TIMEOUT_S)
 
     field.do("set-flow-control", {"max_concurrency": 4})

@@ -1,4 +1,4 @@
-"""A whole testbed, with those who break it and those who mend it: the seed's lines, blindness, and what an episode leaves."""
+"""A whole testbed with its chaos and action server: the seed's commands, tokens, blindness, and resets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bed(made: Bed) -> Bed:
 def ask(
     bed: Bed, who: str, method: str, path: str, token: str | None = None, secret: str | None = None, **more: Any
 ) -> httpx.Response:
-    """Ask one of a testbed's servers as anybody can."""
+    """Send a request to one of the servers of a testbed, as any client can."""
     addresses = service.status(bed.layout.home, bed.layout.name, hidden=True).state.addresses
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     headers |= {} if secret is None else {SECRET_HEADER: secret}
@@ -91,7 +91,7 @@ def test_a_token_allows_its_scopes_and_no_more(bed: Bed) -> None:
     reader = token_of(bed, "read")
     assert ask(bed, "actions", "GET", "/actions", reader).status_code == 200
     assert ask(bed, "actions", "POST", "/action/restart-cache", reader).status_code == 403
-    # The same label anew: the older token ends.
+    # A new token with the same label revokes the older one.
     restarter = token_of(bed, "read", "act:restart")
     assert ask(bed, "actions", "GET", "/actions", reader).status_code == 401
     assert ask(bed, "actions", "POST", "/action/flush-cache", restarter).status_code == 403
@@ -112,7 +112,7 @@ def test_public_endpoints_do_not_reveal_faults(bed: Bed) -> None:
 
     port = str(service.status(bed.layout.home, bed.layout.name, hidden=True).state.addresses.chaos).rpartition(":")[2]
     told = {(place, word) for place, text in texts.items() for word in (*TELLING, f":{port}") if word in text.lower()}
-    # "default" has the letters of one of them.
+    # The word "default" contains "fault".
     assert {(place, word) for place, word in told if word != "fault"} == set()
     assert all("fault" not in texts[place].lower().replace("default", "") for place, _ in told)
 
@@ -158,7 +158,7 @@ def test_component_that_misses_the_reset_is_restarted(bed: Bed) -> None:
 
 @pytest.mark.full
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-def test_the_data_volume_is_small_emptied_and_gone_after_a_kill() -> None:
+def test_data_volume_is_limited_emptied_by_a_reset_and_unmounted_after_a_kill() -> None:
     with bed_home() as home:
         bed = Bed.start(home, "v")
         data = bed.layout.data

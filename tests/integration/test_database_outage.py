@@ -1,4 +1,4 @@
-"""A PostgreSQL that goes away and comes back."""
+"""Transactions during and after an outage of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rig.servers import PostgresServer
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[PostgresServer]:
-    """A server that these tests may stop."""
+    """A PostgreSQL that these tests may stop."""
     server = PostgresServer.create()
     yield server
     server.destroy()
@@ -39,7 +39,7 @@ def test_requests_fail_while_the_server_is_down_and_succeed_afterwards(own_postg
             queue.enqueue(unit, "during", {})
     finally:
         own_postgres.start()
-    # The connections in the pool are dead; none of them reaches a caller.
+    # The connections in the pool are dead, and the pool must not hand them out.
     for number in range(20):
         with database.write() as unit:
             queue.enqueue(unit, f"after-{number}", {})
@@ -49,7 +49,7 @@ def test_requests_fail_while_the_server_is_down_and_succeed_afterwards(own_postg
     database.close()
 
 
-def test_a_connection_lost_within_a_transaction_is_unavailability_and_stores_nothing(
+def test_connection_lost_within_a_transaction_raises_unavailable_and_stores_nothing(
     own_postgres: PostgresServer,
 ) -> None:
     database = Database.open(own_postgres.create_database("lost"))

@@ -1,4 +1,4 @@
-"""An act on a real testbed, from a cause to its proof: planned, allowed, approved, done once, and taken back."""
+"""Actions on a real testbed: planned, permitted, approved, executed once, verified and undone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def field(whole_field: Field) -> Iterator[Field]:
 
 
 def asked(field: Field, work: Callable[[ActionsClient], Awaitable[Value]]) -> Value:
-    """Ask as a responder with a token of its own."""
+    """Run `work` with a client of the action server that has a new token, and return its result."""
     layout = field.bed.layout
     token = service.make_token(layout.home, layout.name, "responder", ["read", "act"])
 
@@ -69,7 +69,7 @@ def now_us() -> int:
 
 
 def stopped_worker(field: Field) -> str | None:
-    """Return the number of a worker whose process the kernel has stopped."""
+    """Return the number of a worker whose process is stopped, or None if every worker runs."""
     rows = field.actions.get("/components").json()["components"]
     stopped = (row["name"] for row in rows if (row["process"] or {}).get("kernel_state") == "stopped")
     return next((name.removeprefix("worker-") for name in stopped), None)
@@ -132,7 +132,7 @@ def test_changed_state_prevents_the_action(field: Field) -> None:
         return (await client.dry_run("restart-worker", {"worker": 1})).state_digest, now_us()
 
     digest, detected_us = asked(field, work)
-    # Another action: the same one has a pause after it, which the server tells first.
+    # A different action, because the server would first reject the same one for its cooldown.
     field.do("restart-target")
 
     with pytest.raises(StateChangedError):
@@ -142,7 +142,7 @@ def test_changed_state_prevents_the_action(field: Field) -> None:
 
 
 async def after_its_pause(client: ActionsClient, action: str, parameters: dict[str, ParameterValue]) -> DryRun:
-    """Return what a dry run finds, as soon as the server lets it."""
+    """Return the result of a dry run, once the cooldown of the action is over."""
     while True:
         try:
             return await client.dry_run(action, parameters)

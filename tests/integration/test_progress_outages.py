@@ -1,4 +1,4 @@
-"""Progress while Redis or the database is away, and with very many followers."""
+"""Progress streams during an outage of Redis or the database, and with 1,000 followers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def stream(database: Database, own_redis: RedisServer) -> Iterator[Stream]:
-    """Progress signalled by a Redis that may be stopped, and polled seldom."""
+    """A progress log with signals by a Redis that a test may stop, and a poll only once an hour."""
     signal = RedisSignal(own_redis.url)
     with structlog.testing.capture_logs():
         yield Stream(database, own_redis.url, signal, poll_s=3_600.0)
@@ -84,7 +84,7 @@ async def test_readers_get_missed_events_after_redis_returns(stream: Stream, own
         own_redis.stop()
         await stream.publish(topic, "missed")
         own_redis.start()
-        # Nothing but the new subscription can bring this one: nobody polls, and its signal is lost.
+        # Only the new subscription can deliver this event: its signal is lost, and no poll is due.
         missed = await next_item(followed)
         assert missed is not None
         assert missed.message == "missed"
@@ -95,12 +95,12 @@ async def test_readers_get_missed_events_after_redis_returns(stream: Stream, own
 
 
 class LogOfAFlakyDatabase(ProgressLog):
-    """A log whose database is away for the first polls."""
+    """A progress log whose database is unavailable during the first three polls."""
 
     failures_left = 3
 
     def latest_seqs(self, topics: Collection[str]) -> dict[str, int]:
-        """Fail, and later look."""
+        """Raise in the first three calls; query in later ones."""
         if self.failures_left > 0:
             self.failures_left -= 1
             raise DatabaseUnavailableError("gone")
@@ -113,7 +113,7 @@ async def test_followers_keep_their_stream_while_the_database_is_away(database: 
     topic = new_id()
     with structlog.testing.capture_logs() as logs:
         async with tailer.running(), aclosing(tailer.follow(topic)) as followed:
-            # After the first heartbeat only a poll can bring the event.
+            # After the first heartbeat only a poll can deliver the event.
             assert await next_item(followed) is None
             await asyncio.to_thread(log.publish, topic, status="done", step="s", pct=100, message="m")
             async with asyncio.timeout(PATIENCE_S):

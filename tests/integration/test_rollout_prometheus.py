@@ -44,7 +44,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         small_service() as service,
         scraping(tmp_path_factory.mktemp("prometheus"), registry) as url,
     ):
-        # What the service says of itself, so that a busy machine does not decide a verdict.
+        # The service reports fixed latencies, so that a busy machine cannot change a verdict.
         service.on_work = lambda: seconds.observe(0.03 if service.limit == LIMIT_B else 0.09)
         yield Shop(service, url)
 
@@ -83,7 +83,7 @@ def run_rollout(
 def test_rollout_is_judged_by_the_query_of_each_window(
     shop: Shop, make_services: Callable[..., Services], tmp_path: Path
 ) -> None:
-    # Not a whole number of seconds: the query must not reach into the window before, which had the other limit.
+    # A fraction of a second tests that the query excludes the previous window, which had the other limit.
     record = run_rollout(shop, make_services(), tmp_path, {"query": P95, "delay_s": 0.4}, window_sec=2.1)
 
     assert record.judgement is not None

@@ -1,4 +1,4 @@
-"""What RQ and Redis lose is made up for, and what they do twice does no harm."""
+"""Jobs survive losses in RQ and Redis, and run once even if they are announced more than once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def installation(own_redis: RedisServer, tmp_path: Path) -> Iterator[Installation]:
-    """The RQ queue on a Redis of its own, without a worker."""
+    """An RQ queue on a separate Redis, without a worker."""
     with (
         structlog.testing.capture_logs(),
         install(tmp_path, make_postgres_url=None, redis_url=own_redis.url) as made,
@@ -48,7 +48,7 @@ def rq_queue(installation: Installation) -> Iterator[Queue]:
 
 
 def reannounce(installation: Installation) -> None:
-    """Do what the sweeper does for RQ."""
+    """Announce pending jobs to RQ again, as the sweeper does."""
     installation.backend.reannounce(installation.database, SystemClock(), older_than_s=0)
 
 
@@ -66,7 +66,7 @@ def test_a_rolled_back_job_is_not_announced(installation: Installation, rq_queue
     assert rq_queue.get_job_ids() == []
 
 
-def test_an_announcement_that_redis_did_not_hear_is_made_up_for(
+def test_job_queued_during_a_redis_outage_is_announced_afterwards(
     installation: Installation, own_redis: RedisServer, rq_queue: Queue
 ) -> None:
     own_redis.stop()
@@ -101,9 +101,9 @@ def test_recently_announced_job_is_not_announced_again(installation: Installatio
     assert rq_queue.get_job_ids() == []
 
 
-def test_an_id_that_died_in_a_workers_hand_is_announced_again(installation: Installation, rq_queue: Queue) -> None:
+def test_job_that_a_dead_rq_worker_had_taken_is_announced_again(installation: Installation, rq_queue: Queue) -> None:
     job_id, _ = installation.enqueue("note")
-    # What RQ's worker does first; its record of the job still says "queued" then.
+    # RQ's worker moves the id first, while its record of the job still has the status "queued".
     rq_queue.connection.lmove(rq_queue.key, rq_queue.intermediate_queue_key)
     assert RqJob.fetch(job_id, connection=rq_queue.connection).is_queued
     reannounce(installation)
@@ -113,7 +113,7 @@ def test_an_id_that_died_in_a_workers_hand_is_announced_again(installation: Inst
 def test_a_broken_record_in_redis_does_not_stop_the_sweeper(installation: Installation, rq_queue: Queue) -> None:
     first, second = installation.enqueue("note")[0], installation.enqueue("note")[0]
     rq_queue.connection.flushall()
-    # What a late heartbeat of RQ leaves of a job that is gone.
+    # A late heartbeat of RQ leaves such a partial record of a deleted job.
     rq_queue.connection.hset(RqJob.key_for(first), "last_heartbeat", "2024-01-15T10:30:00Z")
     reannounce(installation)
     assert rq_queue.get_job_ids() == [first, second]
@@ -137,7 +137,7 @@ def test_a_worker_outlives_an_outage_of_redis(installation: Installation, own_re
         installation.settled(installation.enqueue("note")[0], JobStatus.DONE)
         held, _ = installation.enqueue("hold", until=str(installation.folder / "enough"))
         installation.settled(held, JobStatus.RUNNING)
-        # Away in the middle of a job, and still away when it ends.
+        # Redis stops in the middle of a job, and is still down when the job ends.
         own_redis.stop()
         (installation.folder / "enough").touch()
         installation.settled(held, JobStatus.DONE)
@@ -154,7 +154,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it(installation: Installati
     own_redis.stop()
     job_id, _ = installation.enqueue("note")
     with installation.worker() as worker:
-        # It does its housekeeping meanwhile.
+        # Meanwhile the worker does its housekeeping.
         wait_until(installation.queue.worker_lives)
         own_redis.start()
         installation.settled(job_id, JobStatus.DONE)

@@ -1,4 +1,4 @@
-"""Requests made up from the descriptions of the chaos and the action server: never an error of theirs, and every refusal is a problem document."""
+"""Generated requests for the chaos server and the action server: no 5xx, and each rejection is a problem document."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def actions(tmp_path: Path) -> Iterator[TestClient]:
 
 
 def send(client: TestClient, case: Any) -> Any:
-    """Send a made-up request as it is, but for the caller's own headers."""
+    """Send a generated request, with the client's own `Authorization`, `Host` and `Cookie` headers."""
     made = case.as_transport_kwargs(base_url="http://testserver")
     headers = {
         name: str(value).encode("latin-1", "replace")
@@ -82,7 +82,7 @@ def check(client: TestClient, method: str, path: str) -> None:
     app = client.app
     assert isinstance(app, FastAPI)
     operation = schemathesis.openapi.from_dict(app.openapi())[path][method]
-    # Any string is a path; only a body or a query can be wrong.
+    # Any string is a valid path, so only a body or a query can be invalid.
     takes_more = path in {"/api/v1/break/{fault}", "/action/{name}", "/records", "/kill-switch"}
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)[: 2 if takes_more and "GET" not in method else 1]:
 
@@ -100,21 +100,21 @@ def check(client: TestClient, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), CHAOS)
-def test_the_chaos_server_answers_anything(chaos: TestClient, method: str, path: str) -> None:
+def test_chaos_server_never_fails_on_generated_requests(chaos: TestClient, method: str, path: str) -> None:
     check(chaos, method, path)
 
 
 @pytest.mark.parametrize(("method", "path"), ACTIONS)
-def test_the_action_server_answers_anything(actions: TestClient, method: str, path: str) -> None:
+def test_action_server_never_fails_on_generated_requests(actions: TestClient, method: str, path: str) -> None:
     check(actions, method, path)
 
 
-def test_every_route_is_asked(chaos: TestClient, actions: TestClient) -> None:
+def test_every_route_is_fuzzed(chaos: TestClient, actions: TestClient) -> None:
     for client, known in ((chaos, CHAOS), (actions, ACTIONS)):
         assert isinstance(client.app, FastAPI)
         described = {
             (method.upper(), path) for path, methods in client.app.openapi()["paths"].items() for method in methods
         }
-        # These look at a service, and there is none.
+        # These routes query a running service, which this test does not have.
         elsewhere = {"/action/verify-target-health", "/components", "/settings/history", "/logs"}
         assert described - set(known) <= {("GET", path) for path in elsewhere}

@@ -1,6 +1,6 @@
-"""Requests made up from the API's own description, and mutated bodies: no 5xx ever, and answers as described.
+"""Generated requests and mutated bodies for every API route: no 5xx, and responses that match the description.
 
-PostgreSQL finds what SQLite forgives, so everything runs on both.
+PostgreSQL rejects values that SQLite accepts, so everything runs on both.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from support.lab.process import SETTING_NAMES
 from support.storage.migrated import create_migrated, migrate
 from support.telemetry.runs import RunBody, agent_runs, examples, failed_run
 
-# Whatever is triggered is responded to beside the test, and LangGraph draws the ids of its checkpoints from the global generator.
-# Hypothesis takes that for a strategy's doing.
+# A responder handles triggered incidents in the background: LangGraph draws checkpoint ids from the global generator.
+# Hypothesis attributes these draws to a strategy.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Do not use the .random. module inside strategies:hypothesis.errors.HypothesisDeprecationWarning"
 )
@@ -47,7 +47,7 @@ CONFIG = Path(relab.__file__).parent.parent.parent / "schemathesis.toml"
 
 
 def modes_of(route: APIRoute) -> list[GenerationMode]:
-    """Return the modes of calling a route; there is no wrong way to call one that takes nothing."""
+    """Return the generation modes of a route: positive, and negative only if the route takes input."""
     takes_input = route.dependant.path_params or route.dependant.query_params or "POST" in (route.methods or ())
     return [GenerationMode.POSITIVE, GenerationMode.NEGATIVE] if takes_input else [GenerationMode.POSITIVE]
 
@@ -62,8 +62,8 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def fuzzed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """An installation that all examples of this file may fill."""
-    # A target that nobody answers for: what is triggered is stored.
+    """An installation that all examples of this file share and fill."""
+    # No server answers at this target, so triggered incidents are only stored.
     nobody = "http://127.0.0.1:9"
     options: dict[str, object] = {
         "target_api_base_url": nobody,
@@ -98,7 +98,7 @@ def send(client: TestClient, case: Any) -> Any:
     headers = {
         name: str(value).encode("latin-1", "replace")
         for name, value in (request["headers"] or {}).items()
-        # The callers of this test are on this machine; who else may call is tested elsewhere.
+        # These tests call from this machine; other tests cover other callers.
         if name.lower() not in {"host", "authorization", "cookie", "origin", "user-agent"}
     }
     content = None
@@ -116,13 +116,13 @@ def send(client: TestClient, case: Any) -> Any:
 
 @functools.cache
 def schema_of(description: str) -> Any:
-    """Return schemathesis's schema of a description in JSON; it keeps what it works out of each part for all tests."""
+    """Return schemathesis's schema of a JSON description; it is cached, so that all tests share what it computes."""
     return schemathesis.openapi.from_dict(json.loads(description), config=SchemathesisConfig.from_path(CONFIG))
 
 
 @pytest.fixture(scope="module")
 def schema(client: TestClient) -> Any:
-    """The schema of the client's API: the same object on both back ends."""
+    """The schema of the client's API, the same object for both databases."""
     return schema_of(json.dumps(client.app.openapi()))  # type: ignore[attr-defined]
 
 
@@ -133,14 +133,14 @@ def check_operation(client: TestClient, schema: Any, method: str, path: str, mod
     def check(case: Any) -> None:
         response = send(client, case)
         assert response.status_code < 500
-        # All checks: also that what fits the description is accepted, and that `Allow` is whole.
+        # All checks run, also that valid requests are accepted and that `Allow` lists every method.
         case.validate_response(response)
 
     check()
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), OPERATIONS)
-def test_the_api_keeps_to_its_description(
+def test_responses_match_the_api_description(
     client: TestClient, schema: Any, method: str, path: str, mode: GenerationMode
 ) -> None:
     check_operation(client, schema, method, path, mode, 2)
@@ -149,13 +149,13 @@ def test_the_api_keeps_to_its_description(
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("method", "path", "mode"), OPERATIONS)
-def test_the_api_keeps_to_its_description_at_length(
+def test_responses_match_the_api_description_at_length(
     client: TestClient, schema: Any, method: str, path: str, mode: GenerationMode
 ) -> None:
     check_operation(client, schema, method, path, mode, 60)
 
 
-# What breaks parsers, databases and arithmetic somewhere.
+# Values that often break parsers, databases or arithmetic.
 ODDITIES: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, 10**300, 0.0, -0.0, 1e308, 5e-324, 1.5,
     "", " ", "0", "\u0000", "\u0001", "\u001b[2J", "\u007f", "\u009b", "\u2028", "\u202e", "\ufeff", "\uffff",
@@ -202,7 +202,7 @@ def mutated(draw: st.DrawFn, body: RunBody) -> Any:
 
 
 def check_body(client: TestClient, raw: bytes) -> None:
-    """Assert that a body is stored whole and can be shown, or refused with a problem."""
+    """Assert that the API stores a body whole and can show it, or rejects it with a problem document."""
     response = client.post("/agent-runs", content=raw, headers={"content-type": "application/json"})
     if response.status_code not in {200, 201}:
         assert response.status_code in {413, 422}, response.text

@@ -1,4 +1,4 @@
-"""What bounds a request: size, packing, time, and how many at once."""
+"""The limits of a request: its size, its decompressed size, the time for its body, and concurrent requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def running_app(services: Services) -> AsyncIterator[Any]:
 
 @pytest.fixture
 def services(make_services: Callable[..., Services]) -> Services:
-    """A small installation: bodies of 20,000 bytes, two at once."""
+    """An installation with bodies of at most 20,000 bytes and two concurrent ingests."""
     return make_services(http={"max_body_mb": LIMIT / 1_048_576, "max_concurrent_ingests": 2})
 
 
@@ -50,13 +50,13 @@ def post(app: Any, *parts: bytes, headers: tuple[tuple[bytes, bytes], ...] = (),
 
 
 def body(run_id: str, size: int) -> bytes:
-    """Return a valid body of exactly so many bytes."""
+    """Return a valid body of exactly `size` bytes."""
     empty = json.dumps(minimal_run(run_id, error_message="")).encode()
     return json.dumps(minimal_run(run_id, error_message="x" * (size - len(empty)))).encode()
 
 
 async def stored(app: Any) -> list[str]:
-    """Return the ids of the runs that are there."""
+    """Return the ids of the stored runs."""
     request = RawRequest(app, "/agent-runs")
     await request.end()
     return [run["run_id"] for run in json.loads(request.text)["items"]]
@@ -71,7 +71,7 @@ def assert_refused(request: RawRequest, status: int, code: str) -> dict[str, Any
     return problem
 
 
-def test_the_limit_is_exact_declared_or_not(services: Services) -> None:
+def test_size_limit_is_exact_with_and_without_a_declared_length(services: Services) -> None:
     async def scenario(app: Any) -> None:
         for run_id, size, declared, status in [
             ("a", LIMIT, True, 201),
@@ -91,7 +91,7 @@ def test_the_limit_is_exact_declared_or_not(services: Services) -> None:
     against(services, scenario)
 
 
-def test_a_declared_giant_is_refused_before_its_body_is_read(services: Services) -> None:
+def test_body_with_a_too_large_declared_length_is_rejected_before_it_is_read(services: Services) -> None:
     async def scenario(app: Any) -> None:
         for length in (b"20001", b"9" * 19, b"9" * 5_000):
             request = post(app, headers=((b"content-length", length),), finished=False)
@@ -164,7 +164,7 @@ def test_too_many_concurrent_requests_get_retry_after(services: Services) -> Non
     against(services, scenario)
 
 
-def test_a_body_that_does_not_come_gives_its_place_back(make_services: Callable[..., Services]) -> None:
+def test_request_whose_body_times_out_frees_its_slot(make_services: Callable[..., Services]) -> None:
     services = make_services(http={"max_concurrent_ingests": 2, "body_timeout_s": 0.05})
 
     async def scenario(app: Any) -> None:
@@ -177,7 +177,7 @@ def test_a_body_that_does_not_come_gives_its_place_back(make_services: Callable[
     against(services, scenario)
 
 
-def test_notification_that_comes_too_slowly_is_to_be_sent_again(make_services: Callable[..., Services]) -> None:
+def test_slow_notification_is_rejected_with_503_so_that_it_is_retried(make_services: Callable[..., Services]) -> None:
     services = make_services(http={"body_timeout_s": 0.05})
 
     async def scenario(app: Any) -> None:
@@ -185,7 +185,7 @@ def test_notification_that_comes_too_slowly_is_to_be_sent_again(make_services: C
             app, "/alerts/alertmanager", method="POST", headers=[JSON], body=(b'{"version":',), finished=False
         )
         await request.end()
-        # Elsewhere 408, which Alertmanager would not repeat.
+        # Other routes answer 408, after which Alertmanager would not retry.
         assert_refused(request, 503, "unavailable")
         assert int(request.headers["retry-after"]) >= 1
 

@@ -1,4 +1,4 @@
-"""The API while its database or its broker is away, and after."""
+"""The API during and after an outage of its database or its broker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 def requests(client: TestClient) -> list[Any]:
-    """Return the answers of every route that needs the database."""
+    """Send a request to every route that needs the database, and return the responses."""
     return [
         client.post("/agent-runs", json=minimal_run("lost")),
         client.get("/agent-runs"),
