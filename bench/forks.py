@@ -92,7 +92,7 @@ def measure(folder: Path, files: int, count: int) -> dict[str, Sequence[float]]:
     figures: dict[str, list[float]] = {"fork": [], "run": [], "floor": []}
     for number in range(count + 1):
         row = ms_until_start(fork), ms_until_start(run), floor_ms(parent, folder / f"floor_{number}")
-        # The first one loads modules.
+        # The first fork also loads modules, so it is not counted.
         if number:
             for values, value in zip(figures.values(), row, strict=True):
                 values.append(value)

@@ -36,7 +36,7 @@ from rig.servers import PostgresServer
 
 TRACES_PER_REQUEST = 20
 REQUESTS_PER_COMMIT = 8
-"""What `bench.ingest` with 8 connections commits at once, when its server has all connections waiting."""
+"""The requests that the server of `bench.ingest` commits at once, when all 8 connections wait for it."""
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ SAMPLE_S = 0.02
 
 @dataclass
 class Costs:
-    """Processor time per span in µs, and the shares of samples in which a writing session waited, by what it waited for."""
+    """Processor time per span in µs, and per wait event the share of samples in which a writing session waited."""
 
     processes: int
     spans: int
@@ -112,7 +112,7 @@ def _spent_s(process: psutil.Process) -> float:
 
 
 def _watch(url: str, done: threading.Event, waits: Counter[str]) -> None:
-    """Count what sessions with a running statement wait for, until `done` is set."""
+    """Count the wait events of sessions with a running statement, until `done` is set."""
     statement = (
         "SELECT wait_event_type || ' ' || wait_event FROM pg_stat_activity "
         "WHERE state = 'active' AND pid <> pg_backend_pid() AND application_name = 'relab'"

@@ -1,4 +1,4 @@
-"""How fast clusters of many failed runs are read, beside a count of the same rows: `python -m bench.rca_clusters`."""
+"""`python -m bench.rca_clusters`: measure how fast clusters of many failed runs are read, beside a count of the rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fill(database: Database) -> None:
 
 
 def median_ms(act: Callable[[], object]) -> float:
-    """Return the median time of `REPEATS` calls in ms, after one that is not counted."""
+    """Return the median time of `REPEATS` calls in ms, after a warm-up call that is not counted."""
     act()
     took = []
     for _ in range(REPEATS):

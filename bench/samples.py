@@ -1,4 +1,4 @@
-"""Agent runs for benchmarks: as large as a usual run of an agent with four tool calls, with different ids."""
+"""Agent runs for benchmarks, with different ids; each is as large as a usual run with four tool calls."""
 
 from __future__ import annotations
 

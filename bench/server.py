@@ -41,7 +41,7 @@ class Server:
         self.port = free_port()
         home.mkdir(parents=True)
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        # Without analyses of its own accord, the server does what is measured and nothing else.
+        # Automatic analyses are off, so that the server does only the measured work.
         self._environment = {**kept, "RELAB_HOME": str(home), "LOG_LEVEL": "ERROR", "RELAB_RCA__ON_ARRIVAL": "false"}
         if database_url is not None:
             self._environment["DATABASE_URL"] = database_url

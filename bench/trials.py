@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def _rounds(args: argparse.Namespace, top: Path) -> list[Figures]:
-    """Measure all parts, in turn, as often as is wanted; runs are written to `top`."""
+    """Measure all parts in turn, for the requested number of rounds; runs are written to `top`."""
     parts: dict[str, Callable[[], Figures]] = {
         "bare": lambda: bare(args.trials, args.concurrency),
         "local": lambda: relab("local", args.trials, args, top),
@@ -123,7 +123,7 @@ def _rounds(args: argparse.Namespace, top: Path) -> list[Figures]:
 
 
 def _round(args: argparse.Namespace, parts: Mapping[str, Callable[[], Figures]]) -> Iterator[Figures]:
-    """Measure the parts that are wanted once each, with their processor time."""
+    """Measure each requested part once, with its processor time."""
     for part in args.only.split(","):
         print(f"{part} ...", file=sys.stderr)
         before = sum(os.times()[:4])

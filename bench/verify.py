@@ -70,7 +70,7 @@ def hash_all(run_dir: Path) -> int:
     for top, folders, names in os.walk(run_dir):
         folders.sort()
         for name in sorted(names):
-            path = os.path.join(top, name)  # noqa: PTH118 as fast as it goes
+            path = os.path.join(top, name)  # noqa: PTH118 faster than pathlib
             if not os.path.islink(path):  # noqa: PTH114
                 with open(path, "rb", buffering=0) as file:  # noqa: PTH123
                     hashlib.file_digest(file, "sha256")
@@ -103,7 +103,7 @@ def main() -> None:
             seconds: dict[str, list[float]] = {part: [] for part in parts}
             total = hash_all(run_dir)
             for _ in range(given.rounds):
-                # The seal last: the statements name the digest of the one of the run's end, which has the same bytes.
+                # Seal last: statements in the run name the digest of its first seal, which has the same bytes.
                 for part, measure in parts.items():
                     begun = time.process_time()
                     measure(run_dir)

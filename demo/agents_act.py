@@ -1,4 +1,4 @@
-"""The first act: agents fail, and the lab's reports are compared with what the tool server really did."""
+"""The first act: agents fail, and the lab's reports are compared with the real answers of the tool server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fourth act: builds of a small project really fail, relab says why, and finds the knob with which they succeed."""
+"""The fourth act: builds of a small project really fail; relab explains why, and finds settings that repair them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def check_build_tools() -> None:
 
 
 def _works(tool: str) -> bool:
-    # A stub without its tool, such as a version manager's or macOS's, is in PATH but does not work.
+    # PATH may contain a stub that does not work without its tool, such as a version manager's or macOS's.
     try:
         ended = subprocess.run([tool, "--version"], capture_output=True, timeout=_TOOL_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -119,7 +119,7 @@ def play_builds(console: Console, home: Path) -> int:
 
 
 def set_fault(project: Path, fault: str) -> None:
-    """Write into the settings of a copy of the example how its builds fail."""
+    """Set the fault of the builds in the settings of a copy of the example."""
     settings = project / "settings.mk"
     text = settings.read_text(encoding="utf-8")
     settings.write_text(re.sub(r"(?m)^FAULT = .*$", f"FAULT = {fault}", text), encoding="utf-8")
@@ -143,7 +143,7 @@ def _run(console: Console, project: Path, home: Path, options: list[str]) -> tup
 def _lab(arguments: list[str], home: Path) -> Iterator[subprocess.Popen[str]]:
     """Yield a running `lab` whose output is read as text; after the block it has ended, with its builds."""
     command = [str(Path(sys.executable).with_name("lab")), *arguments]
-    # A session of its own: Ctrl-C reaches this program, which ends the command with SIGTERM.
+    # In a new session, Ctrl-C reaches only this program, which ends the command with SIGTERM.
     process = subprocess.Popen(
         command,
         cwd=home,

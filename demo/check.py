@@ -1,4 +1,4 @@
-"""Check whether a report names what the tool server really did."""
+"""Check whether a report agrees with the real answers of the tool server."""
 
 from __future__ import annotations
 

@@ -95,6 +95,6 @@ Wait at most 2 s when a tool asks you to wait.
 
 PROMPT_V2 = Prompt(
     "1.1.0",
-    # A change that was meant to save a call: the help centre answers, without a customer look-up.
+    # This change was meant to save a call: the agent asks the help centre without looking up the customer.
     PROMPT_V1.text.replace("Order status: find_customer, find_order", "Order status: search_help"),
 )

@@ -35,7 +35,7 @@ class Outcome:
     Attributes:
         scenario: the scenario.
         run: the analysed run.
-        ended: what became of that run, by the lab's rules.
+        ended: the outcome of that run by the lab's rules.
         answered: the tool server's answers in that run, from its own journal.
         tally: the successes of the scenario's runs by version; None for a single run.
         report: the lab's report on the run.

@@ -33,7 +33,7 @@ THROTTLE: Final[dict[str, Any]] = {
         "enabled_actuators": ["concurrency", "batch_size"],
     }
 }
-"""Each worker works on one request at a time, and rejects what would wait for longer than 1 ms."""
+"""Each worker serves one request at a time, and rejects a request that would wait for longer than 1 ms."""
 LIFTED: Final = {"flow_policy": "fixed", "conc_cap": 64, "target_p95": 4_000.0}
 """A limit that the load of the rollout does not reach; requests may wait for 1 s."""
 TIMEOUT_S: Final = 240.0
@@ -52,7 +52,7 @@ class RolloutEnd:
         code: exit code of `lab rollout run`; 0 for a PASS whose flags were read back.
         report: its mini report; empty if it wrote none.
         in_force: flow control of the shop afterwards, read from the shop itself.
-        files: the chart and the summary, those that exist.
+        files: the paths of the chart and the summary, if they exist.
     """
 
     code: int

@@ -25,7 +25,7 @@ REQUEST_TIMEOUT_S = 60.0
 
 @dataclass
 class Outcome:
-    """What happened to one run of the evaluation.
+    """The outcome of one run of the evaluation.
 
     Attributes:
         dataset: the name of the run's data set.

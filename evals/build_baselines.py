@@ -1,4 +1,4 @@
-"""Simple ways to choose the error lines of a log, which relab must beat."""
+"""Baselines for the choice of error lines of a log, which relab must beat."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def last_lines(case: BuildCase) -> set[int]:
 
 
 def keyword_lines(case: BuildCase) -> set[int]:
-    """Return the lines with one of a few words."""
+    """Return the lines that contain one of a few keywords."""
     return {line.number for line in case.failed.lines if _KEYWORD.search(line.text)}
 
 
@@ -33,7 +33,7 @@ def new_lines(case: BuildCase) -> set[int]:
 
 
 def new_blocks_with_keyword(case: BuildCase) -> set[int]:
-    """Return the runs of new lines (blank lines join them) that have a keyword."""
+    """Return the blocks of consecutive new lines (blank lines do not end a block) that contain a keyword."""
     lines, new = case.failed.lines, new_lines(case)
     chosen: set[int] = set()
     spoken = [bool(line.text) for line in lines]

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def written_cases() -> list[FixCase]:
-    """Return the logs that were rewritten from memory; see the heads of their files."""
+    """Return the logs that were rewritten from memory; the head of each file describes its origin."""
     parts: dict[str, list[dict[str, str]]] = {}
     for name in ("build_failures.yaml", "build_failures_blind.yaml"):
         parts |= yaml.safe_load((_FOLDER / name).read_text(encoding="utf-8"))
@@ -130,7 +130,7 @@ def said_in(fix: FixSuggestion, above: float = -1.0) -> str:
 
 
 def score(answers: Iterable[tuple[FixCase, FixSuggestion]], above: float = -1.0) -> FixScore:
-    """Return the counts over these logs and their suggestions; `said_in` says what an answer counts as."""
+    """Return the counts over these logs and their suggestions; `said_in` maps a suggestion to the id of its failure."""
     pairs = [(case.cause, said_in(fix, above)) for case, fix in answers]
     known = [(cause, said) for cause, said in pairs if cause != NONE]
     unknown = [said for cause, said in pairs if cause == NONE]

@@ -1,6 +1,6 @@
 """Measure the example's builds with each fault and each action: `python -m evals.build_measurements OUTPUT [REPEATS]`.
 
-The output is what the simulator of builds is fitted to.
+The simulator of builds is fitted to the output.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def measure(repeats: int) -> list[dict[str, object]]:
                     if action_id == 0:
                         continue
                     if configuration.incremental:
-                        # It starts in the workspace that the failed build left, not in that of another action.
+                        # Restore the failed build's workspace, in which an incremental build must start.
                         run(project.file.defaults)
                     rows.append(row_of(fault, action_id, run(configuration)))
                     if configuration.cache or configuration.incremental:
-                        # The second build has what the first one kept.
+                        # The second build uses the cache or workspace of the first one.
                         rows.append(row_of(fault, action_id, run(configuration)))
                 services.close()
             print(f"repeat {repeat + 1}: {fault}, {len(rows)} builds", file=sys.stderr, flush=True)

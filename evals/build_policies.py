@@ -59,7 +59,7 @@ def expected_rewards(simulator: BuildSimulator) -> Rewards:
 
 
 def play(policy: BuildPolicy, simulator: BuildSimulator, expected: Rewards, seed: int) -> tuple[Curve, Curve]:
-    """Return for each build the expected reward of the chosen action, and that of the oracle's."""
+    """Return for each build the expected reward of the chosen action, and that of the oracle's action."""
     generator = np.random.default_rng(seed)
     project = SimulatedProject(simulator, generator)
     own, best = np.zeros(BUILDS + AFTER), np.zeros(BUILDS + AFTER)
@@ -108,7 +108,7 @@ def difference(name: str, better: list[float], other: list[float]) -> float:
 
 
 def choose(simulator: BuildSimulator, expected: Rewards) -> None:
-    """Print which policy the rule makes the default."""
+    """Print the policy that the rule selects as the default."""
     seeds = range(FIRST_CHOOSING_SEED, FIRST_CHOOSING_SEED + CHOOSING_SEEDS)
     shares = {
         name: [share(play(make_policy(name), simulator, expected, seed)) for seed in seeds]

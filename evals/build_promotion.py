@@ -31,7 +31,7 @@ from relab.stats.verdicts import Verdict
 RUNS = 500
 SIZES = (120, 240, 500, 1_000, 2_000)
 LOOKS = (250, 500, 1_000)
-"""Sizes of a growing log at which it is judged again and again, until a PASS."""
+"""Sizes of a growing log at which it is judged, until a PASS."""
 SEED = 2_026_12
 KINDS = 3
 RETRIES = 3
@@ -44,14 +44,14 @@ Chances = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is simulated.
+    """A simulated setting.
 
     Attributes:
         name: the name in the table; it begins with `equal` or `better`.
         log: the name of the policy that wrote the log, or `even`, `skewed` for fixed propensities.
         candidate, current: the names of the judged policies.
         success: the probability of success by kind of failure and action.
-        hopeless: the share of inputs of which each build fails, whatever is chosen.
+        hopeless: the share of inputs whose builds fail with every action.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """How often each verdict was given; `counts` are in the order of `WORDS`."""
+    """The number of verdicts of each kind; `counts` are in the order of `WORDS`."""
 
     setting: str
     size: str
@@ -127,7 +127,7 @@ def simulated_log(setting: Setting, size: int, generator: np.random.Generator) -
             flags = [1.0, *(float(kind == each) for each in range(KINDS)), float(attempt > 0), 0.0, 0.0, 0.0]
             features = tuple(flags)
             chances = SHARES[setting.log] if policy is None else policy.propensities(features, actions, generator)
-            # Faster than `generator.choice`.
+            # This is faster than `generator.choice`.
             chosen = min(int(np.searchsorted(np.cumsum(chances), generator.random(), side="right")), ACTIONS - 1)
             is_success = not is_hopeless and generator.random() < setting.success[kind][chosen]
             # reference / (reference + duration) for log-normal durations around the reference
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    # The linear algebra of eight features is slower with threads, which would also compete with the processes.
+    # Threads slow down the linear algebra of eight features, and would compete with the processes.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     if not options.json:

@@ -2,7 +2,7 @@
 
 The policy has learnt from the fitted simulator alone. It chooses an action for a build of the default configuration that
 succeeded. Then real builds are measured in rounds: one with the default configuration and one with the chosen one, in an
-order that alternates. Each round changes one source file before both, so that neither builds what it has built already.
+order that alternates. Each round changes one source file before both, so that neither can reuse an earlier result.
 The verdict is that of a gate on the paired differences of the logarithms of the durations.
 """
 
@@ -75,7 +75,7 @@ def measure(rounds: int) -> tuple[int, list[float], list[float]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "project"
         shutil.copytree(EXAMPLE, folder)
-        # A home for each arm: neither uses the other's cache or workspace.
+        # Each arm has its own home, so that neither uses the other's cache or workspace.
         arms = {arm: build(load_settings(Path(name) / arm)) for arm in ("default", "chosen")}
         for services in arms.values():
             services.prepare()
@@ -89,7 +89,7 @@ def measure(rounds: int) -> tuple[int, list[float], list[float]]:
             order = ("default", "chosen") if number % 2 else ("chosen", "default")
             found = {arm: duration_s(arms[arm].builds, read_project(folder), configurations[arm]) for arm in order}
             print(f"round {number}: default {found['default']:.2f} s, chosen {found['chosen']:.2f} s", file=sys.stderr)
-            # The first round has nothing kept to build on; it is printed and left out.
+            # The first round has no cache or workspace to reuse, so it is printed and not counted.
             if number:
                 default.append(found["default"])
                 chosen.append(found["chosen"])

@@ -1,4 +1,4 @@
-"""Send the recorded telemetry of a framework to relab's OTLP endpoints, and read back what its public API shows."""
+"""Send the recorded telemetry of a framework to relab's OTLP endpoints, and read the runs from its public API."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rig.frameworks.recordings import trace_ids
 ANALYSIS_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 60.0
 ENDS_SOON = {"RELAB_TELEMETRY__INCOMPLETE_AFTER_S": "0.5", "RELAB_JOBS__SWEEP_INTERVAL_S": "0.5"}
-"""Settings of a server to which recordings are sent: some traces have no end, and the default quiet time is 15 minutes."""
+"""Settings of a server that receives recordings: traces without an end must not wait for the default of 15 minutes."""
 _STATUS_OUTCOMES = {"success": "succeeded", "failure": "failed"}
-"""The outcome that a reader concludes from the status, while a run has no outcome of its own."""
+"""The outcome that a reader infers from the status of a run without an outcome."""
 
 
 class ShownCall(NamedTuple):
-    """A tool call as the timeline shows it; `skipped` if it was requested and never carried out."""
+    """A tool call as the timeline shows it; `skipped` if it was requested and never executed."""
 
     name: str
     agent: str | None
@@ -38,7 +38,7 @@ class ShownRun(NamedTuple):
         outcome: the outcome of the run that ended last.
         question, answer: the question of the run that began first, and the answer of the run that ended last.
         agents: the agents of the run with question, answer and outcome, as far as the API has them.
-        tool_calls: the tool calls.
+        tool_calls: the tool calls of the timeline.
         blamed: the tool call that the analysis blames; the text `model` for a model call; None if it blames neither.
         rejected: for each export that relab did not accept, its path with the status code.
     """
@@ -57,7 +57,7 @@ class NotShownError(Exception):
 
 
 def show(client: httpx.Client, exports: Sequence[Export]) -> ShownRun:
-    """Send the exports to relab, and return what it shows of them.
+    """Send the exports to relab, and return the run that its API shows.
 
     Raises:
         NotShownError: a trace became no run, or the run or its analysis did not end.

@@ -39,14 +39,14 @@ MEASURES = {
 
 
 class Mark(NamedTuple):
-    """The comparison of one fact with what relab shows.
+    """The comparison of one fact with the value that relab shows.
 
     Attributes:
         framework: the framework that the agent was built with.
         case: the name of the recorded program.
         measure: the kind of fact, a key of `MEASURES`.
         is_right: whether relab shows the fact correctly.
-        shown: what relab shows instead.
+        shown: the value that relab shows instead.
     """
 
     framework: str
@@ -63,7 +63,7 @@ def marks_of(framework: str, case: str, facts: Facts, shown: ShownRun, exports: 
         framework: the framework that the agent was built with.
         case: the name of the recorded program.
         facts: the known facts of the run.
-        shown: what relab shows.
+        shown: the run as relab shows it.
         exports: the number of exports that were sent.
     """
 
@@ -106,7 +106,7 @@ def _call_marks(
 def _is_blamed(shown: ShownCall | str | None, facts: Facts) -> bool:
     blamed = facts["blamed"]
     if isinstance(shown, ShownCall):
-        # Two agents call one tool with different arguments, by which the calls are told apart.
+        # Two agents call one tool with different arguments, which identify their calls.
         calls = [
             call for call in facts["tool_calls"] if (call["name"], call["agent"]) == (blamed["name"], blamed["agent"])
         ]
@@ -177,7 +177,7 @@ def _texts(measure: str, facts: Facts, shown: ShownRun) -> Iterator[tuple[str, s
 
 
 def _shown_agent(number: int, facts: Facts, shown: ShownRun) -> Facts:
-    """Return what is shown of an agent: of the one with its name, or at its place if the telemetry has no name of it."""
+    """Return the shown agent with this agent's name, or the one at its position if the telemetry lacks its name."""
     if f"agents.{number}.name" in facts["not_in_trace"]:
         return shown.agents[number] if number < len(shown.agents) else {}
     name = facts["agents"][number]["name"]

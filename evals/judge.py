@@ -82,7 +82,7 @@ def planned(**changes: Any) -> Plan:
     """Return the shipped plan with changed fields of `experiment`; `early_stop=False` turns early looks off."""
     plan = default_plan()
     early = plan.early_stop if changes.pop("early_stop", True) else None
-    # Validated again, so that the name of an order becomes the order.
+    # The plan is validated again, which converts the name of an order to the order.
     experiment = Measurement.model_validate({**plan.experiment.model_dump(), **changes})
     return plan.model_copy(update={"experiment": experiment, "early_stop": early})
 
@@ -156,7 +156,7 @@ def real_effects(*, runs: int, draw: Draw) -> Iterator[Row]:
 
 
 def rejected_procedures(*, runs: int, draw: Draw) -> Iterator[Row]:
-    """Yield how often identical arms pass under procedures that are not used: why the shipped one is as it is."""
+    """Yield how often identical arms pass under rejected procedures, which justifies the shipped one."""
     plan = planned(rounds=16, early_stop=False)
     for sd in (0.1, 0.2):
         setting = f"window SD {sd:.0%}"
@@ -227,7 +227,7 @@ def _window(planned_window: PlannedWindow, change: float, draw: Draw) -> ArmWind
 
 
 def error_bounds(*, runs: int, draw: Draw) -> Iterator[Row]:
-    """Yield how often the upper bound of an error rate of exactly 1 % lies below 1 % (2.5 % are meant at most)."""
+    """Yield how often the upper bound of an error rate of exactly 1 % lies below 1 % (nominal maximum: 2.5 %)."""
     few = min(runs, 5_000)
     for name, concentration in (("independent errors", None), ("errors in bursts", 100.0), ("long bursts", 10.0)):
         for rounds in (8, 24):

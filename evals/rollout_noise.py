@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Draw = np.random.Generator
 
 SAMPLING_SD = 0.036
-"""Deviation of the log P95 of a window of 1,200 log-normal latencies (sigma 0.6), from which no window is free:
+"""Sampling deviation of the log P95 of every window, for 1,200 log-normal latencies (sigma 0.6):
 sigma * sqrt(0.95 * 0.05 / 1200) / density of the normal distribution at its 95th percentile."""
 
 

@@ -56,7 +56,7 @@ OFF: dict[str, Any] = {"control": {"enabled_actuators": []}}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of rollout: the flags before it, the flow control of arm B, and whether a result is the expected one."""
+    """One kind of rollout: the flags before it, the flow control of arm B, and a test for the expected result."""
 
     before: dict[str, Any]
     flow: dict[str, Any]

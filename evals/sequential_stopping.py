@@ -108,7 +108,7 @@ def measure(setting: Setting, *, runs: int, seed: int) -> Row:
 
 
 def _looks(values: Floats, setting: Setting) -> NDArray[np.bool_]:
-    """Return after which values the evidence may decide, shape `(runs, tasks)`; `finding` has the last word."""
+    """Return after which values the evidence may suffice for a stop, shape `(runs, tasks)`; `finding` decides."""
     threshold = math.log(2 * setting.variants / ALPHA)
     upper = evidence_path(values, setting.margin, setting.bounds)
     lower = evidence_path(values, -setting.margin, setting.bounds)

@@ -1,4 +1,4 @@
-"""A responder to start from: `lab` measures it as it measures its own. It needs only Python; README.md lists its inputs.
+"""A template of a responder, which `lab` measures like its own. It needs only Python; README.md lists its inputs.
 
 It recognises four causes, repairs each once, and asks for a person if it recognises none or its repair failed.
 """
@@ -15,9 +15,9 @@ TARGET, ACTIONS = os.environ["TARGET_API_BASE_URL"], os.environ["ACTION_SERVER_U
 TOKEN, PORT = os.environ["ACTION_SERVER_TOKEN"], int(os.environ["PORT"])
 INTERVAL_S = float(os.environ.get("POLL_INTERVAL_SECONDS", "30"))
 POLLS_TO_OPEN, POLLS_TO_CLOSE = 2, 3
-SETTLE_S = 35.0  # the target's figures are those of its last 30 seconds: so long a repair is not judged
+SETTLE_S = 35.0  # a repair is judged after this time, because the target's figures cover its last 30 seconds
 
-# A reason as the target's health tells it (a pattern), the cause, the action and its parameters.
+# A pattern for a reason in the target's health, the cause, the action and its parameters.
 RUNBOOK = [
     (r"worker \d+ is stopped", "process_stopped", "resume-process", {"component": "target"}),
     (r"database does not answer: .*refused", "database_down", "restart-database", {}),
@@ -28,7 +28,7 @@ status = {"polls": 0, "incident": None, "cost_usd": 0.0}
 
 
 def ask(url, body=None, headers=None, within_s=3.0):
-    """Return what an address answers as JSON, or None if it does not answer well."""
+    """Send a request, and return the JSON of the answer, or None if the request or the answer fails."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json", **(headers or {})})
     try:
@@ -40,14 +40,14 @@ def ask(url, body=None, headers=None, within_s=3.0):
 
 
 class Watch:
-    """What is remembered from poll to poll."""
+    """The state between polls: counts of good and bad polls, and the repairs that were tried."""
 
     def __init__(self):
         self.bad = self.good = self.incidents = 0
         self.tried, self.quiet_until = [], 0.0
 
     def poll(self):
-        """Look once: open, repair, or close."""
+        """Poll the target once: open, repair or close an incident."""
         status["polls"] += 1
         health = ask(f"{TARGET}/api/v1/health") or {"health_status": "silent"}
         is_well = health["health_status"] == "healthy"
@@ -58,7 +58,7 @@ class Watch:
             self.respond([str(reason) for reason in health.get("reasons", [])])
 
     def respond(self, reasons):
-        """Say what is the matter, and try what has not been tried."""
+        """Diagnose the incident, and try its repair once."""
         if status["incident"] is None:
             self.incidents += 1
             status["incident"] = {"id": f"incident-{self.incidents}", "phase": "diagnose", "diagnosis": []}
@@ -73,7 +73,7 @@ class Watch:
             self.act(incident, *untried[0])
 
     def act(self, incident, action, parameters):
-        """Ask for an action; the same attempt asked for twice is done once."""
+        """Request an action; a repeated request for the same attempt is performed once."""
         self.tried.append(action)
         key = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": f"{incident['id']}-{len(self.tried)}"}
         answer = ask(f"{ACTIONS}/action/{action}", parameters, key, within_s=60.0)
@@ -82,7 +82,7 @@ class Watch:
 
 
 class Status(BaseHTTPRequestHandler):
-    """Says how the responder is, at `GET /agent/status`."""
+    """Serves the responder's status at `GET /agent/status`."""
 
     def do_GET(self):
         self.send_response(200 if self.path == "/agent/status" else 404)

@@ -1,1 +1,1 @@
-"""Helpers of tests and benchmarks: real servers, child processes, made-up experiment runs, waiting for conditions."""
+"""Helpers of tests and benchmarks: real servers, child processes, synthetic experiment runs, waiting for conditions."""

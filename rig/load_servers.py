@@ -1,4 +1,4 @@
-"""An HTTP server whose delays, stalls and failures are known, and which records when it answered each request.
+"""An HTTP server with known delays, stalls and failures, which records the time of each answer.
 
 As a process: `python -m rig.load_servers OPTIONS_AS_JSON` prints its port. The path of a request determines the answer:
 
@@ -63,7 +63,7 @@ class Truth:
     most_open: int = 0
 
     def latencies_ms(self, plan: LoadPlan, result: LoadResult) -> list[float]:
-        """Return, sorted, the time from its due time to its answer of each answered request of a load.
+        """Return the sorted latencies of the answered requests of a load, each from its due time to its answer.
 
         Args:
             plan: the plan of the load, from which the due times follow.
@@ -74,7 +74,7 @@ class Truth:
         return sorted((row[3] - start_ns - due_ns[row[0]]) / 1e6 for row in self.rows if row[3])
 
     def injected_ms(self, plan: LoadPlan, result: LoadResult, delays_ms: Sequence[float]) -> list[float]:
-        """Return, sorted, the latencies that requests sent exactly at their due times would have had.
+        """Return the sorted latencies that requests sent exactly at their due times would have had.
 
         They consist only of the server's delays and stalls.
 
@@ -140,7 +140,7 @@ class _Connection(asyncio.Protocol):
         truth.rows.append(row)
         if len(truth.rows) in behaviour.stall_at:
             from_ns = time.time_ns()
-            # Nothing else happens meanwhile: no answer is written, and no connection is accepted.
+            # The blocked event loop writes no answer and accepts no connection meanwhile.
             time.sleep(behaviour.stall_ms / 1_000)
             truth.stalls.append([from_ns, time.time_ns()])
         delay_ms = behaviour.delays_ms[number % len(behaviour.delays_ms)]
@@ -154,7 +154,7 @@ class _Connection(asyncio.Protocol):
         if self._transport.is_closing() or kind == "hang":
             return
         if kind == "reset":
-            # To close with unsent data pending and no lingering is to reset.
+            # Closing a socket with a linger time of 0 sends a reset.
             found = self._transport.get_extra_info("socket")
             found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _OBJECTS_BYTES: Final = 100_000_000
 _QUICK: Final[Mapping[str, int]] = {
-    # A killed node is noticed after a second and not after ten.
+    # Ray detects a killed node after one second instead of ten.
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
     "health_check_failure_threshold": 4,
@@ -23,9 +23,9 @@ _QUICK: Final[Mapping[str, int]] = {
 def ray_cluster(*, nodes: int, num_cpus: int = 2) -> Iterator[Cluster]:
     """Run a Ray cluster of `nodes` nodes on loopback addresses of this machine while the block runs.
 
-    Each node has `num_cpus` processors for tasks, whatever the machine has.
+    Each node offers `num_cpus` processors for tasks, however many the machine has.
     """
-    # Ray reads it when it is imported: the address of each node is 127.0.0.1.
+    # Ray reads the first variable on import; "0" gives each node the address 127.0.0.1.
     kept = dict(os.environ)
     os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     from ray.cluster_utils import Cluster  # noqa: PLC0415 it is an extra, and reads the environment when it is imported

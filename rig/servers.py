@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def _wheel_binaries(module: str, *parts: str) -> Path:
-    # Find the package without importing it: only its binaries are needed, and its import has side effects.
+    # Find the package without importing it, because its import has side effects and only its binaries are needed.
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
@@ -62,7 +62,7 @@ class PostgresServer:
     uid: int | None
     gid: int | None
     options: str = "-c fsync=off -c shared_buffers=64MB"
-    """Settings for the next `start`. Without fsync, data survives the death of its processes, not of the machine."""
+    """Settings for the next `start`. Without fsync, data survives a crash of the server, but not of the machine."""
     process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -88,7 +88,7 @@ class PostgresServer:
             if not _reachable(binaries / "initdb", uid):
                 shutil.copytree(binaries.parent, root / "pginstall", symlinks=True)
                 binaries = root / "pginstall" / "bin"
-        # Programs stay outside: in containers it is often forbidden to run one from memory.
+        # The programs are not in memory, because containers often forbid running programs from there.
         data = (_folder_in_memory() if in_memory and _has_memory() else root) / "data"
         data.mkdir()
         if uid is not None and gid is not None:
@@ -117,9 +117,9 @@ class PostgresServer:
         settings = ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "max_connections=200"]
         command = [str(self.binaries / "postgres"), "-D", str(self.data), *settings, *self.options.split()]
         with self._log.open("ab") as log:
-            # A child of this process. As a daemon it would be an orphan, and tests of sandboxes in this process kill orphans.
-            # Its own group, so that Ctrl-C in a terminal does not stop it before the tests that use it; not its own
-            # session, which would make it look like an orphan too.
+            # The server is a child of this process: a daemon would be an orphan, and tests of sandboxes kill orphans.
+            # It has its own process group, so that Ctrl-C in a terminal does not stop it before the tests that use it.
+            # It has no session of its own, because the tests of sandboxes would take it for an orphan.
             self.process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0, **self._as_user())
         wait_until(self._answers, what="PostgreSQL answering")
 
@@ -142,7 +142,7 @@ class PostgresServer:
     def destroy(self) -> None:
         """Stop the server and remove its files."""
         self.stop("immediate")
-        # Hundreds of databases are a hundred thousand files, for which Python needs ten times as long.
+        # Hundreds of databases have some 100,000 files, which `rm` deletes ten times as fast as Python.
         folders = {self.root, self.data.parent}
         subprocess.run(["rm", "-rf", *map(str, folders)], check=False)
 
@@ -153,7 +153,7 @@ class PostgresServer:
             psycopg.errors.InvalidCatalogName: there is no database with the name of the template.
         """
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            # To copy files takes a third of the processor time of the default, which logs each page.
+            # Copying files takes a third of the processor time of the default strategy, which logs each page.
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return self.url(name)
 
@@ -202,13 +202,13 @@ def _has_memory() -> bool:
 
 
 def _folder_in_memory() -> Path:
-    """Create a folder in memory that all users can reach, and remove those of processes that were killed."""
-    # Containers may share this file system, and a process id means something only in its own namespace.
+    """Create a folder in memory that all users can reach, and remove the folders of killed processes."""
+    # Containers may share this file system, and a process id is valid only in its own namespace.
     prefix = f"relab-pg-{Path('/proc/self/ns/pid').stat().st_ino}-"
     for left in _MEMORY.glob(f"{prefix}[0-9]*"):
         owner = left.name.removeprefix(prefix).partition("-")[0]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            # A server that still uses it notices within a minute and ends.
+            # A server that still uses the folder detects within a minute that it is missing, and exits.
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=_MEMORY))
     folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Runs of experiments that tests make up row by row: a run's folder with configuration and tables, without trials."""
+"""Synthetic runs of experiments from given rows: a run's folder with configuration and tables, without real trials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def trial_row(
     objective: tuple[str, float | None] | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Return a made-up row of a trial, as the journal of a run contains it.
+    """Return a synthetic row of a trial, as the journal of a run contains it.
 
     Args:
         variant: id of the variant.

@@ -1,4 +1,4 @@
-"""Runs with the truth about them. A method receives `Case.run` only; labels stay in `Case.truth`."""
+"""Runs with their labels. A method receives `Case.run` only; the labels stay in `Case.truth`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAILING_SET = "tau-bench airline, failing"
 
 @dataclass(frozen=True)
 class Truth:
-    """What annotators say about a run.
+    """The annotators' labels of a run.
 
     Attributes:
         step_id: the step that first went wrong; None if the set has no such label.
@@ -81,7 +81,7 @@ def without_labelled_evidence(case: Case) -> Case:
 
 
 def renumbered(case: Case) -> Case:
-    """Return the case with new ids for its steps and calls, without gaps in their numbers; the truth fits no longer."""
+    """Return the case with new, gapless ids for its steps and calls; its labels no longer match them."""
     names = {step["step_id"]: f"turn-{index}" for index, step in enumerate(case.body["steps"])}
     steps = [
         {**step, "step_id": names[step["step_id"]], "parent_step_id": names.get(step.get("parent_step_id"))}

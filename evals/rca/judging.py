@@ -22,7 +22,7 @@ Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, JudgeAnswerCache],
 
 @dataclass(frozen=True)
 class JudgeCost:
-    """What the judgements of a set cost: the runs for which the judge named a step, calls, tokens, USD, and dropped answers.
+    """The cost of the judgements of a set: runs with a named step, calls, tokens, USD, and dropped answers.
 
     `usd` is None if a price is not known; `fallbacks` counts the reasons of the runs without a named step.
     """
@@ -43,7 +43,7 @@ class JudgeMeasured:
     Attributes:
         steps: per set its name, and the figures of the local ranking and of the judge. The judge's row falls back to the
             local ranking where the judge named no step; its last row has only the runs for which it named one.
-        cost: per set what it cost.
+        cost: the cost per set.
         problems: violated guarantees of quotations and citations, one sentence each.
     """
 
@@ -74,9 +74,10 @@ def measure_judge(
     judge_of: Callable[[Case], Judging],
     tick: Callable[[str], None] = lambda _: None,
 ) -> JudgeMeasured:
-    """Analyse the conversations by rules, as of a source that no model was trained on, and let the judge name a step.
+    """Analyse the conversations with the local ranking of an unknown source, and with the judge.
 
-    `judge_of` returns the judge for a case; a real one does not depend on it. `tick` is called with a word before each set.
+    `judge_of` returns the judge for a case; the real judge is the same for all cases. `tick` is called with a word before
+    each set.
     """
     steps, cost, problems = [], {}, []
     for name in CONVERSATIONS:

@@ -1,7 +1,7 @@
 """Measure the analyser beside the trivial rules on all sets.
 
-It is measured twice: without a model, as on a source that it does not know, and with models trained on the other folds, in
-which no question of the held-out runs occurs. What such a model has chosen (penalty, thresholds, calibration) it chose on folds of its own.
+It is measured twice: without a model, as for an unknown source, and with models trained on the other folds, in which no
+question of the held-out runs occurs. The penalty, thresholds and calibration of such a model come from its training folds.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Measured:
         spans: the figures of located spans by method.
         macro: per method the mean F1 over TRAIL's categories.
         controls: evidence, false alarms and abstention.
-        reliability: per set its name, its reliability table, and the calibration errors of that table, of five equal parts, and without the part that chance adds.
+        reliability: per set its name, its reliability table, and three calibration errors: of that table, of five bins of
+            equal size, and without the part that chance adds.
         curves: per set the figures by number of labelled runs.
         cost: per set (n, median ms, 95 % ms, max ms, max KiB).
         passing: per set of tau-bench how often the comparison with passing trials finds each kind of difference.
@@ -86,7 +87,7 @@ class Held:
     """Predictions of models for cases that they were not trained on, and of the same cases without their labelled steps.
 
     Attributes:
-        renumbered: those of the conversations without their labelled steps, with ids that show no gap.
+        renumbered: the predictions for the conversations without their labelled steps, with ids that show no gap.
         recognised: the cases, and whether the model recognised them as runs of its source.
     """
 
@@ -110,7 +111,7 @@ def measure(
 ) -> Measured:
     """Analyse all cases and count; `tick` is called with a word before each part.
 
-    `seeds` are those of the splits, `curve` the numbers of labelled runs of the learning curve.
+    `seeds` are the seeds of the splits, `curve` the numbers of labelled runs of the learning curve.
     """
     analysed: dict[str, list[Analysed]] = {}
     for name, chosen in cases.items():

@@ -38,7 +38,7 @@ def passing_run(run: AgentRun) -> PassingRun:
 
 
 def compare_trials(cases: Mapping[str, Sequence[Case]]) -> dict[str, Compared]:
-    """Return per set the trials of tasks with at least two other passing trials: (case, report without and with comparison, check)."""
+    """Return per set, for trials of tasks with at least two other passing trials: (case, report, compared report, check)."""
     passed: defaultdict[str, list[Case]] = defaultdict(list)
     for case in cases[PASSING_SET]:
         passed[case.group].append(case)

@@ -1,4 +1,4 @@
-"""What a method says about a run, and how the analyser's report says it."""
+"""A method's prediction for a run, and the extraction of the analyser's prediction from its report."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _TRAIL_OF_CATEGORY = {
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says about one run.
+    """A method's prediction for one run.
 
     Attributes:
         steps: ids of the steps that may have gone wrong first, most likely first.
         agent: the agent of the first mistake.
-        guessed_spans: those of `spans` that are ranked guesses.
+        guessed_spans: the elements of `spans` that are ranked guesses.
         spans: pairs (id of a span with an error, category of the error by TRAIL's name or "").
         probability: the probability that the first step is right; None if the method gives none.
         stands_out: whether that probability reaches the threshold of the model.
-        claims: whether the method claims the step, and does not only guess it.
+        claims: whether the method asserts the step as the first mistake; False for a mere guess.
         high: whether the report names a cause with high confidence.
     """
 

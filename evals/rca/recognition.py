@@ -1,4 +1,4 @@
-"""How often a run is recognised as one of the source that a model was trained on, and how often of another source."""
+"""Measure how often a run is recognised as from its own source, and how often as from another source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.rca.ranking.ranker import known_source
 
 
 def source_of(case: Case, models: RankingModels) -> str | None:
-    """Return the source of which `models` have one and recognise the run of a case; None if they recognise none."""
+    """Return the source whose model among `models` recognises the run of a case; None if no model does."""
     model, _ = known_source(RunView(case.run), models)
     return None if model is None else model.source
 

@@ -37,7 +37,7 @@ def print_measured(console: Console, measured: Measured) -> None:
 
 
 def print_judged(console: Console, measured: JudgeMeasured) -> None:
-    """Print the figures of the judge beside the local ranking, and what it cost."""
+    """Print the figures and the cost of the judge beside the local ranking."""
     for title, rows in measured.steps:
         console.print(_figures(f"{title}: the first mistake", rows))
     cost = Table(title="Cost of the judge")

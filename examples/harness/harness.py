@@ -1,7 +1,7 @@
 """A reference harness at the integration level `sdk_full`: it can be paused, resumed and forked after each step.
 
-It searches for a number whose SHA-256 digest begins with zeros, some numbers in each step. It needs no library, and does
-the same each time for the same input. What another harness has to do is marked with (1) to (6).
+It searches for a number whose SHA-256 digest begins with zeros, some numbers in each step. It needs no library and is
+deterministic. The comments (1) to (6) mark the duties of every harness.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Harness:
         if action == "checkpoint":
             self.checkpoint(label)
             self.acknowledge(step, action, version)
-            # (4) The stop follows at once: wait for it here rather than begin another step.
+            # (4) The stop follows immediately: wait for it here instead of beginning another step.
             end_by = time.monotonic() + WAIT_FOR_STOP_S
             asked = version
             while version == asked and time.monotonic() < end_by:

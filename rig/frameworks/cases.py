@@ -26,7 +26,7 @@ STEP_LIMIT = 5
 
 
 class TrueOutcome(StrEnum):
-    """The outcome of a run as it really is: whether the user got what was asked for."""
+    """The true outcome of a run: whether the user got the requested result."""
 
     SUCCEEDED = "succeeded"
     COMPLETED_WITH_ERRORS = "completed_with_errors"
@@ -78,7 +78,7 @@ Turn = Ask | Say | HandOver | Refuse
 
 @dataclass(frozen=True)
 class Case:
-    """A case: what the agents are asked, what their models answer, and what the true outcome is.
+    """A case: the questions to the agents, the scripted answers of their models, and the true outcome.
 
     Attributes:
         questions: the question to each agent that the program itself calls, by the agent's name.
@@ -178,7 +178,7 @@ CASES: Mapping[str, Case] = {
         turns={
             "front_desk": [
                 HandOver("billing_desk", "Refund 12.50 EUR for order A-17."),
-                # Only where the other agent is called as a tool and returns to the first.
+                # The model gives this answer only if the framework calls the other agent as a tool.
                 Say("12.50 EUR for order A-17 are on their way to you."),
             ],
             "billing_desk": [

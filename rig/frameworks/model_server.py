@@ -34,7 +34,7 @@ class ModelCall:
 
 
 class ScriptError(Exception):
-    """A program called its model in a way that the case does not foresee."""
+    """A program called its model in a way that the case does not define."""
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Script:
                 raise ScriptError(f"no agent of this case has the model {model!r}")
             number = sum(call.agent == agent for call in self.calls)
             turns = self.case.turns[agent]
-            # A provider that has refused refuses the client's next attempts, too.
+            # A provider that rejects a request also rejects the client's retries.
             is_endless = self.case.endless or isinstance(turns[-1], Refuse)
             if number >= len(turns) and not is_endless:
                 raise ScriptError(f"{agent} calls its model a {number + 1}th time; the case has {len(turns)} answers")
@@ -81,12 +81,12 @@ class Script:
 
 
 def _asked(turn: Turn, offered: Mapping[str, Mapping[str, Any]], call_id: str) -> wire.ToolRequest | None:
-    """Return the tool call by which a turn is expressed with the tools on offer, or None if it is a text."""
+    """Return the tool call that expresses a turn with the offered tools, or None if the turn is a text."""
     if isinstance(turn, Ask):
         if not offered:
-            # A framework that stops at its limit asks for a last answer, without tools.
+            # At its step limit, a framework requests a final answer and offers no tools.
             return None
-        # Semantic Kernel puts the name of a plug-in in front.
+        # Semantic Kernel puts the name of a plug-in before the tool's name.
         return wire.ToolRequest(_ending_in(turn.tool, offered), dict(turn.arguments), call_id)
     if isinstance(turn, HandOver):
         # Some frameworks have one tool for all agents, with the agent among its arguments.
@@ -108,7 +108,7 @@ def _ending_in(tool: str, offered: Mapping[str, Any]) -> str:
 
 
 def _filled(schema: Mapping[str, Any], turn: HandOver) -> dict[str, Any]:
-    """Return arguments for the tool of a handover: the agent's name where one is asked for, the task as any other text."""
+    """Return the required arguments of a handover tool: the agent's name for parameters of an agent, else the task."""
     required: Sequence[str] = schema.get("required", [])
     is_agent = {name: any(part in name for part in ("agent", "coworker", "member")) for name in required}
     return {name: turn.to if is_agent[name] else turn.task for name in required}
@@ -171,7 +171,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def scripted_model(script: Script) -> Iterator[str]:
-    """Return a context manager that serves a script while its block runs; it gives the base URL for clients."""
+    """Serve a script while the `with` block runs, and yield the base URL for clients."""
     server = _Server(script)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

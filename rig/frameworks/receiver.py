@@ -22,7 +22,7 @@ class Export:
 
 @dataclass
 class Received:
-    """The requests that a receiver has got from exporters.
+    """The requests that a receiver got from exporters.
 
     Attributes:
         url: the address of the receiver.
@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
             received.exports.append(Export(self.path, body))
         else:
             received.problems.append(f"{self.path} with the content type {self.headers['Content-Type']!r}")
-        # An empty message says that everything was accepted.
+        # In OTLP, an empty response means that everything was accepted.
         self.send_response(200)
         self.send_header("Content-Type", PROTOBUF)
         self.send_header("Content-Length", "0")
@@ -78,7 +78,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def receiving() -> Iterator[Received]:
-    """Return a context manager that receives telemetry while its block runs; it gives what has been received so far."""
+    """Receive telemetry while the `with` block runs, and yield the requests, to which new ones are added."""
     server = _Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

@@ -1,6 +1,6 @@
 """Record the fixtures: `python -m rig.frameworks.record ENVIRONMENTS [framework ...]`.
 
-It runs every case of every framework (or of those named), with their virtual environments in the folder ENVIRONMENTS,
+It runs every case of every framework (or of the named ones), with the virtual environments in the folder ENVIRONMENTS,
 and writes a recording of each case, and `expected.json` with the true facts of its cases for each framework.
 """
 

@@ -1,4 +1,4 @@
-"""Recordings of the telemetry that a program exported: one compressed file for each case, which names no machine."""
+"""Recordings of a program's exported telemetry: one compressed file per case, without names of the machine."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _MESSAGES: dict[str, type[Any]] = {
     "/v1/metrics": ExportMetricsServiceRequest,
 }
 _OWN_TO_MACHINE = {"process.pid": 1, "host.name": "host", "host.id": "host", "process.owner": "app"}
-"""Resource attributes that name the machine, and what is recorded instead."""
+"""Resource attributes that identify the machine, with the neutral values that replace them."""
 
 
 class RecordingError(Exception):
-    """A file is no recording; the message names it."""
+    """A file is not a recording; the message names the file."""
 
 
 def recording_path(framework: str, case: str) -> Path:

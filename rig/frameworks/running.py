@@ -1,4 +1,4 @@
-"""Run a framework's program for one case, in the framework's environment, and return what happened."""
+"""Run a framework's program for one case in the framework's environment, and collect its results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENDED = "ENDED "
 
 
 class ProgramError(Exception):
-    """A program did not run its case as foreseen; the message has the end of its output."""
+    """A program did not run its case as expected; the message has the end of its output."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Ran:
     Attributes:
         answer: the final answer, or the answers by agent; None if there is none.
         raised: `{class, message}` of the exception that reached the program from the agent; None if none did.
-        tool_runs: what the tools themselves logged, in order: `{tool, arguments, result}`, or `error`
+        tool_runs: the calls that the tools logged, in order: `{tool, arguments, result}`, or `error`
             (`{class, message}`) in place of `result`.
         model_calls: the calls that the model server answered, in order.
         exports: the requests of the exporter, in order.
@@ -46,7 +46,7 @@ class Ran:
 
 
 def run_program(framework: Framework, case_name: str, environments: Path) -> Ran:
-    """Run a framework's program for one case, with a scripted model, and return what happened.
+    """Run a framework's program for one case with a scripted model, and return its results.
 
     Args:
         framework: the framework.
@@ -70,7 +70,7 @@ def run_program(framework: Framework, case_name: str, environments: Path) -> Ran
             "PATH": os.environ["PATH"],
             "HOME": folder,
             "PYTHONPATH": str(PROGRAMS),
-            # Compiled files next to the programs would be in the repository.
+            # Python would write compiled files next to the programs, into the repository.
             "PYTHONPYCACHEPREFIX": str(environments / "pycache"),
             "OPENAI_BASE_URL": model_url,
             "OPENAI_API_KEY": "scripted",
@@ -102,7 +102,7 @@ def run_program(framework: Framework, case_name: str, environments: Path) -> Ran
 
 
 def _deviations(case: Case, ran: Ran) -> Iterator[str]:
-    """Yield messages about what a run did otherwise than its case requires."""
+    """Yield a message for each deviation of a run from its case."""
     if not ran.exports:
         yield "nothing was exported"
     if case.outcome is TrueOutcome.FAILED and ran.raised is None:

@@ -27,7 +27,7 @@ def facts_of(framework: Framework, case_name: str, ran: Ran, exports: Sequence[E
     """Return the facts of a run, as in `expected.json`.
 
     The field `not_in_trace` lists the facts that the exports do not contain, by paths such as `tool_calls.0.result`;
-    those in `framework.lost` are among them.
+    they include the facts in `framework.lost`.
 
     Args:
         framework: the framework of the run.
@@ -66,7 +66,7 @@ def facts_of(framework: Framework, case_name: str, ran: Ran, exports: Sequence[E
 def _not_sent(facts: Facts, exports: Sequence[Export]) -> list[str]:
     """Return the names of the facts that no text or number of the exports contains."""
     texts = [text for export in exports for text in texts_of(message_of(export))]
-    # A stack trace quotes lines of the program, with names and texts that the program never sent.
+    # A stack trace quotes source lines, whose names and texts the program never sent as telemetry.
     sent = "\n".join(text for text in texts if not text.startswith("Traceback"))
     numbers = {int(number) for number in re.findall(r"\b\d+", sent)}
     sent = squeezed(sent)
@@ -105,7 +105,7 @@ def _agent(name: str, case: Case, ran: Ran, outcome: TrueOutcome) -> Facts:
         if isinstance(call.turn, HandOver)
         and call.turn.to == name
         and call.asked
-        # Some frameworks hand over the conversation instead of a task.
+        # Some frameworks hand over the conversation, which contains no task.
         and call.turn.task in call.asked.arguments.values()
     ]
     question = tasks[0] if tasks else case.questions.get(name, next(iter(case.questions.values())))

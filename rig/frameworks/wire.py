@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def model_version(self) -> str:
-        """The model's name with its version, which the answer gives, as a real provider's does."""
+        """The model's name with a version, as in the answers of real providers."""
         return _VERSIONS[self.model]
 
 

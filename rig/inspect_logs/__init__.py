@@ -1,1 +1,1 @@
-"""Inspect AI in an environment of its own: it writes logs that relab reads, and reads logs that relab writes."""
+"""Inspect AI in a separate environment: it writes logs that relab reads, and reads logs that relab writes."""

@@ -46,7 +46,7 @@ def prepare(folder: Path) -> Path:
 
 
 def write_logs(python: Path, folder: Path) -> dict[str, Path]:
-    """Let Inspect write its logs to `folder`; return `{name of the model: path}`."""
+    """Write the logs with Inspect to `folder`; return `{name of the model: path}`."""
     _run(python, "write_logs.py", str(folder))
     return {
         facts["model"].rpartition("/")[2]: path for path in folder.glob("*.eval") for facts in read_logs(python, path)
@@ -54,12 +54,12 @@ def write_logs(python: Path, folder: Path) -> dict[str, Path]:
 
 
 def read_logs(python: Path, *paths: Path) -> Sequence[dict[str, Any]]:
-    """Return what Inspect reads in logs (see `programs/read_logs.py`)."""
+    """Read logs with Inspect, and return one object for each (see `programs/read_logs.py`)."""
     return [json.loads(line) for line in _run(python, "read_logs.py", *map(str, paths)).splitlines()]
 
 
 def _run(python: Path, program: str, *arguments: str) -> str:
-    # Beside the environment, so that the tracebacks in a recorded log name no folder of the project's machine.
+    # The copy is beside the environment, so that tracebacks in a recorded log contain no folder of the project.
     placed = python.parents[1] / program
     shutil.copyfile(_HERE / "programs" / program, placed)
     command = [str(python), str(placed), *arguments]

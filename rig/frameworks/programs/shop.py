@@ -1,6 +1,6 @@
-"""The part that all programs share: the tools of a shop, which work or really fail, by case, and `run`.
+"""Shared by all programs: the tools of a shop, which succeed or really fail, depending on the case, and `run`.
 
-It runs in the environment of a framework, so it needs nothing but the standard library.
+It runs in the environment of a framework, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def refund(order_id: str, amount_eur: float) -> str:
 
 def _find_order(order_id: str, customer_id: str) -> dict[str, Any]:
     if CASE in {"handled_error", "raised_error"} or (CASE == "two_agents" and order_id == "A-17"):
-        # A database without its tables: the error is the database's own.
+        # Query a database without tables, so that the database itself raises the error.
         sqlite3.connect(":memory:").execute("SELECT state FROM orders WHERE order_id = ?", (order_id,))
     if CASE == "recovered" and not _LOG.read_text():
-        # A port where nothing listens: bound to get one, and closed.
+        # Bind and close a port, so that no program listens on it.
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = server.getsockname()
         socket.create_connection(address, timeout=5).close()
@@ -88,7 +88,7 @@ def _pay_back(order_id: str, amount_eur: float) -> dict[str, Any]:
 
 
 def _called(tool: str, work: Callable[..., dict[str, Any]], **arguments: Any) -> str:
-    """Do the work of a tool and log the call, however it ends."""
+    """Run a tool, and log the call with its result or its error."""
     call: dict[str, Any] = {"tool": tool, "arguments": arguments}
     try:
         found = json.dumps(work(**arguments))
@@ -109,7 +109,7 @@ def run(case: Callable[[], Any], flush: Callable[[], Any]) -> None:
     try:
         answer = case()
         ended["answer"] = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
-    except Exception as error:  # noqa: BLE001 the caller of the agent is this program, and it notes what reached it
+    except Exception as error:  # noqa: BLE001 every exception that reaches the agent's caller is recorded
         traceback.print_exc()
         ended["raised"] = {"class": type(error).__name__, "message": str(error)}
     flush()

@@ -1,4 +1,4 @@
-"""OpenTelemetry, set up as its documentation says: spans in batches, by OTLP over HTTP, to the endpoint of the environment."""
+"""OpenTelemetry set up as in its documentation: batches of spans by OTLP over HTTP, to the environment's endpoint."""
 
 from __future__ import annotations
 

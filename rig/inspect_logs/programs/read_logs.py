@@ -1,4 +1,4 @@
-"""Print what Inspect reads in logs: `read_logs.py LOG...`, one JSON object for each log."""
+"""Read logs with Inspect, and print one JSON object for each: `read_logs.py LOG...`."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
 """Write two logs with Inspect: `write_logs.py FOLDER`.
 
-A tool-calling agent, scripted, answers three samples in two epochs. In the log of the model `right` it is right, in that of
-`wrong` it is wrong; one tool call is refused, and one breaks its sample. Three scorers: a letter, a number, and two values.
+A scripted agent with a tool answers three samples in two epochs, the model `right` correctly, the model `wrong` wrongly.
+One tool call is rejected, and one makes its sample fail. There are three scorers: a letter, a number, and two values.
 """
 
 import itertools
@@ -62,7 +62,7 @@ def call(name, **arguments):
 
 
 def answers(right):
-    """Return the answers of the model in the order in which one sample after the other asks for them."""
+    """Return the answers of the model in the order of the samples, which run one after the other."""
     one = [call("add", x=1, y=1), call("submit", answer="2" if right else "7")]
     refused = [call("add", x=13, y=1), call("submit", answer="14" if right else "7")]
     return itertools.cycle([*one, *refused, call("add", x=99, y=1)])

@@ -29,7 +29,7 @@ async def ask_billing_desk(task: str) -> str | None:
 
 async def ask(asked: Agent, question: str) -> str | None:
     text = (await asked.run(question)).text
-    # The notice of the framework's limit, in place of an answer of the model.
+    # At its limit, the framework returns a notice in place of the model's answer.
     return None if text.startswith("Function invocation limit reached") else text
 
 

@@ -31,7 +31,7 @@ def agent(name: str, *tools: Any) -> Agent:
 def ask(asked: Any, question: str) -> str:
     done = asked.run(question, session_id=shop.SESSION_ID, user_id=shop.USER_ID)
     if str(getattr(done.status, "value", done.status)).lower() == "error":
-        # Agno returns an error of the model as the content of the run.
+        # Agno does not raise an error of the model, but returns it as the content of the run.
         raise RuntimeError(done.content)
     return str(done.content)
 

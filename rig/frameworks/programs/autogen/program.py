@@ -41,7 +41,7 @@ async def ask(asked: Any, question: str) -> str | None:
 
 
 async def main() -> Any:
-    # Without a span around them, each message between the agents of a team would be a trace of its own.
+    # Without a common parent span, each message between the agents of a team would be a separate trace.
     with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask"):
         if shop.CASE == "hand_over":
             front = agent("front_desk", handoffs=["billing_desk"])

@@ -1,4 +1,4 @@
-"""A loop without a framework: only the calls of the model are spans, so tool calls and their errors are in messages alone."""
+"""A loop without a framework: only model calls are spans, so that only messages contain tool calls and their errors."""
 
 from __future__ import annotations
 

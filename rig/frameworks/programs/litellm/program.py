@@ -1,4 +1,4 @@
-"""A loop of its own around LiteLLM, traced by LiteLLM's OpenTelemetry callback inside the program's own spans."""
+"""A hand-written loop around LiteLLM, traced by LiteLLM's OpenTelemetry callback inside the program's own spans."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main() -> Any:
 
 
 def flush() -> None:
-    # LiteLLM's callbacks run in threads of their own.
+    # LiteLLM runs its callbacks in separate threads.
     litellm.utils.executor.shutdown(wait=True)
     tracing.flush()
 

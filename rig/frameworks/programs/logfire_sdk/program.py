@@ -1,4 +1,4 @@
-"""A loop of its own around OpenAI's client, traced by Logfire's SDK, which exports to a plain OTLP endpoint."""
+"""A hand-written loop around OpenAI's client, traced by Logfire's SDK, which exports to a plain OTLP endpoint."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from openinference.instrumentation.openai_agents import OpenAIAgentsInstrumentor
 OpenAIAgentsInstrumentor().instrument(tracer_provider=tracing.provider)
 agents.set_default_openai_client(openai.AsyncOpenAI(max_retries=0), use_for_tracing=False)
 
-# By default the SDK hands an error of a tool to the model as a text; with None it raises.
+# By default, the SDK passes a tool's error to the model as text; with None it raises the error.
 HANDLING = {"failure_error_function": None} if shop.CASE == "raised_error" else {}
 
 
@@ -29,7 +29,7 @@ async def ask(asked: agents.Agent[None], question: str) -> str:
 
 
 async def main() -> Any:
-    # The SDK would begin a trace for each run; `trace` makes one of all.
+    # By default, the SDK begins a trace for each run; `trace` combines all runs in one.
     with (
         using_attributes(session_id=shop.SESSION_ID, user_id=shop.USER_ID),
         agents.trace("shop", group_id=shop.SESSION_ID),

@@ -1,4 +1,4 @@
-"""A loop of its own around OpenAI's client, traced by OpenTelemetry's own instrumentation: content in log events."""
+"""A hand-written loop around OpenAI's client, traced by OpenTelemetry's instrumentation with content in log events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ask_billing_desk(task: str) -> str:
 
 
 def main() -> Any:
-    # Without a span around them, each call of the model would be a trace of its own.
+    # Without a common parent span, each call of the model would be a separate trace.
     with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask", kind=SpanKind.SERVER):
         if shop.CASE == "hand_over":
             return loop.answer(client, "front_desk", shop.question(), {"ask_billing_desk": ask_billing_desk})

@@ -1,4 +1,4 @@
-"""A loop of its own around OpenAI's client, traced by OpenLLMetry: its decorators name workflow, agent and tools."""
+"""A hand-written loop around OpenAI's client, traced by OpenLLMetry: decorators name workflow, agent and tools."""
 
 from __future__ import annotations
 
