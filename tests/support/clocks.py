@@ -16,5 +16,5 @@ class MovableClock:
         return self.us
 
     def move(self, seconds: float) -> None:
-        """Go forward, or back."""
+        """Move the time by some seconds, forward or back."""
         self.us += int(seconds * 1_000_000)

@@ -12,8 +12,8 @@ from pathlib import Path
 def syntax_tree(path: Path) -> ast.Module:
     """Return the syntax tree of a file.
 
-    Garbage is not collected meanwhile: CPython before 3.11.8 raises SystemError when a finaliser parses source too, and one
-    that logs a traceback does (gh-106905).
+    The garbage collector is off meanwhile: CPython before 3.11.8 raises SystemError if a finaliser parses source too,
+    as one that logs a traceback does (gh-106905).
     """
     was_enabled = gc.isenabled()
     gc.disable()

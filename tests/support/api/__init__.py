@@ -1,1 +1,1 @@
-"""The API in this process, and clients that send requests which no HTTP library would send."""
+"""The API in this process, and clients for requests that no HTTP library sends."""

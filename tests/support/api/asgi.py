@@ -1,4 +1,4 @@
-"""One request as ASGI messages: bodies that come slowly or never, chunks as they go out, clients that hang up."""
+"""One HTTP request as ASGI messages: slow or endless bodies, response chunks as the app sends them, disconnects."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class RawRequest:
 
     Args:
         body: the parts of the body, sent one after another.
-        finished: False keeps the body open after its last part: a client that is slow.
+        finished: False keeps the body open after its last part, as a slow client does.
 
     Attributes:
-        chunks: the parts of the answer's body so far.
-        hang_up: set it to make the client vanish.
+        chunks: the parts of the response's body so far.
+        hang_up: the event that makes the client disconnect.
     """
 
     def __init__(
@@ -56,29 +56,29 @@ class RawRequest:
 
     @property
     def text(self) -> str:
-        """The answer's body so far."""
+        """The response's body so far."""
         return b"".join(self.chunks).decode()
 
     @property
     def pending_parts(self) -> int:
-        """How many parts of the body the app has not taken yet."""
+        """The number of parts of the body that the app has not received yet."""
         return len(self._parts)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition while the request is in progress.
 
         Raises:
-            TimeoutError: it did not come true in time.
+            TimeoutError: the condition was still false after 30 s.
         """
         async with asyncio.timeout(UNTIL_S):
-            while not condition():  # noqa: ASYNC110 any condition of a test, which no event tells of
+            while not condition():  # noqa: ASYNC110 no event signals a test's condition
                 await asyncio.sleep(0.005)
 
     async def end(self) -> None:
-        """Wait until the app is done with the request.
+        """Wait until the app has finished the request.
 
         Raises:
-            TimeoutError: it is not in time.
+            TimeoutError: the app had not finished after 30 s.
         """
         async with asyncio.timeout(UNTIL_S):
             await asyncio.wait([self._task])

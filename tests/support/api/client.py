@@ -1,4 +1,4 @@
-"""The API in this process: a client on loopback, the jobs of it, and a clock that tests move."""
+"""The API in this process: a client on loopback, its jobs, and a clock that tests move."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relab.server import create_app
 
 LOOPBACK_URL = "http://127.0.0.1:8000"
 OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics")
-"""The routes that answer errors in OTLP's form."""
+"""The routes whose error responses have OTLP's form."""
 
 
 class MovableClock:
@@ -47,7 +47,7 @@ def running_api(services: Services) -> Iterator[TestClient]:
 
 
 def run_jobs(services: Services) -> int:
-    """Run every job that can run now and return how many that were."""
+    """Run every job that can run now and return their number."""
     runner = services.runner()
     count = 0
     while runner.run_next():
@@ -56,7 +56,7 @@ def run_jobs(services: Services) -> int:
 
 
 def assert_refusal(response: Any, status: int, code: str) -> str:
-    """Assert that the response refuses the request in the form that its route has, and return the reason."""
+    """Assert that the response rejects the request in the form of its route, and return the reason."""
     if response.request.url.path not in OTLP_PATHS:
         return str(assert_problem(response, status, code)["detail"])
     assert response.status_code == status, response.text
@@ -88,7 +88,7 @@ def fields_of(problem: dict[str, Any]) -> list[str]:
 
 
 def read_events(text: str) -> list[tuple[int, dict[str, Any]]]:
-    """Read a finished event stream as `(id, data)` pairs; comments are left out."""
+    """Return the `(id, data)` pairs of a finished event stream, without its comments."""
     events = []
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))

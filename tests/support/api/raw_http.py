@@ -1,4 +1,4 @@
-"""A client that writes bytes to a socket directly, so that it can send requests which no HTTP library would send."""
+"""A client that writes bytes to a socket, to send requests that no HTTP library sends."""
 
 from __future__ import annotations
 

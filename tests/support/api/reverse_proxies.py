@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Headers = list[tuple[str, str]]
 Rewrite = Callable[[str, Headers], Headers]
-"""From the address of the proxy's client and the headers that it sent to the headers that go on."""
+"""Maps the client's address and its headers to the headers that the proxy forwards."""
 
 _HOP_BY_HOP = {"connection", "host", "keep-alive", "transfer-encoding"}
 
@@ -28,19 +28,19 @@ def appending(client: str, headers: Headers) -> Headers:
 
 
 def adding(name: str, value: str) -> Rewrite:
-    """Return a rewrite that adds one header, whatever the client."""
+    """Return a rewrite that adds one header for every client."""
     return lambda _client, headers: [*headers, (name, value)]
 
 
 @contextmanager
 def reverse_proxy(upstream: int, rewrite: Rewrite) -> Iterator[str]:
-    """Serve in front of a port of this machine, and yield the proxy's base URL."""
+    """Run a proxy in front of a port of this machine while the block runs, and yield its base URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             connection = http.client.HTTPConnection("127.0.0.1", upstream, timeout=30)
             connection.putrequest("GET", self.path, skip_host=True, skip_accept_encoding=True)
-            # As nginx does it: the upstream hears its own name, whatever the client asked for.
+            # Like nginx, the proxy sends the upstream's address as Host instead of the client's.
             connection.putheader("Host", f"127.0.0.1:{upstream}")
             sent = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP]
             for name, value in rewrite(self.client_address[0], sent):

@@ -34,7 +34,7 @@ def declared_scope(route: APIRoute) -> Scope | Signed | None:
     """Return the scope that the route declares, the service that signs its requests instead, or None for a public route.
 
     Raises:
-        UndeclaredScopeError: it does not say, or says it more than once.
+        UndeclaredScopeError: the route declares no access rule, or more than one.
     """
     declared: list[Scope | Signed | None] = []
     for dependency in route.dependencies:

@@ -32,7 +32,7 @@ def numbers(lines: Sequence[RelevantLine]) -> list[int]:
 
 
 def as_github_step(command: str, output: str, *, code: int = 1) -> str:
-    """Return the raw log of a step of GitHub Actions that failed, after the steps before it."""
+    """Return the raw log of a failed step of GitHub Actions, after the logs of the steps before it."""
     lines = [
         "##[group]Run actions/checkout@v4",
         "##[endgroup]",

@@ -1,4 +1,4 @@
-"""Small projects whose builds do what a test wants, by their test selection."""
+"""Small projects whose build runs a shell script that the test gives."""
 
 from __future__ import annotations
 

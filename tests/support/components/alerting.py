@@ -29,7 +29,7 @@ _STOP_TIMEOUT_S = 20.0
 
 
 def require_alerting() -> None:
-    """Return if all programs are there; else skip the test, or fail it where nothing may be skipped."""
+    """Return if all programs are installed; else skip the test, or fail it where no test may be skipped."""
     for program in ("prometheus", "promtool", "prometheus-alertmanager", "amtool"):
         require_program(program, ".ci/system-packages")
 
@@ -62,20 +62,20 @@ class Program:
     """A running server: Prometheus or Alertmanager.
 
     Attributes:
-        url: of its API.
+        url: the base URL of its API.
     """
 
     url: str
     log: Path
 
     def get(self, path: str, **query: str) -> Any:
-        """Return the JSON that it answers."""
+        """Return the JSON of a GET request to the API."""
         response = httpx.get(self.url + path, params=query, trust_env=False, verify=False)
         assert response.status_code == httpx.codes.OK, response.text
         return response.json()
 
     def total(self, name: str, **labels: str) -> float:
-        """Return one of its own metrics, summed over all samples with these labels."""
+        """Return one of the server's own metrics, summed over all samples with these labels."""
         text = httpx.get(f"{self.url}/metrics", trust_env=False, verify=False).text
         return sum(
             sample.value
@@ -85,7 +85,7 @@ class Program:
         )
 
     def answers(self) -> bool:
-        """Return whether it is ready."""
+        """Return whether the server is ready."""
         try:
             return httpx.get(f"{self.url}/-/ready", trust_env=False, verify=False).status_code == httpx.codes.OK
         except httpx.TransportError:
@@ -101,7 +101,7 @@ def prometheus(folder: Path, config: Path) -> Iterator[Program]:
 
 @contextmanager
 def alertmanager(folder: Path, config: Path, port: int) -> Iterator[Program]:
-    """Run an Alertmanager without neighbours while the block runs."""
+    """Run an Alertmanager without a cluster while the block runs."""
     options = (f"--config.file={config}", f"--storage.path={folder / 'notified'}", "--cluster.listen-address=")
     with _running(folder, "prometheus-alertmanager", *options, port=port) as made:
         yield made
@@ -135,10 +135,10 @@ def _running(folder: Path, program: str, *options: str, port: int | None = None)
 
 @dataclass(eq=False)
 class ScrapedShop(Collector):
-    """The metrics of a shop: between two scrapes each route had 100 requests, and many of them fail on some routes.
+    """The metrics of a shop: each scrape adds 100 requests per route, of which 60 fail on some routes.
 
     Attributes:
-        failing: the routes that do.
+        failing: the routes with failing requests.
     """
 
     failing: set[str] = field(default_factory=set)
@@ -146,12 +146,12 @@ class ScrapedShop(Collector):
     _failed: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("/cart", "/checkout", "/search"), 0.0))
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the counters, after another hundred requests."""
+        """Add 100 requests per route and yield the counters."""
         self._requests += 100
         count = CounterMetricFamily(
             "shop_request_errors", "Requests by kind of failure.", labels=("http_route", "kind")
         )
-        # The one sample of a histogram that the rules read.
+        # The rules read only this sample of the histogram.
         requests = Metric("http_server_request_duration_seconds", "Answered requests.", "untyped")
         for route in self._failed:
             self._failed[route] += 60 if route in self.failing else 0
@@ -162,7 +162,7 @@ class ScrapedShop(Collector):
 
 @contextmanager
 def a_scraped_shop(*failing: str) -> Iterator[tuple[ScrapedShop, str]]:
-    """Yield a shop of which these routes fail from the beginning, and the address where it can be scraped."""
+    """Yield a shop whose given routes fail from the beginning, and the address of its metrics."""
     shop, registry = ScrapedShop(set(failing)), CollectorRegistry()
     registry.register(shop)
     server, thread = start_http_server(0, "127.0.0.1", registry)
@@ -185,7 +185,7 @@ def scraping(folder: Path, registry: CollectorRegistry, every_ms: int = 250) -> 
     )
     try:
         with prometheus(folder, config) as program:
-            # Prometheus may wait 5 s before it reads its list of targets.
+            # Prometheus may need 5 s to read its list of targets.
             wait_until(lambda: program.get("/api/v1/query", query="up == 1")["data"]["result"], what="a first scrape")
             yield program.url
     finally:

@@ -13,9 +13,9 @@ from support.components.required import require_program
 
 INSTALL = ".ci/system-packages"
 _ARGUMENTS = (
-    # Its own sandbox cannot be set up by root; what it opens is ours.
+    # Chromium cannot set up its sandbox as root, and it opens only our own pages.
     "--no-sandbox",
-    # Nothing but what a test serves: no updates, no telemetry.
+    # The browser must send no requests of its own, such as for updates or telemetry.
     "--disable-background-networking",
     "--disable-component-update",
 )
@@ -26,8 +26,8 @@ class Watched:
     """A page, with its errors and requests.
 
     Attributes:
-        complaints: errors and warnings of its console, and what its scripts threw.
-        requests: the addresses that it asked for.
+        complaints: errors and warnings of its console, and uncaught errors of its scripts.
+        requests: the URLs that it requested.
     """
 
     page: Page
@@ -48,7 +48,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def watched_page(browser: Browser, width: int = 1_280, scheme: str = "light") -> Watched:
-    """Return a new page of this width that prefers these colours."""
+    """Return a new page of this width in pixels that prefers this colour scheme."""
     dark = scheme == "dark"
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
     watched = Watched(page)

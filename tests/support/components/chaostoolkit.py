@@ -1,4 +1,4 @@
-"""chaostoolkit itself, beside which scenarios are run: its command, and its library."""
+"""chaostoolkit's command and library, which tests compare with relab's runner of scenarios."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _INSTALL = "pip install chaostoolkit 'chaostoolkit-lib[jsonpath]'"
 
 
 def chaos_command() -> str:
-    """Return the path of `chaos`; skip the test where it is missing, or fail it where nothing may be skipped."""
-    # The interpreter may be run without its environment being active.
+    """Return the path of `chaos`; if it is missing, skip the test, or fail it where no test may be skipped."""
+    # The interpreter may run without its virtual environment being active.
     beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     found = shutil.which("chaos", path=beside)
     return found or leave_out("chaos", _INSTALL)
 
 
 def require_chaoslib() -> None:
-    """Return if chaostoolkit's library and its paths into JSON can be imported; else as for the command."""
+    """Return if `chaoslib` and `jsonpath2` are installed; else skip the test, or fail it where none may be skipped."""
     for module in ("chaoslib", "jsonpath2"):
         if importlib.util.find_spec(module) is None:
             leave_out(module, _INSTALL)

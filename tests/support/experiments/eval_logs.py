@@ -1,4 +1,4 @@
-"""Logs in Inspect's format that tests write themselves: small, hostile, or of an odd shape."""
+"""Logs in Inspect's format that tests write: small, malicious, or unusual."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AT = "2026-01-01T00:00:0{}Z"
 
 
 def sample(name: str | int = "one", epoch: int = 1, **fields: Any) -> dict[str, Any]:
-    """Return a sample that answered rightly with one call of the model; further fields replace these."""
+    """Return a sample with a correct answer after one model call; `fields` replace its fields."""
     event = {"event": "model", "model": "m/x", "timestamp": AT.format(1), "completed": AT.format(2), "output": {}}
     return {
         "id": name,
@@ -30,7 +30,7 @@ def sample(name: str | int = "one", epoch: int = 1, **fields: Any) -> dict[str, 
 
 
 def header(*, epochs: int = 1, **fields: Any) -> dict[str, Any]:
-    """Return the header of a finished log; further fields replace those of `eval`."""
+    """Return the header of a finished log; `fields` replace fields of `eval`."""
     spec = {
         "eval_id": "e1",
         "created": AT.format(0),
@@ -44,7 +44,7 @@ def header(*, epochs: int = 1, **fields: Any) -> dict[str, Any]:
 
 
 def write_entries(path: Path, entries: Mapping[str, Any], compression: int = zipfile.ZIP_DEFLATED) -> Path:
-    """Write an archive; values that are not bytes are written as JSON."""
+    """Write a ZIP archive; values that are not bytes are written as JSON."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in entries.items():
             archive.writestr(name, content if isinstance(content, bytes) else json.dumps(content))
@@ -52,6 +52,6 @@ def write_entries(path: Path, entries: Mapping[str, Any], compression: int = zip
 
 
 def write_log(path: Path, *samples: Mapping[str, Any], **fields: Any) -> Path:
-    """Write a finished log of these samples; `fields` are those of `header`."""
+    """Write a finished log of these samples; `fields` are passed to `header`."""
     entries = {f"samples/{item['id']}_epoch_{item['epoch']}.json": item for item in samples}
     return write_entries(path, {**entries, "header.json": header(**fields)})

@@ -1,4 +1,4 @@
-"""Small projects with a harness of their own, and the `lab` processes that run them."""
+"""Small projects with their own harness, and the `lab` processes that run them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def wait_for(path):
 
 
 """
-"""What the Python harnesses here begin with: the wire contract in a few lines, without any library."""
+"""The first lines of the Python harnesses: the wire contract, without any library."""
 
 WAITING = """\
 Path(bindings["meet"], "started-" + ids["trial_id"]).write_text(str(os.getpid()))
@@ -63,11 +63,11 @@ if task.get("waits"):
     wait_for(bindings["meet"] + "/go")
 answer()
 """
-"""A harness whose trials tell that they have begun; those of tasks that wait end when `go` is there."""
+"""A harness whose trials write a file when they start; trials of a task with `waits` end when the file `go` exists."""
 
 
 def answering(outcome: str = "success") -> str:
-    """Return a harness for /bin/sh that answers the same to every task."""
+    """Return a harness for /bin/sh that gives the same answer for every task."""
     return f"""\
 #!/bin/sh
 ids=$(sed -n '/"ids": {{/,/}}/p' "$2" | sed '$s/,$//' | tr -d '\\n')
@@ -80,7 +80,7 @@ class Project:
     """A project folder, an experiment in it, and a home of relab beside it.
 
     Attributes:
-        settings: environment variables of every `lab` that is started here.
+        settings: environment variables of every `lab` process of the project.
     """
 
     root: Path
@@ -103,16 +103,16 @@ class Project:
 
     @property
     def experiment(self) -> Path:
-        """The experiment's file."""
+        """The path of the experiment file."""
         return self.root / ".lab" / "experiment.yaml"
 
     @property
     def dataset(self) -> Path:
-        """The tasks' file."""
+        """The path of the file of tasks."""
         return self.root / "data" / "tasks.jsonl"
 
     def write_harness(self, text: str) -> None:
-        """Write the harness, executable."""
+        """Write the harness as an executable file."""
         path = self.root / "harness"
         path.write_text(text)
         path.chmod(0o755)
@@ -123,7 +123,7 @@ class Project:
         self.dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def configure(self, **sections: Any) -> None:
-        """Write the experiment; what is given is laid over the defaults, section by section.
+        """Write the experiment file: the defaults, merged with `sections`.
 
         `command` stands for `runtime.harness.command`.
         """
@@ -145,7 +145,7 @@ class Project:
         return [sys.executable, "-W", "error", "-m", "relab", *arguments]
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment that `lab` is started with."""
+        """Return the environment for `lab`."""
         return lab_environment(self.home, {"COLUMNS": "200", **self.settings, **more})
 
     def lab(
@@ -154,11 +154,11 @@ class Project:
         """Run a command in the project and assert its exit code (None: any).
 
         Args:
-            arguments: after `lab`.
-            code: that is expected.
-            under: a command line that starts it.
-            cwd: another folder to start it in.
-            more: environment variables.
+            arguments: the command line after `lab`.
+            code: the expected exit code.
+            under: the words before the command line, of a program that starts `lab`.
+            cwd: the folder to start it in, if not the project's.
+            more: additional environment variables.
         """
         environment, folder = self.environment(**more), cwd or self.root
         if under:
@@ -183,22 +183,22 @@ class Project:
         return self.lab(*arguments, "--json", code=code, **more).json
 
     def run(self, *options: str, telemetry: bool = False, code: int | None = None, **more: Any) -> Run:
-        """Run the experiment to its end and return the run; its exit code is the one that it says, unless another is expected."""
+        """Run the experiment to its end, assert its exit code (by default the reported one) and return the run."""
         kept = () if telemetry else ("--no-telemetry",)
         done = self.lab("run", *options, *kept, "--json", code=code, **more)
         assert done.code == done.json["exit_code"] in {0, 1}, done
         return Run(Path(done.json["run"]["run_dir"]), done.json)
 
     def start(self, *options: str, **more: str) -> Runner:
-        """Start `lab run` and return it at work; use it as a context manager."""
+        """Start `lab run` and return the running process; use it as a context manager."""
         return Runner(self, ("run", *options, "--json"), more)
 
     def runs(self) -> list[Path]:
-        """Return the folders of runs that were begun whole."""
+        """Return the folders of the runs that have a manifest."""
         return sorted(path.parent for path in self.root.glob(".lab/runs/*/manifest.json"))
 
     def processes(self) -> list[psutil.Process]:
-        """Return the harnesses of this project that are alive, wherever they have detached to."""
+        """Return the running harnesses of this project, including detached ones."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -210,21 +210,21 @@ class Project:
 
 @dataclass(frozen=True)
 class Run:
-    """A run, looked at from outside."""
+    """The files of a run."""
 
     path: Path
     answer: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
-        """The rows of `trials.jsonl` by trial; each trial is in it once."""
+        """The rows of `trials.jsonl` by trial id; fails if a trial has more than one row."""
         rows = self.table("trials")
         assert len({row["trial_id"] for row in rows}) == len(rows)
         return {row["trial_id"]: row for row in rows}
 
     @property
     def by_task(self) -> dict[str, dict[str, Any]]:
-        """The rows by task, of a run with one trial for each."""
+        """The rows by task id, for a run with one trial per task."""
         found = {row["task_id"]: row for row in self.rows.values()}
         assert len(found) == len(self.rows)
         return found
@@ -234,7 +234,7 @@ class Run:
         return read_lines(self.path / "analysis" / "tables" / f"{name}.jsonl")
 
     def json(self, name: str) -> Any:
-        """Return a JSON document of the run's folder."""
+        """Return a JSON document in the run's folder."""
         return json.loads((self.path / name).read_bytes())
 
     def trial(self, trial_id: str) -> Path:
@@ -242,7 +242,7 @@ class Run:
         return self.path / "trials" / trial_id
 
     def journal(self) -> list[dict[str, Any]]:
-        """Return the rows in the order in which the trials ended; a line being written is left out."""
+        """Return the rows of the journal in the order in which the trials ended, without an incomplete last line."""
         path = self.path / "journal.jsonl"
         text = path.read_text() if path.exists() else ""
         lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
@@ -250,7 +250,7 @@ class Run:
 
 
 class Runner:
-    """A `lab run` at work. After the block it and every harness of its project are gone."""
+    """A running `lab run`; after the block the process and every harness of its project have ended."""
 
     def __init__(self, project: Project, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.project = project
@@ -278,31 +278,31 @@ class Runner:
             print(f"--- lab run ---\n{self._err.read_text()[-3_000:]}")
 
     def wait_for(self, *paths: Path) -> None:
-        """Wait until all these files are there."""
+        """Wait until all these files exist."""
         wait_until(lambda: self._alive() and all(path.exists() for path in paths), what=f"{paths}")
 
     def wait_done(self, count: int) -> Run:
-        """Wait until so many trials of the project's only run have a result; return the run."""
+        """Wait until `count` trials of the project's only run have a result; return the run."""
         (path,) = wait_until(lambda: self._alive() and self.project.runs(), what="the run")
         run = Run(path)
         wait_until(lambda: self._alive() and len(run.journal()) >= count, what=f"{count} results")
         return run
 
     def says(self, text: str) -> None:
-        """Wait until it has said something on stderr."""
+        """Wait until the runner has written a text to stderr."""
         wait_until(lambda: text in self._err.read_text(), what=f"{text!r} on stderr")
 
     def press(self, number: signal.Signals = signal.SIGINT) -> None:
-        """Send a signal to the runner alone."""
+        """Send a signal to the runner, but not to its harnesses."""
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """Kill -9 the runner and not its harnesses."""
+        """Kill the runner with SIGKILL, but not its harnesses."""
         self.process.kill()
         assert self.process.wait(TIMEOUT_S) == -signal.SIGKILL
 
     def end(self, code: int | None = 0) -> Outcome:
-        """Wait for its end and assert its exit code (None: any)."""
+        """Wait until the runner ends and assert its exit code (None: any)."""
         outcome = Outcome(self.process.wait(TIMEOUT_S), self._out.read_text(), self._err.read_text())
         assert "Traceback" not in outcome.err, outcome.err
         assert code is None or outcome.code == code, outcome
@@ -315,7 +315,7 @@ class Runner:
 
 
 def without_privileges() -> list[str]:
-    """Return what to start a command under, so that permissions of files hold for it even if we are root."""
+    """Return the words before a command that make file permissions apply to it even as root."""
     if os.geteuid() != 0:
         return []
     capabilities = "-dac_override,-dac_read_search"

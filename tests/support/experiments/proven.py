@@ -19,7 +19,7 @@ answer(metrics={"score": 0.5}, answer={"text": "no secret here", "max_total_toke
 
 
 def proven_project(folder: Path) -> Project:
-    """Return a project of two tasks whose trials leave steps, a file with bytes of all values, a link and an empty folder."""
+    """Return a project whose two trials leave steps, a file with all byte values, a link and an empty folder."""
     made = Project.make(folder, HARNESS, tasks=2)
     made.configure(runtime={"harness": {"integration_level": "cli_events"}})
     return made

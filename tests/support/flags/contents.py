@@ -1,4 +1,4 @@
-"""Contents of flags: a few by hand, and made-up ones."""
+"""Contents of flags: examples, and hypothesis strategies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rule(name: str = "r", *conditions: tuple[str, str, Any], variant: str | None
     }
 
 
-# Without surrogates and NUL, which strict JSON refuses.
+# Without surrogates and NUL, which strict JSON rejects.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 NUMBERS = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 JSON_VALUES = st.recursive(
@@ -66,14 +66,14 @@ CONDITIONS = st.one_of(
 
 @st.composite
 def weights(draw: st.DrawFn, parts: int) -> list[int]:
-    """Draw so many weights that add up to a whole."""
+    """Draw the weights of `parts` parts, which add up to the whole."""
     cuts = sorted(draw(st.lists(st.integers(0, ALL_BP), min_size=parts - 1, max_size=parts - 1)))
     return [end - start for start, end in zip([0, *cuts], [*cuts, ALL_BP], strict=True)]
 
 
 @st.composite
 def documents(draw: st.DrawFn) -> Document:
-    """Draw the JSON of any content."""
+    """Draw the JSON of a valid flag content."""
     value_type = draw(st.sampled_from(sorted(VALUES)))
     names = draw(
         st.lists(st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,9}", fullmatch=True), min_size=1, max_size=4, unique=True)

@@ -21,8 +21,8 @@ _numbers = itertools.count()
 def openfeature_client(base_url: str) -> Iterator[OpenFeatureClient]:
     """Yield a client of the SDK that reads the flags of the server at this URL."""
     provider = OFREPProvider(base_url, timeout=20.0)
-    provider.session.trust_env = False  # no proxy to loopback, whatever the environment says
-    # The SDK has one registry of providers in each process; a domain of its own keeps tests apart.
+    provider.session.trust_env = False  # ignores proxy settings in the environment
+    # The SDK has one registry of providers per process; a separate domain isolates the tests.
     domain = f"test-{next(_numbers)}"
     api.set_provider_and_wait(provider, domain)
     try:

@@ -1,1 +1,1 @@
-"""Incidents as stored values, responders, runbooks, and models that are asked."""
+"""Stored incidents, responders, runbooks, and scripted models."""

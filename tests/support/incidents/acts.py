@@ -29,7 +29,7 @@ def catalogue(*entries: ActionEntry) -> Catalogue:
 
 
 def act(**more: Any) -> ActionRecord:
-    """Return a record of an act that succeeded now."""
+    """Return the record of an action that succeeded now."""
     given = {
         "key": "i1:1:restart-worker",
         "incident_id": "i1",

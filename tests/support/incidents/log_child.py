@@ -1,4 +1,4 @@
-"""A process that writes into the log of incidents and is killed at it: `python -m support.incidents.log_child COMMAND URL NAME`."""
+"""A process that writes to the incident log until killed: `python -m support.incidents.log_child COMMAND URL NAME`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.incidents.logs import anomaly, asked, question
 
 
 def wait_at_commit(database: Database) -> None:
-    """Make the next commit report itself and wait for the signal to continue."""
+    """Make the next commit print `committing` and wait for a line on standard input."""
 
     def hold(_connection: Connection) -> None:
         print("committing", flush=True)
@@ -26,7 +26,7 @@ def wait_at_commit(database: Database) -> None:
 
 
 def write(log: IncidentLog, command: str, name: str) -> None:
-    """Do one thing to a target, or to an incident."""
+    """Run one command of the log; `name` is a target for `open`, and else the id of an incident."""
     if command == "open":
         log.open(name, at_us=NOW_US, title="Errors", severity=Severity.WARNING, anomalies=[anomaly()])
     elif command == "put":
@@ -42,7 +42,7 @@ def write(log: IncidentLog, command: str, name: str) -> None:
 
 
 def main(command: str, url: str, name: str) -> None:
-    """Stop before the commit (`COMMAND:before`) or after it, until killed."""
+    """Run the command, and stop until killed: before its commit (`COMMAND:before`), or after it."""
     what, _, when = command.partition(":")
     database = Database.open(url)
     database.ping()

@@ -24,7 +24,7 @@ MINUTE_US = 60 * SECOND_US
 
 
 def anomaly(signal: str = "errors.pct", severity: Severity = Severity.DEGRADED, **more: Any) -> Anomaly:
-    """Return something that a detector found."""
+    """Return an anomaly that a detector found."""
     given = {"detector": "level_shift", "value": 60.0, "expected": 1.0, "detail": f"{signal} is high.", **more}
     return Anomaly(signal=signal, severity=severity, **given)
 
@@ -37,7 +37,7 @@ def opened(log: IncidentLog, target: str, *, at_us: int = NOW_US) -> Incident:
 
 
 def asked(incident_id: str, attempt: int = 1, **more: Any) -> ActionRecord:
-    """Return an act of an incident that is to be asked for."""
+    """Return the record of an action that the responder is about to request."""
     action = more.get("action", "restart-worker")
     given = {
         "key": idempotency_key(incident_id, attempt, action),
@@ -65,7 +65,7 @@ def plan(**more: Any) -> ActionPlan:
 
 
 def question(incident_id: str, approval_id: str, **more: Any) -> ApprovalRequest:
-    """Return a question about that plan, which can be answered for a minute."""
+    """Return a request to approve `plan()`, which expires after a minute."""
     given = {
         "approval_id": approval_id,
         "incident_id": incident_id,
@@ -80,7 +80,7 @@ def question(incident_id: str, approval_id: str, **more: Any) -> ApprovalRequest
 
 
 def at_once(url: str, pieces: Sequence[Callable[[IncidentLog], Result]]) -> list[Result]:
-    """Run each piece of work in a thread of its own, with connections of its own, from the same moment on."""
+    """Run each piece of work in a separate thread and on a separate database connection, all starting together."""
     barrier = threading.Barrier(len(pieces))
 
     def run(piece: Callable[[IncidentLog], Result]) -> Result:

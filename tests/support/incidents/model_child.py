@@ -1,4 +1,4 @@
-"""A process that asks a model about an incident and never hears of it: `python -m support.incidents.model_child FOLDER INCIDENT`."""
+"""A process that waits for a model's answer for ever: `python -m support.incidents.model_child FOLDER INCIDENT`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.incidents.modelled_cases import DOUBT, Case, Service, ThinkingGatew
 
 
 def never(_incident: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Say that the question has come, and nothing else."""
+    """Print `asked` and never return."""
     print("asked", flush=True)
     threading.Event().wait()
     return {}

@@ -1,4 +1,4 @@
-"""Incidents with uncertain rules, and models that give a second opinion."""
+"""Incidents with ambiguous evidence, and models that give a second opinion."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from support.storage.migrated import migrate
 _numbers = itertools.count(1)
 WELL: Mapping[str, Mapping[str, FactValue]] = {name: facts_of(name) for name in PROBES}
 DOUBT: Mapping[str, FactValue] = {"pool.fullest_pct": 92.0, "traffic.rps": 400.0}
-"""Signs of a leak and of a spike; neither is strong."""
+"""Weak evidence of both a leak and a spike."""
 SURE: Mapping[str, FactValue] = {"database.waits.lock": 3.0}
 
 
 def at_least(fact: str, value: float) -> FactCondition:
-    """Return a condition on a figure."""
+    """Return a condition that a number is at least a value."""
     return FactCondition(fact, Operator.AT_LEAST, value)
 
 
@@ -60,7 +60,7 @@ BOOKS: tuple[Runbook, ...] = (
     ),
     runbook(
         "trifle",
-        # Nothing speaks against it, and it is already as its runbook wants it.
+        # No fact contradicts this cause, but its condition for a repaired service is already met.
         expects=(expects("cache.errors", 0.0, 0.9, 0.6, Operator.AT_MOST),),
         mended=(FactCondition("cache.errors", Operator.AT_MOST, 5.0),),
     ),
@@ -69,7 +69,7 @@ BOOKS: tuple[Runbook, ...] = (
 
 @dataclass
 class Service:
-    """Answers probes with the given facts, and with healthy values for all others; `verbatim` gives quoted text."""
+    """Answers probes with the given facts and healthy values for all others; `verbatim` has quoted texts."""
 
     now: Mapping[str, FactValue]
     verbatim: Mapping[str, str] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Service:
 
 @dataclass
 class Case:
-    """An incident that is written down, and a model that is asked about it."""
+    """A stored incident, and the model that diagnoses it."""
 
     log: IncidentLog
     incident_id: str
@@ -104,11 +104,11 @@ class Case:
     books: Sequence[Runbook] = BOOKS
 
     def calls(self) -> ModelCalls:
-        """Return the caller of the model, as after a start of the responder."""
+        """Return a new caller of the model, as after a restart of the responder."""
         return ModelCalls(self.gateway, self.log, SystemClock(), self.incident_id, self.settings)
 
     async def investigate(self, templates: Mapping[str, int] | None = None) -> InvestigationResult:
-        """Investigate, starting with the first probes."""
+        """Run the first probes and investigate from their results."""
         investigator = ModelInvestigator(
             self.service.run,
             self.books,
@@ -120,14 +120,14 @@ class Case:
         return await investigator.investigate(await investigator.gather(Snapshot(at_us=1)))
 
     def told(self, *kinds: str) -> list[TimelineEvent]:
-        """Return the events of the timeline about the model; only those of the given kinds, if any are given."""
+        """Return the timeline events about the model, only of the given kinds if there are any."""
         events = self.log.read_after(self.incident_id)
         return [event for event in events if event.kind.startswith("model_") and (not kinds or event.kind in kinds)]
 
 
 @contextmanager
 def a_log(folder: Path) -> Iterator[IncidentLog]:
-    """Yield an incident log on a database of its own."""
+    """Yield an incident log on a separate database."""
     database = Database.open(f"sqlite:///{folder / 'relab.db'}")
     try:
         migrate(database)
@@ -137,7 +137,7 @@ def a_log(folder: Path) -> Iterator[IncidentLog]:
 
 
 def case(log: IncidentLog, gateway: LlmGateway, *, now: Mapping[str, FactValue] = DOUBT, **settings: Any) -> Case:
-    """Return a new incident, of a target of its own."""
+    """Return a new incident of a separate target."""
     opened = log.open(
         f"shop-{next(_numbers)}", at_us=1_000_000, title="It fails.", severity=Severity.CRITICAL, anomalies=[]
     )
@@ -174,7 +174,7 @@ class ThinkingGateway:
 
 
 def named(cause: str, *facts: str, probability: float = 0.9, probes: Sequence[str] = ()) -> ThinkingGateway:
-    """Return a model that names a cause and cites the evidence of some facts."""
+    """Return a model that names a cause and cites the evidence of the given facts."""
 
     def think(incident: dict[str, Any]) -> Mapping[str, Any]:
         ids = [item["id"] for item in incident["evidence"] if item["fact"] in facts]

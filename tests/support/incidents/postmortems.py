@@ -1,4 +1,4 @@
-"""Stored incidents that are over, for tests of postmortems."""
+"""Stored incidents that have ended, for tests of postmortems."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def finding(**more: Any) -> IncidentFinding:
 
 
 def event(seq: int, kind: str, message: str = "", **more: Any) -> TimelineEvent:
-    """Return an event, a second for each number after the detection."""
+    """Return an event that occurred `seq` seconds after the detection."""
     given = {"content": {}, "evidence": (), "at": OPENED_US + seq * SECOND_US, **more}
     return TimelineEvent(incident_id="i1", seq=seq, kind=kind, message=message, **given)
 
 
 def polls() -> list[Snapshot]:
-    """Return polls of every five seconds: errors from 20 s before the detection until 60 s after it."""
+    """Return polls every 5 s, with errors from 20 s before the detection until 60 s after it."""
     found = []
     for second in range(-100, 101, 5):
         is_wrong = -20 <= second < 60
@@ -66,7 +66,7 @@ def polls() -> list[Snapshot]:
 
 
 def signals() -> TimelineEvent:
-    """Return the event that contains those polls."""
+    """Return the event that contains the polls of `polls()`."""
     told = signals_event(polls(), OPENED_US, ["errors.pct"], once="signals.learn")
     return event(3, KIND, told.message, content=dict(told.content))
 

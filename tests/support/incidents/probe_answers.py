@@ -101,11 +101,11 @@ WELL: dict[str, Any] = {
     "/settings/history": {"versions": [version(1, "supervisor", {})]},
     "/logs?component=target&lines=500": {"component": "target", "lines": []},
 }  # fmt: skip
-"""By path, what is answered."""
+"""The responses by path."""
 
 
 def changed(path: str, keys: Sequence[str | int], value: Any) -> dict[str, Any]:
-    """Return the answers with one place changed."""
+    """Return the healthy responses with one value changed."""
     found = copy.deepcopy(WELL)
     place = found[path]
     for key in keys[:-1]:

@@ -1,7 +1,7 @@
-"""A responder in a process of its own, which can be told to die at a moment: `python -m support.incidents.responder_child`.
+"""A responder in a separate process that kills itself: `python -m support.incidents.responder_child`.
 
-Arguments: home, target, action server, token, and the moment: the name of a node (it dies as the node begins), `asked` (the act is
-written down and not asked for yet), `done` (it was done and not written down) or `never`.
+Arguments: home, target, action server, token, and when to die: the name of a node (when the node begins), `asked`
+(the action is stored but not requested yet), `done` (it was executed and its result is not stored yet) or `never`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def die(*_: object) -> None:
 
 
 def arrange(moment: str) -> None:
-    """Have this process killed at a moment."""
+    """Make this process kill itself at a moment."""
     if moment in {"asked", "done"}:
         execute = ActionsClient.execute
 

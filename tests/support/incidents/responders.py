@@ -1,4 +1,4 @@
-"""A responder in this process, on a database of its own, as the composition root would make it."""
+"""A responder in this process on a separate database, composed as in the product."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class Running:
         return self.world.log
 
     def incidents(self) -> IncidentPage:
-        """All its incidents."""
+        """Return all incidents of the responder's target."""
         return self.log.list_incidents(target=TARGET)
 
     def only(self) -> Incident:
-        """Its only incident."""
+        """Return the only incident of the responder's target."""
         (found,) = self.incidents().items
         return self.log.get(found.incident_id)
 
     async def until(self, condition: Callable[[], Found | None], *, within_s: float = 60.0, what: str = "it") -> Found:
-        """Return the condition's first true value; the responder works meanwhile."""
+        """Return the condition's first true value, while the responder runs."""
         async with asyncio.timeout(within_s):
             while True:
                 value = await asyncio.to_thread(condition)
@@ -66,7 +66,7 @@ class Running:
         raise AssertionError(what)
 
     def story(self, incident_id: str) -> list[str]:
-        """The timeline, a line for each event."""
+        """Return one line of text per event of the timeline."""
         return [f"{event.kind}: {event.message}" for event in self.log.read_after(incident_id)]
 
 
@@ -113,5 +113,5 @@ def _database(home: Path) -> Database:
 
 
 def acting() -> Policy:
-    """Return a policy that acts by itself."""
+    """Return a policy that acts without approval."""
     return Policy(autonomy=Autonomy.ACT, cooldown_s=2.0)

@@ -1,4 +1,4 @@
-"""Runbooks and past incidents of tests."""
+"""Runbooks and past incidents for tests."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ mended:
 
 Ask the *pool*.
 """
-"""A whole file; its lines are counted by tests."""
+"""A complete runbook file; tests refer to its line numbers."""
 
 
 def expects(
     fact: str, value: FactValue, likely: float, otherwise: float, operator: Operator = Operator.AT_LEAST
 ) -> Expectation:
-    """Return an expectation; by default of a number that is reached."""
+    """Return an expectation; by default that a number is at least `value`."""
     return Expectation(FactCondition(fact, operator, value), likely, otherwise)
 
 
 def runbook(cause: str = "cause", **changed: Any) -> Runbook:
-    """Return a runbook that nothing is wrong with; each cause expects a signal of its own."""
+    """Return a valid runbook; each cause expects a different signal."""
     fields: dict[str, Any] = {
         "cause": cause,
         "title": f"What {cause} is",
@@ -73,7 +73,7 @@ def past(
     templates: Mapping[str, int] | None = None,
     **changed: Any,
 ) -> PastIncident:
-    """Return an incident that a person ended."""
+    """Return a past incident that a person closed."""
     fields: dict[str, Any] = {
         "incident_id": incident_id,
         "opened_at": 1_700_000_000_000_000,

@@ -1,4 +1,4 @@
-"""Incidents in a database, as a responder stores them, for tests of their reports."""
+"""Incidents that are stored as a responder stores them, for tests of their reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECOND_US = 1_000_000
 
 
 def looked(now_us: int, *names: str, absent: str = "") -> NewEvent:
-    """Return the events of probes; with `absent` the last probe has no response, for that reason."""
+    """Return the event of some probes; with `absent` the last probe has no response, for this reason."""
     rows = [
         {"look": name, "facts": {} if absent and name == names[-1] else {f"{name}.fact": 1.0}, "absent": {}}
         for name in names
@@ -27,7 +27,7 @@ def looked(now_us: int, *names: str, absent: str = "") -> NewEvent:
 
 
 def begun(log: IncidentLog, target: str, now_us: int, *, title: str = "errors.pct is 38, usual is 0") -> str:
-    """Open an incident that began a while ago, as far as its diagnosis, and return its id."""
+    """Store an incident that began a minute ago and was diagnosed, and return its id."""
     at_us = now_us - 60 * SECOND_US
     found = log.open(target, at_us=at_us, title=title, severity=anomaly().severity, anomalies=[anomaly()])
     incident_id = found.incident.incident_id
@@ -47,7 +47,7 @@ def begun(log: IncidentLog, target: str, now_us: int, *, title: str = "errors.pc
 
 
 def attempted(log: IncidentLog, incident_id: str, at_us: int, effects: Sequence[RepairResult | str]) -> None:
-    """Write down acts of an incident, one for each effect; a text is the error of one that did not succeed."""
+    """Store actions of an incident, one per effect; a text is the error of a failed action."""
     for attempt, effect in enumerate(effects, 1):
         now_us = at_us + attempt * 10 * SECOND_US
         act = asked(incident_id, attempt, asked_at=now_us, cause="cache_down", parameters={"worker": attempt})
@@ -72,7 +72,7 @@ def mended(log: IncidentLog, target: str, now_us: int) -> str:
 
 
 def handed_over(log: IncidentLog, target: str, now_us: int, errors: Sequence[RepairResult | str]) -> str:
-    """Write down an incident in which nothing helped and a person was called, and return its id."""
+    """Store an incident that was escalated to a person after all actions failed, and return its id."""
     incident_id = begun(log, target, now_us)
     attempted(log, incident_id, now_us - 58 * SECOND_US, errors)
     said = "A person is needed. There is no act left that has not been tried."

@@ -24,8 +24,8 @@ LONG_LIMIT_S = 1.0
 
 
 def main(database_url: str, redis_url: str, queue_name: str, journal: str, lanes: str) -> None:
-    """Work until a signal comes."""
-    # Nothing but "ready" goes to standard output, which nobody reads later.
+    """Run jobs until a signal."""
+    # Only "ready" goes to standard output, because the test does not read it later.
     configure_logging("CRITICAL", json_lines=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

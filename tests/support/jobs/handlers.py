@@ -1,4 +1,4 @@
-"""Handlers that leave traces in a file, for workers in processes of their own."""
+"""Handlers that record their calls in a file, for workers in separate processes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ RUN_JOB = "support.jobs.handlers.run_job"
 """The function path that the back ends of tests give to RQ."""
 
 runner: JobRunner | None = None
-"""What `run_job` runs jobs with; set by the worker process."""
+"""The runner of `run_job`, set by the worker process."""
 
 
 def run_job(job_id: str) -> None:
-    """Run a job as RQ's function."""
+    """Run a job; RQ calls this function."""
     assert runner is not None
     runner.run_next(job_id)
 
 
 @dataclass(frozen=True)
 class Journal:
-    """The events of any number of processes, one line per event."""
+    """The events of all processes, one line per event."""
 
     path: Path
 
@@ -51,12 +51,12 @@ class Journal:
         return [event for found, _, event in pairs if found == key]
 
     def key_order(self) -> list[str]:
-        """Return the keys of all events, in order."""
+        """Return the key of each event, in order."""
         return [line.partition(" ")[0] for line in self.path.read_text().splitlines()]
 
 
 class Handlers:
-    """Every argument `key` names the lines that a job leaves in the journal."""
+    """Handlers of jobs; the argument `key` of a job marks its lines in the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -75,7 +75,7 @@ class Handlers:
         return [*first, Subscription("shared", self.note), Subscription("shared", self.fail, self.on_parked)]
 
     def on_parked(self, job: Job, error: str) -> None:
-        """Record the parked job and the reason."""
+        """Record a parked job with its error."""
         self._journal.add(job.args["key"], "parked", error)
 
     def note(self, args: Mapping[str, Any]) -> None:
@@ -83,18 +83,18 @@ class Handlers:
         self._journal.add(args["key"], "ran")
 
     def fail(self, args: Mapping[str, Any]) -> None:
-        """Fail for the first `times` runs."""
+        """Fail in the first `times` runs."""
         self._journal.add(args["key"], "ran")
         if len(self._journal.lines(args["key"])) <= args["times"]:
             raise RuntimeError("it broke")
 
     def refuse(self, args: Mapping[str, Any]) -> None:
-        """Fail for good."""
+        """Fail permanently."""
         self._journal.add(args["key"], "ran")
         raise PermanentJobError("never")
 
     def hold(self, args: Mapping[str, Any]) -> None:
-        """Run until the file `until` is there."""
+        """Run until the file `until` exists."""
         self._journal.add(args["key"], "begun", os.getpid())
         wait_until(Path(args["until"]).exists, within_s=60)
         self._journal.add(args["key"], "ended", os.getpid())
@@ -105,6 +105,6 @@ class Handlers:
         time.sleep(60)
 
     def die(self, args: Mapping[str, Any]) -> None:
-        """Take the whole process along."""
+        """Kill the worker process with SIGKILL."""
         self._journal.add(args["key"], "begun", os.getpid())
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The queue's installations and their worker processes."""
+"""Installations of the job queue and their worker processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Installation:
-    """A queue of one mode, its workers, and the journal of their handlers."""
+    """A job queue on one back end, its workers, and the journal of their handlers."""
 
     database_url: str
     redis_url: str
@@ -38,7 +38,7 @@ class Installation:
 
     @property
     def queue(self) -> JobQueue:
-        """The queue as services see it."""
+        """The queue that services use."""
         return JobQueue(self.database, SystemClock(), self.backend)
 
     @property
@@ -66,13 +66,13 @@ class Installation:
         return job
 
     def worker(self, lanes: Sequence[Lane] = LANES) -> AbstractContextManager[Child]:
-        """Return a worker process of these lanes, started when entered and killed at the end."""
+        """Return a worker process of these lanes; entering it starts the process, and leaving it kills the process."""
         arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path), ",".join(lanes))
         return _ready(forked("support.jobs.child", *arguments))
 
 
 def make_backend(redis_url: str, queue_name: str, time_limits: Mapping[Lane, float]) -> JobBackend:
-    """Return the back end of an installation: RQ with a Redis, else the embedded one."""
+    """Return the back end of an installation: RQ if there is a Redis URL, else the embedded one."""
     options = BackendOptions(redis_url or None, queue_name, RUN_JOB, poll_s=0.02, time_limits=time_limits)
     return open_backend("rq" if redis_url else "embedded", options)
 

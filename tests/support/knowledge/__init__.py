@@ -1,1 +1,1 @@
-"""Writers of stored vectors."""
+"""Processes that store vectors."""

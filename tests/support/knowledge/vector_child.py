@@ -1,6 +1,6 @@
-"""A process that stores vectors one by one: `python -m support.knowledge.vector_child FOLDER NAME TIMES`, 0 for endlessly.
+"""Stores vectors one by one: `python -m support.knowledge.vector_child FOLDER NAME TIMES`; 0 means without end.
 
-It prints the number of each vector that it stored.
+The process prints the number of each vector that it has stored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from relab.knowledge.vectors import VectorStore
 
 
 def main(folder: str, name: str, times: str) -> None:
-    """Store vectors, each by a store of its own."""
+    """Store each vector with a new store."""
     numbers = range(int(times)) if times != "0" else itertools.count()
     for number in numbers:
         store = VectorStore(Path(folder), model="small sha256:1", size=8)

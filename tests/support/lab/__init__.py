@@ -1,1 +1,1 @@
-"""`lab` as the processes that users start."""
+"""`lab` commands and servers as processes."""

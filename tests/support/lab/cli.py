@@ -36,7 +36,7 @@ class Lab:
     """A home of relab in which commands are run.
 
     Attributes:
-        settings: environment variables beside RELAB_HOME.
+        settings: environment variables in addition to RELAB_HOME.
         prepared: whether its database exists before the first command; otherwise that command creates it.
     """
 

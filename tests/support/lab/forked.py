@@ -25,14 +25,14 @@ class ForkedChild:
         self._command = command
 
     def terminate(self) -> None:
-        """Send SIGTERM, if it has not ended."""
+        """Send SIGTERM, unless the process has ended."""
         self.send_signal(signal.SIGTERM)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return its exit code, negative for a signal.
+        """Wait until the process ends and return its exit code, negative for a signal.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended within `timeout` seconds, by default within a minute.
+            subprocess.TimeoutExpired: the process has not ended within `timeout` seconds, by default 60.
         """
         return self._command.wait(_STOP_TIMEOUT_S if timeout is None else timeout)
 

@@ -1,6 +1,6 @@
 """`lab` commands in the process of the test: a forked process needs 50 ms of system time, most commands need 10 ms.
 
-What only a process of its own shows (its end, signals, broken pipes, two commands at once) is tested by `cli.Lab`.
+Behaviour that needs a separate process (exit, signals, broken pipes, two commands at once) is tested with `cli.Lab`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _SERVERS = frozenset({"serve", "worker"})
 
 @dataclass(frozen=True)
 class InProcessLab(Lab):
-    """A home of relab in which commands are run by this process, except for servers.
+    """A home of relab whose commands run in this process, except for servers.
 
-    A command has its own arguments, environment, folder and standard streams, and leaves those of this process and its
-    logging unchanged. An environment that Python reads at a start alone needs a process of its own.
+    Each command has its own arguments, environment, folder and standard streams, and restores those of this process and
+    its logging. An environment with variables that Python reads only at its start needs a separate process.
     """
 
     def _run(self, arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes) -> CompletedProcess[bytes]:
@@ -58,7 +58,7 @@ def _run_here(arguments: Sequence[str], environment: Mapping[str, str], cwd: Pat
         kept.enter_context(_kept_logging())
         source, out, err = (io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape") for file in files)
         for stream in (source, out, err):
-            # The file stays open: its owner reads it.
+            # The file stays open, because its owner reads it.
             kept.callback(stream.detach)
         kept.enter_context(mock.patch.object(sys, "stdin", source))
         kept.enter_context(redirect_stdout(out))
@@ -74,7 +74,7 @@ def _run_here(arguments: Sequence[str], environment: Mapping[str, str], cwd: Pat
 
 @contextmanager
 def _kept_logging() -> Iterator[None]:
-    """Let a command configure logging and undo it; loggers that the command uses do not keep its configuration."""
+    """Restore the logging configuration after a command; loggers that the command uses do not keep its own."""
     # Loads structlog with the configuration of this process, if the command would be the first to log.
     with bound_contextvars():
         configured = structlog.get_config()

@@ -1,4 +1,4 @@
-"""Whole installations of relab as real processes, on both set-ups that the product promises to be alike."""
+"""Whole installations of relab as real processes, in both set-ups: SQLite, and PostgreSQL with Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.storage.migrated import create_migrated
 
 BACK_ENDS = ("sqlite+embedded", "postgres+rq")
 FAST_RECOVERY = {"RELAB_JOBS__LEASE_S": "1", "RELAB_JOBS__SWEEP_INTERVAL_S": "0.5"}
-"""Settings under which the job of a dead worker is taken over within about two seconds."""
+"""Settings with which another worker takes over the job of a dead worker within about 2 s."""
 
 _numbers = itertools.count()
 
@@ -32,8 +32,8 @@ class Installation:
     """A home and settings that several processes share.
 
     Attributes:
-        database_url: also for looking at the database from outside.
-        settings: environment variables of every process of it.
+        database_url: the URL of the database, which tests can query too.
+        settings: environment variables of every process.
     """
 
     home: Path
@@ -42,12 +42,12 @@ class Installation:
 
     @classmethod
     def on_sqlite(cls, home: Path, **settings: str) -> Self:
-        """Return the embedded default: only `settings` are configured."""
+        """Return an installation with the defaults, SQLite and the embedded queue, and these settings."""
         return cls(home, f"sqlite:///{home / 'relab.db'}", settings)
 
     @classmethod
     def on_postgres(cls, home: Path, server: PostgresServer, redis: RedisServer | None, **settings: str) -> Self:
-        """Return an installation on a new, migrated database, with RQ if there is a Redis."""
+        """Return an installation on a new, migrated database, with RQ if `redis` is given."""
         name = f"lab_{os.getpid()}_{next(_numbers)}"
         url = create_migrated(server, name)
         found = {"DATABASE_URL": url, **settings}
@@ -57,19 +57,19 @@ class Installation:
 
     @property
     def has_embedded_workers(self) -> bool:
-        """Whether `lab serve` starts a worker beside it by default."""
+        """Whether `lab serve` starts a worker by default."""
         return "REDIS_URL" not in self.settings
 
     def serve(self, *options: str, prefix: Sequence[str] = (), fresh: bool = False) -> LabProcess:
-        """Return a `lab serve` that is not started yet; see `LabProcess` for `prefix` and `fresh`."""
+        """Return `lab serve`, not yet started; see `LabProcess` for `prefix` and `fresh`."""
         return LabProcess.serve(self.home, *options, settings=self.settings, prefix=prefix, fresh=fresh)
 
     def worker(self, *, fresh: bool = False) -> LabProcess:
-        """Return a `lab worker` that is not started yet."""
+        """Return `lab worker`, not yet started."""
         return LabProcess.worker(self.home, settings=self.settings, fresh=fresh)
 
     def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        """Query the database from outside, on its own connection."""
+        """Query the database on a separate connection."""
         database = Database.open(self.database_url)
         try:
             with database.read() as session:
@@ -82,13 +82,13 @@ class Installation:
         return dict(self.query("SELECT status, count(*) FROM jobs GROUP BY status"))  # type: ignore[arg-type]
 
     def job_status(self, job_id: str) -> str:
-        """Return the status of a job; that of an analysis has the analysis's id."""
+        """Return the status of a job; the job of an analysis has the id of the analysis."""
         return str(self.query("SELECT status FROM jobs WHERE job_id = :job_id", job_id=job_id)[0][0])
 
 
 @contextmanager
 def running_lab(request: pytest.FixtureRequest, home: Path, *, fresh: bool = False, **settings: str) -> Iterator[Lab]:
-    """Run the installation that `request.param` names (see `BACK_ENDS`), ready to work; see `LabProcess` for `fresh`."""
+    """Run the installation that `request.param` names (see `BACK_ENDS`); see `LabProcess` for `fresh`."""
     if request.param == "sqlite+embedded":
         installation = Installation.on_sqlite(home, **settings)
     else:
@@ -103,7 +103,7 @@ def running_lab(request: pytest.FixtureRequest, home: Path, *, fresh: bool = Fal
 
 
 class Lab:
-    """A client of a server, speaking HTTP as users do."""
+    """A client that speaks HTTP to a server."""
 
     def __init__(self, installation: Installation, server: LabProcess) -> None:
         self.installation = installation
@@ -117,14 +117,14 @@ class Lab:
         self.http.close()
 
     def post_run(self, body: bytes | dict[str, Any]) -> dict[str, Any]:
-        """Post an agent run that is new or known, and return the receipt."""
+        """Post an agent run and return the receipt; the run may already be stored."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         answer = self.http.post("/agent-runs", content=content, headers={"Content-Type": "application/json"})
         assert answer.status_code in {200, 201}, answer.text
         return _object(answer)
 
     def request_analysis(self, agent_run_id: str, **query: str) -> str:
-        """Ask for an analysis and return its id."""
+        """Request an analysis and return its id."""
         answer = self.http.post(f"/agent-runs/{agent_run_id}/rca-runs", params=query)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["rca_run_id"])
@@ -140,21 +140,21 @@ class Lab:
         return self.get(f"/agent-runs/rca-runs/{rca_run_id}")
 
     def finished(self, rca_run_id: str) -> dict[str, Any]:
-        """Follow an analysis to its end and return it."""
+        """Follow an analysis until it ends and return it."""
         self.stream_lines(rca_run_id)
         found = self.analysis(rca_run_id)
         assert found["status"] in {"done", "failed"}
         return found
 
     def analyse(self, agent_run_id: str) -> dict[str, Any]:
-        """Have a run analysed and return the report."""
+        """Run an analysis of an agent run and return its report."""
         found = self.finished(self.request_analysis(agent_run_id))
         assert found["status"] == "done", found["error"]
         report: dict[str, Any] = found["report"]
         return report
 
     def stream_lines(self, rca_run_id: str) -> list[str]:
-        """Follow an analysis as `curl -N` does, to the stream's own end, and return its lines."""
+        """Follow an analysis like `curl -N` until the stream ends, and return its lines."""
         with self.http.stream("GET", f"/rca-runs/{rca_run_id}/stream") as answer:
             assert answer.status_code == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
@@ -162,12 +162,12 @@ class Lab:
 
 
 def events_of(lines: list[str]) -> list[dict[str, Any]]:
-    """Return the contents of the `data:` lines of an event stream."""
+    """Return the data of an event stream: the JSON of its `data:` lines."""
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 
 def uncited(report: Mapping[str, Any]) -> set[str]:
-    """Return the evidence ids that claims of a report cite and its index does not hold."""
+    """Return the evidence ids that claims of a report cite and that its index does not contain."""
     claims = [*report["findings"], *report["hypotheses"], *([report["attribution"]] if report["attribution"] else [])]
     cited = {evidence_id for claim in claims for evidence_id in claim["evidence_ids"]}
     return cited - {item["evidence_id"] for item in report["evidence_index"]}

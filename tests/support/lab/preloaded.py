@@ -35,7 +35,7 @@ from typing import IO, Any
 
 _MAX_REQUEST = 4 * 1_048_576
 _ANSWER = 12
-"""Characters of each number that is answered: the process's id, then its exit code."""
+"""The characters of each number in a response: first the process id, then the exit code."""
 _LIBRARIES = (
     "alembic.autogenerate", "alembic.command", "duckdb", "httpx", "psycopg", "rich.live", "rich.progress",
     "scipy.special", "scipy.stats", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite", "uvicorn",
@@ -53,10 +53,10 @@ def run_command(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `lab` with these arguments to its end, whatever its exit code; warnings are errors in it.
 
-    It is a real start if the environment needs one (see `can_fork`).
+    The command starts a new interpreter if the environment needs one (see `can_fork`).
 
     Raises:
-        subprocess.TimeoutExpired: it took longer, and was killed.
+        subprocess.TimeoutExpired: the command took longer, and was killed.
     """
     if not can_fork(environment):
         return subprocess.run(
@@ -84,25 +84,25 @@ def run_command(
 
 
 def can_fork(environment: Mapping[str, str]) -> bool:
-    """Return whether a forked process behaves as a real start: Python reads its own variables only at a real start."""
+    """Return whether a fork behaves like a new interpreter: `PYTHON` variables are read only at a real start."""
     return all(not name.startswith("PYTHON") or os.environ.get(name) == value for name, value in environment.items())
 
 
 class ForkServerError(RuntimeError):
-    """The process that forks has ended, so that nothing is known of its children any more."""
+    """The process that forks has ended, so the state of its children is unknown."""
 
 
 class Command:
     """A module that runs as a program in its own process and its own session.
 
     Args:
-        arguments: after the module's name.
+        arguments: the command line after the module's name.
         environment: the whole environment of the process.
         cwd: the folder in which it is started.
         streams: its standard input, output and error.
         module: the module to run as `__main__`.
         strict: whether warnings are errors in it.
-        open_files: its limit of open files, soft and hard; None for that of this process.
+        open_files: its soft and hard limit of open files; None keeps the limit of this process.
     """
 
     def __init__(
@@ -135,17 +135,17 @@ class Command:
         self.pid = self._read(_START_TIMEOUT_S)
 
     def poll(self) -> int | None:
-        """Return its exit code, negative for a signal, if it has ended."""
+        """Return the exit code, negative for a signal, or None while the process runs."""
         try:
             return self.wait(0)
         except subprocess.TimeoutExpired:
             return None
 
     def wait(self, within_s: float = _START_TIMEOUT_S) -> int:
-        """Wait for its end and return its exit code, negative for a signal.
+        """Wait until the process ends and return its exit code, negative for a signal.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended within this time.
+            subprocess.TimeoutExpired: the process has not ended within this time.
         """
         if self._code is None:
             self._code = self._read(within_s)
@@ -153,12 +153,12 @@ class Command:
         return self._code
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to this process alone, if it has not ended."""
+        """Send a signal to this process, but not to its children, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill -9."""
+        """Kill the process with SIGKILL."""
         try:
             self.send_signal(signal.SIGKILL)
         except ForkServerError:
@@ -176,7 +176,7 @@ class Command:
 
 @functools.cache
 def _server() -> str:
-    """Start the process that forks, once, and return the path of its socket; it ends with this one."""
+    """Start the forking process once and return the path of its socket; the process ends with this one."""
     folder = tempfile.TemporaryDirectory(prefix="relab-lab-")
     path = f"{folder.name}/socket"
     tests = Path(__file__).parents[2]
@@ -187,14 +187,14 @@ def _server() -> str:
         stdout=subprocess.PIPE,
         cwd="/",
         # Its own group, to survive Ctrl-C in a terminal and report the ends of its children. Not its own session:
-        # sandboxes in this process would take it for an orphan of a trial and kill it.
+        # sandboxes in this process would kill it as an orphan of a trial.
         process_group=0,
     )
     assert process.stdin is not None
     assert process.stdout is not None
     atexit.register(folder.cleanup)
     atexit.register(process.wait, _START_TIMEOUT_S)
-    # Without a writer of its standard input it ends, also when this process was killed.
+    # The process ends when its standard input is closed, also if this process was killed.
     atexit.register(process.stdin.close)
     with process.stdout as ready:
         assert ready.readline() == b"ready\n", "the process that runs commands did not start"
@@ -250,7 +250,7 @@ class _Forks:
         return None
 
     def close(self) -> None:
-        """Serve no more."""
+        """Close the socket and restore the handling of signals."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for fd in (self._ended, self._woken):
@@ -304,7 +304,7 @@ def _load() -> None:
     from relab.incidents.postmortem import page
     from relab.storage.schema import head
 
-    # What each process computes once.
+    # Compute what each process would compute once and cache.
     vega()
     report.page_template()
     page.page_template()
@@ -323,7 +323,7 @@ def main() -> None:
     print("ready", flush=True)
     request = forks.serve()
     if request is None:
-        # The end of the process frees the modules; to delete them one by one takes long.
+        # The end of the process frees the modules; deleting them one by one takes long.
         os._exit(0)
     warnings.resetwarnings()
     if request["strict"]:
@@ -337,7 +337,7 @@ def main() -> None:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
-    # What an interpreter does at its end, except for deleting the modules, which takes the longest.
+    # Do what an interpreter does when it exits, except for deleting the modules, which takes the longest.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

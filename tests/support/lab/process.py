@@ -47,7 +47,7 @@ SETTING_NAMES = frozenset(
 
 
 def lab_environment(home: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment with these settings of relab and no others."""
+    """Return this process's environment with only these settings of relab."""
     kept = {
         name: value for name, value in os.environ.items() if name not in SETTING_NAMES and not name.startswith("RELAB_")
     }
@@ -71,10 +71,10 @@ class LabProcess:
     Args:
         arguments: the command line after `lab`.
         home: its RELAB_HOME; every start appends to `<name>.log` in it.
-        settings: environment variables beside RELAB_HOME.
-        port: where it serves; None for a process that does not.
-        open_files: its limit of open files, soft and hard; None for that of this process.
-        prefix: words before its command line, of a program that runs it in its own place.
+        settings: environment variables in addition to RELAB_HOME.
+        port: the port of the server; None for a process that does not serve.
+        open_files: its soft and hard limit of open files; None keeps the limit of this process.
+        prefix: words before its command line, of a program that runs it under its own process id.
         fresh: whether each start is a new interpreter. Otherwise it is forked from a process with the libraries loaded,
             which saves seconds of processor time; with `prefix` it is always a new interpreter.
     """
@@ -151,7 +151,7 @@ class LabProcess:
         """Start the process and wait until it is ready."""
         mark = len(self.log())
         with Path(os.devnull).open("rb") as nothing, self._log.open("ab") as log:
-            # In a new session its children can be found, and Ctrl-C does not reach it.
+            # In a separate process group its children can be found, and Ctrl-C does not reach it.
             if self._is_forked:
                 prepare_home(self.home, self._environment)
                 self._process = Command(
@@ -179,7 +179,7 @@ class LabProcess:
         """Wait until the server is ready, or the worker has started (in the log after `mark`).
 
         Raises:
-            AssertionError: the process ended, or did not get there in time.
+            AssertionError: the process ended, or was not ready in time.
         """
 
         def is_ready() -> bool:
@@ -190,23 +190,23 @@ class LabProcess:
         wait_until(is_ready, within_s=READY_TIMEOUT_S, what=f"lab {self._arguments[0]} being ready")
 
     def answers(self, path: str) -> bool:
-        """Return whether the server answers 200."""
+        """Return whether the server answers a GET request with 200."""
         try:
-            # Plain HTTP: to load certificates for it would cost more than the request.
+            # Plain HTTP needs no certificates, and loading them takes longer than the request.
             return httpx.get(self.url + path, timeout=10.0, trust_env=False, verify=False).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
     def children(self) -> list[psutil.Process]:
-        """Return the processes that this one has started."""
+        """Return all descendants of this process."""
         return psutil.Process(self.pid).children(recursive=True)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to this process alone."""
+        """Send a signal to this process, but not to its children."""
         self._running().send_signal(number)
 
     def wait(self, within_s: float = STOP_TIMEOUT_S) -> int:
-        """Wait for the end and return the exit code (negative for a signal)."""
+        """Wait until the process ends and return its exit code (negative for a signal)."""
         code = self._running().wait(within_s)
         self._process = None
         return code
@@ -217,20 +217,20 @@ class LabProcess:
         return self.wait()
 
     def kill(self) -> None:
-        """Kill -9 this process, and not its children."""
+        """Kill this process with SIGKILL, but not its children."""
         self.send(signal.SIGKILL)
         assert self.wait() == -signal.SIGKILL
 
     def wait_alone(self) -> None:
-        """Wait until no process is left of all that this one ever started.
+        """Wait until all processes that this one ever started have ended.
 
         Raises:
-            AssertionError: some process goes on.
+            AssertionError: some process still runs.
         """
         wait_until(lambda: not any(map(_group_lives, self._groups)), what="the end of all child processes")
 
     def destroy(self) -> None:
-        """Kill the process and all that it ever started, and wait until they are gone."""
+        """Kill the process and all processes that it ever started, and wait until they have ended."""
         for group in self._groups:
             if _group_lives(group):
                 os.killpg(group, signal.SIGKILL)
@@ -240,7 +240,7 @@ class LabProcess:
         self.wait_alone()
 
     def log(self) -> str:
-        """Return the output of this process and its children, over all starts."""
+        """Return the output of all starts of this process, including its children."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _running(self) -> subprocess.Popen[bytes] | Command:
@@ -249,7 +249,7 @@ class LabProcess:
 
 
 def _group_lives(group: int) -> bool:
-    """Return whether a process of the group runs; a zombie that waits to be reaped does not count."""
+    """Return whether a process of the group runs; zombies do not count."""
     for process in psutil.process_iter():
         try:
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:

@@ -1,4 +1,4 @@
-"""File permissions that apply: root may read everything, so tests of permissions run without its privileges."""
+"""File permissions that apply: tests of permissions give up root's privileges."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Data(ctypes.Structure):
 
 @contextmanager
 def permissions_hold() -> Iterator[None]:
-    """Give up root's right to read and write every file, for this thread and this while."""
+    """Give up root's right to read and write every file, for this thread while the block runs."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, sets = _Header(_VERSION_3, 0), (_Data * 2)()
 

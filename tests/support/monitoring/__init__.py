@@ -1,1 +1,1 @@
-"""The files for Prometheus and Grafana, the metrics that the code exports, and the names in a query."""
+"""The files for Prometheus and Grafana, the exported metrics, and the names in a query."""

@@ -1,4 +1,4 @@
-"""The metrics that a server exports, with their labels, also of those that have no sample yet."""
+"""The metrics that a server exports and their labels, including metrics without samples."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from support.notices.senders import QUICK, sending
 
 
 def main(url: str, home: str, webhook: str) -> None:
-    """Say that it sends, and wait to be killed."""
+    """Send notices, print `sending`, and wait to be killed."""
     with sending(url, Path(home), NoticeOptions(slack_webhook_url=SecretStr(webhook), delivery=QUICK)):
         print("sending", flush=True)
         sys.stdin.readline()

@@ -18,7 +18,7 @@ class Answer:
     """The answer to one request.
 
     Attributes:
-        until: it is held back until this is set.
+        until: the receiver delays the response until this event is set.
     """
 
     status: int = 200
@@ -29,7 +29,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Received:
-    """A request that came."""
+    """A received request."""
 
     path: str
     key: str
@@ -39,11 +39,11 @@ class Received:
 
 
 class LoopbackReceiver:
-    """The requests that came, and the answers to the next ones.
+    """The received requests, and the responses to the next ones.
 
     Attributes:
         received: all requests so far.
-        answers: to the next requests; once they are used up each is answered with 200.
+        answers: the responses to the next requests; later requests are answered with 200.
     """
 
     def __init__(self, port: int) -> None:
@@ -54,16 +54,16 @@ class LoopbackReceiver:
 
     @property
     def url(self) -> str:
-        """Where it is, with a path as secret as Slack's are."""
+        """The URL, with a secret path like Slack's."""
         return f"http://127.0.0.1:{self.port}{SECRET_PATH}"
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the requests so far."""
+        """The idempotency keys of the requests so far."""
         return [each.key for each in self.received]
 
     def take(self, request: Received) -> Answer:
-        """Store a request and return its answer."""
+        """Store a request and return its response."""
         with self._lock:
             self.received.append(request)
             return self.answers.pop(0) if self.answers else Answer()
@@ -71,7 +71,7 @@ class LoopbackReceiver:
 
 @contextmanager
 def loopback_receiver(*answers: Answer) -> Iterator[LoopbackReceiver]:
-    """Listen on loopback while the block runs."""
+    """Run a receiver on loopback while the block runs."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -88,7 +88,7 @@ def loopback_receiver(*answers: Answer) -> Iterator[LoopbackReceiver]:
                 self.end_headers()
                 self.wfile.write(answer.body)
             except ConnectionError:
-                # Whoever has asked does not wait any more, which is what some tests are about.
+                # The sender has timed out or was killed, as some tests intend.
                 self.close_connection = True
 
         def log_message(self, *_: object) -> None:

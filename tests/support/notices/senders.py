@@ -30,19 +30,19 @@ ROUTING_KEY = "R0UT1NGK3YR0UT1NGK3YR0UT1NGK3Y00"
 
 
 def to_slack(receiver: LoopbackReceiver, delivery: DeliverySettings = QUICK) -> NoticeOptions:
-    """Return settings with one receiver, in the role of Slack."""
+    """Return settings with one receiver, configured as Slack."""
     return NoticeOptions(slack_webhook_url=SecretStr(receiver.url), delivery=delivery)
 
 
 def to_both(slack: LoopbackReceiver, pagerduty: LoopbackReceiver) -> NoticeOptions:
-    """Return settings with two receivers, one in the role of Slack and one of PagerDuty."""
+    """Return settings with two receivers, one configured as Slack and one as PagerDuty."""
     key = SecretStr(ROUTING_KEY)
     return replace(to_slack(slack), pagerduty_routing_key=key, pagerduty_url=pagerduty.url)
 
 
 @contextmanager
 def sending(url: str, home: Path, settings: NoticeOptions, clock: Clock | None = None) -> Iterator[NoticeService]:
-    """Send notices of the incidents of a database while the block runs, as one process of several does."""
+    """Send notices about the incidents of a database while the block runs, as each of several processes does."""
     services = build(load_settings(home, database_url=url), clock=clock)
     service = NoticeService(services.database, services.clock, services.incidents, settings)
     loop, stop, started = asyncio.new_event_loop(), asyncio.Event(), threading.Event()

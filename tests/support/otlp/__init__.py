@@ -1,1 +1,1 @@
-"""Traces as OpenTelemetry exporters send them, and programs that trace themselves."""
+"""Traces as OpenTelemetry exporters send them, and programs that are instrumented with OpenTelemetry."""

@@ -1,4 +1,4 @@
-"""Small agents that trace themselves by hand, with OpenTelemetry's GenAI conventions."""
+"""Small agents with spans made by hand, in OpenTelemetry's GenAI conventions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Lookup = Callable[..., Any]
 
 
 def found_order(**arguments: Any) -> dict[str, Any]:
-    """A tool that works."""
+    """Return the order: a tool call that succeeds."""
     return {"state": "shipped", **arguments}
 
 
 def lost_order(**arguments: Any) -> dict[str, Any]:
-    """A tool that raises."""
+    """Raise an error: a tool call that fails."""
     raise ValueError(f"no customer_id for order {arguments['order_id']}")
 
 
 def run_shop_agent(tracer: Tracer, lookup: Lookup, *, conversation_id: str) -> str:
-    """Call a model, run the tool that it requests, call it again; the SDK records errors of the tool, which are raised.
+    """Call a model, run the tool that it requests, and call the model again; an error of the tool is raised.
 
-    The agent's span repeats the tokens of the model's, as the conventions allow.
+    The SDK records such an error. The agent's span repeats the tokens of the model calls, as the conventions allow.
     """
     attributes = {
         "gen_ai.operation.name": "invoke_agent",
@@ -100,7 +100,7 @@ def _execute_tool(tracer: Tracer, lookup: Lookup) -> Any:
 
 
 def run_broken_stream(tracer: Tracer) -> None:
-    """Have a model's stream break in an instrumentation that notes the error and then ends the span well."""
+    """Run a model call whose stream breaks; its span records the error and then gets the status OK."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "shop-agent"}
     chat = {"gen_ai.operation.name": "chat", "gen_ai.request.model": MODEL}
     with (
@@ -112,7 +112,7 @@ def run_broken_stream(tracer: Tracer) -> None:
 
 
 def run_counting_agent(tracer: Tracer) -> None:
-    """Do as OpenInference's instrumentations of other frameworks: the agent's span repeats its model and its tokens."""
+    """Run an agent whose span repeats the model and its tokens, like some of OpenInference's instrumentations."""
     counts = {"llm.token_count.prompt": 30, "llm.token_count.completion": 4, "llm.token_count.total": 34}
     model = {"openinference.span.kind": "LLM", "llm.model_name": MODEL, **counts}
     agent = {"openinference.span.kind": "AGENT", "llm.model_name": MODEL, "input.value": QUESTION, **counts}

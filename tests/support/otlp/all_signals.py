@@ -1,6 +1,6 @@
-"""A program with traces, logs and metrics whose exporters have one endpoint: that of its environment variables.
+"""A program that exports traces, logs and metrics to the endpoint in its environment variables.
 
-It takes `http` or `grpc` as its argument, writes the id of its trace, and ends with 1 if OpenTelemetry reported any problem.
+Its argument is `http` or `grpc`; it prints the id of its trace, and ends with 1 if OpenTelemetry reported a problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ERROR = "the order service did not answer"
 
 
 class _Problems(logging.Handler):
-    """Counts what OpenTelemetry reports."""
+    """Counts and prints the warnings and errors of OpenTelemetry."""
 
     count = 0
 

@@ -1,6 +1,6 @@
-"""A program that knows nothing of relab: all that it has is OpenTelemetry and its environment variables.
+"""A program without relab's code: it uses only OpenTelemetry and its environment variables.
 
-It writes the id of its trace, and ends with 1 if the export failed.
+It prints the id of its trace, and ends with 1 if the export failed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exporters that keep sending traces, in pieces and with retries, during failures of the server or its database."""
+"""Exporters that keep sending traces, in parts and with retries, while the server or its database fails."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from support.otlp.traces import span_id as span_id_of
 THREADS = 4
 PAUSE_S = 0.05
 KINDS = {"step": 0, "tool_call": 1, "guardrail_event": 2}
-"""What spans are in a timeline, as `timeline_items.kind` says it."""
+"""The values of `timeline_items.kind` by the kind of an item."""
 
 SpanKey = tuple[str, str]
 """Trace id and span id, in hex."""
 
 
 def busy_trace(name: str) -> tuple[list[Span], dict[SpanKey, str]]:
-    """Return the spans of a trace, and for each item of its timeline the kind."""
+    """Return the spans of a trace, and the kind of each span that is in the timeline."""
     trace = Trace(name)
     spans = [trace.span("root", None, AGENT, end_ms=100), trace.span("http", "root", {"http.request.method": "GET"})]
     kinds: dict[SpanKey, str] = {}
@@ -47,7 +47,7 @@ def busy_trace(name: str) -> tuple[list[Span], dict[SpanKey, str]]:
 
 
 def key_of(span: Span) -> SpanKey:
-    """Return the key of a span: the ids of its trace and itself."""
+    """Return the key of a span: its trace id and its span id."""
     return span.trace_id.hex(), span.span_id.hex()
 
 
@@ -57,10 +57,10 @@ class Exporters:
 
     Attributes:
         acknowledged: the spans of requests that were answered with 200.
-        kinds: what the spans that were ever sent are in timelines; the others are in none.
-        requests: how many requests were acknowledged.
-        refused: other answers.
-        unanswered: how many requests got no answer.
+        kinds: the kinds of all sent spans that are in a timeline.
+        requests: the number of acknowledged requests.
+        refused: the responses with other statuses.
+        unanswered: the number of requests without a response.
     """
 
     url: str
@@ -89,17 +89,17 @@ class Exporters:
                 end.result()
 
     def wait_for_acknowledgements(self, enough: int = 25) -> None:
-        """Wait until so many more requests have been acknowledged."""
+        """Wait until `enough` more requests have been acknowledged."""
         wanted = self.requests + enough
         wait_until(lambda: self.requests >= wanted, within_s=60.0, what="exports being acknowledged")
 
     def wait_for_refusal(self) -> None:
-        """Wait until one more request has been refused."""
+        """Wait until one more request has been rejected."""
         before = len(self.refused)
         wait_until(lambda: len(self.refused) > before, within_s=60.0, what="an export being refused")
 
     def _next(self) -> list[Span]:
-        """Return the next export: pieces of two traces, in random order, some of them twice."""
+        """Return the spans of the next export: parts of two traces in random order, some spans twice."""
         with self._lock:
             if not self._left:
                 spans = []
@@ -117,7 +117,7 @@ class Exporters:
             while not self._stop.is_set():
                 spans = self._next()
                 while not self._is_taken(client, spans) and not self._stop.is_set():
-                    # There is no use in asking a server that is away much faster than it can come back.
+                    # A pause, because an unavailable server needs time to recover.
                     self._stop.wait(PAUSE_S)
 
     def _is_taken(self, client: httpx.Client, spans: list[Span]) -> bool:
@@ -137,15 +137,15 @@ class Exporters:
 
 
 def assert_unavailable(refused: list[httpx.Response]) -> None:
-    """Assert that every refusal says that the server is away for a while, as OTLP has it."""
+    """Assert that every rejection says that the server is temporarily unavailable, in OTLP's form."""
     for answer in refused:
         assert_refused(answer, 503, "protobuf")
 
 
 def assert_stored_once_and_counted(lab: Lab, exporters: Exporters) -> None:
-    """Check that every acknowledged span is stored once, and that runs and overview match the stored spans."""
+    """Assert that each acknowledged span is stored once, and that runs and overview match the stored spans."""
     installation = lab.installation
-    # Each overview projects a part of what is stored and not projected yet.
+    # Each request of the overview projects some of the unprojected runs.
     wait_until(
         lambda: lab.get("/metrics/overview", hours=24 * 365 * 50)["unprojected_runs"] == 0, what="the projections"
     )

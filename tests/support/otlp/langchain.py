@@ -1,6 +1,6 @@
 """LangChain and LangGraph agents with a scripted model; OpenInference's instrumentation traces them.
 
-Importing this takes a second: tests that need it import it when they run.
+Importing this module takes a second, so tests import it only when they run.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from opentelemetry.sdk.trace import TracerProvider
 MODEL = "scripted-1"
 ASKING = (11, 7)
 SAYING = (23, 5)
-"""Tokens that the scripted model takes and gives."""
+"""The prompt and completion tokens of an answer, for a request of tools and for a text."""
 
 DOCUMENTS = ["Returns are taken within 30 days.", "Refunds go to the card."]
 
 
 class ScriptedModel(BaseChatModel):
-    """A chat model that returns the given answers in order; an exception among them is raised."""
+    """A chat model that returns the scripted answers in order, and raises an answer that is an exception."""
 
     script: list[Any]
     calls: int = 0
@@ -49,7 +49,7 @@ class ScriptedModel(BaseChatModel):
         return {"model_name": MODEL}
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
-        """Take tools as the models of providers do."""
+        """Bind tools in OpenAI's format, as the models of providers do."""
         return self.bind(tools=[convert_to_openai_tool(each) for each in tools], **kwargs)
 
     def _generate(self, *_: Any, **__: Any) -> ChatResult:
@@ -62,7 +62,7 @@ class ScriptedModel(BaseChatModel):
 
 @contextmanager
 def instrumented(provider: TracerProvider) -> Iterator[None]:
-    """Have LangChain traced."""
+    """Trace LangChain while the block runs."""
     instrumentor = LangChainInstrumentor()
     instrumentor.instrument(tracer_provider=provider)
     try:
@@ -72,7 +72,7 @@ def instrumented(provider: TracerProvider) -> Iterator[None]:
 
 
 def asks(*calls: tuple[BaseTool | str, dict[str, Any]]) -> AIMessage:
-    """An answer that wants tools called; the calls are named call_1, call_2…"""
+    """Return an answer that requests tool calls; their ids are call_1, call_2…"""
     return _answer(
         "",
         ASKING,
@@ -85,7 +85,7 @@ def asks(*calls: tuple[BaseTool | str, dict[str, Any]]) -> AIMessage:
 
 
 def says(text: str, finish_reason: str = "stop") -> AIMessage:
-    """An answer in words."""
+    """Return an answer with a text."""
     return _answer(text, SAYING, finish_reason)
 
 
@@ -96,7 +96,7 @@ def _answer(text: str, tokens: tuple[int, int], finish_reason: str, **fields: An
 
 
 def asked(question: str) -> dict[str, Any]:
-    """Return the input of an agent."""
+    """Return the input of an agent with this question."""
     return {"messages": [{"role": "user", "content": question}]}
 
 
@@ -138,13 +138,13 @@ def to_billing(tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]
 
 
 def agent(script: Sequence[Any], *tools: BaseTool, name: str = "shop-agent", resumable: bool = False) -> Any:
-    """LangChain's own agent."""
+    """Return an agent made by LangChain's `create_agent`."""
     saver = InMemorySaver() if resumable else None
     return create_agent(ScriptedModel(script=list(script)), list(tools), name=name, checkpointer=saver)
 
 
 def graph(script: Sequence[Any], *tools: BaseTool, handle_tool_errors: bool = True) -> Any:
-    """A hand-made LangGraph of a model and its tools, without a name."""
+    """Return a LangGraph of a model and its tools that has no name."""
     model = ScriptedModel(script=list(script))
     made = StateGraph(MessagesState)
     made.add_node("agent", lambda state: {"messages": [model.invoke(state["messages"])]})
@@ -156,7 +156,7 @@ def graph(script: Sequence[Any], *tools: BaseTool, handle_tool_errors: bool = Tr
 
 
 def team(front: Any, billing: Any) -> Any:
-    """Two agents of which the first hands over to the second."""
+    """Return a LangGraph of two agents, of which the first hands over to the second."""
     made = StateGraph(MessagesState)
     made.add_node("front", front, destinations=("billing",))
     made.add_node("billing", billing)
@@ -165,7 +165,7 @@ def team(front: Any, billing: Any) -> Any:
 
 
 class PolicyShelf(BaseRetriever):
-    """Finds two documents, or raises."""
+    """A retriever that returns two documents, or raises `fault`."""
 
     fault: Exception | None = None
 
@@ -176,7 +176,7 @@ class PolicyShelf(BaseRetriever):
 
 
 def librarian(script: Sequence[Any], fault: Exception | None = None) -> Any:
-    """A LangGraph that retrieves and then answers."""
+    """Return a LangGraph that retrieves documents and then answers."""
     model, shelf = ScriptedModel(script=list(script)), PolicyShelf(fault=fault)
 
     def look_up(state: Any) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def librarian(script: Sequence[Any], fault: Exception | None = None) -> Any:
 
 
 async def run_until_cancelled() -> None:
-    """Cancel an agent while its tool runs."""
+    """Start an agent and cancel it while its tool runs."""
     started = asyncio.Event()
 
     @tool

@@ -35,7 +35,7 @@ def log(
     name: str = "",
     severity: int = 0,
 ) -> LogRecord:
-    """Return a record in the span of a trace that tests call `span`; `name` is the field with the event's name."""
+    """Return a log record in the span `span` of a trace; `name` is the field with the event's name."""
     record = LogRecord(
         trace_id=b"" if trace is None else bytes.fromhex(trace.id),
         span_id=b"" if span is None else digest(span, 8),
@@ -51,13 +51,13 @@ def log(
 
 
 def exception_log(trace: Trace, span: str, kind: str, message: str, *, severity: int = ERROR) -> LogRecord:
-    """Return the record of an exception, as logging libraries send it."""
+    """Return the record of an exception, as logging libraries write it."""
     attributes = {"exception.type": kind, "exception.message": message, "exception.stacktrace": f"Traceback: {message}"}
     return log(trace, span, "it broke", attributes, severity=severity)
 
 
 def logs_request(records: Iterable[LogRecord], resource: Mapping[str, Any] | None = None) -> ExportLogsServiceRequest:
-    """Return the request that exports records of one process."""
+    """Return the export request with these records of one process."""
     request = ExportLogsServiceRequest()
     group = request.resource_logs.add()
     group.resource.attributes.extend(pairs({"service.name": "tests"} if resource is None else resource))
@@ -70,12 +70,12 @@ def logs_request(records: Iterable[LogRecord], resource: Mapping[str, Any] | Non
 def encode_logs(
     records: Iterable[LogRecord], encoding: Encoding = "protobuf", resource: Mapping[str, Any] | None = None
 ) -> bytes:
-    """Return the body that exports records of one process."""
+    """Return the encoded body of an export request with these records of one process."""
     return encoded(logs_request(records, resource), encoding)
 
 
 def metrics_request(*counts: int) -> ExportMetricsServiceRequest:
-    """Return a request with one metric for each number of data points: a gauge, a sum, a histogram, and so on."""
+    """Return a request with one metric per number of data points: a gauge, a sum, a histogram, and so on."""
     request = ExportMetricsServiceRequest()
     metrics = request.resource_metrics.add().scope_metrics.add().metrics
     for number, count in enumerate(counts):
@@ -87,7 +87,7 @@ def metrics_request(*counts: int) -> ExportMetricsServiceRequest:
 
 
 def encoded(request: Message, encoding: Encoding) -> bytes:
-    """Return a request in an encoding of OTLP."""
+    """Return a request encoded as JSON or protobuf of OTLP."""
     if encoding == "protobuf":
         return request.SerializeToString()
     body: dict[str, Any] = json_format.MessageToDict(request)
@@ -108,7 +108,7 @@ def post_to(
     packed: bool = False,
     **headers: str,
 ) -> httpx.Response:
-    """Post a body; `packed` compresses it."""
+    """Post a body and return the response; `packed` compresses it."""
     headers = {"content-type": CONTENT_TYPES[encoding], **headers}
     if packed:
         content, headers["content-encoding"] = gzip.compress(content, 1), "gzip"
@@ -116,12 +116,12 @@ def post_to(
 
 
 def post_logs(client: httpx.Client, *records: LogRecord, encoding: Encoding = "protobuf") -> tuple[int, str]:
-    """Export records, which must be accepted wholly or in part; return how many were rejected, and the message."""
+    """Export records, at least some of which must be accepted; return the number of rejected ones, and the message."""
     return assert_accepted(post_to(LOGS_PATH, client, encode_logs(records, encoding), encoding))
 
 
 def assert_accepted(answer: httpx.Response) -> tuple[int, str]:
-    """Assert that a request of logs or metrics was accepted; return how many items were rejected, and the message."""
+    """Assert that a request of logs or metrics was accepted; return the number of rejected items, and the message."""
     assert answer.status_code == 200, answer.content
     is_logs = answer.request.url.path == LOGS_PATH
     found: Any = ExportLogsServiceResponse() if is_logs else ExportMetricsServiceResponse()
@@ -135,7 +135,7 @@ def assert_accepted(answer: httpx.Response) -> tuple[int, str]:
 
 
 def stored_logs(client: httpx.Client, trace: Trace, *, limit: int = 500) -> list[dict[str, Any]]:
-    """Return the log records that the API shows of a run, all pages of them."""
+    """Return the log records that the API shows of a run, from all pages."""
     found: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     while True:

@@ -1,4 +1,4 @@
-"""The run that relab made of a real client's trace, as the API shows it."""
+"""The run that relab made from a real client's trace, as the API shows it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class StoredRun:
     raw_ids: set[str]
 
     def shown(self, *fields: str) -> tuple[Any, ...]:
-        """Return fields of the run."""
+        """Return the values of some fields of the run."""
         return tuple(self.header[field] for field in fields)
 
     @property
     def tokens(self) -> tuple[int | None, int | None]:
-        """The tokens that the run took and gave."""
+        """The prompt and completion tokens of the run."""
         cost = self.header["cost"] or {}
         return cost.get("tokens_prompt"), cost.get("tokens_completion")
 
 
 def stored_run(lab: Lab, run_id: str) -> StoredRun:
-    """Return the run of a trace, having made sure that it is a whole and valid agent run."""
+    """Return the run of a trace, and assert that it is complete and valid."""
     header = lab.get(f"/agent-runs/{run_id}")
     timeline = lab.get(f"/agent-runs/{run_id}/timeline", limit=10_000)["items"]
     raw = lab.get(f"/agent-runs/{run_id}/spans", limit=1_000)["items"]
@@ -56,14 +56,14 @@ def stored_run(lab: Lab, run_id: str) -> StoredRun:
 
 
 def run_of(lab: Lab, trace: SentTrace) -> StoredRun:
-    """Return the run of a trace, with every span of it kept."""
+    """Return the run of a trace, and assert that all its spans are stored."""
     run = stored_run(lab, trace.id)
     assert run.raw_ids == {span_id(span) for span in trace.spans}
     return run
 
 
 def assert_report_cites(lab: Lab, trace: SentTrace, failed: str, kind: str) -> None:
-    """Assert that an analysis leads back to the span that failed first."""
+    """Assert that an analysis attributes the failure to the span that failed first, and cites it."""
     report = lab.analyse(trace.id)
     evidence = [item for item in report["evidence_index"] if item["ref_id"] == failed]
     assert {item["kind"] for item in evidence} == {kind}
@@ -74,7 +74,7 @@ def assert_report_cites(lab: Lab, trace: SentTrace, failed: str, kind: str) -> N
 
 
 def _assert_valid(lab: Lab, header: dict[str, Any], items: dict[str, list[dict[str, Any]]]) -> None:
-    """Post the shown run as a new agent run: the API accepts it only if it is valid."""
+    """Assert that the shown run is valid, by posting it as a new agent run."""
     copy = {field: header[field] for field in _RUN_FIELDS if header[field] is not None}
     copy |= {"run_id": f"copy-{header['run_id']}", "conversation_id": "copies"}
     copy |= {"steps": items["step"], "tool_calls": items["tool_call"], "guardrail_events": items["guardrail_event"]}

@@ -1,4 +1,4 @@
-"""The exporter of OpenTelemetry's Python SDK, pointed at relab, with a record of its input and results."""
+"""The exporter of OpenTelemetry's Python SDK, which sends to relab and records its spans and results."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ SERVICE = {"service.name": "shop", "service.version": "2.1.0", "deployment.envir
 
 @dataclass(frozen=True)
 class SentTrace:
-    """The spans of one trace as the SDK knows them, by start."""
+    """The spans of one trace as the SDK exported them, ordered by start."""
 
     id: str
     spans: list[ReadableSpan]
 
     def span(self, name: str, nth: int = 0) -> ReadableSpan:
-        """Return the n-th span of that name."""
+        """Return the span with this name at position `nth`, counted from 0."""
         return [span for span in self.spans if span.name == name][nth]
 
     def id_of(self, name: str, nth: int = 0) -> str:
-        """Return the id of the n-th span of that name, in hex."""
+        """Return the hex id of the span with this name at position `nth`, counted from 0."""
         return span_id(self.span(name, nth))
 
     def of_kind(self, *kinds: str) -> dict[str, str]:
-        """Return the names of the spans of these OpenInference kinds by their ids."""
+        """Return the names of all spans of these OpenInference kinds by span id."""
         return {
             span_id(span): span.name
             for span in self.spans
@@ -41,7 +41,7 @@ class SentTrace:
 
 
 class RecordingExporter(SpanExporter):
-    """Passes spans on to an exporter and records them with the results."""
+    """Passes spans to an exporter and records them and the results."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self.results: list[SpanExportResult] = []
@@ -69,7 +69,7 @@ class RecordingExporter(SpanExporter):
 
 @dataclass(frozen=True)
 class Telemetry:
-    """A program's OpenTelemetry."""
+    """The OpenTelemetry set-up of a program."""
 
     provider: TracerProvider
     exporter: RecordingExporter
@@ -96,10 +96,10 @@ class Telemetry:
 def telemetry_to(
     url: str, *, compression: Compression = Compression.NoCompression, span_by_span: bool = False
 ) -> Iterator[Telemetry]:
-    """Set up OpenTelemetry as its documentation says, with the server at `url` as the endpoint.
+    """Set up OpenTelemetry as in its documentation, with the server at `url` as the endpoint.
 
     Args:
-        span_by_span: export each span when it ends, in a request of its own; else in batches.
+        span_by_span: export each span in a separate request when it ends; else in batches.
     """
     exporter = RecordingExporter(OTLPSpanExporter(f"{url}/v1/traces", compression=compression))
     provider = TracerProvider(resource=Resource.create(SERVICE), shutdown_on_exit=False)

@@ -36,22 +36,22 @@ ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 
 
 def digest(name: str, size: int) -> bytes:
-    """Return an id of `size` bytes for a name that tests use."""
+    """Return an id of `size` bytes for the name of a span or trace."""
     return hashlib.blake2b(name.encode(), digest_size=size).digest()
 
 
 def span_id(name: str) -> str:
-    """Return the hex id of the span that tests call by this name."""
+    """Return the hex id of the span with this name."""
     return digest(name, 8).hex()
 
 
 def at(offset_ms: float) -> int:
-    """Return the time so many milliseconds after the traces' start, in nanoseconds."""
+    """Return the time `offset_ms` after the start of the traces, in nanoseconds."""
     return START_NS + round(offset_ms * 1_000_000)
 
 
 def any_value(value: object) -> AnyValue:
-    """Encode a Python value as in OTLP; None is an unset value."""
+    """Return a Python value as OTLP's AnyValue; None is an unset value."""
     if value is None:
         return AnyValue()
     if isinstance(value, Mapping):
@@ -70,19 +70,19 @@ def any_value(value: object) -> AnyValue:
 
 
 def pairs(attributes: Attributes) -> list[KeyValue]:
-    """Encode attributes."""
+    """Return attributes as OTLP's key-value pairs."""
     return [KeyValue(key=key, value=any_value(value)) for key, value in attributes.items()]
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A trace by a name that no other test uses."""
+    """A trace with a unique name."""
 
     name: str
 
     @property
     def id(self) -> str:
-        """The trace id in hex, which is the id of the run."""
+        """The trace id in hex, which is also the id of the run."""
         return digest(self.name, 16).hex()
 
     def span(
@@ -96,7 +96,7 @@ class Trace:
         status: int = 0,
         message: str = "",
     ) -> Span:
-        """Return a span with the name `name`, which also gives its id; `end_ms` None is an unfinished span."""
+        """Return a span with the name `name`, from which its id is derived; with `end_ms` None it is unfinished."""
         made = Span(
             trace_id=bytes.fromhex(self.id),
             span_id=digest(name, 8),
@@ -112,7 +112,7 @@ class Trace:
         return made
 
     def good(self) -> list[Span]:
-        """Return an agent with a chat and a tool call, all well."""
+        """Return the spans of an agent with a chat and a tool call, all successful."""
         return [
             self.span("root", None, AGENT, end_ms=9),
             self.span("chat", "root", CHAT, start_ms=1, end_ms=2),
@@ -125,7 +125,7 @@ GOOD_IDS = sorted(map(span_id, ("root", "chat", "tool")))
 
 
 def export_of(spans: Iterable[Span], resource: Attributes | None = None) -> ExportTraceServiceRequest:
-    """Return the request that exports spans of one process."""
+    """Return the export request with spans of one process."""
     export = ExportTraceServiceRequest()
     resource_spans = export.resource_spans.add()
     resource_spans.resource.attributes.extend(pairs({"service.name": "tests"} if resource is None else resource))
@@ -136,7 +136,7 @@ def export_of(spans: Iterable[Span], resource: Attributes | None = None) -> Expo
 
 
 def json_of(export: ExportTraceServiceRequest) -> dict[str, Any]:
-    """Return a request as OTLP's JSON spells it, with ids in hex."""
+    """Return a request in OTLP's JSON, with ids in hex."""
     body: dict[str, Any] = json_format.MessageToDict(export)
     for spans in span_lists(body):
         for holder in [holder for span in spans for holder in (span, *span.get("links", ()))]:
@@ -147,7 +147,7 @@ def json_of(export: ExportTraceServiceRequest) -> dict[str, Any]:
 
 
 def span_lists(body: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """Return the lists of spans of a JSON request, to be changed in place."""
+    """Return the lists of spans in a JSON request, so that a test can change them in place."""
     return [
         scope_spans["spans"]
         for resource_spans in body.get("resourceSpans", ())
@@ -157,13 +157,13 @@ def span_lists(body: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 
 def encode(spans: Iterable[Span], encoding: Encoding = "protobuf", resource: Attributes | None = None) -> bytes:
-    """Return the body that exports spans of one process."""
+    """Return the encoded body of an export request with spans of one process."""
     export = export_of(spans, resource)
     return export.SerializeToString() if encoding == "protobuf" else json.dumps(json_of(export)).encode()
 
 
 def field(number: int, content: bytes) -> bytes:
-    """Return a length-delimited field of protobuf: bodies that no library would write."""
+    """Return a length-delimited protobuf field, for bodies that no library writes."""
     assert number < 16
     length, size = bytearray(), len(content)
     while size >= 0x80:
@@ -173,7 +173,7 @@ def field(number: int, content: bytes) -> bytes:
 
 
 def packed_body(*spans: Span | bytes) -> bytes:
-    """Return a binary export of spans of which packed ones need not be any."""
+    """Return a binary export of spans; a span that is bytes may be invalid protobuf."""
     packed = [span if isinstance(span, bytes) else span.SerializeToString() for span in spans]
     return field(1, field(2, b"".join(field(2, item) for item in packed)))
 
@@ -181,7 +181,7 @@ def packed_body(*spans: Span | bytes) -> bytes:
 def post(
     client: httpx.Client, content: Any, encoding: Encoding = "protobuf", *, packed: bool = False, **headers: str
 ) -> httpx.Response:
-    """Post a body; `packed` compresses it."""
+    """Post a body and return the response; `packed` compresses it."""
     headers = {"content-type": CONTENT_TYPES[encoding], **headers}
     if packed:
         content, headers["content-encoding"] = gzip.compress(content, 1), "gzip"
@@ -189,7 +189,7 @@ def post(
 
 
 def assert_taken(answer: httpx.Response) -> tuple[int, str]:
-    """Assert that the export was taken; return how many spans were refused, and why."""
+    """Assert that the export was accepted; return the number of rejected spans, and the message."""
     assert answer.status_code == 200, answer.content
     response = ExportTraceServiceResponse()
     _read(answer, response)
@@ -198,7 +198,7 @@ def assert_taken(answer: httpx.Response) -> tuple[int, str]:
 
 
 def assert_refused(answer: httpx.Response, status: int, encoding: Encoding) -> str:
-    """Assert that the export was refused as a whole, in the request's encoding; return the reason."""
+    """Assert that the whole export was rejected, in the request's encoding; return the reason."""
     codes = {400: 3, 401: 16, 403: 7, 408: 4, 413: 8, 415: 3, 429: 8, 503: 14}
     assert answer.status_code == status, answer.content
     assert answer.headers["content-type"] == CONTENT_TYPES[encoding]
@@ -241,7 +241,7 @@ def assert_stored(client: httpx.Client, trace: Trace, *more: str) -> dict[str, A
 
 
 def assert_counted(client: httpx.Client, trace: Trace) -> None:
-    """Assert that the spans of `trace.good()` are a run, and nothing else is one of its items."""
+    """Assert that the items of the run are exactly the spans of `trace.good()`."""
     answer = client.get(f"/agent-runs/{trace.id}")
     assert answer.status_code == 200, answer.text
     assert answer.json()["counts"] == {"steps": 1, "tool_calls": 1, "guardrail_events": 0}

@@ -1,4 +1,4 @@
-"""Followers of progress events, and publishers for them."""
+"""Followers and publishers of progress events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE_S = 30.0
 
 @dataclass(frozen=True)
 class Stream:
-    """A log of progress and the signal that wakes its readers."""
+    """A progress log and the signal that wakes its readers."""
 
     database: Database
     redis_url: str
@@ -30,11 +30,11 @@ class Stream:
 
     @property
     def log(self) -> ProgressLog:
-        """The log that publishes."""
+        """The log for publishing."""
         return ProgressLog(self.database, SystemClock(), self.signal)
 
     async def publish(self, topic: str, *messages: str, status: str = "running") -> None:
-        """Publish from a thread, as workers do."""
+        """Publish messages from a thread, like workers."""
         for message in messages:
             await asyncio.to_thread(self.log.publish, topic, status=status, step="step", pct=50, message=message)
 
@@ -42,7 +42,7 @@ class Stream:
     async def tailing(
         self, *, poll_s: float | None = None, heartbeat_s: float = 60.0
     ) -> AsyncGenerator[ProgressTailer[ProgressEvent]]:
-        """Run a tailer for the block."""
+        """Run a tailer while the block runs."""
         tailer = ProgressTailer(self.log, self.signal, poll_s=poll_s or self.poll_s, heartbeat_s=heartbeat_s)
         async with tailer.running():
             yield tailer
@@ -55,20 +55,20 @@ async def next_item(stream: AsyncIterator[ProgressEvent | None]) -> ProgressEven
 
 
 async def to_end(tailer: ProgressTailer[ProgressEvent], topic: str, after: int = 0) -> list[ProgressEvent]:
-    """Return all events of a follower whose stream ends by itself."""
+    """Return all events of a topic until its stream ends."""
     async with asyncio.timeout(PATIENCE_S), aclosing(tailer.follow(topic, after)) as stream:
         return [item async for item in stream if item is not None]
 
 
 async def followed_by(tailer: ProgressTailer[ProgressEvent], count: int) -> None:
-    """Wait until the tailer has so many followers."""
+    """Wait until the tailer has `count` followers."""
     async with asyncio.timeout(PATIENCE_S):
         while tailer.follower_count < count:  # noqa: ASYNC110 a count is no event
             await asyncio.sleep(0.001)
 
 
 async def quiet(database: Database) -> None:
-    """Wait until the database is asked nothing for a time of many polls."""
+    """Wait until the database gets no query for 0.1 s, which is many polls."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with counted_statements(database) as statements:
@@ -78,7 +78,7 @@ async def quiet(database: Database) -> None:
 
 
 async def queried(statements: list[str], count: int) -> None:
-    """Wait until so many statements were run."""
+    """Wait until `count` statements have run."""
     async with asyncio.timeout(PATIENCE_S):
         while len(statements) < count:  # noqa: ASYNC110 a count is no event
             await asyncio.sleep(0.01)
@@ -86,7 +86,7 @@ async def queried(statements: list[str], count: int) -> None:
 
 @contextmanager
 def counted_statements(database: Database) -> Iterator[list[str]]:
-    """Collect the SQL statements that are run during the block."""
+    """Collect the SQL statements that run during the block, except for BEGIN."""
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""A gateway that answers the prompts of the judge for one step that it is given, without a model."""
+"""Scripted models for the prompts of the judge."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def read_prompt(prompt: Prompt) -> tuple[str, Answer]:
 
 
 def quote_of(data: Answer, number: int) -> str:
-    """Return the beginning of a text of a step in the data of a prompt; "" if the data does not have the step."""
+    """Return the first 40 characters of a step's text in the data of a prompt; "" if the step is missing."""
     step = next((step for step in data["steps"] if step["step"] == number), {})
     text = step.get("output_summary") or step.get("input_summary") or step.get("name", "")
     return str(text[:40])
 
 
 class _ScriptedModel:
-    """A model that answers each prompt as `_reply` says.
+    """A model whose `_reply` answers each prompt.
 
     Attributes:
         prompts: the prompts that were sent.
@@ -49,7 +49,7 @@ class _ScriptedModel:
         timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
         billed: Billed | None = None,
     ) -> AnswerT:
-        """Return the answer to a prompt, validated like that of a model."""
+        """Return the answer to a prompt, validated like the answer of a real model."""
         self.prompts.append(prompt)
         if billed is not None:
             billed(Spent(1, 100, 10, 0.001))
@@ -63,7 +63,7 @@ class _ScriptedModel:
 
 
 class StepJudge(_ScriptedModel):
-    """Answers that the step `number` went wrong first, whatever the method, with a verbatim quotation.
+    """Answers every prompt that step `number` went wrong first, with a verbatim quotation.
 
     Args:
         number: the number of the step; None for no step.
@@ -113,12 +113,12 @@ def read_sentence(user: str) -> str:
 
 
 def says(quote: str, step: int | None = 0, reason: str = "") -> Answer:
-    """Return the answer that a run shows a sentence, by a quotation of this step."""
+    """Return the answer that a run shows the behaviour of a sentence, with a quotation of this step."""
     return {"is_shown": True, "step": step, "quote": quote, "reason": reason}
 
 
 DENIES: Answer = {"is_shown": False, "step": None, "quote": "", "reason": ""}
-"""The answer that a run does not show a sentence."""
+"""The answer that a run does not show the behaviour of a sentence."""
 
 
 class Answers:

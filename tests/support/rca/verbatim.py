@@ -1,4 +1,4 @@
-"""Whether evidence quotes a run verbatim, checked without the code that collects evidence."""
+"""A check that evidence quotes a run verbatim, independent of the code that collects evidence."""
 
 from __future__ import annotations
 

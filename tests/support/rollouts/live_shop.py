@@ -1,4 +1,4 @@
-"""A service with its own traffic: each visit reads the flag through the OpenFeature SDK, and is counted by variant."""
+"""A service with its own traffic: each visit reads the flag by the OpenFeature SDK, and is counted by variant."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _BUCKETS = [0.005 * step for step in range(1, 41)]
 
 
 class LiveShop:
-    """A service whose users come by themselves.
+    """A service with constant traffic of its users.
 
-    The latencies are what the service says of itself, so that a busy machine does not decide a verdict.
+    The service reports the latencies itself, so that a busy machine cannot change a verdict.
 
     Args:
         application: reads the flag.
-        work: returns latency in seconds and whether the request succeeds, by variant.
+        work: returns the latency in seconds and whether the request succeeds, by variant.
     """
 
     def __init__(self, application: Application, work: Callable[[str], tuple[float, bool]]) -> None:
@@ -40,13 +40,13 @@ class LiveShop:
         self._requests = Counter("requests", "Requests.", ("version", "code"), registry=self.registry)
         self._done: list[tuple[float, str, float, bool]] = []
         self._stop = threading.Event()
-        # Both halves of the users take turns, so that chance cannot give the arms unequal traffic.
+        # The two halves of the users alternate, so that both arms get equal traffic.
         first = [user for user in USERS if bucket(application.key, "", user) < ALL_BP // 2]
         second = [user for user in USERS if user not in first]
         self._users = itertools.cycle(itertools.chain.from_iterable(zip(first, second, strict=False)))
 
     def serve_next(self) -> None:
-        """Serve the requests of the next user; one evaluation of the flag decides about all of them."""
+        """Serve the requests of the next user; the flag is evaluated once for all of them."""
         variant = self._application.variant(next(self._users))
         for _ in range(_REQUESTS_OF_A_VISIT):
             latency_s, is_good = self._work(variant)
@@ -55,7 +55,7 @@ class LiveShop:
             self._done.append((time.time(), variant, latency_s, is_good))
 
     def figures(self, path: str) -> dict[str, Any]:
-        """Return P95 in ms, requests and errors of the variant and time that a path asks for."""
+        """Return P95 in ms, requests and errors for the variant and period in the query of a path."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
         start, end = float(asked["from"]), float(asked["to"])
         found = [done for done in list(self._done) if done[1] == asked["arm"] and start <= done[0] < end]

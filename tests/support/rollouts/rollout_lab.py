@@ -42,7 +42,7 @@ class RolloutLab:
         return self.service.flags.control.max_concurrency
 
     def execute_until(self, rollout_id: str, windows: int) -> RolloutRecord:
-        """Execute a queued rollout until so many windows are stored; then its worker dies. Return what is stored."""
+        """Execute a queued rollout until `windows` windows are stored and its worker dies; return the stored record."""
         rollouts = self.services.rollouts
         store = rollouts._store
         add_window = store.add_window
@@ -61,7 +61,7 @@ class RolloutLab:
 
 
 class WorkerDiedError(BaseException):
-    """Ends an execution as the death of its process does: nothing more is stored, and the flags stay changed."""
+    """Ends an execution like the death of its process: nothing more is stored, and the flags stay changed."""
 
 
 def _die(*_: Any, **__: Any) -> Never:

@@ -21,14 +21,14 @@ class SmallService:
 
     Attributes:
         flags: the `{control, routing}` document.
-        version: number of changes of it.
+        version: the number of changes of the document.
         limit: the value of a second, single flag at `/limit`.
-        limit_version: number of changes of that flag.
-        max_limit: a greater value of that flag is accepted and reduced to this one; None: there is no such limit.
+        limit_version: the number of changes of the limit.
+        max_limit: a greater limit is accepted and reduced to this value; None does not reduce limits.
         unhealthy: dependencies that fail.
-        forgets: accept a change of flags without making it.
+        forgets: whether the service accepts a change of flags without making it.
         unapplied_reads: number of reads after a change in which a worker still reports the earlier version.
-        change_status: the status of each change, instead of making it; None: make it.
+        change_status: the response status for each change, which is then not made; None makes changes.
         delay_s: latency of a request, by the flags.
         fails: whether a request fails, by the flags.
         answer: answers a request of the workload in place of `delay_s` and `fails`: `(path) -> (delay in s, status)`.
@@ -64,7 +64,7 @@ class SmallService:
     _pending_reads: int = 0
 
     def document(self) -> dict[str, Any]:
-        """Return what `GET /api/flags` answers."""
+        """Return the response to `GET /api/flags`."""
         with self.lock:
             applied = self.version
             if self._pending_reads > 0:
@@ -96,7 +96,7 @@ class SmallService:
             return 200, {"ok": True, **changed.model_dump(mode="json"), "version": self.version}
 
     def set_limit(self, body: Any, if_match: str | None) -> tuple[int, dict[str, Any]]:
-        """Set the single flag and return `(status, answer)`; as with many services, a change that was made has no answer."""
+        """Set the single flag and return `(status, answer)`; the answer to an accepted change is empty."""
         with self.lock:
             if self.change_status is not None:
                 return self.change_status, {"detail": "told to"}

@@ -1,1 +1,1 @@
-"""A small target with an action server that a responder watches, by a clock that polls move."""
+"""A small target and action server for responders, with a clock that each poll advances."""

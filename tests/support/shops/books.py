@@ -7,7 +7,7 @@ from pathlib import Path
 
 CURE = 3
 PARTS = {"a": "cache", "b": "database"}
-"""Valves, and the dependency that fails if one does not stand as it should."""
+"""The valves, each with the dependency that fails while its position is wrong."""
 
 _BOOK = """\
 ---
@@ -32,10 +32,10 @@ Turn it.
 
 
 def write_books(folder: Path, turns: Sequence[int] = (CURE,), *, first_of: str | None = None) -> Path:
-    """Write the runbooks of the valves, which turn them to one value after the other; return their folder.
+    """Write a runbook per valve, which turns the valve to each of these positions in order; return their folder.
 
-    first_of: the first turn is of this valve, not of the one that is shut; the same action on the same part would count
-        as the same attempt.
+    first_of: the valve of the first action, if it is not the shut one; the same action on the same valve would count as
+        the same attempt.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for part, name in PARTS.items():

@@ -1,4 +1,4 @@
-"""The small shop over HTTP, for responders in processes of their own: one clock for all of them, and a count at the door."""
+"""The small shop over HTTP, for responders in separate processes that share one clock; it counts requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.shops.ways import is_act, is_undo, key_of
 _OF_THE_TARGET = "/api/v1/"
 _ASKED_BY_POLLS = "/api/v1/logs"
 _OF_A_TESTBED = ("/components", "/logs", "/settings/history")
-"""What the action server is asked for and has only where there are components."""
+"""Paths that the action server has only on a testbed with components."""
 _TIME = struct.Struct("q")
 
 
@@ -39,7 +39,7 @@ class SharedClock(MovableClock):
 
     @property
     def us(self) -> int:
-        """Its time."""
+        """The time in microseconds."""
         return int(_TIME.unpack_from(self._content)[0])
 
     @us.setter
@@ -49,11 +49,11 @@ class SharedClock(MovableClock):
 
 @dataclass
 class ServedShop:
-    """A shop as other processes reach it.
+    """A shop that is served over HTTP.
 
     Attributes:
-        acts, undos: requests that would change something, as they came to the server's door.
-        polls: how often somebody has looked at how the target is.
+        acts, undos: the received requests that execute or undo an action.
+        polls: the number of polls by responders.
     """
 
     shop: Shop
@@ -64,7 +64,7 @@ class ServedShop:
     polls: int = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request: requests to the target by the target, all others by the action server."""
+        """Pass requests to the target or to the action server, by their path."""
         headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
         url = f"{self.url}{scope['path']}?{scope['query_string'].decode()}"
         request = httpx.Request(scope["method"], url, headers=headers)
@@ -83,7 +83,7 @@ class ServedShop:
         await self.shop.app(scope, receive, send)
 
     def reset(self) -> None:
-        """Begin anew: nothing is broken, and nothing was done."""
+        """Restore the initial state: nothing is broken, and no action was performed."""
         self.shop.broken.clear()
         self.shop.valves.path.unlink(missing_ok=True)
         self.shop.actions.forget()
@@ -93,18 +93,18 @@ class ServedShop:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the acts that were asked for, in order."""
+        """The idempotency keys of the requested actions, in order."""
         return [key_of(request) for request in self.acts]
 
     @property
     def done(self) -> list[str | None]:
-        """The keys of everything that was done, the last one first."""
+        """The idempotency keys of the performed actions, newest first."""
         return [record.key for record in self.shop.actions.audit.newest(50)]
 
 
 @contextmanager
 def a_served_shop(folder: Path) -> Iterator[ServedShop]:
-    """Serve a shop with which all is well while the block runs."""
+    """Serve a healthy shop while the block runs."""
     with a_shop(folder) as shop:
         clock = SharedClock(folder / "clock")
         shop.clock = shop.server_clock.clock = shop.told_clock.clock = clock

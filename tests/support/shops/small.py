@@ -1,7 +1,7 @@
-"""A small shop and its real responder: target and action server answer in this process, with a clock that polls move.
+"""A small shop and its real responder: target and action server run in this process, with a clock that polls advance.
 
-The action server is the real one; what it acts on are two valves. One that does not stand as it should makes a dependency of
-the target fail. The responder is the real one too, with its database, its graph, its polls and its looks.
+The action server is the real one; its action turns two valves. A valve in the wrong position makes a dependency of the
+target fail. The responder is the real one too, with its database, its graph, its polls and its probes.
 """
 
 from __future__ import annotations
@@ -65,29 +65,29 @@ _names = itertools.count()
 
 @dataclass
 class OtherClock:
-    """A clock that is behind another one, or ahead of it."""
+    """A clock that is `behind_s` seconds behind another clock."""
 
     clock: MovableClock
     behind_s: float = 0.0
 
     def now_us(self) -> int:
-        """Return its time."""
+        """Return the time in microseconds."""
         return self.clock.now_us() - int(self.behind_s * 1_000_000)
 
 
 @dataclass
 class Shop:
-    """The service, as its users and its operators find it.
+    """The target, its valves, and its action server.
 
     Attributes:
-        server_clock: the action server's.
-        told_clock: the target's.
-        broken: valves that do not stand as they should.
-        cure: how they should.
-        unfelt: those of them by which no request fails.
-        p95_ms: how long its users wait.
-        word: what the target calls itself while no valve is shut.
-        lies: paths of the target with what it answers in place of the truth; an exception is raised, a function is called.
+        server_clock: the action server's clock.
+        told_clock: the clock of the timestamps that the target reports.
+        broken: the valves that make a dependency fail until they are in the right position.
+        cure: the right position of a valve.
+        unfelt: the valves that make no request fail.
+        p95_ms: the P95 latency of requests.
+        word: the health status that the target reports while no valve is shut.
+        lies: responses that replace the true ones, by path; an exception is raised, a function is called.
     """
 
     valves: Valves
@@ -105,24 +105,24 @@ class Shop:
     lies: dict[str, Any] = field(default_factory=dict)
 
     def do(self, who: str, component: str, to: int) -> None:
-        """Turn a valve in the name of a person."""
+        """Turn a valve in the name of an actor."""
         self.actions.perform("turn_valve", {"component": component, "to": to}, actor=who)
 
     def grumble(self, *failing: str) -> None:
         """Make the target report itself as degraded, with failures of unknown dependencies."""
         told = self.truth()[HEALTH]
-        # It tells no time here, so its figures do not become old.
+        # Without a timestamp the numbers do not become stale.
         del told["timestamp"]
         others = {name: {"ok": False} for name in failing}
         self.lies[HEALTH] = told | {"health_status": "degraded", "dependencies": told["dependencies"] | others}
 
     def failing(self) -> list[str]:
-        """Return the valves that make a dependency fail."""
+        """Return the broken valves whose position is wrong."""
         stand = self.valves.read()
         return [part for part in sorted(self.broken) if stand.get(part) != self.cure]
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answer for the target."""
+        """Return the target's response to a request."""
         told = self.lies.get(request.url.path, self.truth().get(request.url.path))
         if callable(told):
             told = told()
@@ -133,7 +133,7 @@ class Shop:
         return httpx.Response(404 if told is None else 200, json=told or {})
 
     def truth(self) -> dict[str, Any]:
-        """Return the responses of the target, by path."""
+        """Return the true responses of the target, by path."""
         now, failing = format_time(self.told_clock.now_us()), self.failing()
         errors = 99.0 if RUIN in self.valves.read().values() else 40.0 if set(failing) - self.unfelt else 0.0
         health = {
@@ -160,7 +160,7 @@ class Shop:
 
 @contextmanager
 def a_shop(folder: Path, limits: ActionLimits | None = None) -> Iterator[Shop]:
-    """Yield a shop with which all is well."""
+    """Yield a healthy shop."""
     folder.mkdir(parents=True, exist_ok=True)
     valves, clock = Valves(folder / "valves.json"), MovableClock()
     server_clock = OtherClock(clock)
@@ -193,9 +193,9 @@ class Watching:
         return self.world.log
 
     def stored(self, read: Callable[[str], Found], name: str) -> Found:
-        """Return what a read of the log returns; it is repeated only after a write.
+        """Return the result of a read of the log, which is repeated only after a write.
 
-        Conditions are called hundreds of times a second, and nearly always nothing has been written since the last call.
+        Conditions are evaluated hundreds of times per second, mostly without a write in between.
         """
         if not isinstance(self.database, FlakyDatabase) or self.database.is_away:
             return read(name)
@@ -208,7 +208,7 @@ class Watching:
         return found
 
     def incidents(self) -> list[Incident]:
-        """Return its incidents, the first first."""
+        """Return the incidents of the target, oldest first."""
         return list(self.stored(self._incidents_of, self.world.target))
 
     def events(self, incident: Incident) -> list[TimelineEvent]:
@@ -220,17 +220,17 @@ class Watching:
         return [self.log.get(item.incident_id) for item in reversed(items)]
 
     def story(self) -> str:
-        """Return all timelines as text, for a test that fails."""
+        """Return all timelines as text, for the message of a failed test."""
         events = [event for each in self.incidents() for event in self.events(each)]
         return "\n".join(f"{event.kind}: {event.message}" for event in events)
 
     def answer(self, incident: Incident, *, approved: bool, by: str = "ann") -> None:
-        """Say yes or no, as a person, to the question that was asked last of an incident."""
+        """Approve or deny, as a person, the newest approval request of an incident."""
         question, _ = self.log.approvals.of_incident(incident.incident_id)[-1]
         self.log.approvals.decide(question.approval_id, approved=approved, by=by, now_us=self.world.clock.now_us())
 
     async def until(self, condition: Callable[[], Found | None], *, within_s: float = 60.0) -> Found:
-        """Return the condition's first true value; the responder works meanwhile."""
+        """Return the condition's first true value, while the responder runs."""
         try:
             async with asyncio.timeout(within_s):
                 while True:
@@ -244,7 +244,7 @@ class Watching:
 
 
 class TickingPoller(Poller):
-    """A second passes with each poll."""
+    """A poller that advances the clock by a second with each poll."""
 
     shop: Shop
     may_poll: asyncio.Event
@@ -257,7 +257,7 @@ class TickingPoller(Poller):
 
 
 def hasty(policy: Policy, **changed: Any) -> ResponderSettings:
-    """Return settings by which a responder polls without a pause; all other durations use its clock."""
+    """Return settings with which a responder polls without a pause; all other durations use the responder's clock."""
     made = settings_for(1.0, policy=policy)
     verification = replace(
         made.verification,
@@ -281,11 +281,10 @@ def hasty(policy: Policy, **changed: Any) -> ResponderSettings:
 
 @dataclass
 class Means:
-    """The environment of any responder: a database, checkpoints, and the transport to the action server.
+    """The environment of a responder: a database, checkpoints, and the transport to the action server.
 
     Attributes:
-        way: of requests to the action server; by default to the shop's own.
-        pause: instead of waiting.
+        way: the transport to the action server; None for the shop's own.
     """
 
     shop: Shop
@@ -301,7 +300,7 @@ class Means:
         self.may_poll.set()
 
     async def pause(self, _seconds: float) -> None:
-        """Give the others a turn."""
+        """Give control to the event loop instead of waiting."""
         await asyncio.sleep(0.002)
 
 
@@ -343,40 +342,40 @@ async def watching(means: Means, name: str = "first") -> AsyncIterator[Watching]
 
 
 async def learnt(running: Watching) -> None:
-    """Wait until it has learnt its baseline."""
+    """Wait until the responder has learnt its baseline."""
     await running.until(lambda: running.world.watch.baseline.is_learnt)
 
 
 def polled(running: Watching, count: int) -> Callable[[], bool]:
-    """Return a condition that is true after so many more polls."""
+    """Return a condition that is true after more than `count` further polls."""
     polls = running.responder.polls
     return lambda: running.responder.polls > polls + count
 
 
 def over(running: Watching) -> Callable[[], Incident | None]:
-    """Return a function that gives the first incident once it is over."""
+    """Return a function that returns the first incident once it has ended."""
     return lambda: next((each for each in running.incidents()[:1] if each.is_over), None)
 
 
 def with_status(running: Watching, status: IncidentStatus) -> Callable[[], Incident | None]:
-    """Return a function that gives the first incident with a status, once there is one."""
+    """Return a function that returns the first incident with this status, once there is one."""
     return lambda: next((each for each in running.incidents() if each.status is status), None)
 
 
 def unknown(means: Means, errors_pct: float) -> None:
-    """Let requests fail for a reason that no runbook knows, or end that with 0."""
+    """Make requests fail for a reason that no runbook covers; 0 ends the failures."""
     shop = means.shop
     shop.lies.clear()
     if errors_pct:
         for path, told in shop.truth().items():
             if "error_rate" in told:
-                # It tells no time here, so its figures do not become old.
+                # Without a timestamp the numbers do not become stale.
                 timeless = {name: value for name, value in told.items() if name != "timestamp"}
                 shop.lies[path] = timeless | {"error_rate": errors_pct}
 
 
 async def escalated(running: Watching, means: Means, errors_pct: float = 30.0) -> Incident:
-    """Have an incident given to people, of a cause that nobody knows."""
+    """Open an incident that no runbook covers and return it once it is escalated."""
     await learnt(running)
     unknown(means, errors_pct)
     return await running.until(with_status(running, IncidentStatus.ESCALATED))

@@ -1,7 +1,7 @@
-"""Responders that stand still at a moment until they are killed: `python -m support.shops.standing_child`.
+"""Responders that stop at a moment and wait to be killed: `python -m support.shops.standing_child`.
 
-Each line that comes in, a JSON object, is one of them: this process has everything loaded, and forks for it. Of each it tells
-its process id, that it is `there` (at its moment), and that it has `ended`, with its exit code.
+Each input line, a JSON object, starts one responder as a fork of this process, which has loaded all modules. The output
+has each one's process id, `there` (it has stopped at its moment), and `ended` with its exit code.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ INSIDE = {
     "done": (ActionsClient, "execute", "ends"),
     "waits": (SituationReader, "may_act_without_approval", "begins"),
 }
-"""Moments within a node: the act is written down and not asked for yet; it was done and not written down; people are asked."""
+"""Moments in a node: an action is stored, not requested; it is done, not stored; an approval is requested."""
 
 
 class TickingPoller(Poller):
-    """A second passes with each poll; a machine that is busy is waited for."""
+    """A poller that advances the clock by a second with each poll, with a long time limit for busy machines."""
 
     def __init__(self, asker: Any, clock: SharedClock, *, interval_s: float) -> None:
         super().__init__(asker, clock, interval_s=max(interval_s, 30.0))
@@ -65,7 +65,7 @@ class TickingPoller(Poller):
 
 
 class HastyProbes(RecordingProbeClient):
-    """Probes that are repeated without a pause."""
+    """Probes that repeat their requests without a pause."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -76,7 +76,7 @@ class HastyProbes(RecordingProbeClient):
 
 
 class HastyScribe(BackgroundWriter):
-    """Agent runs are written often enough for an incident of a second."""
+    """A writer of agent runs that writes often enough for an incident that lasts a second."""
 
     def writing(self, every_s: float = 0.05) -> AbstractAsyncContextManager[None]:
         return super().writing(every_s)
@@ -87,13 +87,13 @@ def tell(line: str) -> None:
 
 
 def stand_still() -> None:
-    """Stop the whole process, its polls as well, until it is killed."""
+    """Stop the whole process, including its polls, until it is killed."""
     tell("there")
     sys.stdin.readline()
 
 
 def arrange(node: str, moment: str) -> None:
-    """Make this process stop at a moment: at the start or end of a node, or inside it."""
+    """Make this process stop at a moment: at the start or end of a node, or within it."""
     nodes = (graphs.AssessmentNodes, graphs.PlanningNodes, graphs.ExecutionNodes, graphs.ClosingNodes)
     kind, name, edge = INSIDE.get(moment) or (next(kind for kind in nodes if hasattr(kind, node)), node, moment)
     inner = getattr(kind, name)
@@ -113,7 +113,7 @@ def settings_of(autonomy: str) -> ResponderSettings:
     made = hasty(
         Policy(autonomy=Autonomy(autonomy), cooldown_s=0.0), poll_interval_s=POLL_S, use_incident_history=False
     )
-    # Where the machine is busy, a look may take as long as many polls do.
+    # On a busy machine a probe may take as long as many polls.
     return replace(made, verification=replace(made.verification, effect_timeout_s=120.0, cause_timeout_s=60.0))
 
 
@@ -137,7 +137,7 @@ async def respond(given: dict[str, str]) -> None:
     )
     stop = asyncio.Event()
     async with service.responding():
-        # A line tells it to stop, and so does the end of whoever started it.
+        # A line on standard input stops the responder, and so does the end of its parent.
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
         await stop.wait()
         sys.stdin.readline()
@@ -145,14 +145,14 @@ async def respond(given: dict[str, str]) -> None:
 
 
 def load() -> None:
-    """Load all modules that the first use would load."""
+    """Load all modules that would otherwise be loaded at the first use."""
     for name in ("anyio._backends._asyncio", "langchain_core.tracers.context"):
         importlib.import_module(name)
     shipped_shelf()
     httpx.AsyncClient()
     nothing: Any = None
     graphs.build_graph(nothing)
-    # Nothing of it is garbage: who is forked need not look, nor copy the pages on which objects are counted.
+    # No loaded object is garbage: without a collection, forks do not copy the pages with reference counts.
     gc.collect()
     gc.freeze()
 
@@ -166,7 +166,7 @@ def main() -> None:
             if given["node"]:
                 arrange(given["node"], given["moment"])
             asyncio.run(respond(given))
-            # To take all that was loaded apart takes longer than an incident.
+            # Deleting all loaded modules would take longer than an incident.
             os._exit(0)
         tell(f"ended {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}")
 

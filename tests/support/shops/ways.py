@@ -1,4 +1,4 @@
-"""The way from a responder to its action server, on which anything can happen to a request."""
+"""A transport from a responder to its action server that can delay, lose or change any request."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import httpx
 
 GoOn = Callable[[], Awaitable[httpx.Response]]
 Meet = Callable[[httpx.Request, GoOn], Awaitable[httpx.Response]]
-"""What happens to a request; `go_on` has the server answer it."""
+"""A hook that handles a request; `go_on` passes the request to the server."""
 
 
 def is_act(request: httpx.Request) -> bool:
-    """Return whether a request has something done."""
+    """Return whether a request executes an action."""
     return (
         request.method == "POST"
         and request.url.path.startswith("/action/")
@@ -22,7 +22,7 @@ def is_act(request: httpx.Request) -> bool:
 
 
 def is_undo(request: httpx.Request) -> bool:
-    """Return whether a request has something taken back."""
+    """Return whether a request undoes an action."""
     return request.method == "POST" and request.url.path.endswith("/undo")
 
 
@@ -32,7 +32,7 @@ def is_dry_run(request: httpx.Request) -> bool:
 
 
 def is_switch(request: httpx.Request) -> bool:
-    """Return whether a request asks for the kill switch of the server: it is among the last before an act."""
+    """Return whether a request reads the server's kill switch, which is one of the last requests before an action."""
     return request.url.path == "/kill-switch"
 
 
@@ -46,8 +46,8 @@ class Way(httpx.AsyncBaseTransport):
     """Passes requests to an application in this process.
 
     Attributes:
-        meet: what happens to each of them; None: nothing.
-        acts, undos: requests that would change something, as they came to the server's door.
+        meet: the hook for each request; None for no hook.
+        acts, undos: the received requests that execute or undo an action.
     """
 
     def __init__(self, app: object, meet: Meet | None = None) -> None:
@@ -57,7 +57,7 @@ class Way(httpx.AsyncBaseTransport):
         self.undos: list[httpx.Request] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Take a request to the server, or wherever it goes."""
+        """Pass a request to the hook, or to the application without a hook."""
         if is_act(request):
             self.acts.append(request)
         if is_undo(request):
@@ -68,7 +68,7 @@ class Way(httpx.AsyncBaseTransport):
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the acts that were asked for, in order."""
+        """The idempotency keys of the requested actions, in order."""
         return [key_of(request) for request in self.acts]
 
 
@@ -79,7 +79,7 @@ def at(
     *,
     then: Callable[[httpx.Request, GoOn], Awaitable[httpx.Response]] | None = None,
 ) -> Meet:
-    """Return a hook that acts on the `number`-th request of a kind and lets all others pass."""
+    """Return a hook that calls `do` at the `number`-th request of a kind; `then` handles that request."""
     seen = 0
 
     async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
@@ -96,24 +96,24 @@ def at(
 
 
 async def cut(_request: httpx.Request, go_on: GoOn) -> httpx.Response:
-    """Have it done, and lose the answer."""
+    """Pass the request to the server, and lose the response."""
     await go_on()
     raise httpx.ReadError("the connection broke")
 
 
 async def lost(_request: httpx.Request, _go_on: GoOn) -> httpx.Response:
-    """Lose the request itself, so that its result is unknown."""
+    """Lose the request, so that its result is unknown."""
     raise httpx.ReadError("the connection broke")
 
 
 def said(status: int, document: object, **headers: str) -> httpx.Response:
-    """Return an answer as it comes from a network, bytes as they are and everything else as JSON."""
+    """Return a response as from a network; a document that is not bytes is encoded as JSON."""
     raw = document if isinstance(document, bytes) else json.dumps(document).encode()
     return httpx.Response(status, headers=headers, stream=httpx.ByteStream(raw))
 
 
 async def lie(request: httpx.Request, _go_on: GoOn) -> httpx.Response:
-    """Say that it was done, and do nothing."""
+    """Respond that the action succeeded, without executing it."""
     record = {
         "record_id": "none", "action": request.url.path.rpartition("/")[2], "actor": "responder", "target": "a",
         "requested_at": "2026-01-01T00:00:00Z", "status": "succeeded", "key": key_of(request),
@@ -122,7 +122,7 @@ async def lie(request: httpx.Request, _go_on: GoOn) -> httpx.Response:
 
 
 def lose_everything_from_the_first_act() -> Meet:
-    """Return a hook that makes the server silent from the first requested action on; nothing is done."""
+    """Return a hook that loses all requests from the first action on."""
     is_silent = False
 
     async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:

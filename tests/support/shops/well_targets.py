@@ -24,11 +24,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with suppress(ConnectionError):
-            # Somebody who stops does not wait for answers.
+            # A responder that stops closes the connection without waiting for the response.
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the name of the class above
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _answers() -> dict[str, Any]:
@@ -45,14 +45,14 @@ def _answers() -> dict[str, Any]:
 
 @contextmanager
 def a_well_target() -> Iterator[str]:
-    """Yield the address of a target with which all is well."""
+    """Yield the URL of a healthy target."""
     with a_target(_answers) as url:
         yield url
 
 
 @contextmanager
 def a_target(answers: Callable[[], dict[str, Any]]) -> Iterator[str]:
-    """Yield the address of a target that answers each path with a JSON document, and other paths with 404."""
+    """Yield the URL of a target that answers each path with a JSON document, and other paths with 404."""
     handler = type("Handler", (_Handler,), {"answers": staticmethod(answers)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, name="target")

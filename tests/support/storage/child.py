@@ -12,7 +12,7 @@ from relab.storage.schema import head, prepare
 
 
 def increment(database: Database, times: int) -> None:
-    """Read a number and write it back one greater, each time in a transaction of its own."""
+    """Read a number and write it back incremented, each time in a separate transaction."""
     for _ in range(times):
         with database.write() as unit:
             number = unit.session.execute(text("SELECT number FROM counter")).scalar_one()
@@ -22,7 +22,7 @@ def increment(database: Database, times: int) -> None:
 def main(command: str, url: str, *arguments: str) -> None:
     """Report ready, wait for the start signal, run the command, and report the end."""
     database = Database.open(url)
-    head()  # Reads the migrations, so that the processes of a race begin level.
+    head()  # Read the migrations now, so that the processes of a race start at the same time.
     print("ready", flush=True)
     sys.stdin.readline()
     if command == "increment":

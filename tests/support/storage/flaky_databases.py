@@ -1,4 +1,4 @@
-"""Databases that can be away, and come back."""
+"""Databases and checkpoints that can be made unavailable."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from relab.storage.errors import DatabaseUnavailableError
 
 
 class FlakyDatabase(Database):
-    """A database that can be away.
+    """A database that a test can make unavailable.
 
     Attributes:
-        writes: how many durable transactions have ended; leases, which are renewed with each poll, are not durable.
+        writes: the number of durable transactions that have ended; renewals of leases, at each poll, are not durable.
     """
 
     is_away = False
@@ -25,14 +25,14 @@ class FlakyDatabase(Database):
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Open a transaction, if it is there."""
+        """Open a transaction; raise if the database is unavailable."""
         self._look()
         with super().read() as session:
             yield session
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
-        """Open a transaction, if it is there when it begins and when it ends."""
+        """Open a transaction; raise if the database is unavailable at its start or end."""
         self._look()
         try:
             with super().write(durable=durable) as unit:
@@ -47,14 +47,14 @@ class FlakyDatabase(Database):
 
 
 class FlakySaver(InMemorySaver):
-    """Checkpoints in the memory, which are away when a database is."""
+    """Checkpoints in memory, which are unavailable while a database is."""
 
     def __init__(self, database: FlakyDatabase) -> None:
         super().__init__()
         self._database = database
 
     async def aput(self, *args: Any, **more: Any) -> Any:
-        """Keep a checkpoint."""
+        """Store a checkpoint."""
         self._database._look()
         return await super().aput(*args, **more)
 

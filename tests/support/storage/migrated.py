@@ -1,4 +1,4 @@
-"""Databases with the current schema, copied from a template, because a migration takes many times as long."""
+"""Databases with the current schema, copied from a template, because migrations take much longer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _of_file: list[tuple[PostgresServer, str]] = []
 
 
 def migrate(database: Database) -> None:
-    """Give a new database the current schema; a SQLite file that does not exist yet becomes a copy of the template."""
+    """Create the current schema in a new database; a missing SQLite file becomes a copy of the template."""
     path = Path(str(database.engine.url.database))
     if database.is_sqlite and not path.exists():
         path.write_bytes(_sqlite_template())
@@ -39,7 +39,7 @@ def prepare_home(home: Path, settings: Mapping[str, str]) -> None:
     """
     path = home / "relab.db"
     if home.is_dir() and not path.exists() and "DATABASE_URL" not in settings:
-        # Under its name only when it is complete: another command may be starting in this home.
+        # The file gets its name only when it is complete, because another command may start in this home.
         copy = home / f"relab.db.{secrets.token_hex(4)}"
         copy.write_bytes(_sqlite_template())
         with contextlib.suppress(FileExistsError):
@@ -51,14 +51,14 @@ def create_migrated(server: PostgresServer, name: str, *, kept: bool = False) ->
     """Create a PostgreSQL database with the current schema and return its URL.
 
     Args:
-        kept: whether it outlives the file of tests that creates it (see `drop_databases_of_file`).
+        kept: whether the database outlives the test file that creates it (see `drop_databases_of_file`).
     """
     if not kept:
         _of_file.append((server, name))
     try:
         return server.create_database(name, template=_TEMPLATE)
     except psycopg.errors.InvalidCatalogName:
-        # Migrated under another name, so that a failure leaves no template without the schema.
+        # The template is migrated under another name, so that a failure leaves no template without the schema.
         building = f"{_TEMPLATE}_{secrets.token_hex(4)}"
         template = Database.open(server.create_database(building))
         upgrade(template)
@@ -69,13 +69,13 @@ def create_migrated(server: PostgresServer, name: str, *, kept: bool = False) ->
 
 
 def create_empty(server: PostgresServer, name: str, *, template: str = "template1") -> str:
-    """Create a PostgreSQL database for the tests of one file, and return its URL; it has no tables, or those of a template."""
+    """Create a PostgreSQL database for the tests of one file and return its URL; it has the tables of the template."""
     _of_file.append((server, name))
     return server.create_database(name, template=template)
 
 
 def drop_databases_of_file() -> None:
-    """Drop the databases that the tests of a file have created, on the servers that still run: they fill the memory."""
+    """Drop the databases of a test file on the servers that still run, to free their memory."""
     by_server: dict[int, tuple[PostgresServer, list[str]]] = {}
     for server, name in _of_file:
         if server.process is not None:

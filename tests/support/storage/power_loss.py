@@ -1,9 +1,8 @@
-"""Power loss: record what a process writes and syncs, and rebuild what a disk may hold if the power fails in between.
+"""Power loss: record the writes and syncs of a process, and rebuild possible states of the disk after a power loss.
 
-`strace` records the real system calls of the real process. A write counts as lost, kept or torn at will until a sync of its
-file has returned; a new name, or a deleted one, until a sync of its folder has. What this does not show: disks that lie
-about syncs, file systems that damage blocks which nobody wrote, and writes through shared memory (SQLite's `-shm`,
-which is rebuilt anyway).
+`strace` records the system calls of the real process. A write may be lost, kept or torn until a sync of its file has
+returned; a created or deleted name, until a sync of its folder has. Not covered: disks that ignore syncs, file systems
+that damage unwritten blocks, and writes through shared memory (SQLite's `-shm`, which is rebuilt anyway).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
 
 def recording(trace: Path) -> list[str]:
-    """Return the start of a command line that records the command after it, which stays a child of the caller."""
+    """Return the words before a command line that record the command, which stays a child of the caller."""
     return [
         "strace",
         "-D",
@@ -61,9 +60,9 @@ class Event:
     """One recorded operation of the process.
 
     Attributes:
-        path: the file, with a number that tells it from others that had its name before; of a sync possibly a folder; empty
-            for bytes on a socket.
-        started: of a sync: how many events there were when it began.
+        path: the file, with a number that distinguishes it from earlier files of the same name; for a sync possibly a
+            folder; empty for bytes on a socket.
+        started: for a sync, the number of events before it began.
     """
 
     kind: Kind
@@ -133,7 +132,7 @@ def _unhex_bytes(text: str) -> bytes:
 
 
 class Fate(Enum):
-    """The fate of writes that were not synced."""
+    """The fate of writes without a sync."""
 
     LOST = "lost"
     KEPT = "kept"
@@ -146,7 +145,7 @@ class Disk:
     """The durable state at one point of a recording, and the writes that are not durable yet.
 
     Attributes:
-        heeds_syncs: False is a disk on which a sync does nothing.
+        heeds_syncs: whether a sync makes writes durable.
     """
 
     heeds_syncs: bool = True
@@ -157,7 +156,7 @@ class Disk:
     _count: int = 0
 
     def apply(self, event: Event) -> None:
-        """Take in the next event."""
+        """Apply the next event."""
         number, self._count = self._count, self._count + 1
         if event.kind in {Kind.WRITE, Kind.TRUNCATE}:
             self._pending[event.path].append((number, event))
@@ -182,7 +181,7 @@ class Disk:
         """Return the possible contents of the files after the power loss, by path."""
         names, contents = dict(self._names), {path: bytearray(content) for path, content in self._durable.items()}
         for _, event in self._entries:
-            # The folder keeps the order of its changes: it is journaled.
+            # The file system is journaled, so changes of a folder keep their order.
             if fate is Fate.LOST:
                 break
             _name(names, event)

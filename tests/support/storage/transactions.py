@@ -1,4 +1,4 @@
-"""Transactions that do not end well."""
+"""Transactions that fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def roll_back(database: Database, work: Callable[[UnitOfWork], object]) -> None:
     """Do the work in a transaction that fails afterwards.
 
     Raises:
-        AssertionError: the failure did not come through.
+        AssertionError: the transaction did not raise the failure.
     """
     try:
         with database.write() as unit:

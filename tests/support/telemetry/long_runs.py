@@ -12,7 +12,7 @@ STARTED_AT = datetime(2025, 5, 4, 12, 0, tzinfo=UTC)
 def rate_limited_run(agent_run_id: str, *, steps: int = 3, started_at: datetime = STARTED_AT) -> dict[str, Any]:
     """Return a run whose last tool call was rate limited; it has as many calls as steps.
 
-    The calls before the last succeed, each with arguments of its own, so there is one cause.
+    The earlier calls succeed with different arguments, so the run has one cause.
     """
     run_steps = []
     calls = []

@@ -1,4 +1,4 @@
-"""Clients that keep posting runs during failures of the server or its database."""
+"""Clients that keep posting runs while the server or its database fails."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Posters:
 
     Attributes:
         acknowledged: the ids of runs that were answered with 2xx.
-        refused: other answers.
-        unanswered: how many posts got no answer.
+        refused: the responses with other statuses.
+        unanswered: the number of posts without a response.
     """
 
     url: str
@@ -53,12 +53,12 @@ class Posters:
                 end.result()
 
     def wait_for_acknowledgements(self) -> None:
-        """Wait until more runs have been acknowledged."""
+        """Wait until 25 more runs have been acknowledged."""
         wanted = len(self.acknowledged) + ENOUGH
         wait_until(lambda: len(self.acknowledged) >= wanted, within_s=60.0, what="runs being acknowledged")
 
     def wait_for_refusal(self) -> None:
-        """Wait until one more post has been refused."""
+        """Wait until one more post has been rejected."""
         before = len(self.refused)
         wait_until(lambda: len(self.refused) > before, within_s=60.0, what="a post being refused")
 
@@ -76,12 +76,12 @@ class Posters:
                         self.acknowledged.append(agent_run_id)
                         continue
                     self.refused.append(answer)
-                # There is no use in asking a server that is away much faster than it can come back.
+                # A pause, because an unavailable server needs time to recover.
                 self._stop.wait(PAUSE_S)
 
 
 def assert_stored_once_and_whole(lab: Lab, acknowledged: list[str]) -> None:
-    """Check that every acknowledged run is there once, and that whatever is there is whole."""
+    """Assert that every acknowledged run is stored once, and that every stored run is complete."""
     stored = [row[0] for row in lab.installation.query("SELECT run_id FROM agent_runs")]
     assert len(stored) == len(set(stored))
     assert len(acknowledged) == len(set(acknowledged))

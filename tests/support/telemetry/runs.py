@@ -1,4 +1,4 @@
-"""Sample agent runs: small ones to start from, and hypothesis strategies for any."""
+"""Sample agent runs: small ones to change, and hypothesis strategies."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ RunBody = dict[str, Any]
 
 
 FEW = 20
-"""A test with so few examples always takes all of them."""
+"""A test with at most this many examples always runs all of them."""
 
 
 def examples(count: int) -> settings:
-    """Return the settings of a deterministic property test with so many examples; `make test` takes a quarter of them.
+    """Return the settings of a deterministic property test with `count` examples, a quarter of them in `make test`.
 
-    Fixtures may be shared by the examples: each example uses ids of its own, or looks only at its own run.
+    The examples may share fixtures: each example must use different ids, or read only its own run.
     """
     return settings(
-        # Hypothesis takes 100 unless its profile says otherwise.
+        # Hypothesis runs 100 examples unless its profile sets another number.
         max_examples=max(min(count, FEW), count * settings().max_examples // 100),
         derandomize=True,
         deadline=None,
@@ -34,7 +34,7 @@ def examples(count: int) -> settings:
 
 
 def content_digest(run: AgentRun) -> str:
-    """Return the digest of a run's content, as it is stored with the run."""
+    """Return the digest of a run's content that is stored with the run."""
     return digest(run.model_dump(mode="json", exclude_unset=True))
 
 
@@ -42,7 +42,7 @@ FIRST_START = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 
 
 def time_text(offset_s: float = 0.0) -> str:
-    """Return the RFC 3339 time so many seconds after the sample runs' start."""
+    """Return the RFC 3339 time `offset_s` seconds after the start of the sample runs."""
     return (FIRST_START + timedelta(seconds=offset_s)).isoformat().replace("+00:00", "Z")
 
 
@@ -58,7 +58,7 @@ def minimal_run(run_id: str = "run-1", **fields: Any) -> RunBody:
 
 
 def step(step_id: str, offset_s: float = 0.0, **fields: Any) -> RunBody:
-    """Return a step that starts so many seconds after the run."""
+    """Return a step that starts `offset_s` seconds after the run."""
     return {
         "step_id": step_id,
         "name": f"do {step_id}",
@@ -69,12 +69,12 @@ def step(step_id: str, offset_s: float = 0.0, **fields: Any) -> RunBody:
 
 
 def tool_call(call_id: str, **fields: Any) -> RunBody:
-    """Return a tool call without a time of its own."""
+    """Return a tool call without times."""
     return {"call_id": call_id, "tool_name": "order_lookup", "status": "success", **fields}
 
 
 def guardrail_event(event_id: str, offset_s: float = 0.0, **fields: Any) -> RunBody:
-    """Return a guardrail event so many seconds after the run's start."""
+    """Return a guardrail event `offset_s` seconds after the run's start."""
     return {
         "event_id": event_id,
         "type": "policy",
@@ -85,7 +85,7 @@ def guardrail_event(event_id: str, offset_s: float = 0.0, **fields: Any) -> RunB
 
 
 def failed_run(run_id: str = "run-1", **fields: Any) -> RunBody:
-    """Return a run whose cause is plain: a tool refused its arguments."""
+    """Return a run with an obvious cause: a tool rejected its arguments."""
     body = minimal_run(
         run_id,
         agent_version="2.1.0",
@@ -121,7 +121,7 @@ def failed_run(run_id: str = "run-1", **fields: Any) -> RunBody:
     return {**body, **fields}
 
 
-# Everything that JSON can carry and that is stored: no NUL, no lone surrogates.
+# All characters that JSON and the databases can store: no NUL, no lone surrogates.
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=30)
 ids = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(
     lambda text: text not in {".", "..", "rca-runs"}
@@ -139,7 +139,7 @@ latencies = st.none() | st.integers(0, 10**6) | st.floats(0, 1e9)
 
 @st.composite
 def agent_runs(draw: st.DrawFn, *, run_id: str | None = None, max_items: int = 8) -> RunBody:
-    """Draw a valid run, with unknown fields on every level."""
+    """Draw a valid run, with unknown fields at every level."""
     step_ids = draw(st.lists(ids, max_size=max_items, unique=True))
     known_or_not = st.none() | ids | (st.sampled_from(step_ids) if step_ids else st.none())
     extras = st.dictionaries(texts.map(lambda text: f"x-{text}"), json_values, max_size=2)

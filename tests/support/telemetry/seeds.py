@@ -1,4 +1,4 @@
-"""The agent runs of the AgentOps seed's workflows."""
+"""The agent runs of the workflows of the AgentOps seed."""
 
 from __future__ import annotations
 

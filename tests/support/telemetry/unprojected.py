@@ -1,4 +1,4 @@
-"""Traces whose newest spans are stored and not projected yet."""
+"""Traces whose newest spans are stored but not projected yet."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from relab.bootstrap import Services
 from support.otlp.traces import CHAT, Trace, encode
 
 FIRST = 40
-"""Spans of the first batch of a trace; each is a step."""
+"""The number of spans in the first batch of a trace; each span is a step."""
 BATCH = 20
-"""Spans of the second batch."""
+"""The number of spans in the second batch."""
 
 
 def chats(trace: Trace, first: int, count: int, **attributes: Any) -> list[Span]:
@@ -34,14 +34,14 @@ def waiting(services: Services) -> list[str]:
 
 
 def projected_steps(services: Services, trace: Trace) -> int:
-    """Return the number of steps at the last projection, which a reader of relab never sees if it is outdated."""
+    """Return the number of steps at the last projection, which the API does not show if it is outdated."""
     with services.database.read() as session:
         found = session.execute(text("SELECT step_count FROM agent_runs WHERE run_id = :id"), {"id": trace.id})
         return int(found.scalar_one())
 
 
 def grown(services: Services, name: str = "grown") -> Trace:
-    """Store a trace that is projected, and one more batch of it, which is not projected yet."""
+    """Store a projected trace with one more batch that is not projected yet."""
     trace = Trace(name)
     send(services, chats(trace, 0, FIRST))
     services.telemetry.projector.project()
@@ -52,7 +52,7 @@ def grown(services: Services, name: str = "grown") -> Trace:
 
 
 def new(services: Services, name: str = "new") -> Trace:
-    """Store a trace that was never projected, in two batches."""
+    """Store a trace in two batches that are not projected yet."""
     trace = Trace(name)
     send(services, chats(trace, 0, FIRST))
     send(services, chats(trace, FIRST, BATCH))

@@ -1,1 +1,1 @@
-"""The testbed: whole testbeds, the target, the action server, faults and their signals."""
+"""Whole testbeds, the target, the action server, faults and their signals."""

@@ -1,4 +1,4 @@
-"""Action servers over HTTP: the real one with a small operation, and hostile ones."""
+"""Action servers over HTTP: the real one with a simple action, and hostile ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RealServer:
     clock: MovableClock
 
     def reset(self) -> None:
-        """Start anew: no actions were performed, and all valves are at 0."""
+        """Restore the initial state: no actions were performed, and all valves are at 0."""
         self.valves.go_on.set()
         self.valves.entered.clear()
         self.valves.path.unlink(missing_ok=True)
@@ -50,7 +50,7 @@ class RealServer:
 
 @contextmanager
 def real_server(folder: Path, limits: ActionLimits | None = None) -> Iterator[RealServer]:
-    """Yield a server that turns valves."""
+    """Yield an action server whose action turns valves."""
     valves, clock = Valves(folder / "valves.json"), MovableClock()
     audit = AuditLog(folder / "actions.jsonl")
     guard = Guard(audit, limits or ActionLimits(max_per_window=100, max_per_part=100, cooldown_s=0))
@@ -74,34 +74,34 @@ def real_server(folder: Path, limits: ActionLimits | None = None) -> Iterator[Re
 
 
 Say = Callable[[socket.socket], None]
-"""What a hostile server does with a connection on which a request has come."""
+"""Handles a connection on which a request has arrived."""
 
 
 def answer(status: int, document: Any, *headers: str) -> Say:
-    """Answer as a decent server would."""
+    """Return a response in valid HTTP."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", "Connection: close", *headers]
     return lambda connection: connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
 
 
 def problem(status: int, code: str, *headers: str) -> Say:
-    """Refuse by a problem document."""
+    """Return a rejection with a problem document."""
     return answer(status, {"status": status, "code": code, "detail": f"It is {code}."}, *headers)
 
 
 def silence(connection: socket.socket) -> None:
-    """Say nothing until the other side gives up."""
+    """Send nothing until the client disconnects."""
     with suppress(OSError):
         while connection.recv(65_536):
             pass
 
 
 def hang_up(connection: socket.socket) -> None:
-    """End the connection without a word."""
+    """Close the connection without a response."""
 
 
 def drip(connection: socket.socket) -> None:
-    """Send a byte now and then, for ever."""
+    """Send a body of one byte every 10 ms, without end."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
     while True:
         connection.sendall(b" ")
@@ -109,7 +109,7 @@ def drip(connection: socket.socket) -> None:
 
 
 def flood(connection: socket.socket) -> None:
-    """Send without an end."""
+    """Send a body without end."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
         connection.sendall(b"10000\r\n" + b"[" * 65_536 + b"\r\n")
@@ -122,10 +122,10 @@ def garbage(connection: socket.socket) -> None:
 
 @dataclass
 class HostileServer:
-    """A server that gives the configured answers, one per request; the last one again and again.
+    """A server that gives the configured responses, one per request, and repeats the last one.
 
     Attributes:
-        requests: the heads of those that came, in order.
+        requests: the received requests, in order.
     """
 
     url: str
@@ -140,7 +140,7 @@ class HostileServer:
 
 @contextmanager
 def hostile_server(*says: Say) -> Iterator[HostileServer]:
-    """Yield a server that gives the configured answers."""
+    """Yield a server that gives the configured responses."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         found = HostileServer(f"http://127.0.0.1:{listener.getsockname()[1]}", list(says))
         thread = threading.Thread(target=_serve, args=(listener, found), name="hostile")
@@ -148,7 +148,7 @@ def hostile_server(*says: Say) -> Iterator[HostileServer]:
         try:
             yield found
         finally:
-            # Closing alone wakes nobody who accepts.
+            # Closing the socket alone does not interrupt a blocked `accept`.
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
 
@@ -169,7 +169,7 @@ def _serve(listener: socket.socket, server: HostileServer) -> None:
 
 
 def _request(connection: socket.socket) -> bytes:
-    """Return a request, head and body; empty if none arrived."""
+    """Return the head and body of a request; empty if none arrived."""
     found = bytearray()
     while True:
         head, end, body = bytes(found).partition(b"\r\n\r\n")

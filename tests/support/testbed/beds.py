@@ -1,7 +1,7 @@
-"""Testbeds for tests: short homes that share templates, the processes of a testbed, and a stand-in for the target.
+"""Testbeds for tests: temporary homes with a shared template, running testbeds, and a stand-in for the target.
 
-As a program (`python -m support.testbed.beds --settings FILE --worker N`) this is the stand-in: a small HTTP server that
-reads the same settings file and listens in the same way, for tests of the supervisor that need no shop.
+As a program (`python -m support.testbed.beds --settings FILE --worker N`) this module is the stand-in: a small HTTP
+server with the target's settings file and address, for tests of the supervisor that need no shop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ STAND_IN = ProgramRow(
 
 
 def free_base() -> int:
-    """Return the first of three free ports, outside the ephemeral range of the kernel."""
+    """Return the first of three consecutive free ports, outside the ephemeral range of the kernel."""
     offset = os.getpid() % len(_BASES)
     for base in [*_BASES[offset:], *_BASES[:offset]]:
         if all(_is_free(base + step) for step in range(3)):
@@ -76,9 +76,9 @@ def _shared_cache() -> Path:
 
 @contextmanager
 def bed_home() -> Iterator[Path]:
-    """Yield a home with a short path, as sockets in it need; no testbed of it runs afterwards."""
+    """Yield a home whose path is short enough for Unix sockets; its testbeds are stopped afterwards."""
     home = Path(tempfile.mkdtemp(prefix="relab-"))
-    # A template is the same for all of one code, and takes some seconds to make.
+    # All tests can share a template, which takes some seconds to make.
     (home / "cache").symlink_to(_shared_cache())
     try:
         yield home
@@ -103,25 +103,25 @@ class Bed:
         return cls(Layout.of(home, name))
 
     def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """Ask the supervisor."""
+        """Send a request to the supervisor and return its response."""
         return service.ask(self.layout, method, path, body)
 
     def status(self) -> TestbedStatus:
-        """Return how the testbed is."""
+        """Return the status of the testbed."""
         return service.status(self.layout.home, self.layout.name)
 
     def component(self, name: str) -> ComponentStatus:
-        """Return how a component is."""
+        """Return the status of a component."""
         return next(item for item in self.status().components if item.name == name)
 
     def pid(self, name: str) -> int:
-        """Return the pid of a component that runs."""
+        """Return the process id of a running component."""
         found = self.component(name).pid
         assert found is not None
         return found
 
     def wait_running(self, name: str, *, other_than: int | None = None) -> ComponentStatus:
-        """Wait until a component is ready, as another process than it was."""
+        """Wait until a component runs with another process id than `other_than`."""
 
         def found() -> ComponentStatus | None:
             item = self.component(name)
@@ -147,7 +147,7 @@ class Bed:
         return found
 
     def dump(self) -> str:
-        """Return the whole database as SQL, without the lines that pg_dump changes each time."""
+        """Return the whole database as SQL, without the lines that differ in each dump."""
         done = subprocess.run(
             [str(find_postgres().folder / "pg_dump"), "-h", "127.0.0.1", "-U", "postgres", "-d", "shop"],
             env={
@@ -164,13 +164,13 @@ class Bed:
         )
 
     def redis(self, command: str, *, through: str = "cache-primary") -> bytes:
-        """Send a command to Redis and return the beginning of its answer."""
+        """Send a command to Redis and return the first bytes of its response."""
         with socket.create_connection(("127.0.0.1", self.status().state.ports[through]), timeout=5) as connection:
             connection.sendall(command.encode() + b"\r\n")
             return connection.recv(4_096)
 
     def http(self) -> dict[str, Any]:
-        """Return the response of a stand-in of the target."""
+        """Return the response of a stand-in for the target."""
         address = self.status().state.addresses.target
         found: dict[str, Any] = httpx.get(address + HEALTH_PATH, timeout=5, trust_env=False, verify=False).json()
         return found
@@ -187,7 +187,7 @@ def shared_memory() -> set[int]:
 
 
 def processes_of(layout: Layout) -> list[psutil.Process]:
-    """Return every living process of a testbed: guard, supervisor, components and all of their offspring."""
+    """Return every running process of a testbed: the guard and all of its descendants."""
     guard = psutil.Process(int(layout.lock.read_text()))
     return [guard, *guard.children(recursive=True)]
 
@@ -225,7 +225,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -234,7 +234,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 def main(settings: str, worker: str) -> None:
-    """Serve until killed; settings that cannot be used end it with 3, as they end the target."""
+    """Serve until killed; invalid settings end the process with 3, as in the target."""
     _Handler.settings = json.loads(Path(settings).read_bytes())
     _Handler.worker = int(worker)
     if not isinstance(_Handler.settings["database"]["pool_size"], int):

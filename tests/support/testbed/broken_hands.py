@@ -1,4 +1,4 @@
-"""An action server whose actions all fail; it answers all other requests like the real one behind it."""
+"""A proxy of an action server whose actions all fail; all other requests go to the real server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(502, {"record": record})
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the name of the class above
-        """Say nothing."""
+        """Log nothing."""
 
     def _headers(self) -> dict[str, str]:
         return {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
@@ -65,13 +65,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with suppress(ConnectionError):
-            # Somebody who stops does not wait for answers.
+            # A responder that stops closes the connection without waiting for the response.
             self.wfile.write(body)
 
 
 @contextmanager
 def broken_hands(behind: str) -> Iterator[str]:
-    """Yield the address of a server that answers like the one behind it, and whose actions all fail."""
+    """Yield the URL of a server that fails all actions and passes other requests to the server at `behind`."""
     server = _Server(behind)
     thread = threading.Thread(target=server.serve_forever, name="broken hands")
     thread.start()

@@ -1,4 +1,4 @@
-"""The table of tested faults: visible symptoms, repairs that do not work, and repairs that do."""
+"""The table of tested faults: symptoms, repairs that do not work, and repairs that work."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ SAMPLE = frozenset(
 
 
 def fails(share: float = 0.1, route: str | None = None) -> Seen:
-    """Users are refused, or not answered at all."""
+    """Return the symptom that at least this share of requests fails."""
     return lambda field: field.users.failed_share(3.0, route=route) >= share
 
 
 def is_slow(route: str, at_least_ms: float) -> Seen:
-    """Users wait."""
+    """Return the symptom that the median latency of a route is at least this high."""
     return lambda field: field.users.median_ms(3.0, route=route) >= at_least_ms
 
 
 def says(words: str) -> Seen:
-    """The target's health says so."""
+    """Return the symptom that the target's health gives a reason with these words."""
     return lambda field: any(words in reason for reason in field.look().health.get("reasons", ()))
 
 
 def sees(name: str) -> Seen:
-    """The signal is the symptom: users notice nothing, yet."""
+    """Return the signal of a fault as its symptom, for faults that users do not notice yet."""
     return lambda field: SIGNALS[name](field.look())
 
 
 @dataclass(frozen=True)
 class FaultCase:
-    """One fault.
+    """A fault, its symptom and its repairs.
 
     Attributes:
-        shows: its symptom, which its look-alikes may share.
-        wrong: what is plausible and does not mend it.
-        rights: each of them mends it.
+        shows: the symptom, which similar faults may share.
+        wrong: plausible actions that do not repair the fault.
+        rights: the repairs; each of them repairs the fault alone.
     """
 
     fault: str
@@ -64,7 +64,7 @@ class FaultCase:
 
     @property
     def title(self) -> str:
-        """The id of the test."""
+        """The name in the id of the test."""
         return self.name or self.fault
 
 
@@ -74,7 +74,7 @@ def signal(case: FaultCase) -> Callable[[Sight], bool]:
 
 
 def begin(field: Field, case: FaultCase) -> str:
-    """Inject the fault, check its symptom, its own signal and no signal of its look-alikes; return the injection's id."""
+    """Inject the fault and return the injection's id, once its signal shows and no signal of a similar fault."""
     wait_until(field.is_well, what="a service that is well before it is broken")
     assert not signal(case)(field.look())
     injection_id = field.inject(case.fault, case.given)
@@ -90,28 +90,28 @@ def begin(field: Field, case: FaultCase) -> str:
 
 
 def goes_on(field: Field, case: FaultCase) -> None:
-    """See that it is still there."""
+    """Wait until the symptom and the signal of the fault show again."""
     wait_until(lambda: case.shows(field), within_s=SIGNAL_TIMEOUT_S, what=f"{case.title} to go on showing")
     wait_until(lambda: signal(case)(field.look()), within_s=SIGNAL_TIMEOUT_S, what=f"{case.title} to be told still")
 
 
 def is_mended(field: Field, case: FaultCase) -> None:
-    """See that it is gone, and stays so."""
+    """Wait until the symptom and the signal have ended, and assert that they do not return."""
 
     def found() -> bool:
         return field.is_well() and not case.shows(field) and not signal(case)(field.look())
 
     wait_until(found, within_s=REPAIR_TIMEOUT_S, what=f"{case.title} to be mended")
-    # For good: what looks well for a moment would not be so again and again.
+    # Two more checks exclude a service that is healthy only for a moment.
     for _ in range(2):
         wait_until(found, within_s=10.0, what=f"{case.title} to stay mended")
 
 
 def check_right(field: Field, case: FaultCase, right: Steps, wrong: Steps = ()) -> None:
-    """Check that wrong repairs fail and right ones last, although the injector was not informed."""
+    """Assert that wrong repairs fail and that the right one lasts while the injection stays active."""
     injection_id = begin(field, case)
     for action, given in wrong:
-        # Done or refused: neither mends anything.
+        # The action may succeed or be rejected; it must not repair the fault.
         field.attempt(action, given)
     if wrong:
         goes_on(field, case)
@@ -122,7 +122,7 @@ def check_right(field: Field, case: FaultCase, right: Steps, wrong: Steps = ()) 
 
 
 def check_stop(field: Field, case: FaultCase) -> None:
-    """People can take it back."""
+    """Assert that stopping the injection repairs the service."""
     injection_id = begin(field, case)
     stopped = field.stop(case.fault, injection_id)
     assert stopped["phase"] == "stopped"
@@ -134,16 +134,16 @@ Check = Callable[[Field], None]
 
 
 def checks(cases: Sequence[FaultCase]) -> list[Any]:
-    """Return pytest's parameters: for each case every right repair, the first one after wrong ones, and the stop.
+    """Return pytest's parameters per case: each repair, the first one after wrong ones, and the stop of the injection.
 
-    The first one of a sample of faults is a test like any other long one; the whole matrix takes half an hour, and is
-    run apart (`make test-faults`).
+    The first repair of some faults runs with the other long tests; the whole matrix takes half an hour and runs
+    separately (`make test-faults`).
     """
     found: list[tuple[str, Check, list[pytest.MarkDecorator]]] = []
     for case in cases:
         for at, right in enumerate(case.rights):
             name = "+".join(dict.fromkeys(action for action, _ in right))
-            # What is wrong need be tried only once.
+            # The wrong repairs need to run only once per case.
             check = functools.partial(check_right, case=case, right=right, wrong=() if at else case.wrong)
             is_sample = at == 0 and case.title in SAMPLE
             found.append((f"{case.title}-{name}", check, [] if is_sample else [pytest.mark.matrix]))

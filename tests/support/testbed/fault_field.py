@@ -1,4 +1,4 @@
-"""A whole testbed with its parties, each over HTTP: users, the chaos server, and the operators who repair."""
+"""A whole testbed with its clients over HTTP: users, the chaos server's client, and operators who repair."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PAUSE_S = 0.05
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request: its end, kind, response and duration.
+    """One request: its end, route, status and duration.
 
     Attributes:
-        status: 0 if it was not answered.
-        said: why it failed, as the answer or the system tells it.
+        status: 0 without a response.
+        said: the reason of a failure, from the response or the exception.
     """
 
     at_s: float
@@ -40,12 +40,12 @@ class Outcome:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it was answered with a 5xx or not at all."""
+        """Whether the request had a 5xx response or none."""
         return self.status == 0 or self.status >= 500
 
 
 class Users:
-    """A few users who buy, read and search, each one request after another."""
+    """Threads that send users' requests: each buys, reads and searches, one request at a time."""
 
     def __init__(self, url: str, *, count: int = 6, timeout_s: float = 3.0) -> None:
         self._url = url
@@ -66,7 +66,7 @@ class Users:
             thread.join()
 
     def recent(self, seconds: float, *, route: str | None = None) -> list[Outcome]:
-        """Return the requests that ended within the last seconds."""
+        """Return the requests that ended within the last `seconds`."""
         since = time.monotonic() - seconds
         return [item for item in list(self._outcomes) if item.at_s >= since and route in {None, item.route}]
 
@@ -76,7 +76,7 @@ class Users:
         return sum(item.has_failed for item in found) / len(found) if found else 1.0
 
     def failures(self, *, route: str | None = None, count: int = 40) -> Counter[str]:
-        """Watch so many requests that begin from now on, and return how often each failure was met."""
+        """Wait for `count` requests that begin from now on, and return the number of each failure."""
         mark = time.monotonic()
 
         def found() -> list[Outcome]:
@@ -88,7 +88,7 @@ class Users:
         return Counter(f"{item.route} {item.status}: {item.said}" for item in watched if item.has_failed)
 
     def median_ms(self, seconds: float = 2.0, *, route: str | None = None) -> float:
-        """Return the median time of successful requests; 0 without any."""
+        """Return the median duration of successful requests; 0 without any."""
         times = sorted(item.elapsed_ms for item in self.recent(seconds, route=route) if 0 < item.status < 500)
         return times[len(times) // 2] if times else 0.0
 
@@ -99,7 +99,7 @@ class Users:
     def _use(self, number: int) -> None:
         placed = ""
         while not self._ended.wait(PAUSE_S):
-            # Connections of their own: users come anew, and so reach every worker.
+            # Each round uses a new connection, so that users reach every worker.
             with httpx.Client(base_url=self._url, timeout=self._timeout_s, trust_env=False, verify=NO_TLS) as client:
                 turn = next(self._numbers)
                 self._ask(client, "product", "GET", f"/api/v1/products/{turn % 2_000 + 1}")
@@ -129,7 +129,7 @@ class Users:
 
 @dataclass
 class Field:
-    """A testbed with all of its servers."""
+    """A testbed with all of its servers and clients."""
 
     bed: Bed
     target: str
@@ -142,20 +142,20 @@ class Field:
         return {item["name"]: item for item in self.chaos.get("/api/v1/faults").json()["faults"]}
 
     def inject(self, fault: str, given: Mapping[str, Any] | None = None) -> str:
-        """Bring a cause about and return its id."""
+        """Inject a fault and return the injection's id."""
         answer = self.chaos.post(f"/api/v1/break/{fault}", json=dict(given or {}))
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
     def stop(self, fault: str, injection_id: str) -> dict[str, Any]:
-        """Let people end it."""
+        """Stop an injection and return it."""
         answer = self.chaos.post(f"/api/v1/break/{fault}/{injection_id}/stop")
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
 
     def injection(self, injection_id: str) -> dict[str, Any]:
-        """Return how an injection is."""
+        """Return the state of an injection."""
         found: dict[str, Any] = self.chaos.get(f"/api/v1/break/{injection_id}").json()
         return found
 
@@ -168,22 +168,22 @@ class Field:
             time.sleep(float(answer.headers["Retry-After"]))
 
     def do(self, action: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Do an action that succeeds."""
+        """Execute an action, which must succeed, and return the state after it."""
         answer = self.attempt(action, given)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()["record"]["after"]
         return found
 
     def look(self) -> Sight:
-        """Return all that can be seen now."""
+        """Return the observations of two moments."""
         return Sight.take(self.target, self.actions)
 
     def is_well(self) -> bool:
-        """Return whether users have been served well for a second."""
+        """Return whether no request of users has failed in the last second."""
         return len(self.users.recent(1.0)) >= 5 and self.users.failed_share(1.0) == 0
 
     def reset(self) -> None:
-        """Restore the initial state; earlier outcomes of users are dropped."""
+        """Restore the initial state, and drop earlier requests of users."""
         self.bed.ask("POST", "/reset")
         wait_until(self.is_well, within_s=60, what="a service that is well again")
         self.users.forget()
@@ -191,8 +191,8 @@ class Field:
 
 @contextmanager
 def a_field(home: Path, name: str = "f", **options: Any) -> Iterator[Field]:
-    """Yield a testbed of its own, with active users."""
-    # What the target says of itself forgets sooner than usual: nobody need wait half a minute for that.
+    """Yield a new testbed with active users."""
+    # The window of the target's metrics is short, so that tests need not wait half a minute for it.
     bed = Bed.start(home, name, rows=STANDARD_ROWS, target={"metrics_window_s": 6}, **options)
     addresses = service.status(home, name, hidden=True).state.addresses
     token = service.make_token(home, name, "test", ["admin", "read", "act"])

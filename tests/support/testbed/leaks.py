@@ -1,4 +1,4 @@
-"""Faults whose injectors only log their calls: for tests of everything around injectors."""
+"""Faults whose injectors only log their calls, for tests of the code around injectors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from support.clocks import MovableClock
 
 SYMPTOM = Symptom("it is wet", "the tap drips")
 NO_GROUND = cast("Ground", None)
-"""Injectors of leaks work on no testbed."""
+"""The injectors of leaks need no testbed."""
 
 
 class Leak:
-    """An injector that logs its calls; the seed decides which of them fail."""
+    """An injector that logs its calls; some seeds make a call fail."""
 
     def __init__(self, given: FaultParameters, log: list[str]) -> None:
         if given.seed == 13:
@@ -41,7 +41,7 @@ class Leak:
 
 
 class SlowLeak(Leak):
-    """An injector that works until the test opens its gates; `is_at_work` is set while it does."""
+    """An injector whose injection blocks until the test sets `may_finish`; `is_at_work` is set meanwhile."""
 
     def __init__(self, given: FaultParameters, log: list[str]) -> None:
         super().__init__(given, log)
@@ -54,7 +54,7 @@ class SlowLeak(Leak):
 
 
 class StickyLeak(Leak):
-    """An injector that cannot begin, and whose undo works until the test opens its gate."""
+    """An injector whose injection fails, and whose undo blocks until the test sets `may_finish`."""
 
     def __init__(self, given: FaultParameters, log: list[str]) -> None:
         super().__init__(given, log)
@@ -71,7 +71,7 @@ class StickyLeak(Leak):
 
 
 class LeakFault(Fault[FaultParameters]):
-    """A fault of leaks."""
+    """A fault with the injector `Leak`."""
 
     cause = "leak"
     parameters = FaultParameters
@@ -91,7 +91,7 @@ class LeakFault(Fault[FaultParameters]):
 
 
 class SlowLeakFault(LeakFault):
-    """A fault whose injector works for long; `leak` is the last one."""
+    """A fault whose injection blocks; `leak` is the last injector."""
 
     leak: SlowLeak
 
@@ -101,7 +101,7 @@ class SlowLeakFault(LeakFault):
 
 
 class StickyLeakFault(LeakFault):
-    """A fault that cannot begin, and whose undo takes long; `leak` is the last injector."""
+    """A fault whose injection fails and whose undo blocks; `leak` is the last injector."""
 
     leak: StickyLeak
 
@@ -111,7 +111,7 @@ class StickyLeakFault(LeakFault):
 
 
 def leaks(log: list[str]) -> Mapping[str, LeakFault]:
-    """Return three faults by name; one can vary, and one needs a feature that no machine has here."""
+    """Return three faults by name; one can vary, and one needs control groups, which are missing here."""
     found = (
         LeakFault("drip", log, can_vary=True),
         LeakFault("burst", log),
@@ -121,12 +121,12 @@ def leaks(log: list[str]) -> Mapping[str, LeakFault]:
 
 
 def leak_manager(log: list[str], **more: LeakFault) -> ChaosManager:
-    """Return a manager of leaks, and of more faults by name, on a machine without control groups."""
+    """Return a chaos manager of `leaks` and more faults, on a machine without control groups."""
     return ChaosManager({**leaks(log), **more}, NO_GROUND, {"cgroup": "there is no control group"}, MovableClock())
 
 
 def fault_with(name: str, repairs: Sequence[str], harms: Sequence[str] = ()) -> Fault[Any]:
-    """Return a fault of the catalogue with other actions that repair it or do harm."""
+    """Return a fault of the catalogue with other repairs and harmful actions."""
     found = copy.copy(find_fault(name))
     found.repairs, found.harms = tuple(repairs), tuple(harms)
     return found

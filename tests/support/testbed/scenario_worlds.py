@@ -1,4 +1,4 @@
-"""A small world for scenarios: a real chaos server on a real port, and a service that is healthy without an active fault."""
+"""A small world for scenarios: a real chaos server, and a service that is healthy without an active fault."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WELL: dict[str, Any] = {
 
 
 def drip(**more: Any) -> dict[str, Any]:
-    """Return an action that begins a drip."""
+    """Return a scenario's action that injects a drip."""
     return {"type": "action", "name": "let it drip", "provider": post("/api/v1/break/drip"), **more}
 
 
 def post(path: str, **more: Any) -> dict[str, Any]:
-    """Return a provider that posts to a path of the world."""
+    """Return a provider that posts to a path of the chaos server."""
     return {"type": "http", "url": f"${{url}}{path}", "method": "POST", **more}
 
 
@@ -59,7 +59,7 @@ class World:
     """A running world.
 
     Attributes:
-        log: what was done with the causes.
+        log: the calls of the injectors.
     """
 
     url: str
@@ -67,13 +67,13 @@ class World:
     log: list[str]
 
     def phases(self) -> list[InjectionPhase]:
-        """Return how far each injection is, newest first."""
+        """Return the phase of each injection, newest first."""
         return [injection.phase for injection in self.manager.list()]
 
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Yield a world; nothing of it is left afterwards."""
+    """Run a world while the block runs."""
     log: list[str] = []
     manager = leak_manager(log)
     app = create_app(manager)

@@ -1,6 +1,6 @@
 """Signals that distinguish faults, each read from public responses of the target and the action server.
 
-Nothing here knows of causes: a signal is a question that an investigator could ask, and its answer.
+This module does not know the injected causes: a signal uses only what an investigator could query.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import httpx
 
 POLL_INTERVAL_S = 1.0
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Each client would otherwise read the machine's certificates anew, which takes longer than what it asks."""
+"""Shared by all clients, because loading the machine's certificates takes longer than a request."""
 SLOW_MS = 60.0
 LARGE_BYTES = 300 << 20
-"""Twice what a worker needs."""
+"""Twice the memory that a worker needs."""
 OPERATORS = frozenset(("supervisor", "operator"))
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Two observations of a service, some time apart; missing responses are empty.
+    """Two observations of a service, `POLL_INTERVAL_S` apart; missing responses are empty.
 
     Attributes:
-        then: the components at the first look.
-        components: at the second, by name.
+        then: the components in the first observation, by name.
+        components: the components in the second observation, by name.
     """
 
     then: dict[str, dict[str, Any]]
@@ -85,15 +85,15 @@ class Sight:
         return found
 
     def error_of(self, name: str) -> str:
-        """Return why a dependency does not answer the target, in small letters; nothing if it does."""
+        """Return the error of a dependency that the target reported, in lower case; "" without an error."""
         return str(self.dependency(name).get("error") or "").lower()
 
     def said(self, words: str, *, within_s: float = 5.0) -> bool:
-        """Return whether the target's log has said these words in the last seconds."""
+        """Return whether the target has logged these words in the last `within_s` seconds."""
         return any(words.lower() in str(line).lower() for line in self.recent(within_s))
 
     def recent(self, within_s: float) -> list[dict[str, Any]]:
-        """Return the lines of the target's log of the last seconds."""
+        """Return the lines of the target's log from the last `within_s` seconds."""
         return [line for line in self.log if time.time() - _seconds(line["time"]) <= within_s]
 
     def last_change(self) -> dict[str, Any]:
@@ -108,12 +108,12 @@ def _seconds(text: str) -> float:
 
 def _ask_all(target: str, paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     health = _ask(target, paths["health"])
-    # One that tells nothing of its health tells nothing at all, and takes long for that.
+    # A target that does not report its health would let all other requests time out too.
     return {name: _ask(target, path) for name, path in paths.items()} if health else {}
 
 
 def _ask(target: str, path: str) -> dict[str, Any]:
-    # A worker that does not answer keeps its share of connections waiting: another connection may reach another one.
+    # Connections to a stopped worker time out, and a new connection may reach another worker.
     for _ in range(3):
         try:
             with httpx.Client(base_url=target, timeout=2.5, trust_env=False, verify=NO_TLS) as client:
@@ -130,7 +130,7 @@ _SERVERS = {"database": "postgres", "cache": "redis"}
 
 
 def db_pool(sight: Sight) -> bool:
-    """All connections of a pool of the usual size are used while the server is fast and has no waiting session."""
+    """A pool of normal size is fully used, although the server is fast and no session waits."""
     full = [row for row in sight.pool.get("workers", []) if row["used"] >= row["max"] >= 5]
     return (
         bool(full)
@@ -141,7 +141,7 @@ def db_pool(sight: Sight) -> bool:
 
 
 def db_connections(sight: Sight) -> bool:
-    """The server has no room for another connection."""
+    """The server rejects connections because it has too many."""
     return bool(sight.dependency("database").get("sqlstate") == "53300")
 
 
@@ -152,17 +152,17 @@ def db_lock(sight: Sight) -> bool:
 
 
 def db_slow_query(sight: Sight) -> bool:
-    """An index that should be there is not."""
+    """An expected index is missing."""
     return bool(sight.database.get("indexes", {}).get("missing"))
 
 
 def db_down(sight: Sight) -> bool:
-    """The server's process is not there."""
+    """The process of PostgreSQL does not run."""
     return not sight.is_running("postgres")
 
 
 def cache_down(sight: Sight) -> bool:
-    """The server's process is not there."""
+    """The process of Redis does not run."""
     return not sight.is_running("redis")
 
 
@@ -173,12 +173,12 @@ def cache_full(sight: Sight) -> bool:
 
 
 def cache_auth(sight: Sight) -> bool:
-    """The cache wants a password."""
+    """The cache requires a password."""
     return "auth" in sight.error_of("cache")
 
 
 def latency(name: str) -> Signal:
-    """Little is as slow as much, and the server itself is there."""
+    """Return the signal that small and large responses are equally slow, while the server works."""
 
     def found(sight: Sight) -> bool:
         seen = sight.dependency(name)
@@ -188,7 +188,7 @@ def latency(name: str) -> Signal:
 
 
 def bandwidth(name: str) -> Signal:
-    """Much is a great deal slower than little."""
+    """Return the signal that large responses are much slower than small ones."""
 
     def found(sight: Sight) -> bool:
         seen = sight.dependency(name)
@@ -198,7 +198,7 @@ def bandwidth(name: str) -> Signal:
 
 
 def failing(name: str, *words: str) -> Signal:
-    """The server's process is there, calls fail with one of these words, and they are made to where they always were."""
+    """Return the signal that calls fail with one of these words, although the server runs at its usual address."""
 
     def found(sight: Sight) -> bool:
         is_elsewhere = any(changed.startswith(f"{name}.") for changed in sight.last_change())
@@ -212,7 +212,7 @@ def failing(name: str, *words: str) -> Signal:
 
 
 def cut(name: str) -> Signal:
-    """Connections are made, and end soon after in the middle of their work."""
+    """Return the signal that connections succeed and break soon afterwards."""
     event = {"database": "db_error", "cache": "cache_error"}[name]
 
     def found(sight: Sight) -> bool:
@@ -241,7 +241,7 @@ def memory_leak(sight: Sight) -> bool:
 
 
 def descriptors(sight: Sight) -> bool:
-    """A worker has as many descriptors open as it may, and says so."""
+    """A worker has reached its limit of open descriptors, and logs it."""
     return any(
         item["process"] and item["process"]["descriptors"] >= item["process"]["descriptors_limit"]
         for item in sight.workers().values()
@@ -249,7 +249,7 @@ def descriptors(sight: Sight) -> bool:
 
 
 def cpu_throttle(sight: Sight) -> bool:
-    """The kernel stops workers since their quota is used up, again and again, whatever the machine has left."""
+    """The kernel keeps throttling workers that have used up their CPU quota."""
     return any(
         (item["counted"]["throttled_periods"] or 0) > (sight.then[name]["counted"]["throttled_periods"] or 0)
         for name, item in sight.workers().items()
@@ -257,7 +257,7 @@ def cpu_throttle(sight: Sight) -> bool:
 
 
 def oom(sight: Sight) -> bool:
-    """A worker ended by SIGKILL again and again, and the kernel has killed processes of it for want of memory."""
+    """A worker ended with SIGKILL twice in a row, and the kernel has killed its processes for lack of memory."""
     return any(
         item["exits"][-2:] == [-9, -9] and item["state"] != "running" and (item["counted"]["oom_kills"] or 0) >= 2
         for item in sight.workers().values()
@@ -265,29 +265,29 @@ def oom(sight: Sight) -> bool:
 
 
 def crash_loop(sight: Sight) -> bool:
-    """Workers exit by themselves, with a code above 0, since a change of the settings."""
+    """Workers exit with a code above 0 since a change of the settings."""
     ended = [(item["exits"][-1:] or [0])[0] > 0 and item["state"] != "running" for item in sight.workers().values()]
     return any(ended) and bool(sight.last_change())
 
 
 def disk_full(sight: Sight) -> bool:
-    """There is no room on the volume."""
+    """The volume has no space left."""
     return sight.volume.get("free_bytes", 1 << 30) < 4_096
 
 
 def bad_setting(sight: Sight) -> bool:
-    """A person changed a setting other than a password, and workers run with it."""
+    """A person changed a setting other than a password, and the workers run with it."""
     changed = [name for name in sight.last_change() if not name.endswith("password")]
     return bool(changed) and not crash_loop(sight)
 
 
 def bad_credential(sight: Sight) -> bool:
-    """The server refuses the password."""
+    """The server rejects the password."""
     return sight.dependency("database").get("sqlstate") == "28P01"
 
 
 def bad_flags(sight: Sight) -> bool:
-    """So few are let in that requests are shed, or one index is to answer everything."""
+    """The limits are so low that requests are shed, or routing is off."""
     control, routing = sight.flags.get("control", {}), sight.flags.get("routing", {})
     return (
         control.get("max_concurrency", 32) <= 2
@@ -297,7 +297,7 @@ def bad_flags(sight: Sight) -> bool:
 
 
 def search_index(sight: Sight) -> bool:
-    """A worker's own index is not whole."""
+    """A worker's search index is incomplete."""
     return any(row["faiss"]["state"] != "ready" for row in sight.search.get("workers", []))
 
 
@@ -322,7 +322,7 @@ def batch_job(sight: Sight) -> bool:
 
 
 def deploy_restart(sight: Sight) -> bool:
-    """The newest version changes nothing, and workers were started since."""
+    """The newest version of the settings is by a deploy and changes nothing."""
     newest = sight.history[-1]
     return newest["author"] == "deploy" and not newest["changes"]
 
