@@ -21,7 +21,7 @@ STEPS = 4_000
 """So many that the analysis takes many times as long as a query of its job's status."""
 
 
-def test_embedded_the_server_starts_another_worker(tmp_path: Path) -> None:
+def test_server_replaces_a_killed_embedded_worker_which_finishes_the_job(tmp_path: Path) -> None:
     installation = Installation.on_sqlite(tmp_path, **FAST_RECOVERY)
     with installation.serve() as server, Lab(installation, server) as lab:
         first = _only_child(server)
@@ -35,7 +35,9 @@ def test_embedded_the_server_starts_another_worker(tmp_path: Path) -> None:
         _assert_done_in_two_attempts(lab, rca_run_id)
 
 
-def test_rq_another_worker_takes_over(tmp_path: Path, postgres: PostgresServer, redis_server: RedisServer) -> None:
+def test_another_rq_worker_finishes_the_job_of_a_killed_one(
+    tmp_path: Path, postgres: PostgresServer, redis_server: RedisServer
+) -> None:
     installation = Installation.on_postgres(tmp_path, postgres, redis_server, **FAST_RECOVERY)
     with ExitStack() as stack:
         server = stack.enter_context(installation.serve())

@@ -112,7 +112,7 @@ def test_a_target_on_another_machine_ends_the_process_with_a_reason() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by POSIX signals")
-def test_clients_end_when_their_holder_is_killed() -> None:
+def test_clients_end_when_their_parent_is_killed() -> None:
     with known_server() as server:
         plan = plan_of(server, "/ok", 50).model_dump_json()
         with subprocess.Popen([sys.executable, "-c", HOLDER, plan], stdout=subprocess.PIPE, text=True) as holder:

@@ -94,7 +94,7 @@ def draws(number: int, total: int) -> list[int]:
     return [min(int(part * size + source.random() * size) + 1, total) for part in range(number)]
 
 
-def test_flags_are_as_before_after_a_kill(tmp_path: Path) -> None:
+def test_flags_are_restored_after_a_kill(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     total = requests_of_a_whole_rollout(tmp_path)
     for number, kill_at in enumerate(draws(SAMPLE, total - 2)):
@@ -109,7 +109,7 @@ def test_flags_are_as_before_after_a_kill(tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_flags_are_as_before_after_each_of_twenty_kills(tmp_path: Path) -> None:
+def test_flags_are_restored_after_each_of_twenty_kills(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     total = requests_of_a_whole_rollout(tmp_path)
     restored, changed = 0, 0

@@ -34,7 +34,7 @@ def bed(made: Bed) -> Bed:
     return made
 
 
-def test_everything_runs_and_answers_through_the_links(bed: Bed) -> None:
+def test_all_components_run_and_answer_through_the_links(bed: Bed) -> None:
     status = bed.status()
 
     assert status.state.phase == "ready"

@@ -50,7 +50,7 @@ def test_a_product_page_is_read_from_the_cache_until_it_is_ordered(target: Targe
     wait_until(counted, what="one hit and two misses")
 
 
-def test_figures_cover_the_requested_window_up_to_the_retention(target: Target) -> None:
+def test_metrics_cover_the_requested_window_up_to_the_retention(target: Target) -> None:
     kept = target.get("/api/v1/metrics")["window_s"]
     assert target.get("/api/v1/metrics", window_s=5)["window_s"] == min(5, kept)
     assert target.get("/api/v1/metrics", window_s=300)["window_s"] == kept
@@ -98,7 +98,7 @@ def test_order_is_stored_with_its_receipt(target: Target) -> None:
         ("GET", "/api/lab/report", None, 404),
     ],
 )
-def test_bad_requests_are_refused(target: Target, method: str, path: str, body: object, status: int) -> None:
+def test_invalid_requests_are_rejected(target: Target, method: str, path: str, body: object, status: int) -> None:
     assert target.fresh(method, path, json=body).status_code == status
 
 
@@ -165,7 +165,7 @@ def test_flags_are_read_back_and_limit_both_workers(target: Target) -> None:
     wait_until(lambda: limits() == [16, 16], what="both workers' limits")
 
 
-def test_refused_flags_are_named_and_change_nothing(target: Target) -> None:
+def test_rejected_flags_are_named_and_change_nothing(target: Target) -> None:
     def in_force() -> dict[str, object]:
         # Without `applied`, because a worker may still have to apply an earlier change.
         return {name: value for name, value in target.get("/api/flags").items() if name != "applied"}

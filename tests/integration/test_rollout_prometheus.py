@@ -121,7 +121,7 @@ def test_query_without_a_value_is_missing_data(
         ("no_such_function(up)", "Prometheus rejects the query"),
     ],
 )
-def test_wrong_query_is_named_and_the_flags_are_as_before(
+def test_invalid_query_is_reported_and_the_flags_are_restored(
     shop: Shop, make_services: Callable[..., Services], tmp_path: Path, query: str, message: str
 ) -> None:
     services = make_services()
@@ -134,7 +134,7 @@ def test_wrong_query_is_named_and_the_flags_are_as_before(
     assert shop.service.limit == LIMIT_A
 
 
-def test_prometheus_that_is_down_is_named_and_the_flags_are_as_before(
+def test_unavailable_prometheus_is_reported_and_the_flags_are_restored(
     shop: Shop, make_services: Callable[..., Services], tmp_path: Path
 ) -> None:
     services = make_services()

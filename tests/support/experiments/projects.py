@@ -77,7 +77,7 @@ printf '{{"schema_version": "trial_output_v1", %s, "outcome": "{outcome}"}}' "${
 
 @dataclass
 class Project:
-    """A project folder, an experiment in it, and a home of relab beside it.
+    """A project folder with an experiment, and a home of relab.
 
     Attributes:
         settings: environment variables of every `lab` process of the project.

@@ -1,4 +1,4 @@
-"""`lab` commands as processes of their own."""
+"""`lab` commands as separate processes."""
 
 from __future__ import annotations
 

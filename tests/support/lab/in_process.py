@@ -26,7 +26,7 @@ from support.lab.cli import Lab
 from support.lab.preloaded import can_fork
 
 _SERVERS = frozenset({"serve", "worker"})
-"""The commands that run until they are stopped, and start processes and threads of their own."""
+"""The commands that run until they are stopped, and start processes and threads."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A command takes a tenth of a second, loading its libraries takes seconds, and the tests start hundreds of processes. So one
 process loads the libraries once and forks for each start. The forked process then runs as `python -m MODULE` does, with its
 own arguments, environment, folder, standard streams and exit code. Real starts are tested by `tests/architecture/test_start.py`,
-by the workers that `lab serve` starts, and by each `LabProcess` that asks for one.
+by the workers that `lab serve` starts, and by each `LabProcess` with `fresh`.
 
 This works on Linux and other systems with `fork`, as the sandboxes of the product.
 """
