@@ -1,1 +1,1 @@
-"""Benchmarks. Each figure is printed next to its floor: the speed of the same work without relab. They are not tests."""
+"""Benchmarks, which are not tests. Each figure is printed next to its floor: the same work without relab."""

@@ -60,7 +60,7 @@ def project_of(root: Path, files: int) -> Path:
 
 
 def ms_until_start(call: Callable[[], Path]) -> float:
-    """Return the milliseconds from the call to the first instruction of its trial's harness; it returns the run's folder."""
+    """Return the milliseconds from `call`, which returns a run's folder, to the first instruction of its harness."""
     began = time.time_ns()
     run_dir = call()
     return (int((run_dir / "trials" / "trial_1" / "started").read_text()) - began) / 1e6

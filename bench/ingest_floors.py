@@ -20,7 +20,7 @@ Row = tuple[str, str, bytes]
 
 
 def decode_floor(spans: int) -> float:
-    """Return how many spans per second are decoded from protobuf and written as JSON on one core, without storing them."""
+    """Return how many spans per second one core decodes from protobuf and writes as JSON, without storing them."""
     bodies = [body for body, _ in printed(spans // SPANS_PER_TRACE, 20, 1, 60)]
     started = time.perf_counter()
     decode_bodies(bodies)
@@ -52,7 +52,7 @@ def sqlite_floor(root: Path, spans: int) -> float:
 
 
 def postgresql_floor(url: str, spans: int) -> float:
-    """Return how many spans per second one PostgreSQL table with one index accepts by COPY, with a synced commit per 1,000."""
+    """Return how many spans per second a PostgreSQL table with an index accepts by COPY, with a synced commit per 1,000."""
     rows = _rows(spans)
     with psycopg.connect(url) as connection:
         connection.execute(f"CREATE TABLE floor_{_TABLE.format(blob='bytea')}")

@@ -27,7 +27,7 @@ TARGET_RATE = 10_000
 """The rate that relab should reach, in spans per second; the latency is measured at half of it."""
 GROWTH_FROM = 100_000
 GROWTH_SPREAD_S = 20 * 3_600
-"""The runs of the growing database start within this time, in seconds, so that an overview of 48 hours covers them all."""
+"""The runs of the growing database start within this time in seconds, so that a 48-hour overview covers them all."""
 VISIBLE_TIMEOUT_S = 600.0
 LONG_RUN_STEPS = 10_000
 READS = 20
@@ -328,7 +328,7 @@ def _external(driver: str, target: Target, traces: int, args: argparse.Namespace
 
 
 def _wait_visible(target: Target, before: int, spans: int) -> int:
-    """Wait until `spans` new spans are stored, or until a time limit; return the number of new spans that are stored."""
+    """Wait until `spans` new spans are stored, or until a time limit; return the number of stored new spans."""
     deadline = time.monotonic() + VISIBLE_TIMEOUT_S
     while (visible := target.visible_spans() - before) < spans and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -174,7 +174,7 @@ def _planned_span_s(plan: LoadPlan) -> float:
 
 
 def accuracy_rows(folder: Path, name: str, behaviour: Behaviour, rate: float, seconds: float) -> list[Row]:
-    """Measure latencies of a server with known delays, with `lab load` and with wrk; return a row of the table for each.
+    """Measure latencies of a server with known delays with `lab load` and wrk; return a row of the table for each tool.
 
     wrk uses the number of connections that gives the same rate.
 

@@ -109,7 +109,7 @@ def _set(target, attributes: dict[str, str | int]) -> None:
 
 
 class Stamp:
-    """A serialised template of a request, with the byte positions of its ids and times, from which requests are created."""
+    """A serialised template for requests, with the byte positions of its ids and times."""
 
     def __init__(self, request: ExportTraceServiceRequest) -> None:
         spans = request.resource_spans[0].scope_spans[0].spans

@@ -87,7 +87,7 @@ def relab(root: Path, database: str) -> Iterator[Target]:
 
 @contextmanager
 def serving(root: Path, name: str, url: str | None, database: str, *options: str) -> Iterator[Target]:
-    """Run `lab serve` on the database with a URL (None: SQLite in its home `root`), while the `with` block runs; `options` are those of `lab serve`."""
+    """Run `lab serve` with `options` on the database at a URL (None: SQLite in `root`), while the `with` block runs."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     environment = {**kept, "RELAB_HOME": str(root), "LOG_LEVEL": "ERROR"}
     if url is not None:
@@ -105,7 +105,7 @@ def serving(root: Path, name: str, url: str | None, database: str, *options: str
 
 @contextmanager
 def peer(name: str, root: Path, environments: Path) -> Iterator[Target]:
-    """Install a peer if it is missing, and run it on SQLite as its documentation describes, while the `with` block runs.
+    """Install a peer if it is missing, and run it on SQLite, as its documentation describes, during the `with` block.
 
     Args:
         name: `phoenix` or `mlflow`.

@@ -1,4 +1,4 @@
-"""`python -m bench.rca_clusters`: measure how fast clusters of many failed runs are read, beside a count of the rows."""
+"""`python -m bench.rca_clusters`: measure reads of clusters of many failed runs, beside a count of the same rows."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _latency(name: str, server: Server) -> Figures:
 
 
 def _subscribers(name: str, server: Server, count: int) -> Figures:
-    """Measure the memory of `count` open progress streams of a waiting analysis, then the time until all streams end."""
+    """Measure the memory of `count` open progress streams of a waiting analysis, and the time until all of them end."""
     worker = server.worker()
     # A worker that is suspended in the middle of a write would hold SQLite's lock.
     idle = ('relab_jobs{status="pending"}', 'relab_jobs{status="running"}')

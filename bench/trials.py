@@ -144,7 +144,7 @@ def bare(count: int, concurrency: int) -> Figures:
 
 
 def relab(mode: str, count: int, args: argparse.Namespace, top: Path) -> Figures:
-    """Measure `lab run` with `count` trials in the sandbox `mode` (`local`, `bwrap` or `container`), in a new folder in `top`."""
+    """Measure `lab run` with `count` trials in the sandbox `mode` (`local`, `bwrap`, `container`), below `top`."""
     root = Path(mkdtemp(dir=top))
     _project(root, mode, count, args.concurrency)
     environment = {"PATH": os.environ["PATH"], "RELAB_HOME": str(root / "home"), "LOG_LEVEL": "ERROR"}

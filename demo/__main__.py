@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def new_home(data: Path) -> Path:
-    """Create and return a new folder for this tour; folders of earlier tours stay, because a server may still use them."""
+    """Create and return a new folder for this tour; earlier folders stay, because a server may still use them."""
     home = data.absolute() / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{os.getpid()}"
     home.mkdir(parents=True)
     return home

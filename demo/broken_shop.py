@@ -169,6 +169,6 @@ class Crowd:
         return sum((second.share() or 0.0) * (second.until_s - second.at_s) for second in list(self._seconds))
 
     def recent_pct(self, seconds: int = _RECENT_S) -> float | None:
-        """Return the percentage of well-served requests in the last `seconds` seconds; None if there were no requests."""
+        """Return the percentage of well-served requests in the last `seconds` seconds; None without requests."""
         shares = [share for second in self._seconds[-seconds:] if (share := second.share()) is not None]
         return 100.0 * (1.0 - sum(shares) / len(shares)) if shares else None

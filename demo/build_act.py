@@ -46,7 +46,7 @@ class BuildsEnd:
 
     @property
     def problems(self) -> list[str]:
-        """One sentence per failure; empty if the failures were recorded and explained, and a build succeeded at the end."""
+        """One sentence per problem; empty if the failures were recorded and explained, and a build succeeded later."""
         found = []
         failures = [build["result"]["failure"] for build in self.builds]
         if MISSING_HEADER not in self.explanation:
@@ -86,7 +86,7 @@ def _works(tool: str) -> bool:
 
 
 def play_builds(console: Console, home: Path) -> int:
-    """Build a copy of the example with two faults in turn; return 0 if relab explains the first one and gets past the second.
+    """Build the example with two faults in turn; return 0 if relab explains the first and overcomes the second.
 
     Args:
         console: the console for all output.

@@ -26,7 +26,7 @@ from relab.testbed.scoring.users import Users
 RESPONDER: Final = Bindings(
     responder_command=["{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act"]
 )
-"""The responder as `lab incidents eval` starts it: with addresses, a token, a poll per second, and a clean environment."""
+"""The responder as `lab incidents eval` starts it: addresses, a token, a poll per second, a clean environment."""
 LEARNS_FROM_POLLS: Final = 10
 LEARN_TIMEOUT_S: Final = 60.0
 DETECT_TIMEOUT_S: Final = 30.0
@@ -71,7 +71,7 @@ def play_incident(
 
 
 def _play_with_responder(console: Console, bed: LeasedTestbed, home: Path, responder_home: Path) -> list[str]:
-    """Break the shop under its users, and print how the responder repairs it; return its failures, one sentence each."""
+    """Break the shop under load, and print how the responder repairs it; return its failures, one sentence each."""
     crowd = Crowd()
     with PatientStack() as stack:
         breaker = stack.enter_context(a_breaker(bed))

@@ -151,7 +151,7 @@ def group_exists(group_id: int) -> bool:
 
 
 def poll(condition: Callable[[], bool], within_s: float) -> bool:
-    """Check a condition repeatedly; return True as soon as it holds, or False if it does not within `within_s` seconds."""
+    """Check a condition repeatedly; return True once it holds, or False if it does not within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() >= deadline:

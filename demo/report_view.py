@@ -65,7 +65,7 @@ def clipped(text: str, longest: int = MAX_QUOTE_LENGTH) -> str:
 
 
 def category_text(report: Report) -> Text:
-    """Return the category of a report, coloured: yellow for insufficient evidence, green without a failure, otherwise red."""
+    """Return the coloured category of a report: yellow for insufficient evidence, green without a failure, else red."""
     if report.insufficient_evidence:
         return as_data(f"{report.category.value}: not enough evidence", "bold yellow")
     if not report.hypotheses:

@@ -83,7 +83,7 @@ class RolloutEnd:
 
 
 def play_rollout(console: Console, shop: LeasedTestbed, home: Path) -> int:
-    """Throttle a shop, start a rollout that lifts the throttle, and check its end; return 0 if its flags fit its verdict.
+    """Throttle a shop, run a rollout that lifts the throttle, and check its end; return 0 if the flags fit the verdict.
 
     Args:
         console: the console for all output.

@@ -71,7 +71,7 @@ class Tour:
 
 
 def tally(runs: Sequence[tuple[str, RunOutcome]]) -> str | None:
-    """Return how many runs of each agent version succeeded, as text in order of first appearance; None for a single run.
+    """Return a text with the successes per agent version, in order of first appearance; None for a single run.
 
     A run is given as its agent version and its outcome.
     """

@@ -16,7 +16,7 @@ from evals.quotation import Check, Report, check_report
 
 CONCURRENCY = 8
 ANALYSIS_TIMEOUT_S = 300.0
-"""The time limit of one analysis from request to report, in seconds, including its wait behind `CONCURRENCY - 1` others."""
+"""The time limit from request to report of one analysis in seconds, including its wait for `CONCURRENCY - 1` others."""
 
 BUSY = frozenset({429, 503})
 BUSY_ATTEMPTS = 8

@@ -157,7 +157,7 @@ def verdict_of(work: tuple[Setting, Sequence[int], int]) -> Verdict:
 
 
 def rows(pool: ProcessPoolExecutor, sizes: list[int], *, runs: int, seed: int, only: str) -> Iterator[Row]:
-    """Yield a row for each setting whose name contains `only` and each size of the log; for `equal`, also one for all `LOOKS`."""
+    """Yield a row per setting with `only` in its name and per log size; for `equal`, also one for all `LOOKS`."""
     for setting in SETTINGS:
         if only not in setting.name:
             continue

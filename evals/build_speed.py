@@ -1,8 +1,8 @@
 """Does the chosen configuration build the example faster than the default? `python -m evals.build_speed [ROUNDS]`.
 
-The policy has learnt from the fitted simulator alone. It chooses an action for a build of the default configuration that
-succeeded. Then real builds are measured in rounds: one with the default configuration and one with the chosen one, in an
-order that alternates. Each round changes one source file before both, so that neither can reuse an earlier result.
+The policy has learnt from the fitted simulator alone. It chooses an action for a successful build of the default
+configuration. Then real builds are measured in rounds: one with the default configuration and one with the chosen
+one, in alternating order. Each round changes one source file before both, so that neither can reuse an earlier result.
 The verdict is that of a gate on the paired differences of the logarithms of the durations.
 """
 
@@ -39,7 +39,7 @@ SEED = 4_001
 
 
 def chosen_action(defaults: BuildConfiguration, actions: list[int]) -> int:
-    """Return the action that the default policy prefers after a success, once it has learnt from 500 simulated builds."""
+    """Return the action that the default policy prefers after a success, having learnt from 500 simulated builds."""
     generator = np.random.default_rng(SEED)
     policy = make_policy(DEFAULT_POLICY)
     project = SimulatedProject(shipped_simulator(), generator)

@@ -85,7 +85,7 @@ def of_relab(case: BuildCase, *, passing: bool, consequences: bool) -> Numbers:
 
 
 def score(cases: Sequence[BuildCase], choose: Choice, *, second: bool) -> Score:
-    """Return the F1 of a choice against the first or the second annotator, with a 95 % interval by resampled projects."""
+    """Return the F1 of a choice against the first or second annotator, with a 95 % interval by resampled projects."""
     hits, sizes, values, projects = [], [], [], []
     for case in cases:
         truth = case.second if second else case.first

@@ -94,7 +94,7 @@ def subjects(random: Draw, population: Solving) -> tuple[list[float], list[int]]
 
 
 def costs(random: Draw, count: int, each: int) -> tuple[list[float], list[float], list[int], Truth]:
-    """Return the harm of two responders in the same episodes, the number of each episode's subject, and the true values.
+    """Return the harm of two responders in the same episodes, the subject number of each episode, and the true values.
 
     On average the first responder does 0.4 times the harm of the second; the harm is log-normal by subject.
 

@@ -173,7 +173,7 @@ def pareto(shape: float) -> Draw:
 
 
 def one_skewed(sigma: float) -> Draw:
-    """Return differences of a log-normal variant from a baseline that is always its mean: equal means, unequal shapes."""
+    """Return differences of a log-normal variant from a constant baseline at its mean: equal means, unequal shapes."""
 
     def draw(random: np.random.Generator, runs: int, tasks: int) -> Floats:
         return np.exp(sigma * random.standard_normal((runs, tasks))) - math.exp(sigma**2 / 2)

@@ -71,7 +71,7 @@ def read_cases(data: Path) -> dict[str, list[Case]]:
 
 
 def without_labelled_evidence(case: Case) -> Case:
-    """Return the case without the steps and calls that its labels name; other labels of the case are kept as they are."""
+    """Return the case without the steps and calls that its labels name; the labels themselves are kept."""
     gone = {span for span, _ in case.truth.spans} | {case.truth.step_id}
     steps = [step for step in case.body["steps"] if step["step_id"] not in gone]
     calls = [

@@ -37,7 +37,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bin:
-    """One row of a reliability table: how many predictions had a probability in `low` to `high`, and how many were right."""
+    """One row of a reliability table: predictions with a probability from `low` to `high`, and how many are right."""
 
     low: float
     high: float
@@ -118,7 +118,7 @@ def reliability(pairs: Sequence[Pair]) -> tuple[list[Bin], float]:
 
 
 def calibration_error(pairs: Sequence[Pair], bins: int = 5) -> float:
-    """Return the expected calibration error over `bins` ranges with equally many predictions; 0 without probabilities."""
+    """Return the expected calibration error over `bins` bins of equally many predictions; 0 without probabilities."""
     stated = np.array([_stated(pair) for pair in pairs if pair[1].probability is not None])
     right = np.array([float(is_step(*pair)) for pair in pairs if pair[1].probability is not None])
     order = np.argsort(stated, kind="stable")

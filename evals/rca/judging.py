@@ -41,8 +41,8 @@ class JudgeMeasured:
     """The figures of the judge.
 
     Attributes:
-        steps: per set its name, and the figures of the local ranking and of the judge. The judge's row falls back to the
-            local ranking where the judge named no step; its last row has only the runs for which it named one.
+        steps: per set its name, and the figures of the local ranking and of the judge. The judge's row uses the local
+            ranking where the judge named no step; its last row has only the runs for which it named one.
         cost: the cost per set.
         problems: violated guarantees of quotations and citations, one sentence each.
     """
@@ -76,8 +76,8 @@ def measure_judge(
 ) -> JudgeMeasured:
     """Analyse the conversations with the local ranking of an unknown source, and with the judge.
 
-    `judge_of` returns the judge for a case; the real judge is the same for all cases. `tick` is called with a word before
-    each set.
+    `judge_of` returns the judge for a case; the real judge is the same for all cases. `tick` is called with a word
+    before each set.
     """
     steps, cost, problems = [], {}, []
     for name in CONVERSATIONS:

@@ -1,7 +1,7 @@
 """Measure the analyser beside the trivial rules on all sets.
 
 It is measured twice: without a model, as for an unknown source, and with models trained on the other folds, in which no
-question of the held-out runs occurs. The penalty, thresholds and calibration of such a model come from its training folds.
+question of the held-out runs occurs. Penalty, thresholds and calibration of such a model come from its training folds.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Measured:
         spans: the figures of located spans by method.
         macro: per method the mean F1 over TRAIL's categories.
         controls: evidence, false alarms and abstention.
-        reliability: per set its name, its reliability table, and three calibration errors: of that table, of five bins of
-            equal size, and without the part that chance adds.
+        reliability: per set its name, its reliability table, and three calibration errors: of that table, of five bins
+            of equal size, and without the part that chance adds.
         curves: per set the figures by number of labelled runs.
         cost: per set (n, median ms, 95 % ms, max ms, max KiB).
         passing: per set of tau-bench how often the comparison with passing trials finds each kind of difference.
@@ -84,7 +84,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Held:
-    """Predictions of models for cases that they were not trained on, and of the same cases without their labelled steps.
+    """Predictions of models for cases outside their training sets, and for the same cases without their labelled steps.
 
     Attributes:
         renumbered: the predictions for the conversations without their labelled steps, with ids that show no gap.

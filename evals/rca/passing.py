@@ -1,7 +1,7 @@
 """Measure the comparison with passing runs on tau-bench, where trials of one task both pass and fail.
 
-A failing trial is compared with the passing ones of its task. As a control, each passing trial is compared with the other passing ones of
-its task, as if it had failed: the differences that it shows did not make it fail.
+A failing trial is compared with the passing ones of its task. As a control, each passing trial is compared with the
+other passing ones of its task, as if it had failed: the differences that it shows did not make it fail.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def passing_run(run: AgentRun) -> PassingRun:
 
 
 def compare_trials(cases: Mapping[str, Sequence[Case]]) -> dict[str, Compared]:
-    """Return per set, for trials of tasks with at least two other passing trials: (case, report, compared report, check)."""
+    """Return per set, for tasks with at least two other passing trials: (case, report, compared report, check)."""
     passed: defaultdict[str, list[Case]] = defaultdict(list)
     for case in cases[PASSING_SET]:
         passed[case.group].append(case)

@@ -17,7 +17,7 @@ MODELS = {
     "north_desk": "gpt-4o-mini",
     "south_desk": "gpt-4o",
 }
-"""The model of each agent. Agents of one case have different models, by which the server identifies the agent that calls."""
+"""The model of each agent. Agents of one case have different models, by which the server identifies the caller."""
 
 SESSION_ID = "session-7f3a"
 USER_ID = "user-3c91"

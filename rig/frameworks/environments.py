@@ -1,6 +1,6 @@
 """Make the environments of the frameworks: `python -m rig.frameworks.environments FOLDER [framework ...]`.
 
-One virtual environment (or, for Node.js, one folder of modules) for each framework, outside the project, from its pinned
+One virtual environment (or, for Node.js, one folder of modules) per framework, outside the project, from its pinned
 packages. An environment is made again when its list of packages has changed.
 """
 

@@ -1,6 +1,6 @@
 """Run Inspect in its environment, and record the fixtures: `python -m rig.inspect_logs.peer FOLDER [record]`.
 
-The environment is outside the project, because Inspect brings some 90 packages, among them clients of clouds and a debugger.
+The environment is outside the project, because Inspect installs some 90 packages, such as cloud clients and a debugger.
 To record, use a neutral folder such as `/opt/inspect`: its name is in the tracebacks of the logs.
 """
 

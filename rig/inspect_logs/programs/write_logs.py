@@ -1,6 +1,6 @@
 """Write two logs with Inspect: `write_logs.py FOLDER`.
 
-A scripted agent with a tool answers three samples in two epochs, the model `right` correctly, the model `wrong` wrongly.
+A scripted agent with a tool answers three samples in two epochs, the model `right` correctly, `wrong` incorrectly.
 One tool call is rejected, and one makes its sample fail. There are three scorers: a letter, a number, and two values.
 """
 

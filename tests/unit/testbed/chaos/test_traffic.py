@@ -1,3 +1,5 @@
+"""Faults by traffic, spike and retry storm: the load plans that they send to their clients."""
+
 from __future__ import annotations
 
 import pytest

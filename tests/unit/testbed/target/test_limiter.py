@@ -1,3 +1,5 @@
+"""The concurrency limiter of a worker: how its limit rises and falls, and which requests it rejects."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Log files of the target: rotation, pages with cursors, gaps, and a limit of lines per event."""
+
 from __future__ import annotations
 
 import json

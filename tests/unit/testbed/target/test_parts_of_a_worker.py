@@ -1,3 +1,5 @@
+"""Parts of a worker: settings, flags, vectors and indexes, products, files, routes, and figures of host and process."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Statistics of the target: latency buckets, metrics over all workers, statistics files, pool status and health."""
+
 from __future__ import annotations
 
 import json
