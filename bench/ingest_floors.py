@@ -52,7 +52,7 @@ def sqlite_floor(root: Path, spans: int) -> float:
 
 
 def postgresql_floor(url: str, spans: int) -> float:
-    """Return how many spans per second a PostgreSQL table with an index accepts by COPY, with a synced commit per 1,000."""
+    """Return the spans per second that an indexed PostgreSQL table accepts by COPY, with a synced commit per 1,000."""
     rows = _rows(spans)
     with psycopg.connect(url) as connection:
         connection.execute(f"CREATE TABLE floor_{_TABLE.format(blob='bytea')}")
