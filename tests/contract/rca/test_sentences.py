@@ -1,4 +1,4 @@
-"""Behaviours that a sentence describes, in analyses: who has them judged, and what follows; the same on both installations."""
+"""Behaviours that a sentence describes: when an analysis lets a model judge them, and how it uses the answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BLAME = "It is your own fault. Sorry."
 
 
 class BothJudges:
-    """Answers prompts about sentences as `answer` says, and other prompts for the step 0."""
+    """A model that answers prompts about sentences with `answer`, and all other prompts with step 0."""
 
     def __init__(self, answer: Answer | str) -> None:
         self.sentences = SentenceModel(lambda *_: answer)
@@ -51,7 +51,7 @@ class BothJudges:
 
 @pytest.fixture
 def install(services: Services) -> Iterator[Callable[..., Services]]:
-    """Returns a function that makes an installation with rules. Its model answers each sentence by the argument; with None it has no model."""
+    """Return a function that builds services with rules and a model that gives one answer; None means no model."""
     services.settings.home.mkdir(exist_ok=True)
     (services.settings.home / "rules.yaml").write_text(RULES)
     with ExitStack() as stack:

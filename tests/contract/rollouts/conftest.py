@@ -1,4 +1,4 @@
-"""Flag targets of every kind, each with a way to misbehave."""
+"""Flag targets of every kind, each with an accepted and a rejected change."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Case:
     """A flag target with a change that it accepts, and one that it rejects.
 
     Attributes:
-        rejecting: the target that rejects it: the same one, unless it accepts every value.
+        rejecting: the target that rejects `rejected`; it equals `target` unless `target` accepts every value.
         outside: makes another change, as another client would.
-        environment: in which the printed command is run.
-        set_forgetful: makes the target accept changes without making them; None if it cannot.
+        environment: the environment variables of the printed command.
+        set_forgetful: makes the target accept changes without making them; None if the target cannot do this.
     """
 
     target: FlagTarget
@@ -50,7 +50,7 @@ def lab(make_services: Callable[..., Services], tmp_path: Path) -> Iterator[Roll
 
 @pytest.fixture(params=["service", "http", "product_flag"])
 def case(request: pytest.FixtureRequest, make_services: Callable[..., Services]) -> Iterator[Case]:
-    """One case of each kind of flag target."""
+    """A case of each kind of flag target."""
     if request.param == "product_flag":
         yield _product_flag(make_services())
         return

@@ -59,9 +59,9 @@ def test_reader_sees_the_phase_that_is_under_way(lab: RolloutLab) -> None:
     assert {shown for _, shown, _ in seen} == {RolloutPhase.EXECUTE, RolloutPhase.JUDGE, RolloutPhase.APPLY}
 
 
-def test_default_policy_applies_what_enough_rounds_show(lab: RolloutLab) -> None:
+def test_default_policy_applies_a_pass_after_enough_rounds(lab: RolloutLab) -> None:
     service, reads = lab.service, count()
-    # The service's own figure: a busy machine would make the measured latency of so short windows vary too much.
+    # The service reports the figure, because latencies of such short windows vary too much on a busy machine.
     service.figures = lambda _path: {"p95": (20.0 if lab.limit() == CONC_CAP else 100.0) + next(reads) % 3}
     metric = {"kind": "json", "url": f"{service.url}/figures?arm=$arm", "pointer": "/p95"}
     subject = {"flags": {"kind": "service"}, "metric": metric}
@@ -315,7 +315,7 @@ def test_target_that_is_down_at_the_end_is_restored_by_the_next_command(lab: Rol
 
 
 def automatic(lab: RolloutLab, noise: Callable[[int], float]) -> dict[str, Any]:
-    """Return fields of a plan with 2 to 8 rounds by `auto`, whose figures differ from 100 by `noise` of their number."""
+    """Return the fields of a plan with 2 to 8 automatic rounds; the figure of read `n` is 100 plus `noise(n)`."""
     reads = count()
     lab.service.figures = lambda _path: {"p95": 100 + noise(next(reads))}
     metric = {"kind": "json", "url": f"{lab.service.url}/figures?arm=$arm", "pointer": "/p95"}
@@ -325,7 +325,7 @@ def automatic(lab: RolloutLab, noise: Callable[[int], float]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stored", [4, pytest.param(7, marks=pytest.mark.full)])
 def test_rounds_that_a_plan_chooses_are_measured_after_the_worker_died(lab: RolloutLab, stored: int) -> None:
-    # Rounds that differ by a hundredth need no more than the 7 that any PASS needs.
+    # Rounds whose figures differ by a hundredth need only the 7 rounds that every PASS needs.
     fields = automatic(lab, lambda read: read % 3)
     plan = small_plan(lab.service.url, lab.folder, experiment__mix="browse", report={}, **fields)
     record = lab.services.rollouts.request(plan, by="api")
@@ -337,7 +337,7 @@ def test_rounds_that_a_plan_chooses_are_measured_after_the_worker_died(lab: Roll
     assert ended.planned_windows == 14
 
 
-def test_rounds_are_planned_once_from_the_first_ones(lab: RolloutLab) -> None:
+def test_number_of_rounds_is_planned_once_from_the_first_rounds(lab: RolloutLab) -> None:
     # From the third round on, the figures vary so much that a new plan would want more rounds.
     record = lab.run(**automatic(lab, lambda read: read % 3 if read < 4 else 90 * (read % 3)))
 

@@ -36,7 +36,7 @@ TASKS = 20
 
 
 def scored(lead: float, **variants: float) -> list[dict[str, Any]]:
-    """Rows of a run in which the variant `better`, and others by name, differ from the baseline by `lead` points."""
+    """Return the rows of a run; `better` leads the baseline by `lead` points, other variants by their values."""
     rows = []
     for task in range(TASKS):
         level = 10.0 + task % 5
@@ -193,7 +193,7 @@ def test_dry_run_judges_and_changes_nothing(lab: Lab) -> None:
     assert record.application is None
     assert lab.version() == 1
     assert lab.history() == []
-    # A dry run is no decision that a later call repeats.
+    # A later call does not repeat the decision of a dry run.
     assert not lab.gate(lab.folder / "run").is_repeat
     assert lab.serves() == "on"
 

@@ -35,7 +35,7 @@ def test_inverse_restores_the_whole_value(case: Case) -> None:
     assert restored.value == before.value
 
 
-def test_inverse_of_the_state_before_already_holds(case: Case) -> None:
+def test_inverse_already_holds_before_the_change(case: Case) -> None:
     before = case.target.read()
 
     assert case.target.holds(before, case.target.inverse(case.change, before))

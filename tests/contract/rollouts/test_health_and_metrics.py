@@ -68,7 +68,7 @@ def test_configured_check_compares_a_value() -> None:
         assert "nothing at" in check("/state/min", 1)
 
 
-def test_check_without_a_pointer_asks_only_for_the_status() -> None:
+def test_check_without_a_pointer_compares_only_the_status() -> None:
     with small_service() as service:
         service.answer = lambda path: (0.0, 503 if "broken" in path else 200)
 
@@ -163,7 +163,7 @@ def test_answer_that_never_ends_is_an_error_at_the_time_limit() -> None:
 @pytest.mark.parametrize(
     "data", [{"resultType": "scalar", "result": [1]}, {"resultType": "vector", "result": [{"value": [1]}]}, {}]
 )
-def test_answer_unlike_prometheus_is_an_error(data: dict[str, Any]) -> None:
+def test_answer_without_prometheus_fields_is_an_error(data: dict[str, Any]) -> None:
     with small_service(documents={"/api/v1/query": {"data": data}}) as service:
         source = PrometheusSource(PrometheusMetric(kind="prometheus", url=service.url, query="x"), {}, timeout_s=5.0)
 
@@ -171,7 +171,7 @@ def test_answer_unlike_prometheus_is_an_error(data: dict[str, Any]) -> None:
             source.read("A", 0, 1)
 
 
-def test_flags_that_are_no_single_value_are_rejected_by_their_size() -> None:
+def test_flag_value_over_the_size_limit_is_rejected() -> None:
     with small_service(limit="x" * 70_000) as service:
         subject = HttpFlagSubject(kind="http", url=f"{service.url}/limit", pointer="/state/max", b=1)
 

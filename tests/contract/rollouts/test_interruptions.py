@@ -40,7 +40,7 @@ def queued(lab: RolloutLab) -> str:
 
 
 def run_job(lab: RolloutLab, rollout_id: str) -> None:
-    """Do what a worker does with the job of a rollout."""
+    """Execute the job of a rollout, as a worker does."""
     RolloutHandlers(lambda: lab.services.rollouts).execute({"rollout_id": rollout_id})
 
 
@@ -207,7 +207,7 @@ def test_process_that_lost_its_lease_changes_and_stores_nothing_more(
     taken = threading.Event()
 
     def take_over_in_arm_b() -> None:
-        """Do what another machine does: acquire the lease, restore the flags, and measure arm B."""
+        """Acquire the lease, restore the flags and measure arm B, as another machine would."""
         if taken.is_set() or lab.limit() != CONC_CAP:
             return
         taken.set()
@@ -306,7 +306,7 @@ def test_stop_while_the_new_flags_are_set_for_good_restores_the_earlier_flags(la
     lab.on_progress = lambda progress: is_applying.set() if progress.phase is RolloutPhase.APPLY else None
 
     def stop_after_the_change() -> None:
-        # Arm A was measured last, so that the next change is the one that applies arm B.
+        # Arm A was measured last, so the next change applies arm B.
         if is_applying.is_set() and lab.limit() == CONC_CAP:
             lab.stop.set()
 
@@ -332,7 +332,7 @@ def test_retry_of_a_job_whose_end_was_not_published_ends_the_progress(lab: Rollo
     assert lab.services.progress.read_after(rollout_id)[len(ended) :][-1].status == ended[-1] == "done"
 
 
-def test_dry_run_on_a_target_that_is_down_is_no_failed_rollout(lab: RolloutLab) -> None:
+def test_dry_run_on_a_target_that_is_down_is_not_a_failed_rollout(lab: RolloutLab) -> None:
     with pytest.raises(TargetUnhealthyError):
         lab.run(is_dry_run=True, base_url="http://127.0.0.1:9")
 

@@ -21,7 +21,7 @@ def test_applied_rollout_can_be_rolled_back_while_its_reports_are_sent(
     lock = threading.Lock()
 
     def roll_back_after_the_end() -> None:
-        # The last request of a rollout puts its report on the target. Requests of the rollback come here as well.
+        # The last request of a rollout sends its report to the target. This also runs for the rollback's requests.
         if not lock.acquire(blocking=False):
             return
         try:

@@ -40,7 +40,7 @@ class Lab:
         self.on_progress: Callable[[RolloutProgress], None] = self.progress.append
         self.p95_by_limit = {10: 100.0, 20: 80.0, BEST: 50.0, 80: 130.0}
         reads = count()
-        # The service's own figure: a busy machine would make measured latencies of so short windows vary too much.
+        # The service reports the figure, because latencies of such short windows vary too much on a busy machine.
         service.figures = lambda _path: {"p95": self.p95_by_limit[service.limit] + next(reads) % 3}
 
     def document(self, **fields: Any) -> dict[str, Any]:

@@ -23,12 +23,12 @@ def queued(lab: RolloutLab, *, rounds: int = 3) -> str:
 
 
 def run_job(lab: RolloutLab, rollout_id: str) -> None:
-    """Do what a worker does with the job of a rollout."""
+    """Execute the job of a rollout, as a worker does."""
     RolloutHandlers(lambda: lab.services.rollouts).execute({"rollout_id": rollout_id})
 
 
 def test_rollout_that_is_stopped_while_the_flags_of_arm_b_are_in_force_restores_them(lab: RolloutLab) -> None:
-    # Long enough that the request is read before the last window.
+    # With so many rounds the worker reads the request before the last window.
     rollout_id = queued(lab, rounds=100)
 
     def stop_in_arm_b() -> None:
@@ -43,7 +43,7 @@ def test_rollout_that_is_stopped_while_the_flags_of_arm_b_are_in_force_restores_
     assert ended.error == "ann stopped the rollout: Not now."
     assert ended.flags_restored
     assert lab.limit() == 32
-    # Each request of the load has asked for it; the first one counts.
+    # Every request of the load repeats the stop; only the first one is recorded.
     assert [entry.action for entry in ended.audit] == ["requested", "stopped"]
 
 

@@ -139,7 +139,7 @@ def test_guard_rolls_a_canary_back(shop: Shop) -> None:
 
     def answer(path: str) -> tuple[float, int]:
         share, variant = shop.share_pct(), shop.variant(user_in(path))
-        # Arm B breaks only beside arm A, which no window has shown.
+        # Arm B fails only while both arms are served, which no window measures.
         broken = variant == "on" and 10 < share < 100
         return (FAST_S if variant == "on" else SLOW_S), 500 if broken else 200
 

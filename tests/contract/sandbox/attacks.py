@@ -1,9 +1,9 @@
-"""Attacks on the machine from inside of a room, and what they leave behind.
+"""Attacks on the host from inside a sandbox, and a check of the files that they leave.
 
-No attack changes anything where it succeeds: kernel settings get the value that they have, a signal is number 0, and a
-trigger is opened and not written.
+An attack does not change the host even if it succeeds: it writes to kernel settings the values that they have,
+sends signal 0, and opens a trigger without writing to it.
 
-Run as a program, `attacks.py KIND UID FOLDER` attacks from the rooms of a runner that has changed to that user.
+Run as a program, `attacks.py KIND UID FOLDER` changes to the user UID, and attacks from a sandbox of this user.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def script() -> str:
 
 
 def attack(rooms: Rooms) -> dict[str, Any]:
-    """Attack from a room; return the results by name, and what is privileged or foreign among the files left."""
+    """Run the attacks in a sandbox; return their results by name, and the privileged or foreign files that are left."""
     os.environ[SECRET] = "value"
     sandbox = rooms.make()
     secret = rooms.folder / "secret"
@@ -134,9 +134,9 @@ def attack(rooms: Rooms) -> dict[str, Any]:
 
 
 def attack_as(kind: str, uid: int, folder: Path) -> dict[str, Any]:
-    """Change this process to a user for good, and attack from its rooms."""
+    """Change this process to a user for good, and run the attacks in a sandbox of this user."""
     os.chown(folder, uid, uid)
-    # Only its group separates a user from the engine.
+    # A member of the socket's group may use the engine.
     os.setgroups([Path("/var/run/docker.sock").stat().st_gid] if kind == "container" else [])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)

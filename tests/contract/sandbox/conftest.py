@@ -1,4 +1,4 @@
-"""The rooms that the sandbox protocol promises to behave alike in, as far as each can."""
+"""Sandboxes of each kind, for the tests of the sandbox protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relab.experiments.sandbox.kinds import SandboxMode
 
 @pytest.fixture(params=[mode.value for mode in SandboxMode])
 def rooms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rooms]:
-    """Rooms of each kind."""
+    """Sandboxes of each kind."""
     made = make_rooms(request.param, tmp_path)
     yield made
     made.close()
@@ -21,7 +21,7 @@ def rooms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rooms]:
 
 @pytest.fixture(params=[mode.value for mode in SandboxMode if mode.kind.isolates])
 def closed_rooms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rooms]:
-    """Rooms of each kind that has walls."""
+    """Sandboxes of each kind that isolates its trials."""
     made = make_rooms(request.param, tmp_path)
     yield made
     made.close()

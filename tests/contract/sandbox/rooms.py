@@ -1,4 +1,4 @@
-"""Rooms of each kind for tests, and what tells whether anything in them is still alive."""
+"""Sandboxes of each kind for tests, and locks that show whether a process in a sandbox still runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-# Some tests give up their rights before they make a sandbox, and could not read the modules of the kinds any more.
+# Imported here because some tests drop their privileges before they make a sandbox, and cannot import it then.
 from relab.experiments.sandbox import bwrap, docker, local  # noqa: F401
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
 from relab.experiments.sandbox.kinds import SandboxMode, SandboxOptions
@@ -35,7 +35,7 @@ _numbers = itertools.count(1)
 
 
 def require_docker() -> None:
-    """Return if there is an engine with the tests' image; else skip the test, or fail it where nothing may be skipped."""
+    """Skip the test, or fail it where no test may be skipped, if there is no engine with the tests' image."""
     try:
         DockerEngine().call("GET", f"/images/{IMAGE}/json")
     except EngineError as error:
@@ -44,7 +44,7 @@ def require_docker() -> None:
 
 @dataclass
 class Ended:
-    """What an attempt left behind."""
+    """The exit code, the output and the handle of an attempt that has ended."""
 
     code: int
     stdout: str
@@ -54,7 +54,7 @@ class Ended:
 
 
 class Rooms:
-    """Makes sandboxes of one kind, and launches for them."""
+    """Makes sandboxes of one kind, and descriptions of attempts for them."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind = kind
@@ -64,13 +64,13 @@ class Rooms:
 
     @property
     def is_closed(self) -> bool:
-        """Whether these are rooms at all."""
+        """Whether sandboxes of this kind isolate their trials."""
         return SandboxMode(self.kind).kind.isolates
 
     def make(
         self, network: NetworkMode = NetworkMode.NONE, limits: SandboxLimits = NO_LIMITS, **options: Any
     ) -> Sandbox:
-        """Return a sandbox that is prepared, and closed after the test."""
+        """Return a prepared sandbox, which `close` closes."""
         options |= {"run_id": self.run_id, "image": IMAGE, "network": network, "limits": limits}
         sandbox = SandboxMode(self.kind).kind.make(SandboxOptions(**options))
         self._sandboxes.append(sandbox)
@@ -86,7 +86,7 @@ class Rooms:
         mounts: Mapping[str, Path] | None = None,
         listeners: Sequence[Listener] = (),
     ) -> Launch:
-        """Return what starts a program, or a script of bash, with folders of its own."""
+        """Return the description of an attempt that runs a program, or a bash script, in new folders."""
         root = self.folder / f"attempt-{next(_numbers)}"
         folders = Folders(**{field.name: root / field.name for field in fields(Folders)})
         for field in fields(Folders):
@@ -121,12 +121,12 @@ class Rooms:
         )
 
     def shell(self, script: str, places: Places) -> str:
-        """Return a script with `$workspace` and the like set to the places of a room."""
+        """Return a script in which variables such as `$workspace` are set to the attempt's paths in the sandbox."""
         known = "".join(f"{field.name}='{getattr(places, field.name)}'; " for field in fields(Places))
         return known + script
 
     def start(self, sandbox: Sandbox, script: str, **options: Any) -> tuple[RunningAttempt, Launch]:
-        """Start a script that knows its places, and return once it has made `$out/started`."""
+        """Start a script with the attempt's paths as variables, and return once the script has made `$out/started`."""
         launch = self.launch("", **options)
         script = self.shell(script, sandbox.places(launch.folders))
         started = Launch(
@@ -140,7 +140,7 @@ class Rooms:
         return running, started
 
     def close(self) -> None:
-        """Close what was made."""
+        """Close the sandboxes that `make` returned."""
         for sandbox in self._sandboxes:
             sandbox.close()
 
@@ -156,7 +156,7 @@ def is_held(path: Path) -> bool:
 
 
 def wait_until_free(path: Path) -> None:
-    """Wait until nobody holds the lock of a file, for as long as a busy machine may need."""
+    """Wait up to 60 s until no process holds the lock of a file."""
     deadline = time.monotonic() + 60
     while is_held(path):
         assert time.monotonic() < deadline, f"{path} is still held"
@@ -164,11 +164,11 @@ def wait_until_free(path: Path) -> None:
 
 
 HOLD = 'exec 9>"$out/lock"; flock 9; touch "$out/started"; '
-"""Takes a lock that is free again once the last process that has inherited it is gone."""
+"""A script that takes a lock; the lock is free again once the last process that inherited it has ended."""
 
 
 def make_rooms(kind: str, folder: Path) -> Rooms:
-    """Return rooms of a kind, or skip the test where they cannot be had."""
+    """Return sandboxes of a kind, or skip the test if this machine cannot make them."""
     if kind == "bwrap":
         require_program("bwrap", INSTALL)
     if SandboxMode(kind).kind.runs_image:

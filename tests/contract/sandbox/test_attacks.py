@@ -1,4 +1,4 @@
-"""A hostile trial: it gets nowhere in its room, and nothing that it leaves is privileged."""
+"""A hostile trial: no attack on the host succeeds, and no privileged or foreign file is left."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FILTERED = {
     "add_key", "bpf", "chroot", "clone user namespace", "io_uring_setup", "keyctl", "mount", "open_by_handle_at",
     "perf_event_open", "setns", "unshare user namespace", "userfaultfd", "TIOCSTI",
 }  # fmt: skip
-"""What the seccomp filter of a bubblewrap room answers."""
+"""The attacks that the seccomp filter of a bubblewrap sandbox rejects with EPERM."""
 
 
 @functools.cache
 def report_of(kind: str, runner: str) -> dict[str, Any]:
-    """Attack from a room of this kind, made by a runner that is root, or by one that is not."""
+    """Return the results of the attacks from a sandbox of this kind, made by root or by another user."""
     if runner == "user" and os.getuid() == 0:
         return _report_of_user(kind)
     with tempfile.TemporaryDirectory() as name:
@@ -40,7 +40,7 @@ def report_of(kind: str, runner: str) -> dict[str, Any]:
 
 def _report_of_user(kind: str) -> dict[str, Any]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    # Below pytest's own folder, which is root's, another user finds nothing.
+    # Other users cannot read pytest's own folder, which belongs to root.
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "contract.sandbox.attacks", kind, str(NOBODY), folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -51,7 +51,7 @@ def _report_of_user(kind: str) -> dict[str, Any]:
 
 @pytest.fixture(params=[(kind, runner) for kind in ("bwrap", "container") for runner in ("root", "user")], ids="-".join)
 def report(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """What the attacks came to, by the kind of room and by the user of the runner."""
+    """The results of the attacks, for each kind of sandbox and each user of the runner."""
     kind, runner = request.param
     make_rooms(kind, tmp_path)
     if runner == "root" and os.getuid() != 0:
@@ -62,10 +62,10 @@ def report(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 def test_no_attack_on_the_machine_succeeds(report: dict[str, Any]) -> None:
     assert report["code"] == 0, report["stderr"]
     succeeded = {name for name, result in report["results"].items() if not result.startswith("refused")}
-    # A runner's own file, mounted on purpose, is readable for the trials of a runner that shares its user with them.
+    # A runner without root shares its user with its trials, so they can read the file that it mounts for them.
     allowed = {"read /workspace/secret"} if report["runner"] == "user" else set()
     if report["kind"] == "container":
-        # Older engines allow these in their default profile; the key is in the container's own session.
+        # The default seccomp profile of older engines allows this call.
         allowed |= {"io_uring_setup"}
     assert succeeded <= allowed
     assert len(report["results"]) == 34
@@ -79,8 +79,8 @@ def test_dangerous_system_calls_are_filtered(report: dict[str, Any]) -> None:
     assert answers == dict.fromkeys(FILTERED, errno.EPERM) | {"clone3 user namespace": errno.ENOSYS}
 
 
-def test_nothing_privileged_and_nothing_foreign_is_left(report: dict[str, Any]) -> None:
+def test_no_privileged_or_foreign_file_is_left(report: dict[str, Any]) -> None:
     assert report["left"] == []
-    # A link is data and stays what it was; a set-user-ID file with several names goes, with one name it is mended.
+    # Links are kept. A set-user-ID file loses this bit, or is deleted if it has several names.
     assert {"link", "linked", "group", "locked"} <= set(report["kept"])
     assert not {"pipe", "socket", "device"} & set(report["kept"])

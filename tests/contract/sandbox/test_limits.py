@@ -1,4 +1,4 @@
-"""What an attempt may use, where this machine lets a room enforce it."""
+"""Limits of an attempt: memory, processes, open files, file sizes and processor time, where a machine enforces them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_posture_has_no_limits_by_default(rooms: Rooms) -> None:
 
 
 def no_controllers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the control groups of this machine away."""
+    """Make this machine look as if it had no control groups."""
 
     def nowhere(*_: object) -> None:
         raise OSError(2, "no controllers here")
@@ -47,9 +47,9 @@ def wait_for_limit(running: RunningAttempt, limit: str) -> None:
 
 
 MANY = "(i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i + 1)); done); exec sleep 1000"
-"""At most 300 processes, however badly they are limited. Not for bash, which waits and tries again.
+"""A script for /bin/sh that starts at most 300 processes, also without a limit; bash would wait and try again.
 
-The shell in parentheses ends when it is refused a process; the outer one stays.
+The shell in parentheses ends when the kernel refuses it a process; the outer shell stays.
 """
 THREE_OF_30_MB = (
     "for i in 1 2 3; do (x=$(head -c 30000000 /dev/zero | tr '\\0' x); touch \"$out/$i\"; sleep 1000) & done; wait"
@@ -57,10 +57,10 @@ THREE_OF_30_MB = (
 
 
 @pytest.mark.parametrize("with_groups", [True, False])
-def test_more_processes_than_allowed_are_seen_and_leave_nothing(
+def test_exceeded_process_limit_is_reported_and_no_process_is_left(
     rooms: Rooms, monkeypatch: pytest.MonkeyPatch, *, with_groups: bool
 ) -> None:
-    # An engine limits its containers itself, and does so in both cases.
+    # The engine limits its containers itself in both cases.
     if not with_groups:
         no_controllers(monkeypatch)
     sandbox = rooms.make(limits=SandboxLimits(max_pids=40))
@@ -74,7 +74,7 @@ def test_more_processes_than_allowed_are_seen_and_leave_nothing(
     wait_until_free(launch.folders.out / "lock")
 
 
-def test_memory_of_several_processes_is_measured_where_there_are_no_groups(
+def test_memory_of_several_processes_is_measured_without_control_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_controllers(monkeypatch)
@@ -101,9 +101,10 @@ def test_pages_that_processes_share_count_once(tmp_path: Path, monkeypatch: pyte
     rooms.close()
 
 
-def test_too_many_open_files_are_refused_and_seen(rooms: Rooms) -> None:
-    # bash opens from 10 on by itself; the rest is given. No program could load its libraries then, so it stops itself.
-    # Without end, because a plain local run is limited only after it has started.
+def test_exceeded_limit_of_open_files_is_refused_and_reported(rooms: Rooms) -> None:
+    # bash numbers these files from 10 on, so the script opens 3 to 9 as well. A program could not load its libraries
+    # with all files open, so the shell stops itself instead of starting `sleep`.
+    # The loop is endless because a plain local run gets its limits only after its start.
     script = (
         'touch "$out/started"; while :; do exec {fd}</dev/null || break; done; '
         "exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null 7</dev/null 8</dev/null 9</dev/null; kill -STOP $$"
@@ -118,7 +119,7 @@ def test_too_many_open_files_are_refused_and_seen(rooms: Rooms) -> None:
         running.close()
 
 
-def test_more_open_files_than_an_engine_can_give_leave_its_own_limit(tmp_path: Path) -> None:
+def test_engine_keeps_its_own_limit_if_it_cannot_give_so_many_open_files(tmp_path: Path) -> None:
     rooms = make_rooms("container", tmp_path)
     # More than any kernel allows (fs.nr_open), so that every engine refuses it.
     ended = rooms.run(rooms.make(limits=SandboxLimits(max_open_files=2**31 - 1)), rooms.launch("ulimit -Hn"))
@@ -128,7 +129,7 @@ def test_more_open_files_than_an_engine_can_give_leave_its_own_limit(tmp_path: P
     assert "its own limit" in ended.running.posture.limits["max_open_files"]
 
 
-def test_memory_that_a_plain_process_took_before_it_was_in_its_group_counts(
+def test_memory_from_before_a_local_process_joined_its_group_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms = make_rooms("local", tmp_path)
@@ -142,10 +143,10 @@ def test_memory_that_a_plain_process_took_before_it_was_in_its_group_counts(
         rooms.close()
 
 
-def test_a_file_is_not_larger_than_it_may_be(rooms: Rooms) -> None:
+def test_file_size_limit_is_enforced(rooms: Rooms) -> None:
     sandbox = rooms.make()
     launch = rooms.launch("")
-    # A plain local run is limited a moment after its start.
+    # A plain local run gets its limits a moment after its start.
     limited = 'until [ "$(ulimit -f)" != unlimited ]; do sleep 0.01; done'
     script = rooms.shell(
         f'{limited}; trap "" XFSZ; head -c 3000000 /dev/zero > "$out/file"', sandbox.places(launch.folders)
@@ -178,7 +179,7 @@ def test_files_in_memory_are_counted_and_limited(closed_rooms: Rooms) -> None:
     assert launch.stdout.read_text().split() == [str(16 * 1_048_576), "1"]
 
 
-def test_the_devices_of_a_room_are_no_place_to_write(tmp_path: Path) -> None:
+def test_dev_is_read_only_and_shared_memory_is_limited(tmp_path: Path) -> None:
     rooms = make_rooms("bwrap", tmp_path)
     script = (
         "echo x > /dev/new; echo x > /dev/shm/new && echo y > /dev/null && df -B1 --output=size /dev/shm | tail -n 1"
@@ -215,7 +216,7 @@ rooms.close()
 
 
 @pytest.mark.parametrize("kind", ["local", "bwrap"])
-def test_a_user_without_groups_is_limited_by_the_kernel_and_by_measuring(tmp_path: Path, kind: str) -> None:
+def test_user_without_control_groups_is_limited_by_rlimits_and_by_the_runner(tmp_path: Path, kind: str) -> None:
     make_rooms(kind, tmp_path)
     tests = Path(__file__).parents[2]
     tmp_path.chmod(0o777)
@@ -241,7 +242,7 @@ def test_a_user_without_groups_is_limited_by_the_kernel_and_by_measuring(tmp_pat
 
 @contextmanager
 def temporary_folder_for_all() -> Iterator[Path]:
-    """Make a folder that every user can reach; pytest's own are for the user who runs the tests."""
+    """Make a folder that every user can reach; pytest's own folders belong to the user who runs the tests."""
     with TemporaryDirectory(prefix="relab-limits-") as name:
         folder = Path(name)
         folder.chmod(0o777)
@@ -257,7 +258,7 @@ def temporary_folder_for_all() -> Iterator[Path]:
         (2, "pids", "pids.events", "max 3\n", "max_pids"),
     ],
 )
-def test_the_counts_of_both_versions_name_the_limit(
+def test_event_counts_of_both_cgroup_versions_name_the_exceeded_limit(
     tmp_path: Path, version: int, controller: str, name: str, text: str, limit: str
 ) -> None:
     group = Group([(_Hierarchy(version, tmp_path, frozenset((controller,))), tmp_path)])
@@ -275,7 +276,7 @@ def test_memory_limit_ends_the_attempt_and_is_reported(closed_rooms: Rooms) -> N
     assert modest.code == 0
     assert modest.stdout.strip() == "10"
     assert modest.out_of_memory is False
-    # tail keeps the last line, and here there is no end of it.
+    # tail keeps the last line in memory, and this line never ends.
     greedy = closed_rooms.run(sandbox, closed_rooms.launch("exec tail /dev/zero"))
     assert greedy.code != 0
     if is_enforced(greedy.running.posture.limits["memory_mb"]):
@@ -283,7 +284,7 @@ def test_memory_limit_ends_the_attempt_and_is_reported(closed_rooms: Rooms) -> N
 
 
 def test_too_many_processes_are_refused(closed_rooms: Rooms) -> None:
-    # Not bash, which would wait and try again.
+    # This needs /bin/sh: bash would wait and try again.
     script = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i + 1)); done; echo $i"
     free = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(["/bin/sh", "-c", script]))
     assert free.code == 0
@@ -299,13 +300,13 @@ def test_too_many_processes_are_refused(closed_rooms: Rooms) -> None:
 
 
 def cpu_seconds(times: str) -> float:
-    """Return the processor time of a shell's ended children, by what its `times` says."""
+    """Return the processor time of a shell's ended children in seconds, from the output of its `times`."""
     minutes_and_seconds = re.findall(r"(\d+)m([\d.]+)s", times.splitlines()[1])
     return sum(60 * int(minutes) + float(seconds) for minutes, seconds in minutes_and_seconds)
 
 
 def test_the_processor_time_of_all_processes_together_is_limited(closed_rooms: Rooms) -> None:
-    """Two busy loops for a second: what they get is the share of one, however many cores there are."""
+    """Two busy loops run for a second; together they get no more than the limit of a quarter of a processor."""
     busy = "read t _ </proc/uptime; while read n _ </proc/uptime; [ ${n%.*}${n#*.} -lt $((${t%.*}${t#*.} + 100)) ]; do :; done"
     script = f"for i in 1 2; do ({busy}) & done; wait; times"
     sandbox = closed_rooms.make(limits=SandboxLimits(cpu_count=0.25))
@@ -314,7 +315,7 @@ def test_the_processor_time_of_all_processes_together_is_limited(closed_rooms: R
     assert ended.stderr == ""
     if not is_enforced(ended.running.posture.limits["cpu_count"]):
         pytest.skip(f"this machine cannot: {ended.running.posture.limits['cpu_count']}")
-    # A quota is of each 100 ms: the first and the last one may be whole. Unlimited, it is 1 to 2 seconds.
+    # The quota holds per 100 ms, and the first and the last period may be used fully. Without it this is 1 to 2 s.
     assert cpu_seconds(ended.stdout) <= 0.25 * 1.6
 
 

@@ -1,4 +1,4 @@
-"""What an attempt uses and prints, as a runner of builds reads it: its memory now, and one file for both streams."""
+"""The memory that an attempt uses now, and one output file for both of its streams, as builds need them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from contract.sandbox.rooms import Rooms
 
-# The shell replaces itself by the last command of a script, and would hold nothing: the scripts end with a colon.
+# A shell replaces itself with the last command of a script and loses its variables; a colon at the end prevents it.
 HOLDS_30_MB = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); "
 
 
@@ -55,7 +55,7 @@ def test_one_file_for_both_streams_has_their_lines_in_order(rooms: Rooms) -> Non
     assert ended.code == 0
     lines = [f"{stream} {number}" for number in range(1, 201) for stream in ("out", "err")]
     if rooms.kind == "container":
-        # The engine sends the two streams apart.
+        # The engine sends the two streams separately, so their order is lost.
         assert sorted(ended.stdout.splitlines()) == sorted(lines)
     else:
         assert ended.stdout.splitlines() == lines

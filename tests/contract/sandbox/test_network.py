@@ -1,4 +1,4 @@
-"""What a room can reach, by its network's mode, and that the room says so."""
+"""The network of a sandbox in each mode, and the report of the mode that is in effect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROXY_PORT = 3128
 
 
 class Site(BaseHTTPRequestHandler):
-    """Says which host it was asked for."""
+    """Answers with the host and the path of the request."""
 
     def do_GET(self) -> None:
         body = f"hello from {self.headers['Host']}{self.path}".encode()
@@ -37,7 +37,7 @@ class Site(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site() -> Iterator[int]:
-    """A web server on this machine's loopback; its port."""
+    """The port of a web server on this machine's loopback address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -57,7 +57,7 @@ def get(target: str, host: str) -> str:
 
 
 def greet(listening: socket.socket) -> Callable[[], None]:
-    """Serve: greet whoever connects, once."""
+    """Send `welcome` to the first client of a socket, in a thread; return the function that joins it."""
 
     def work() -> None:
         with closing(listening):
@@ -85,13 +85,13 @@ def test_without_a_network_nothing_is_reached(closed_rooms: Rooms, site: int) ->
     json.dumps(dict(test))
 
 
-def test_the_room_sees_no_interface_and_no_route(closed_rooms: Rooms) -> None:
+def test_sandbox_without_a_network_has_only_loopback_and_no_route(closed_rooms: Rooms) -> None:
     script = "tail -n +3 /proc/net/dev | cut -d: -f1; tail -n +2 /proc/net/route"
     ended = closed_rooms.run(closed_rooms.make(NetworkMode.NONE), closed_rooms.launch(script))
     assert ended.stdout.split() == ["lo"]
 
 
-def test_the_full_network_is_the_machines(rooms: Rooms, site: int) -> None:
+def test_full_network_is_that_of_the_host(rooms: Rooms, site: int) -> None:
     ended = rooms.run(rooms.make(NetworkMode.FULL), rooms.launch(ask(site, get("/", "a"))))
     assert "hello from a/" in ended.stdout
     posture = ended.running.posture
@@ -159,7 +159,7 @@ def test_listeners_of_concurrent_sandboxes_are_separate(closed_rooms: Rooms) -> 
     assert [launch.stdout.read_text() for launch in launches] == ["one", "two"]
 
 
-def test_a_port_that_is_taken_twice_is_an_attempt_that_cannot_start(closed_rooms: Rooms) -> None:
+def test_attempt_with_two_listeners_on_one_port_cannot_start(closed_rooms: Rooms) -> None:
     sandbox = closed_rooms.make()
     refused = closed_rooms.launch("exit 0", listeners=[Listener(4318, greet), Listener(4318, greet)])
     with pytest.raises(SandboxError, match=r"[Aa]ddress already in use"):

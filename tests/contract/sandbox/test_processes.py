@@ -1,4 +1,4 @@
-"""How an attempt starts, what it is given, and how it ends."""
+"""Attempts: their start, their input, output and environment, and their end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDED = {-signal.SIGTERM, -signal.SIGKILL}
     ],
 )
 def test_exit_code_or_signal_is_reported(rooms: Rooms, script: str, code: int) -> None:
-    # A shell of its own: a process that is the first of its room is spared its own signals.
+    # The first process of a sandbox ignores its own signals, so the harness must not be that process.
     assert rooms.run(rooms.make(), rooms.launch(script)).code == code
 
 
@@ -39,7 +39,7 @@ def test_input_and_both_outputs_are_files_and_carry_any_byte(rooms: Rooms) -> No
     assert launch.stdout.read_bytes() == given
 
 
-def test_a_harness_that_does_not_read_its_input_ends_all_the_same(rooms: Rooms) -> None:
+def test_harness_that_does_not_read_its_input_ends(rooms: Rooms) -> None:
     assert rooms.run(rooms.make(), rooms.launch("exit 4", stdin=b"x" * 5_000_000)).code == 4
 
 
@@ -48,12 +48,12 @@ def test_environment_is_exactly_the_given_one(rooms: Rooms, monkeypatch: pytest.
     given = {"PATH": PATH, "HOME": "/home/trial", "EMPTY": "", "LINES_OF": "one\ntwo = 3", "ÜMLAUT": "für"}
     ended = rooms.run(rooms.make(), rooms.launch(["/usr/bin/env", "-0"], environment=given))
     seen = dict(line.split("=", 1) for line in ended.stdout.split("\0") if line)
-    # A room may tell its own working folder, as every shell does.
+    # A sandbox may set PWD to its working folder, as every shell does.
     seen.pop("PWD", None)
     assert seen == given
 
 
-def test_it_starts_in_its_workspace(rooms: Rooms) -> None:
+def test_attempt_starts_in_its_workspace(rooms: Rooms) -> None:
     sandbox = rooms.make()
     launch = rooms.launch(["/bin/pwd"])
     assert rooms.run(sandbox, launch).stdout.strip() == sandbox.places(launch.folders).workspace
@@ -81,7 +81,7 @@ def test_wait_times_out_while_the_attempt_continues(rooms: Rooms) -> None:
     running.close()
 
 
-def test_the_end_is_polite_first(rooms: Rooms) -> None:
+def test_sigterm_lets_the_harness_choose_its_exit_code(rooms: Rooms) -> None:
     script = 'trap "echo bye; exit 3" TERM; touch "$out/started"; while :; do sleep 0.02; done'
     running, launch = rooms.start(rooms.make(), script)
     assert running.end(30) == 3
@@ -89,7 +89,7 @@ def test_the_end_is_polite_first(rooms: Rooms) -> None:
     assert launch.stdout.read_text() == "bye\n"
 
 
-def test_a_harness_that_ignores_sigterm_is_ended_after_the_grace(rooms: Rooms) -> None:
+def test_harness_that_ignores_sigterm_is_killed_after_the_grace_period(rooms: Rooms) -> None:
     running, launch = rooms.start(rooms.make(), f'trap "" TERM HUP INT; {HOLD} while :; do sleep 0.05; done')
     assert is_held(launch.folders.out / "lock")
     assert running.end(0.1) == -signal.SIGKILL
@@ -135,14 +135,14 @@ def test_closing_the_sandbox_ends_running_attempts(closed_rooms: Rooms) -> None:
     assert not is_held(launch.folders.out / "lock")
 
 
-def test_a_flood_of_output_is_all_there(rooms: Rooms) -> None:
+def test_large_output_is_complete(rooms: Rooms) -> None:
     launch = rooms.launch("head -c 20000000 /dev/zero; head -c 1000000 /dev/zero >&2")
     assert rooms.run(rooms.make(), launch).code == 0
     assert launch.stdout.stat().st_size == 20_000_000
     assert launch.stderr.stat().st_size == 1_000_000
 
 
-def test_a_flood_without_end_can_be_seen_and_ended(rooms: Rooms) -> None:
+def test_attempt_with_endless_output_can_be_watched_and_ended(rooms: Rooms) -> None:
     running, launch = rooms.start(rooms.make(), 'touch "$out/started"; exec cat /dev/zero')
     while launch.stdout.stat().st_size < 1_000_000:
         assert running.wait(0.01) is None
@@ -150,7 +150,7 @@ def test_a_flood_without_end_can_be_seen_and_ended(rooms: Rooms) -> None:
     running.close()
 
 
-def test_many_at_once_each_get_their_own_result(rooms: Rooms) -> None:
+def test_concurrent_attempts_get_their_own_results(rooms: Rooms) -> None:
     sandbox = rooms.make()
     launches = [rooms.launch(f"cat; exit {number}", stdin=str(number).encode()) for number in range(6)]
     at_work = [sandbox.start(launch) for launch in launches]
@@ -160,13 +160,13 @@ def test_many_at_once_each_get_their_own_result(rooms: Rooms) -> None:
     assert [launch.stdout.read_text() for launch in launches] == list("012345")
 
 
-def test_files_descriptors_and_children_do_not_pile_up(rooms: Rooms) -> None:
+def test_ended_attempts_leave_no_descriptor_and_no_child_process(rooms: Rooms) -> None:
     sandbox = rooms.make()
     rooms.run(sandbox, rooms.launch("exit 0"))
     before = descriptors(), children()
     for _ in range(5):
         rooms.run(sandbox, rooms.launch("exit 0"))
-    # Whatever the rooms had started is not only ended but buried.
+    # The sandboxes have also waited for every process that ended.
     assert (descriptors(), children()) == before
 
 
@@ -175,11 +175,11 @@ def descriptors() -> int:
 
 
 def children() -> set[str]:
-    """Return the children of this process, those that have ended and were not waited for too."""
+    """Return the ids of this process's children, including ended ones that were not waited for."""
     return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
 
 
-def test_a_virtual_environment_outside_of_the_system_is_shown(tmp_path: Path) -> None:
+def test_virtual_environment_outside_the_system_folders_is_visible(tmp_path: Path) -> None:
     rooms = make_rooms("bwrap", tmp_path)
     launch = rooms.launch([sys.executable, "-I", "-c", "import sys, ssl; print(sys.prefix)"])
     try:

@@ -1,4 +1,4 @@
-"""Trials that send signals to everything they see: the runner and its neighbours go on, and nothing of the trial does."""
+"""Trials that signal every visible process: the runner and other processes continue, and no trial's process stays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 from contract.sandbox.rooms import HOLD, Rooms, is_held
 
 GUARD = '[ "$(readlink /proc/self/ns/pid)" != "$host" ] || exit 99; '
-"""Without walls the signals would end what this machine does, so nothing is sent then."""
+"""Exits with 99 in a sandbox that shares the host's processes, so that no signal reaches these."""
 
 SIGNALS = "CONT USR1 TERM HUP INT STOP KILL"
 
@@ -38,7 +38,7 @@ echo alive
 
 @contextmanager
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program of the runner's user beside the trial, in the runner's session: others count as a trial's orphans."""
+    """Run a program of the runner's user in the runner's session; in another session it would count as an orphan."""
     process = subprocess.Popen(["sleep", "600"])
     try:
         yield process
@@ -62,7 +62,7 @@ def test_no_signal_leaves_a_closed_room(closed_rooms: Rooms) -> None:
         assert _is_at_work(other)
 
 
-def test_a_trial_that_ends_its_own_group_ends_nothing_else(rooms: Rooms) -> None:
+def test_trial_that_kills_its_own_process_group_kills_no_other_process(rooms: Rooms) -> None:
     sandbox = rooms.make()
     with bystander() as other:
         guard = f"[ $(cut -d' ' -f5 /proc/$$/stat) != {os.getpgrp()} ] || exit 99; "
@@ -70,7 +70,7 @@ def test_a_trial_that_ends_its_own_group_ends_nothing_else(rooms: Rooms) -> None
             sandbox, rooms.launch(guard + "trap '' TERM; kill -TERM 0; sleep 1000 & kill -KILL 0; exit 4")
         )
 
-        # The first process of a room is spared its own signals.
+        # The first process of a sandbox ignores its own signals.
         assert ended.code in {-signal.SIGKILL, 4}
         assert _is_at_work(other)
     assert rooms.run(sandbox, rooms.launch("exit 5")).code == 5

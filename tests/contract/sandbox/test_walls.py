@@ -1,4 +1,4 @@
-"""What a room keeps in, and what it keeps out."""
+"""Isolation by a sandbox: which folders a trial can write, read and see, and the remains of a killed runner."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_files_written_to_shared_folders_are_visible_outside(rooms: Rooms) -> No
     assert not (launch.folders.workspace / "given").exists()
 
 
-def test_harness_and_dataset_are_read_and_not_written(closed_rooms: Rooms) -> None:
+def test_harness_and_dataset_are_read_only(closed_rooms: Rooms) -> None:
     launch = closed_rooms.launch(
         "cat /harness/h /dataset/d; echo x > /harness/h; rm /dataset/d; touch /harness/new; true"
     )
@@ -53,7 +53,7 @@ def test_harness_and_dataset_are_read_and_not_written(closed_rooms: Rooms) -> No
     }  # fmt: skip
 
 
-def test_the_system_cannot_be_written_and_tmp_and_home_can(closed_rooms: Rooms) -> None:
+def test_system_folders_are_read_only_and_tmp_and_home_are_writable(closed_rooms: Rooms) -> None:
     script = "touch /x /usr/x /etc/x; for place in /tmp /home/trial; do echo a > $place/a && cat $place/a; done"
     ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(script))
     assert ended.stderr.count("Read-only file system") == 3
@@ -61,7 +61,7 @@ def test_the_system_cannot_be_written_and_tmp_and_home_can(closed_rooms: Rooms) 
     assert list(closed_rooms.folder.glob("*/tmp/a")) == []
 
 
-def test_a_link_out_of_the_workspace_leads_nowhere(closed_rooms: Rooms, tmp_path: Path) -> None:
+def test_link_out_of_the_workspace_does_not_reach_the_host(closed_rooms: Rooms, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     launch = closed_rooms.launch("echo x > link/evil; cat link/secret; ln -s ../../../../../.. up; ls up/outside; true")
@@ -72,7 +72,7 @@ def test_a_link_out_of_the_workspace_leads_nowhere(closed_rooms: Rooms, tmp_path
     assert [path.name for path in outside.iterdir()] == ["secret"]
 
 
-def test_nothing_of_this_machine_but_the_system_is_seen(closed_rooms: Rooms, tmp_path: Path) -> None:
+def test_only_system_folders_of_the_host_are_visible(closed_rooms: Rooms, tmp_path: Path) -> None:
     script = f"ls -d {tmp_path} {Path(__file__)}; cat /etc/shadow /proc/sys/kernel/hostname; ls /var/run/docker.sock"
     ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(script))
     assert ended.stdout.strip() == "trial" or (ended.stdout.startswith("root:*:") and closed_rooms.kind == "container")
@@ -87,7 +87,7 @@ def test_attempt_has_no_capabilities_and_gains_none(closed_rooms: Rooms) -> None
     }  # fmt: skip
 
 
-def test_two_at_once_do_not_see_each_other(closed_rooms: Rooms) -> None:
+def test_concurrent_attempts_do_not_see_each_other(closed_rooms: Rooms) -> None:
     sandbox = closed_rooms.make()
     running, _ = closed_rooms.start(sandbox, 'touch "$tmp/mine" "$out/started"; exec sleep 424242')
     script = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls -A /tmp; kill -9 -1; :"
@@ -132,7 +132,7 @@ time.sleep(1000)
 """
 
 
-def test_a_killed_runner_leaves_nothing_that_runs(closed_rooms: Rooms, tmp_path: Path) -> None:
+def test_killed_runner_leaves_no_running_process(closed_rooms: Rooms, tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUNNER, closed_rooms.kind, str(tmp_path), closed_rooms.run_id]
     runner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     with runner:
@@ -142,7 +142,7 @@ def test_a_killed_runner_leaves_nothing_that_runs(closed_rooms: Rooms, tmp_path:
         other = Rooms(closed_rooms.kind, tmp_path / "other")
         _, other_launch = other.start(other.make(), 'exec 9>"$out/lock"; flock 9; touch "$out/started"; sleep 1000')
         runner.send_signal(signal.SIGKILL)
-    # bubblewrap's rooms end with their runner; the engine knows nothing of it, so the run's next runner clears up.
+    # A bubblewrap sandbox ends with its runner. The engine does not notice, so the run's next runner cleans up.
     if closed_rooms.kind == "bwrap":
         wait_until_free(lock)
     closed_rooms.make()
@@ -169,14 +169,14 @@ rooms.start(rooms.make(), 'touch "$out/started"')
 """
 
 
-def test_a_runner_that_is_killed_while_it_makes_a_room_starts_nothing(tmp_path: Path) -> None:
+def test_runner_that_is_killed_while_it_makes_a_sandbox_starts_no_harness(tmp_path: Path) -> None:
     rooms = make_rooms("bwrap", tmp_path)
     command = [sys.executable, "-c", NEVER_LET_GO, str(tmp_path), rooms.run_id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as runner:
         assert runner.stdout is not None
         assert runner.stdout.readline() == "made\n"
         runner.send_signal(signal.SIGKILL)
-    # What waits at the gate waits for ever, and is found by the run's next runner.
+    # The sandboxed process waits for its start for ever, until the run's next runner ends it.
     assert end_stale_processes(tmp_path) >= 1
     assert list(tmp_path.glob("*/out/started")) == []
     rooms.make()
@@ -203,7 +203,7 @@ def test_missing_bubblewrap_is_reported_with_its_install_command() -> None:
 
 def test_bubblewrap_without_namespaces_is_reported() -> None:
     with tempfile.TemporaryDirectory() as name:
-        # Where root is the runner, another user starts the program.
+        # A runner that is root starts the program as another user, who must be able to read it.
         Path(name).chmod(0o755)
         program = Path(name, "bwrap")
         program.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
@@ -236,7 +236,7 @@ def test_a_missing_image_is_named_and_not_pulled(tmp_path: Path) -> None:
         sandbox.prepare()
 
 
-def test_the_image_is_identified(tmp_path: Path) -> None:
+def test_sandbox_reports_the_digest_of_its_image(tmp_path: Path) -> None:
     rooms = make_rooms("container", tmp_path)
     sandbox = rooms.make()
     assert isinstance(sandbox, DockerSandbox)
@@ -245,7 +245,7 @@ def test_the_image_is_identified(tmp_path: Path) -> None:
     rooms.close()
 
 
-def test_a_container_runs_as_the_user_that_is_wanted(tmp_path: Path) -> None:
+def test_container_runs_as_the_requested_user(tmp_path: Path) -> None:
     rooms = make_rooms("container", tmp_path)
     launch = rooms.launch("id -u; id -g; echo x > given; echo y > /out/new")
     (launch.folders.workspace / "given").write_text("")
@@ -253,5 +253,5 @@ def test_a_container_runs_as_the_user_that_is_wanted(tmp_path: Path) -> None:
     rooms.close()
     assert ended.code == 0
     assert ended.stdout.split() == ["12345", "12346"]
-    # Its files are the runner's own again.
+    # The runner owns the container's files again.
     assert (launch.folders.out / "new").stat().st_uid == os.getuid()

@@ -1,4 +1,4 @@
-"""Databases of an earlier revision: each is made once and copied for the tests, because a migration takes many times as long."""
+"""Databases at earlier revisions, each migrated once and copied for the tests, because migrations are slow."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def every_table_is_known() -> None:
-    """Import all ORM classes, so that the metadata is whole."""
+    """Import all ORM classes, so that the metadata has every table."""
     for module in pkgutil.walk_packages(relab.__path__, "relab."):
         if module.name.endswith(("tables", ".storage.counters")):
             importlib.import_module(module.name)
 
 
 class Templates:
-    """Databases of one back end that are copied, by what they hold; no connection to them is open.
+    """Databases of one back end that tests copy; no connection to them is open.
 
     Args:
-        server: of PostgreSQL; None for SQLite.
-        folder: where the files of SQLite are.
+        server: the PostgreSQL server; None for SQLite.
+        folder: the folder for SQLite's files.
     """
 
     def __init__(self, server: PostgresServer | None, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Templates:
         self._filled: dict[Fill, str] = {}
 
     def at(self, revision: str) -> str:
-        """Return the name of the template with this revision; it is made from one with an earlier revision."""
+        """Return the name of the template at this revision, made from the newest template of an earlier revision."""
         if revision not in self._revisions:
             earlier = max((known for known in self._revisions if known < revision), default=None)
             name = self._create(earlier and self._revisions[earlier])
@@ -56,7 +56,7 @@ class Templates:
         return self._revisions[revision]
 
     def filled(self, fill: Fill) -> str:
-        """Return the name of the template that `fill` makes of an empty database."""
+        """Return the name of the template that `fill` made from an empty database."""
         if fill not in self._filled:
             name = self._create(None)
             self._change(name, fill)
@@ -132,7 +132,7 @@ def database_at(templates: Templates, opened: ExitStack) -> Callable[[str], Data
 
 @pytest.fixture
 def copy_of(templates: Templates, opened: ExitStack) -> Callable[[Fill], Database]:
-    """Return a function that opens a new database as `fill` makes it of an empty one, on each back end.
+    """Return a function that opens a copy of the database that `fill` made, on each back end.
 
     `fill` is called once for all tests.
     """

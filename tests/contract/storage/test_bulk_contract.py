@@ -1,4 +1,4 @@
-"""Many rows at once, on SQLite and on PostgreSQL: what goes in comes out, and nobody waits in a circle."""
+"""Bulk statements on SQLite and on PostgreSQL: rows are read back unchanged, and transactions do not deadlock."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def on_postgres(postgres_url: str) -> Iterator[Database]:
-    """A database that several transactions write at once."""
+    """A PostgreSQL database that several transactions write at once."""
     database = Database.open(postgres_url)
     migrate(database)
     yield database
@@ -91,7 +91,7 @@ def stored(database: Database, table: Table, **wanted: Any) -> list[tuple[Any, .
 
 
 def in_order(rows: Sequence[tuple[Any, ...]], table: Table) -> list[tuple[Any, ...]]:
-    """Return rows as `stored` does, with JSON columns read."""
+    """Return rows in the order of `stored`, with their JSON columns parsed."""
     is_json = [isinstance(column.type, JSON) for column in table.c]
     read = [
         tuple(
@@ -113,7 +113,7 @@ def test_rows_of_any_content_are_read_back_unchanged(shared: Database, given_row
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 255, 256, 257, 597])
-def test_any_number_of_rows_goes_in(shared: Database, count: int) -> None:
+def test_any_number_of_rows_is_stored(shared: Database, count: int) -> None:
     run_id = new_id()
     rows = [(run_id, number, 0, 0, f"s{number}", None, "{}") for number in range(count)]
     with shared.write() as unit:
@@ -132,7 +132,7 @@ def test_any_bytes_are_read_back_unchanged(shared: Database, packed: bytes) -> N
     assert stored(shared, SPANS, trace_id=trace_id) == rows
 
 
-def test_a_row_that_is_there_already_is_a_conflict_and_nothing_is_stored(shared: Database) -> None:
+def test_existing_row_is_a_conflict_and_no_row_is_stored(shared: Database) -> None:
     trace_id = new_id()[:32]
     row = (trace_id, "0" * 16, 0, b"x")
 
@@ -147,7 +147,7 @@ def test_a_row_that_is_there_already_is_a_conflict_and_nothing_is_stored(shared:
 
 
 @pytest.mark.parametrize("statement", ["insert_rows", "insert_or_lock"])
-def test_a_connection_that_breaks_is_a_database_that_is_away(on_postgres: Database, statement: str) -> None:
+def test_broken_connection_is_reported_as_unavailable_database(on_postgres: Database, statement: str) -> None:
     def write() -> None:
         with on_postgres.write() as unit:
             process = unit.session.execute(text("SELECT pg_backend_pid()")).scalar_one()
@@ -165,7 +165,7 @@ def test_a_connection_that_breaks_is_a_database_that_is_away(on_postgres: Databa
 
 
 @pytest.mark.parametrize("statement", ["insert_rows", "insert_or_lock"])
-def test_a_table_that_stays_locked_is_a_database_that_is_away(on_postgres: Database, statement: str) -> None:
+def test_table_that_stays_locked_is_reported_as_unavailable_database(on_postgres: Database, statement: str) -> None:
     def write() -> None:
         with on_postgres.write() as unit:
             unit.session.execute(text("SET LOCAL lock_timeout = '50ms'"))
@@ -198,7 +198,7 @@ run_rows = st.fixed_dictionaries(
 
 @given(st.lists(run_rows, min_size=1, max_size=4), texts.map(lambda t: t[:100]))
 @examples(60)
-def test_new_rows_are_inserted_and_known_ones_left_as_they_are(
+def test_new_rows_are_inserted_and_known_rows_not_changed(
     shared: Database, contents: list[dict[str, Any]], tail: str
 ) -> None:
     prefix = new_id()
@@ -214,12 +214,12 @@ def test_new_rows_are_inserted_and_known_ones_left_as_they_are(
     assert sorted(found, key=lambda row: str(row[:1])) == in_order(as_tuples, RUNS)
 
 
-def test_nothing_to_insert_is_nothing_known(shared: Database) -> None:
+def test_insert_of_no_rows_returns_no_known_rows(shared: Database) -> None:
     with shared.write() as unit:
         assert insert_or_lock(unit.session, RUNS, []) == set()
 
 
-def test_hundreds_of_runs_of_which_some_are_known(shared: Database) -> None:
+def test_insert_of_hundreds_of_rows_returns_the_known_ones(shared: Database) -> None:
     prefix = new_id()
     rows = [run_row(f"{prefix}-{number}") for number in range(700)]
     with shared.write() as unit:
@@ -229,7 +229,7 @@ def test_hundreds_of_runs_of_which_some_are_known(shared: Database) -> None:
         assert insert_or_lock(unit.session, RUNS, rows[::-1]) == {row["run_id"] for row in rows}
 
 
-def test_items_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_are_split_into_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "VALUES_PER_STATEMENT", 3)
     assert list(chunks("abcdefg")) == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
     assert list(chunks("abc")) == [["a", "b", "c"]]
@@ -238,7 +238,7 @@ def test_items_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def elsewhere(work: Any) -> Iterator[Future[Any]]:
-    """Do work on another thread while the block runs."""
+    """Run `work` in another thread while the block runs."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(work)
 

@@ -1,4 +1,4 @@
-"""What a unit of work promises, on SQLite and on PostgreSQL."""
+"""The unit of work on SQLite and on PostgreSQL: commit, rollback, actions after the commit, snapshots and errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEASE = text("INSERT INTO leases (name, owner, until) VALUES (:name, :owner, 0)"
 
 
 def add(database: Database, name: str, owner: str = "me") -> None:
-    """Store a row that nothing else uses."""
+    """Store a lease with this name."""
     with database.write() as unit:
         unit.session.execute(LEASE, {"name": name, "owner": owner})
 
@@ -31,19 +31,19 @@ def names(database: Database) -> set[str]:
         return set(session.execute(text("SELECT name FROM leases")).scalars())
 
 
-def test_a_block_that_ends_well_is_stored(database: Database) -> None:
+def test_block_without_an_error_is_committed(database: Database) -> None:
     add(database, "a")
     assert names(database) == {"a"}
 
 
-def test_a_block_that_raises_leaves_nothing_and_the_error_comes_through(database: Database) -> None:
+def test_block_that_raises_is_rolled_back_and_the_error_passed_on(database: Database) -> None:
     roll_back(database, lambda unit: unit.session.execute(LEASE, {"name": "a", "owner": "me"}))
     assert names(database) == set()
     add(database, "b")
     assert names(database) == {"b"}
 
 
-def test_actions_run_in_order_after_the_commit_when_others_can_see_it(database: Database) -> None:
+def test_actions_run_in_order_once_the_commit_is_visible_to_others(database: Database) -> None:
     seen: list[tuple[str, set[str]]] = []
     with database.write() as unit:
         unit.on_commit(lambda: seen.append(("first", names(database))))
@@ -76,7 +76,7 @@ def test_no_action_runs_without_a_commit(database: Database) -> None:
 
 def test_broken_constraint_is_a_conflict_without_values(database: Database) -> None:
     add(database, "a")
-    # Made up here, because the source line is in the traceback too.
+    # Assembled here, because the traceback also quotes the source line.
     secret = f"hunter{2}-secret"
 
     def break_constraint(unit: UnitOfWork) -> None:
@@ -91,7 +91,7 @@ def test_broken_constraint_is_a_conflict_without_values(database: Database) -> N
     assert names(database) == {"a"}
 
 
-def test_a_statement_that_is_wrong_is_a_bug_and_not_unavailability(database: Database) -> None:
+def test_invalid_statement_is_not_reported_as_unavailable_database(database: Database) -> None:
     with pytest.raises(DBAPIError), database.read() as session:
         session.execute(text("SELECT * FROM no_such_table"))
 
@@ -106,7 +106,7 @@ def test_reader_sees_one_snapshot_from_its_first_query(database: Database) -> No
     assert names(database) == {"a", "b"}
 
 
-def test_readers_are_not_held_up_by_a_writer(database: Database) -> None:
+def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     add(database, "a")
     with database.write() as unit:
         unit.session.execute(LEASE, {"name": "b", "owner": "me"})
@@ -133,14 +133,14 @@ def test_writers_of_one_process_wait_for_each_other(database: Database) -> None:
         assert session.execute(text("SELECT owner FROM leases")).scalar_one() == "80"
 
 
-def test_text_of_every_kind_comes_back_as_it_was(database: Database) -> None:
+def test_any_text_is_read_back_unchanged(database: Database) -> None:
     odd = "ü😀 \u2028 '; DROP TABLE leases; -- %s :name \\ \" \x7f"
     add(database, new_id(), odd)
     with database.read() as session:
         assert session.execute(text("SELECT owner FROM leases")).scalar_one() == odd
 
 
-def test_connections_are_given_back(database: Database) -> None:
+def test_connections_are_returned_to_the_pool(database: Database) -> None:
     for _ in range(50):
         names(database)
         add(database, new_id())

@@ -1,4 +1,4 @@
-"""Revision 0002 on a database that people have used: nothing is lost on the way up, down and up again."""
+"""Revision 0002 on a used database: upgrade, downgrade and a second upgrade lose no run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, TRACE, body_of, span
 ADDED = {"conversation_id", "mapper_version", "outcome", "outcome_rule", "outcome_evidence", "outcome_version"}
 ADDED |= {"category_confidence", "awaits_analysis", "agent_outcomes", "token_usage", "project_at", "waiting_size"}
 
-# Ties of time in an order that no id gives, costs and latencies of every size, runs hours apart, one without anything.
+# Equal times in an order that no id gives, costs and latencies of every size, runs hours apart, and an empty run.
 BODIES: list[RunBody] = [
     failed_run("run-a"),
     failed_run("run-b", started_at=time_text(0.5), cost={"total_cost_usd": 1e-9}),
@@ -85,7 +85,7 @@ def store(database: Database, bodies: list[RunBody]) -> None:
 
 @pytest.fixture
 def new(tmp_path: Path) -> Iterator[Database]:
-    """A database that was made at the newest revision and got the same runs."""
+    """A database that was created at the newest revision and holds the same runs."""
     database = Database.open(f"sqlite:///{tmp_path / 'new.db'}")
     migrate(database)
     for body in BODIES:
@@ -95,18 +95,18 @@ def new(tmp_path: Path) -> Iterator[Database]:
 
 
 def telemetry(database: Database, *, now: float = 8_000) -> TelemetryService:
-    """Return the service so many seconds after the runs' start."""
+    """Return the service, with a clock that is `now` seconds after the runs' start."""
     clock = MovableClock(parse_time(time_text(now)))
     return TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
 
 
 def insertion(table: str, values: dict[str, Any]) -> TextClause:
-    """Return the statement that inserts a row; JSON comes as text."""
+    """Return the statement that inserts a row; values of JSON columns must be text."""
     return text(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})")
 
 
 def upgrade_and_remap(database: Database) -> None:
-    """Migrate to the newest revision, and do the work that the migrations leave to a job."""
+    """Migrate to the newest revision, and do the job that the migrations leave."""
     upgrade(database)
     assert all(done.counts.runs for done in telemetry(database).remap())
 
@@ -125,7 +125,7 @@ def timeline(service: TelemetryService, run_id: str) -> list[TimelineItem]:
 
 
 def everything(database: Database) -> dict[str, tuple[AgentRun, str, list[TimelineItem], dict[str, Any]]]:
-    """Return all that readers see of every run."""
+    """Return all data that readers see of every run, by run id."""
     service = telemetry(database)
     return {
         header.run_id: (
@@ -138,12 +138,12 @@ def everything(database: Database) -> dict[str, tuple[AgentRun, str, list[Timeli
 
 
 def sums(database: Database) -> list[MetricsOverview]:
-    """Return the overview of windows that hold none, some and all of the runs."""
+    """Return the overviews of windows that hold none, some and all of the runs."""
     return [telemetry(database, now=now).overview(hours) for now in (7_320, 10**6) for hours in (0.001, 1, 2.5, 10**5)]
 
 
 def differences(database: Database) -> list[object]:
-    """Return what autogenerate would still have to change."""
+    """Return the changes that Alembic's autogenerate would still make."""
     options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
     with database.read() as session:
         return list(compare_metadata(MigrationContext.configure(session.connection(), opts=options), Base.metadata))
@@ -177,7 +177,7 @@ def test_an_upgraded_database_shows_the_same_as_a_new_one(used: Database, new: D
         assert session.execute(text("SELECT DISTINCT received_at, updated_at FROM agent_runs")).all() == [(7, 9)]
 
 
-def test_summed_runs_can_be_subtracted_again(used: Database) -> None:
+def test_deleted_runs_are_subtracted_from_migrated_sums(used: Database) -> None:
     upgrade(used)
     service = telemetry(used)
     service.ingest(check_agent_run(minimal_run("run-long", steps=[step("only", latency_ms=5)])))
@@ -213,7 +213,7 @@ def test_down_and_up_again_keeps_every_run_though_traces_lose_their_spans(used: 
     assert telemetry(used).spans(TRACE.hex()).items == []
 
 
-def test_conversations_that_runs_named_before_group_them_now(used: Database) -> None:
+def test_stored_conversation_ids_group_runs_after_the_upgrade(used: Database) -> None:
     store(used, [minimal_run("run-talk", conversation_id="c-1")])
     for is_last in (False, True):
         upgrade(used)

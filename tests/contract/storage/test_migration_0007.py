@@ -1,4 +1,4 @@
-"""Revision 0007 on a database that people have used: an installation that ever had a token is closed."""
+"""Revision 0007 on a used database: an installation that ever had a token is closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revision 0009 on a database with runs: outcomes, their counts, and the job that decides by the rules."""
+"""Revision 0009 on a database with runs: it adds outcomes, their counts, and a job that applies the rules."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_stored_runs_get_the_outcome_of_their_status_until_the_job_has_run(used:
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["up", "up, down and up"])
-def test_what_was_counted_can_be_taken_off_again(used: Database, again: bool) -> None:
+def test_deleted_runs_are_subtracted_from_the_counts(used: Database, again: bool) -> None:
     upgrade(used)
     if again:
         downgrade(used, "0008")
@@ -109,7 +109,7 @@ def test_empty_database_gets_no_job(database: Database) -> None:
     assert queue(database).list() == []
 
 
-def test_answer_that_is_no_text_is_set_aside(used: Database) -> None:
+def test_answer_that_is_not_text_is_kept_in_another_field(used: Database) -> None:
     answers = {"good": {"text": "late"}, "apology": 7, "cancelled": ["a"]}
     with used.write() as unit:
         for run_id, answer in answers.items():
@@ -130,7 +130,7 @@ def test_answer_that_is_no_text_is_set_aside(used: Database) -> None:
         assert run.model_extra["answer_as_sent"] == answer
 
 
-def test_remap_continues_after_a_stop_and_begins_where_it_is_told(used: Database) -> None:
+def test_remap_continues_after_a_stop_and_starts_at_a_given_time(used: Database) -> None:
     upgrade(used)
     service = telemetry(used)
     first = next(service.remap(batch=1))

@@ -1,4 +1,4 @@
-"""Revision 0010 on a database with runs: log records get their tables, and the way back loses nothing else."""
+"""Revision 0010 on a database with runs: it adds tables for log records, and the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tables(database: Database) -> set[str]:
         return set(inspect(session.connection()).get_table_names())
 
 
-def test_log_records_get_their_tables_and_spans_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_log_tables_are_added_and_spans_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0009")
     with database.write() as unit:
         unit.session.execute(text("INSERT INTO span_origins (trace_id, origin, data) VALUES ('t', 1, '{}')"))

@@ -1,4 +1,4 @@
-"""Revision 0011 on a database with an incomplete run: the way back leaves runs and sums that the version before reads."""
+"""Revision 0011 on a database with an incomplete run: the earlier version can read the downgraded data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sums_by_status(database: Database) -> list[dict[str, list[int]]]:
     return [(from_json(data) if isinstance(data, str) else data)["runs"] for data in found]
 
 
-def test_incomplete_runs_are_running_again_on_the_way_back(database: Database) -> None:
+def test_downgrade_sets_incomplete_runs_to_running(database: Database) -> None:
     service = telemetry(database)
     service.ingest(check_agent_run(minimal_run("quiet", status="incomplete")))
     service.ingest(check_agent_run(minimal_run("broken", status="incomplete", tool_calls=[FAILED_CALL])))
@@ -57,7 +57,7 @@ def test_incomplete_runs_are_running_again_on_the_way_back(database: Database) -
     assert service.load("quiet")[0].status == "running"
 
 
-def test_runs_that_are_stored_already_await_no_analysis(database: Database) -> None:
+def test_stored_runs_do_not_await_an_analysis(database: Database) -> None:
     service = telemetry(database)
     service.ingest(check_agent_run(failed_run("old")))
     assert service.awaiting.count() == 1

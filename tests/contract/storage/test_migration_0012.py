@@ -1,4 +1,4 @@
-"""Revision 0012 on a database with runs: the tokens of stored runs, and the job that counts them."""
+"""Revision 0012 on a database with runs: it enqueues a job that counts the tokens of stored runs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_tokens_of_stored_runs_are_counted_by_the_job(used: Database) -> None:
     assert telemetry(used).count_outdated() == 0
 
 
-def test_counted_tokens_are_taken_off_with_their_runs(used: Database) -> None:
+def test_tokens_of_deleted_runs_are_subtracted(used: Database) -> None:
     upgrade(used)
     list(telemetry(used).remap())
     for body in BODIES:

@@ -1,4 +1,4 @@
-"""Revision 0013 on a database with runs: the outcomes of agents, decided by the job that it enqueues."""
+"""Revision 0013 on a database with runs: it enqueues a job that decides the outcomes of agents."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fill(database: Database) -> None:
 
 @pytest.fixture
 def used(copy_of: Callable[[Callable[[Database], None]], Database]) -> Database:
-    """A database at revision 0011 with a run of two agents, and one whose field `agents` is no list of agents."""
+    """A database at revision 0011 with a run of two agents, and one whose field `agents` is not a list of agents."""
     return copy_of(fill)
 
 
@@ -74,7 +74,7 @@ def test_job_decides_the_outcomes_of_the_agents_of_stored_runs(used: Database) -
     assert telemetry(used).count_outdated() == 0
 
 
-def test_field_that_is_no_list_of_agents_is_kept_under_another_name(used: Database) -> None:
+def test_field_that_is_not_a_list_of_agents_is_kept_under_another_name(used: Database) -> None:
     upgrade(used)
 
     run = telemetry(used).get("odd")

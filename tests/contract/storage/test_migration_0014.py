@@ -1,4 +1,4 @@
-"""Revision 0014 on a database with runs: rollouts get their tables, and the way back loses nothing else."""
+"""Revision 0014 on a database with flags: it adds tables for rollouts, and the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tables(database: Database) -> set[str]:
         return set(inspect(session.connection()).get_table_names())
 
 
-def test_rollouts_get_their_tables_and_flags_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_rollout_tables_are_added_and_flags_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0012")
     with database.write() as unit:
         unit.session.execute(text("INSERT INTO flags (key, version, created_at) VALUES ('f', 1, 0)"))

@@ -1,4 +1,4 @@
-"""Revision 0016 on a database with flags: builds get their tables, and the way back loses nothing else."""
+"""Revision 0016 on a database with flags: it adds tables for builds, and the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tables(database: Database) -> set[str]:
         return set(inspect(session.connection()).get_table_names())
 
 
-def test_builds_get_their_tables_and_flags_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_build_tables_are_added_and_flags_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0015")
     with database.write() as unit:
         unit.session.execute(text("INSERT INTO flags (key, version, created_at) VALUES ('f', 1, 0)"))

@@ -1,4 +1,4 @@
-"""Revision 0017 on a database with builds: decisions get their table, and the way back loses no build."""
+"""Revision 0017 on a database with builds: it adds a table for decisions, and the downgrade loses no build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def tables(database: Database) -> set[str]:
         return set(inspect(session.connection()).get_table_names())
 
 
-def test_decisions_get_their_table_and_builds_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_decision_table_is_added_and_builds_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0016")
     insert = "INSERT INTO builds (build_id, project, status, started_at, document) VALUES ('b', 'p', 'failed', 0, '{}')"
     with database.write() as unit:

@@ -1,4 +1,4 @@
-"""Revision 0018 on a database with builds: counters and indexes arrive, and the way back loses no build."""
+"""Revision 0018 on a database with builds: it adds counters and indexes, and the downgrade loses no build."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def schema(database: Database) -> tuple[bool, set[str]]:
         return found.has_table("counters"), names & set(INDEXES.values())
 
 
-def test_counters_and_indexes_arrive_and_builds_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_counters_and_indexes_are_added_and_builds_survive_the_downgrade(
+    database_at: Callable[[str], Database],
+) -> None:
     database = database_at("0017")
     insert = "INSERT INTO builds (build_id, project, status, started_at, document) VALUES ('b', 'p', 'failed', 0, '{}')"
     with database.write() as unit:

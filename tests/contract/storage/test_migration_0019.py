@@ -1,4 +1,4 @@
-"""Revision 0019 on a database with builds: they get a folder, and the way back loses no build."""
+"""Revision 0019 on a database with builds: it adds their folder, and the downgrade loses no build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def columns(database: Database) -> set[str]:
         return {column["name"] for column in inspect(session.connection()).get_columns("builds")}
 
 
-def test_builds_get_a_folder_and_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_builds_get_a_folder_and_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0018")
     insert = "INSERT INTO builds (build_id, project, status, started_at, document) VALUES ('b', 'p', 'failed', 0, '{}')"
     with database.write() as unit:

@@ -1,4 +1,4 @@
-"""Revision 0020 on a database with builds: sources get their key, and the way back loses neither a build nor its log."""
+"""Revision 0020 on a database with builds: it adds a unique source, and the downgrade loses no build or log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_twice(database: Database) -> None:
         unit.session.execute(text(f"INSERT INTO builds ({columns}) VALUES {rows}"))
 
 
-def test_source_is_unique_and_builds_with_logs_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_source_is_unique_and_builds_with_logs_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0019")
     with database.write() as unit:
         unit.session.execute(text(BUILD))

@@ -1,4 +1,4 @@
-"""Revision 0021 on a database with builds: results of tests belong to a build, failures get groups, the way back loses no build."""
+"""Revision 0021 on a database with builds: it adds test results and failure groups; the downgrade loses no build."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def execute(database: Database, statement: str) -> None:
         unit.session.execute(text(statement))
 
 
-def test_results_belong_to_a_build_and_builds_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_results_belong_to_a_build_and_builds_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0020")
     execute(database, BUILD)
     for _ in range(2):

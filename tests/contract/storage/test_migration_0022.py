@@ -1,4 +1,4 @@
-"""Revision 0022 on a database with builds: suggestions get a table, and the way back loses no build."""
+"""Revision 0022 on a database with builds: it adds a table for suggestions, and the downgrade loses no build."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUGGESTION = (
 )
 
 
-def test_suggestions_are_stored_and_builds_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_suggestions_are_stored_and_builds_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0021")
     with database.write() as unit:
         unit.session.execute(text(BUILD))

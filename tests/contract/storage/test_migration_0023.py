@@ -1,4 +1,4 @@
-"""Revision 0023 on a database with a rollout: requests to stop get their table, and the way back loses nothing else."""
+"""Revision 0023 on a database with a rollout: it adds a table for stop requests; the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def count(database: Database, table: str) -> int:
         return int(session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
-def test_requests_to_stop_get_a_table_and_rollouts_survive_the_way_back(database_at: Callable[[str], Database]) -> None:
+def test_stop_request_table_is_added_and_rollouts_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0022")
     with database.write() as unit:
         unit.session.execute(text(_ROLLOUT.format("true")))

@@ -1,4 +1,4 @@
-"""Revision 0024: failures of runs get a table, and the way back loses no analysis."""
+"""Revision 0024: it adds a table for failures of runs, and the downgrade loses no analysis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAILURE = (
 )
 
 
-def test_failures_are_stored_and_the_way_back_drops_them_alone(database_at: Callable[[str], Database]) -> None:
+def test_failures_are_stored_and_the_downgrade_drops_only_them(database_at: Callable[[str], Database]) -> None:
     database = database_at("0023")
     for _ in range(2):
         upgrade(database, "0024")

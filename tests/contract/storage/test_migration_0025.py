@@ -1,4 +1,4 @@
-"""Revision 0025: labels of runs get a table, and the way back drops nothing else."""
+"""Revision 0025: it adds a table for labels of runs, and the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LABEL = (
 )
 
 
-def test_labels_are_stored_and_the_way_back_drops_them_alone(database_at: Callable[[str], Database]) -> None:
+def test_labels_are_stored_and_the_downgrade_drops_only_them(database_at: Callable[[str], Database]) -> None:
     database = database_at("0024")
     for _ in range(2):
         upgrade(database, "0025")

@@ -1,4 +1,4 @@
-"""Revision 0026: runs say when they are projected, and no run that was never projected is lost on the way back."""
+"""Revision 0026: it stores when runs are projected; the downgrade is rejected while a run was never projected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def marks(database: Database) -> list[tuple[int | None, int]]:
         return [(row[0], row[1]) for row in found]
 
 
-def test_runs_that_wait_for_their_projection_go_both_ways(database: Database) -> None:
+def test_downgrade_rejects_runs_without_a_projection_and_keeps_waiting_ones(database: Database) -> None:
     clock = SystemClock()
     telemetry = TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
     trace = Trace("waiting")
@@ -34,7 +34,7 @@ def test_runs_that_wait_for_their_projection_go_both_ways(database: Database) ->
     telemetry.ingest_otlp("traces", encode(trace.good()[2:]), "protobuf")
     downgrade(database, "0025")
     upgrade(database)
-    # The size is that of the last projection, which read a step.
+    # The stored size is that of the last projection, which read one step.
     [(project_at, size)] = marks(database)
     assert project_at is not None
     assert size == 1

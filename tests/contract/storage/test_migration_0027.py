@@ -1,4 +1,4 @@
-"""Revision 0027: behaviours of runs get a table, and the way back drops nothing else."""
+"""Revision 0027: it adds a table for behaviours of runs, and the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.storage.migrate import downgrade, upgrade
 MARK = "INSERT INTO run_behaviours (run_id, behaviour, content_hash) VALUES ('r', 'b', 'h')"
 
 
-def test_behaviours_are_stored_and_the_way_back_drops_them_alone(database_at: Callable[[str], Database]) -> None:
+def test_behaviours_are_stored_and_the_downgrade_drops_only_them(database_at: Callable[[str], Database]) -> None:
     database = database_at("0026")
     for _ in range(2):
         upgrade(database, "0027")

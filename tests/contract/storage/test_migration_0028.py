@@ -1,4 +1,4 @@
-"""Revision 0028: ranking models get a table, and the way back drops nothing else."""
+"""Revision 0028: it adds a table for ranking models, and the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.storage.migrate import downgrade, upgrade
 MODEL = "INSERT INTO rca_ranking_models (source, trained_at, artefact) VALUES ('s', 0, '{}')"
 
 
-def test_models_are_stored_and_the_way_back_drops_them_alone(database_at: Callable[[str], Database]) -> None:
+def test_models_are_stored_and_the_downgrade_drops_only_them(database_at: Callable[[str], Database]) -> None:
     database = database_at("0027")
     for _ in range(2):
         upgrade(database, "0028")

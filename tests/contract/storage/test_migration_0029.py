@@ -1,4 +1,4 @@
-"""Revision 0029: analyses say how they were judged, the judge's answers get a table, and the way back drops nothing else."""
+"""Revision 0029: it adds the judge of an analysis and a table for its answers; the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANALYSIS = (
 ANSWER = "INSERT INTO rca_judge_answers (run_id, request, answer, answered_at) VALUES ('r', 'q', '{}', 0)"
 
 
-def test_analyses_have_a_judge_and_the_way_back_keeps_them(database_at: Callable[[str], Database]) -> None:
+def test_analyses_have_a_judge_and_survive_the_downgrade(database_at: Callable[[str], Database]) -> None:
     database = database_at("0028")
     with database.write() as unit:
         unit.session.execute(text(ANALYSIS))

@@ -1,4 +1,4 @@
-"""Revision 0030: notices of behaviours and the runs to be searched get tables, and the way back drops nothing else."""
+"""Revision 0030: it adds tables for behaviour notices and for runs to be searched; the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.storage.migrate import downgrade, upgrade
 NEW = {"notice_posts", "notice_deliveries", "rca_behaviour_notices", "run_searches", "run_search_switch"}
 
 
-def test_tables_come_and_go_alone(database_at: Callable[[str], Database]) -> None:
+def test_upgrade_adds_and_downgrade_drops_only_its_tables(database_at: Callable[[str], Database]) -> None:
     database = database_at("0029")
     with database.read() as session:
         before = set(inspect(session.connection()).get_table_names())

@@ -1,4 +1,4 @@
-"""Revision 0031: labels of behaviours get a table, and the way back drops nothing else."""
+"""Revision 0031: it adds a table for labels of behaviours, and the downgrade drops nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABEL = (
 )
 
 
-def test_labels_of_behaviours_have_a_table_and_the_way_back_drops_it_alone(
+def test_behaviour_label_table_is_added_and_the_downgrade_drops_only_it(
     database_at: Callable[[str], Database],
 ) -> None:
     database = database_at("0030")

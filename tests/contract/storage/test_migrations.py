@@ -1,4 +1,4 @@
-"""Migrations: the same on SQLite and PostgreSQL, and only on a database that is ours."""
+"""Migrations: they make the same schema on SQLite and PostgreSQL, and reject foreign and newer databases."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Step = Callable[[Database], None]
 
 
 def downgrade_to_base(database: Database) -> None:
-    """Take every table away."""
+    """Drop all tables."""
     downgrade(database, "base")
 
 
@@ -67,7 +67,7 @@ def tables(database: Database) -> set[str]:
 
 
 def differences(connection: Connection) -> list[object]:
-    """Return what autogenerate would still have to change."""
+    """Return the changes that Alembic's autogenerate would still make."""
     options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
 
@@ -100,7 +100,7 @@ def test_migrating_twice_changes_nothing_and_keeps_the_data(database: Database) 
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_database_of_a_newer_version_is_refused_and_left_alone(database: Database, step: Step) -> None:
+def test_database_of_a_newer_version_is_rejected_and_not_changed(database: Database, step: Step) -> None:
     execute(database, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     before = tables(database)
     with pytest.raises(NewerSchemaError, match="9999"):
@@ -131,7 +131,7 @@ def test_sqlite_is_migrated_at_start_and_postgresql_only_on_command(empty: Datab
     assert schema_state(empty)[0] is SchemaState.CURRENT
 
 
-def test_the_remedy_comes_with_every_refusal_and_no_password_does(postgres_url: str) -> None:
+def test_schema_error_has_a_remedy_and_no_password(postgres_url: str) -> None:
     database = Database.open(postgres_url.replace("postgres@", "postgres:hunter2-secret@"))
     with pytest.raises(SchemaError) as refusal:
         prepare(database)
@@ -148,7 +148,7 @@ def test_a_revision_that_does_not_exist_is_refused_by_name(database: Database) -
     assert schema_state(database)[0] is SchemaState.CURRENT
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:
+def test_failed_migration_is_rolled_back(empty: Database) -> None:
     def fail_late(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "CREATE TABLE timeline_items" in statement:
             raise RuntimeError("the disk broke")
@@ -163,7 +163,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:
     assert schema_state(empty)[0] is SchemaState.CURRENT
 
 
-def test_a_database_that_cannot_be_reached_is_unavailable_to_migrations_too(tmp_path: Path) -> None:
+def test_unreachable_database_is_unavailable_to_migrations(tmp_path: Path) -> None:
     folder = tmp_path / "x.db"
     folder.mkdir()
     for database in (Database.open("postgresql://127.0.0.1:1/x"), Database.open(f"sqlite:///{folder}")):
@@ -172,7 +172,7 @@ def test_a_database_that_cannot_be_reached_is_unavailable_to_migrations_too(tmp_
                 step(database)
 
 
-def test_foreign_keys_hold_again_after_a_migration(tmp_path: Path) -> None:
+def test_foreign_keys_are_enforced_after_a_migration(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}/x.db", pool_size=1)
     upgrade(database)
     for _ in range(2):

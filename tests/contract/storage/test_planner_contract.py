@@ -1,4 +1,4 @@
-"""What is said to the planner holds for one transaction, and does nothing on SQLite."""
+"""Settings for the query planner: they hold for one transaction on PostgreSQL, and do nothing on SQLite."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from relab.storage.planner import prefer_indexes
 
 
 def plan(session: Session) -> str:
-    """Return how PostgreSQL would look for a job; of an empty table it would rather read all."""
+    """Return PostgreSQL's plan of a query for jobs; by default it would scan an empty table."""
     return "\n".join(session.execute(text("EXPLAIN SELECT * FROM jobs WHERE job_id IN ('a', 'b')")).scalars())
 
 
-def test_it_holds_for_the_transaction(database: Database) -> None:
+def test_preference_for_indexes_ends_with_the_transaction(database: Database) -> None:
     with database.read() as session:
         prefer_indexes(session)
         if not database.is_sqlite:

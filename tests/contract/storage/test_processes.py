@@ -1,4 +1,4 @@
-"""Several processes on one database."""
+"""Several processes on one database: concurrent updates, migrations and first starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INCREMENTS = 200
 
 
 def race(*arguments: str, processes: int) -> None:
-    """Run as many child processes at once, and see each of them through."""
+    """Start this many child processes at the same time, and check that each succeeds."""
     with ExitStack() as stack:
         children = [stack.enter_context(forked("support.storage.child", *arguments)) for _ in range(processes)]
         assert [read_line(process) for process in children] == ["ready"] * processes
@@ -47,7 +47,7 @@ def test_two_processes_that_migrate_at_once_both_succeed(database_url: str) -> N
 
 
 @pytest.mark.full
-def test_processes_that_start_at_once_on_a_new_sqlite_file_all_come_up(tmp_path: object) -> None:
+def test_processes_that_open_a_new_sqlite_file_at_once_all_start(tmp_path: object) -> None:
     database_url = f"sqlite:///{tmp_path}/new.db"
     race("prepare", database_url, processes=3)
     database = Database.open(database_url)

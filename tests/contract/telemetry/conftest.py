@@ -1,4 +1,4 @@
-"""A second, empty installation beside the one of a test, and one for all examples of a property."""
+"""A second, empty installation beside that of a test."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from relab.bootstrap import Services
 
 @pytest.fixture
 def elsewhere(make_services: Callable[..., Services], tmp_path: Path) -> Services:
-    """An empty installation on SQLite, whatever the first one is on."""
+    """An empty installation on SQLite, whichever back end the first installation has."""
     return make_services(database_url=f"sqlite:///{tmp_path / 'elsewhere.db'}")

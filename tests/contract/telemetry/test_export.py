@@ -1,4 +1,4 @@
-"""Exports on both databases: what comes out goes in again, and makes the same runs."""
+"""Exports on both databases: ingesting an export makes the same runs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def ids_of(lines: Iterable[str]) -> list[str]:
 
 
 def content(services: Services, run_id: str) -> tuple[AgentRun, dict[str, Any], list[dict[str, Any]]]:
-    """Return all that readers see of a run, except when it was stored."""
+    """Return all data that readers see of a run, except the time at which it was stored."""
     header = services.telemetry.get(run_id).model_dump(exclude=STORED_ANEW)
     timeline = services.telemetry.timeline(run_id, limit=10_000)
     return services.telemetry.load(run_id)[0], header, [item.model_dump() for item in timeline.items]
@@ -69,8 +69,8 @@ def without_source(seen: tuple[AgentRun, dict[str, Any], list[dict[str, Any]]]) 
 
 @given(body=agent_runs(run_id="any"))
 @examples(30)
-def test_whole_runs_go_in_again(services: Services, elsewhere: Services, body: RunBody) -> None:
-    # An empty list that was sent is as good as none, but tells on the hash of the content.
+def test_exported_runs_are_ingested_unchanged(services: Services, elsewhere: Services, body: RunBody) -> None:
+    # The test sends no empty lists: they mean the same as absent ones, but change the content hash.
     sent = {name: value for name, value in body.items() if value != [] or name.startswith("x-")}
     post_runs(services, sent)
 
@@ -83,7 +83,7 @@ def test_whole_runs_go_in_again(services: Services, elsewhere: Services, body: R
 
 @given(spans=traces(), resource=attribute_lists)
 @examples(40)
-def test_runs_of_spans_go_in_again_as_whole_runs(
+def test_runs_made_of_spans_are_ingested_as_posted_runs(
     services: Services, elsewhere: Services, spans: list[Span], resource: list[tuple[str, Any]]
 ) -> None:
     services.telemetry.ingest_otlp("traces", body_of(spans, dict(resource)), "protobuf")
@@ -100,7 +100,7 @@ def test_runs_of_spans_go_in_again_as_whole_runs(
 @pytest.mark.full
 @given(spans=traces(), resource=attribute_lists, scope=attribute_lists)
 @examples(40)
-def test_spans_go_in_again_and_make_the_same_run(
+def test_exported_spans_make_the_same_run(
     services: Services,
     elsewhere: Services,
     spans: list[Span],
@@ -125,7 +125,7 @@ def test_spans_go_in_again_and_make_the_same_run(
         installation.telemetry.delete(run_id)
 
 
-def test_the_api_takes_the_spans_of_several_processes(services: Services, elsewhere: Services) -> None:
+def test_api_ingests_exported_spans_of_several_processes(services: Services, elsewhere: Services) -> None:
     one, other = Trace("one"), Trace("other")
     post_spans(services, *one.good()[:1], *other.good(), resource={"service.name": "agent", "cores": 4})
     post_spans(services, *one.good()[1:], resource={"service.name": "tools", "weights": [0.5, 1.0], "on": True})
@@ -171,7 +171,7 @@ def test_line_of_spans_fits_into_one_request(
         assert content(elsewhere, made.id) == content(services, made.id)
 
 
-def test_items_come_in_the_order_of_their_timelines(services: Services) -> None:
+def test_items_are_exported_in_the_order_of_their_timelines(services: Services) -> None:
     post_runs(services, failed_run("second", started_at=time_text(0)), failed_run("first", started_at=time_text(-9)))
 
     lines = item_lines(services)
@@ -203,7 +203,9 @@ def test_items_come_in_the_order_of_their_timelines(services: Services) -> None:
     ],
     ids=str,
 )
-def test_filters_are_those_of_the_list_and_the_oldest_comes_first(services: Services, wanted: RunFilter) -> None:
+def test_export_has_the_filters_of_the_list_and_starts_with_the_oldest_run(
+    services: Services, wanted: RunFilter
+) -> None:
     post_runs(
         services,
         minimal_run("a", started_at=time_text(3), agent_name="other"),
@@ -224,7 +226,7 @@ def test_filters_are_those_of_the_list_and_the_oldest_comes_first(services: Serv
 @given(data=st.data())
 @examples(15)
 def test_each_run_is_exported_once_despite_concurrent_writes(services: Services, data: st.DataObject) -> None:
-    """Runs are deleted, replaced, moved in time and added while they are exported."""
+    """During the export, the test deletes, replaces, moves in time and adds runs."""
     ids = [f"r{number}" for number in range(12)]
     versions = {run_id: {1} for run_id in ids}
     post_runs(services, *[versioned(run_id, 1, number) for number, run_id in enumerate(ids)])
@@ -233,7 +235,7 @@ def test_each_run_is_exported_once_despite_concurrent_writes(services: Services,
         patched.setattr(export, "MAX_GROUP_RUNS", 3)
         for number, line in enumerate(runs.lines()):
             run = AgentRun.model_validate_json(line)
-            # Whole, and of one moment: a run's steps are those of its version.
+            # Each exported run is complete and consistent: it has as many steps as its version says.
             assert int(run.agent_version or 0) in versions[run.run_id]
             assert len(run.steps) == int(run.agent_version or 0)
             found.append(run.run_id)
@@ -254,7 +256,7 @@ def test_each_run_is_exported_once_despite_concurrent_writes(services: Services,
 
 
 def versioned(run_id: str, version: int, offset_s: float) -> RunBody:
-    """Return a run with as many steps as its version says."""
+    """Return a run whose number of steps equals its version."""
     steps = [step(f"s{number}", offset_s) for number in range(version)]
     return minimal_run(run_id, started_at=time_text(offset_s), agent_version=str(version), steps=steps)
 

@@ -1,4 +1,4 @@
-"""Traces are projected after they were acknowledged: what is acknowledged is visible to each reader even so."""
+"""Traces that are projected after their acknowledgement: every reader sees all acknowledged spans even so."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from support.telemetry.unprojected import BATCH, FIRST, chats, grown, new, proje
 
 @pytest.fixture
 def reader(services: Services) -> Iterator[Services]:
-    """Another process of the same installation."""
+    """The services of another process of the same installation."""
     made = build(services.settings, clock=SystemClock())
     yield made
     made.close()
@@ -55,8 +55,8 @@ def test_each_reader_of_another_process_sees_all_acknowledged_spans(
     assert READERS[name](reader, trace.id) == FIRST + BATCH
 
 
-def test_run_that_was_never_projected_is_hidden_until_it_is(services: Services) -> None:
-    """A trace that arrives after a reader has projected what was there is not shown half made."""
+def test_run_without_a_projection_is_hidden_from_queries(services: Services) -> None:
+    """A trace that arrives after a reader has projected the waiting traces is not shown without its projection."""
     trace = new(services)
 
     with services.database.read() as session:
@@ -174,7 +174,7 @@ def test_projection_that_another_process_wrote_first_is_counted_once(services: S
 
 
 def rolled_up_runs(services: Services) -> int:
-    """Return the number of runs in the sums by the hour."""
+    """Return the number of runs in the hourly sums."""
     with services.database.read() as session:
         rows = session.execute(select(RunRollupRow.data).where(RunRollupRow.length_us == HOUR_US)).scalars()
         return sum(count for data in rows for count, _ in data["runs"].values())
@@ -204,14 +204,14 @@ def test_backlog_is_counted(services: Services) -> None:
     assert services.telemetry.projector.backlog() == ProjectionBacklog(2, 2 * (FIRST + BATCH))
 
 
-def test_remap_projects_what_waits(services: Services) -> None:
+def test_remap_projects_waiting_traces(services: Services) -> None:
     new(services)
 
     assert list(services.telemetry.remap()) == []
     assert waiting(services) == []
 
 
-def test_incomplete_trace_goes_on_when_a_span_arrives(here: Services, clock: MovableClock) -> None:
+def test_incomplete_trace_is_running_again_when_a_span_arrives(here: Services, clock: MovableClock) -> None:
     trace = new(here)
     clock.us += 1_000_000_000
     assert here.telemetry.end_incomplete(900) == 1
@@ -222,8 +222,8 @@ def test_incomplete_trace_goes_on_when_a_span_arrives(here: Services, clock: Mov
     assert here.telemetry.get(trace.id).status is RunStatus.RUNNING
 
 
-def test_result_is_that_of_one_batch(services: Services) -> None:
-    """A large trace in batches, out of order, is the run that one request of all spans makes."""
+def test_trace_in_batches_makes_the_same_run_as_one_request(services: Services) -> None:
+    """A large trace in batches, out of order, makes the same run as one request with all spans."""
     spans = [Trace("whole").span("root", None, AGENT, end_ms=FIRST * 2), *chats(Trace("whole"), 0, FIRST * 2)]
     send(services, spans)
     expected = services.telemetry.get_content(Trace("whole").id).content_hash
@@ -303,7 +303,7 @@ def test_trace_that_cannot_be_projected_stays_readable_as_before(
 def test_new_trace_that_cannot_be_projected_is_a_run_of_an_unknown_agent(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its spans were acknowledged, so that it must be found; the other runs are not affected."""
+    """The spans of such a trace were acknowledged, so lists must show it; other runs are not affected."""
     trace, other = new(services, "broken"), new(services, "whole")
     project = remapping.project
 

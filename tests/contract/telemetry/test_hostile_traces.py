@@ -1,4 +1,4 @@
-"""Traces that say strange things, stored and read back on both databases."""
+"""Traces with unusual or damaged content, stored and read back on both databases."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 class Trace:
-    """A trace of its own in a database."""
+    """A trace with an id of its own in a database."""
 
     def __init__(self, database: Database) -> None:
         clock = MovableClock()
@@ -52,7 +52,7 @@ class Trace:
         self.intake = TelemetryIntake(database, clock, shard=0)
 
     def send(self, *reports: SpanMessage, more: bytes = b"") -> OtlpReceipt:
-        """Store an export of these spans, and of what is appended to the last of them."""
+        """Store an export of these spans, with the bytes `more` appended to the last span."""
         [receipt] = self.intake.write([PostedSpans(decode_protobuf(self.body(reports, more)))])
         assert isinstance(receipt, OtlpReceipt), receipt
         return receipt
@@ -65,7 +65,7 @@ class Trace:
         return body + _field(1, _field(2, _field(2, packed + more)))
 
     def check(self) -> None:
-        """Read the trace in every way that there is."""
+        """Read the trace through each method of the service."""
         run_id = self.id.hex()
         run, _ = self.service.load(run_id)
         assert self.service.get(run_id).run_id == run_id
@@ -106,7 +106,7 @@ NUL: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("attributes", NUL.values(), ids=NUL)
-def test_a_nul_that_json_spells_out_spoils_no_trace(shared: Database, attributes: dict[str, Any]) -> None:
+def test_escaped_nul_in_json_does_not_lose_the_trace(shared: Database, attributes: dict[str, Any]) -> None:
     trace = Trace(shared)
     assert trace.send(span("it", None, attributes)).accepted == 1
     trace.check()
@@ -129,7 +129,9 @@ def test_out_of_range_numbers_do_not_break_the_list_of_runs(shared: Database, at
 
 @pytest.mark.parametrize("part", ["attributes", "events", "bytes"])
 @pytest.mark.parametrize("together", [True, False], ids=["in one export", "one after the other"])
-def test_reports_that_are_too_much_together_do_not_spoil_the_trace(shared: Database, part: str, together: bool) -> None:
+def test_reports_that_exceed_a_limit_together_do_not_lose_the_trace(
+    shared: Database, part: str, together: bool
+) -> None:
     trace = Trace(shared)
     reports = []
     for number in range(2):

@@ -1,4 +1,4 @@
-"""Traces whose end never arrives: they end as incomplete after a quiet time, and go on if a span arrives later."""
+"""Traces whose end never arrives: they are incomplete after a quiet time, and running again after a late span."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def send(services: Services, *spans: Span) -> None:
 
 
 def without_root(trace: Trace, *, failed: bool = False) -> list[Span]:
-    """Return the spans of an agent without its root, whose tool call failed or not."""
+    """Return the spans of an agent without the root; its tool call has failed if `failed` is true."""
     tool = trace.span("tool", "root", TOOL, start_ms=3, end_ms=4)
     if failed:
         tool.status.code = 2  # type: ignore[assignment]
@@ -97,7 +97,7 @@ def test_unrecovered_error_decides_the_outcome_of_an_incomplete_trace(here: Serv
     assert overview.success_rate == 0
 
 
-def test_span_that_arrives_later_makes_the_run_go_on(here: Services, clock: MovableClock) -> None:
+def test_late_span_sets_the_run_to_running(here: Services, clock: MovableClock) -> None:
     trace = Trace("slow")
     spans = trace.good()
     send(here, *spans[1:])
@@ -115,7 +115,7 @@ def test_span_that_arrives_later_makes_the_run_go_on(here: Services, clock: Mova
     assert here.telemetry.overview(1).outcomes["unknown"] == 0
 
 
-def test_repeated_span_does_not_make_an_incomplete_run_go_on(here: Services, clock: MovableClock) -> None:
+def test_repeated_span_leaves_the_run_incomplete(here: Services, clock: MovableClock) -> None:
     trace = Trace("repeated")
     send(here, *without_root(trace))
     clock.move(QUIET_S + 1)
@@ -137,7 +137,7 @@ def test_quiet_time_begins_with_the_newest_span(here: Services, clock: MovableCl
     assert end(here) == 1
 
 
-def test_log_line_shows_that_the_program_lives(here: Services, clock: MovableClock) -> None:
+def test_log_record_restarts_the_quiet_time(here: Services, clock: MovableClock) -> None:
     trace = Trace("talking")
     send(here, *without_root(trace))
     clock.move(QUIET_S - 100)
@@ -150,7 +150,7 @@ def test_log_line_shows_that_the_program_lives(here: Services, clock: MovableClo
     assert end(here) == 1
 
 
-def test_other_runs_stay_as_they_are(here: Services, clock: MovableClock) -> None:
+def test_other_runs_are_not_changed(here: Services, clock: MovableClock) -> None:
     ended, failed = Trace("ended"), Trace("failed")
     send(here, *ended.good())
     send(here, failed.span("root", None, AGENT, status=2))
@@ -207,7 +207,7 @@ def test_one_call_ends_a_limited_number_of_traces_longest_quiet_first(
     assert end(here) == 1
 
 
-def test_trace_that_cannot_be_projected_holds_up_no_other(
+def test_trace_that_cannot_be_projected_does_not_delay_others(
     here: Services, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, sound = Trace("broken"), Trace("sound")

@@ -1,4 +1,4 @@
-"""Log records in the store: limits, pruning, and the way out and in again."""
+"""Log records in the store: limits, pruning, export and ingestion."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def rows(services: Services, table: str = "log_records") -> int:
         return int(session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
-def test_pruning_takes_the_records_of_old_runs_along(here: Services) -> None:
+def test_pruning_deletes_the_records_of_old_runs(here: Services) -> None:
     trace = Trace("old")
     send_spans(here, trace)
     send_logs(here, log(trace, "root", "a"), log(trace, "root", "b"))
@@ -62,13 +62,13 @@ def test_pruning_takes_the_records_of_old_runs_along(here: Services) -> None:
     assert rows(here, "log_origins") == 0
 
 
-def test_pruning_deletes_records_that_have_waited_in_vain(here: Services, clock: MovableClock) -> None:
+def test_pruning_deletes_old_records_without_spans(here: Services, clock: MovableClock) -> None:
     waiting, growing, young, with_run = (Trace(name) for name in ("waiting", "growing", "young", "with run"))
     send_logs(here, log(waiting, "x", "in vain"), log(waiting, "x", "too"), log(growing, "x", "first"))
     clock.us += HOUR_US
     send_logs(here, log(young, "x", "kept"), log(growing, "x", "second"), log(with_run, "root", "kept"))
     send_spans(here, with_run)
-    # The run of `with_run` started before this time too; it goes with its record.
+    # The run of `with_run` also started before this time, so it is deleted with its record.
     assert here.telemetry.count_prunable(START_US + HOUR_US // 2) == PruneCounts(1, 3, 3)
     assert sum(counts.logs for counts in here.telemetry.prune(START_US + HOUR_US // 2, batch=1)) == 3
     send_spans(here, growing)
@@ -99,7 +99,9 @@ def lines_of(services: Services) -> list[str]:
         return list(exported.lines())
 
 
-def test_exported_records_go_in_again(services: Services, elsewhere: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exported_records_are_ingested_again(
+    services: Services, elsewhere: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "MAX_LINE_SPANS", 2)
     one, other = Trace("one"), Trace("other")
     for trace in (one, other):
@@ -147,7 +149,7 @@ def test_logs_of_an_unknown_run_are_not_found(services: Services) -> None:
         services.telemetry.logs("nothing")
 
 
-def test_remapping_reads_the_events_of_the_log_too(services: Services) -> None:
+def test_remap_reads_events_from_log_records(services: Services) -> None:
     trace = Trace("remapped")
     send_spans(services, trace)
     send_logs(services, exception_log(trace, "tool", "TimeoutError", "slow"))

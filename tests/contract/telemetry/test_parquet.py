@@ -1,4 +1,4 @@
-"""Parquet on both databases, read back by DuckDB."""
+"""Parquet files on both databases, read back by DuckDB."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(path: Path, order: str = "1") -> list[dict[str, Any]]:
     """Return the rows of a file as DuckDB reads them, times as text in UTC."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        # Fetched as they are, times would need one more package.
+        # DuckDB needs one more package to return times, so they are cast to text.
         as_text = f"SELECT COLUMNS(*)::VARCHAR FROM (SELECT * FROM '{path}' ORDER BY {order})"
         found = connection.execute(as_text)
         names = [field[0] for field in found.description]
@@ -45,7 +45,7 @@ def metadata(path: Path, column: str) -> set[Any]:
 
 @pytest.fixture
 def filled(services: Services) -> Services:
-    """An installation with a failed run, one that has the least a run can have, and a trace."""
+    """An installation with a failed run, a run with only the required fields, and a trace."""
     for body in (
         failed_run("json", odd={"kept": [1]}),
         minimal_run("least", started_at=EARLIEST, tool_calls=[tool_call("c", retries=2**63 - 1, started_at=LATEST)]),

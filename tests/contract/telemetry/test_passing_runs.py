@@ -1,4 +1,4 @@
-"""Which runs that succeeded a failed run is compared with, and what is read of them."""
+"""The choice of the successful runs that a failed run is compared with, and the calls that are read from them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_calls_that_did_not_fail_are_read_in_order_of_time(services: Services) -
     assert found.answer == "It is done."
 
 
-def test_number_and_size_are_bounded(services: Services) -> None:
+def test_number_of_runs_and_calls_is_limited(services: Services) -> None:
     failed = post(services, failed_run("failed", task_id="t"))
     for number in range(MAX_RUNS + 2):
         post(services, passing(f"p{number:02}", number))

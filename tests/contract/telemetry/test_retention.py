@@ -1,4 +1,4 @@
-"""Pruning on both databases: what goes, what stays, and what others see of it meanwhile."""
+"""Pruning on both databases: old runs are deleted in whole, young runs stay, and overviews count only stored runs."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ TABLES = {"agent_runs": "run_id", "timeline_items": "run_id", "spans": "trace_id
 
 @pytest.fixture(autouse=True)
 def shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give every service of a shared database a roll-up shard of its own, as chance nearly always does."""
+    """Give every service of a shared database its own roll-up shard, as the random choice nearly always does."""
     numbers = itertools.count()
     monkeypatch.setattr(parts.secrets, "randbelow", lambda limit: next(numbers) % limit)
 
 
 @pytest.fixture
 def here(services: Services) -> Iterator[Services]:
-    """An installation whose clock stands a day after the sample runs' start."""
+    """An installation whose clock is a day after the start of the sample runs."""
     with at_a_day(services) as made:
         yield made
 
 
 @contextmanager
 def at_a_day(services: Services) -> Iterator[Services]:
-    """Build another process's services of the same installation."""
+    """Build services of another process of the same installation, a day after the start of the sample runs."""
     made = build(services.settings, clock=MovableClock(NOW_US))
     try:
         yield made
@@ -87,7 +87,7 @@ def prune(services: Services, **options: int) -> list[PruneCounts]:
 
 
 def stored_ids(services: Services) -> set[str]:
-    """Return the ids of the runs, from a list and from every table that holds something of them."""
+    """Return the ids of the listed runs; check that no table holds data of another run."""
     with services.database.read() as session:
         found = {
             table: set(session.execute(text(f"SELECT DISTINCT {column} FROM {table}")).scalars())
@@ -105,7 +105,7 @@ def old_sums(services: Services) -> int:
         return int(session.execute(statement, {"cutoff": CUTOFF_US}).scalar_one())
 
 
-def test_old_runs_go_whole_and_young_ones_stay(services: Services, here: Services) -> None:
+def test_old_runs_are_deleted_in_whole_and_young_ones_stay(services: Services, here: Services) -> None:
     post(services, run_at("old-1", 0), run_at("old-2", HOUR_S - 1e-6), run_at("young", HOUR_S), run_at("new", 7_200))
     old_trace, young_trace = post_trace(services, "old"), post_trace(services, "young", start_ms=HOUR_MS)
     with at_a_day(here) as other:
@@ -130,7 +130,7 @@ def test_overview_counts_only_the_remaining_runs(services: Services, here: Servi
     with at_a_day(here) as other:
         post(services, *[run_at(f"a{number}", 70 * number) for number in range(8)], *young)
         post(other, *[run_at(f"b{number}", 70 * number, status="failure") for number in range(8)])
-        # One process took this run in, another one replaced it.
+        # This process replaces a run that the other process ingested.
         post(other, run_at("a1", 70, status="failure"))
     assert here.telemetry.overview(48).total_runs == 19
 
@@ -148,10 +148,10 @@ def test_overview_counts_only_the_remaining_runs(services: Services, here: Servi
     assert old_sums(here) == 0
 
 
-def test_left_over_sums_go_in_several_transactions(
+def test_sums_of_deleted_runs_are_deleted_in_several_transactions(
     here: Services, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # More than the shards of one bucket.
+    # This is more than the shards of one bucket.
     monkeypatch.setattr(retention, "_SUMS_PER_TRANSACTION", 20)
     post(services, *[run_at(f"r{number}", 60 * number) for number in range(20)])
     with at_a_day(here) as other:
@@ -168,7 +168,7 @@ def test_a_sum_that_still_counts_a_run_stays(here: Services, services: Services)
     pruning = here.telemetry.prune(CUTOFF_US, batch=1)
     next(pruning)
     next(pruning)
-    # Comes in behind the pruning, which is just about to clear the sums away.
+    # This run arrives after the pruning of runs, and before the pruning of their sums.
     post(services, run_at("behind", 30))
     assert list(pruning) == []
 
@@ -179,9 +179,9 @@ def test_a_sum_that_still_counts_a_run_stays(here: Services, services: Services)
     assert old_sums(here) == 0
 
 
-def test_the_oldest_go_first_and_a_stop_leaves_the_rest_for_next_time(here: Services) -> None:
+def test_oldest_runs_are_deleted_first_and_the_next_pruning_continues(here: Services) -> None:
     ids = [f"r{number}" for number in range(7)]
-    # The same start: their ids settle the order.
+    # Two runs have the same start, and their ids decide the order.
     post(here, *[run_at(run_id, 60 * (number // 2)) for number, run_id in enumerate(ids)])
     pruning = here.telemetry.prune(CUTOFF_US, batch=3)
 
@@ -212,7 +212,7 @@ def test_big_runs_make_smaller_batches(here: Services, monkeypatch: pytest.Monke
     assert stored_ids(here) == set()
 
 
-def test_analyses_go_with_their_runs_by_one_job_per_batch(here: Services) -> None:
+def test_analyses_of_pruned_runs_are_deleted_by_one_job_per_batch(here: Services) -> None:
     post(here, *[failed_run(f"r{number}", started_at=time_text(number), steps=[]) for number in range(4)])
     post(here, failed_run("young", started_at=time_text(HOUR_S), ended_at=None))
     analyses = {run_id: here.rca.request(run_id).rca_run_id for run_id in ("r0", "r1", "r3", "young")}
@@ -220,7 +220,7 @@ def test_analyses_go_with_their_runs_by_one_job_per_batch(here: Services) -> Non
     done = len(here.queue.list())
 
     prune(here, batch=3)
-    # As new as can be told apart from those that went.
+    # One microsecond later, the smallest difference from the deleted analyses.
     again = MovableClock(NOW_US + 1)
     later = build(here.settings, clock=again)
     post(later, failed_run("r0"))
@@ -239,11 +239,11 @@ def test_analyses_go_with_their_runs_by_one_job_per_batch(here: Services) -> Non
         assert here.progress.read_after(analyses[run_id]) == []
 
 
-def test_a_run_that_gets_a_later_start_just_then_stays(here: Services, services: Services) -> None:
+def test_run_that_gets_a_later_start_during_pruning_stays(here: Services, services: Services) -> None:
     post(services, run_at("a", 0), run_at("moved", 1), run_at("z", 2))
     with ThreadPoolExecutor(1) as pool:
         with services.database.write() as unit:
-            # What a new post of the run does to its row, not committed yet.
+            # A new post of the run changes its row like this; the change is not committed yet.
             moved = {"start": CUTOFF_US + 1}
             unit.session.execute(text("UPDATE agent_runs SET started_at = :start WHERE run_id = 'moved'"), moved)
             pruned = pool.submit(prune, here)
@@ -254,7 +254,7 @@ def test_a_run_that_gets_a_later_start_just_then_stays(here: Services, services:
 
 
 def waits_for_others(services: Services, is_running: Callable[[], bool]) -> Callable[[], bool]:
-    """Return what tells whether another transaction waits: on SQLite all do while one writes."""
+    """Return a check for a waiting transaction; on SQLite every other transaction waits during a write."""
     if services.database.is_sqlite:
         return is_running
 

@@ -1,4 +1,4 @@
-"""Pages of lists of runs that are not projected yet: as complete as afterwards, and no more is projected than they need."""
+"""Lists of runs that are not projected yet: pages are complete, and a list projects only what its page needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.telemetry.unprojected import send, waiting
 
 
 def scattered(count: int) -> list[Trace]:
-    """Return traces whose names give them starts in no order, a third of them failed; see `send_scattered`."""
+    """Return traces; `send_scattered` gives them starts in no order, and lets a third of them fail."""
     return [Trace(f"scattered-{number}") for number in range(count)]
 
 
@@ -24,7 +24,7 @@ def send_scattered(services: Services, traces: list[Trace]) -> None:
         send(services, [trace.span("root", None, AGENT, start_ms=start, end_ms=start + 5, **failed)])
         if number % 4 == 0:
             services.telemetry.projector.project(trace.id)
-            # A root that arrives last and starts before what is known.
+            # This root arrives last and starts before the known spans.
             send(services, [trace.span("before", None, AGENT, start_ms=start - 10.5, end_ms=start)])
 
 
@@ -89,7 +89,7 @@ def test_overview_projects_only_runs_that_can_be_in_its_window(services: Service
     assert new.id not in waiting(services)
 
 
-def test_failed_runs_of_a_time_project_only_what_can_be_in_it(services: Services) -> None:
+def test_failed_runs_of_a_window_project_only_runs_that_can_be_in_it(services: Services) -> None:
     old = sent_hours_ago(services, "old", 30)
     sent_hours_ago(services, "new", 1)
 
