@@ -54,7 +54,7 @@ def clean(
 
 
 def _describe(planned: Cleaning) -> str:
-    """Return what would be deleted as text: "3 run(s) and 1 other file or folder (12.5 MB)"."""
+    """Return what would be deleted as text: "3 run(s) and 1 other file(s) or folder(s) (12.5 MB)"."""
     parts = [f"{len(planned.runs)} run(s)"] if planned.runs else []
     parts += [f"{len(planned.others)} other file(s) or folder(s)"] if planned.others else []
     return f"{' and '.join(parts)} ({planned.size_bytes / _MEGABYTE:,.1f} MB)"

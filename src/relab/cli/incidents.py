@@ -108,7 +108,7 @@ def watch(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the events of incidents as they happen; with --json, one CloudEvent per line."""
+    """Print the events of incidents so far, then new ones as they happen; with --json, one CloudEvent per line."""
     from relab.cli.context import open_services
     from relab.cli.stopping import stoppable
 

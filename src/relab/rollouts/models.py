@@ -100,7 +100,8 @@ class ArmWindow(_Value):
 class Thresholds(_Value):
     """The limits by which a rollout is judged, with the names and defaults of the plan file.
 
-    PASS: the rollout keeps the limits. FAIL: the change is clearly harmful. EDGE: neither; a person decides.
+    PASS: the judged figure (by default the P95) falls enough. FAIL: it does not fall enough for an EDGE, or the error
+    rate is too high. EDGE: between the two; a person decides.
 
     Attributes:
         pass_delta_p95_max: the greatest change of the P95, in percent of arm A, that can pass; negative for a decrease.

@@ -33,11 +33,11 @@ MAX_MISSING: Final = 0.10
 
 @dataclass(frozen=True, slots=True)
 class StoppingDecision:
-    """A clear difference of a variant from the baseline, which ends the variant's trials.
+    """A clear result of a variant against the baseline (better, worse or equivalent), which ends the variant's trials.
 
     Attributes:
         variant: the id of the variant.
-        finding: whether the difference is above the margin, below minus the margin, or between these two bounds.
+        finding: whether the difference lies above the margin, below minus the margin, or between them (equivalent).
         tasks: the number of compared tasks.
         positions: the number of examined tasks, in the order of the plan: compared tasks, and tasks without figures.
         estimate: the mean difference over the compared tasks, variant minus baseline.

@@ -122,7 +122,8 @@ def lend(folder: Path, user: TrialUser) -> None:
 def reclaim(launch: Launch) -> None:
     """Change the owner of an attempt's files back to the runner, after every process of the attempt has ended.
 
-    Set-user-ID and set-group-ID bits are cleared. Devices, pipes and sockets are deleted; symbolic links stay.
+    Set-user-ID and set-group-ID bits are cleared; a file with these bits and several hard links is deleted. Devices,
+    pipes and sockets are deleted, too. Symbolic links stay.
 
     Raises:
         SandboxError: a file cannot be changed.

@@ -21,7 +21,8 @@ class Candidate:
             1, because a pair counts for both causes.
         for_it, against_it: the conditions that are evidence for and against the cause, the strongest first.
         unproven: the required conditions of the cause that are not known yet.
-        together: `{other cause: probability that both are present}`, without negligible probabilities.
+        together: `{other cause: probability that both are present}`, the most probable first, without negligible
+            probabilities.
     """
 
     cause: str

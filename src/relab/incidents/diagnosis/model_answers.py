@@ -144,6 +144,7 @@ def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> t
             other: each * weight * (factor if cause in {item.cause, other} else 1.0)
             for other, each in item.together.items()
         }
-        return replace(item, probability=weight * (item.probability + (factor - 1) * own), together=together)
+        ordered = dict(sorted(together.items(), key=lambda pair: -pair[1]))
+        return replace(item, probability=weight * (item.probability + (factor - 1) * own), together=ordered)
 
     return tuple(sorted(map(scaled, candidates), key=lambda item: (-item.probability, item.cause)))

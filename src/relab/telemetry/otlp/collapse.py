@@ -25,8 +25,8 @@ _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
     """Return the spans of a trace; a span that repeats another one is marked as no timeline item (`NO_ITEM`).
 
-    Internal steps of frameworks, and further reports of the same model call, repeat other spans. The order is kept. If
-    no span is marked, the result is `spans` itself.
+    Internal steps of frameworks, and further reports of the same model call, repeat other spans. The span that stays of
+    several reports gets the fields of all of them. The order is kept. If no span is marked, the result is `spans`.
 
     Args:
         spans: all spans of a trace, sorted by start.

@@ -196,6 +196,8 @@ def read_event(raw: bytes) -> SpanEvent:
 def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
     """Yield the facts of each span, with the events of the span that were received as log records.
 
+    Exceptions are added only to a failed span, and to a call without a status.
+
     Args:
         spans: `(facts of the span, the span as protobuf bytes)`.
         events: `{span id: events}`, read from the log records of the trace. A span keeps at most 10,000 events.

@@ -134,6 +134,22 @@ def test_the_odds_of_a_cause_rise_by_a_factor_of_four_at_most(
     assert [item.cause for item in after if item.cause != cause] == [name for name in others if name != cause]
 
 
+def test_pairs_of_a_cause_stay_ordered_when_another_cause_is_raised() -> None:
+    before = [
+        Candidate("leak", 0.9, together={"crowd": 0.4, "spike": 0.3}),
+        Candidate("crowd", 0.4, together={"leak": 0.4}),
+        Candidate("spike", 0.3, together={"leak": 0.3}),
+        Candidate(UNKNOWN, 0.1),
+    ]
+
+    best = raised(before, "spike", 1.0)[0]
+
+    assert best.cause == "leak"
+    assert list(best.together) == ["spike", "crowd"]
+    assert best.together["spike"] == pytest.approx(4 * 0.3 / 1.9)
+    assert best.together["crowd"] == pytest.approx(0.4 / 1.9)
+
+
 CATALOGUE = catalogue(entry("mend"))
 
 

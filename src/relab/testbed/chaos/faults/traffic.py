@@ -255,7 +255,7 @@ class Overload(Presence):
 
     The overload counts as absent in two cases:
     - The target's flow control was changed after the creation of this object.
-    - The target was overloaded, and now serves all requests.
+    - The target was overloaded, and now serves nearly all requests about as fast as before.
 
     Args:
         ground: fault injection's access to the testbed.
