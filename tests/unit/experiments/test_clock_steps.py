@@ -1,4 +1,4 @@
-"""A run of an experiment while the machine's clock is set back by a day or forward by a year."""
+"""An experiment run while the machine's clock steps back by a day or forward by a year."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ STEPS_US = [-DAY_US, 365 * DAY_US]
 
 
 class SteppingClock:
-    """A clock that is set back or forward each time that it was read."""
+    """A clock that steps by `step_us` after each reading, and stays within 40 years of its start."""
 
     def __init__(self, step_us: int) -> None:
         self.us, self.step_us = 1_700_000_000_000_000, step_us
 
     def now_us(self) -> int:
         now = self.us
-        # Far enough from both ends of the times that relab accepts, however often it is read.
+        # Stay within the range of times that relab accepts, however often the clock is read.
         self.us = now + self.step_us if abs(now + self.step_us - 1_700_000_000_000_000) < 40 * 365 * DAY_US else now
         return now
 
 
 class Runs:
-    """A project whose runs are made with a clock that steps."""
+    """A project, and a service whose clock steps at each reading."""
 
     def __init__(self, folder: Path, step_us: int, harness: str, **sections: Any) -> None:
         self.project = Project.make(folder, harness, tasks=3)
@@ -62,7 +62,7 @@ def test_times_of_a_trial_agree_with_its_duration(tmp_path: Path, step_us: int) 
 
 
 @pytest.mark.parametrize("step_us", STEPS_US)
-def test_trial_has_its_time_and_no_more(tmp_path: Path, step_us: int) -> None:
+def test_trial_times_out_after_its_limit_despite_clock_steps(tmp_path: Path, step_us: int) -> None:
     harness = 'time.sleep(600 if ids["trial_id"] == "trial_2" else 0)\nanswer()\n'
     runs = Runs(tmp_path, step_us, harness, runtime={"timeouts": {"trial_seconds": 2, "grace_seconds": 0}})
 

@@ -1,4 +1,4 @@
-"""The order in which trials are started and recorded, with executors that need no processes."""
+"""The order in which trials start and are recorded, tested with executors that start no processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMEOUT_S = 30.0
 
 
 class Answering:
-    """An executor whose trials end as the test says."""
+    """An executor whose trials end as the test's `submit` function decides."""
 
     capacity = 2
 

@@ -1,4 +1,4 @@
-"""What a flag may say; every mistake is named by its field."""
+"""Validation of flag content: every error names its field."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def service_document(value: Any) -> Document:
 
 
 @given(documents())
-def test_a_content_comes_back_as_it_was(made: Document) -> None:
+def test_written_content_is_read_back_unchanged(made: Document) -> None:
     read = read_as(FlagContent, parse_json(json.dumps(made).encode()))
     written = read.model_dump(mode="json")
 
@@ -77,7 +77,7 @@ def test_a_content_comes_back_as_it_was(made: Document) -> None:
         (document(rules=[rule("r", variant="on")] * 101), "rules"),
     ],
 )  # fmt: skip
-def test_a_wrong_content_is_refused_by_its_field(made: Any, field: str) -> None:
+def test_invalid_content_is_rejected_with_its_field(made: Any, field: str) -> None:
     with pytest.raises(InvalidInputError) as refusal:
         read_as(FlagContent, made)
 
@@ -86,12 +86,12 @@ def test_a_wrong_content_is_refused_by_its_field(made: Any, field: str) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
-def test_a_number_is_finite(value: float) -> None:
+def test_number_that_is_not_finite_is_rejected(value: float) -> None:
     with pytest.raises(InvalidInputError):
         read_as(FlagContent, {"value_type": "number", "variants": {"v": value}, "default_variant": "v"})
 
 
-def test_a_document_of_a_service_is_a_value() -> None:
+def test_service_document_is_a_valid_flag_value() -> None:
     read = read_as(FlagContent, service_document(SERVICE))
 
     assert ServiceFlags().updated(read.variants["v"]) == ServiceFlags()
@@ -116,7 +116,7 @@ def test_incomplete_document_is_rejected_with_the_missing_field(value: Any, fiel
     assert field in [name for name, _ in refusal.value.problems]
 
 
-def test_many_mistakes_get_an_answer_of_bounded_size() -> None:
+def test_report_of_many_errors_is_bounded() -> None:
     with pytest.raises(InvalidInputError) as refusal:
         read_as(FlagContent, document(variants={f"v{number}": 3 for number in range(100)}))
 

@@ -1,4 +1,4 @@
-"""The places where two contents differ."""
+"""Differences between two flag contents, listed by their path."""
 
 from __future__ import annotations
 

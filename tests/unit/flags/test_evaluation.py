@@ -1,4 +1,4 @@
-"""Who gets what: rules in their order, and splits that stay as they were dealt."""
+"""Flag evaluation: rules apply in order, and a percentage split keeps each key in its bucket."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_without_rules_the_default_is_static() -> None:
     assert served(flag_of(), {}) == ("off", "STATIC")
 
 
-def test_a_disabled_flag_gives_its_default_whatever_its_rules() -> None:
+def test_disabled_flag_returns_its_default_despite_matching_rules() -> None:
     disabled = flag_of(rule(variant="on"), is_enabled=False)
 
     assert served(disabled, {"targetingKey": "x"}) == ("off", "DISABLED")
@@ -111,13 +111,13 @@ def test_all_conditions_of_a_rule_must_hold() -> None:
         ("gt", -1, False, False),
     ],
 )
-def test_a_condition_holds(operator: str, value: Any, given: Any, holds: bool) -> None:
+def test_operator_compares_values_of_the_same_type(operator: str, value: Any, given: Any, holds: bool) -> None:
     found = served(flag_of(rule("r", ("x", operator, value), variant="on")), {"x": given})
 
     assert found == (("on", "TARGETING_MATCH") if holds else ("off", "DEFAULT"))
 
 
-def test_the_targeting_key_is_an_attribute_like_any_other() -> None:
+def test_rule_can_match_the_targeting_key() -> None:
     named = flag_of(rule("r", ("targetingKey", "in", ["ann", "bob"]), variant="on"))
 
     assert served(named, {"targetingKey": "bob"}) == ("on", "TARGETING_MATCH")
@@ -134,12 +134,12 @@ def test_a_split_needs_a_targeting_key(context: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", [None, 3, True, ["a"], {}])
 @pytest.mark.parametrize("is_enabled", [True, False])
-def test_a_targeting_key_is_a_text(key: Any, is_enabled: bool) -> None:
+def test_targeting_key_that_is_not_a_string_is_rejected(key: Any, is_enabled: bool) -> None:
     with pytest.raises(InvalidContextError):
         evaluate(flag_of(is_enabled=is_enabled), {"targetingKey": key})
 
 
-def test_buckets_are_those_of_every_other_machine() -> None:
+def test_bucket_is_the_same_on_every_machine() -> None:
     # From `printf 'checkout\\0\\0user-1' | sha256sum`: 16 hex digits, modulo 10,000.
     assert [bucket("checkout", "", "user-1"), bucket("checkout", "s", "user-1"), bucket("k", "", "é")] == [
         9_688,
@@ -149,14 +149,14 @@ def test_buckets_are_those_of_every_other_machine() -> None:
 
 
 @given(TEXTS, TEXTS, TEXTS)
-def test_a_bucket_is_one_of_ten_thousand_and_stays(key: str, salt: str, who: str) -> None:
+def test_bucket_is_below_ten_thousand_and_deterministic(key: str, salt: str, who: str) -> None:
     assert 0 <= bucket(key, salt, who) < ALL_BP
     assert bucket(key, salt, who) == bucket(key, salt, who)
 
 
 @settings(max_examples=20)
 @given(weights(4), st.integers(0, 10_000))
-def test_a_split_keeps_to_its_weights(shares: list[int], first: int) -> None:
+def test_split_distributes_keys_by_its_weights(shares: list[int], first: int) -> None:
     version, people = split_flag(shares), 2_000
     counts = dict.fromkeys(NAMES, 0)
     for number in range(people):
@@ -199,7 +199,7 @@ def test_ramp_moves_only_keys_towards_the_growing_part(one: int, other: int) -> 
     assert (moved == 0) or high > low
 
 
-def test_flags_and_salts_deal_independently() -> None:
+def test_different_flags_or_salts_split_independently() -> None:
     people = [f"p{number}" for number in range(4_000)]
     halves = [[bucket(key, salt, who) < 5_000 for who in people] for key, salt in (("a", ""), ("b", ""), ("a", "2"))]
 
@@ -209,7 +209,7 @@ def test_flags_and_salts_deal_independently() -> None:
 
 
 @given(documents(), st.dictionaries(TEXTS, JSON_VALUES, max_size=5), TEXTS.filter(bool))
-def test_every_context_gets_a_variant_and_always_the_same(
+def test_any_context_gets_the_same_variant_each_time(
     made: Document, context: dict[str, Any], targeting_key: str
 ) -> None:
     version = flag(FlagContent.model_validate(made))

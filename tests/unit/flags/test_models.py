@@ -45,7 +45,7 @@ def test_update_changes_only_named_fields(control: dict[str, Any], routing: dict
 
 
 @given(CONTROL, ROUTING)
-def test_a_whole_document_is_read_back_as_it_was(control: dict[str, Any], routing: dict[str, Any]) -> None:
+def test_written_document_is_read_back_unchanged(control: dict[str, Any], routing: dict[str, Any]) -> None:
     flags = ServiceFlags().updated({"control": {"max_concurrency": 9, **control}, "routing": routing})
 
     assert ServiceFlags().updated(json.loads(flags.model_dump_json())) == flags
@@ -82,12 +82,12 @@ def test_invalid_field_is_named(document: Any, field: str) -> None:
 
 
 @pytest.mark.parametrize("document", [{}, {"control": {}}, {"control": {}, "routing": {}}, [], "aimd", None])
-def test_an_update_that_names_nothing_is_refused(document: Any) -> None:
+def test_empty_update_is_rejected(document: Any) -> None:
     with pytest.raises(InvalidInputError):
         ServiceFlags().updated(document)
 
 
-def test_several_refused_fields_are_all_named() -> None:
+def test_all_rejected_fields_are_named() -> None:
     with pytest.raises(InvalidInputError) as refused:
         ServiceFlags().updated({"control": {"policy": "x", "extra": 1}, "routing": {"enabled": "yes"}})
 
@@ -95,20 +95,20 @@ def test_several_refused_fields_are_all_named() -> None:
 
 
 @given(st.integers(1, 200), st.integers(0, 200))
-def test_rules_send_small_searches_to_faiss(top_k: int, threshold: int) -> None:
+def test_rules_route_searches_up_to_the_threshold_to_faiss(top_k: int, threshold: int) -> None:
     routing = RoutingFlags(topk_threshold=threshold)
 
     assert routing.backend(top_k) == ("faiss" if top_k <= threshold else "qdrant")
 
 
 @pytest.mark.parametrize("off", [{"enabled": False}, {"policy": "manual"}])
-def test_without_rules_the_manual_index_answers(off: dict[str, Any]) -> None:
+def test_manual_backend_is_used_without_routing_rules(off: dict[str, Any]) -> None:
     assert RoutingFlags(**off, manual_backend="faiss").backend(200) == "faiss"
     assert RoutingFlags(**off, manual_backend="qdrant").backend(1) == "qdrant"
     assert RoutingFlags(**off).backend(1) == "qdrant"
 
 
-def test_the_rollback_of_the_contract_is_taken() -> None:
+def test_rollback_document_of_the_contract_is_accepted() -> None:
     rollback: Any = {
         "control": {"policy": "fixed", "enabled_actuators": []},
         "routing": {"enabled": False, "manual_backend": "qdrant"},

@@ -1,4 +1,4 @@
-"""Which form of an answer a client gets by its `Accept`."""
+"""Content negotiation: which media type a client gets for its `Accept` header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each kind of sandbox has one descriptor, which is true of the sandbox that it makes."""
+"""Sandbox descriptors: each sandbox mode has one, and it matches the sandbox that the mode creates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial leaves becomes the runner's own and harmless, and nothing outside of its folders changes."""
+"""Ownership of trial files: afterwards they belong to the runner, without set-id bits; files outside are unchanged."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_set_id_bits_are_removed_and_the_rest_stays(launch: Launch, bits: int) -
     assert mode(folder) == (bits | 0o700) & 0o777
 
 
-def test_a_program_of_the_machine_with_a_second_name_here_keeps_its_permissions(launch: Launch, tmp_path: Path) -> None:
+def test_hard_link_to_a_set_id_program_is_removed_and_the_program_unchanged(launch: Launch, tmp_path: Path) -> None:
     program = tmp_path / "sudo"
     program.touch()
     program.chmod(0o4755)
@@ -77,7 +77,7 @@ def test_pipes_and_sockets_are_removed_and_links_stay(
     assert mode(outside / "program") == 0o4755
 
 
-def test_a_link_in_the_place_of_a_folder_is_not_followed(launch: Launch, tmp_path: Path) -> None:
+def test_link_in_place_of_a_trial_folder_is_not_followed(launch: Launch, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "program").touch()
@@ -101,12 +101,12 @@ def test_very_deep_tree_is_repaired_completely(launch: Launch) -> None:
     assert stat.S_IMODE(os.fstat(descriptor).st_mode) == 0o755
     os.close(descriptor)
     os.close(folder)
-    # pytest would remove the tree by recursion, and give up.
+    # pytest removes trees recursively and fails on one this deep.
     subprocess.run(["rm", "-rf", launch.folders.out], check=True)
 
 
 @needs_root
-def test_files_are_given_and_taken_back(launch: Launch) -> None:
+def test_writable_files_change_owner_before_the_trial_and_back_after_it(launch: Launch) -> None:
     inner = launch.folders.workspace / "a"
     inner.mkdir()
     (inner / "file").touch()
@@ -120,7 +120,7 @@ def test_files_are_given_and_taken_back(launch: Launch) -> None:
 
 
 @needs_root
-def test_only_unreadable_files_are_lent(launch: Launch) -> None:
+def test_harness_file_changes_owner_only_if_it_is_unreadable(launch: Launch) -> None:
     harness = launch.folders.harness
     for name, bits in (("open", 0o644), ("closed", 0o600)):
         (harness / name).touch()

@@ -1,4 +1,4 @@
-"""What the seccomp filter of a room decides, on both architectures."""
+"""The seccomp filter of the sandbox: which system calls it allows, denies or kills on both architectures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_listed_call_is_denied_and_every_other_known_call_is_allowed(machi
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_unknown_calls_are_absent_and_foreign_architectures_are_killed(machine: str) -> None:
+def test_unknown_call_does_not_exist_and_foreign_architecture_is_killed(machine: str) -> None:
     assert decide(machine, LAST_KNOWN + 1) == errno.ENOSYS
     # getpid of the x32 ABI
     assert decide(machine, 0x40000000 + 39) == errno.ENOSYS
@@ -84,13 +84,13 @@ def test_calls_are_decided_by_their_arguments(
     assert decide(machine, getattr(ARCHITECTURES[machine], call), arguments) == decision
 
 
-def test_a_machine_without_a_table_is_refused_by_name() -> None:
+def test_machine_without_a_system_call_table_is_rejected_by_name() -> None:
     with pytest.raises(LookupError, match="riscv64"):
         compile_filter("riscv64")
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_numbers_are_those_of_libseccomp(machine: str) -> None:
+def test_system_call_numbers_equal_those_of_libseccomp(machine: str) -> None:
     try:
         libseccomp = ctypes.CDLL("libseccomp.so.2")
     except OSError:
@@ -100,7 +100,7 @@ def test_the_numbers_are_those_of_libseccomp(machine: str) -> None:
     ours |= {name: getattr(architecture, name) for name in ("clone", "clone3", "ioctl", "personality", "socket")}
     resolve = libseccomp.seccomp_syscall_resolve_name_arch
     theirs = {name: resolve(architecture.audit, name.encode()) for name in ours}
-    # Negative: no such call there, or newer than this libseccomp.
+    # A negative number: the architecture lacks the call, or this libseccomp is older than it.
     assert {name: number for name, number in ours.items() if number is not None and theirs[name] >= 0} == {
         name: number for name, number in theirs.items() if number >= 0
     }

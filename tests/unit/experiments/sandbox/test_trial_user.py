@@ -1,4 +1,4 @@
-"""The user of trials, and the user namespace that root makes for it."""
+"""The user that runs trials: how it is chosen, and the id map of the user namespace that root creates for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_invalid_user_is_refused_with_the_field(wanted: str) -> None:
 
 
 @needs_root
-def test_a_given_user_is_taken() -> None:
+def test_configured_user_is_used() -> None:
     assert trial_user("12345") == TrialUser(12_345, 12_345)
     assert trial_user("12345:12346") == TrialUser(12_345, 12_346)
 
@@ -56,7 +56,7 @@ def test_in_a_container_with_few_ids_trials_get_the_last_candidate(tmp_path: Pat
     assert trial_user(None, proc=tmp_path) == TrialUser(65_534, 65_534)
 
 
-def test_the_map_of_all_ids_moves_root_alone() -> None:
+def test_id_map_of_all_ids_moves_only_root() -> None:
     assert id_map([(0, 4_294_967_295)]) == f"1 1 {ROOT_INSIDE - 1}\n{ROOT_INSIDE} 0 1\n"
 
 

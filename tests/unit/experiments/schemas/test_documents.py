@@ -1,4 +1,4 @@
-"""The published schemas: each is one, known documents pass, and what is wrong is named with its place."""
+"""The published JSON schemas: each is valid, accepts known documents, and reports the place of an error."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def wrong(folder: Path, document: Any, schema: str | None = None) -> list[tuple[
 
 
 @pytest.mark.parametrize("name", schema_names())
-def test_each_schema_is_one_and_refuses_something(name: str) -> None:
+def test_each_schema_is_valid_and_rejects_invalid_documents(name: str) -> None:
     schema = schema_named(name)
 
     Draft202012Validator.check_schema(schema)
@@ -92,7 +92,7 @@ def test_error_names_its_place(tmp_path: Path, document: Any, schema: str | None
     assert place in {where for where, _ in wrong(tmp_path, document, schema)}
 
 
-def test_each_line_of_a_file_of_lines_is_checked(tmp_path: Path) -> None:
+def test_each_line_of_a_json_lines_file_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text("".join(json.dumps({**EVENT, "seq": number}) + "\n" for number in range(3)) + "\n")
     assert check_file(path, "hook_events_v1") == ("hook_events_v1", 3)
@@ -122,7 +122,7 @@ def test_unreadable_document_is_reported(tmp_path: Path, content: str, schema: s
         check_file(tmp_path / "absent.json", schema)
 
 
-# Taken of AgentLab's published schemas (2026-02-12) after inlining their local references and dropping their annotations.
+# Computed from AgentLab's published schemas (2026-02-12), with local references inlined and annotations removed.
 CONTRACT_DIGESTS = {
     "attestation_v1": "1a3d3a0043b696b7",
     "evidence_record_v1": "ca2249a684ec5e66",
@@ -142,14 +142,14 @@ CONTRACT_DIGESTS = {
 
 
 def ordered(schema: Any) -> Any:
-    """Return a schema in which the order of sets says nothing."""
+    """Return a copy of a schema with its order-independent lists (`required`, `enum`) sorted."""
     if isinstance(schema, dict):
         sets = ("required", "enum")
         return {name: sorted(value, key=str) if name in sets else ordered(value) for name, value in schema.items()}
     return [ordered(item) for item in schema] if isinstance(schema, list) else schema
 
 
-def test_schemas_of_the_contract_are_those_that_agentlab_publishes() -> None:
+def test_contract_schemas_equal_those_published_by_agentlab() -> None:
     assert {name: digest(ordered(schema))[7:23] for name, schema in CONTRACT.items()} == CONTRACT_DIGESTS
 
 

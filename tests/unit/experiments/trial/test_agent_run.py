@@ -1,4 +1,4 @@
-"""A trial as an agent run: telemetry takes whatever a harness has told."""
+"""Converting a trial to an agent run: telemetry accepts any events of a harness."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def test_a_trial_without_events_is_one_step() -> None:
     ("outcome", "status"),
     [("success", "success"), ("failure", "failure"), ("error", "failure"), ("missing", "cancelled")],
 )
-def test_outcomes(outcome: str, status: str) -> None:
+def test_outcome_of_the_trial_is_the_status_of_the_run(outcome: str, status: str) -> None:
     run = run_of(replace(ROW, outcome=TrialOutcome(outcome), success=outcome == "success"))
 
     assert run.status == status
     assert (run.error_type is None) == (outcome == "success")
 
 
-def test_events_are_steps_and_calls() -> None:
+def test_events_become_steps_and_tool_calls() -> None:
     run = run_of(
         ROW,
         [
@@ -135,7 +135,7 @@ def test_events_are_steps_and_calls() -> None:
     assert call.result_summary == "nothing"
 
 
-def test_an_outcome_may_be_a_word() -> None:
+def test_outcome_word_of_a_tool_call_becomes_its_status() -> None:
     run = run_of(ROW, [event(1, "tool_call_end", outcome="ok"), event(2, "tool_call_end", outcome="timeout")])
 
     assert [(call.status, call.error_class) for call in run.tool_calls] == [("success", None), ("failure", "timeout")]

@@ -1,4 +1,4 @@
-"""The cache of model answers: what is stored, for how long, and which requests share an answer."""
+"""The cache of model answers: what it stores, for how long, and which requests share an answer."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_damaged_answer_is_not_replayed(tmp_path: Path, at: int) -> None:
     assert cache.get("ab12") is None
 
 
-def test_least_recently_used_answers_make_room(tmp_path: Path) -> None:
+def test_least_recently_used_answers_are_evicted(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, max_bytes=3_000)
     big = CachedAnswer("application/json", [b"x" * 700])
     for name in ("aa01", "bb02", "cc03", "dd04", "ee05"):
@@ -81,7 +81,7 @@ def test_least_recently_used_answers_make_room(tmp_path: Path) -> None:
     assert not cache.put("ff06", CachedAnswer("application/json", [b"x" * 4_000]))
 
 
-def test_files_are_for_the_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
     cache_in(tmp_path / "new").put("ab12", ANSWER)
 
     [path] = tmp_path.glob("new/??/*")
@@ -117,7 +117,7 @@ def test_credentials_and_noise_are_not_in_the_key() -> None:
     ("path", "body"),
     [("/v1/files", b"{}"), (PATH, b"not json"), (PATH, b"[]"), ("/v1/responses", b'{"background": true}')],
 )
-def test_request_whose_answer_depends_on_more_has_no_key(path: str, body: bytes) -> None:
+def test_request_whose_answer_depends_on_other_state_has_no_key(path: str, body: bytes) -> None:
     assert keys().request_digest(path, {}, body) is None
 
 
@@ -138,11 +138,11 @@ def test_request_whose_answer_depends_on_more_has_no_key(path: str, body: bytes)
         (200, "text/event-stream", b'event: error\ndata: {"type": "error"}\n\ndata: [DONE]\n\n', False),
     ],
 )
-def test_only_whole_answers_are_stored(status: int, kind: str, body: bytes, whole: bool) -> None:
+def test_only_complete_answers_are_stored(status: int, kind: str, body: bytes, whole: bool) -> None:
     assert is_whole_answer(status, kind, body) is whole
 
 
-def test_headers_between_neighbours_are_not_forwarded() -> None:
+def test_hop_by_hop_headers_are_not_forwarded() -> None:
     given_ = {"Host": "h", "Connection": "close, X-Hop", "X-Hop": "1", "Authorization": "k", "Accept-Encoding": "gzip"}
 
     assert forwarded_headers(given_) == {"Authorization": "k", "Accept-Encoding": "identity"}

@@ -1,4 +1,4 @@
-"""Events of a trial are read while they are written, whatever their number and length."""
+"""Counting a trial's events while the harness writes them: any number of events and any line length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relab.experiments.trial.watch import BudgetCount
 STEP = b'{"event_type": "agent_step_start"}\n'
 
 
-def test_last_read_counts_more_events_than_one_read_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_read_counts_events_beyond_the_limit_of_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_tail, "_MAX_READ_BYTES", 100)
     path = tmp_path / "events.jsonl"
     path.write_bytes(STEP * 50 + STEP.rstrip())

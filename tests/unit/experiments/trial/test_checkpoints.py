@@ -1,4 +1,4 @@
-"""Checkpoints in the folder of a trial, whose paths and files a harness has chosen."""
+"""Checkpoints of a trial, whose paths and files the harness chooses: finding, keeping, and copying them into a fork."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONFIG = ExperimentConfig.model_validate(
 
 
 def make_trial(root: Path, inside: Path | None = None, **output: Any) -> TrialFolder:
-    """Return the folder of a trial whose harness saw its folders below `inside`, by default where they are."""
+    """Create a trial folder and return it; the harness saw its folders below `inside` (default: their real paths)."""
     folder = TrialFolder(root)
     for name in ("workspace", "state", "out"):
         (root / name).mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_paths_of_each_sandbox_lead_to_the_file(tmp_path: Path, path: str) -> No
     folder = make_trial(tmp_path / "t", inside)
     (folder.state / "a").write_text("memory")
     if path.startswith(".."):
-        # A link could make another folder of it than it seems.
+        # With symbolic links, `..` can lead to another folder than the path suggests.
         with pytest.raises(CheckpointInvalidError):
             find(folder, path)
         return
@@ -98,7 +98,7 @@ def test_hostile_checkpoint_is_refused(tmp_path: Path, path: str) -> None:
         find(folder, path)
 
 
-def test_checkpoint_of_holes_is_refused(tmp_path: Path) -> None:
+def test_sparse_checkpoint_file_is_rejected(tmp_path: Path) -> None:
     folder = make_trial(tmp_path / "t")
     with (folder.state / "hollow").open("wb") as file:
         file.truncate(2**40)
@@ -152,7 +152,7 @@ def test_checkpoint_that_changes_after_the_plan_is_refused(tmp_path: Path, chang
         begin_fork(planned, child, Clone(child.workspace, FileManifest({})))
 
 
-def test_checkpoint_in_the_workspace_counts_as_there_from_the_beginning(tmp_path: Path) -> None:
+def test_copied_workspace_checkpoint_is_part_of_the_initial_manifest(tmp_path: Path) -> None:
     parent, child = make_trial(tmp_path / "parent"), make_trial(tmp_path / "child")
     for folder, text in ((parent, "memory"), (child, "of the project")):
         (folder.workspace / "a").write_text(text)
@@ -163,7 +163,7 @@ def test_checkpoint_in_the_workspace_counts_as_there_from_the_beginning(tmp_path
     assert copied.manifest == copied.now()
 
 
-def test_checkpoints_of_a_workspace_that_is_not_kept_stay(tmp_path: Path) -> None:
+def test_workspace_checkpoint_is_kept_although_the_workspace_is_not(tmp_path: Path) -> None:
     folder = make_trial(tmp_path / "t")
     (folder.workspace / "a").write_text("memory")
     named = [Checkpoint(path="a"), Checkpoint(path="gone"), Checkpoint(path="/etc/passwd")]
@@ -197,7 +197,7 @@ def test_output_of_a_failed_trial_names_the_checkpoints_of_its_harness(tmp_path:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"'])
-def test_torn_output_is_damage(tmp_path: Path, text: str) -> None:
+def test_invalid_output_is_reported_as_damaged(tmp_path: Path, text: str) -> None:
     folder = make_trial(tmp_path / "t")
     (folder.root / "trial_output.json").write_text(text)
 

@@ -1,4 +1,4 @@
-"""`harness_events.jsonl`: what is read of it, and that a wrong line spoils no other."""
+"""Reading `harness_events.jsonl`: valid events are kept, and an invalid line affects no other line."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_events_are_read_in_order_and_counted(tmp_path: Path) -> None:
         ({**event(5), "ts": "1969-12-31T23:59:59Z"}, "ts '1969-12-31T23:59:59Z' is no time"),
     ],
 )
-def test_a_wrong_line_spoils_no_other(tmp_path: Path, line: Any, problem: str) -> None:
+def test_invalid_line_does_not_affect_other_lines(tmp_path: Path, line: Any, problem: str) -> None:
     stream = read(tmp_path, event(1), line, event(9))
 
     assert [item["seq"] for item in stream.events] == [1, 9]
@@ -75,7 +75,7 @@ def test_a_wrong_line_spoils_no_other(tmp_path: Path, line: Any, problem: str) -
 
 
 @pytest.mark.parametrize("field", ["event_type", "ts", "seq", "ids"])
-def test_required_fields(tmp_path: Path, field: str) -> None:
+def test_missing_required_field_is_a_problem(tmp_path: Path, field: str) -> None:
     line = event(1)
     del line[field]
 
@@ -112,7 +112,7 @@ ACK = {"kind": "control_ack", "control_version": "sha256:" + "0" * 64, "action_o
         (["ack", "start"], []),
     ],
 )
-def test_an_answer_follows_each_step_where_it_was_promised(
+def test_each_step_needs_an_acknowledgement_if_the_harness_promised_one(
     tmp_path: Path, kinds: list[str], problems: list[str]
 ) -> None:
     made = {"start": {"kind": "agent_step_start"}, "end": {"kind": "agent_step_end"}, "ack": ACK}
@@ -138,7 +138,7 @@ def test_many_problems_are_counted_and_the_first_listed(tmp_path: Path) -> None:
     assert len(stream.problems) == MAX_PROBLEMS
 
 
-def test_a_line_that_is_too_long_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_line_does_not_affect_other_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_LINE_BYTES", 1_000)
     stream = read(tmp_path, event(1), event(2, ext={"x": "y" * 3_500}), event(3), event(4, ext={"x": "y" * 2_000}))
 
@@ -158,7 +158,7 @@ def test_events_beyond_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytes
     assert stream.problems == [f"line 3: more than {events.MAX_EVENTS_BYTES} bytes; the rest is not read"]
 
 
-def test_a_flood_of_kinds_makes_no_flood_of_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_counted_event_types_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_KINDS", 2)
     stream = read(tmp_path, *[event(number, f"kind {number % 4}") for number in range(8)])
 
@@ -182,7 +182,7 @@ def test_path_that_is_not_a_file_has_no_events(tmp_path: Path, kind: str) -> Non
     assert read_events(path, IDS, below=path.parent).events == []
 
 
-def test_a_last_line_that_was_cut_short_is_a_problem(tmp_path: Path) -> None:
+def test_truncated_last_line_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(json.dumps(event(1)) + "\n" + json.dumps(event(2)))
     assert len(read_events(path, IDS, below=path.parent).events) == 2
@@ -190,7 +190,7 @@ def test_a_last_line_that_was_cut_short_is_a_problem(tmp_path: Path) -> None:
     assert len(read_events(path, IDS, below=path.parent).events) == 1
 
 
-def test_sums_over_events(tmp_path: Path) -> None:
+def test_sum_ignores_non_numbers_and_is_none_without_a_finite_result(tmp_path: Path) -> None:
     def call(seq: int, tokens: Any) -> dict[str, Any]:
         return event(seq, "model_call_end", usage={"tokens_in": tokens})
 
@@ -205,7 +205,9 @@ def test_sums_over_events(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.one_of(st.binary(max_size=80), st.integers(0, 20).map(lambda n: json.dumps(event(n)).encode()))))
-def test_any_bytes_can_be_read(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
+def test_any_bytes_give_events_in_increasing_order(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any_events.jsonl"
     path.write_bytes(b"\n".join(lines))
     stream = read_events(path, IDS, below=path.parent)

@@ -1,4 +1,4 @@
-"""What proves a trial: documents by their digests, and a chain in which no event can be exchanged."""
+"""Evidence of a trial: documents stored by digest, and a hash chain over the events that shows any change."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_each_link_covers_all_lines_before_it(
     path.write_bytes(raw)
 
     assert hash_chain(path, below=path.parent) == chained(*lines)
-    # Long lines are read in pieces, which makes no difference.
+    # Long lines are read in pieces; the chain must not depend on the piece size.
     monkeypatch.setattr(event_chain, "_PIECE", 10)
     assert hash_chain(path, below=path.parent) == chained(*lines)
 
 
-def test_an_exchange_of_events_shows(tmp_path: Path) -> None:
+def test_swapped_joined_or_missing_events_change_the_chain(tmp_path: Path) -> None:
     heads = set()
     for number, raw in enumerate([b"a\nb\n", b"b\na\n", b"ab\n", b"a\nb\nb\n", b"a\n"]):
         path = tmp_path / f"events-{number}.jsonl"
@@ -142,7 +142,7 @@ def test_record_lists_existing_files_and_follows_no_link(tmp_path: Path) -> None
     assert "run_id" not in chain["ids"]
 
 
-def test_chain_that_is_computed_while_events_arrive_detects_a_change_of_earlier_ones(tmp_path: Path) -> None:
+def test_incremental_chain_detects_a_change_of_earlier_events(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     chain = EventChain(path, tmp_path)
     chain.advance()

@@ -1,4 +1,4 @@
-"""Selectors of forks: which checkpoint is meant, and which selectors are refused."""
+"""Selectors of forks: which checkpoint each selects, and which selectors are rejected."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_selector_without_a_checkpoint_is_refused(selector: str, said: str) -> N
         choose(parse_selector(selector), CHECKPOINTS, EVENTS)
 
 
-def test_without_any_checkpoint_nothing_is_chosen_but_the_end_is_known() -> None:
+def test_trial_without_checkpoints_has_no_selection_but_a_last_step() -> None:
     assert choose(parse_selector("step:3"), [], EVENTS) is None
     assert choose(parse_selector("checkpoint:any"), [], []) is None
     with pytest.raises(SelectorUnmatchedError, match="past the end"):
@@ -75,7 +75,7 @@ def test_checkpoints_without_a_step_are_chosen_by_name_only() -> None:
         choose(parse_selector("step:3"), unnumbered, EVENTS)
 
 
-def test_of_two_checkpoints_of_one_step_or_name_the_later_one_is_meant() -> None:
+def test_later_of_two_checkpoints_with_one_step_or_name_is_selected() -> None:
     twice = [checkpoint(2, "two"), Checkpoint(path="/state/again", logical_name="two", step=2)]
 
     assert choose(parse_selector("step:2"), twice, EVENTS) == twice[1]
@@ -108,7 +108,7 @@ def test_malformed_selector_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["step", "event_seq"])
 @pytest.mark.parametrize("digits", [20, 999, 20_000])
-def test_selector_with_a_number_beyond_64_bits_says_so(kind: str, digits: int) -> None:
+def test_selector_with_a_number_beyond_64_bits_is_rejected_with_the_reason(kind: str, digits: int) -> None:
     with pytest.raises(
         ForkInvalidError, match=rf"^The number in '{kind}:9+…?' is too large\. Write {kind}:<number> with"
     ) as found:

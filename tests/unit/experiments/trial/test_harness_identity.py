@@ -1,4 +1,4 @@
-"""Which program is known by which digest."""
+"""The identity of a harness program: which digest identifies a script, an installed module or an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGE = "sha256:" + "1" * 64
 
 
 @pytest.mark.parametrize("mode", ["local", "bwrap", "container"])
-def test_script_of_the_project_is_known_by_its_own_digest(tmp_path: Path, mode: str) -> None:
+def test_project_script_is_identified_by_its_own_digest(tmp_path: Path, mode: str) -> None:
     script = tmp_path / "harness.py"
     script.write_text("print(1)\n")
     found = config(runtime__harness={"command": ["python", "harness.py"]}, runtime__sandbox={"mode": mode})
@@ -30,7 +30,7 @@ def test_script_of_the_project_is_known_by_its_own_digest(tmp_path: Path, mode: 
     }
 
 
-def test_installed_module_is_known_by_its_interpreter(tmp_path: Path) -> None:
+def test_installed_module_is_identified_by_its_interpreter(tmp_path: Path) -> None:
     found = config(runtime__harness={"command": [sys.executable, "-m", "installed"]})
     program = Path(str(shutil.which(sys.executable)))
 
@@ -40,7 +40,7 @@ def test_installed_module_is_known_by_its_interpreter(tmp_path: Path) -> None:
     assert identity["exec_digest"] == "sha256:" + hashlib.sha256(program.read_bytes()).hexdigest()
 
 
-def test_program_of_an_image_is_known_by_the_image_and_not_by_its_namesake_on_this_machine(tmp_path: Path) -> None:
+def test_image_program_is_identified_by_the_image_and_not_by_a_local_program_of_that_name(tmp_path: Path) -> None:
     found = config(runtime__harness={"command": ["sh"]}, runtime__sandbox={"mode": "container"})
     namesake = Script(Path("/bin/sh"), exists=True)
 
@@ -51,7 +51,7 @@ def test_program_of_an_image_is_known_by_the_image_and_not_by_its_namesake_on_th
 
 
 @pytest.mark.parametrize("script", [Script(None, exists=True), Script(Path("/nonexistent"), exists=False)])
-def test_program_that_cannot_be_read_is_known_by_its_command(tmp_path: Path, script: Script) -> None:
+def test_unreadable_program_is_identified_by_its_command(tmp_path: Path, script: Script) -> None:
     found = config(runtime__harness={"command": ["no-such-program", "-x"]})
 
     identity = harness_identity(found, script, tmp_path)

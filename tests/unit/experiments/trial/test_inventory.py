@@ -1,4 +1,4 @@
-"""The state inventory: the fields of the contract hold its words, `ext` holds everything."""
+"""The state inventory of a trial: contract fields hold values of the contract, and `ext` holds the exact details."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         ("container", "network_namespace_and_proxy", "sidecar_proxy"),
     ],
 )
-def test_enforcement_is_the_word_of_the_contract_and_exact_in_ext(mode: str, enforcement: str, word: str) -> None:
+def test_enforcement_has_the_contract_value_and_the_exact_one_in_ext(mode: str, enforcement: str, word: str) -> None:
     posture = Posture("none", enforcement, CLOSED, {"/workspace": "rw", "/": "ro"}, {"max_pids": "cgroup v2 pids"})
     found = checked(inventory(config(runtime__sandbox={"mode": mode}), posture, IDENTITY))
 
@@ -49,7 +49,7 @@ def test_enforcement_is_the_word_of_the_contract_and_exact_in_ext(mode: str, enf
 
 
 @pytest.mark.parametrize(("passed", "observed"), [(True, "block"), (False, "allow")])
-def test_egress_self_test_is_a_case(passed: bool, observed: str) -> None:
+def test_egress_self_test_is_listed_as_a_case(passed: bool, observed: str) -> None:
     found = checked(inventory(config(), Posture("none", "x", CLOSED | {"passed": passed}, {}), IDENTITY))
 
     (case,) = found["network"]["egress_self_test"]["cases"]
@@ -58,7 +58,7 @@ def test_egress_self_test_is_a_case(passed: bool, observed: str) -> None:
     assert case["ok"] == passed
 
 
-def test_self_test_that_was_not_made_has_no_case_and_its_reason_in_ext() -> None:
+def test_skipped_self_test_has_no_case_and_its_reason_is_in_ext() -> None:
     posture = Posture("full", "none", {"performed": False, "reason": "shared"}, {})
     found = checked(inventory(config(), posture, IDENTITY))
 
@@ -84,7 +84,7 @@ def test_attempt_that_never_started_has_an_inventory() -> None:
         ("none", "isolate_per_trial", "full", False, True),
     ],
 )
-def test_violations_are_of_the_profile_that_the_document_names(
+def test_violations_refer_to_the_profile_in_the_document(
     profile: str, policy: str, network: str, leaks: bool, violated: bool
 ) -> None:
     asked = config(design={"sanitization_profile": profile, "policies": {"state": policy}})

@@ -1,4 +1,4 @@
-"""Figures of a trial: what the runner counts, what the harness reports, what the configuration defines."""
+"""Metrics of a trial: measured by the runner, reported by the harness, or defined in the configuration."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_metrics_of_the_harness_take_precedence(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_metrics_of_the_output(tmp_path: Path, pointer: str, value: Any) -> None:
+def test_json_pointer_selects_a_metric_from_the_output(tmp_path: Path, pointer: str, value: Any) -> None:
     found = measured(
         tmp_path,
         metrics=[{"id": "m", "source": "output", "json_pointer": pointer}],
@@ -136,7 +136,7 @@ def test_metrics_of_the_output(tmp_path: Path, pointer: str, value: Any) -> None
     ("aggregate", "value"),
     [("sum", 9.0), ("max", 5.0), ("min", 1.0), ("mean", 3.0), ("last", 3.0), ("count", 4), (None, 9.0)],
 )
-def test_metrics_of_events(tmp_path: Path, aggregate: str | None, value: float) -> None:
+def test_event_metric_aggregates_the_numeric_fields(tmp_path: Path, aggregate: str | None, value: float) -> None:
     calls = [{"event_type": "tool_call_end", "timing": {"duration_ms": ms}} for ms in (1, 5, "long", 3)]
     metric = {
         "id": "m",
@@ -152,7 +152,7 @@ def test_metrics_of_events(tmp_path: Path, aggregate: str | None, value: float) 
 
 @pytest.mark.parametrize("aggregate", ["sum", "max", "min", "mean", "last"])
 @pytest.mark.parametrize("huge", [10**308, 1.7e308, -(10**308)])
-def test_figures_beyond_a_double_are_no_figures(tmp_path: Path, aggregate: str, huge: float) -> None:
+def test_aggregate_beyond_a_double_is_omitted(tmp_path: Path, aggregate: str, huge: float) -> None:
     calls = [{"event_type": "x", "v": huge} for _ in range(3)]
     metric = {"id": "m", "source": "events", "event_type": "x", "event_field": "v", "aggregate": aggregate}
     found = measured(tmp_path, stream(tmp_path, *calls), metrics=[metric]).get("m")
@@ -160,7 +160,7 @@ def test_figures_beyond_a_double_are_no_figures(tmp_path: Path, aggregate: str, 
     assert found == (None if aggregate in {"sum", "mean"} and found is None else float(huge))
 
 
-def test_metrics_of_artifacts(tmp_path: Path) -> None:
+def test_artifact_metric_measures_the_matching_files(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.py").write_text("1\n2\n3\n")
     (tmp_path / "b.py").write_text("1\n")
@@ -180,7 +180,7 @@ def test_metrics_of_artifacts(tmp_path: Path) -> None:
     assert of("diff_bytes") == of("total_bytes") == 11
 
 
-def test_guardrails() -> None:
+def test_guardrail_is_exceeded_only_above_its_maximum() -> None:
     found = config(guardrails=[{"metric_id": "cost", "max": 1.5}, {"metric_id": "none", "max": 0}])
 
     assert guardrails_exceeded(found, {"cost": 1.6}) == ["cost"]
@@ -201,7 +201,7 @@ def test_guardrails() -> None:
         ("[a].py", "[[]a].py", True),
     ],
 )
-def test_globs(path: str, pattern: str | None, fits: bool) -> None:
+def test_glob_matches_paths_case_sensitively(path: str, pattern: str | None, fits: bool) -> None:
     assert matches(path, pattern) is fits
 
 
@@ -216,7 +216,7 @@ def test_globs(path: str, pattern: str | None, fits: bool) -> None:
         ("ou", []),
     ],
 )
-def test_only_files_of_the_workspace_are_kept(tmp_path: Path, base: str, expected: list[str]) -> None:
+def test_only_matching_workspace_files_are_collected(tmp_path: Path, base: str, expected: list[str]) -> None:
     (tmp_path / "out").mkdir()
     for name in ("out/a.txt", "b.txt", "c.bin"):
         (tmp_path / name).write_text("x")

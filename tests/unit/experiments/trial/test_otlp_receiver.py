@@ -1,4 +1,4 @@
-"""The receiver of traces over a real socket: what exporters send, and what a hostile harness would."""
+"""The trace receiver over a real socket: requests of OTLP exporters and of a hostile harness."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ A, B = "0a" * 16, "0b" * 16
 
 @dataclass
 class Served:
-    """A receiver at work."""
+    """A running receiver, and a client that posts exports to it."""
 
     folder: Path
     port: int
@@ -63,7 +63,7 @@ class Served:
         return found
 
     def send(self, raw: bytes) -> bytes:
-        """Send bytes as they are and nothing more; return all that comes back."""
+        """Send raw bytes, close the sending side, and return all bytes of the response."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
             connection.sendall(raw)
             connection.shutdown(socket.SHUT_WR)
@@ -86,7 +86,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     end()
 
 
-def test_protobuf_is_kept_and_passed_on(served: Served) -> None:
+def test_protobuf_export_is_stored_and_forwarded(served: Served) -> None:
     assert served.post(export(A, B)) == (200, b"")
     assert served.post(export(B)) == (200, b"")
 
@@ -96,7 +96,7 @@ def test_protobuf_is_kept_and_passed_on(served: Served) -> None:
     assert (served.folder / "00001.binpb").read_bytes() == export(A, B)
 
 
-def test_json_is_kept_and_passed_on(served: Served) -> None:
+def test_json_export_is_stored_and_forwarded(served: Served) -> None:
     status, answer = served.post(export_json(A.upper()), kind="application/json; charset=utf-8")
 
     assert status == 200
@@ -107,7 +107,7 @@ def test_json_is_kept_and_passed_on(served: Served) -> None:
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_gzip_is_unpacked(served: Served, members: int) -> None:
+def test_gzip_export_is_decompressed(served: Served, members: int) -> None:
     body = export(A, B)
     step = -(-len(body) // members)
     packed = b"".join(gzip.compress(body[begin : begin + step]) for begin in range(0, len(body), step))
@@ -118,8 +118,8 @@ def test_gzip_is_unpacked(served: Served, members: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_chunks_are_put_together(served: Served, size: int) -> None:
-    """As exporters for Node.js send, which do not know the length of what they compress."""
+def test_chunked_body_is_reassembled(served: Served, size: int) -> None:
+    """Node.js exporters send chunks, because they do not know the length of the compressed body in advance."""
     body = export(A, B)
     parts = [body[begin : begin + size] for begin in range(0, len(body), size)]
     chunked = b"".join(b"%x;why=not\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
@@ -158,11 +158,11 @@ def test_invalid_export_is_rejected_and_not_stored(served: Served, body: bytes, 
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"resourceSpans": null}', b'{"resourceSpans": [{"scopeSpans": [{}]}]}'])
-def test_an_empty_export_is_one(served: Served, body: bytes) -> None:
+def test_empty_export_is_accepted(served: Served, body: bytes) -> None:
     assert served.post(body, JSON)[0] == 200
 
 
-def test_only_ids_of_traces_are_noted(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_valid_trace_ids_are_recorded_up_to_the_limit(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp_receiver, "MAX_TRACES", 3)
     served.post(export_json("x" * 10_000, 7, None, [], A, "", "zz" * 16), JSON)
     assert list(served.receiver.trace_ids) == [A]
@@ -176,7 +176,7 @@ def bomb(size: int, empty_members: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize("packed", [bomb(3_000_000), bomb(3_000_000, empty_members=3), bomb(600_000) * 2])
-def test_a_bomb_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch, packed: bytes) -> None:
+def test_gzip_bomb_is_rejected(served: Served, monkeypatch: pytest.MonkeyPatch, packed: bytes) -> None:
     monkeypatch.setattr(otlp_receiver, "MAX_BODY_BYTES", 1_000_000)
 
     assert served.post(packed, Content_Encoding="gzip") == (413, b"a body has a length of at most 1,000,000 bytes")
@@ -222,7 +222,7 @@ def test_invalid_chunks_are_rejected(served: Served, chunks: bytes) -> None:
     assert served.files() == []
 
 
-def test_other_paths_and_methods(served: Served) -> None:
+def test_other_paths_and_methods_are_rejected(served: Served) -> None:
     assert served.post(b"x" * 1_000_000, path="/v1/metrics") == (404, b"only /v1/traces is served here")
     connection = HTTPConnection("127.0.0.1", served.port, timeout=20)
     connection.request("GET", "/v1/traces")
@@ -230,7 +230,7 @@ def test_other_paths_and_methods(served: Served) -> None:
     connection.close()
 
 
-def test_a_header_is_not_sent_back(served: Served) -> None:
+def test_folded_request_header_is_not_sent_back(served: Served) -> None:
     answer = served.send(
         b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: a\r\n Set-Cookie: b\r\nContent-Length: 1\r\n\r\nx"
     )
@@ -242,7 +242,7 @@ def test_exports_of_a_trial_are_limited(served: Served, monkeypatch: pytest.Monk
     monkeypatch.setattr(otlp_receiver, "MAX_TRIAL_BYTES", 3 * 4_096)
     answers = [served.post(export(A))[0] for _ in range(5)]
 
-    # The smallest body takes a block of the disk.
+    # Even the smallest body occupies one disk block.
     assert answers == [200, 200, 200, 413, 413]
     assert len(served.files()) == 3
 
@@ -262,7 +262,7 @@ def test_unwritable_folder_is_reported(served: Served) -> None:
     assert served.post(export(A))[0] == 503
 
 
-def test_many_at_once(served: Served) -> None:
+def test_concurrent_exports_are_all_stored(served: Served) -> None:
     statuses: list[int] = []
     threads = [threading.Thread(target=lambda: statuses.append(served.post(export(A))[0])) for _ in range(30)]
     for thread in threads:

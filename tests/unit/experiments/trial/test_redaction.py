@@ -1,4 +1,4 @@
-"""Secrets: no form of a value survives in what a trial leaves, and no file outside of it is touched."""
+"""Redaction of secrets in a trial's files: no encoding of a value remains, and files outside are unchanged."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 
 def leaks(data: bytes, value: str) -> bool:
-    """Tell whether a value can still be read off, by other means than those that took it out."""
+    """Return whether a value can be decoded from the data, independently of the redactor's own code."""
     raw = value.encode()
     readings = [data, urllib.parse.unquote_to_bytes(data.replace(b"+", b" ")), urllib.parse.unquote_to_bytes(data)]
     text = data.decode("utf-8", "replace")
@@ -75,7 +75,7 @@ def leaks(data: bytes, value: str) -> bool:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [SECRET, PLAIN, "päßwört", "a b c d e", "https://me:pw@host/?x=1&y=2"])
-def test_no_form_of_a_value_survives(form: str, value: str) -> None:
+def test_every_encoding_of_a_value_is_redacted(form: str, value: str) -> None:
     text = FORMS[form](value)
     assert leaks(text.encode(), value)
     cleaned = Redactor({"KEY": value}).text(text)
@@ -85,7 +85,7 @@ def test_no_form_of_a_value_survives(form: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", [SECRET, "a/b c+d&e=f"])
-def test_hex_digits_may_be_small(value: str) -> None:
+def test_lowercase_percent_encoding_is_redacted(value: str) -> None:
     quoted = urllib.parse.quote(value, safe="")
     small = "%".join(
         part if index == 0 else part[:2].lower() + part[2:] for index, part in enumerate(quoted.split("%"))
@@ -101,7 +101,7 @@ noise = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 @given(values, noise, noise, st.sampled_from(["plain", "json", "URL", "base64", "base64 at 1", "base64 at 2"]))
-def test_no_form_of_any_value_survives_in_any_text(value: str, before: str, after: str, form: str) -> None:
+def test_every_encoding_of_any_value_is_redacted_in_any_text(value: str, before: str, after: str, form: str) -> None:
     encoded = FORMS[form](value).strip('"') if form != "plain" else value
     redactor = Redactor({"KEY": value})
     assume(encoded not in before + "[secret KEY]" + after)
@@ -114,7 +114,7 @@ def test_no_form_of_any_value_survives_in_any_text(value: str, before: str, afte
 
 
 @given(values, st.integers(1, 60), st.integers(0, 80), st.binary(max_size=40))
-def test_no_value_survives_at_the_border_of_two_chunks(
+def test_value_across_a_chunk_boundary_is_redacted(
     tmp_path_factory: pytest.TempPathFactory, value: str, chunk: int, place: int, after: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "chunked.bin"
@@ -130,7 +130,9 @@ def test_no_value_survives_at_the_border_of_two_chunks(
 
 
 @pytest.mark.parametrize("chunk", range(1, 40))
-def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+def test_redaction_does_not_depend_on_the_chunk_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
     redactor = Redactor({"SHORT": "abcdef", "LONG": "abcdefghijkl", "OTHER": "lmnopq"})
     text = "xx abcdefghijkl abcdefg lmnopq abcdef abcdefghij abcdefghijklmnopq\n"
     path = tmp_path / "file"
@@ -147,7 +149,7 @@ def test_placeholder_does_not_contain_the_value() -> None:
     assert Redactor({"KEY": "secret", "K": "redacted"}).text("secret redacted") == "*** ***"
 
 
-def test_short_values_are_refused_and_no_values_change_nothing(tmp_path: Path) -> None:
+def test_short_values_are_rejected_and_no_values_change_nothing(tmp_path: Path) -> None:
     with pytest.raises(ExperimentInvalidError, match="KEY has fewer than 6 characters") as caught:
         Redactor({"KEY": "12345"})
     assert "12345" not in str(caught.value)
@@ -158,7 +160,7 @@ def test_short_values_are_refused_and_no_values_change_nothing(tmp_path: Path) -
     assert Redactor({}).files([path]) == 0
 
 
-def test_a_value_that_is_not_utf8(tmp_path: Path) -> None:
+def test_value_that_is_not_utf8_is_redacted(tmp_path: Path) -> None:
     value = os.fsdecode(b"caf\xe9-secret")
     path = tmp_path / "a"
     path.write_bytes(b"x caf\xe9-secret y caf%E9-secret")
@@ -167,7 +169,7 @@ def test_a_value_that_is_not_utf8(tmp_path: Path) -> None:
     assert path.read_bytes() == b"x [secret KEY] y [secret KEY]"
 
 
-def test_every_file_below_is_cleaned_and_no_other(tmp_path: Path) -> None:
+def test_every_file_below_the_root_is_redacted_and_no_other(tmp_path: Path) -> None:
     root, outside = tmp_path / "trial", tmp_path / "outside"
     (root / "a" / "b").mkdir(parents=True)
     outside.write_text(PLAIN)
@@ -187,7 +189,7 @@ def test_every_file_below_is_cleaned_and_no_other(tmp_path: Path) -> None:
     assert Redactor({"KEY": PLAIN}).files([root / "folder", root / "link"]) == 0
 
 
-def test_no_link_of_a_harness_makes_us_write_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_of_a_harness_does_not_redirect_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, outside = tmp_path / "trial", tmp_path / "host.conf"
     root.mkdir()
     outside.write_text("precious")
@@ -200,7 +202,7 @@ def test_no_link_of_a_harness_makes_us_write_elsewhere(tmp_path: Path, monkeypat
     assert (root / "x").read_text() == "[secret KEY]"
 
 
-def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+def test_file_with_a_name_of_maximum_length_is_redacted(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     path.write_text(PLAIN)
 
@@ -208,7 +210,7 @@ def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
     assert path.read_text() == "[secret KEY]"
 
 
-def test_names_and_targets_of_links_are_cleaned(tmp_path: Path) -> None:
+def test_file_names_and_link_targets_are_redacted(tmp_path: Path) -> None:
     folder = tmp_path / "root" / f"dir-{PLAIN}"
     folder.mkdir(parents=True)
     (folder / f"{PLAIN}.txt").write_text("x")
@@ -230,7 +232,7 @@ def test_names_and_targets_of_links_are_cleaned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o555, 0o644, 0o700])
-def test_permissions_are_no_hiding_place(tmp_path: Path, mode: int) -> None:
+def test_file_without_permissions_is_redacted(tmp_path: Path, mode: int) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()
     path = folder / "x"

@@ -1,4 +1,4 @@
-"""The files of the result cache: what is found again, what is rejected, and what makes room."""
+"""The files of the result cache: results are found again, damaged entries rejected, and old entries evicted."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_result_is_found_as_it_was_stored(tmp_path: Path, content: bytes) -> Non
     cache = cache_in(tmp_path)
     assert cache.put(cache.key({"a": 1}), captured(tmp_path, content))
 
-    # Another process makes the same key.
+    # A second process computes the same key.
     other = cache_in(tmp_path)
     assert content_of(other, other.key({"a": 1})) == content
     assert other.find(other.key({"a": 2})) is None
@@ -94,7 +94,7 @@ def test_any_changed_or_missing_byte_is_rejected(tmp_path: Path, data: st.DataOb
     assert not cache.path(key).exists()
 
 
-def test_entry_at_the_place_of_another_one_and_of_another_cache_is_rejected(tmp_path: Path) -> None:
+def test_entry_of_another_key_or_another_cache_is_rejected(tmp_path: Path) -> None:
     one, other = cache_in(tmp_path / "a"), cache_in(tmp_path / "b")
     key, moved = one.key({"a": 1}), one.key({"a": 2})
     one.put(key, captured(tmp_path))
@@ -117,7 +117,7 @@ def test_old_result_is_not_used(tmp_path: Path) -> None:
     assert cache.find(key) is None
 
 
-def test_least_recently_used_results_make_room(tmp_path: Path) -> None:
+def test_least_recently_used_results_are_evicted(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, max_bytes=4_000)
     keys = [cache.key({"n": number}) for number in range(3)]
     for number, key in enumerate(keys[:2]):
@@ -137,7 +137,7 @@ def test_kill_while_storing_leaves_no_half_entry(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     for _ in range(6):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(folder), str(source)]) as writer:
-            # A file with a dot is being written.
+            # A name that starts with a dot marks a file that is being written.
             wait_until(lambda: list(folder.glob("??/.*")), what="an entry that is being stored")
             writer.send_signal(signal.SIGKILL)
         cache = ResultCache(folder, max_bytes=1 << 40, ttl_us=1 << 60, clock=MovableClock())

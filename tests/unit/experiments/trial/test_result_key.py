@@ -1,4 +1,4 @@
-"""The key of a trial in the result cache: each input that decides a trial changes it, and nothing else does."""
+"""The key of a trial in the result cache: it changes with each input that affects the trial, and with nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from relab.experiments.workspace.snapshots import take_snapshot
 
 @dataclass
 class Inputs:
-    """All inputs of a trial, as a test may change them."""
+    """All inputs of a trial; a test changes single ones."""
 
     document: dict[str, Any]
     environment: dict[str, str] = field(default_factory=lambda: {"PATH": "/bin", "MODEL": "m"})
@@ -44,7 +44,7 @@ class Inputs:
     number: int = 1
 
     def set(self, path: str, value: Any) -> None:
-        """Set a field of the experiment, such as `runtime.network.mode`."""
+        """Set a field of the experiment by its dotted path, such as `runtime.network.mode`."""
         *parents, name = path.split(".")
         section = self.document
         for parent in parents:
@@ -81,7 +81,7 @@ def _update(name: str, **values: Any) -> Callable[[Inputs], None]:
     return lambda inputs: getattr(inputs, name).update(values)
 
 
-# Each one changes another input, so that any two different sets of them are different trials.
+# Each change affects a different input, so any two different sets of changes give different trials.
 DECIDING: dict[str, Callable[[Inputs], None]] = {
     "harness file": _update("files", harness="2"),
     "another file": _update("files", **{"lib.py": "2"}),
@@ -136,7 +136,7 @@ _folders = itertools.count()
 
 
 def key_of(base: Path, *changes: Callable[[Inputs], None]) -> str:
-    """Return the digest of the key's document, of a project with these changes."""
+    """Apply the changes to a new project's inputs, and return the digest of its key document."""
     made = inputs()
     for change in changes:
         change(made)
@@ -196,5 +196,5 @@ def test_each_input_changes_the_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_what_decides_no_trial_does_not_change_the_key(tmp_path: Path, name: str) -> None:
+def test_irrelevant_input_does_not_change_the_key(tmp_path: Path, name: str) -> None:
     assert key_of(tmp_path, OTHER[name]) == key_of(tmp_path)

@@ -1,4 +1,4 @@
-"""Secrets in OTLP exports: none is kept, none is sent, and the rest stays an export."""
+"""Redaction of secrets in OTLP exports: neither stored nor forwarded, and the export stays valid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_secret_is_redacted_anywhere_in_a_binary_export() -> None:
     assert ExportTraceServiceRequest.FromString(cleaned) == export("[secret API_KEY]")
 
 
-def test_json_loses_it_too() -> None:
+def test_secret_is_redacted_in_a_json_export() -> None:
     body = json.dumps({"resourceSpans": [{"resource": {"attributes": [{"key": SECRET}]}}]}).encode()
     cleaned = clean_export(body, "json", REDACTOR)
     assert json.loads(cleaned)["resourceSpans"][0]["resource"]["attributes"] == [{"key": "[secret API_KEY]"}]

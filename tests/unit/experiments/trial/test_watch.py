@@ -1,4 +1,4 @@
-"""A change of events that were read already is noticed while the harness runs."""
+"""Detection of rewritten events while the harness runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relab.experiments.trial.watch import WatchLimits, watch
 
 
 class ScriptedAttempt(RunningAttempt):
-    """An attempt that writes its events between two looks of the runner."""
+    """A running attempt that performs one scripted step per wait of the runner, then exits with 0."""
 
     posture = Posture("full", "none", {}, {})
 

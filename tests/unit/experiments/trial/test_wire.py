@@ -1,4 +1,4 @@
-"""The documents of the wire contract: exactly its fields in, only its fields out."""
+"""The documents of the wire contract: the trial input has exactly its fields, and the trial output is validated."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def output(**fields: Any) -> dict[str, Any]:
 
 
 class Trial:
-    """The files that a harness leaves."""
+    """The files that a harness leaves, and the reader of its output."""
 
     def __init__(self, root: Path) -> None:
         self.output = root / "trial_output.json"
@@ -68,7 +68,7 @@ def trial(tmp_path: Path) -> Trial:
     return Trial(tmp_path)
 
 
-def test_a_trial_input_has_exactly_the_contracts_fields() -> None:
+def test_trial_input_has_exactly_the_fields_of_the_contract() -> None:
     assert made() == {
         "schema_version": "trial_input_v1",
         "ids": {"run_id": "run_1", "trial_id": "trial_1", "variant_id": "control", "task_id": "task_1", "repl_idx": 0},
@@ -130,7 +130,7 @@ def test_task_limits_take_precedence_and_its_boundary_is_passed() -> None:
     }
 
 
-def test_a_full_output_is_understood(trial: Trial) -> None:
+def test_complete_output_is_read(trial: Trial) -> None:
     document = output(
         outcome="failure",
         answer={"any": ["thing"]},
@@ -153,7 +153,7 @@ def test_a_full_output_is_understood(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["success", "failure", "missing", "error"])
-def test_the_outcomes_of_the_contract(trial: Trial, outcome: str) -> None:
+def test_each_outcome_of_the_contract_is_accepted(trial: Trial, outcome: str) -> None:
     trial.output.write_text(json.dumps(output(outcome=outcome)))
 
     assert trial.read().output is not None
@@ -180,7 +180,7 @@ def test_the_outcomes_of_the_contract(trial: Trial, outcome: str) -> None:
         ({"ids": {**IDS.to_json(), "more": 1}}, "the output's field ids.more"),
     ],
 )
-def test_an_output_is_closed(trial: Trial, fields: dict[str, Any], message: str) -> None:
+def test_invalid_or_unknown_output_field_is_reported(trial: Trial, fields: dict[str, Any], message: str) -> None:
     trial.output.write_text(json.dumps(output(**fields)))
     found = trial.read()
 
@@ -191,14 +191,14 @@ def test_an_output_is_closed(trial: Trial, fields: dict[str, Any], message: str)
     assert found.raw == output(**fields)
 
 
-def test_a_long_unknown_name_makes_no_long_message(trial: Trial) -> None:
+def test_message_about_a_long_field_name_is_short(trial: Trial) -> None:
     trial.output.write_text(json.dumps(output(**{"x" * 1_000_000: 1})))
 
     assert len(trial.read().message or "") < 300
 
 
 @pytest.mark.parametrize("field", ["schema_version", "ids", "outcome"])
-def test_required_fields(trial: Trial, field: str) -> None:
+def test_missing_required_field_is_reported(trial: Trial, field: str) -> None:
     document = output()
     del document[field]
     trial.output.write_text(json.dumps(document))
@@ -210,7 +210,7 @@ def test_required_fields(trial: Trial, field: str) -> None:
     ("name", "value"),
     [("run_id", "run_2"), ("trial_id", "trial_2"), ("variant_id", "b"), ("task_id", "task_2"), ("repl_idx", 1)],
 )
-def test_the_output_of_another_trial(trial: Trial, name: str, value: Any) -> None:
+def test_output_with_the_ids_of_another_trial_is_rejected(trial: Trial, name: str, value: Any) -> None:
     trial.output.write_text(json.dumps(output(ids={**IDS.to_json(), name: value})))
     found = trial.read()
 
@@ -239,14 +239,14 @@ def test_output_must_be_a_json_object(trial: Trial, text: str) -> None:
     trial.stdout.write_text(json.dumps(output()))
     found = trial.read()
 
-    # The file was written: what stands on the standard output is no longer asked.
+    # An existing output file takes precedence, even if invalid: standard output is ignored.
     assert found.output is None
     assert found.error_type == ErrorType.INVALID_OUTPUT
     assert found.message is not None
     assert "body" not in found.message
 
 
-def test_bytes_that_are_no_text(trial: Trial) -> None:
+def test_output_that_is_not_utf8_is_rejected(trial: Trial) -> None:
     trial.output.write_bytes(b'{"a": "\xff\xfe"}')
 
     assert trial.read().error_type is ErrorType.INVALID_OUTPUT
@@ -331,7 +331,7 @@ def test_only_the_end_of_a_long_stdout_is_read(trial: Trial, monkeypatch: pytest
     assert trial.read().error_type is ErrorType.HARNESS_PROCESS
 
 
-def test_no_stdout_at_all(trial: Trial) -> None:
+def test_missing_stdout_and_output_is_a_harness_process_error(trial: Trial) -> None:
     trial.stdout.unlink()
 
     assert trial.read().error_type is ErrorType.HARNESS_PROCESS
@@ -347,7 +347,7 @@ def test_substitute_for_a_missing_output_is_valid(trial: Trial) -> None:
     assert (found.output.error and found.output.error.error_type) == "trial_timeout"
 
 
-def test_metrics_that_a_table_can_hold() -> None:
+def test_numeric_metrics_keep_only_storable_values() -> None:
     assert numeric_metrics(
         {
             "a": 1,
@@ -377,7 +377,7 @@ def test_control_file_requests_continue() -> None:
     }
 
 
-def test_digests_are_those_of_sorted_compact_json() -> None:
+def test_digest_is_that_of_sorted_compact_json() -> None:
     expected = hashlib.sha256('{"a":[1,2.5,null],"b":"ä"}'.encode()).hexdigest()
 
     assert digest({"b": "ä", "a": [1, 2.5, None]}) == f"sha256:{expected}"

@@ -1,4 +1,4 @@
-"""Archives keep what a harness left, and a hostile one writes nothing outside of its folder."""
+"""Archives of a harness's files: content and metadata are kept, and a hostile archive writes nothing outside."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_archive_keeps_files_folders_links_modes_and_names_of_any_bytes(tmp_path
 
 
 @given(tree=TREES)
-def test_any_tree_returns_with_the_same_content(
+def test_any_tree_is_restored_with_the_same_content(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[tuple[str, ...], bytes]
 ) -> None:
     folder = tmp_path_factory.mktemp("tree")
@@ -59,7 +59,7 @@ def test_any_tree_returns_with_the_same_content(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         except OSError:
-            # One name is both a file and a folder.
+            # The same name is used for a file and a folder.
             continue
         written[path.relative_to(source)] = content
 
@@ -70,7 +70,7 @@ def test_any_tree_returns_with_the_same_content(
 
 
 @pytest.mark.parametrize("time_ns", [0, 1, 999_999_999, 1_764_000_000_123_456_789, 2**33 * 10**9 + 5, -1_500_000_001])
-def test_file_keeps_its_time_to_the_nanosecond(tmp_path: Path, time_ns: int) -> None:
+def test_file_keeps_its_modification_time_to_the_nanosecond(tmp_path: Path, time_ns: int) -> None:
     (tmp_path / "source").mkdir()
     file = tmp_path / "source" / "file"
     file.touch()

@@ -1,4 +1,4 @@
-"""Workspaces: one snapshot, a copy for each trial, and what a trial has changed, whatever it tried to hide."""
+"""Workspaces: one snapshot per project state, a clone for each trial, and the changes that a trial made."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def names(diff: Diff) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def test_a_snapshot_has_the_project_without_lab_and_git(project: Path) -> None:
+def test_snapshot_contains_the_project_without_lab_and_git(project: Path) -> None:
     taken = snapshot_of(project, "node_modules/")
 
     assert sorted(taken.manifest.files) == [
@@ -105,13 +105,13 @@ def test_a_link_named_lab_is_ignored_too(tmp_path: Path) -> None:
 def test_links_are_copied_as_links(project: Path, trial: Clone) -> None:
     for name in ("inside", "outside", "dangling", "folder"):
         assert (trial.root / name).readlink() == (project / name).readlink()
-    # A link inside of the project leads to the trial's own copy.
+    # A link to another file of the project points into the trial's own copy.
     (trial.root / "inside").write_text("changed")
     assert (project / "src" / "b.py").read_text() == "print(1)\n"
     assert names(changes(trial)) == ([], [], ["src/b.py"])
 
 
-def test_no_copy_has_the_set_id_bits_of_its_original(project: Path, tmp_path: Path) -> None:
+def test_copy_has_no_set_id_bits(project: Path, tmp_path: Path) -> None:
     program = next(path for path in project.rglob("*") if path.is_file() and not path.is_symlink())
     program.chmod(0o6755)
     taken = snapshot_of(project)
@@ -121,7 +121,7 @@ def test_no_copy_has_the_set_id_bits_of_its_original(project: Path, tmp_path: Pa
     assert cached_snapshot(project / ".lab" / "cache", taken.manifest.digest) is not None
 
 
-def test_a_copy_is_the_trials_own(project: Path, trial: Clone) -> None:
+def test_clone_is_independent_of_the_snapshot_and_the_project(project: Path, trial: Clone) -> None:
     taken = snapshot_of(project)
     (trial.root / "a.txt").write_text("changed in place")
 
@@ -158,14 +158,14 @@ def test_changed_snapshot_is_made_again(project: Path) -> None:
     assert cached_snapshot(cache, "sha256:" + "0" * 64) is None
 
 
-def test_another_run_may_be_faster(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_that_another_run_created_first_is_used(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = snapshots.remove_tree
     done: list[Path] = []
 
     def slow(path: Path) -> None:
         real(path)
         if not done:
-            # Between our look and our move, another run has put its own there.
+            # Another run puts its snapshot there between this run's check and its rename.
             done.append(path)
             (path / "by another").mkdir(parents=True)
 
@@ -176,7 +176,7 @@ def test_another_run_may_be_faster(project: Path, monkeypatch: pytest.MonkeyPatc
     assert [path.name for path in taken.root.parent.iterdir()] == [taken.root.name]
 
 
-def test_nothing_is_left_of_a_snapshot_that_failed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_snapshot_is_removed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -191,7 +191,7 @@ def test_invalid_pattern_is_reported_with_its_field(project: Path) -> None:
         snapshot_of(project, "!")
 
 
-def test_an_unreadable_file_of_the_project_is_named(project: Path) -> None:
+def test_unreadable_project_file_is_reported_by_name(project: Path) -> None:
     (project / "a.txt").chmod(0o000)
     with permissions_hold(), pytest.raises(ExperimentInvalidError, match=r"a\.txt .*Permission denied"):
         snapshot_of(project)
@@ -200,7 +200,7 @@ def test_an_unreadable_file_of_the_project_is_named(project: Path) -> None:
     assert stat.S_IMODE((project / "a.txt").stat().st_mode) == 0, "the project's own permissions are not touched"
 
 
-def test_a_file_of_holes_is_named(project: Path) -> None:
+def test_sparse_file_is_reported_by_name(project: Path) -> None:
     with (project / "disk.img").open("wb") as file:
         file.truncate(2 * MAX_HOLES)
 
@@ -209,7 +209,7 @@ def test_a_file_of_holes_is_named(project: Path) -> None:
     assert "runtime.workspace.ignore" in caught.value.remedy
 
 
-def test_nothing_changed(trial: Clone) -> None:
+def test_unchanged_clone_has_an_empty_diff(trial: Clone) -> None:
     assert changes(trial) == Diff()
 
 
@@ -229,10 +229,10 @@ def test_changes_of_a_trial_are_listed(trial: Clone) -> None:
 
 
 @pytest.mark.parametrize("ticks", [True, False], ids=["a clock that ticks", "a clock too slow to tell"])
-def test_times_that_are_set_back_hide_nothing(
+def test_change_with_a_restored_modification_time_is_found(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ticks: bool
 ) -> None:
-    """With the same size, at once after the copy: of some kernels' clocks that is the same moment."""
+    """Keep the size, and write right after the copy: with some kernels' clocks both have the same time."""
     if not ticks:
         for module in (copier, snapshots):
             monkeypatch.setattr(module, "seen_of", lambda status: seen_of(status)._replace(ctime_ns=7))
@@ -275,7 +275,7 @@ def replace_by_folder(path: Path) -> None:
         (Path.mkdir, ([], ["a.txt"], [])),
     ],
 )
-def test_a_file_may_be_replaced_by_anything(
+def test_file_replaced_by_another_kind_of_entry_is_a_change(
     trial: Clone, replace: Callable[[Path], None], expected: tuple[list[str], list[str], list[str]]
 ) -> None:
     (trial.root / "a.txt").unlink()
@@ -284,7 +284,7 @@ def test_a_file_may_be_replaced_by_anything(
     assert names(changes(trial)) == expected
 
 
-def test_a_link_may_be_changed(trial: Clone) -> None:
+def test_changed_link_is_a_change(trial: Clone) -> None:
     (trial.root / "inside").unlink()
     (trial.root / "inside").symlink_to("a.txt")
     (trial.root / "folder").unlink()
@@ -302,7 +302,7 @@ def test_links_out_of_the_workspace_are_not_followed(trial: Clone, tmp_path: Pat
     assert names(changes(trial)) == (["way-out"], [], [])
 
 
-def test_a_link_in_the_workspaces_place_is_an_error(trial: Clone, tmp_path: Path) -> None:
+def test_link_in_place_of_the_workspace_is_an_error(trial: Clone, tmp_path: Path) -> None:
     trial.root.rename(tmp_path / "moved")
     trial.root.symlink_to("/")
 
@@ -310,7 +310,7 @@ def test_a_link_in_the_workspaces_place_is_an_error(trial: Clone, tmp_path: Path
         trial.now()
 
 
-def test_permissions_hide_nothing(trial: Clone) -> None:
+def test_change_in_a_file_without_permissions_is_found(trial: Clone) -> None:
     (trial.root / "new").mkdir()
     (trial.root / "new" / "x").write_text("x")
     (trial.root / "a.txt").write_text("hidden")
@@ -331,7 +331,7 @@ def test_name_that_is_not_utf8_can_be_written(trial: Clone) -> None:
     assert after.digest.startswith("sha256:")
 
 
-def test_a_deep_tree_is_read_and_one_beyond_all_paths_is_an_error(trial: Clone) -> None:
+def test_deep_tree_is_read_and_one_with_too_long_paths_is_an_error(trial: Clone) -> None:
     folder = trial.root
     for _ in range(300):
         folder /= "d"
@@ -350,7 +350,7 @@ def test_a_deep_tree_is_read_and_one_beyond_all_paths_is_an_error(trial: Clone) 
         trial.now()
 
 
-def test_a_workspace_can_be_copied_on(trial: Clone, tmp_path: Path) -> None:
+def test_changed_workspace_can_be_cloned_again(trial: Clone, tmp_path: Path) -> None:
     (trial.root / "a.txt").write_text("two")
     (trial.root / "new").mkdir()
     (trial.root / "new" / "x").write_text("x")
@@ -361,7 +361,7 @@ def test_a_workspace_can_be_copied_on(trial: Clone, tmp_path: Path) -> None:
     assert second.now().digest == after.digest
 
 
-def test_a_tasks_files_win(project: Path, tmp_path: Path) -> None:
+def test_files_of_the_task_replace_those_of_the_project(project: Path, tmp_path: Path) -> None:
     taken = snapshot_of(project)
     extra = [
         WorkspaceFile("a.txt", b"of the task", executable=True),
@@ -378,11 +378,11 @@ def test_a_tasks_files_win(project: Path, tmp_path: Path) -> None:
     assert os.access(trial.root / "a.txt", os.X_OK)
     assert (trial.root / "src" / "b.py").read_text() == "print(1)\n"
     assert (project / "src" / "b.py").read_text() == "print(1)\n"
-    # What the task brought is no change of the harness's.
+    # The task's own files do not count as changes by the harness.
     assert changes(trial) == Diff()
 
 
-def test_a_clone_needs_a_new_folder(project: Path, tmp_path: Path) -> None:
+def test_clone_into_an_existing_folder_is_rejected(project: Path, tmp_path: Path) -> None:
     taken = snapshot_of(project)
     (tmp_path / "trial").mkdir()
 
@@ -390,7 +390,7 @@ def test_a_clone_needs_a_new_folder(project: Path, tmp_path: Path) -> None:
         clone(taken.copier, tmp_path / "trial")
 
 
-def test_a_snapshot_document_has_the_contracts_fields(trial: Clone) -> None:
+def test_snapshot_document_has_the_fields_of_the_contract(trial: Clone) -> None:
     document = trial.manifest.to_json("2026-01-01T00:00:00Z")
 
     assert set(document) == {"schema_version", "captured_at", "file_count", "total_bytes", "files"}

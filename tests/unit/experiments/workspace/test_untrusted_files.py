@@ -1,4 +1,4 @@
-"""Reading below a folder in which another program chooses the names and links."""
+"""Reading files below a folder in which another program chooses the names and links."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def below(tmp_path: Path) -> Path:
     (tmp_path / "outside" / "file").write_bytes(b"outside")
     (tmp_path / "trial" / "out" / "deep").mkdir(parents=True)
     (tmp_path / "trial" / "out" / "deep" / "file").write_bytes(b"inside")
-    # The way to the trusted folder may have links: a home folder often has.
+    # The path to the trusted folder may contain links, as a home folder's path often does.
     (tmp_path / "way").symlink_to(tmp_path / "trial")
     return tmp_path / "way"
 
@@ -108,11 +108,11 @@ def test_only_regular_files_are_read_and_no_links_followed(
 
 
 @pytest.mark.parametrize("path", ["out/../../outside/file", "../outside/file", "", "out/absent", "absent/file"])
-def test_path_that_leads_out_or_nowhere_is_not_read(below: Path, path: str) -> None:
+def test_path_out_of_the_folder_or_to_nothing_is_not_read(below: Path, path: str) -> None:
     assert all(reader(below / path, below) is None for reader in READERS)
 
 
-def test_path_elsewhere_is_not_read(below: Path) -> None:
+def test_path_outside_the_folder_is_not_read(below: Path) -> None:
     assert all(reader(below.parent / "outside" / "file", below) is None for reader in READERS)
 
 

@@ -1,4 +1,4 @@
-"""Trees that a harness has left: deleted, read and counted whatever they are."""
+"""File trees that a harness leaves, deleted, read and measured regardless of depth, permissions and links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.lab.unprivileged import permissions_hold
 
 
 def deep(root: Path, levels: int, name: str) -> None:
-    """Make folders in folders, by descriptors: their path may be longer than paths can be."""
+    """Create nested folders through descriptors, because the path may exceed the maximum path length."""
     root.mkdir()
     folder = os.open(root, os.O_RDONLY)
     for _ in range(levels):
@@ -35,7 +35,7 @@ def test_a_tree_of_any_depth_is_deleted(tmp_path: Path, levels: int, name: str) 
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o111, 0o444, 0o555])
-def test_a_locked_tree_is_deleted(tmp_path: Path, mode: int) -> None:
+def test_tree_without_permissions_is_deleted(tmp_path: Path, mode: int) -> None:
     root = tmp_path / "root"
     (root / "a" / "b").mkdir(parents=True)
     for path in (root / "x", root / "a" / "y", root / "a" / "b" / "z"):
@@ -70,7 +70,7 @@ def test_links_are_deleted_and_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["outside", "none"])
-def test_a_link_in_the_trees_place_is_deleted_alone(tmp_path: Path, target: str) -> None:
+def test_link_in_place_of_the_tree_is_deleted_and_its_target_kept(tmp_path: Path, target: str) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "precious").write_text("x")
     root = tmp_path / "root"
@@ -89,7 +89,7 @@ def test_deleting_an_absent_tree_succeeds(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_come_before_their_contents(tmp_path: Path) -> None:
+def test_walk_returns_folders_before_their_contents(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "a")
@@ -99,7 +99,7 @@ def test_folders_come_before_their_contents(tmp_path: Path) -> None:
     assert found.index("a") < found.index("a/b") < found.index("a/b/c")
 
 
-def test_everything_is_made_accessible(tmp_path: Path) -> None:
+def test_permissions_are_added_to_every_entry(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     path = tmp_path / "a" / "x"
     path.write_text("x")
@@ -110,7 +110,7 @@ def test_everything_is_made_accessible(tmp_path: Path) -> None:
         assert path.read_text() == "x"
 
 
-def test_used_bytes_are_those_of_the_disk(tmp_path: Path) -> None:
+def test_disk_usage_counts_allocated_blocks_and_not_holes(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_bytes(os.urandom(100_000))
     with (tmp_path / "holes").open("wb") as file:
@@ -120,7 +120,7 @@ def test_used_bytes_are_those_of_the_disk(tmp_path: Path) -> None:
     assert 100_000 <= use_of_disk(tmp_path, tmp_path / "none")[0] <= 200_000
 
 
-def test_a_copy_is_as_large_as_its_files_say(tmp_path: Path) -> None:
+def test_size_of_a_copy_counts_holes_of_sparse_files(tmp_path: Path) -> None:
     with (tmp_path / "holes").open("wb") as file:
         file.truncate(5_000_000)
     (tmp_path / "data").write_bytes(b"x" * 100_000)
@@ -132,7 +132,7 @@ def test_a_copy_is_as_large_as_its_files_say(tmp_path: Path) -> None:
     assert largest == 5_000_000
 
 
-def test_files_of_holes_are_removed_and_no_others(tmp_path: Path) -> None:
+def test_only_sparse_files_are_removed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     with outside.open("wb") as file:
         file.truncate(5_000_000)
